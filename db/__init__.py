@@ -1,0 +1,1 @@
+"""The truth: the captions table, its sessions and every statement on it."""

@@ -1,0 +1,96 @@
+"""The schema as SQLAlchemy sees it; migrations make it, and `alembic check` proves that both agree."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, DateTime, Enum, Identity, Index, MetaData, Text, UniqueConstraint, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from dropline.contract import Status
+
+#: `task` of a tombstone: the generation is gone, whatever was to be done with it.
+EVERY_TASK = "*"
+
+
+class Base(DeclarativeBase):
+    """Types and constraint names shared by all tables."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012 - read by SQLAlchemy as a plain class attribute
+        int: BigInteger,
+        str: Text,
+        datetime: DateTime(timezone=True),
+        dict[str, Any]: JSONB,
+        Status: Enum(
+            Status,
+            native_enum=False,
+            length=16,
+            create_constraint=True,
+            name="status",
+            values_callable=lambda kind: [member.value for member in kind],
+        ),
+    }
+
+
+class CaptionRow(Base):
+    """One object version and one task: what is to be done, or what came of it."""
+
+    __tablename__ = "captions"
+
+    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    bucket: Mapped[str]
+    object_name: Mapped[str]
+    generation: Mapped[int]
+    task: Mapped[str]
+    status: Mapped[Status]
+    caption: Mapped[str | None]
+    result: Mapped[dict[str, Any] | None]
+    model: Mapped[str | None]
+    model_revision: Mapped[str | None]
+    content_type: Mapped[str | None]
+    size_bytes: Mapped[int | None]
+    md5_hash: Mapped[str | None]
+    crc32c: Mapped[str | None]
+    width: Mapped[int | None]
+    height: Mapped[int | None]
+    #: Claims so far: the fencing token.
+    attempts: Mapped[int] = mapped_column(server_default=text("0"))
+    #: Claims whose process died, or ran out of time, before it could say anything.
+    lost_attempts: Mapped[int] = mapped_column(server_default=text("0"))
+    #: Set while somebody works on the row: on its caption, or on the copy in the object's metadata.
+    lease_until: Mapped[datetime | None]
+    error_code: Mapped[str | None]
+    error: Mapped[str | None]
+    event_time: Mapped[datetime | None]
+    queued_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    started_at: Mapped[datetime | None]
+    captioned_at: Mapped[datetime | None]
+    metadata_written_at: Mapped[datetime | None]
+    updated_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+
+    __table_args__ = (
+        UniqueConstraint("bucket", "object_name", "generation", "task"),
+        Index("ix_captions_queued", "queued_at", "id", postgresql_where=text("status = 'queued'")),
+        Index("ix_captions_lease", "lease_until", postgresql_where=text("lease_until IS NOT NULL")),
+        Index("ix_captions_failed", "error_code", postgresql_where=text("status = 'failed'")),
+        Index("ix_captions_captioned_at", "captioned_at", postgresql_where=text("captioned_at IS NOT NULL")),
+        Index(
+            "ix_captions_caption_search",
+            text("to_tsvector('english', caption)"),
+            postgresql_using="gin",
+        ),
+        Index(
+            "ix_captions_caption_trigrams",
+            "caption",
+            postgresql_using="gin",
+            postgresql_ops={"caption": "gin_trgm_ops"},
+        ),
+    )

@@ -1,0 +1,94 @@
+"""What people and programs read: rows by name, counts, and what recovery must look at."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from dropline.contract import Status
+
+_STATUS_COUNTS = text("SELECT status, count(*) AS rows FROM captions GROUP BY status")
+_FAILURES = text("""
+    SELECT error_code, count(*) AS rows, max(error) AS example FROM captions
+    WHERE status = 'failed' GROUP BY error_code ORDER BY rows DESC
+""")
+_OBJECT_ROWS = text("""
+    SELECT * FROM captions WHERE bucket = :bucket AND object_name = :name
+    AND (CAST(:generation AS bigint) IS NULL OR generation = :generation) ORDER BY generation DESC, id
+""")
+_ONE_ROW = text("SELECT * FROM captions WHERE id = :row_id")
+_QUEUED_AT = text("SELECT queued_at FROM captions WHERE id = :row_id")
+_FORGOTTEN = text("""
+    SELECT id FROM captions
+    WHERE status = 'queued' AND id > :after AND (CAST(:head AS bigint) IS NULL OR queued_at <
+          (SELECT queued_at FROM captions WHERE id = :head))
+    ORDER BY id LIMIT :batch
+""")
+_LEASED = text("""
+    SELECT id, GREATEST(EXTRACT(EPOCH FROM lease_until - now()), 0)::float8 AS remaining_s FROM captions
+    WHERE lease_until IS NOT NULL AND id > :after ORDER BY id LIMIT :batch
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Leased:
+    """A row somebody took and has not finished."""
+
+    row_id: int
+    #: Seconds until its lease runs out; 0 when it has.
+    remaining_s: float
+
+
+def status_counts(connection: Connection) -> dict[Status, int]:
+    """Rows per status; a status without rows is there with 0."""
+    found = {Status(row.status): int(row.rows) for row in connection.execute(_STATUS_COUNTS)}
+    return {status: found.get(status, 0) for status in Status}
+
+
+def failures(connection: Connection) -> list[dict[str, Any]]:
+    """Dead letters by reason: `error_code`, `rows`, `example`."""
+    return [dict(row) for row in connection.execute(_FAILURES).mappings()]
+
+
+def rows_of_object(
+    connection: Connection, bucket: str, name: str, generation: int | None = None
+) -> list[dict[str, Any]]:
+    """All rows of an object, newest generation first."""
+    values = {"bucket": bucket, "name": name, "generation": generation}
+    return [dict(row) for row in connection.execute(_OBJECT_ROWS, values).mappings()]
+
+
+def row(connection: Connection, row_id: int) -> dict[str, Any] | None:
+    """One row, all columns."""
+    found = connection.execute(_ONE_ROW, {"row_id": row_id}).mappings().one_or_none()
+    return None if found is None else dict(found)
+
+
+def forgotten_rows(connection: Connection, head: int | None, batch: int) -> Iterator[list[int]]:
+    """Ids of queued rows that are not on the broker, in batches of at most `batch`.
+
+    Args:
+        head: row of the next message to be served; older queued rows cannot be behind it. None: the queue is
+            empty, so every queued row is missing.
+    """
+    after = 0
+    while True:
+        values = {"head": head, "after": after, "batch": batch}
+        ids = list(connection.execute(_FORGOTTEN, values).scalars())
+        if not ids:
+            return
+        yield ids
+        after = ids[-1]
+
+
+def leased_rows(connection: Connection, batch: int) -> Iterator[list[Leased]]:
+    """Rows somebody took and has not finished, with the time their lease still has, in batches."""
+    after = 0
+    while True:
+        found = connection.execute(_LEASED, {"after": after, "batch": batch})
+        rows = [Leased(row.id, float(row.remaining_s)) for row in found]
+        if not rows:
+            return
+        yield rows
+        after = rows[-1].row_id

@@ -1,0 +1,235 @@
+"""What the rooms agree on: names, task prompts and the frozen values that pass between them."""
+
+import enum
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from dropline.errors import InvalidTask
+
+#: Celery's name of the one task: `args = [row_id]`. The row says what has to be done.
+CAPTION_TASK = "dropline.caption"
+#: Celery's name of the recovery task: no arguments.
+RECOVER_TASK = "dropline.recover"
+#: Queue of captions, first in, first out.
+CAPTION_QUEUE = "dropline.captions"
+#: Queue of recoveries; served before captions.
+RECOVERY_QUEUE = "dropline.recovery"
+#: Postgres channel: one JSON document per change of a row (`ChangeNotice`).
+NOTIFY_CHANNEL = "captions"
+
+#: Object metadata keys Dropline writes (and, for the task, reads).
+METADATA_CAPTION = "caption"
+METADATA_TASK = "caption-task"
+METADATA_MODEL = "caption-model"
+
+#: The longest text that a task prompt may carry, in characters.
+MAX_PROMPT_TEXT = 500
+
+
+class TaskPrompt(enum.StrEnum):
+    """Florence-2's task prompts, as the model card spells them."""
+
+    CAPTION = "<CAPTION>"
+    DETAILED_CAPTION = "<DETAILED_CAPTION>"
+    MORE_DETAILED_CAPTION = "<MORE_DETAILED_CAPTION>"
+    OCR = "<OCR>"
+    OCR_WITH_REGION = "<OCR_WITH_REGION>"
+    OD = "<OD>"
+    DENSE_REGION_CAPTION = "<DENSE_REGION_CAPTION>"
+    REGION_PROPOSAL = "<REGION_PROPOSAL>"
+    CAPTION_TO_PHRASE_GROUNDING = "<CAPTION_TO_PHRASE_GROUNDING>"
+    REFERRING_EXPRESSION_SEGMENTATION = "<REFERRING_EXPRESSION_SEGMENTATION>"
+    REGION_TO_SEGMENTATION = "<REGION_TO_SEGMENTATION>"
+    OPEN_VOCABULARY_DETECTION = "<OPEN_VOCABULARY_DETECTION>"
+    REGION_TO_CATEGORY = "<REGION_TO_CATEGORY>"
+    REGION_TO_DESCRIPTION = "<REGION_TO_DESCRIPTION>"
+    REGION_TO_OCR = "<REGION_TO_OCR>"
+
+    @property
+    def takes_text(self) -> bool:
+        """Whether the prompt is followed by words (a phrase, a caption)."""
+        return self in _TAKES_TEXT
+
+    @property
+    def takes_region(self) -> bool:
+        """Whether the prompt is followed by one box, as four `<loc_N>` tokens."""
+        return self in _TAKES_REGION
+
+
+_TAKES_TEXT = frozenset(
+    {
+        TaskPrompt.CAPTION_TO_PHRASE_GROUNDING,
+        TaskPrompt.REFERRING_EXPRESSION_SEGMENTATION,
+        TaskPrompt.OPEN_VOCABULARY_DETECTION,
+    }
+)
+_TAKES_REGION = frozenset(
+    {
+        TaskPrompt.REGION_TO_SEGMENTATION,
+        TaskPrompt.REGION_TO_CATEGORY,
+        TaskPrompt.REGION_TO_DESCRIPTION,
+        TaskPrompt.REGION_TO_OCR,
+    }
+)
+_TASK = re.compile(r"\s*(?:<(?P<prompt>[A-Za-z_]+)>|(?P<bare>[A-Za-z_-]+)\s*(?::|$))(?P<text>.*)", re.DOTALL)
+_REGION = re.compile(r"(?:<loc_\d{1,3}>){4}")
+_UNSAFE_TEXT = re.compile(r"[<>\x00-\x1f\x7f]")
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRequest:
+    """A task prompt with the text it needs, if it needs one."""
+
+    #: Which of Florence-2's tasks.
+    prompt: TaskPrompt
+    #: Words, or four location tokens, or empty.
+    text: str = ""
+
+    @classmethod
+    def parse(cls, value: str) -> "TaskRequest":
+        """Read `<OD>`, `od`, `<OPEN_VOCABULARY_DETECTION>a car` or `open_vocabulary_detection: a car`.
+
+        Raises:
+            InvalidTask: no such task, text missing, text where none belongs, or text that is unsafe.
+        """
+        match = _TASK.fullmatch(value)
+        name = (match["prompt"] or match["bare"]) if match else ""
+        try:
+            prompt = TaskPrompt[name.upper().replace("-", "_")]
+        except KeyError:
+            known = ", ".join(TaskPrompt)
+            raise InvalidTask(f"{value[:80]!r} is not a task of Florence-2; use one of {known}") from None
+        return cls(prompt, _checked_text(prompt, (match["text"] if match else "").strip()))
+
+    def __str__(self) -> str:
+        """The canonical spelling: what `captions.task` holds and the model's processor takes."""
+        return f"{self.prompt.value}{self.text}"
+
+
+def _checked_text(prompt: TaskPrompt, text: str) -> str:
+    if prompt.takes_region:
+        if not _REGION.fullmatch(text):
+            raise InvalidTask(
+                f"{prompt} needs a box as <loc_x1><loc_y1><loc_x2><loc_y2> (0 to 999), not {text[:80]!r}"
+            )
+    elif not prompt.takes_text:
+        if text:
+            raise InvalidTask(f"{prompt} takes no text, but was given {text[:80]!r}")
+    elif not text:
+        raise InvalidTask(f"{prompt} needs text after it, for example {prompt}a red circle")
+    elif len(text) > MAX_PROMPT_TEXT or _UNSAFE_TEXT.search(text):
+        raise InvalidTask(
+            f"the text of {prompt} must be at most {MAX_PROMPT_TEXT} characters, "
+            "without <, > and control characters"
+        )
+    return text
+
+
+class Status(enum.StrEnum):
+    """The life of a row."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    CAPTIONED = "captioned"
+    FAILED = "failed"
+    SUPERSEDED = "superseded"
+    DELETED = "deleted"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether nothing more will be done by itself."""
+        return self not in (Status.QUEUED, Status.RUNNING)
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectVersion:
+    """One version of one object: the identity everything hangs on."""
+
+    bucket: str
+    #: 1 to 1024 bytes of UTF-8; untrusted.
+    name: str
+    #: GCS's version number; newer versions have larger ones.
+    generation: int
+
+    @property
+    def uri(self) -> str:
+        """`gs://bucket/name#generation`, as gsutil prints it."""
+        return f"gs://{self.bucket}/{self.name}#{self.generation}"
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectFacts:
+    """What the event said about the object, where it said so (payload NONE says nothing)."""
+
+    content_type: str | None = None
+    size_bytes: int | None = None
+    md5_hash: str | None = None
+    crc32c: str | None = None
+    event_time: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A row this process may work on, and the fencing token that proves it."""
+
+    row_id: int
+    version: ObjectVersion
+    task: TaskRequest
+    #: Number of this attempt: a result is recorded only where it still matches.
+    attempt: int
+    #: How many earlier attempts ended with the death of a process.
+    lost_attempts: int
+
+    @property
+    def retries(self) -> int:
+        """How often the row was put back after a transient error."""
+        return max(0, self.attempt - 1 - self.lost_attempts)
+
+
+@dataclass(frozen=True, slots=True)
+class WriteBack:
+    """A caption that is recorded and still has to reach the object's metadata."""
+
+    row_id: int
+    version: ObjectVersion
+    task: str
+    caption: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """What the engine answers for one image."""
+
+    #: The text: a caption, OCR, or for structured tasks the labels, comma separated.
+    text: str
+    #: Boxes, polygons and labels in pixels of the upright original; None for plain text tasks.
+    result: dict[str, Any] | None
+    #: Checkpoint as configured, for example `florence-community/Florence-2-base-ft`.
+    model: str
+    #: Revision of the checkpoint (a commit, or a digest of local weights).
+    model_revision: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInfo:
+    """The upright original's size, in pixels."""
+
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeNotice:
+    """A change of one row, as sent on `NOTIFY_CHANNEL`."""
+
+    id: int
+    bucket: str
+    object_name: str
+    generation: int
+    task: str
+    status: Status
+    #: Whether the caption has reached the object's metadata.
+    metadata_written: bool = False

