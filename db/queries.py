@@ -130,11 +130,16 @@ _TOMBSTONE_INSERT = text("""
 """)
 
 
-def tombstone(connection: Connection, version: ObjectVersion) -> None:
-    """Note that this generation is gone: its rows become `deleted`, or a tombstone waits for its late FINALIZE."""
+def tombstone(connection: Connection, version: ObjectVersion, *, insert: bool = True) -> None:
+    """Note that this generation is gone: its rows become `deleted`, or a tombstone waits for its late FINALIZE.
+
+    Args:
+        insert: False where no FINALIZE of this object would make a row, so that none needs a tombstone.
+    """
     connection.execute(_LOCK_OBJECT, {"bucket": version.bucket, "name": version.name})
     connection.execute(_TOMBSTONE_ROWS, _identity(version))
-    connection.execute(_TOMBSTONE_INSERT, _identity(version) | {"every_task": EVERY_TASK})
+    if insert:
+        connection.execute(_TOMBSTONE_INSERT, _identity(version) | {"every_task": EVERY_TASK})
 
 
 _CLAIM = text("""
@@ -176,7 +181,7 @@ _RECORD = text("""
            model_revision = :model_revision, width = :width, height = :height, size_bytes = :size_bytes,
            captioned_at = now(), error_code = NULL, error = NULL, updated_at = now(),
            lease_until = CASE WHEN :write_back THEN now() + make_interval(secs => :lease_s) END
-    WHERE id = :row_id AND status = 'running' AND attempts = :attempt
+    WHERE id = :row_id AND status IN ('running', 'captioned') AND attempts = :attempt
 """).bindparams(bindparam("result", type_=JSONB(none_as_null=True)))
 
 
@@ -190,6 +195,8 @@ def record_caption(
     write_back_lease_s: float | None,
 ) -> bool:
     """Record what the model said, if this attempt still holds the row; says whether it did.
+
+    The same attempt may record twice: the answer to a COMMIT can be lost.
 
     Args:
         write_back_lease_s: the lease under which the metadata will be written; None when it will not be.
@@ -242,6 +249,11 @@ _SUPERSEDE = text("""
     WHERE id = :row_id AND status = 'running' AND attempts = :attempt
 """)
 
+_MARK_DELETED = text("""
+    UPDATE captions SET status = 'deleted', lease_until = NULL, updated_at = now()
+    WHERE id = :row_id AND status = 'running' AND attempts = :attempt
+""")
+
 _RELEASE = text("""
     UPDATE captions SET lease_until = now(), updated_at = now()
     WHERE id = :row_id AND lease_until > now() AND status IN ('running', 'captioned')
@@ -269,6 +281,11 @@ def put_back(connection: Connection, claim: Claim, code: str, error: str, *, los
 def supersede(connection: Connection, claim: Claim) -> bool:
     """Note that a newer generation took this one's place before it was captioned."""
     return connection.execute(_SUPERSEDE, {"row_id": claim.row_id, "attempt": claim.attempt}).rowcount == 1
+
+
+def mark_deleted(connection: Connection, claim: Claim) -> bool:
+    """Note that the object was found to be gone, with none in its place; its DELETE may come later."""
+    return connection.execute(_MARK_DELETED, {"row_id": claim.row_id, "attempt": claim.attempt}).rowcount == 1
 
 
 def release_lease(connection: Connection, row_id: int) -> bool:

@@ -1,6 +1,6 @@
 """What people and programs read: rows by name, counts, and what recovery must look at."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,11 +18,10 @@ _OBJECT_ROWS = text("""
     AND (CAST(:generation AS bigint) IS NULL OR generation = :generation) ORDER BY generation DESC, id
 """)
 _ONE_ROW = text("SELECT * FROM captions WHERE id = :row_id")
-_QUEUED_AT = text("SELECT queued_at FROM captions WHERE id = :row_id")
 _FORGOTTEN = text("""
     SELECT id FROM captions
-    WHERE status = 'queued' AND id > :after AND (CAST(:head AS bigint) IS NULL OR queued_at <
-          (SELECT queued_at FROM captions WHERE id = :head))
+    WHERE status = 'queued' AND id > :after AND NOT id = ANY(:known) AND (:whole_queue OR queued_at <
+          (SELECT max(queued_at) FROM captions WHERE id = ANY(:known)))
     ORDER BY id LIMIT :batch
 """)
 _LEASED = text("""
@@ -65,16 +64,20 @@ def row(connection: Connection, row_id: int) -> dict[str, Any] | None:
     return None if found is None else dict(found)
 
 
-def forgotten_rows(connection: Connection, head: int | None, batch: int) -> Iterator[list[int]]:
+def forgotten_rows(
+    connection: Connection, oldest: Sequence[int], *, whole_queue: bool, batch: int
+) -> Iterator[list[int]]:
     """Ids of queued rows that are not on the broker, in batches of at most `batch`.
 
     Args:
-        head: row of the next message to be served; older queued rows cannot be behind it. None: the queue is
-            empty, so every queued row is missing.
+        oldest: rows of the oldest messages on the queue. A row that was queued before the youngest of them and is
+            not among them cannot be behind them.
+        whole_queue: whether `oldest` is all there is, so that every other queued row is missing.
+        batch: rows per statement.
     """
     after = 0
     while True:
-        values = {"head": head, "after": after, "batch": batch}
+        values = {"known": list(oldest), "whole_queue": whole_queue, "after": after, "batch": batch}
         ids = list(connection.execute(_FORGOTTEN, values).scalars())
         if not ids:
             return

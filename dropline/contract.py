@@ -24,7 +24,8 @@ METADATA_CAPTION = "caption"
 METADATA_TASK = "caption-task"
 METADATA_MODEL = "caption-model"
 
-#: The longest text that a task prompt may carry, in characters.
+#: The longest text that a task prompt may carry, in bytes of UTF-8: beside the longest object name it still has to
+#: fit into an index entry (2,704 bytes) and a notification (8,000 bytes, in JSON).
 MAX_PROMPT_TEXT = 500
 
 
@@ -75,7 +76,8 @@ _TAKES_REGION = frozenset(
 )
 _TASK = re.compile(r"\s*(?:<(?P<prompt>[A-Za-z_]+)>|(?P<bare>[A-Za-z_-]+)\s*(?::|$))(?P<text>.*)", re.DOTALL)
 _REGION = re.compile(r"(?:<loc_\d{1,3}>){4}")
-_UNSAFE_TEXT = re.compile(r"[<>\x00-\x1f\x7f]")
+# Lone surrogates too: they have no UTF-8.
+_UNSAFE_TEXT = re.compile(r"[<>\x00-\x1f\x7f\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +121,9 @@ def _checked_text(prompt: TaskPrompt, text: str) -> str:
             raise InvalidTask(f"{prompt} takes no text, but was given {text[:80]!r}")
     elif not text:
         raise InvalidTask(f"{prompt} needs text after it, for example {prompt}a red circle")
-    elif len(text) > MAX_PROMPT_TEXT or _UNSAFE_TEXT.search(text):
+    elif _UNSAFE_TEXT.search(text) or len(text.encode()) > MAX_PROMPT_TEXT:
         raise InvalidTask(
-            f"the text of {prompt} must be at most {MAX_PROMPT_TEXT} characters, "
+            f"the text of {prompt} must be at most {MAX_PROMPT_TEXT} bytes of UTF-8, "
             "without <, > and control characters"
         )
     return text

@@ -5,6 +5,7 @@ Variables are `DROPLINE_GROUP__NAME`; the ecosystem's own (`STORAGE_EMULATOR_HOS
 """
 
 import difflib
+import json
 import os
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
@@ -221,6 +222,7 @@ def load_settings() -> Settings:
         SettingsError: a variable has a wrong value, or its name is not one of ours.
     """
     _refuse_unknown(os.environ)
+    _refuse_what_is_no_json(os.environ)
     try:
         settings = Settings()
     except ValidationError as error:
@@ -265,6 +267,19 @@ def _refuse_unknown(environment: Mapping[str, str]) -> None:
             near = difflib.get_close_matches(name.upper(), known, n=1)
             hint = f"; did you mean {near[0]}?" if near else "; see docs/settings.md for all of them"
             raise SettingsError(f"{name} is not a setting of Dropline{hint}")
+
+
+def _refuse_what_is_no_json(environment: Mapping[str, str]) -> None:
+    """pydantic-settings names the group only, and raises an error of its own."""
+    examples = {name: default for name, default, _ in variables() if isinstance(default, tuple | dict)}
+    for name, value in environment.items():
+        if name.upper() not in examples:
+            continue
+        try:
+            json.loads(value)
+        except ValueError:
+            example = '["a", "b"]' if isinstance(examples[name.upper()], tuple) else '{"a/": "<OD>"}'
+            raise SettingsError(f"{name} is {value[:80]!r}, but must be JSON, for example {example}") from None
 
 
 def _explain(error: ValidationError) -> str:

@@ -92,6 +92,6 @@ def _copy_installation(installation: Path, directory: Path) -> Path:
         # The binaries look for their libraries next door, in a directory that the wheel's builder named.
         for part in (wheel, wheel.with_name(f"{wheel.name}.libs")):
             if part.exists():
-                shutil.copytree(part, unfinished / part.name, symlinks=True)
+                shutil.copytree(part, unfinished / part.name, ignore=shutil.ignore_patterns("include"))
         unfinished.rename(place)
     return place / wheel.name / installation.name

@@ -8,7 +8,7 @@ from pathlib import Path
 
 #: Variables of a developer's shell that would lead a child to some other cloud than this one.
 _FOREIGN = ("DATABASE_URL", "PUBSUB_EMULATOR_HOST", "STORAGE_EMULATOR_HOST", "BOTO_CONFIG", "FUNCTION_TARGET")
-_FOREIGN_PREFIXES = ("DROPLINE_", "CLOUDSDK_", "FAKE_GCS_", "GOOGLE_", "PG", "CELERY_", "GUNICORN_")
+_FOREIGN_PREFIXES = ("CLOUDSDK_", "FAKE_GCS_", "GOOGLE_", "PG", "CELERY_", "GUNICORN_")
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,12 @@ def child_environment(**variables: str) -> dict[str, str]:
     bypass = ",".join(filter(None, (inherited.get("NO_PROXY"), "127.0.0.1", "localhost")))
     local = {"NO_PROXY": bypass, "no_proxy": bypass, "PYTHONUNBUFFERED": "1"}
     return inherited | local | variables
+
+
+def python_path() -> str:
+    """A PYTHONPATH with which a Python child finds the project, installed or not, wherever it is started."""
+    root = str(Path(__file__).resolve().parents[1])
+    return os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
 
 
 def _is_foreign(name: str) -> bool:

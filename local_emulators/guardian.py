@@ -21,38 +21,46 @@ class Guardian:
     """The parent's end of the watcher: tell it which process groups must not outlive this process."""
 
     def __init__(self) -> None:
-        """Starts the watcher process.
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def watch(self, pid: int, stop_signal: int) -> None:
+        """Has the group led by `pid` ended, first by `stop_signal`, should this process die.
 
         Raises:
             OSError: the interpreter could not be started again.
         """
-        self._process = subprocess.Popen(
-            [sys.executable, "-I", str(Path(__file__).resolve())],
-            stdin=subprocess.PIPE,
-            bufsize=0,
-            start_new_session=True,
-        )
-
-    def watch(self, pid: int, stop_signal: int) -> None:
-        """Has the group led by `pid` ended, first by `stop_signal`, should this process die."""
-        self._tell(b"+ %d %d\n" % (pid, stop_signal))
+        if self._process is None:
+            self._process = _start()
+        _tell(self._process, b"+ %d %d\n" % (pid, stop_signal))
 
     def release(self, pid: int) -> None:
         """Forgets the group led by `pid`: it has ended."""
-        self._tell(b"- %d 0\n" % pid)
+        if self._process is not None:
+            _tell(self._process, b"- %d 0\n" % pid)
 
     def close(self) -> None:
         """Ends the watcher, which ends whatever was not released."""
-        assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
+        if self._process is not None:
+            assert self._process.stdin is not None
             self._process.stdin.close()
-        self._process.wait()
+            self._process.wait()
+            self._process = None
 
-    def _tell(self, line: bytes) -> None:
-        assert self._process.stdin is not None
-        # A watcher that was killed by hand costs the protection, not the stack.
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.write(line)
+
+def _start() -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        [sys.executable, "-I", str(Path(__file__).resolve())],
+        stdin=subprocess.PIPE,
+        bufsize=0,
+        start_new_session=True,
+    )
+
+
+def _tell(process: "subprocess.Popen[bytes]", line: bytes) -> None:
+    assert process.stdin is not None
+    # A watcher that was killed by hand costs the protection, not the stack.
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.write(line)
 
 
 def read_watched(lines: Iterable[str]) -> dict[int, int]:

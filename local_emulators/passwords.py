@@ -13,10 +13,10 @@ class Passwords:
 
     postgres: str
     redis: str
+    deploy: str
     ingest: str
     worker: str
     reader: str
-    migrator: str
 
     @classmethod
     def load_or_make(cls, path: Path) -> Self:

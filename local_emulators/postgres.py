@@ -35,12 +35,13 @@ class PostgresServer:
         """The URL of a database for a user, in the form psql takes."""
         return f"postgresql://{user}:{password or self.password}@{HOST}:{self.port}/{database}"
 
-    def create_database(self, database: str) -> None:
+    def create_database(self, database: str, owner: str = SUPERUSER) -> None:
         """Creates a database; one that exists already is fine."""
+        create = sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(database), sql.Identifier(owner))
         with psycopg.connect(self.url, autocommit=True) as connection:
-            known = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (database,))
+            known = connection.execute("SELECT FROM pg_database WHERE datname = %s", (database,))
             if known.fetchone() is None:
-                connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(database)))
+                connection.execute(create)
 
 
 def start(supervisor: Supervisor, directory: Path, port: int, password: str, *settings: str) -> PostgresServer:

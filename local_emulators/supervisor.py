@@ -20,8 +20,7 @@ class Supervisor:
     """Starts services, hears of their deaths and leaves none behind."""
 
     def __init__(self, log_directory: Path) -> None:
-        """Makes `log_directory`; service NAME's output is appended to NAME.log in it."""
-        log_directory.mkdir(parents=True, exist_ok=True)
+        """Starts nothing yet. Service NAME's output is appended to NAME.log in `log_directory`."""
         self.log_directory = log_directory
         self.services: dict[str, Service] = {}
         self.guardian = Guardian()
@@ -48,6 +47,7 @@ class Supervisor:
         """
         known = self.services.get(command.name)
         assert known is None or not known.alive, f"{command.name} is running already"
+        self.log_directory.mkdir(parents=True, exist_ok=True)
         service = Service(self, command)
         self.services[command.name] = service
         service.start()

@@ -17,9 +17,10 @@ def _url() -> str:
 
 
 def _migrate(connection: Connection) -> None:
-    connection.execute(text("SET lock_timeout = '5s'"))
     connection.execute(text("SET statement_timeout = '15min'"))
     connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _ADVISORY_LOCK})
+    # Not before: it would cut the wait for one's turn short as well.
+    connection.execute(text("SET lock_timeout = '5s'"))
     connection.commit()
     context.configure(connection=connection, target_metadata=Base.metadata)
     with context.begin_transaction():

@@ -1,1 +1,1 @@
-"""A Pub/Sub emulator: gRPC, push with backoff, acknowledgement deadlines, dead letters, filters. State is in memory."""
+"""A Pub/Sub emulator in memory: gRPC, push with backoff, acknowledgement deadlines, dead letters, filters."""

@@ -93,7 +93,9 @@ class Backlog:
         self._entries[entry.serial] = entry
         self._ready.append(entry.serial)
 
-    def lease(self, now: float, *, limit: int, max_bytes: int, seconds: float, consumer: Consumer) -> list[Delivery]:
+    def lease(
+        self, now: float, *, limit: int, max_bytes: int, seconds: float, consumer: Consumer
+    ) -> list[Delivery]:
         """Hand out up to `limit` ready messages for `seconds`, oldest first, while the consumer has room.
 
         Stops before `max_bytes` are passed, but never leaves out the first.
@@ -161,16 +163,19 @@ class Backlog:
         return [entry for entry, attempt in found if entry and entry.holder and entry.attempt == attempt]
 
     def _parse(self, ack_id: str) -> tuple[int, int]:
-        name, _, rest = ack_id.partition(":")
-        serial, _, attempt = rest.partition(":")
-        if name != self.name or not (_is_number(serial) and _is_number(attempt)):
+        name, *numbers = ack_id.rsplit(":", 2)
+        if name != self.name or len(numbers) != 2 or not all(_is_number(text) for text in numbers):
             raise MalformedAckId(ack_id)
-        return int(serial), int(attempt)
+        return int(numbers[0]), int(numbers[1])
 
     def _fail(self, entry: _Entry, now: float) -> None:
         self._free(entry)
         dead_letter = self.rules.dead_letter
-        if dead_letter and entry.attempt >= dead_letter.max_attempts and self.forward(entry.message, entry.attempt):
+        if (
+            dead_letter
+            and entry.attempt >= dead_letter.max_attempts
+            and self.forward(entry.message, entry.attempt)
+        ):
             del self._entries[entry.serial]
             return
         delay = self.rules.backoff.after(entry.attempt)

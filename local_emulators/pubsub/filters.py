@@ -50,7 +50,7 @@ def parse_filter(text: str) -> Predicate:
     if size > MAX_FILTER_BYTES:
         raise InvalidFilter(f"the filter has {size} bytes, at most {MAX_FILTER_BYTES} are allowed; shorten it")
     if not text:
-        return lambda attributes: True
+        return lambda _attributes: True
     return _Parser(_tokenize(text)).parse()
 
 

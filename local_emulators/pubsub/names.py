@@ -40,6 +40,6 @@ def short_id(name: str) -> str:
 def _check(collection: str, name: str) -> None:
     if not re.fullmatch(rf"projects/[^/\s]+/{collection}/{_ID}", name):
         raise InvalidArgument(
-            f"Invalid [{collection}] name: (name={name}). Use projects/PROJECT/{collection}/ID, where ID has 3 to 255 "
-            "letters, digits or -_.~+%, starts with a letter and not with goog."
+            f"Invalid [{collection}] name: (name={name}). Use projects/PROJECT/{collection}/ID, where ID has 3 to "
+            "255 letters, digits or -_.~+%, starts with a letter and not with goog."
         )

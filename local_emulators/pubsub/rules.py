@@ -4,12 +4,11 @@ Durations are seconds.
 """
 
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import urlsplit
 
 from google.api_core.exceptions import InvalidArgument, MethodNotImplemented, OutOfRange
 
-from local_emulators.pubsub import names
+from local_emulators.pubsub import names, wire
 from local_emulators.pubsub.filters import InvalidFilter, Predicate, parse_filter
 
 DEFAULT_ACK_DEADLINE = 10
@@ -78,7 +77,7 @@ class Rules:
     push: Push | None
 
 
-def complete(resource: Any) -> None:
+def complete(resource: wire.Proto) -> None:
     """Fill in a new subscription's defaults, in place, as Pub/Sub does."""
     resource.ack_deadline_seconds = resource.ack_deadline_seconds or DEFAULT_ACK_DEADLINE
     if not resource.HasField("push_config"):
@@ -95,7 +94,7 @@ def complete(resource: Any) -> None:
     resource.state = resource.ACTIVE
 
 
-def read_rules(resource: Any) -> Rules:
+def read_rules(resource: wire.Proto) -> Rules:
     """The rules of a completed resource. Raises InvalidArgument, OutOfRange or MethodNotImplemented."""
     _refuse_unsupported(resource)
     check_ack_deadline(resource.ack_deadline_seconds, minimum=MIN_ACK_DEADLINE)
@@ -113,18 +112,18 @@ def check_ack_deadline(seconds: int, *, minimum: int = 0) -> None:
     """Raise InvalidArgument unless the deadline is from `minimum` to 600 seconds."""
     if not minimum <= seconds <= MAX_ACK_DEADLINE:
         raise InvalidArgument(
-            f"Acknowledgement deadline of {seconds} s is out of bounds. Use {minimum} to {MAX_ACK_DEADLINE} seconds."
+            f"Acknowledgement deadline of {seconds} s is out of bounds. Use {minimum} to {MAX_ACK_DEADLINE} s."
         )
 
 
-def _complete_retry(policy: Any) -> None:
+def _complete_retry(policy: wire.Proto) -> None:
     if not policy.HasField("minimum_backoff"):
         policy.minimum_backoff.seconds = _DEFAULT_MINIMUM_BACKOFF
     if not policy.HasField("maximum_backoff"):
         policy.maximum_backoff.seconds = _BACKOFF_LIMIT
 
 
-def _refuse_unsupported(resource: Any) -> None:
+def _refuse_unsupported(resource: wire.Proto) -> None:
     for field, _ in resource.ListFields():
         if field.name in _UNSUPPORTED:
             raise MethodNotImplemented(
@@ -141,7 +140,7 @@ def _read_filter(text: str) -> Predicate:
         raise InvalidArgument(f"Invalid filter {text!r}: {error}.") from error
 
 
-def _read_backoff(resource: Any, push: Push | None) -> Backoff:
+def _read_backoff(resource: wire.Proto, push: Push | None) -> Backoff:
     if not resource.HasField("retry_policy"):
         return PUSH_BACKOFF if push else NO_BACKOFF
     policy = resource.retry_policy
@@ -154,14 +153,14 @@ def _read_backoff(resource: Any, push: Push | None) -> Backoff:
     return Backoff(minimum, maximum)
 
 
-def _seconds(duration: Any, field: str) -> float:
+def _seconds(duration: wire.Proto, field: str) -> float:
     seconds = float(duration.seconds + duration.nanos / 1e9)
     if not 0 <= seconds <= _BACKOFF_LIMIT:
         raise InvalidArgument(f"{field} of {seconds:g} s is out of bounds. Use 0 to {_BACKOFF_LIMIT} seconds.")
     return seconds
 
 
-def _read_dead_letter(resource: Any) -> DeadLetter | None:
+def _read_dead_letter(resource: wire.Proto) -> DeadLetter | None:
     if not resource.HasField("dead_letter_policy"):
         return None
     policy = resource.dead_letter_policy
@@ -171,7 +170,7 @@ def _read_dead_letter(resource: Any) -> DeadLetter | None:
     return DeadLetter(policy.dead_letter_topic, policy.max_delivery_attempts)
 
 
-def _read_push(config: Any) -> Push | None:
+def _read_push(config: wire.Proto) -> Push | None:
     endpoint = config.push_endpoint
     if not endpoint:
         return None
@@ -179,4 +178,3 @@ def _read_push(config: Any) -> Push | None:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise InvalidArgument(f"Unsupported push_endpoint {endpoint!r}. Use an http or https URL.")
     return Push(endpoint, config.oidc_token.service_account_email, config.oidc_token.audience or endpoint)
-

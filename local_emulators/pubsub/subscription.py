@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Protocol
 
 from google.api_core.exceptions import FailedPrecondition, GoogleAPICallError, InvalidArgument
 
+from local_emulators.pubsub import wire
 from local_emulators.pubsub.backlog import Backlog, Consumer, Delivery, Forward, MalformedAckId, Message
 from local_emulators.pubsub.rules import Rules
 
@@ -36,7 +37,7 @@ class Subscription:
     Operations raise the google.api_core exception that the RPC answers with.
     """
 
-    def __init__(self, resource: Any, rules: Rules, clock: Clock, forward: Forward) -> None:
+    def __init__(self, resource: wire.Proto, rules: Rules, clock: Clock, forward: Forward) -> None:
         #: The google.pubsub.v1.Subscription message, as Get answers it.
         self.resource = resource
         self._clock = clock
@@ -66,7 +67,7 @@ class Subscription:
         """False once deleted or detached."""
         return self._closed is None
 
-    def change(self, resource: Any, rules: Rules) -> None:
+    def change(self, resource: wire.Proto, rules: Rules) -> None:
         """Replace resource and rules; leases that are out keep their deadline."""
         self.resource = resource
         self._backlog.rules = rules
@@ -97,13 +98,13 @@ class Subscription:
         self._changed()
 
     def modify(self, ack_ids: Iterable[str], seconds: float) -> None:
-        """Move deadlines to `seconds` from now; 0 gives back. Raises InvalidArgument for an id that is none of ours."""
+        """Move deadlines to `seconds` from now, 0 gives back. Raises InvalidArgument for a foreign id."""
         with _named_ack_ids():
             self._backlog.modify(ack_ids, seconds, self._clock.time())
         self._changed()
 
     def watch(self, listener: Callable[[], object]) -> Callable[[], None]:
-        """Call `listener` whenever messages may be ready, room was made, or it closed; returns how to stop that."""
+        """Call `listener` when messages may be ready, room was made, or it closed; returns how to stop that."""
         self._listeners.add(listener)
         return lambda: self._listeners.discard(listener)
 

@@ -5,12 +5,16 @@ and the form that gRPC's serializers and FieldMask work on. Protobuf builds thes
 type checker knows them only as Any.
 """
 
-from typing import Any
+from typing import Any, TypeAlias
 
-from google.protobuf.empty_pb2 import Empty
+from google.protobuf import empty_pb2, field_mask_pb2
 from google.pubsub_v1 import types
 
-__all__ = ["Empty"]
+#: A protobuf message.
+Proto: TypeAlias = Any
+
+Empty: Any = empty_pb2.Empty
+FieldMask: Any = field_mask_pb2.FieldMask
 
 Topic: Any = types.Topic.pb()
 Subscription: Any = types.Subscription.pb()

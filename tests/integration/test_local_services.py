@@ -10,11 +10,13 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import grpc
 import psycopg
 import pytest
 import redis as redis_client
 import requests
 
+from db.session import libpq_url
 from dropline.errors import LocalStackError
 from local_emulators import binaries, gcs, postgres, redis
 from local_emulators.command import Command, child_environment
@@ -26,14 +28,15 @@ from local_emulators.errors import (
     StartCancelledError,
 )
 from local_emulators.ports import HOST, Ports, free_ports
+from local_emulators.pubsub_process import PubsubServer
 from local_emulators.supervisor import Supervisor
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def supervisor(tmp_path: Path) -> Iterator[Supervisor]:
-    with Supervisor(tmp_path / "logs") as running:
+def supervisor(state_directory: Path) -> Iterator[Supervisor]:
+    with Supervisor(state_directory / "logs") as running:
         yield running
 
 
@@ -50,8 +53,8 @@ def python_service(source: str, *arguments: str, name: str = "sample", **manners
 
 
 @pytest.fixture
-def fifo(tmp_path: Path) -> Path:
-    path = tmp_path / "fifo"
+def fifo(state_directory: Path) -> Path:
+    path = state_directory / "fifo"
     os.mkfifo(path)
     return path
 
@@ -60,28 +63,30 @@ def fifo(tmp_path: Path) -> Path:
 HOLDER = "import sys, time; f = open(sys.argv[1], 'w'); print('ready', flush=True); time.sleep(3600)"
 
 
-def test_postgres_keeps_its_rows_when_its_directory_is_used_again(tmp_path: Path) -> None:
+def test_postgres_keeps_its_rows_when_its_directory_is_used_again(state_directory: Path) -> None:
     """A cluster is made once; a later start over the same directory finds what was committed."""
     for statement, expected in (("CREATE TABLE kept (n int)", None), ("SELECT count(*) FROM kept", (0,))):
-        with Supervisor(tmp_path / "logs") as supervisor:
-            server = postgres.start(supervisor, tmp_path / "postgres", free_ports(1)[0], "secret")
+        with Supervisor(state_directory / "logs") as supervisor:
+            server = postgres.start(supervisor, state_directory / "postgres", free_ports(1)[0], "secret")
             server.create_database("dropline")
             server.create_database("dropline")
             with psycopg.connect(server.url_for("dropline")) as connection:
-                cursor = connection.execute(statement)  # type: ignore[arg-type]
+                cursor = connection.execute(statement)
                 assert (cursor.fetchone() if cursor.description else None) == expected
 
 
-def test_postgres_wants_a_password(supervisor: Supervisor, tmp_path: Path) -> None:
+def test_postgres_wants_a_password(supervisor: Supervisor, state_directory: Path) -> None:
     """A wrong password is refused, on a loopback connection too."""
-    server = postgres.start(supervisor, tmp_path / "postgres", free_ports(1)[0], "secret")
+    server = postgres.start(supervisor, state_directory / "postgres", free_ports(1)[0], "secret")
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
         psycopg.connect(server.url_for("postgres", password="wrong"))
 
 
-def test_postgres_recovers_from_a_crash_with_what_was_committed(supervisor: Supervisor, tmp_path: Path) -> None:
+def test_postgres_recovers_from_a_crash_with_what_was_committed(
+    supervisor: Supervisor, state_directory: Path
+) -> None:
     """`kill` then `restart` brings the same server back on the same port, with its committed rows."""
-    server = postgres.start(supervisor, tmp_path / "postgres", free_ports(1)[0], "secret")
+    server = postgres.start(supervisor, state_directory / "postgres", free_ports(1)[0], "secret")
     with psycopg.connect(server.url, autocommit=True) as connection:
         connection.execute("CREATE TABLE kept AS SELECT 1 AS n")
     server.service.kill()
@@ -91,20 +96,20 @@ def test_postgres_recovers_from_a_crash_with_what_was_committed(supervisor: Supe
         assert connection.execute("SELECT n FROM kept").fetchone() == (1,)
 
 
-def test_redis_keeps_its_queue_and_never_evicts(tmp_path: Path) -> None:
+def test_redis_keeps_its_queue_and_never_evicts(state_directory: Path) -> None:
     """What was pushed survives a stop and a start over the same directory; the policy is noeviction."""
     for expected in (1, 2):
-        with Supervisor(tmp_path / "logs") as supervisor:
-            server = redis.start(supervisor, tmp_path / "redis", free_ports(1)[0], "secret")
+        with Supervisor(state_directory / "logs") as supervisor:
+            server = redis.start(supervisor, state_directory / "redis", free_ports(1)[0], "secret")
             with redis_client.Redis.from_url(server.url) as client:
                 assert client.lpush("queue", "task") == expected
                 assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
 
 
-def test_redis_wants_a_password(supervisor: Supervisor, tmp_path: Path) -> None:
+def test_redis_wants_a_password(supervisor: Supervisor, state_directory: Path) -> None:
     """A client without the password is refused."""
     port = free_ports(1)[0]
-    redis.start(supervisor, tmp_path / "redis", port, "secret")
+    redis.start(supervisor, state_directory / "redis", port, "secret")
     with redis_client.Redis(HOST, port) as client, pytest.raises(redis_client.AuthenticationError):
         client.ping()
 
@@ -126,18 +131,21 @@ def test_storage_gives_back_what_was_put(supervisor: Supervisor) -> None:
 
 def test_a_bucket_name_the_server_refuses_is_named(supervisor: Supervisor) -> None:
     """The error holds the bucket's name and the server's answer."""
-    server = gcs.start(supervisor, *free_ports(2))
+    http_port, https_port = free_ports(2)
+    server = gcs.start(supervisor, http_port, https_port)
     with pytest.raises(LocalStackError, match=r"bucket 'a'.*HTTP 400"):
         gcs.create_bucket(server.url, "test", "a")
 
 
-def test_a_taken_port_is_named_with_its_service_and_the_flag(supervisor: Supervisor, tmp_path: Path) -> None:
+def test_a_taken_port_is_named_with_its_service_and_the_flag(
+    supervisor: Supervisor, state_directory: Path
+) -> None:
     """Nothing is started on a port that is in use, and the message says which, for what, and what to do."""
     port = free_ports(1)[0]
-    redis.start(supervisor, tmp_path / "redis", port, "secret")
+    redis.start(supervisor, state_directory / "redis", port, "secret")
     with pytest.raises(PortInUseError, match=rf"Port {port} .*Postgres.*--port-base"):
-        postgres.start(supervisor, tmp_path / "postgres", port, "secret")
-    assert not (tmp_path / "postgres").exists()
+        postgres.start(supervisor, state_directory / "postgres", port, "secret")
+    assert not (state_directory / "postgres").exists()
 
 
 @pytest.mark.parametrize("find", [binaries.postgres_installation, binaries.valkey_server, binaries.gcs_server])
@@ -158,17 +166,19 @@ def test_a_wheel_without_a_binary_for_this_machine_is_named(monkeypatch: pytest.
         binaries.valkey_server()
 
 
-def test_a_binary_that_cannot_be_run_is_named(supervisor: Supervisor, tmp_path: Path) -> None:
+def test_a_binary_that_cannot_be_run_is_named(supervisor: Supervisor, state_directory: Path) -> None:
     """A path that is no program gives an error that holds the path."""
-    path = str(tmp_path / "nothing")
+    path = str(state_directory / "nothing")
     command = Command(name="sample", argv=(path,), ready_lines=(), environment={})
     with pytest.raises(MissingBinaryError, match=path):
         supervisor.start(command)
 
 
-def test_a_service_that_dies_is_reported_with_its_last_lines(supervisor: Supervisor, tmp_path: Path) -> None:
+def test_a_service_that_dies_is_reported_with_its_last_lines(
+    supervisor: Supervisor, state_directory: Path
+) -> None:
     """A death from outside wakes the one who waits, and says how it died, its last words and its log."""
-    server = redis.start(supervisor, tmp_path / "redis", free_ports(1)[0], "secret")
+    server = redis.start(supervisor, state_directory / "redis", free_ports(1)[0], "secret")
     os.kill(server.service.pid, signal.SIGKILL)
     assert supervisor.wait_for_death() is server.service
     told = server.service.describe_death()
@@ -177,9 +187,9 @@ def test_a_service_that_dies_is_reported_with_its_last_lines(supervisor: Supervi
     assert str(server.service.log_path) in told
 
 
-def test_a_wanted_death_is_not_reported(supervisor: Supervisor, tmp_path: Path) -> None:
+def test_a_wanted_death_is_not_reported(supervisor: Supervisor, state_directory: Path) -> None:
     """`kill` and `restart` on purpose are no news; the next unwanted death is."""
-    server = redis.start(supervisor, tmp_path / "redis", free_ports(1)[0], "secret")
+    server = redis.start(supervisor, state_directory / "redis", free_ports(1)[0], "secret")
     other = supervisor.start(python_service(HOLDER, os.devnull))
     server.service.kill()
     server.service.restart()
@@ -241,7 +251,7 @@ def test_nothing_of_a_service_outlives_its_stop(supervisor: Supervisor, fifo: Pa
         assert reader.communicate(timeout=60)[0] == ""
 
 
-def test_nothing_outlives_a_supervisor_that_is_killed(tmp_path: Path, fifo: Path) -> None:
+def test_nothing_outlives_a_supervisor_that_is_killed(state_directory: Path, fifo: Path) -> None:
     """After `kill -9` of the process that started it, a service is ended all the same."""
     source = (
         "import sys; from pathlib import Path; from local_emulators.command import *\n"
@@ -251,7 +261,7 @@ def test_nothing_outlives_a_supervisor_that_is_killed(tmp_path: Path, fifo: Path
         "s.start(Command('sample', argv, ('ready',), child_environment()))\n"
         "print('started', flush=True); s.wait_for_death()"
     )
-    argv = [sys.executable, "-c", source, str(tmp_path), str(fifo), HOLDER]
+    argv = [sys.executable, "-c", source, str(state_directory), str(fifo), HOLDER]
     with (
         _reading(fifo) as reader,
         subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, cwd=ROOT) as parent,
@@ -272,3 +282,24 @@ def test_ports_follow_each_other_from_the_base() -> None:
 
 def _reading(fifo: Path) -> "subprocess.Popen[str]":
     return subprocess.Popen(["cat", str(fifo)], stdout=subprocess.PIPE, text=True)
+
+
+def test_every_test_gets_a_database_of_its_own(database: str, postgres_server: postgres.PostgresServer) -> None:
+    """The fixture's database is migrated, and it is not the template."""
+    with psycopg.connect(libpq_url(database)) as connection:
+        row = connection.execute("SELECT current_database(), count(*) FROM captions").fetchone()
+    assert row is not None
+    assert row[0].startswith("test_")
+    assert row[1] == 0
+    assert str(postgres_server.port) in database
+
+
+def test_the_services_of_the_run_answer(
+    redis_url: str, pubsub_server: PubsubServer, gcs_server: gcs.GcsServer
+) -> None:
+    """Redis is empty, storage lists no bucket of ours, and Pub/Sub answers on its port."""
+    with redis_client.Redis.from_url(redis_url) as client:
+        assert client.dbsize() == 0
+    gcs.create_bucket(gcs_server.url, "test", "services-of-the-run")
+    with grpc.insecure_channel(pubsub_server.host) as channel:
+        grpc.channel_ready_future(channel).result(timeout=60)

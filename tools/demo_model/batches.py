@@ -21,7 +21,7 @@ _DRAWN_HEIGHT = 240
 
 
 class Batch(NamedTuple):
-    """`pixels` B×3×S×S normalised, `labels` one B×L of token ids per task, `cells` the dense targets."""
+    """`pixels` Bx3xSxS normalised, `labels` one BxL of token ids per task, `cells` the dense targets."""
 
     pixels: Tensor
     labels: list[Tensor]
@@ -29,7 +29,7 @@ class Batch(NamedTuple):
 
 
 class SceneBatches(IterableDataset[Batch]):
-    """Batches of `size` scenes from `seed` onwards; `counts` are the numbers of items to choose from."""
+    """Batches of `size` scenes, all drawn from one `seed`."""
 
     def __init__(self, processor: Florence2Processor, size: int, seed: int) -> None:
         self.tokenizer: BartTokenizer = processor.tokenizer
@@ -61,7 +61,7 @@ class SceneBatches(IterableDataset[Batch]):
 
 
 def small_picture(scene: Scene) -> np.ndarray:
-    """The scene as S×S×3 bytes, stretched to the model's square."""
+    """The scene as SxSx3 bytes, stretched to the model's square."""
     picture = draw(scene, _DRAWN_HEIGHT, oversample=1)
     return np.asarray(picture.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC))
 

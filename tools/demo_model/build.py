@@ -1,6 +1,7 @@
-"""Builds the untrained demo model: the real Florence-2 classes, small, with weights that can learn from nothing."""
+"""Builds the untrained demo model: the real Florence-2 classes, small, with weights that can learn."""
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -21,12 +22,13 @@ IMAGE_SIZE = 96
 GRID = 6
 WIDTH = 192
 
-_POST_PROCESSING = {
-    "ocr": {
-        "PATTERN": r"(.+?)<loc_(\d+)><loc_(\d+)><loc_(\d+)><loc_(\d+)><loc_(\d+)><loc_(\d+)><loc_(\d+)><loc_(\d+)>",
-        "AREA_THRESHOLD": 0.0,
-    },
-    "phrase_grounding": {"banned_grounding_tokens": []},
+# BART's own numbers, which the tokenizer keeps.
+_TOKEN_IDS: dict[str, Any] = {"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2}
+
+# `Florence2PostProcessor` refuses kinds of answer that are not listed; an empty entry means its own rules.
+_POST_PROCESSING: dict[str, dict[str, Any]] = {
+    "ocr": {},
+    "phrase_grounding": {"banned_grounding_tokens": ["the image"]},
     "pure_text": {},
     "description_with_bboxes": {},
     "description_with_polygons": {},
@@ -57,18 +59,17 @@ def build_model(processor: Florence2Processor) -> Florence2ForConditionalGenerat
         vision_config=_vision_config(),
         text_config=_text_config(len(tokenizer)).to_dict(),
         image_token_id=tokenizer.image_token_id,
-        pad_token_id=1,
-        bos_token_id=0,
-        eos_token_id=2,
+        **_TOKEN_IDS,
     )
     model = Florence2ForConditionalGeneration(config)
+    # The output layer is left out: it shares the embeddings' weights.
     model.model.apply(_initialise)
     _spread_locations(model, tokenizer.convert_tokens_to_ids("<loc_0>"))
     model.generation_config = _generation_config()
     return model
 
 
-def _vision_config() -> dict[str, object]:
+def _vision_config() -> dict[str, Any]:
     return {
         "depths": (1, 1, 2, 1),
         "embed_dim": (32, 64, 128, WIDTH),
@@ -99,9 +100,7 @@ def _text_config(vocabulary: int) -> BartConfig:
 def _generation_config() -> GenerationConfig:
     # Captions repeat themselves ("a red circle and a red circle"), so no n-gram may be banned.
     return GenerationConfig(
-        bos_token_id=0,
-        pad_token_id=1,
-        eos_token_id=2,
+        **_TOKEN_IDS,
         decoder_start_token_id=2,
         forced_bos_token_id=0,
         forced_eos_token_id=2,
@@ -127,8 +126,9 @@ def _initialise(module: nn.Module) -> None:
 def _spread_locations(model: Florence2ForConditionalGeneration, first: int) -> None:
     # Neighbouring positions start out alike, so that what is learned of one helps the next. The output layer is
     # tied to these embeddings, which makes its scores smooth over the positions too.
-    embeddings = model.get_input_embeddings().weight
-    embeddings[first : first + LOCATION_BINS] = _fourier_features(LOCATION_BINS, WIDTH)
+    embeddings = model.get_input_embeddings()
+    assert isinstance(embeddings, nn.Embedding)
+    embeddings.weight[first : first + LOCATION_BINS] = _fourier_features(LOCATION_BINS, WIDTH)
 
 
 def _fourier_features(count: int, width: int) -> torch.Tensor:

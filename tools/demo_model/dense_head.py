@@ -18,14 +18,14 @@ _SPLIT = (1, len(COLOURS), len(SHAPES), len(SIZES), 4)
 
 
 class CellTargets(NamedTuple):
-    """`words` B×T×3 class indices (colour, shape, size), NOTHING off the items; `boxes` B×T×4, fractions."""
+    """`words` BxTx3 class indices (colour, shape, size), NOTHING off the items; `boxes` BxTx4, fractions."""
 
     words: Tensor
     boxes: Tensor
 
 
 def cell_targets(scene: Scene, grid: int) -> tuple[np.ndarray, np.ndarray]:
-    """Words and boxes for each of the grid×grid cells of one scene, row by row."""
+    """Words and boxes for each of the gridxgrid cells of one scene, row by row."""
     words = np.full((grid, grid, 3), NOTHING, dtype=np.int64)
     boxes = np.zeros((grid, grid, 4), dtype=np.float32)
     centres = (np.arange(grid) + 0.5) / grid
@@ -63,7 +63,7 @@ class DenseHead(nn.Module):
         self.read = nn.Linear(width, sum(_SPLIT))
 
     def forward(self, tokens: Tensor, cells: CellTargets) -> Tensor:
-        """The loss of the image tokens, B×T×width, against their targets."""
+        """The loss of the image tokens, BxTxwidth, against their targets."""
         presence, *words, boxes = self.read(tokens).split(_SPLIT, dim=-1)
         on_item = cells.words[..., 0] != NOTHING
         loss = functional.binary_cross_entropy_with_logits(presence.squeeze(-1), on_item.float())

@@ -58,12 +58,14 @@ def read(
     processor: Florence2Processor,
     pictures: list[Image.Image],
     task: Task,
+    beams: int = 1,
 ) -> Iterator[Any]:
     """What the model says of each picture: a text, or for `<OD>` a dict of `bboxes` (pixels) and `labels`."""
     for start in range(0, len(pictures), _BATCH_SIZE):
         some = pictures[start : start + _BATCH_SIZE]
         inputs = processor(text=[task] * len(some), images=some, return_tensors="pt")
-        texts = processor.batch_decode(model.generate(**inputs), skip_special_tokens=False)
+        tokens = model.generate(**inputs, num_beams=beams)  # type: ignore[misc]  # its mixin's own annotation refuses the class
+        texts = processor.batch_decode(tokens, skip_special_tokens=False)
         for text, image in zip(texts, some, strict=True):
             said = text.replace("<pad>", "")
             yield processor.post_process_generation(said, task=task, image_size=image.size)[task]

@@ -13,6 +13,8 @@ class Stage:
 
     name: str
     steps: int
+    #: The steps over which the learning rate rises and falls: more than `steps` where a later stage goes on.
+    horizon: int
     rate: float
     seed: int
     vision: bool
@@ -23,8 +25,10 @@ class Stage:
 
 STAGES = (
     # The tower learns to see in minutes when every cell is told what it should have seen.
-    Stage("vision", steps=3000, rate=2e-3, seed=101, vision=True, language=False, dense_weight=1.0),
+    Stage("vision", steps=1500, horizon=3000, rate=2e-3, seed=101, vision=True, language=False, dense_weight=1.0),
     # The language model learns to tell from a tower that already sees, and that needs no backward pass.
-    Stage("language", steps=2500, rate=1e-3, seed=202, vision=False, language=True, dense_weight=0.0),
-    Stage("joint", steps=3000, rate=7e-4, seed=303, vision=True, language=True, dense_weight=0.3),
+    Stage(
+        "language", steps=1200, horizon=1200, rate=1e-3, seed=202, vision=False, language=True, dense_weight=0.0
+    ),
+    Stage("joint", steps=2000, horizon=2000, rate=7e-4, seed=303, vision=True, language=True, dense_weight=0.3),
 )

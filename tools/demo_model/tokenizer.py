@@ -1,14 +1,16 @@
 """The tokenizer of the demo model: Florence-2's own class and special tokens over a small vocabulary."""
 
+import json
 import random
 from collections.abc import Iterator
+from typing import Any
 
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import BartTokenizer
 
 from tools.demo_model.scenes import COLOURS, LOCATION_BINS, SHAPES, TASKS, answer, sample_scene
 
-IMAGE_TOKEN = "<image>"
+_IMAGE = "<image>"
 
 #: What `Florence2Processor` asks in place of each task token that takes no text.
 PROMPTS = {
@@ -44,20 +46,18 @@ def florence_tokens() -> list[str]:
 def build_tokenizer() -> BartTokenizer:
     """A byte-level BPE in which every word of the scenes and of the prompts is one token."""
     bpe = _train_bpe()
-    vocabulary, merges = bpe["vocab"], [tuple(pair) for pair in bpe["merges"]]
-    vocabulary["<mask>"] = len(vocabulary)
+    vocabulary = bpe["vocab"] | {"<mask>": len(bpe["vocab"])}
+    merges: Any = [tuple(pair) for pair in bpe["merges"]]
     return BartTokenizer(
         vocab=vocabulary,
         merges=merges,
         model_max_length=1024,
-        image_token=IMAGE_TOKEN,
-        extra_special_tokens=[*florence_tokens(), IMAGE_TOKEN],
+        image_token=_IMAGE,
+        extra_special_tokens=[*florence_tokens(), _IMAGE],
     )
 
 
-def _train_bpe() -> dict[str, object]:
-    import json
-
+def _train_bpe() -> dict[str, Any]:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     trainer = trainers.BpeTrainer(
@@ -68,7 +68,8 @@ def _train_bpe() -> dict[str, object]:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
     )
     tokenizer.train_from_iterator(_corpus(), trainer)
-    return json.loads(tokenizer.to_str())["model"]
+    model: dict[str, Any] = json.loads(tokenizer.to_str())["model"]
+    return model
 
 
 def _corpus() -> Iterator[str]:

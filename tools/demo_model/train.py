@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -53,7 +54,7 @@ class Run:
                 speed = step * BATCH_SIZE / (time.monotonic() - started)
                 log.info("%s %d: %s, %.0f images/s", stage.name, step, _format(losses), speed)
             if stage.language and (step % _CHECK_EVERY == 0 or step == stage.steps):
-                self._check(averaged.module)
+                self._check(cast("Trainee", averaged.module))
         self.state.parent.mkdir(parents=True, exist_ok=True)
         torch.save(self.trainee.state_dict(), self.state)
 
@@ -69,7 +70,7 @@ def _steps(trainee: Trainee, stage: Stage, batches: Iterator[Batch]) -> Iterator
     trainee.train_only(stage)
     weights = [weight for weight in trainee.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=stage.rate, betas=(0.9, 0.98), weight_decay=0.01)
-    schedule = OneCycleLR(optimizer, stage.rate, total_steps=stage.steps, pct_start=0.1)
+    schedule = OneCycleLR(optimizer, stage.rate, total_steps=stage.horizon, pct_start=0.1)
     for _ in range(stage.steps):
         losses = trainee.losses(next(batches), stage)
         optimizer.zero_grad()

@@ -1,0 +1,72 @@
+# Two commands are enough: `make demo` and `make test`. Everything goes into .venv; nothing needs root.
+
+PYTHON ?= python3
+# For pip alone, for example an index with CPU-only builds of torch (docs/install.md).
+PIP_ARGS ?=
+# `make demo EXIT=1` ends by itself, with the right exit code.
+EXIT ?=
+# Passed on to `dropline demo`.
+DEMO_ARGS ?=
+# Passed on to pytest.
+PYTEST_ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint format types arrows unit integration acceptance constraints settings-page clean
+
+help: ## what there is
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+install: $(STAMP) ## set up .venv, nothing else
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Dropline needs Python 3.11 or newer, but $(PYTHON) is $$($(PYTHON) -V 2>&1); try: make PYTHON=python3.12" >&2; \
+	  exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install $(PIP_ARGS) --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(STAMP) ## start the whole stack, caption sample images, show the rows; Ctrl-C ends it
+	$(BIN)/dropline demo $(if $(filter-out 0,$(EXIT)),--exit) $(DEMO_ARGS)
+
+test: lint types arrows unit integration acceptance ## everything
+
+lint: $(STAMP) ## style
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(STAMP) ## mypy --strict
+	$(BIN)/mypy
+
+arrows: $(STAMP) ## which room may import which
+	$(BIN)/lint-imports
+
+unit: $(STAMP) ## tests without a socket
+	$(BIN)/pytest tests/unit $(PYTEST_ARGS)
+
+integration: $(STAMP) ## tests against real services
+	$(BIN)/pytest tests/integration $(PYTEST_ARGS)
+
+acceptance: $(STAMP) ## tests of the whole stack, as real processes
+	$(BIN)/pytest tests/acceptance $(PYTEST_ARGS)
+
+format: $(STAMP) ## rewrite the code in the project's style
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+constraints: $(STAMP) ## write down the versions of what is installed
+	$(BIN)/python -m tools.pin > constraints.new
+	mv constraints.new constraints.txt
+	@touch $(STAMP)
+
+settings-page: $(STAMP) ## write docs/settings.md anew
+	$(BIN)/python -m tools.settings_page > docs/settings.new
+	mv docs/settings.new docs/settings.md
+
+clean: ## remove .venv, caches and the local stack's state
+	rm -rf $(VENV) .local .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,100 @@
+"""A database for every part to reach with no more rights than it needs."""
+
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import sql
+
+from dropline.errors import LocalStackError
+from local_emulators.command import child_environment, python_path
+from local_emulators.passwords import Passwords
+from local_emulators.postgres import PostgresServer
+
+_DATABASE = "dropline"
+#: Runs the migrations: it may create roles and owns the database, but is no superuser, as on Cloud SQL.
+_DEPLOY_ROLE = "dropline_deploy"
+
+
+@dataclass(frozen=True)
+class DatabaseUrls:
+    """One database, in the form psql takes, as its different users see it."""
+
+    deploy: str
+    ingest: str
+    worker: str
+    reader: str
+
+    @classmethod
+    def same_for_all(cls, url: str) -> "DatabaseUrls":
+        """For a server of the user's own, whose roles are not ours to touch."""
+        return cls(url, url, url, url)
+
+
+def prepare(server: PostgresServer, passwords: Passwords) -> DatabaseUrls:
+    """Creates the database where there is none, migrates it and lets its roles log in.
+
+    Raises:
+        LocalStackError: the server does not know this directory's passwords, or a migration failed.
+    """
+    _create(server, passwords)
+    urls = DatabaseUrls(
+        deploy=server.url_for(_DATABASE, _DEPLOY_ROLE, passwords.deploy),
+        ingest=server.url_for(_DATABASE, "dropline_ingest", passwords.ingest),
+        worker=server.url_for(_DATABASE, "dropline_worker", passwords.worker),
+        reader=server.url_for(_DATABASE, "dropline_reader", passwords.reader),
+    )
+    migrate(urls.deploy)
+    with psycopg.connect(server.url, autocommit=True) as superuser:
+        _allow_login(superuser, "dropline_ingest", passwords.ingest)
+        _allow_login(superuser, "dropline_worker", passwords.worker)
+        _allow_login(superuser, "dropline_reader", passwords.reader)
+    return urls
+
+
+def migrate(url: str) -> None:
+    """Brings a database up to date, in a process of its own.
+
+    Raises:
+        LocalStackError: a migration failed; holds what it said.
+    """
+    finished = subprocess.run(
+        [sys.executable, "-m", "migrations"],
+        env=child_environment(PYTHONPATH=python_path(), DROPLINE_DATABASE__URL=url),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if finished.returncode != 0:
+        raise LocalStackError(
+            f"The database could not be migrated:\n{_last_lines(finished.stderr)}\n"
+            "If another version of Dropline made it, remove the stack's directory or choose another with --dir."
+        )
+
+
+def _create(server: PostgresServer, passwords: Passwords) -> None:
+    try:
+        superuser = psycopg.connect(server.url, autocommit=True)
+    except psycopg.OperationalError as error:
+        raise LocalStackError(
+            f"Postgres runs, but the superuser cannot log in ({error}). The passwords of this directory do not "
+            "belong to its cluster: remove the directory, or choose another with --dir."
+        ) from error
+    with superuser:
+        known = superuser.execute("SELECT FROM pg_roles WHERE rolname = %s", (_DEPLOY_ROLE,)).fetchone()
+        if known is None:
+            superuser.execute(sql.SQL("CREATE ROLE {} CREATEROLE").format(sql.Identifier(_DEPLOY_ROLE)))
+        _allow_login(superuser, _DEPLOY_ROLE, passwords.deploy)
+    server.create_database(_DATABASE, owner=_DEPLOY_ROLE)
+
+
+def _allow_login(superuser: psycopg.Connection, role: str, password: str) -> None:
+    superuser.execute(
+        sql.SQL("ALTER ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(role), sql.Literal(password))
+    )
+
+
+def _last_lines(text: str) -> str:
+    return "\n".join(f"    {line}" for line in text.strip().splitlines()[-15:])

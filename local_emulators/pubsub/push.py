@@ -1,0 +1,133 @@
+"""Push delivery: POST every message to the subscription's endpoint, acknowledge or give back by the status.
+
+The requests run on daemon threads, since urllib3 blocks; a subscription has a bounded number of them at a time,
+and none while it has nothing to push.
+"""
+
+import asyncio
+import contextlib
+import functools
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import urllib3
+
+from local_emulators.pubsub.backlog import Consumer, Delivery
+from local_emulators.pubsub.oidc import TokenIssuer
+from local_emulators.pubsub.rendering import push_body
+from local_emulators.pubsub.rules import Push
+from local_emulators.pubsub.subscription import Subscription
+
+#: These statuses acknowledge a pushed message; every other one gives it back.
+ACKNOWLEDGING_STATUSES = frozenset({102, 200, 201, 202, 204})
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one request: its status, or why there is none."""
+
+    acknowledged: bool
+    reason: str
+
+
+class PushService:
+    """Pushes the messages of every subscription it is given, while that subscription has a push endpoint."""
+
+    def __init__(self, issuer: TokenIssuer, *, concurrency: int = 32) -> None:
+        """`concurrency` bounds the requests of one subscription that are under way at once."""
+        self._issuer = issuer
+        self._concurrency = concurrency
+        self._pool = urllib3.PoolManager(maxsize=concurrency, retries=False)
+
+    def attach(self, subscription: Subscription) -> None:
+        """Push this subscription's messages from now until it is closed."""
+        _Pusher(subscription, self._post, self._concurrency).start()
+
+    def _post(self, push: Push, body: bytes, timeout: float) -> Outcome:
+        headers = {
+            "Content-Type": "application/json",
+            "User-Agent": "CloudPubSub-Google",
+            "From": "noreply@google.com",
+        }
+        if push.service_account_email:
+            headers["Authorization"] = f"Bearer {self._issuer.token(push.service_account_email, push.audience)}"
+        try:
+            response = self._pool.request(
+                "POST",
+                push.endpoint,
+                body=body,
+                headers=headers,
+                timeout=urllib3.Timeout(total=timeout),
+                redirect=False,
+            )
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            return Outcome(acknowledged=False, reason=f"{type(error).__name__}: {error}")
+        return Outcome(response.status in ACKNOWLEDGING_STATUSES, f"status {response.status}")
+
+
+class _Pusher:
+    """Keeps up to `concurrency` of one subscription's messages on their way to its endpoint."""
+
+    def __init__(
+        self, subscription: Subscription, post: Callable[[Push, bytes, float], Outcome], concurrency: int
+    ) -> None:
+        self._subscription = subscription
+        self._post = post
+        self._concurrency = concurrency
+        self._consumer = Consumer(max_messages=concurrency)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self) -> None:
+        self._subscription.watch(self._pump)
+        self._pump()
+
+    def _pump(self) -> None:
+        rules = self._subscription.rules
+        if rules.push is None or not self._subscription.is_open:
+            return
+        for delivery in self._subscription.lease(
+            self._consumer, limit=self._concurrency, seconds=rules.ack_deadline
+        ):
+            task = asyncio.create_task(self._deliver(delivery, rules.push, rules.ack_deadline))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _deliver(self, delivery: Delivery, push: Push, timeout: float) -> None:  # noqa: ASYNC109
+        body = push_body(self._subscription.name, delivery, self._subscription.rules)
+        outcome = await _in_daemon_thread(functools.partial(self._post, push, body, timeout))
+        if outcome.acknowledged:
+            self._subscription.acknowledge([delivery.ack_id])
+            return
+        _log.warning(
+            "push refused subscription=%s message_id=%s attempt=%d endpoint=%s reason=%s",
+            self._subscription.name, delivery.message.message_id, delivery.attempt, push.endpoint, outcome.reason,
+        )  # fmt: skip
+        self._subscription.modify([delivery.ack_id], 0)
+
+
+async def _in_daemon_thread(call: Callable[[], T]) -> T:
+    """Run a blocking call; unlike an executor's, its thread never delays the end of the process."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def settle(setter: Callable[[Any], None], outcome: object) -> None:
+        if not future.done():
+            setter(outcome)
+
+    def run() -> None:
+        try:
+            settled = functools.partial(settle, future.set_result, call())
+        except Exception as error:  # noqa: BLE001 - it is raised again where the call is awaited
+            settled = functools.partial(settle, future.set_exception, error)
+        # The loop is closed when the process stops while a request is still under way.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(settled)
+
+    threading.Thread(target=run, name="push", daemon=True).start()
+    return await future

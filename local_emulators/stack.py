@@ -1,0 +1,168 @@
+"""The whole cloud on a laptop: which service comes after which, and what each is told of the others."""
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from local_emulators import application, database, gcs, postgres, pubsub_process, redis
+from local_emulators.application import Surroundings
+from local_emulators.database import DatabaseUrls
+from local_emulators.directory import StackDirectory
+from local_emulators.environment import Addresses, boto_lines, export_lines, shell_variables
+from local_emulators.options import BUCKET, PROJECT, TOPIC, StackOptions
+from local_emulators.passwords import Passwords
+from local_emulators.ports import HOST, Ports
+from local_emulators.subscriptions import create_route
+from local_emulators.supervisor import Service, Supervisor
+
+#: Called with a service's name and where it is, once it is ready.
+Announce = Callable[[str, str], None]
+
+
+def _say_nothing(name: str, place: str) -> None:
+    del name, place
+
+
+class Stack:
+    """Postgres, Redis, Pub/Sub, Cloud Storage, the function and a worker, as processes of this machine.
+
+    As a context manager it is started on the way in and stopped on the way out::
+
+        with Stack(StackOptions(directory, port_base=0, model="stub")) as stack:
+            subprocess.run([...], env=os.environ | stack.environment)
+    """
+
+    def __init__(self, options: StackOptions, announce: Announce = _say_nothing) -> None:
+        self.options = options
+        self.ports = options.ports or Ports.from_base(options.port_base)
+        self.directory = StackDirectory(options.directory)
+        #: What the `env` file exports; empty until the stack is ready.
+        self.environment: dict[str, str] = {}
+        self._announce = announce
+        self._supervisor = Supervisor(self.directory.logs)
+
+    @property
+    def services(self) -> dict[str, Service]:
+        """The running services by name: postgres, redis, pubsub, gcs, function, worker."""
+        return self._supervisor.services
+
+    @property
+    def function_url(self) -> str:
+        """Where Pub/Sub pushes to."""
+        return f"http://{HOST}:{self.ports.function}/"
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Starts everything in order and writes the `env` file; on an error nothing keeps running.
+
+        Raises:
+            MissingBinaryError, PortInUseError, DirectoryInUseError: before the service in question has started.
+            ServiceDiedError, ServiceNotReadyError: a service did not come up; says why.
+            StartCancelledError: `cancel` was called.
+            LocalStackError: anything else that can be named.
+        """
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def wait_for_death(self) -> Service | None:
+        """Blocks until a service ends by itself, and returns it; None once `cancel` is called."""
+        return self._supervisor.wait_for_death()
+
+    def cancel(self) -> None:
+        """Ends `start` and `wait_for_death` from another thread."""
+        self._supervisor.cancel()
+
+    def stop(self) -> None:
+        """Stops everything in reverse order; more than once is no error."""
+        self.environment = {}
+        self._supervisor.stop()
+        self.directory.release()
+
+    def kill(self) -> None:
+        """SIGKILL for everything; a `stop` under way then ends at once."""
+        self._supervisor.kill()
+
+    def create_route(self) -> None:
+        """Creates topics and subscriptions on the running Pub/Sub: once at the start, again after its restart."""
+        create_route(self._pubsub_host, self.function_url)
+
+    def _start(self) -> None:
+        passwords = self.directory.acquire()
+        database_urls = self._start_database(passwords)
+        broker_url = self._start_broker(passwords)
+        self._start_pubsub()
+        storage_url = self._start_storage()
+        surroundings = Surroundings(broker_url, storage_url, self.options.environment)
+        self._start_function(surroundings, database_urls)
+        self._start_worker(surroundings, database_urls)
+        self._write_environment(database_urls, broker_url, storage_url)
+
+    def _start_database(self, passwords: Passwords) -> DatabaseUrls:
+        own = self.options.database_url
+        if own is not None:
+            database.migrate(own)
+            self._announce("postgres", "your own, migrated")
+            return DatabaseUrls.same_for_all(own)
+        server = postgres.start(self._supervisor, self.directory.postgres, self.ports.postgres, passwords.postgres)
+        urls = database.prepare(server, passwords)
+        self._announce("postgres", f"{HOST}:{self.ports.postgres}, migrated")
+        return urls
+
+    def _start_broker(self, passwords: Passwords) -> str:
+        own = self.options.redis_url
+        if own is not None:
+            self._announce("redis", "your own")
+            return own
+        server = redis.start(self._supervisor, self.directory.redis, self.ports.redis, passwords.redis)
+        self._announce("redis", f"{HOST}:{self.ports.redis}")
+        return server.url
+
+    def _start_pubsub(self) -> None:
+        pubsub_process.start(self._supervisor, self.ports.pubsub, self.options.pubsub)
+        self.create_route()
+        self._announce("pubsub", f"{self._pubsub_host}, topic {TOPIC}")
+
+    def _start_storage(self) -> str:
+        events = gcs.EventTarget(self._pubsub_host, PROJECT, TOPIC)
+        server = gcs.start(self._supervisor, self.ports.gcs_http, self.ports.gcs_https, events)
+        gcs.create_bucket(server.url, PROJECT, BUCKET)
+        self._announce("gcs", f"{server.url}, bucket gs://{BUCKET}")
+        return server.url
+
+    def _start_function(self, surroundings: Surroundings, urls: DatabaseUrls) -> None:
+        application.start_function(self._supervisor, self.ports.function, surroundings, urls.ingest)
+        self._announce("function", self.function_url)
+
+    def _start_worker(self, surroundings: Surroundings, urls: DatabaseUrls) -> None:
+        model, concurrency = self.options.model, self.options.concurrency
+        application.start_worker(self._supervisor, surroundings, urls.worker, model, concurrency)
+        self._announce("worker", f"model {model}, {concurrency} images at once")
+
+    def _write_environment(self, urls: DatabaseUrls, broker_url: str, storage_url: str) -> None:
+        addresses = Addresses(
+            reader_url=urls.reader,
+            ingest_url=urls.ingest,
+            broker_url=broker_url,
+            storage_url=storage_url,
+            storage_https_port=self.ports.gcs_https,
+            pubsub_host=self._pubsub_host,
+        )
+        directory = self.directory
+        directory.write_private(directory.boto_file, boto_lines(addresses, directory.path))
+        self.environment = shell_variables(addresses, directory.path)
+        directory.write_private(directory.environment_file, export_lines(self.environment))
+
+    @property
+    def _pubsub_host(self) -> str:
+        return f"{HOST}:{self.ports.pubsub}"

@@ -1,0 +1,1 @@
+"""Tests: `unit` touches no socket, `integration` runs real services, `acceptance` the whole stack."""

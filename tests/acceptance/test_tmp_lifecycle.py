@@ -1,0 +1,277 @@
+"""`dropline up` as its users run it: a process that comes up in order and leaves nothing behind."""
+
+import io
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psycopg
+import pytest
+import requests
+from PIL import Image
+
+from db.session import libpq_url
+from local_emulators.errors import PortInUseError
+from local_emulators.options import BUCKET, StackOptions
+from local_emulators.ports import Ports, free_ports, require_free
+from local_emulators.stack import Stack
+from tests.support.processes import ProcessMark, linux_only
+
+pytestmark = pytest.mark.acceptance
+
+#: Generous: these machines are shared, and nothing is measured here.
+DEADLINE_S = 240.0
+#: A worker's stop waits for its blocking BRPOP to return.
+QUICK_STOP = {"DROPLINE_BROKER__POLLING_INTERVAL_S": "1"}
+SERVICES = ("postgres", "redis", "pubsub", "gcs", "function", "worker")
+
+
+class Up:
+    """A running `dropline up` and what it has said."""
+
+    def __init__(self, directory: Path, mark: ProcessMark, *arguments: str, port_base: int = 0) -> None:
+        self.directory = directory
+        self.mark = mark
+        command = "import typer; from dropline.cli.up import up; typer.run(up)"
+        argv = ["--dir", str(directory), "--model", "stub", "--port-base", str(port_base), *arguments]
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", command, *argv],
+            env=mark.environment | QUICK_STOP,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def read_until(self, text: str) -> list[str]:
+        """The lines it prints, up to the one that holds `text`."""
+        assert self.process.stdout is not None
+        lines = []
+        for line in self.process.stdout:
+            lines.append(line.rstrip("\n"))
+            if text in line:
+                return lines
+        pytest.fail(f"it ended before it said {text!r}: {lines} {self.end()}")
+
+    def end(self) -> tuple[int, str, str]:
+        """Waits for its end; exit status, and the rest of standard output and standard error."""
+        output, errors = self.process.communicate(timeout=DEADLINE_S)
+        return self.process.returncode, output, errors
+
+    def signal(self, number: signal.Signals) -> tuple[int, str, str]:
+        """Sends a signal and waits for its end."""
+        self.process.send_signal(number)
+        return self.end()
+
+    def service_pid(self, text: str) -> int:
+        """The oldest process it started whose command line holds `text`."""
+        return min(pid for pid, command in self.mark.processes().items() if text in command)
+
+
+@contextmanager
+def running(directory: Path, *arguments: str, port_base: int = 0) -> Iterator[Up]:
+    up = Up(directory, ProcessMark(), *arguments, port_base=port_base)
+    try:
+        yield up
+    finally:
+        if up.process.poll() is None:
+            up.process.kill()
+        up.process.communicate()
+
+
+def sourced(path: Path) -> dict[str, str]:
+    """The variables a shell has after `source PATH`."""
+    shown = subprocess.run(
+        ["sh", "-c", '. "$0" && env -0', str(path)], env={}, capture_output=True, text=True, check=True
+    )
+    return dict(entry.split("=", 1) for entry in shown.stdout.split("\0") if entry)
+
+
+def picture() -> bytes:
+    """A small JPEG."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 48), "red").save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def drop(environment: dict[str, str], name: str) -> None:
+    """Uploads a picture over the storage emulator's HTTP side."""
+    url = f"{environment['STORAGE_EMULATOR_HOST']}/upload/storage/v1/b/{environment['DROPLINE_BUCKET']}/o"
+    response = requests.post(
+        url, params={"uploadType": "media", "name": name}, data=picture(), headers={"content-type": "image/jpeg"},
+        timeout=60,
+    )  # fmt: skip
+    response.raise_for_status()
+
+
+def wait_for_caption(environment: dict[str, str], name: str) -> str:
+    """The caption of an object, once it is there; woken by Postgres."""
+    with psycopg.connect(environment["DATABASE_URL"], autocommit=True) as connection:
+        connection.execute("LISTEN captions")
+        query = "SELECT caption FROM current_captions WHERE object_name = %s AND metadata_written_at IS NOT NULL"
+        found = connection.execute(query, (name,)).fetchone()
+        notices = connection.notifies(timeout=DEADLINE_S)
+        while found is None:
+            assert next(notices, None) is not None, f"no caption for {name}"
+            found = connection.execute(query, (name,)).fetchone()
+        return str(found[0])
+
+
+@linux_only
+def test_it_comes_up_in_order_captions_a_drop_and_leaves_nothing_behind(state_directory: Path) -> None:
+    """One line per service, then how to drop; an env file meanwhile; SIGTERM ends it with 0 and no process."""
+    with running(state_directory / "stack") as up:
+        lines = up.read_until("Ctrl-C stops everything")
+        assert [line.split()[0] for line in lines if " ready " in line] == list(SERVICES)
+        assert any("gsutil cp" in line for line in lines)
+        environment = sourced(state_directory / "stack" / "env")
+        drop(environment, "red.jpg")
+        assert wait_for_caption(environment, "red.jpg")
+        status, output, errors = up.signal(signal.SIGTERM)
+        assert (status, errors) == (0, "")
+        assert output.splitlines()[-1] == "stopped"
+        assert up.mark.processes() == {}
+        assert not (state_directory / "stack" / "env").exists()
+
+
+@linux_only
+def test_a_second_one_on_the_same_ports_or_directory_says_what_to_do(state_directory: Path) -> None:
+    """It ends with 1 and one clear message, starts nothing, and does the first no harm."""
+    base = _free_base()
+    with running(state_directory / "first", port_base=base) as first:
+        first.read_until("Ctrl-C stops everything")
+        with running(state_directory / "second", port_base=base) as second:
+            status, _, errors = second.end()
+            assert status == 1
+            assert f"Port {base}" in errors
+            assert "Postgres" in errors
+            assert "--port-base" in errors
+            assert "Traceback" not in errors
+            assert second.mark.processes() == {}
+        with running(state_directory / "first") as third:
+            status, _, errors = third.end()
+            assert status == 1
+            assert "is used by another `dropline up`" in errors
+            assert "--dir" in errors
+        environment = sourced(state_directory / "first" / "env")
+        drop(environment, "still-there.jpg")
+        assert wait_for_caption(environment, "still-there.jpg")
+        assert first.signal(signal.SIGINT)[0] == 0
+
+
+@linux_only
+def test_the_same_directory_keeps_its_rows(state_directory: Path) -> None:
+    """What was captioned is still in Postgres after a stop and a start."""
+    with running(state_directory / "stack") as up:
+        up.read_until("Ctrl-C stops everything")
+        environment = sourced(state_directory / "stack" / "env")
+        drop(environment, "kept.jpg")
+        caption = wait_for_caption(environment, "kept.jpg")
+        assert up.signal(signal.SIGTERM)[0] == 0
+    with running(state_directory / "stack") as up:
+        up.read_until("Ctrl-C stops everything")
+        assert wait_for_caption(sourced(state_directory / "stack" / "env"), "kept.jpg") == caption
+        assert up.signal(signal.SIGTERM)[0] == 0
+
+
+@linux_only
+def test_a_service_that_dies_is_named_and_ends_the_rest(state_directory: Path) -> None:
+    """The function's death stops the stack with status 1, its name and its last lines."""
+    with running(state_directory / "stack") as up:
+        up.read_until("Ctrl-C stops everything")
+        os.kill(up.service_pid("trigger_fn.wsgi"), signal.SIGKILL)
+        status, _, errors = up.end()
+        assert status == 1
+        assert "function was killed by SIGKILL" in errors
+        assert "function_ready" in errors
+        assert up.mark.processes() == {}
+
+
+@linux_only
+def test_ctrl_c_while_it_starts_ends_it(state_directory: Path) -> None:
+    """A signal before everything is ready stops what has started; no env file appears."""
+    with running(state_directory / "stack") as up:
+        up.read_until("postgres")
+        status, output, errors = up.signal(signal.SIGINT)
+        assert (status, errors) == (0, "")
+        assert "stopped before everything was ready" in output
+        assert up.mark.processes() == {}
+        assert not (state_directory / "stack" / "env").exists()
+
+
+@linux_only
+def test_nothing_outlives_a_hard_kill(state_directory: Path) -> None:
+    """After `kill -9` of `dropline up` itself, every process it started ends too."""
+    with running(state_directory / "stack") as up:
+        up.read_until("Ctrl-C stops everything")
+        assert len(up.mark.processes()) > len(SERVICES)
+        up.process.kill()
+        assert up.mark.wait_until_gone(DEADLINE_S) == {}
+
+
+def test_services_can_be_killed_and_started_again(state_directory: Path) -> None:
+    """What is dropped while there is no worker is captioned by the next one."""
+    options = StackOptions(state_directory / "stack", port_base=0, model="stub", environment=QUICK_STOP)
+    with Stack(options) as stack:
+        stack.services["worker"].kill()
+        drop(stack.environment, "early.jpg")
+        stack.services["worker"].restart()
+        assert wait_for_caption(stack.environment, "early.jpg")
+        stack.services["function"].restart()
+        drop(stack.environment, "late.jpg")
+        assert wait_for_caption(stack.environment, "late.jpg")
+    assert stack.environment == {}
+
+
+def test_own_servers_are_used_where_they_are_given(state_directory: Path, database: str, redis_url: str) -> None:
+    """With URLs of a Postgres and a Redis, none is started, and the captions land there."""
+    own = libpq_url(database)
+    options = StackOptions(
+        state_directory / "stack",
+        port_base=0,
+        model="stub",
+        database_url=own,
+        redis_url=redis_url,
+        environment=QUICK_STOP,
+    )
+    with Stack(options) as stack:
+        assert not {"postgres", "redis"} & stack.services.keys()
+        assert stack.environment["DATABASE_URL"] == own
+        drop(stack.environment, "own.jpg")
+        assert wait_for_caption(stack.environment, "own.jpg")
+
+
+@pytest.mark.parametrize("client", ["gsutil", "gcloud"])
+def test_the_usual_clients_work_with_the_env_file(state_directory: Path, client: str) -> None:
+    """`gsutil cp` and `gcloud storage cp`, led by the env file alone, drop an image that gets its caption."""
+    program = shutil.which(client)
+    if program is None:
+        pytest.skip(f"{client} is not installed")
+    options = StackOptions(state_directory / "stack", port_base=0, model="stub", environment=QUICK_STOP)
+    with Stack(options) as stack:
+        source = state_directory / "photo one.jpg"
+        source.write_bytes(picture())
+        storage = ["storage"] if client == "gcloud" else []
+        subprocess.run(
+            [program, *storage, "cp", str(source), f"gs://{BUCKET}/"],
+            env=os.environ | stack.environment,
+            check=True,
+            capture_output=True,
+            timeout=DEADLINE_S,
+        )
+        assert wait_for_caption(stack.environment, "photo one.jpg")
+
+
+def _free_base() -> int:
+    """The first of seven consecutive ports that were free a moment ago."""
+    for base in free_ports(100):
+        with suppress(PortInUseError):
+            for port in vars(Ports.from_base(base)).values():
+                require_free(port, "a test")
+            return base
+    pytest.fail("no seven consecutive ports are free")

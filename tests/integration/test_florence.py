@@ -1,0 +1,171 @@
+"""Florence-2 itself, small and untrained: what the engine does equals what transformers does image by image."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dropline.contract import ImageInfo, TaskPrompt, TaskRequest
+from dropline.errors import InferenceFailed, SettingsError
+from dropline.settings import EngineSettings, LogSettings
+from tests.support.tiny_florence import POSITIONS, SIZE, build_processor, save_checkpoint
+from worker.engine.client import EngineClient
+from worker.engine.florence import FlorenceModel, load_florence
+from worker.engine.model import BatchTooLarge, ImageTask, ModelAnswer
+from worker.engine.process import EngineProcess
+from worker.engine.split import answer_each
+
+DEADLINE_S = 300.0
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with a whole checkpoint."""
+    return save_checkpoint(tmp_path_factory.mktemp("tiny-florence"))
+
+
+def _settings(checkpoint: Path, **others: Any) -> EngineSettings:
+    # Float32, so that a sum taken in another order does not tip a beam over.
+    values = {"checkpoint": str(checkpoint), "dtype": "float32", "max_new_tokens": 16, "threads": 1} | others
+    return EngineSettings.model_validate(values)
+
+
+@pytest.fixture(scope="module")
+def florence(checkpoint: Path) -> FlorenceModel:
+    """The checkpoint, loaded."""
+    return load_florence(_settings(checkpoint))
+
+
+def _request(prompt: TaskPrompt) -> TaskRequest:
+    if prompt.takes_text:
+        return TaskRequest(prompt, "a {red} car")
+    return TaskRequest(prompt, "<loc_1><loc_22><loc_333><loc_999>" if prompt.takes_region else "")
+
+
+@pytest.fixture(scope="module")
+def tasks() -> list[ImageTask]:
+    """One image for each of the task prompts, all different."""
+    random = np.random.default_rng(3)
+    return [
+        ImageTask(
+            random.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8),
+            _request(prompt),
+            ImageInfo(640 + number, 480),
+        )
+        for number, prompt in enumerate(TaskPrompt)
+    ]
+
+
+def _one_by_one(florence: FlorenceModel, item: ImageTask) -> Any:
+    """The model card's own way, with the whole processor."""
+    processor = florence._processor
+    inputs = processor(text=str(item.task), images=Image.fromarray(item.pixels), return_tensors="pt")
+    tokens = florence._model.generate(**inputs, num_beams=3, do_sample=False, max_new_tokens=16, max_length=None)
+    text = processor.batch_decode(tokens, skip_special_tokens=False)[0]
+    size = (item.original.width, item.original.height)
+    return processor.post_process_generation(text, task=item.task.prompt.value, image_size=size)[
+        item.task.prompt.value
+    ]
+
+
+def test_every_task_in_one_batch_equals_one_image_at_a_time(
+    florence: FlorenceModel, tasks: list[ImageTask]
+) -> None:
+    """All 15 task prompts, mixed and padded in one batch, get the answers that they get alone."""
+    answers = florence.answer(tasks)
+    for item, answer in zip(tasks, answers, strict=True):
+        expected = _one_by_one(florence, item)
+        assert (answer.result or answer.text) == expected, item.task
+    rows = florence.generate(florence.preprocess(tasks))
+    assert len({tuple(row) for row in rows}) == len(tasks), "answers that are alike would prove nothing"
+
+
+def test_preprocessing_equals_the_processor_s(florence: FlorenceModel, tasks: list[ImageTask]) -> None:
+    """Pixels are rescaled and normalised as by the processor, and prompts have its very tokens."""
+    for item in tasks:
+        ours = florence.preprocess([item])
+        theirs = florence._processor(text=str(item.task), images=Image.fromarray(item.pixels), return_tensors="pt")
+        assert set(ours) == set(theirs)
+        torch.testing.assert_close(ours["pixel_values"], theirs["pixel_values"], atol=1e-5, rtol=1e-5)
+        assert ours["input_ids"].tolist() == theirs["input_ids"].tolist()
+        assert ours["attention_mask"].tolist() == theirs["attention_mask"].tolist()
+
+
+def test_a_prompt_that_is_too_long_fails_alone(florence: FlorenceModel, tasks: list[ImageTask]) -> None:
+    """More tokens than the model has positions never reach the device; neighbours are answered."""
+    long = TaskRequest(TaskPrompt.OPEN_VOCABULARY_DETECTION, "x" * POSITIONS)
+    batch = [tasks[0], ImageTask(tasks[1].pixels, long, tasks[1].original), tasks[2]]
+    outcomes = [outcome for _, outcome in answer_each(batch, florence.answer, florence.warmup)]
+    assert isinstance(outcomes[0], ModelAnswer)
+    assert isinstance(outcomes[1], InferenceFailed)
+    assert "shorten the text" in str(outcomes[1])
+    assert isinstance(outcomes[2], ModelAnswer)
+
+
+def test_the_longest_answer_fits_the_model(checkpoint: Path, tasks: list[ImageTask]) -> None:
+    """Asked for more tokens than it has positions, the model stops at its own limit instead of failing."""
+    florence = load_florence(_settings(checkpoint, max_new_tokens=4096, num_beams=1))
+    florence._generation.update(suppress_tokens=[2])
+    rows = florence.generate(florence.preprocess(tasks[:2]))
+    assert max(map(len, rows)) == POSITIONS
+
+
+def test_memory_that_runs_out_is_no_image_s_fault(
+    florence: FlorenceModel, tasks: list[ImageTask], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Torch's error becomes the one that splits the batch, and keeps no tensors alive."""
+
+    def out_of_memory(**_: object) -> None:
+        raise torch.OutOfMemoryError("tried to allocate 3 GiB")
+
+    monkeypatch.setattr(florence._model, "generate", out_of_memory)
+    with pytest.raises(BatchTooLarge, match="3 GiB") as caught:
+        florence.answer(tasks)
+    assert caught.value.__context__ is None
+
+
+def test_a_processor_without_all_tasks_is_refused(tmp_path: Path) -> None:
+    """A task that the checkpoint cannot read the answers of is found when the engine starts, not by an image."""
+    processor = build_processor()
+    del processor.post_processor_config["ocr"]
+    florence = load_florence(_settings(save_checkpoint(tmp_path, processor)))
+    with pytest.raises(SettingsError, match="OCR_WITH_REGION"):
+        florence.warmup()
+
+
+def test_another_kind_of_model_is_refused(tmp_path: Path) -> None:
+    """The message says what the directory holds instead."""
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    (tmp_path / "config.json").write_text('{"model_type": "clip"}')
+    with pytest.raises(SettingsError, match="'clip'"):
+        load_florence(_settings(tmp_path))
+
+
+@pytest.fixture(scope="module")
+def engine(checkpoint: Path) -> Iterator[EngineProcess]:
+    """The real engine in its process."""
+    engine = EngineProcess(_settings(checkpoint), LogSettings())
+    try:
+        engine.start()
+        engine.wait_ready(DEADLINE_S)
+        yield engine
+    finally:
+        engine.close()
+
+
+def test_the_process_answers_as_the_model_does(
+    engine: EngineProcess, florence: FlorenceModel, tasks: list[ImageTask]
+) -> None:
+    """Through shared memory and socket, the caption is the model's, with the checkpoint's name and revision."""
+    with EngineClient(engine.address, engine.authkey) as client:
+        assert client.input_size == SIZE
+        for item in tasks:
+            client.announce()
+            answer = client.caption(item.pixels, item.task, item.original, timeout_s=DEADLINE_S)
+            expected = florence.answer([item])[0]
+            assert (answer.text, answer.result) == (expected.text, expected.result)
+            assert (answer.model, answer.model_revision) == (florence.name, florence.revision)

@@ -1,0 +1,111 @@
+"""The function as a process of its own, under gunicorn: stopped and killed in the middle of an event."""
+
+import json
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import redis
+import requests
+
+from db.session import libpq_url
+from dropline.contract import CAPTION_QUEUE
+from local_emulators.application import Surroundings, start_function
+from local_emulators.ports import HOST, free_ports
+from local_emulators.redis import RedisServer
+from local_emulators.supervisor import Service, Supervisor
+from tests.support.deliveries import BUCKET, Delivery, push
+
+#: More than any wait here takes; statements of the tests give up after this.
+DEADLINE_S = 30
+
+
+@dataclass(frozen=True)
+class Function:
+    """A running function."""
+
+    service: Service
+    url: str
+
+    def post(self, delivery: Delivery) -> int:
+        """The status of one delivery."""
+        answer = requests.post(self.url, data=delivery.body, headers=delivery.headers, timeout=DEADLINE_S)
+        return answer.status_code
+
+
+@pytest.fixture
+def function(database: str, redis_url: str, tmp_path: Path) -> Iterator[Function]:
+    """The function of one bucket."""
+    (port,) = free_ports(1)
+    environment = {"DROPLINE_EVENTS__BUCKETS": json.dumps([BUCKET])}
+    with Supervisor(tmp_path) as supervisor:
+        surroundings = Surroundings(redis_url, "http://127.0.0.1:1", environment)
+        yield Function(
+            start_function(supervisor, port, surroundings, libpq_url(database)), f"http://{HOST}:{port}/"
+        )
+
+
+@pytest.fixture
+def observer(database: str) -> Iterator[psycopg.Connection[Any]]:
+    """A connection that sees each change as it is committed."""
+    with psycopg.connect(libpq_url(database), autocommit=True) as connection:
+        connection.execute(f"SET statement_timeout = '{DEADLINE_S}s'".encode())
+        yield connection
+
+
+def wait_for_lock_queue(observer: psycopg.Connection[Any]) -> None:
+    """Returns when the function's transaction waits for a lock; the loop runs inside Postgres."""
+    observer.execute(
+        """
+        DO $$ BEGIN
+            WHILE NOT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock'
+                              AND application_name = 'dropline-function') LOOP
+                PERFORM pg_sleep(0.01), pg_stat_clear_snapshot();
+            END LOOP;
+        END $$
+        """
+    )
+
+
+def test_sigterm_finishes_what_is_under_way(
+    function: Function, database: str, observer: psycopg.Connection[Any]
+) -> None:
+    """A request that waits for Postgres when the process is told to stop is still answered, and the exit is clean."""
+    with ThreadPoolExecutor(1) as threads, psycopg.connect(libpq_url(database)) as locker:
+        locker.execute("LOCK TABLE captions IN ACCESS EXCLUSIVE MODE")
+        answer = threads.submit(function.post, push())
+        wait_for_lock_queue(observer)
+        function.service.signal(signal.SIGTERM)
+        assert function.service.wait_for_line("Handling signal: term", DEADLINE_S)
+        locker.rollback()
+        assert answer.result() == 204
+    assert function.service.wait_for_exit(DEADLINE_S)
+    assert "exit status 0" in function.service.describe_death() or "ended" in function.service.describe_death()
+
+
+def test_killed_between_commit_and_enqueue(
+    function: Function, observer: psycopg.Connection[Any], redis_server: RedisServer
+) -> None:
+    """The row is committed and Redis does not answer when the process dies: the redelivery enqueues that row."""
+    observer.execute("LISTEN captions")
+    redis_server.service.signal(signal.SIGSTOP)
+    try:
+        with ThreadPoolExecutor(1) as threads:
+            answer = threads.submit(function.post, push())
+            assert list(observer.notifies(timeout=DEADLINE_S, stop_after=1))
+            function.service.kill_group()
+            assert isinstance(answer.exception(), requests.ConnectionError)
+    finally:
+        redis_server.service.signal(signal.SIGCONT)
+    assert function.service.wait_for_exit(DEADLINE_S)
+    with redis.Redis.from_url(redis_server.url, protocol=2) as client:
+        client.delete(CAPTION_QUEUE)  # what may have been on the wire when Redis woke up
+        function.service.restart()
+        assert function.post(push()) == 204
+        assert client.llen(CAPTION_QUEUE) == 1
+    assert observer.execute("SELECT count(*) FROM captions").fetchone() == (1,)

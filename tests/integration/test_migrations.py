@@ -1,0 +1,212 @@
+"""Migrations as they are run: up, down and up again; and the rights of the roles, by real logins."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from alembic.util.exc import CommandError
+from psycopg import errors, sql
+from psycopg.rows import TupleRow
+
+from db.session import libpq_url
+from dropline.errors import SettingsError
+from local_emulators.postgres import PostgresServer
+from migrations.run import check, config, downgrade, upgrade
+
+SNAPSHOT = """
+    SELECT 'column' AS kind, table_name || '.' || column_name AS name, data_type || is_nullable AS what
+    FROM information_schema.columns WHERE table_schema = 'public'
+    UNION ALL SELECT 'index', indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'
+    UNION ALL SELECT 'constraint', conname, pg_get_constraintdef(oid) FROM pg_constraint
+              WHERE connamespace = 'public'::regnamespace
+    UNION ALL SELECT 'trigger', tgname, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal
+    UNION ALL SELECT 'function', proname, prosrc FROM pg_proc
+              WHERE pronamespace = 'public'::regnamespace AND proname = 'notify_caption'
+    UNION ALL SELECT 'grant', grantee || ' ' || table_name, privilege_type FROM information_schema.table_privileges
+              WHERE grantee LIKE 'dropline%'
+    ORDER BY 1, 2, 3
+"""
+INSERT = """
+    INSERT INTO captions (bucket, object_name, generation, task, status)
+    VALUES ('b', 'n', 1, '<CAPTION>', 'queued')
+"""
+Login = Callable[[str], psycopg.Connection[TupleRow]]
+
+
+def alembic(url: str, *arguments: str) -> subprocess.Popen[str]:
+    """The command as a user runs it, in the project's root."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "alembic", *arguments],
+        env={**os.environ, "DROPLINE_DATABASE__URL": libpq_url(url)},
+        cwd=Path(__file__).resolve().parents[2],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def snapshot(url: str) -> list[TupleRow]:
+    """Everything migrations make, as rows that can be compared."""
+    with psycopg.connect(libpq_url(url)) as connection:
+        return connection.execute(SNAPSHOT).fetchall()
+
+
+def test_up_down_and_up_again_gives_the_same_schema(postgres_server: PostgresServer) -> None:
+    """From nothing to head, back to nothing, and to head again: the same schema, and nothing left between."""
+    postgres_server.create_database("up_and_down")
+    url = postgres_server.url_for("up_and_down")
+    before = snapshot(url)
+    upgrade(url)
+    migrated = snapshot(url)
+    assert len(migrated) > len(before)
+    downgrade(url)
+    left = [row for row in snapshot(url) if "alembic_version" not in row[1]]
+    assert left == before
+    upgrade(url)
+    assert snapshot(url) == migrated
+
+
+def test_upgrading_what_is_up_to_date_changes_nothing(database: str) -> None:
+    """A deployment may run the migrations every time."""
+    before = snapshot(database)
+    upgrade(database)
+    assert snapshot(database) == before
+
+
+def test_the_models_say_what_the_migrations_made(database: str) -> None:
+    """`alembic check` finds nothing to do, and does find a column that was dropped."""
+    check(database)
+    with psycopg.connect(libpq_url(database)) as connection:
+        connection.execute("ALTER TABLE captions DROP COLUMN width CASCADE")
+    with pytest.raises(CommandError, match="width"):
+        check(database)
+
+
+def test_a_password_with_a_percent_sign_reaches_alembic_whole() -> None:
+    """Percent-encoded passwords survive the interpolation of Alembic's configuration."""
+    url = "postgresql://u:p%40ss%25@h:1/d"
+    assert config(url).get_main_option("sqlalchemy.url") == "postgresql+psycopg://u:p%40ss%25@h:1/d"
+
+
+def test_the_url_of_something_else_is_refused() -> None:
+    """Only Postgres is a database here, and the error names the variable."""
+    with pytest.raises(SettingsError, match="DROPLINE_DATABASE__URL"):
+        upgrade("sqlite:///x.db")
+
+
+def test_the_alembic_command_takes_the_url_from_the_environment(database: str) -> None:
+    """`alembic` in the project's root finds the migrations and the database."""
+    with alembic(database, "current") as command:
+        assert "0001 (head)" in command.communicate(timeout=120)[0]
+
+
+def test_two_deployments_that_migrate_at_once_take_turns(postgres_server: PostgresServer) -> None:
+    """Both succeed, and the schema is made once."""
+    postgres_server.create_database("twice_at_once")
+    url = postgres_server.url_for("twice_at_once")
+    with alembic(url, "upgrade", "head") as one, alembic(url, "upgrade", "head") as other:
+        outputs = [command.communicate(timeout=120)[0] for command in (one, other)]
+    assert [one.returncode, other.returncode] == [0, 0], outputs
+    check(url)
+
+
+@pytest.fixture
+def login(postgres_server: PostgresServer, database: str) -> Iterator[Login]:
+    """Opens connections to the test's database as one of Dropline's roles, by password."""
+    opened: list[psycopg.Connection[TupleRow]] = []
+
+    def connect(role: str) -> psycopg.Connection[TupleRow]:
+        statement = sql.SQL("ALTER ROLE {} LOGIN PASSWORD 'test'").format(sql.Identifier(role))
+        with psycopg.connect(postgres_server.url) as admin:
+            admin.execute(statement)
+        name = libpq_url(database).rpartition("/")[2]
+        opened.append(psycopg.connect(postgres_server.url_for(name, role, "test"), autocommit=True))
+        return opened[-1]
+
+    yield connect
+    for connection in opened:
+        connection.close()
+
+
+def test_the_reader_reads_and_nothing_else(login: Login) -> None:
+    """Selects work; every write is refused, also after the read-only default is switched off."""
+    reader = login("dropline_reader")
+    assert reader.execute("SELECT count(*) FROM captions").fetchone() == (0,)
+    assert reader.execute("SELECT count(*) FROM current_captions").fetchone() == (0,)
+    with pytest.raises(errors.ReadOnlySqlTransaction):
+        reader.execute(INSERT)
+    reader.execute("SET default_transaction_read_only = off")
+    for statement in (
+        INSERT,
+        "UPDATE captions SET caption = 'x'",
+        "DELETE FROM captions",
+        "TRUNCATE captions",
+        "DROP TABLE captions",
+        "CREATE TABLE mine (n int)",
+    ):
+        with pytest.raises(errors.InsufficientPrivilege):
+            reader.execute(statement)
+
+
+def test_the_function_inserts_and_updates_but_never_deletes(login: Login) -> None:
+    """What the function needs for rows and tombstones works; DELETE, TRUNCATE and DDL are refused."""
+    ingest = login("dropline_ingest")
+    ingest.execute(INSERT)
+    assert ingest.execute("UPDATE captions SET status = 'superseded'").rowcount == 1
+    assert ingest.execute("SELECT count(*) FROM captions").fetchone() == (1,)
+    for statement in ("DELETE FROM captions", "TRUNCATE captions", "DROP TABLE captions"):
+        with pytest.raises(errors.InsufficientPrivilege):
+            ingest.execute(statement)
+
+
+def test_the_worker_updates_but_never_makes_or_removes_rows(login: Login) -> None:
+    """What the worker needs works; INSERT, DELETE, TRUNCATE and DDL are refused."""
+    login("dropline_ingest").execute(INSERT)
+    worker = login("dropline_worker")
+    assert worker.execute("UPDATE captions SET attempts = 1").rowcount == 1
+    assert worker.execute("SELECT attempts FROM captions").fetchone() == (1,)
+    for statement in (INSERT, "DELETE FROM captions", "TRUNCATE captions", "DROP TABLE captions"):
+        with pytest.raises(errors.InsufficientPrivilege):
+            worker.execute(statement)
+
+
+def test_the_migrator_migrates_by_its_own_login(login: Login, postgres_server: PostgresServer) -> None:
+    """A later migration runs as dropline_migrator: it owns what the first one made."""
+    migrator = login("dropline_migrator")
+    migrator.execute("ALTER TABLE captions ADD COLUMN later text")
+    migrator.execute("ALTER FUNCTION notify_caption() SECURITY INVOKER")
+    migrator.execute("DROP VIEW current_captions")
+
+
+def test_everybody_can_listen(login: Login, database: str) -> None:
+    """A reader hears of a change that the function commits."""
+    reader = login("dropline_reader")
+    reader.execute("LISTEN captions")
+    login("dropline_ingest").execute(INSERT)
+    notify = next(reader.notifies(timeout=60, stop_after=1))
+    assert '"status" : "queued"' in notify.payload
+
+
+@pytest.mark.parametrize(
+    ("columns", "values", "constraint"),
+    [
+        ("status", "'asleep'", "ck_captions_status"),
+        ("status", "'failed'", "ck_captions_failed_says_why"),
+        ("status, caption", "'captioned', 'x'", "ck_captions_captioned_is_complete"),
+        ("status", "'running'", "ck_captions_running_has_lease"),
+    ],
+)
+def test_a_row_that_tells_half_a_story_is_refused(
+    database: str, columns: str, values: str, constraint: str
+) -> None:
+    """The table itself refuses unknown states, failures without reasons, and captions without a model."""
+    statement = f"INSERT INTO captions (bucket, object_name, generation, task, {columns}) "
+    with (
+        psycopg.connect(libpq_url(database)) as connection,
+        pytest.raises(errors.CheckViolation, match=constraint),
+    ):
+        connection.execute(f"{statement} VALUES ('b', 'n', 1, 't', {values})".encode())

@@ -1,0 +1,180 @@
+"""Our Pub/Sub emulator as a process: how it starts and ends, and what Google's has no counterpart to."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from google.api_core.exceptions import MethodNotImplemented
+from google.auth.transport.requests import Request
+from google.oauth2 import id_token
+
+from local_emulators.ports import free_ports
+from tests.support.pubsub import PATIENCE, Pubsub, PushEndpoint, PushRequest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "local_emulators.pubsub", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=ROOT
+    )
+
+
+@contextmanager
+def running(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """An emulator on a free port that has said it is ready, and its HOST:PORT."""
+    with start("--port", "0", *arguments) as process:
+        try:
+            assert process.stdout is not None
+            match = re.fullmatch(r"pubsub emulator ready on (127\.0\.0\.1:\d+)\n", process.stdout.readline())
+            assert match, "no ready line"
+            yield process, match[1]
+        finally:
+            process.kill()
+            process.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_ends_it_in_good_order(number: signal.Signals) -> None:
+    """A stop signal ends it with status 0 and without a word, even with a stream open and a push under way."""
+    release = threading.Event()
+
+    def hang(_request: PushRequest) -> int:
+        pushed.set()
+        release.wait(PATIENCE)
+        return 204
+
+    pushed, pulled = threading.Event(), threading.Event()
+    with running() as (process, host), Pubsub.connect(host, "test") as pubsub, PushEndpoint(hang) as endpoint:
+        topic = pubsub.topic()
+        pubsub.subscription(topic, push_config={"push_endpoint": endpoint.url})
+        with pubsub.streaming(pubsub.subscription(topic), lambda _message: pulled.set()):
+            pubsub.publish(topic, b"x")
+            assert pushed.wait(PATIENCE)
+            assert pulled.wait(PATIENCE)
+            process.send_signal(number)
+            # Sooner than the ten seconds that the push may take, which would otherwise end first.
+            assert process.wait(timeout=8) == 0
+        release.set()
+        assert process.stderr is not None
+        assert [line for line in process.stderr if " INFO " not in line] == []
+
+
+@pytest.mark.parametrize("flag", ["--port", "--http-port"])
+def test_port_in_use_is_one_clear_line(flag: str) -> None:
+    """A taken port ends it with status 1 and one line that names the address and the flag."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        others = ["--port", "0"] if flag == "--http-port" else []
+        with start(*others, flag, str(port)) as process:
+            output, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 1
+    assert output == ""
+    assert errors == (
+        f"error: the Pub/Sub emulator cannot listen on 127.0.0.1:{port} (Address already in use); "
+        f"free that port or choose another with {flag}\n"
+    )
+
+
+def test_unknown_method_is_unimplemented_in_words() -> None:
+    """What the emulator does not do says so, and where to read on."""
+    with running() as (_, host), Pubsub.connect(host, "test") as pubsub:
+        subscription = pubsub.subscription(pubsub.topic())
+        with pytest.raises(MethodNotImplemented, match=r"CreateSnapshot.*docs/pubsub-emulator\.md"):
+            pubsub.subscriber.create_snapshot(name="projects/test/snapshots/snap", subscription=subscription)
+
+
+@pytest.mark.parametrize("certificates", ["/oauth2/v3/certs", "/oauth2/v1/certs"])
+def test_push_token_is_verified_by_google_auth(certificates: str) -> None:
+    """With an oidc_token every push carries a token that google-auth accepts against the emulator's keys."""
+    (http_port,) = free_ports(1)
+    with (
+        running("--http-port", str(http_port)) as (_, host),
+        Pubsub.connect(host, "test") as pubsub,
+        PushEndpoint(lambda _request: 204) as endpoint,
+    ):
+        topic = pubsub.topic()
+        oidc = {"service_account_email": "push@test.iam.gserviceaccount.com", "audience": "http://function"}
+        pubsub.subscription(topic, push_config={"push_endpoint": endpoint.url, "oidc_token": oidc})
+        pubsub.publish(topic, b"x")
+        (request,) = endpoint.take()
+        claims = id_token.verify_token(
+            request.headers["authorization"].removeprefix("Bearer "),
+            Request(),
+            audience="http://function",
+            certs_url=f"http://127.0.0.1:{http_port}{certificates}",
+        )
+    assert claims["iss"] == "https://accounts.google.com"
+    assert (claims["email"], claims["email_verified"]) == (oidc["service_account_email"], True)
+
+
+def test_push_audience_defaults_to_the_endpoint() -> None:
+    """Without an audience of its own the token is meant for the push URL; without an e-mail there is no token."""
+    with running() as (_, host), Pubsub.connect(host, "test") as pubsub:
+        with PushEndpoint(lambda _request: 204) as endpoint:
+            topic = pubsub.topic()
+            email = {"service_account_email": "push@test.iam.gserviceaccount.com"}
+            pubsub.subscription(topic, push_config={"push_endpoint": endpoint.url, "oidc_token": email})
+            pubsub.subscription(topic, push_config={"push_endpoint": endpoint.url})
+            pubsub.publish(topic, b"x")
+            headers = sorted(request.headers.get("authorization", "") for request in endpoint.take(2))
+            claims = id_token.jwt.decode(headers[1].removeprefix("Bearer "), verify=False)
+            assert (headers[0], claims["aud"]) == ("", endpoint.url)
+
+
+def test_pushes_under_way_are_bounded() -> None:
+    """No more requests than asked for are under way at once, and every message is pushed all the same."""
+    lock, full = threading.Lock(), threading.Event()
+    under_way, most = 0, 0
+
+    def answer(_request: PushRequest) -> int:
+        nonlocal under_way, most
+        with lock:
+            under_way += 1
+            most = max(most, under_way)
+            if under_way == 4:
+                full.set()
+        full.wait(PATIENCE)
+        with lock:
+            under_way -= 1
+        return 204
+
+    with (
+        running("--push-concurrency", "4") as (_, host),
+        Pubsub.connect(host, "test") as pubsub,
+        PushEndpoint(answer) as endpoint,
+    ):
+        topic = pubsub.topic()
+        pubsub.subscription(topic, push_config={"push_endpoint": endpoint.url}, ack_deadline_seconds=600)
+        for number in range(40):
+            pubsub.publish(topic, str(number).encode())
+        pushed = {request.body["message"]["messageId"] for request in endpoint.take(40)}
+    assert (len(pushed), most) == (40, 4)
+
+
+def test_slow_endpoint_gets_the_message_again() -> None:
+    """An endpoint that does not answer within the acknowledgement deadline is asked again."""
+    release = threading.Event()
+
+    def answer(request: PushRequest) -> int:
+        if request.number == 1:
+            release.wait(PATIENCE)
+        return 204
+
+    with running() as (_, host), Pubsub.connect(host, "test") as pubsub, PushEndpoint(answer) as endpoint:
+        topic = pubsub.topic()
+        pubsub.subscription(topic, push_config={"push_endpoint": endpoint.url}, ack_deadline_seconds=10)
+        message_id = pubsub.publish(topic, b"x")
+        (second,) = endpoint.take()
+        release.set()
+        assert (second.number, second.body["message"]["messageId"]) == (2, message_id)

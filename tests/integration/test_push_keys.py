@@ -1,0 +1,130 @@
+"""Push tokens checked against keys that are fetched from a real server."""
+
+import json
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any
+
+import psycopg
+import pytest
+from flask import Flask
+from pydantic import SecretStr
+
+from db.session import libpq_url
+from dropline.settings import BrokerSettings, DatabaseSettings, EventSettings, PushSettings, Settings
+from tests.support.deliveries import BUCKET, push
+from tests.support.function import deliver, serve
+from tests.support.tokens import AUDIENCE, PUSHER, Signer
+from trigger_fn import service
+from trigger_fn.errors import SigningKeysUnavailable, TokenRefused
+from trigger_fn.push_auth import fetched_keys
+
+
+class KeyServer:
+    """Serves whatever `body` holds as the JWKS, and counts how often it was asked."""
+
+    def __init__(self) -> None:
+        self.body = b""
+        self.status = 200
+        self.requests = 0
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:  # noqa: N802
+                outer.requests += 1
+                self.send_response(outer.status)
+                self.end_headers()
+                self.wfile.write(outer.body)
+
+            def log_message(self, *_: Any) -> None:
+                """Not on the tests' output."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/certs"
+
+    def publish(self, *signers: Signer) -> None:
+        self.body = json.dumps({"keys": [signer.jwk() for signer in signers]}).encode()
+
+
+@pytest.fixture
+def keys() -> Iterator[KeyServer]:
+    """A running key server."""
+    keys = KeyServer()
+    thread = Thread(target=keys.server.serve_forever, args=(0.01,))
+    thread.start()
+    yield keys
+    keys.server.shutdown()
+    thread.join()
+    keys.server.server_close()
+
+
+@pytest.fixture(scope="module")
+def signer() -> Signer:
+    """The issuer."""
+    return Signer()
+
+
+@pytest.fixture
+def app(database: str, redis_url: str, keys: KeyServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Flask]:
+    """The function with token checks on."""
+    settings = Settings(
+        database=DatabaseSettings(url=SecretStr(libpq_url(database))),
+        broker=BrokerSettings(url=SecretStr(redis_url)),
+        events=EventSettings(buckets=(BUCKET,)),
+        push=PushSettings(audience=AUDIENCE, service_account=PUSHER, certs_url=keys.url),
+    )
+    with service.open_endpoint(settings) as endpoint:
+        yield serve(endpoint, monkeypatch)
+
+
+def test_only_the_pusher_gets_in(app: Flask, keys: KeyServer, signer: Signer, database: str) -> None:
+    """401 without a token, 403 with a wrong one, and no row; 204 and a row with the right one."""
+    keys.publish(Signer("other"), signer)
+    wrong = [
+        signer.token(aud="https://other.example"),
+        signer.token(email="someone@example.com"),
+        signer.token(exp=1),
+        Signer().token(),
+        "garbage",
+    ]
+    assert deliver(app, push()).status_code == 401
+    assert [deliver(app, push(), f"Bearer {token}").status_code for token in wrong] == [403] * len(wrong)
+    with psycopg.connect(libpq_url(database)) as connection:
+        assert connection.execute("SELECT count(*) FROM captions").fetchone() == (0,)
+        assert deliver(app, push(), f"Bearer {signer.token()}").status_code == 204
+        assert connection.execute("SELECT count(*) FROM captions").fetchone() == (1,)
+
+
+def test_keys_are_fetched_once(keys: KeyServer, signer: Signer) -> None:
+    """Not per request; tokens with invented key names do not change that."""
+    keys.publish(signer)
+    key_of = fetched_keys(keys.url)
+    for _ in range(5):
+        assert key_of(signer.token()).key_id == signer.key_id
+    for number in range(5):
+        with pytest.raises(TokenRefused, match="does not list"):
+            key_of(Signer(f"invented-{number}", signer.key).token())
+    assert keys.requests == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(500, b""), (404, b"{}"), (200, b"<html>"), (200, b"[]"), (200, b'{"keys": []}'), (200, b"\xff")],
+)
+def test_a_broken_key_server_is_an_outage(keys: KeyServer, signer: Signer, status: int, body: bytes) -> None:
+    """The caller may be right; it is to try again. Nor is the failure remembered."""
+    keys.status, keys.body = status, body
+    key_of = fetched_keys(keys.url)
+    with pytest.raises(SigningKeysUnavailable, match=keys.url):
+        key_of(signer.token())
+    keys.status = 200
+    keys.publish(signer)
+    assert key_of(signer.token()).key_id == signer.key_id
+
+
+def test_no_key_server(app: Flask, keys: KeyServer, signer: Signer) -> None:
+    """503, as for every other part that is away."""
+    keys.status = 503
+    response = deliver(app, push(), f"Bearer {signer.token()}")
+    assert (response.status_code, response.json) == (503, {"error": "signing_keys_unavailable"})

@@ -1,0 +1,232 @@
+"""Any interleaving of events, claims, results and kills leaves the table as the reference model has it."""
+
+import itertools
+import operator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Connection, create_engine, text
+
+from db import queries
+from db.listen import parse_notice
+from db.session import libpq_url
+from dropline.contract import (
+    NOTIFY_CHANNEL,
+    Claim,
+    ObjectFacts,
+    ObjectVersion,
+    Status,
+    TaskPrompt,
+    TaskRequest,
+    WriteBack,
+)
+from tests.support.row_model import Key, Lease, ObjectModel, Row, Token
+from tests.support.rows import IMAGE, LEASE_S, a_caption
+
+INTERLEAVINGS = 2000
+TASKS = {str(task): task for task in (TaskRequest(TaskPrompt.CAPTION), TaskRequest(TaskPrompt.OD))}
+CAPTION, DETECTION = TASKS
+
+_EXPIRE = text("""
+    UPDATE captions SET lease_until = now() - interval '1s' WHERE object_name = :name AND lease_until IS NOT NULL
+""")
+_SNAPSHOT = text("""
+    SELECT id, generation, task, status, attempts, lost_attempts, caption, error_code,
+           metadata_written_at IS NOT NULL AS written,
+           CASE WHEN lease_until > now() THEN 'held' WHEN lease_until IS NOT NULL THEN 'over' END AS lease
+    FROM captions WHERE object_name = :name
+""")
+
+# One row gets most of the attention: what can go wrong needs several attempts at the same one.
+keys = st.sampled_from([(1, CAPTION)] * 6 + [(1, DETECTION), (2, CAPTION), (2, DETECTION), (3, CAPTION)])
+#: Which of the latest claims speaks: stale ones speak too.
+tokens = st.integers(1, 3)
+steps = st.one_of(
+    st.tuples(st.just("finalize"), keys),
+    st.tuples(st.just("delete"), st.sampled_from((1, 2, 3))),
+    st.tuples(st.just("claim"), keys),
+    st.tuples(st.just("claim"), keys),
+    st.tuples(st.just("claim"), keys),
+    st.tuples(st.just("record"), tokens, st.booleans()),
+    st.tuples(st.just("give_up"), tokens, st.sampled_from(["fail", "supersede", "mark_deleted"])),
+    st.tuples(st.just("put_back"), tokens, st.booleans()),
+    st.tuples(st.just("finish"), keys, st.booleans()),
+    st.tuples(st.just("release"), keys),
+    st.tuples(st.just("kill")),
+    st.tuples(st.just("kill")),
+)
+#: Most lives begin with an event; a delete may come before it.
+interleavings = st.builds(
+    operator.add,
+    st.sampled_from([[("finalize", (1, CAPTION))]] * 3 + [[]]),
+    st.lists(steps, min_size=6, max_size=25),
+)
+
+
+class Life:
+    """The table and the model, led through the same steps."""
+
+    def __init__(self, connection: Connection, name: str) -> None:
+        self.connection = connection
+        self.name = name
+        self.model = ObjectModel()
+        self.ids: dict[Key, int] = {}
+        self.claims: list[tuple[Claim, Token]] = []
+
+    def version(self, generation: int) -> ObjectVersion:
+        return ObjectVersion("drops", self.name, generation)
+
+    def finalize(self, key: Key) -> None:
+        found = queries.register_object(self.connection, self.version(key[0]), ObjectFacts(), TASKS[key[1]])
+        assert found.status is self.model.finalize(key)
+
+    def delete(self, generation: int) -> None:
+        queries.tombstone(self.connection, self.version(generation))
+        self.model.delete(generation)
+
+    def claim(self, key: Key) -> None:
+        found = queries.claim(self.connection, self.ids.get(key, -1), LEASE_S)
+        expected = self.model.claim(key)
+        if isinstance(expected, Token):
+            assert isinstance(found, Claim)
+            assert (found.attempt, found.lost_attempts) == (expected.attempt, expected.lost_attempts)
+            self.claims.append((found, expected))
+        else:
+            kinds = {"write back": WriteBack, "busy": queries.Busy, "nothing": type(None)}
+            assert isinstance(found, kinds[expected])
+
+    def record(self, number: int, write_back: bool) -> None:
+        if not self.claims:
+            return
+        claim, token = self.claims[-min(number, len(self.claims))]
+        # The same attempt always says the same; another attempt says something else.
+        words = f"attempt {claim.attempt}"
+        lease_s = LEASE_S if write_back else None
+        done = queries.record_caption(
+            self.connection, claim, a_caption(words), IMAGE, size_bytes=1, write_back_lease_s=lease_s
+        )
+        assert done == self.model.record(token, words, write_back=write_back)
+
+    def give_up(self, number: int, how: str) -> None:
+        if not self.claims:
+            return
+        claim, token = self.claims[-min(number, len(self.claims))]
+        acts: dict[str, tuple[Callable[[], bool], Status, str | None]] = {
+            "fail": (lambda: queries.fail(self.connection, claim, "bad", "words"), Status.FAILED, "bad"),
+            "supersede": (lambda: queries.supersede(self.connection, claim), Status.SUPERSEDED, None),
+            "mark_deleted": (lambda: queries.mark_deleted(self.connection, claim), Status.DELETED, None),
+        }
+        act, status, code = acts[how]
+        assert act() == self.model.give_up(token, status, code)
+
+    def put_back(self, number: int, lost: bool) -> None:
+        if not self.claims:
+            return
+        claim, token = self.claims[-min(number, len(self.claims))]
+        done = queries.put_back(self.connection, claim, "later", "words", lost=lost)
+        assert done == self.model.give_up(token, Status.QUEUED, "later", lost=lost)
+
+    def finish(self, key: Key, written: bool) -> None:
+        code = None if written else "left_out"
+        done = queries.finish_write_back(self.connection, self.ids.get(key, -1), written=written, code=code)
+        assert done == self.model.finish_write_back(key, written=written)
+
+    def release(self, key: Key) -> None:
+        done = queries.release_lease(self.connection, self.ids.get(key, -1))
+        assert done == self.model.release(key)
+
+    def kill(self) -> None:
+        self.connection.execute(_EXPIRE, {"name": self.name})
+        self.model.kill_everything()
+
+    def rows(self) -> dict[Key, Row]:
+        """The table as the model would write it down."""
+        found = {}
+        for row in self.connection.execute(_SNAPSHOT, {"name": self.name}):
+            self.ids[row.generation, row.task] = row.id
+            found[row.generation, row.task] = _row(row)
+        return found
+
+
+def _row(row: Any) -> Row:
+    lease = None if row.lease is None else Lease(row.lease)
+    return Row(
+        Status(row.status), row.attempts, row.lost_attempts, lease, row.caption, row.error_code, row.written
+    )
+
+
+def check_that_nothing_went_backwards(before: dict[Key, Row], after: dict[Key, Row]) -> None:
+    """What holds whatever the model says."""
+    assert before.keys() <= after.keys()
+    for key, old in before.items():
+        new = after[key]
+        if old.status.is_terminal:
+            assert new.status in (old.status, Status.DELETED)
+        if old.status is Status.DELETED:
+            assert new == old
+        if old.caption is not None:
+            assert new.caption == old.caption
+        assert new.attempts >= max(old.attempts, new.lost_attempts)
+    assert len({key[0] for key, row in after.items() if not row.status.is_terminal}) <= 1
+
+
+def by_row(notices: Iterable[tuple[Key, Status, bool]]) -> dict[Key, list[tuple[Status, bool]]]:
+    """Notices of different rows in one transaction come in any order."""
+    found = defaultdict(list)
+    for key, status, written in notices:
+        found[key].append((status, written))
+    return found
+
+
+def heard(ear: psycopg.Connection[Any], connection: Connection) -> list[tuple[Key, Status, bool]]:
+    """All notices since the last call: up to a mark that is sent now, for they come in the order of commits."""
+    connection.execute(text("SELECT pg_notify(:channel, 'mark')"), {"channel": NOTIFY_CHANNEL})
+    payloads = itertools.takewhile("mark".__ne__, (notify.payload for notify in ear.notifies(timeout=60)))
+    notices = [parse_notice(payload) for payload in payloads]
+    return [((notice.generation, notice.task), notice.status, notice.metadata_written) for notice in notices]
+
+
+@pytest.fixture
+def connection(database: str) -> Iterator[Connection]:
+    engine = create_engine(database, isolation_level="AUTOCOMMIT")
+    with engine.connect() as found:
+        yield found
+    engine.dispose()
+
+
+@pytest.fixture
+def ear(database: str) -> Iterator["psycopg.Connection[Any]"]:
+    with psycopg.connect(libpq_url(database), autocommit=True) as found:
+        found.execute(f"LISTEN {NOTIFY_CHANNEL}".encode())
+        yield found
+
+
+def test_any_interleaving_leaves_the_table_as_the_model_has_it(
+    connection: Connection, ear: "psycopg.Connection[Any]"
+) -> None:
+    """2,000 interleavings: after each step table and model agree, and so do the notices that were heard."""
+    names = (f"{number}.jpg" for number in itertools.count())
+    reached: set[tuple[Status, Lease | None]] = set()
+
+    @settings(max_examples=INTERLEAVINGS, deadline=None, print_blob=True)
+    @given(interleavings)
+    def live(interleaving: list[tuple[Any, ...]]) -> None:
+        life = Life(connection, next(names))
+        before: dict[Key, Row] = {}
+        for name, *arguments in interleaving:
+            getattr(life, name)(*arguments)
+            after = life.rows()
+            assert after == life.model.rows
+            check_that_nothing_went_backwards(before, after)
+            reached.update((row.status, row.lease) for row in after.values())
+            before = after
+        assert by_row(heard(ear, connection)) == by_row(life.model.notices)
+
+    live()
+    held_or_over = {(status, lease) for status in (Status.RUNNING, Status.CAPTIONED) for lease in Lease}
+    assert reached == {(status, None) for status in set(Status) - {Status.RUNNING}} | held_or_over

@@ -1,0 +1,188 @@
+"""Reading from Cloud Storage with the real client, over HTTP, from a server that refuses, forgets and lies."""
+
+import gzip
+
+import pytest
+from google.cloud.storage import Bucket
+
+from dropline.contract import ObjectVersion
+from dropline.errors import AccessDenied, ImageRefused, ObjectGone, PermanentError, StorageUnavailable
+from dropline.settings import MetadataSettings
+from tests.support.gcs_proxy import GcsProxy
+from tests.support.storage_rig import BODY, LIMIT, OURS, metadata_of, settings_for, upload, write
+from worker.storage import ObjectStore, WriteOutcome, make_store
+
+NAMES = (
+    "plain.jpg",
+    "a/b/c.jpg",
+    "/leading slash.jpg",
+    "../../etc/passwd",
+    "./dot",
+    "a//b",
+    "trailing/",
+    "hash#tag?query=1&x=%2F",
+    "percent%2Fencoded%25.jpg",
+    "quotes'\"`<>.jpg",
+    "emoji 🐈‍⬛ ü 漢字.jpg",
+    "e\u0301 combining",
+    "plus+and space ~!*().jpg",
+    "back\\slash;semi:colon|",
+    "\x01control\x7f",
+    "n" * 1024,
+    "ü" * 512,
+)
+
+
+def test_bytes_come_back(store: ObjectStore, bucket: Bucket) -> None:
+    """A download is the upload, to the byte, and the empty object is no special case."""
+    assert store.download(upload(bucket), LIMIT) == BODY
+    assert store.download(upload(bucket, "empty", b""), LIMIT) == b""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_make_the_round_trip(store: ObjectStore, bucket: Bucket, gcs_proxy: GcsProxy, name: str) -> None:
+    """Whatever Cloud Storage allows as a name is read and written under exactly that name."""
+    version = upload(bucket, name)
+    assert store.download(version, LIMIT) == BODY
+    assert write(store, version) == WriteOutcome(written=True)
+    assert metadata_of(bucket, name) == OURS
+    assert store.live_generation(version) == version.generation
+    assert {seen.object_name for seen in gcs_proxy.requests if seen.object_name is not None} == {name}
+
+
+def test_an_overwritten_generation_is_gone(store: ObjectStore, bucket: Bucket) -> None:
+    """The old generation is gone for every call, the new one is told, and it carries nothing of the old."""
+    old, new = upload(bucket), upload(bucket, body=b"new")
+    with pytest.raises(ObjectGone, match="overwritten or deleted"):
+        store.download(old, LIMIT)
+    with pytest.raises(ObjectGone):
+        write(store, old)
+    assert store.live_generation(old) == new.generation
+    assert metadata_of(bucket) == {}
+    assert store.download(new, LIMIT) == b"new"
+
+
+def test_a_deleted_object_is_gone(store: ObjectStore, bucket: Bucket) -> None:
+    """After a deletion every call says so, and no generation is live."""
+    version = upload(bucket)
+    bucket.delete_blob(version.name)
+    with pytest.raises(ObjectGone):
+        store.download(version, LIMIT)
+    with pytest.raises(ObjectGone):
+        write(store, version)
+    assert store.live_generation(version) is None
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
+def test_busy_servers_are_transient(store: ObjectStore, bucket: Bucket, gcs_proxy: GcsProxy, status: int) -> None:
+    """When Cloud Storage asks for patience it is asked once, and the error says to try later."""
+    version = upload(bucket)
+    for method, call in (
+        ("GET", lambda: store.download(version, LIMIT)),
+        ("GET", lambda: store.live_generation(version)),
+        ("GET", lambda: write(store, version)),
+        ("PATCH", lambda: write(store, version)),
+    ):
+        gcs_proxy.fail(method, status)
+        before = gcs_proxy.count(method)
+        with pytest.raises(StorageUnavailable):
+            call()
+        assert gcs_proxy.count(method) == before + 1
+    assert write(store, version).written
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_missing_rights_are_named(store: ObjectStore, bucket: Bucket, gcs_proxy: GcsProxy, status: int) -> None:
+    """Without a right, the error is permanent and says which one is missing."""
+    version = upload(bucket)
+    gcs_proxy.fail("GET", status)
+    with pytest.raises(AccessDenied, match=r"storage\.objects\.get"):
+        store.download(version, LIMIT)
+    gcs_proxy.fail("PATCH", status)
+    with pytest.raises(AccessDenied, match=r"storage\.objects\.update"):
+        write(store, version)
+
+
+def test_other_refusals_are_permanent(store: ObjectStore, bucket: Bucket, gcs_proxy: GcsProxy) -> None:
+    """An answer that no retry can change becomes a permanent error with a code."""
+    gcs_proxy.fail("GET", 400)
+    with pytest.raises(PermanentError) as caught:
+        store.download(upload(bucket), LIMIT)
+    assert caught.value.code == "storage_refused"
+
+
+def test_a_server_that_is_not_there_is_transient() -> None:
+    """Refused connections are worth another try."""
+    with make_store(settings_for("127.0.0.1:9")) as store, pytest.raises(StorageUnavailable):
+        store.download(ObjectVersion("bucket", "name", 1), LIMIT)
+
+
+def test_a_silent_server_is_transient(bucket: Bucket, gcs_proxy: GcsProxy) -> None:
+    """A server that does not answer in time is worth another try, and a PATCH is not repeated by itself."""
+    version = upload(bucket)
+    with ObjectStore(bucket.client, MetadataSettings(), timeout_s=(5.0, 0.3)) as impatient:
+        gcs_proxy.delay("PATCH", 2.0)
+        with pytest.raises(StorageUnavailable):
+            write(impatient, version)
+        assert gcs_proxy.count("PATCH") == 1
+
+
+def test_damaged_downloads_are_transient(store: ObjectStore, bucket: Bucket, gcs_proxy: GcsProxy) -> None:
+    """Bytes that do not match the checksum are never handed on."""
+    version = upload(bucket)
+    gcs_proxy.damage()
+    with pytest.raises(StorageUnavailable, match="damaged"):
+        store.download(version, LIMIT)
+    assert store.download(version, LIMIT) == BODY
+
+
+def test_cut_downloads_are_transient(store: ObjectStore, bucket: Bucket, gcs_proxy: GcsProxy) -> None:
+    """A connection that ends in the middle of the bytes is worth another try."""
+    version = upload(bucket)
+    gcs_proxy.cut()
+    with pytest.raises(StorageUnavailable):
+        store.download(version, LIMIT)
+    assert store.download(version, LIMIT) == BODY
+
+
+def test_idle_connections_that_were_closed_cost_nothing(
+    store: ObjectStore, bucket: Bucket, gcs_proxy: GcsProxy
+) -> None:
+    """A read whose connection is closed without an answer is repeated at once, unseen."""
+    version = upload(bucket)
+    gcs_proxy.lose_response("GET")
+    assert store.download(version, LIMIT) == BODY
+
+
+def test_large_objects_are_refused(store: ObjectStore, bucket: Bucket) -> None:
+    """An object at the limit is read; one byte more is refused, whatever the event said of its size."""
+    version = upload(bucket)
+    assert store.download(version, len(BODY)) == BODY
+    with pytest.raises(ImageRefused, match="DROPLINE_EVENTS__MAX_SIZE_BYTES") as caught:
+        store.download(version, len(BODY) - 1)
+    assert caught.value.code == "object_too_large"
+    assert store.download(version, LIMIT) == BODY
+
+
+def test_packed_objects_are_unpacked(store: ObjectStore, bucket: Bucket) -> None:
+    """What `gsutil cp -Z` stored comes out as it went in, and a packed bomb is refused."""
+    assert store.download(_packed(bucket, "packed", gzip.compress(BODY)), LIMIT) == BODY
+    assert store.download(_packed(bucket, "so-called", BODY), LIMIT) == BODY
+    bomb = _packed(bucket, "bomb", gzip.compress(bytes(50_000_000)))
+    with pytest.raises(ImageRefused) as caught:
+        store.download(bomb, LIMIT)
+    assert caught.value.code == "object_too_large"
+
+
+def _packed(bucket: Bucket, name: str, body: bytes) -> ObjectVersion:
+    blob = bucket.blob(name)
+    blob.content_encoding = "gzip"
+    blob.upload_from_string(body, content_type="image/jpeg")
+    return ObjectVersion(bucket.name, name, int(blob.generation))
+
+
+def test_no_credentials_are_an_error_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an emulator and without credentials, the error says what to set."""
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/nonexistent/key.json")
+    with pytest.raises(AccessDenied, match="STORAGE_EMULATOR_HOST"):
+        make_store(settings_for(""))

@@ -1,0 +1,240 @@
+"""A real worker, real services and a counting engine: what it does, and what it survives."""
+
+import itertools
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from dropline.contract import CAPTION_QUEUE
+from local_emulators.gcs import GcsServer
+from local_emulators.redis import RedisServer
+from local_emulators.supervisor import Supervisor
+from tests.support.failpoints import arm, armed, inferences
+from tests.support.worker_rig import DEADLINE_S, Rig, open_rig, png
+
+_buckets = itertools.count(1)
+
+
+@pytest.fixture
+def rig(database: str, redis_url: str, gcs_server: GcsServer, tmp_path: Path) -> Iterator[Rig]:
+    """A rig with a bucket, a database and an empty queue of its own; its workers end with it."""
+    directory = tmp_path / "failpoints"
+    directory.mkdir()
+    with Supervisor(tmp_path / "logs") as supervisor:
+        rig = Rig(database, redis_url, gcs_server.url, f"worker-{next(_buckets)}", directory, supervisor)
+        with open_rig(rig):
+            yield rig
+
+
+def test_an_object_gets_its_caption_in_the_row_and_on_the_object(rig: Rig) -> None:
+    """The caption is in Postgres with everything known of it, and in the object's metadata."""
+    rig.worker()
+    version = rig.upload("a/ü.png", png((1, 2, 3)), owner="me")
+    row_id = rig.register(version)
+    rig.enqueue(row_id)
+    (row,) = rig.wait_settled([row_id])
+    assert (row["status"], row["caption"], row["model"]) == ("captioned", "010203", "counting")
+    assert (row["width"], row["height"], row["attempts"], row["lost_attempts"]) == (40, 30, 1, 0)
+    assert row["metadata_written_at"] is not None
+    assert rig.metadata(version) == {
+        "caption": "010203",
+        "caption-task": "<CAPTION>",
+        "caption-model": "counting",
+        "owner": "me",
+    }
+
+
+def test_a_hundred_copies_of_a_message_run_the_model_once(rig: Rig) -> None:
+    """Claim before work: copies of a message find nothing to do."""
+    row_id = rig.register(rig.upload("a.png", png()))
+    other = rig.register(rig.upload("last.png", png((9, 9, 9))))
+    for _ in range(100):
+        rig.enqueue(row_id)
+    rig.enqueue(other)
+    rig.worker()
+    rows = rig.wait_settled([row_id, other])
+    assert [row["status"] for row in rows] == ["captioned", "captioned"]
+    assert inferences(rig.directory).count("010203") == 1
+
+
+def test_two_hundred_images_at_once(rig: Rig) -> None:
+    """200 images: 200 rows captioned, none twice, nothing left on the broker."""
+    rig.worker()
+    ids = [rig.drop(f"{n}.png", png((0, n, 1), (4, 4))) for n in range(200)]
+    rows = rig.wait_settled(ids)
+    assert {row["status"] for row in rows} == {"captioned"}
+    assert sorted(inferences(rig.directory)) == sorted(f"00{n:02x}01" for n in range(200))
+    assert rig.queue_length() == 0
+
+
+def test_bad_images_fail_with_a_reason_and_alone(rig: Rig) -> None:
+    """A permanent error needs one attempt, names its code, and its neighbours are captioned."""
+    rig.worker()
+    bad = rig.drop("bad.png", b"these are words, not pixels")
+    good = rig.drop("good.png", png())
+    failed, captioned = rig.wait_settled([bad, good])
+    assert (failed["status"], failed["error_code"], failed["attempts"]) == ("failed", "not_an_image", 1)
+    assert failed["caption"] is None
+    assert captioned["status"] == "captioned"
+
+
+def test_an_image_that_kills_the_engine_is_set_aside_and_its_neighbours_succeed(rig: Rig) -> None:
+    """Three lost attempts make a dead letter; whoever shared its batch is captioned."""
+    poison = rig.register(rig.upload("poison.png", png((255, 0, 0))))
+    others = [rig.register(rig.upload(f"{n}.png", png((0, 0, n)))) for n in range(8)]
+    for row_id in (*others[:4], poison, *others[4:]):
+        rig.enqueue(row_id)
+    rig.worker()
+    failed, *captioned = rig.wait_settled([poison, *others])
+    assert (failed["status"], failed["error_code"]) == ("failed", "engine_lost")
+    assert inferences(rig.directory).count("ff0000") == 3
+    assert {row["status"] for row in captioned} == {"captioned"}
+
+
+def test_an_image_that_kills_its_child_is_set_aside(rig: Rig) -> None:
+    """The counter in the row ends the loop of a poisonous message."""
+    arm(rig.directory, "decoding", "child", times=3)
+    rig.worker()
+    (row,) = rig.wait_settled([rig.drop("crash.png", png())])
+    assert (row["status"], row["error_code"], row["lost_attempts"]) == ("failed", "worker_lost", 3)
+    assert armed(rig.directory) == []
+
+
+@pytest.mark.parametrize(
+    "stage", ["claimed", "downloaded", "before-commit", "committed", "patched", "before-acknowledge"]
+)
+def test_a_killed_child_loses_nothing(rig: Rig, stage: str) -> None:
+    """A child killed at any step: one row, one caption, at most one inference more."""
+    rig.worker(DROPLINE_WORKER__CONCURRENCY="2")
+    arm(rig.directory, stage, "child", times=2)
+    ids = [rig.drop(f"{n}.png", png((n, 0, 7))) for n in range(6)]
+    rows = rig.wait_settled(ids)
+    assert {row["status"] for row in rows} == {"captioned"}
+    assert armed(rig.directory) == []
+    counts = [inferences(rig.directory).count(f"{n:02x}0007") for n in range(6)]
+    assert sum(counts) <= 6 + (2 if stage == "before-commit" else 0)
+    assert all(row["metadata_written_at"] for row in rows)
+
+
+@pytest.mark.parametrize("stage", ["claimed", "committed", "before-acknowledge"])
+def test_a_killed_worker_loses_nothing(rig: Rig, stage: str) -> None:
+    """The whole worker killed at any step: the next one recovers every row when its lease is over."""
+    short = {"DROPLINE_WORKER__SOFT_TIME_LIMIT_S": "2", "DROPLINE_WORKER__TIME_LIMIT_S": "3"}
+    worker = rig.worker(**short)
+    arm(rig.directory, stage, "parent")
+    ids = [rig.drop(f"{n}.png", png((n, 0, 8))) for n in range(6)]
+    assert worker.wait_for_exit(DEADLINE_S)
+    rig.worker(**short)
+    rows = rig.wait_settled(ids)
+    assert {row["status"] for row in rows} == {"captioned"}
+    assert max(inferences(rig.directory).count(f"{n:02x}0008") for n in range(6)) <= 2
+
+
+def test_an_engine_killed_during_inference_is_back_and_loses_nothing(rig: Rig) -> None:
+    """The parent starts the engine again, and what it was running is run again."""
+    rig.worker()
+    arm(rig.directory, "inference", "engine", times=2)
+    ids = [rig.drop(f"{n}.png", png((n, 0, 9))) for n in range(6)]
+    rows = rig.wait_settled(ids)
+    assert {row["status"] for row in rows} == {"captioned"}
+    assert armed(rig.directory) == []
+
+
+def test_a_message_lost_between_redis_and_the_worker_is_recovered(rig: Rig) -> None:
+    """A worker that dies after BRPOP and before it noted the message: recovery at the next start finds the row."""
+    arm(rig.directory, "append", "engine")  # the process that hits it is the parent: it kills itself
+    row_id = rig.register(rig.upload("a.png", png()))
+    rig.enqueue(row_id)
+    without = rig.worker(name="lossy", DROPLINE_WORKER__RECOVER_ON_START="false")
+    assert without.wait_for_exit(DEADLINE_S)
+    assert rig.queue_length() == 0
+    rig.worker()
+    (row,) = rig.wait_settled([row_id])
+    assert row["status"] == "captioned"
+
+
+def test_without_recovery_a_message_lost_that_way_stays_lost(rig: Rig) -> None:
+    """Control: with recovery switched off, the loss shows."""
+    arm(rig.directory, "append", "engine")
+    lost = rig.register(rig.upload("lost.png", png()))
+    rig.enqueue(lost)
+    first = rig.worker(name="lossy", DROPLINE_WORKER__RECOVER_ON_START="false")
+    assert first.wait_for_exit(DEADLINE_S)
+    rig.worker(DROPLINE_WORKER__RECOVER_ON_START="false")
+    rig.wait_settled([rig.drop("next.png", png((5, 5, 5)))])
+    assert rig.row(lost)["status"] == "queued"
+
+
+def test_a_flushed_redis_is_filled_again(rig: Rig, redis_server: RedisServer) -> None:
+    """FLUSHALL and a restart of Redis: every queued row is enqueued again, by the reconnection alone."""
+    worker = rig.worker()
+    worker.signal(signal.SIGSTOP)
+    ids = [rig.drop(f"{n}.png", png((n, 0, 10), (4, 4))) for n in range(100)]
+    with redis.Redis.from_url(rig.redis_url) as client:
+        client.flushall()
+    redis_server.service.kill()
+    redis_server.service.restart()
+    worker.signal(signal.SIGCONT)
+    rows = rig.wait_settled(ids)
+    assert {row["status"] for row in rows} == {"captioned"}
+
+
+def test_a_terminated_worker_finishes_what_it_holds(rig: Rig) -> None:
+    """SIGTERM: the images in hand are finished, the exit code is 0, and no process is left."""
+    worker = rig.worker(DROPLINE_WORKER__CONCURRENCY="1")
+    ids = [rig.drop(f"{n}.png", png((n, 0, 11))) for n in range(3)]
+    rig.wait_settled(ids[:1])
+    worker.stop()
+    rows = [rig.row(row_id) for row_id in ids]
+    assert {row["status"] for row in rows} <= {"captioned", "queued"}
+    assert "ended with exit status 0" in worker.describe_death()
+
+
+def test_a_hanging_engine_is_ended_and_the_image_set_aside(rig: Rig) -> None:
+    """An inference that hangs each time: hard limits end it, and the row says why."""
+    arm(rig.directory, "inference", "hang", times=3)
+    rig.worker(DROPLINE_ENGINE__REQUEST_TIMEOUT_S="2", DROPLINE_WORKER__MAX_RETRIES="2")
+    hanging = rig.drop("hang.png", png())
+    (row,) = rig.wait_settled([hanging])
+    assert row["status"] == "failed"
+    assert row["error_code"] in {"engine_lost", "engine_unavailable", "worker_lost", "inference_timeout"}
+    (after,) = rig.wait_settled([rig.drop("next.png", png((5, 6, 7)))])
+    assert after["status"] == "captioned"
+
+
+def test_a_child_over_its_hard_limit_is_killed_and_the_image_tried_again(rig: Rig) -> None:
+    """A decoder that ignores the soft limit is ended by the hard one, and the row says that attempts were lost."""
+    arm(rig.directory, "decoding", "hang")
+    rig.worker(DROPLINE_WORKER__SOFT_TIME_LIMIT_S="1", DROPLINE_WORKER__TIME_LIMIT_S="2")
+    (row,) = rig.wait_settled([rig.drop("slow.png", png())])
+    assert row["status"] == "captioned"
+    assert row["lost_attempts"] >= 1
+
+
+def test_junk_on_the_queue_is_refused_and_the_worker_lives(rig: Rig) -> None:
+    """A pickled body, an unknown task and unusable arguments are logged and leave the queue."""
+    rig.worker()
+    rig.celery.send_task("no.such.task", queue=CAPTION_QUEUE)
+    rig.celery.send_task("dropline.caption", ["'; DROP TABLE captions"], queue=CAPTION_QUEUE)
+    with rig.celery.connection_for_write() as connection:
+        producer = connection.Producer(serializer="pickle")
+        producer.publish({"x": object}, routing_key=CAPTION_QUEUE)
+    (row,) = rig.wait_settled([rig.drop("good.png", png())])
+    assert row["status"] == "captioned"
+    assert rig.queue_length() == 0
+
+
+def test_an_overwritten_object_is_superseded_and_a_deleted_one_deleted(rig: Rig) -> None:
+    """A generation that is gone is no error: the row says which of the two happened."""
+    old = rig.upload("a.png", png((1, 1, 1)))
+    rig.upload("a.png", png((2, 2, 2)))
+    gone = rig.upload("b.png", png())
+    rig.gcs.bucket(rig.bucket).blob("b.png").delete()
+    rig.worker()
+    ids = [rig.register(old), rig.register(gone)]
+    for row_id in ids:
+        rig.enqueue(row_id)
+    assert [row["status"] for row in rig.wait_settled(ids)] == ["superseded", "deleted"]

@@ -1,0 +1,54 @@
+"""The engine of a worker under test: no model, but it counts, crashes and hangs as told by the pixels' colour.
+
+The label of an image is the first pixel, as `RRGGBB`. Images labelled `ff0000` kill the engine each time.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from dropline.settings import EngineSettings
+from tests.support import failpoints
+from worker.engine.main import main
+from worker.engine.model import ImageTask, ModelAnswer
+from worker.engine.slot import Pixels
+
+#: The colour that kills whoever runs it.
+POISON = "ff0000"
+
+
+class CountingModel:
+    """Answers with the image's label."""
+
+    input_size = 32
+    device = "none"
+    dtype = "none"
+    name = "counting"
+    revision = "test"
+    largest_batch = 64
+
+    def allocate(self) -> Pixels:
+        """Plain memory for one image."""
+        return np.empty((self.input_size, self.input_size, 3), np.uint8)
+
+    def answer(self, batch: Sequence[ImageTask]) -> list[ModelAnswer]:
+        """One label per image, each noted."""
+        labels = [bytes(item.pixels[0, 0]).hex() for item in batch]
+        for label in labels:
+            failpoints.note_inference(label)
+        if POISON in labels:
+            failpoints.arm(failpoints.directory(), "poisoned", "engine")
+            failpoints.hit("poisoned")
+        failpoints.hit("inference")
+        return [ModelAnswer(label, None) for label in labels]
+
+    def warmup(self) -> None:
+        """Nothing is cold."""
+
+
+def _load(_settings: EngineSettings) -> CountingModel:
+    return CountingModel()
+
+
+if __name__ == "__main__":
+    main(_load)

@@ -1,0 +1,54 @@
+"""A real worker whose steps can be made to crash: `python -m tests.support.failpoint_worker`."""
+
+import functools
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from kombu.transport.redis import QoS
+
+from dropline.log import configure_logging
+from dropline.settings import load_settings
+from tests.support.failpoints import hit
+from worker import pipeline
+from worker.app import build
+from worker.celery_app import run_worker
+from worker.pipeline import Pipeline
+from worker.storage import ObjectStore
+
+
+def _around(owner: Any, name: str, *, before: str | None = None, after: str | None = None) -> None:
+    function: Callable[..., Any] = getattr(owner, name)
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        if before:
+            hit(before)
+        result = function(*args, **kwargs)
+        if after:
+            hit(after)
+        return result
+
+    setattr(owner, name, wrapped)
+
+
+def _install() -> None:
+    _around(ObjectStore, "download", before="claimed", after="downloaded")
+    _around(pipeline, "decode", before="decoding")
+    _around(Pipeline, "_commit_caption", before="before-commit", after="committed")
+    _around(ObjectStore, "write_metadata", after="patched")
+    _around(Pipeline, "run", after="before-acknowledge")
+    # The window in which Redis has forgotten the message and nobody else knows of it yet.
+    _around(QoS, "append", before="append")
+
+
+def main() -> int:
+    """As `worker.app.main`, with failpoints and the counting engine."""
+    settings = load_settings()
+    configure_logging(settings.log.level, settings.log.format, "worker")
+    _install()
+    return run_worker(build(settings, engine_module="tests.support.failpoint_engine"), settings)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

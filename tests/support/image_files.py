@@ -1,0 +1,88 @@
+"""Image files made on the spot: good ones, and those that lie."""
+
+import io
+import struct
+import zlib
+from typing import Any
+
+from PIL import Image
+
+#: Two colours that survive JPEG: what is left and right, or above and below, can be told apart.
+RED, BLUE = (200, 30, 30), (30, 30, 200)
+
+PDF = b"%PDF-1.7\n1 0 obj\n<< /Type /Catalog >>\nendobj\n"
+SVG = b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><rect/></svg>'
+MP4 = b"\x00\x00\x00\x20ftypisom\x00\x00\x02\x00isomiso2avc1mp41" + b"\x00" * 64
+TEXT = "Dear diary, this is no photograph, but I called it one. Grüße!\n".encode()
+
+
+def encode(image: Image.Image, kind: str, **options: Any) -> bytes:
+    """The bytes of `image` as a file of `kind`."""
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def halves(width: int = 64, height: int = 48, mode: str = "RGB") -> Image.Image:
+    """Red on the left, blue on the right."""
+    image = Image.new("RGB", (width, height), RED)
+    image.paste(BLUE, (width // 2, 0, width, height))
+    return image.convert(mode)
+
+
+def quadrants(side: int = 96) -> Image.Image:
+    """Four greys, one per corner, so that every turn and flip is told from the others."""
+    image = Image.new("L", (side, side))
+    half = side // 2
+    for shade, corner in zip((20, 90, 160, 230), ((0, 0), (half, 0), (0, half), (half, half)), strict=True):
+        image.paste(shade, (*corner, corner[0] + half, corner[1] + half))
+    return image
+
+
+def exif(orientation: int) -> bytes:
+    """An EXIF block that says how the camera was held."""
+    tags = Image.Exif()
+    tags[0x0112] = orientation
+    return tags.tobytes()
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG of a few bytes that claims any size."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    pixels = zlib.compress(b"\x00" * 1000)
+    return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", pixels) + png_chunk(b"IEND", b"")
+
+
+def png_chunk(name: bytes, body: bytes) -> bytes:
+    """One chunk with its length and checksum."""
+    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+
+def png_with_text_bomb(megabytes: int) -> bytes:
+    """A small picture, and a compressed comment that unpacks to `megabytes`."""
+    comment = b"Comment\x00\x00" + zlib.compress(b"a" * (megabytes * 2**20), 9)
+    good = encode(halves(), "PNG")
+    return good[:33] + png_chunk(b"zTXt", comment) + good[33:]
+
+
+def png_bomb(side: int) -> bytes:
+    """A complete, tiny PNG of `side` times `side` black pixels."""
+    packer = zlib.compressobj(9)
+    row = b"\x00" * (1 + side * 3)
+    body = b"".join(packer.compress(row) for _ in range(side)) + packer.flush()
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", body) + png_chunk(b"IEND", b"")
+
+
+def jpeg_with_huge_exif(segments: int) -> bytes:
+    """A small JPEG whose EXIF runs over many segments and whose directory points into all of it."""
+    total = segments * 65_000
+    entries = b"".join(struct.pack("<HHII", 0x8000 + i, 7, total - 8, 8) for i in range(5000))
+    body = b"II*\x00" + struct.pack("<IH", 8, 5000) + entries + struct.pack("<I", 0)
+    body = body.ljust(total, b"x")
+    marks = b""
+    for at in range(0, total, 65_000):
+        segment = b"Exif\x00\x00" + body[at : at + 65_000]
+        marks += b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment
+    good = encode(halves(), "JPEG")
+    return good[:2] + marks + good[2:]

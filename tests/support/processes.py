@@ -1,0 +1,53 @@
+"""Which processes a test has left behind, found by a mark in their environment that children inherit."""
+
+import os
+import select
+import sys
+from contextlib import suppress
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+#: `/proc` tells the environment of a process, and a pidfd its end; macOS has neither.
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc and waits on pidfds")
+
+_VARIABLE = "TEST_PROCESS_MARK"
+
+
+class ProcessMark:
+    """A variable that is given to one process and so to all its descendants."""
+
+    def __init__(self) -> None:
+        self._value = uuid4().hex
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """This process's environment, marked."""
+        return os.environ | {_VARIABLE: self._value}
+
+    def processes(self) -> dict[int, str]:
+        """Process id → command line of every living process that carries the mark."""
+        found = {}
+        for directory in Path("/proc").glob("[0-9]*"):
+            # A process may end while it is looked at; a zombie's environment is empty.
+            with suppress(OSError):
+                if f"{_VARIABLE}={self._value}".encode() in (directory / "environ").read_bytes().split(b"\0"):
+                    command_line = (directory / "cmdline").read_bytes().replace(b"\0", b" ")
+                    found[int(directory.name)] = command_line.decode(errors="replace")
+        return found
+
+    def wait_until_gone(self, timeout_s: float) -> dict[int, str]:
+        """Waits for the end of every marked process; returns those that still live when the time is up."""
+        for pid in self.processes():
+            with suppress(ProcessLookupError):
+                _wait_for_exit(pid, timeout_s)
+        return self.processes()
+
+
+def _wait_for_exit(pid: int, timeout_s: float) -> None:
+    descriptor = os.pidfd_open(pid)
+    try:
+        select.select([descriptor], [], [], timeout_s)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,95 @@
+"""Rows for tests: what the function and the worker do to the table, by the same queries and without either."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from pydantic import SecretStr
+from sqlalchemy import Connection, Engine, create_engine, text
+
+from db import queries
+from db.session import transaction
+from dropline.contract import Caption, Claim, ImageInfo, ObjectFacts, ObjectVersion, TaskPrompt, TaskRequest
+from dropline.settings import DatabaseSettings
+
+TASK = TaskRequest(TaskPrompt.CAPTION)
+IMAGE = ImageInfo(width=640, height=480)
+LEASE_S = 600.0
+
+
+@contextmanager
+def engine_of(database: str) -> Iterator[Engine]:
+    """An engine for many threads of a test; disposed of at the end."""
+    engine = create_engine(database, pool_size=20, max_overflow=0)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+def settings_of(database: str) -> DatabaseSettings:
+    """The settings of somebody who uses the test's database."""
+    return DatabaseSettings(url=SecretStr(database))
+
+
+def a_caption(words: str = "a red circle", result: dict[str, Any] | None = None) -> Caption:
+    """What the engine answers."""
+    return Caption(text=words, result=result, model="demo", model_revision="r1")
+
+
+def drop(connection: Connection, version: ObjectVersion, task: TaskRequest = TASK) -> int:
+    """What the function does with a FINALIZE: a queued row. Returns its id."""
+    facts = ObjectFacts(content_type="image/png", size_bytes=99)
+    return queries.register_object(connection, version, facts, task).row_id
+
+
+def take(connection: Connection, row_id: int, lease_s: float = LEASE_S) -> Claim:
+    """What the worker does first."""
+    claim = queries.claim(connection, row_id, lease_s)
+    assert isinstance(claim, Claim)
+    return claim
+
+
+def record(connection: Connection, claim: Claim, words: str = "a red circle", *, write_back: bool = False) -> bool:
+    """What the worker does when the model has answered."""
+    lease_s = LEASE_S if write_back else None
+    return queries.record_caption(
+        connection, claim, a_caption(words), IMAGE, size_bytes=99, write_back_lease_s=lease_s
+    )
+
+
+def caption_object(engine: Engine, version: ObjectVersion, words: str = "a red circle") -> int:
+    """The whole life of a row that goes well: dropped, taken, captioned. Returns its id."""
+    with transaction(engine) as connection:
+        row_id = drop(connection, version)
+    caption_row(engine, row_id, words)
+    return row_id
+
+
+def caption_row(engine: Engine, row_id: int, words: str = "a red circle") -> None:
+    """What the worker does with a queued row, in its two transactions."""
+    with transaction(engine) as connection:
+        claim = take(connection, row_id)
+    with transaction(engine) as connection:
+        assert record(connection, claim, words)
+
+
+def fail_object(engine: Engine, version: ObjectVersion, code: str, error: str) -> int:
+    """A dead letter. Returns its id."""
+    with transaction(engine) as connection:
+        row_id = drop(connection, version)
+        assert queries.fail(connection, take(connection, row_id), code, error)
+    return row_id
+
+
+def expire_leases(connection: Connection) -> None:
+    """What time does when a process was killed."""
+    connection.execute(
+        text("UPDATE captions SET lease_until = now() - interval '1s' WHERE lease_until IS NOT NULL")
+    )
+
+
+def row_of(connection: Connection, row_id: int) -> dict[str, Any]:
+    """All columns of a row."""
+    found = connection.execute(text("SELECT * FROM captions WHERE id = :id"), {"id": row_id})
+    return dict(found.mappings().one())

@@ -1,0 +1,86 @@
+"""An engine whose model does what the first pixel says: `python -m tests.support.scripted_engine`."""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from dropline.errors import InferenceFailed
+from dropline.settings import EngineSettings
+from worker.engine.main import main
+from worker.engine.model import BatchTooLarge, ImageTask, ModelAnswer
+from worker.engine.slot import Pixels
+
+#: Pixels per side.
+SIZE = 8
+#: What the first byte of an image makes the model do; anything else is answered.
+RAISE, DIE, HANG, GATE, REFUSE = 251, 252, 253, 254, 255
+#: More images than this do not fit into the device's memory.
+FITS = 4
+
+
+class ScriptedModel:
+    """Answers with the second and third byte of the image, which thereby name it."""
+
+    input_size = SIZE
+    name = "scripted"
+    revision = "test"
+    largest_batch = sys.maxsize
+    device = "none"
+    dtype = "none"
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def allocate(self) -> Pixels:
+        """Plain memory for one image."""
+        return np.empty((SIZE, SIZE, 3), np.uint8)
+
+    def answer(self, batch: Sequence[ImageTask]) -> list[ModelAnswer]:
+        """Follow the script."""
+        if len(batch) > FITS:
+            raise BatchTooLarge(f"{len(batch)} images")
+        for item in batch:
+            self._act(int(item.pixels[0, 0, 0]))
+        return [ModelAnswer(f"{item.task} {label(item.pixels)}", None) for item in batch]
+
+    def warmup(self) -> None:
+        """Nothing is cold."""
+
+    def _act(self, code: int) -> None:
+        if code == RAISE:
+            raise RuntimeError("a poisonous image")
+        if code == REFUSE:
+            raise InferenceFailed("too long a prompt")
+        if code == DIE:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if code == HANG:
+            threading.Event().wait()
+        if code == GATE:
+            # Opening a FIFO blocks until the test opens the other end.
+            (self._directory / "reached").open("w").close()
+            (self._directory / "go").open("r").close()
+
+
+def label(pixels: Pixels) -> int:
+    """The number an image carries."""
+    return int(pixels[0, 0, 1]) * 256 + int(pixels[0, 0, 2])
+
+
+def image(number: int, code: int = 0) -> Pixels:
+    """An image with a number and a script, uint8 `[SIZE, SIZE, 3]`."""
+    pixels = np.zeros((SIZE, SIZE, 3), np.uint8)
+    pixels[0, 0] = (code, number // 256, number % 256)
+    return pixels
+
+
+def _load(settings: EngineSettings) -> ScriptedModel:
+    return ScriptedModel(Path(settings.checkpoint))
+
+
+if __name__ == "__main__":
+    main(_load)

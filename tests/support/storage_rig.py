@@ -1,0 +1,81 @@
+"""Fixtures: Cloud Storage with its own rules and with faults, and a store that talks to it."""
+
+import itertools
+from collections.abc import Iterator
+
+import pytest
+from google.auth.credentials import AnonymousCredentials
+from google.cloud.storage import Bucket, Client
+
+from dropline.contract import ObjectVersion
+from dropline.settings import Settings
+from local_emulators.gcs import GcsServer
+from tests.support.gcs_proxy import GcsProxy, serve
+from worker.storage import ObjectStore, WriteOutcome, make_store
+
+CAPTION, TASK, MODEL = "a red square", "<CAPTION>", "florence-community/Florence-2-base-ft"
+OURS = {"caption": CAPTION, "caption-task": TASK, "caption-model": MODEL}
+BODY = bytes(range(256)) * 400
+LIMIT = 1_000_000
+
+
+@pytest.fixture
+def gcs_proxy(gcs_server: GcsServer) -> Iterator[GcsProxy]:
+    """The run's Cloud Storage with its rules and faults."""
+    with serve(gcs_server.url) as running:
+        yield running
+
+
+@pytest.fixture
+def store(gcs_proxy: GcsProxy) -> Iterator[ObjectStore]:
+    """A store that talks to the proxy."""
+    with make_store(settings_for(gcs_proxy.url)) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def bucket_names() -> Iterator[str]:
+    """Bucket names no test of this run has used."""
+    return (f"storage-test-{number}" for number in itertools.count(1))
+
+
+@pytest.fixture
+def bucket(gcs_proxy: GcsProxy, bucket_names: Iterator[str]) -> Iterator[Bucket]:
+    """A bucket as its user sees it, through the same proxy."""
+    client = Client(
+        project="test", credentials=AnonymousCredentials(), client_options={"api_endpoint": gcs_proxy.url}
+    )
+    yield client.create_bucket(next(bucket_names))
+    client.close()
+
+
+def settings_for(host: str) -> Settings:
+    """Settings with Cloud Storage at `host`; empty: the real one."""
+    return Settings.model_validate({"STORAGE_EMULATOR_HOST": host})
+
+
+def upload(
+    bucket: Bucket, name: str = "cat.jpg", body: bytes = BODY, metadata: dict[str, str] | None = None
+) -> ObjectVersion:
+    """Upload an object as its user does; its new version."""
+    blob = bucket.blob(name)
+    blob.metadata = metadata
+    blob.upload_from_string(body, content_type="image/jpeg")
+    return ObjectVersion(bucket.name, name, int(blob.generation))
+
+
+def metadata_of(bucket: Bucket, name: str = "cat.jpg") -> dict[str, str]:
+    """The object's custom metadata."""
+    return dict(bucket.get_blob(name).metadata or {})
+
+
+def set_metadata(bucket: Bucket, name: str = "cat.jpg", **values: str | None) -> None:
+    """Edit the object's metadata as its user does; None removes a key."""
+    blob = bucket.blob(name)
+    blob.metadata = values
+    blob.patch()
+
+
+def write(store: ObjectStore, version: ObjectVersion, caption: str = CAPTION) -> WriteOutcome:
+    """Write our caption back."""
+    return store.write_metadata(version, caption, TASK, MODEL)

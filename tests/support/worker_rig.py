@@ -1,0 +1,154 @@
+"""A real worker over real Postgres, Redis and Cloud Storage, without the function: rows are made by hand."""
+
+import io
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from celery import Celery
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import storage
+from PIL import Image
+from sqlalchemy import Engine
+
+from db import queries, views
+from db.listen import listening
+from db.session import libpq_url, make_engine, transaction
+from dropline.contract import CAPTION_QUEUE, ObjectFacts, ObjectVersion, TaskRequest
+from dropline.settings import BrokerSettings, DatabaseSettings, Settings
+from local_emulators.command import Command, child_environment, python_path
+from local_emulators.supervisor import Service, Supervisor
+from tests.support.failpoints import DIRECTORY_VARIABLE
+from worker.celery_app import make_celery
+from worker.tasks import send_row
+
+#: Generous: these machines are shared, and nothing is measured here.
+DEADLINE_S = 20.0
+
+
+@dataclass
+class Rig:
+    """Everything a worker test needs."""
+
+    database_url: str
+    redis_url: str
+    gcs_url: str
+    bucket: str
+    directory: Path
+    supervisor: Supervisor
+    module: str = "tests.support.failpoint_worker"
+    #: Settings of the worker beyond the rig's own.
+    variables: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        database = DatabaseSettings.model_validate({"url": libpq_url(self.database_url)})
+        self.settings = Settings(
+            database=database,
+            broker=BrokerSettings.model_validate({"url": self.redis_url}),
+        )
+        self.database: Engine = make_engine(database, "test")
+        self.celery: Celery = make_celery(self.settings)
+        self.gcs = storage.Client(
+            project="test", credentials=AnonymousCredentials(), client_options={"api_endpoint": self.gcs_url}
+        )
+
+    def worker(self, name: str = "worker", **variables: str) -> Service:
+        """A started worker that has taken up its work."""
+        environment = {
+            "DROPLINE_DATABASE__URL": libpq_url(self.database_url),
+            "DROPLINE_BROKER__URL": self.redis_url,
+            "DROPLINE_WORKER__RETRY_BASE_S": "0.05",
+            "DROPLINE_WORKER__RETRY_CAP_S": "1",
+            "STORAGE_EMULATOR_HOST": self.gcs_url,
+            DIRECTORY_VARIABLE: str(self.directory),
+            "PYTHONPATH": python_path(),
+        }
+        command = Command(
+            name=name,
+            argv=(sys.executable, "-m", self.module),
+            ready_lines=("worker_ready",),
+            environment=child_environment(**(environment | self.variables | variables)),
+        )
+        return self.supervisor.start(command)
+
+    def upload(self, name: str, data: bytes, content_type: str = "image/png", **metadata: str) -> ObjectVersion:
+        """Put an object into the bucket; says which version that made."""
+        blob = self.gcs.bucket(self.bucket).blob(name)
+        blob.metadata = metadata or None
+        blob.upload_from_string(data, content_type=content_type)
+        assert blob.generation is not None
+        return ObjectVersion(self.bucket, name, int(blob.generation))
+
+    def register(self, version: ObjectVersion, task: str = "<CAPTION>") -> int:
+        """Make the row, as the function would."""
+        with transaction(self.database) as connection:
+            return queries.register_object(connection, version, ObjectFacts(), TaskRequest.parse(task)).row_id
+
+    def enqueue(self, row_id: int) -> None:
+        """Put the row on the broker."""
+        send_row(self.celery, row_id, 0.0)
+
+    def drop(self, name: str, data: bytes) -> int:
+        """Upload, register and enqueue: the row's id."""
+        row_id = self.register(self.upload(name, data))
+        self.enqueue(row_id)
+        return row_id
+
+    def row(self, row_id: int) -> dict[str, Any]:
+        """All columns of the row."""
+        with transaction(self.database) as connection:
+            found = views.row(connection, row_id)
+        assert found is not None
+        return found
+
+    def metadata(self, version: ObjectVersion) -> dict[str, str]:
+        """Custom metadata of the live object."""
+        blob = self.gcs.bucket(version.bucket).get_blob(version.name)
+        assert blob is not None
+        return dict(blob.metadata or {})
+
+    def queue_length(self) -> int:
+        """Messages on the caption queue, those held by workers not counted."""
+        with self.celery.connection_for_write() as connection:
+            return int(connection.default_channel.client.llen(CAPTION_QUEUE))
+
+    def wait_settled(self, row_ids: Iterable[int], timeout_s: float = DEADLINE_S) -> list[dict[str, Any]]:
+        """The rows, once each is terminal and nobody works on it any more."""
+        wanted = list(row_ids)
+        deadline = monotonic() + timeout_s
+        with listening(self.settings.database, "test-listener") as listener:
+            while True:
+                rows = [self.row(row_id) for row_id in wanted]
+                if all(_settled(row) for row in rows):
+                    return rows
+                remaining = deadline - monotonic()
+                unsettled = [(row["id"], row["status"], row["error"]) for row in rows if not _settled(row)]
+                assert remaining > 0, f"not settled: {unsettled}"
+                next(iter(listener.notices(remaining)), None)
+
+
+@contextmanager
+def open_rig(rig: Rig) -> Iterator[Rig]:
+    """Make the rig's bucket; at the end let go of its connections."""
+    rig.gcs.create_bucket(rig.bucket)
+    try:
+        yield rig
+    finally:
+        rig.database.dispose()
+        rig.celery.close()
+        rig.gcs.close()
+
+
+def png(color: tuple[int, int, int] = (1, 2, 3), size: tuple[int, int] = (40, 30)) -> bytes:
+    """A PNG of one colour."""
+    file = io.BytesIO()
+    Image.new("RGB", size, color).save(file, "PNG")
+    return file.getvalue()
+
+
+def _settled(row: dict[str, Any]) -> bool:
+    return row["status"] not in ("queued", "running") and row["lease_until"] is None

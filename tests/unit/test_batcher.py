@@ -1,0 +1,216 @@
+"""How batches are formed, and how a bad one is taken apart."""
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dropline.errors import EngineUnavailable, InferenceFailed
+from worker.engine.batcher import Batcher
+from worker.engine.model import BatchTooLarge
+from worker.engine.split import answer_each
+
+#: Longer than any test may take: who waits it out has failed.
+FOREVER_S = 3600.0
+DEADLINE_S = 60.0
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the batcher sees of a request."""
+
+    child: int
+    number: int
+    isolated: bool = False
+
+
+OPERATIONS = st.lists(
+    st.tuples(st.sampled_from(["announce", "retract", "submit", "isolated", "forget", "take"]), st.integers(0, 5)),
+    max_size=60,
+)
+
+
+class Reference:
+    """What the batcher must do, as simply as it can be said."""
+
+    def __init__(self, max_batch: int) -> None:
+        self.waiting: list[Request] = []
+        self._max_batch = max_batch
+
+    def forget(self, child: int) -> None:
+        self.waiting = [request for request in self.waiting if request.child != child]
+
+    def next_batch(self) -> list[Request]:
+        batch = [request for request in self.waiting if not request.isolated][: self._max_batch]
+        if self.waiting[0].isolated:
+            batch = self.waiting[:1]
+        self.waiting = [request for request in self.waiting if request not in batch]
+        return batch
+
+
+@given(operations=OPERATIONS, max_batch=st.integers(1, 5))
+def test_every_request_is_handed_out_exactly_once(operations: list[tuple[str, int]], max_batch: int) -> None:
+    """Each request of a living child comes out once, in order, within the limit, isolated ones alone."""
+    batcher: Batcher[Request] = Batcher(max_batch, max_wait_s=0)
+    reference = Reference(max_batch)
+    for number, (operation, child) in enumerate(operations):
+        match operation:
+            case "submit" | "isolated":
+                reference.waiting.append(Request(child, number, operation == "isolated"))
+                batcher.submit(reference.waiting[-1])
+            case "forget":
+                reference.forget(child)
+                batcher.forget(child)
+            case "take":
+                if reference.waiting:
+                    assert batcher.next_batch() == reference.next_batch()
+            case _:
+                getattr(batcher, operation)(child)
+    while reference.waiting:
+        assert batcher.next_batch() == reference.next_batch()
+    batcher.close()
+    assert batcher.next_batch() == []
+
+
+def _next(pool: ThreadPoolExecutor, batcher: Batcher[Request]) -> Future[list[Request]]:
+    return pool.submit(batcher.next_batch)
+
+
+def test_a_batch_waits_for_what_was_announced() -> None:
+    """A request that is on its way joins the batch of the one that is there."""
+    batcher: Batcher[Request] = Batcher(8, FOREVER_S)
+    with ThreadPoolExecutor() as pool:
+        batcher.announce(2)
+        batcher.submit(Request(1, 1))
+        batch = _next(pool, batcher)
+        batcher.submit(Request(2, 2))
+        assert [request.number for request in batch.result(DEADLINE_S)] == [1, 2]
+
+
+@pytest.mark.parametrize("end", ["retract", "forget"])
+def test_a_batch_waits_no_longer_for_what_will_not_come(end: str) -> None:
+    """A retracted announcement, or one of a dead child, lets the batch go at once."""
+    batcher: Batcher[Request] = Batcher(8, FOREVER_S)
+    with ThreadPoolExecutor() as pool:
+        batcher.announce(2)
+        batcher.submit(Request(1, 1))
+        batch = _next(pool, batcher)
+        getattr(batcher, end)(2)
+        assert [request.number for request in batch.result(DEADLINE_S)] == [1]
+
+
+def test_a_full_batch_waits_for_nobody() -> None:
+    """With the batch full, announcements do not matter."""
+    batcher: Batcher[Request] = Batcher(2, FOREVER_S)
+    batcher.announce(9)
+    for number in range(3):
+        batcher.submit(Request(number, number))
+    with ThreadPoolExecutor() as pool:
+        assert len(_next(pool, batcher).result(DEADLINE_S)) == 2
+
+
+def test_the_wait_for_announced_requests_ends() -> None:
+    """A child that announces and never asks delays its neighbours by the configured wait at most."""
+    batcher: Batcher[Request] = Batcher(8, 0.01)
+    batcher.announce(2)
+    batcher.submit(Request(1, 1))
+    with ThreadPoolExecutor() as pool:
+        assert len(_next(pool, batcher).result(DEADLINE_S)) == 1
+
+
+def test_a_batch_whose_only_child_dies_is_not_handed_out() -> None:
+    """When the queue empties while the batcher waits, it goes back to waiting for work."""
+    batcher: Batcher[Request] = Batcher(8, FOREVER_S)
+    with ThreadPoolExecutor() as pool:
+        batcher.announce(2)
+        batcher.submit(Request(1, 1))
+        batch = _next(pool, batcher)
+        batcher.forget(1)
+        batcher.submit(Request(2, 2))
+        assert [request.number for request in batch.result(DEADLINE_S)] == [2]
+
+
+def test_closing_wakes_the_model() -> None:
+    """A model that waits for work is told to stop by an empty batch."""
+    batcher: Batcher[Request] = Batcher(8, FOREVER_S)
+    with ThreadPoolExecutor() as pool:
+        batch = _next(pool, batcher)
+        batcher.close()
+        assert batch.result(DEADLINE_S) == []
+
+
+def test_a_batch_that_was_too_large_lowers_the_limit_for_good() -> None:
+    """The limit only ever falls, and never below one."""
+    batcher: Batcher[Request] = Batcher(8, 0)
+    batcher.shrink(3)
+    batcher.shrink(5)
+    assert batcher.max_batch == 3
+    batcher.shrink(0)
+    assert batcher.max_batch == 1
+
+
+def test_many_children_at_once_lose_nothing() -> None:
+    """Submitted from many threads while batches are taken, every request comes out once."""
+    batcher: Batcher[Request] = Batcher(7, 0.001)
+    seen: list[int] = []
+
+    def consume() -> None:
+        while batch := batcher.next_batch():
+            seen.extend(request.number for request in batch)
+            if len(seen) == 400:
+                batcher.close()
+
+    def produce(child: int) -> None:
+        for index in range(20):
+            batcher.announce(child)
+            batcher.submit(Request(child, child * 20 + index, isolated=index % 7 == 0))
+
+    consumer = threading.Thread(target=consume, daemon=True)
+    consumer.start()
+    with ThreadPoolExecutor(20) as pool:
+        list(pool.map(produce, range(20)))
+    consumer.join(DEADLINE_S)
+    assert sorted(seen) == list(range(400))
+
+
+@given(size=st.integers(1, 40), poison=st.sets(st.integers(0, 39)), fits=st.integers(1, 40))
+def test_poison_fails_alone(size: int, poison: set[int], fits: int) -> None:
+    """Every item has one outcome, in order: its answer, or an error for exactly those that are poisonous."""
+
+    def run(batch: Sequence[int]) -> list[str]:
+        if len(batch) > fits:
+            raise BatchTooLarge("too many")
+        if poison & set(batch):
+            raise RuntimeError("poison")
+        return [f"answer {item}" for item in batch]
+
+    outcomes = list(answer_each(range(size), run, probe=lambda: None))
+    assert [item for item, _ in outcomes] == list(range(size))
+    for item, outcome in outcomes:
+        if item in poison:
+            assert isinstance(outcome, InferenceFailed)
+        else:
+            assert outcome == f"answer {item}"
+
+
+def test_a_device_without_memory_blames_no_image() -> None:
+    """An image that does not fit by itself can be tried again: that is the device's fault."""
+
+    def run(batch: Sequence[int]) -> list[str]:
+        raise BatchTooLarge("full")
+
+    assert all(isinstance(outcome, EngineUnavailable) for _, outcome in answer_each([1, 2], run, lambda: None))
+
+
+def test_a_broken_model_blames_no_image() -> None:
+    """When the model fails on the probe too, its error comes out and no item is given a verdict."""
+
+    def broken(*_: object) -> list[str]:
+        raise RuntimeError("device-side assert")
+
+    with pytest.raises(RuntimeError, match="device-side"):
+        list(answer_each([1, 2, 3], broken, probe=broken))

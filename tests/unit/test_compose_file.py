@@ -1,0 +1,99 @@
+"""`compose.yaml` describes the same stack as `dropline up`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from dropline.settings import PREFIX, variables
+from local_emulators import options
+from local_emulators.ports import DEFAULT_BASE, Ports
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def compose() -> dict[str, Any]:
+    parsed: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
+    return parsed
+
+
+def test_every_service_of_the_stack_is_there_and_flower(compose: dict[str, Any]) -> None:
+    """Postgres, Redis, Pub/Sub, storage, function, worker, the two preparations, and Flower."""
+    assert {*compose["services"]} == {
+        *("postgres", "redis", "pubsub", "gcs", "function", "worker"),
+        *("migrate", "topics", "flower"),
+    }
+
+
+def test_the_host_sees_the_ports_of_dropline_up_on_loopback_only(compose: dict[str, Any]) -> None:
+    """Each published port is the one of the default base, bound to 127.0.0.1."""
+    ports = Ports.from_base(DEFAULT_BASE)
+    expected = {
+        "postgres": [ports.postgres],
+        "redis": [ports.redis],
+        "gcs": [ports.gcs_http, ports.gcs_https],
+        "pubsub": [ports.pubsub],
+        "function": [ports.function],
+        "flower": [ports.gallery + 1],
+    }
+    published = {name: part["ports"] for name, part in compose["services"].items() if "ports" in part}
+    assert {name: [port.rsplit(":", 1)[0] for port in found] for name, found in published.items()} == {
+        name: [f"127.0.0.1:{number}" for number in numbers] for name, numbers in expected.items()
+    }
+
+
+def test_every_dropline_variable_is_a_setting(compose: dict[str, Any]) -> None:
+    """A container with an unknown one would refuse to start."""
+    known = {name for name, _, _ in variables()}
+    for service in compose["services"].values():
+        assert {name for name in service.get("environment", {}) if name.startswith(PREFIX)} <= known
+
+
+def test_the_names_are_those_of_the_stack(compose: dict[str, Any]) -> None:
+    """Project, topic and bucket agree with `dropline up`; the bucket is the seed directory's name."""
+    gcs, function = compose["services"]["gcs"], compose["services"]["function"]
+    assert f"-event.pubsub-project-id={options.PROJECT}" in gcs["command"]
+    assert f"-event.pubsub-topic={options.TOPIC}" in gcs["command"]
+    assert gcs["tmpfs"] == [f"/data/{options.BUCKET}"]
+    assert json.loads(function["environment"]["DROPLINE_EVENTS__BUCKETS"]) == [options.BUCKET]
+    assert function["environment"]["GOOGLE_CLOUD_PROJECT"] == options.PROJECT
+
+
+def test_every_part_has_the_role_it_needs(compose: dict[str, Any]) -> None:
+    """Function and worker log in as roles that the init script makes; only migrations are the superuser."""
+    urls = {
+        name: part["environment"]["DROPLINE_DATABASE__URL"]
+        for name, part in compose["services"].items()
+        if "DROPLINE_DATABASE__URL" in part.get("environment", {})
+    }
+    users = {name: url.removeprefix("postgresql://").split(":")[0] for name, url in urls.items()}
+    assert users == {"migrate": "postgres", "function": "dropline_ingest", "worker": "dropline_worker"}
+    roles = compose["configs"]["roles"]["content"]
+    assert all(f"CREATE ROLE {role} LOGIN" in roles for role in ("dropline_ingest", "dropline_worker"))
+
+
+def test_events_for_flower_are_asked_for_here_and_nowhere_else(compose: dict[str, Any]) -> None:
+    """Celery's events are on where Flower is; the default stays off."""
+    assert compose["services"]["worker"]["environment"]["DROPLINE_BROKER__SEND_EVENTS"] == "true"
+    assert {name: default for name, default, _ in variables()}["DROPLINE_BROKER__SEND_EVENTS"] is False
+
+
+def test_what_is_waited_for_exists_and_images_are_built_from_known_targets(compose: dict[str, Any]) -> None:
+    """Every dependency is a service, every build target a stage of the Dockerfile."""
+    stages = {
+        line.split()[3] for line in (ROOT / "Dockerfile").read_text().splitlines() if line.startswith("FROM ")
+    }
+    for service in compose["services"].values():
+        assert {*service.get("depends_on", ())} <= {*compose["services"]}
+        assert "image" in service or service["build"]["target"] in stages
+
+
+def test_storage_starts_after_the_topic_it_publishes_to(compose: dict[str, Any]) -> None:
+    """An event without a topic is lost, so the topic comes first; the worker waits for the migrated table."""
+    assert compose["services"]["gcs"]["depends_on"]["topics"] == {"condition": "service_completed_successfully"}
+    assert compose["services"]["worker"]["depends_on"]["migrate"] == {
+        "condition": "service_completed_successfully"
+    }

@@ -1,0 +1,168 @@
+"""Which checkpoint, device and arithmetic the settings lead to, and what is said when they lead nowhere."""
+
+import re
+from pathlib import Path
+
+import httpx2
+import pytest
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import RevisionNotFoundError
+
+from dropline.errors import EngineUnavailable, SettingsError
+from dropline.settings import DEFAULT_CHECKPOINT, DEFAULT_REVISION, EngineSettings
+from worker.engine import checkpoint as checkpoint_module
+from worker.engine.checkpoint import find_checkpoint
+from worker.engine.device import choose_device, choose_dtype
+from worker.engine.load import load_model
+from worker.engine.stub import StubModel
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[str, str]]:
+    """A hub that has everything; says what was asked of it."""
+    asked = []
+
+    def download(name: str, *, revision: str, allow_patterns: list[str]) -> str:
+        assert not any(pattern.endswith((".bin", ".pt", "*")) for pattern in allow_patterns)
+        asked.append((name, revision))
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    return asked
+
+
+def test_the_default_checkpoint_is_pinned(hub: list[tuple[str, str]]) -> None:
+    """A deployment that says nothing gets one known commit."""
+    assert find_checkpoint(EngineSettings()).revision == DEFAULT_REVISION
+    assert hub == [(DEFAULT_CHECKPOINT, DEFAULT_REVISION)]
+
+
+def test_another_hub_checkpoint_is_loaded_at_its_commit(hub: list[tuple[str, str]]) -> None:
+    """The configured commit is what is asked for and what is recorded."""
+    settings = EngineSettings(checkpoint="florence-community/Florence-2-large", revision="a" * 40)
+    assert find_checkpoint(settings).revision == "a" * 40
+    assert hub == [("florence-community/Florence-2-large", "a" * 40)]
+
+
+@pytest.mark.parametrize("revision", ["", "main", "abc123", "A" * 40])
+def test_an_unpinned_hub_checkpoint_is_refused(hub: list[tuple[str, str]], revision: str) -> None:
+    """Branches move; the message names the variable that pins."""
+    settings = EngineSettings(checkpoint="florence-community/Florence-2-large", revision=revision)
+    with pytest.raises(SettingsError, match="DROPLINE_ENGINE__REVISION"):
+        find_checkpoint(settings)
+    assert not hub
+
+
+@pytest.mark.parametrize("name", ["", "florence", "/no/such/directory", "./missing/model", "a/b/c"])
+def test_what_is_no_checkpoint_is_refused(hub: list[tuple[str, str]], name: str) -> None:
+    """Neither a directory nor a hub name: the message names the variable."""
+    with pytest.raises(SettingsError, match="DROPLINE_ENGINE__CHECKPOINT"):
+        find_checkpoint(EngineSettings(checkpoint=name))
+    assert not hub
+
+
+def test_a_directory_is_identified_by_its_weights(tmp_path: Path) -> None:
+    """The same bytes give the same revision; other bytes, another."""
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    first = find_checkpoint(EngineSettings(checkpoint=str(tmp_path)))
+    again = find_checkpoint(EngineSettings(checkpoint=str(tmp_path)))
+    (tmp_path / "model.safetensors").write_bytes(b"other weights")
+    other = find_checkpoint(EngineSettings(checkpoint=str(tmp_path)))
+    assert first == again
+    assert first.directory == tmp_path
+    assert re.fullmatch("sha256-[0-9a-f]{12}", first.revision)
+    assert other.revision != first.revision
+
+
+def test_pickled_weights_are_no_checkpoint(tmp_path: Path) -> None:
+    """A directory without safetensors is refused before anything is loaded."""
+    (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
+    with pytest.raises(SettingsError, match="safetensors"):
+        find_checkpoint(EngineSettings(checkpoint=str(tmp_path)))
+
+
+def test_a_missing_demo_model_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the package that carries it, `demo` names the extra to install."""
+    monkeypatch.setattr(checkpoint_module, "_DEMO_PACKAGE", "no_such_package")
+    with pytest.raises(SettingsError, match="extra `local`"):
+        find_checkpoint(EngineSettings(checkpoint="demo"))
+
+
+def test_an_unknown_commit_is_a_matter_of_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hub that answers, but has no such commit, will not have it later."""
+
+    def download(*_: object, **__: object) -> str:
+        request = httpx2.Request("GET", "https://hub.invalid")
+        raise RevisionNotFoundError("no such revision", response=httpx2.Response(404, request=request))
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    with pytest.raises(SettingsError, match="HF_TOKEN"):
+        find_checkpoint(EngineSettings())
+
+
+def test_a_download_that_breaks_off_can_be_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the network does, the sentence is the same and the error is transient."""
+
+    def download(*_: object, **__: object) -> str:
+        raise ConnectionError("reset\nby peer")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    with pytest.raises(EngineUnavailable, match=r"\(reset\).*hf download"):
+        find_checkpoint(EngineSettings())
+
+
+def test_the_library_still_takes_our_arguments() -> None:
+    """The double above has the arguments of the real function."""
+    assert {"revision", "allow_patterns"} <= set(snapshot_download.__annotations__)
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:x", "mps", "", "cpu:1"])
+def test_an_unknown_device_is_refused(device: str) -> None:
+    """The message names the variable and what it may hold."""
+    with pytest.raises(SettingsError, match=r"DROPLINE_ENGINE__DEVICE.*auto, cpu, cuda or cuda:N"):
+        choose_device(EngineSettings(device=device))
+
+
+def test_a_gpu_that_is_not_there_is_refused() -> None:
+    """Beyond the last GPU, the message says how many there are."""
+    with pytest.raises(SettingsError, match="CUDA_VISIBLE_DEVICES"):
+        choose_device(EngineSettings(device=f"cuda:{torch.cuda.device_count()}"))
+
+
+@pytest.mark.parametrize("gpu", [True, False])
+def test_auto_takes_the_gpu_that_is_there(monkeypatch: pytest.MonkeyPatch, gpu: bool) -> None:
+    """A GPU where there is one, else the processor."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    assert choose_device(EngineSettings()).type == ("cuda" if gpu else "cpu")
+
+
+@pytest.mark.parametrize(
+    ("amx", "avx512", "expected"),
+    [(True, False, torch.bfloat16), (False, True, torch.bfloat16), (False, False, torch.float32)],
+)
+def test_auto_computes_in_bfloat16_where_the_processor_does(
+    monkeypatch: pytest.MonkeyPatch, amx: bool, avx512: bool, expected: torch.dtype
+) -> None:
+    """Emulated bfloat16 is slower than float32."""
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
+    assert choose_dtype(EngineSettings(), torch.device("cpu")) is expected
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_auto_computes_in_bfloat16_where_the_gpu_does(monkeypatch: pytest.MonkeyPatch, native: bool) -> None:
+    """Older GPUs emulate it."""
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: native)
+    expected = torch.bfloat16 if native else torch.float32
+    assert choose_dtype(EngineSettings(), torch.device("cuda")) is expected
+
+
+def test_a_configured_dtype_is_taken_as_it_is() -> None:
+    """Whoever sets it knows why."""
+    assert choose_dtype(EngineSettings(dtype="float16"), torch.device("cpu")) is torch.float16
+
+
+def test_the_stub_needs_no_checkpoint() -> None:
+    """It is for the path of the events alone."""
+    assert isinstance(load_model(EngineSettings(stub=True, checkpoint="nowhere")), StubModel)

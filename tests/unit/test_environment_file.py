@@ -1,0 +1,85 @@
+"""The `env` file and gsutil's configuration: what they hold, and that a shell reads back what was meant."""
+
+import configparser
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dropline.settings import PREFIX, variables
+from local_emulators.application import engine_variables
+from local_emulators.command import child_environment
+from local_emulators.environment import Addresses, boto_lines, export_lines, shell_variables
+from local_emulators.options import BUCKET
+
+ADDRESSES = Addresses(
+    reader_url="postgresql://dropline_reader:r@127.0.0.1:18400/dropline",
+    ingest_url="postgresql://dropline_ingest:i@127.0.0.1:18400/dropline",
+    broker_url="redis://:p@127.0.0.1:18401/0",
+    storage_url="http://127.0.0.1:18402",
+    storage_https_port=18403,
+    pubsub_host="127.0.0.1:18404",
+)
+
+
+def test_the_file_leads_every_client_to_the_stack() -> None:
+    """psql, client libraries, gsutil, gcloud and Dropline each find their variables."""
+    found = shell_variables(ADDRESSES, Path("/stack"))
+    assert found["DATABASE_URL"] == ADDRESSES.reader_url
+    assert found["STORAGE_EMULATOR_HOST"] == "http://127.0.0.1:18402"
+    assert found["PUBSUB_EMULATOR_HOST"] == "127.0.0.1:18404"
+    assert found["BOTO_CONFIG"] == "/stack/boto"
+    assert found["CLOUDSDK_CONFIG"] == "/stack/gcloud"
+    assert found["CLOUDSDK_API_ENDPOINT_OVERRIDES_STORAGE"] == "http://127.0.0.1:18402/"
+    assert found["DROPLINE_BUCKET"] == BUCKET
+    assert json.loads(found["DROPLINE_EVENTS__BUCKETS"]) == [BUCKET]
+
+
+def test_every_dropline_variable_is_a_setting() -> None:
+    """Dropline refuses unknown names, so the file must not hold one."""
+    known = {name for name, _, _ in variables()}
+    exported = shell_variables(ADDRESSES, Path("/stack"))
+    assert {name for name in exported if name.startswith(PREFIX)} <= known
+    assert {*engine_variables("stub"), *engine_variables("a/checkpoint")} <= known
+
+
+def test_people_read_with_the_role_that_cannot_write() -> None:
+    """`DATABASE_URL`, made for psql, is the reader's."""
+    assert "dropline_reader" in shell_variables(ADDRESSES, Path("/stack"))["DATABASE_URL"]
+
+
+@given(
+    st.dictionaries(st.from_regex(r"[A-Z_]{1,20}", fullmatch=True), st.text(alphabet=st.characters(codec="utf-8")))
+)
+def test_a_shell_reads_back_what_was_written(wanted: dict[str, str]) -> None:
+    """Whatever the values hold, the words of the file are `export` and `NAME=value`, and nothing else."""
+    words = shlex.split(export_lines(wanted))
+    assert words[::2] == ["export"] * len(wanted)
+    assert dict(word.split("=", 1) for word in words[1::2]) == wanted
+
+
+def test_gsutil_is_led_to_the_https_port() -> None:
+    """gsutil's file parses, names host and HTTPS port, and keeps its state inside the stack's directory."""
+    parsed = configparser.ConfigParser(interpolation=None)
+    parsed.read_string(boto_lines(ADDRESSES, Path("/stack")))
+    assert parsed["Credentials"]["gs_json_host"] == "127.0.0.1"
+    assert parsed["Credentials"]["gs_json_port"] == "18403"
+    assert parsed["Boto"]["https_validate_certificates"] == "False"
+    assert parsed["GSUtil"]["state_dir"] == "/stack/gsutil"
+
+
+def test_children_do_not_inherit_another_cloud(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shell's other cloud stays out, its settings of Dropline get through, and proxies are bypassed."""
+    monkeypatch.setenv("DATABASE_URL", "postgresql://elsewhere/x")
+    monkeypatch.setenv("PGHOST", "elsewhere")
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/key.json")
+    monkeypatch.setenv("DROPLINE_LOG__LEVEL", "DEBUG")
+    monkeypatch.setenv("NO_PROXY", "example.org")
+    found = child_environment(STORAGE_EMULATOR_HOST="http://here")
+    assert not {"DATABASE_URL", "PGHOST", "GOOGLE_APPLICATION_CREDENTIALS"} & found.keys()
+    assert found["DROPLINE_LOG__LEVEL"] == "DEBUG"
+    assert found["NO_PROXY"] == found["no_proxy"] == "example.org,127.0.0.1,localhost"
+    assert found["STORAGE_EMULATOR_HOST"] == "http://here"

@@ -1,0 +1,152 @@
+"""What of a caption goes into an object's metadata, and that nobody's keys are harmed."""
+
+import pytest
+import regex
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from dropline.contract import METADATA_CAPTION, METADATA_MODEL, METADATA_TASK
+from dropline.settings import MetadataSettings
+from worker.metadata import SHORTEST_CUT_BYTES, fit_metadata, printable, shorten, total_bytes
+
+LIMITS = MetadataSettings()
+FAMILY = "👨‍👩‍👧‍👦"
+OURS = frozenset({METADATA_CAPTION, METADATA_TASK, METADATA_MODEL})
+
+pieces = st.text(max_size=40) | st.sampled_from([FAMILY, "e\u0301", "🇩🇪", " ", "\r\n", "\x00"])
+#: From nothing to several times the largest value, without drawing every character.
+texts = st.builds(lambda piece, times: piece * times, pieces, st.integers(0, 500))
+foreign = st.dictionaries(
+    st.text(min_size=1, max_size=40).filter(lambda key: key not in OURS),
+    st.builds(lambda piece, times: piece * times, pieces, st.integers(0, 60)),
+    max_size=8,
+)
+limits = st.builds(MetadataSettings, max_value_bytes=st.integers(64, 4096), max_total_bytes=st.integers(256, 8192))
+
+
+def ours(caption: str, task: str = "<CAPTION>", model: str = "florence") -> dict[str, str]:
+    return {METADATA_CAPTION: caption, METADATA_TASK: task, METADATA_MODEL: model}
+
+
+@given(foreign, texts, limits)
+def test_limits_hold_and_other_keys_are_untouched(
+    existing: dict[str, str], caption: str, bounds: MetadataSettings
+) -> None:
+    """Whatever is there and whatever is written, no limit is passed and no foreign key is named."""
+    assume(total_bytes(existing) <= bounds.max_total_bytes)
+    fitted = fit_metadata(existing, ours(caption), bounds)
+    assert set(fitted.values) in (set(), OURS)
+    assert total_bytes(existing | fitted.values) <= bounds.max_total_bytes
+    assert all(len(value.encode()) <= bounds.max_value_bytes for value in fitted.values.values())
+    assert fitted.outcome.written == bool(fitted.values)
+
+
+@given(foreign, texts, limits)
+def test_the_report_is_true(existing: dict[str, str], caption: str, bounds: MetadataSettings) -> None:
+    """Whole captions are reported without a code, cut ones as shortened, absent ones as left out."""
+    fitted = fit_metadata(existing, ours(caption), bounds)
+    written = fitted.values.get(METADATA_CAPTION)
+    if written is None:
+        assert fitted.outcome.code == "metadata_left_out"
+    elif written == printable(caption):
+        assert fitted.outcome.code is None
+        assert fitted.outcome.note is None
+    else:
+        assert fitted.outcome.code == "metadata_shortened"
+        assert written.endswith("…")
+    assert bool(fitted.outcome.code) == bool(fitted.outcome.note)
+
+
+@given(foreign, texts, limits)
+def test_writing_twice_changes_nothing(existing: dict[str, str], caption: str, bounds: MetadataSettings) -> None:
+    """Fitted again beside itself, a caption comes out the same: a lost response is recognised."""
+    first = fit_metadata(existing, ours(caption), bounds)
+    assume(first.values)
+    assert fit_metadata(existing | first.values, ours(caption), bounds) == first
+
+
+@given(texts, st.integers(0, 5000))
+def test_cuts_fall_between_graphemes(text: str, room: int) -> None:
+    """A shortened text fits, ends with an ellipsis, and splits no character that people see as one."""
+    cut = shorten(text, room)
+    if cut is None:
+        return
+    assert len(cut.encode("utf-8", "surrogatepass")) <= room
+    kept = cut.removesuffix("…")
+    assert text.startswith(kept)
+    assert kept == kept.rstrip()
+    whole = regex.findall(r"\X", text)
+    lengths = {0}
+    at = 0
+    for grapheme in whole:
+        at += len(grapheme)
+        lengths |= {at}
+    assert len(kept) in lengths or not text[len(kept)].strip()
+
+
+def test_families_are_not_split() -> None:
+    """An emoji of seven code points stays whole or goes whole."""
+    cut = shorten(FAMILY * 4, 25 * 2 + 3 + 24)
+    assert cut == FAMILY * 2 + "…"
+
+
+@pytest.mark.parametrize("text", ["\x00", "a\r\nb", "tab\there", "\x1b[31mred", "\ud800lone", "\x85next"])
+def test_control_characters_become_spaces(text: str) -> None:
+    """What a header could not carry, or could be used to forge one, becomes a space."""
+    clean = printable(text)
+    assert clean.isprintable()
+    clean.encode("utf-8")
+
+
+def test_a_caption_of_ten_kilobytes_is_shortened() -> None:
+    """A long caption gets as much of a value as there is."""
+    fitted = fit_metadata({}, ours("word " * 2000), LIMITS)
+    assert 4080 <= len(fitted.values[METADATA_CAPTION].encode()) <= 4096
+    assert "the row has all of it" in str(fitted.outcome.note)
+
+
+def test_an_object_that_is_full_is_left_alone() -> None:
+    """Beside 8 KiB of somebody else's metadata nothing is written, and the reason has the numbers."""
+    existing = {f"k{i}": "v" * 4000 for i in range(2)} | {"k2": "v" * 150}
+    fitted = fit_metadata(existing, ours("a caption of a common length"), LIMITS)
+    assert not fitted.values
+    assert fitted.outcome.code == "metadata_left_out"
+    assert f"{total_bytes(existing)} of 8192" in str(fitted.outcome.note)
+
+
+def test_a_stub_of_a_caption_is_not_written() -> None:
+    """A caption that would be cut to a few letters is left out instead."""
+    assert shorten("a man rides a horse", SHORTEST_CUT_BYTES) is None
+
+
+@given(foreign, st.text(min_size=1).filter(str.strip), texts)
+def test_people_keep_their_captions(existing: dict[str, str], theirs: str, caption: str) -> None:
+    """A caption without our marker was written by a person: nothing is written, the marker least of all."""
+    fitted = fit_metadata(existing | {METADATA_CAPTION: theirs}, ours(caption), LIMITS)
+    assert not fitted.values
+    assert fitted.outcome.code == "metadata_kept"
+
+
+def test_an_empty_caption_is_nobodys() -> None:
+    """An empty caption is no text to protect."""
+    assert fit_metadata({METADATA_CAPTION: " "}, ours("new"), LIMITS).values == ours("new")
+
+
+def test_our_own_caption_is_replaced() -> None:
+    """A caption of an earlier model gives way to the new one, and its bytes do not count twice."""
+    before = ours("old " * 900, model="older")
+    filler = {"k": "v" * 4000}
+    fitted = fit_metadata(before | filler, ours("new " * 900), LIMITS)
+    assert fitted.values == ours(("new " * 900).strip())
+
+
+def test_the_asked_task_is_ours_to_spell() -> None:
+    """The task key set at upload is rewritten in its canonical spelling."""
+    assert fit_metadata({METADATA_TASK: "od"}, ours("x", task="<OD>"), LIMITS).values[METADATA_TASK] == "<OD>"
+
+
+def test_a_long_task_leaves_the_caption_out() -> None:
+    """A task is never shortened, for a cut one would be another task."""
+    bounds = MetadataSettings(max_value_bytes=64)
+    task = "<OPEN_VOCABULARY_DETECTION>" + "a" * 60
+    assert fit_metadata({}, ours("x", task=task), bounds).outcome.code == "metadata_left_out"

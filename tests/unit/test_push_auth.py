@@ -1,0 +1,130 @@
+"""Only the push subscription's own service account may call the function."""
+
+import time
+from collections.abc import Callable
+
+import jwt
+import pytest
+
+from dropline.errors import SettingsError
+from dropline.settings import PushSettings
+from tests.support.tokens import AUDIENCE, PUSHER, Signer
+from trigger_fn.errors import MissingToken, SigningKeysUnavailable, TokenRefused
+from trigger_fn.push_auth import KeyResolver, TokenVerifier, fetched_keys
+
+SETTINGS = PushSettings(audience=AUDIENCE, service_account=PUSHER)
+
+
+@pytest.fixture(scope="module")
+def signer() -> Signer:
+    """The issuer."""
+    return Signer()
+
+
+@pytest.fixture(scope="module")
+def key_of(signer: Signer) -> KeyResolver:
+    """Finds the issuer's key for any token."""
+    key = jwt.PyJWK(signer.jwk())
+    return lambda _token: key
+
+
+@pytest.fixture
+def verify(key_of: KeyResolver) -> Callable[[str], None]:
+    """Checks an `Authorization` header."""
+    return TokenVerifier(SETTINGS, key_of).verify
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer"])
+def test_the_subscriptions_token_is_accepted(verify: Callable[[str], None], signer: Signer, scheme: str) -> None:
+    """Right key, issuer, audience, e-mail and time."""
+    verify(f"{scheme} {signer.token()}")
+
+
+def test_both_spellings_of_the_issuer(verify: Callable[[str], None], signer: Signer) -> None:
+    """Google signs with and without https."""
+    verify(f"Bearer {signer.token(iss='accounts.google.com')}")
+
+
+@pytest.mark.parametrize("header", ["", "Bearer", "Bearer ", "Basic dXNlcjpwYXNz", "token"])
+def test_no_token(verify: Callable[[str], None], header: str) -> None:
+    """A request without a bearer token is unauthenticated, not forbidden."""
+    with pytest.raises(MissingToken):
+        verify(header)
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"aud": "https://other.example/"},
+        {"aud": AUDIENCE.rstrip("/")},
+        {"iss": "https://accounts.example"},
+        {"email": "someone@project.iam.gserviceaccount.com"},
+        {"email": PUSHER.upper()},
+        {"email": [PUSHER]},
+        {"email_verified": False},
+        {"email_verified": "true"},
+        {"exp": int(time.time()) - 3600, "iat": int(time.time()) - 7200},
+        {"iat": int(time.time()) + 3600},
+        {"nbf": int(time.time()) + 3600},
+        {"exp": "soon"},
+    ],
+    ids=str,
+)
+def test_a_wrong_claim(verify: Callable[[str], None], signer: Signer, claims: dict[str, object]) -> None:
+    """Each single claim that is wrong is enough."""
+    with pytest.raises(TokenRefused):
+        verify(f"Bearer {signer.token(**claims)}")
+
+
+@pytest.mark.parametrize("claim", ["aud", "iss", "exp", "iat", "email", "email_verified"])
+def test_a_missing_claim(verify: Callable[[str], None], signer: Signer, claim: str) -> None:
+    """So is each single claim that is not there."""
+    with pytest.raises(TokenRefused):
+        verify(f"Bearer {signer.token(without=claim)}")
+
+
+def test_another_key(verify: Callable[[str], None]) -> None:
+    """A token with the same words, signed by somebody else."""
+    with pytest.raises(TokenRefused):
+        verify(f"Bearer {Signer().token()}")
+
+
+def test_unsigned_and_symmetric_tokens(verify: Callable[[str], None], signer: Signer) -> None:
+    """Algorithm `none`, or the public key used as a shared secret, prove nothing."""
+    claims = jwt.decode(signer.token(), options={"verify_signature": False})
+    unsigned = jwt.encode(claims, None, algorithm="none", headers={"kid": signer.key_id})
+    shared = jwt.encode(claims, str(signer.jwk()["n"]), algorithm="HS256", headers={"kid": signer.key_id})
+    for token in (unsigned, shared):
+        with pytest.raises(TokenRefused):
+            verify(f"Bearer {token}")
+
+
+@pytest.mark.parametrize("token", ["x", "a.b.c", "....", "é.ü.ñ", "\x00"])
+def test_garbage(token: str) -> None:
+    """What is no token is refused, also by the part that looks for its key."""
+    verifier = TokenVerifier(SETTINGS, fetched_keys("http://localhost:1/certs"))
+    with pytest.raises(TokenRefused):
+        verifier.verify(f"Bearer {token}")
+
+
+def test_keys_out_of_reach(signer: Signer) -> None:
+    """That is our trouble and not the caller's: try again later."""
+
+    def key_of(_token: str) -> jwt.PyJWK:
+        raise SigningKeysUnavailable("no keys")
+
+    with pytest.raises(SigningKeysUnavailable):
+        TokenVerifier(SETTINGS, key_of).verify(f"Bearer {signer.token()}")
+
+
+def test_an_audience_alone_protects_nothing(key_of: KeyResolver) -> None:
+    """Anybody can have a token made for any audience, so the e-mail must be set too."""
+    with pytest.raises(SettingsError, match="DROPLINE_PUSH__SERVICE_ACCOUNT"):
+        TokenVerifier(PushSettings(audience=AUDIENCE), key_of)
+
+
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "", "certs"])
+def test_keys_come_from_the_web(url: str) -> None:
+    """Any other address is a wrong setting."""
+    with pytest.raises(SettingsError, match="DROPLINE_PUSH__CERTS_URL"):
+        fetched_keys(url)

@@ -1,0 +1,149 @@
+"""Which objects are captioned, and with which task."""
+
+from typing import Any
+
+import pytest
+
+from dropline.contract import ObjectFacts, ObjectVersion, TaskPrompt, TaskRequest
+from dropline.errors import SettingsError
+from dropline.settings import EventSettings
+from trigger_fn.errors import ForeignBucket
+from trigger_fn.events import EventKind, ObjectEvent, Skip
+from trigger_fn.selection import Accept, Reject, Selection, Verdict
+
+JPEG = ObjectFacts("image/jpeg", 1000)
+
+
+def event(
+    name: str = "cat.jpg", facts: ObjectFacts = JPEG, task: str | None = None, bucket: str = "drops"
+) -> ObjectEvent:
+    return ObjectEvent(EventKind.FINALIZED, ObjectVersion(bucket, name, 1), facts, task, "1")
+
+
+def judge(given: ObjectEvent, **settings: Any) -> Verdict:
+    return Selection(EventSettings(buckets=("drops",), **settings)).judge(given)
+
+
+def test_an_image_is_accepted_with_the_default_task() -> None:
+    """Nothing said: the default."""
+    assert judge(event()) == Accept(TaskRequest(TaskPrompt.CAPTION))
+
+
+@pytest.mark.parametrize("buckets", [(), ("other",), ("drop",), ("Drops",)])
+def test_a_foreign_bucket_is_refused(buckets: tuple[str, ...]) -> None:
+    """A bucket that is not in the list is not ours, and an empty list holds none."""
+    with pytest.raises(ForeignBucket, match="DROPLINE_EVENTS__BUCKETS"):
+        Selection(EventSettings(buckets=buckets)).require_ours(event())
+
+
+def test_our_bucket_is_ours() -> None:
+    """A bucket in the list passes."""
+    Selection(EventSettings(buckets=("other", "drops"))).require_ours(event())
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "gsutil/tmp/parallel_composite_uploads/for_details_see/gsutil_help_cp/abc_0",
+        "/gsutil/tmp/parallel_composite_uploads/for_details_see/gsutil_help_cp/abc_0",
+        "photos/gsutil/tmp/parallel_composite_uploads/abc_0",
+        "gcloud/tmp/parallel_composite_uploads/see_gcloud_storage_cp_help_for_details/x_0001",
+    ],
+)
+def test_parts_of_composite_uploads_are_left_out(name: str) -> None:
+    """The parts gsutil and gcloud upload side by side are no images; the composed object comes by itself."""
+    assert judge(event(name)) == Skip("excluded")
+
+
+def test_include_and_exclude() -> None:
+    """A name must match an include and no exclude; an exclude is stronger."""
+    settings: dict[str, Any] = {"include": ("photos/**", "scans/*.png"), "exclude": ("**/private/**",)}
+    assert isinstance(judge(event("photos/a/b.jpg"), **settings), Accept)
+    assert isinstance(judge(event("scans/x.png"), **settings), Accept)
+    assert judge(event("scans/deep/x.png"), **settings) == Skip("not_included")
+    assert judge(event("cat.jpg"), **settings) == Skip("not_included")
+    assert judge(event("photos/private/x.jpg"), **settings) == Skip("excluded")
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["image/png", "IMAGE/JPEG", "image/heic; charset=binary", "application/octet-stream", "", None],
+)
+def test_types_that_may_be_images_pass(content_type: str | None) -> None:
+    """Octet-stream and no type at all too: the bytes decide. Unknown, as without payload, passes as well."""
+    assert isinstance(judge(event(facts=ObjectFacts(content_type, 1000))), Accept)
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "video/mp4", "application/pdf", "imagex/png", "image"])
+def test_other_types_are_skipped(content_type: str) -> None:
+    """A type outside the list needs no row."""
+    assert judge(event(facts=ObjectFacts(content_type, 1000))) == Skip("content_type")
+
+
+def test_the_list_of_types_is_a_setting() -> None:
+    """Also whether an object without a type counts; unknown is not the same as none."""
+    settings: dict[str, Any] = {"content_types": ("image/png",)}
+    assert isinstance(judge(event(facts=ObjectFacts("image/png", 1)), **settings), Accept)
+    assert isinstance(judge(event(facts=ObjectFacts(None, 1)), **settings), Accept)
+    assert judge(event(facts=ObjectFacts("", 1)), **settings) == Skip("content_type")
+
+
+def test_an_empty_object_fails_at_once() -> None:
+    """No bytes, no caption, and a reason."""
+    verdict = judge(event(facts=ObjectFacts("image/jpeg", 0)))
+    assert isinstance(verdict, Reject)
+    assert verdict.code == "empty_object"
+
+
+def test_a_folder_placeholder_is_no_failure() -> None:
+    """The console makes folders as empty objects whose name ends in a slash; nobody meant them as images."""
+    assert judge(event("photos/", ObjectFacts("", 0))) == Skip("folder_placeholder")
+
+
+def test_an_excluded_empty_object_is_skipped() -> None:
+    """Filters come first: what is left out does not fail."""
+    assert judge(event(facts=ObjectFacts("text/plain", 0))) == Skip("content_type")
+
+
+@pytest.mark.parametrize(("size", "kind"), [(100, Accept), (101, Reject), (None, Accept)])
+def test_the_size_limit(size: int | None, kind: type) -> None:
+    """The limit itself is allowed; an unknown size is left to the worker."""
+    verdict = judge(event(facts=ObjectFacts("image/jpeg", size)), max_size_bytes=100)
+    assert isinstance(verdict, kind)
+    if isinstance(verdict, Reject):
+        assert verdict.code == "object_too_large"
+        assert "DROPLINE_EVENTS__MAX_SIZE_BYTES" in verdict.error
+
+
+def test_the_longest_prefix_wins() -> None:
+    """Over shorter ones, whatever their order; without a match the default stands."""
+    settings: dict[str, Any] = {
+        "task_by_prefix": {"scans/": "ocr", "scans/maps/": "od", "": "detailed_caption"},
+        "default_task": "<CAPTION>",
+    }
+    assert judge(event("scans/a.png"), **settings) == Accept(TaskRequest(TaskPrompt.OCR))
+    assert judge(event("scans/maps/a.png"), **settings) == Accept(TaskRequest(TaskPrompt.OD))
+    assert judge(event("a.png"), **settings) == Accept(TaskRequest(TaskPrompt.DETAILED_CAPTION))
+
+
+def test_the_objects_own_task_comes_first() -> None:
+    """Metadata beats the prefix, in any spelling that names a task."""
+    settings: dict[str, Any] = {"task_by_prefix": {"": "<OCR>"}}
+    assert judge(event(task="od"), **settings) == Accept(TaskRequest(TaskPrompt.OD))
+    text = judge(event(task="<OPEN_VOCABULARY_DETECTION>a red car"), **settings)
+    assert text == Accept(TaskRequest(TaskPrompt.OPEN_VOCABULARY_DETECTION, "a red car"))
+
+
+def test_a_task_that_does_not_exist_fails_and_says_which_do() -> None:
+    """A wish that cannot be met is never quietly replaced; the row is kept under the task it would have had."""
+    verdict = judge(event(task="<POEM>"), task_by_prefix={"cat": "<OD>"})
+    assert isinstance(verdict, Reject)
+    assert (verdict.code, verdict.task) == ("invalid_task", TaskRequest(TaskPrompt.OD))
+    assert "POEM" in verdict.error
+    assert all(task in verdict.error for task in TaskPrompt)
+
+
+def test_a_wrong_glob_is_told_at_start() -> None:
+    """Not at the first event."""
+    with pytest.raises(SettingsError):
+        Selection(EventSettings(include=("**.jpg",)))

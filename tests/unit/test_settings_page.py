@@ -1,0 +1,23 @@
+"""docs/settings.md is complete and says what the code says."""
+
+from pathlib import Path
+
+from dropline.settings import variables
+from tools.settings_page import page
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_page_is_what_the_settings_print() -> None:
+    """The page in docs/ equals the generator's output; `make settings-page` makes it anew."""
+    assert (ROOT / "docs" / "settings.md").read_text() == page()
+
+
+def test_every_variable_is_on_the_page_with_its_meaning() -> None:
+    """No setting without a name, a default and a description in the documentation."""
+    rows = [line for line in page().splitlines() if line.startswith("| `")]
+    assert len(rows) == len(list(variables()))
+    for (name, _, description), row in zip(variables(), rows, strict=True):
+        assert description
+        assert row.startswith(f"| `{name}` | ")
+        assert row.endswith(f" | {description} |")

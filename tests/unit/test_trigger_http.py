@@ -1,0 +1,251 @@
+"""What the function answers, through the framework that serves it, with its effects replaced."""
+
+import json
+from typing import Any
+
+import pytest
+import structlog
+from flask import Flask
+from structlog.testing import capture_logs
+
+from db.queries import Registration
+from dropline.contract import ObjectVersion, Status, TaskRequest
+from dropline.errors import BrokerUnavailable, DatabaseUnavailable, TransientError
+from dropline.settings import EventSettings
+from tests.support.deliveries import BUCKET, GENERATION, Delivery, binary_cloud_event, push
+from tests.support.function import deliver, serve
+from trigger_fn.deadline import Deadline
+from trigger_fn.endpoint import MAX_BODY_BYTES, Endpoint
+from trigger_fn.errors import MissingToken, SigningKeysUnavailable, TokenRefused
+from trigger_fn.events import ObjectEvent
+from trigger_fn.intake import Intake
+from trigger_fn.selection import Reject, Selection
+
+VERSION = ObjectVersion(BUCKET, "cat.jpg", GENERATION)
+
+
+class FakeEffects:
+    """Rows and queue in one list of what was asked for, in order."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+        self.status = Status.QUEUED
+        self.created = True
+        self.rows_away: TransientError | None = None
+        self.queue_away: TransientError | None = None
+
+    def register(self, event: ObjectEvent, task: TaskRequest, deadline: Deadline) -> Registration:
+        return self._row("register", event.version, str(task))
+
+    def reject(self, event: ObjectEvent, verdict: Reject, deadline: Deadline) -> Registration:
+        self.status = Status.FAILED
+        return self._row("reject", event.version, verdict.code)
+
+    def forget(self, event: ObjectEvent, *, expected: bool, deadline: Deadline) -> None:
+        self._row("forget", event.version, expected)
+
+    def enqueue(self, row_id: int, deadline: Deadline) -> None:
+        if self.queue_away:
+            raise self.queue_away
+        self.calls.append(("enqueue", row_id))
+
+    def _row(self, *call: Any) -> Registration:
+        if self.rows_away:
+            raise self.rows_away
+        self.calls.append(call)
+        return Registration(7, self.status, self.created)
+
+
+@pytest.fixture
+def effects() -> FakeEffects:
+    """What the function did."""
+    return FakeEffects()
+
+
+@pytest.fixture
+def intake(effects: FakeEffects) -> Intake:
+    """An intake of one bucket."""
+    return Intake(Selection(EventSettings(buckets=(BUCKET,))), effects, effects)
+
+
+@pytest.fixture
+def app(intake: Intake, monkeypatch: pytest.MonkeyPatch) -> Flask:
+    """The function without token checks."""
+    return serve(Endpoint(intake, None), monkeypatch)
+
+
+@pytest.mark.parametrize("delivery", [push(), push(payload=False), binary_cloud_event()])
+def test_a_new_object_row_first_then_the_message(app: Flask, effects: FakeEffects, delivery: Delivery) -> None:
+    """The row is there before its number is on the queue, and both before the acknowledgement."""
+    response = deliver(app, delivery)
+    assert (response.status_code, response.data) == (204, b"")
+    assert effects.calls == [("register", VERSION, "<CAPTION>"), ("enqueue", 7)]
+
+
+@pytest.mark.parametrize("status", Status)
+def test_a_known_row_is_enqueued_again_unless_it_is_done(app: Flask, effects: FakeEffects, status: Status) -> None:
+    """A duplicate event repairs a crash between commit and enqueue, and leaves finished rows alone."""
+    effects.status, effects.created = status, False
+    assert deliver(app, push()).status_code == 204
+    assert (("enqueue", 7) in effects.calls) == (status in {Status.QUEUED, Status.RUNNING})
+
+
+def test_an_empty_object_fails_without_a_message(app: Flask, effects: FakeEffects) -> None:
+    """Its row says why; no worker hears of it."""
+    assert deliver(app, push(size="0")).status_code == 204
+    assert effects.calls == [("reject", VERSION, "empty_object")]
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"), [({}, True), ({"contentType": "text/plain"}, False)], ids=["image", "text"]
+)
+def test_a_deletion(app: Flask, effects: FakeEffects, fields: dict[str, str], expected: bool) -> None:
+    """Marks the rows there are; a tombstone for later is left only where a row could come later."""
+    assert deliver(app, push(event_type="OBJECT_DELETE", **fields)).status_code == 204
+    assert effects.calls == [("forget", VERSION, expected)]
+
+
+@pytest.mark.parametrize(
+    ("delivery", "reason"),
+    [
+        (push(event_type="OBJECT_METADATA_UPDATE"), "object_metadata_update"),
+        (push("gsutil/tmp/parallel_composite_uploads/x"), "excluded"),
+        (push(contentType="text/plain"), "content_type"),
+    ],
+)
+def test_what_needs_nothing(app: Flask, effects: FakeEffects, delivery: Delivery, reason: str) -> None:
+    """204, no effect, one log line with the reason."""
+    with capture_logs() as lines:
+        assert deliver(app, delivery).status_code == 204
+    assert effects.calls == []
+    assert [(line["event"], line["reason"]) for line in lines] == [("event_skipped", reason)]
+
+
+@pytest.mark.parametrize("body", [b"", b"{", push(data="!").body, push(generation="x").body, b"x" * 2_000_000])
+def test_malformed(app: Flask, effects: FakeEffects, body: bytes) -> None:
+    """Acknowledged, because it would be malformed for ever; one log line says what was wrong."""
+    with capture_logs() as lines:
+        response = deliver(app, Delivery(body))
+    assert (response.status_code, effects.calls) == (204, [])
+    assert [(line["event"], bool(line["error"])) for line in lines] == [("event_invalid", True)]
+
+
+def test_a_body_may_come_in_chunks(app: Flask, effects: FakeEffects) -> None:
+    """No Content-Length, many short reads: the same event, and the same limit."""
+
+    class Trickle:
+        def __init__(self, body: bytes) -> None:
+            self.rest = body
+
+        def read(self, size: int = -1) -> bytes:
+            count = min(size, 1000) if size >= 0 else len(self.rest)
+            piece, self.rest = self.rest[:count], self.rest[count:]
+            return piece
+
+    environ = {"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked"}
+    for body in (push(metadata={"note": "x" * 5000}).body, b"x" * (MAX_BODY_BYTES + 1)):
+        response = app.test_client().post("/", environ_overrides=environ | {"wsgi.input": Trickle(body)})
+        assert response.status_code == 204
+    assert effects.calls == [("register", VERSION, "<CAPTION>"), ("enqueue", 7)]
+
+
+def test_a_foreign_bucket_is_refused(app: Flask, effects: FakeEffects) -> None:
+    """Not acknowledged: it stays with Pub/Sub until the settings or the subscription are right."""
+    with capture_logs() as lines:
+        response = deliver(app, push(bucket="not-ours"))
+    assert (response.status_code, response.json) == (403, {"error": "foreign_bucket"})
+    assert effects.calls == []
+    assert [(line["event"], line["code"]) for line in lines] == [("event_refused", "foreign_bucket")]
+
+
+def test_postgres_away(app: Flask, effects: FakeEffects) -> None:
+    """503, and nothing on the queue without a row."""
+    effects.rows_away = DatabaseUnavailable("Postgres is away")
+    with capture_logs() as lines:
+        response = deliver(app, push())
+    assert (response.status_code, response.json) == (503, {"error": "database_unavailable"})
+    assert effects.calls == []
+    assert [(line["event"], line["code"]) for line in lines] == [("event_deferred", "database_unavailable")]
+
+
+def test_redis_away(app: Flask, effects: FakeEffects) -> None:
+    """503 although the row is there: the same event again will enqueue it."""
+    effects.queue_away = BrokerUnavailable("Redis is away")
+    response = deliver(app, push())
+    assert (response.status_code, response.json) == (503, {"error": "broker_unavailable"})
+    effects.queue_away, effects.created = None, False
+    assert deliver(app, push()).status_code == 204
+    assert effects.calls[-1] == ("enqueue", 7)
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (MissingToken("no token"), 401),
+        (TokenRefused("wrong e-mail"), 403),
+        (SigningKeysUnavailable("no keys"), 503),
+    ],
+)
+def test_callers_are_checked_first(
+    intake: Intake, effects: FakeEffects, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int
+) -> None:
+    """Who may not call changes nothing, be the body good or bad."""
+
+    def authenticate(_authorization: str, _deadline: Deadline) -> None:
+        raise error
+
+    app = serve(Endpoint(intake, authenticate), monkeypatch)
+    for delivery in (push(), Delivery(b"{")):
+        response = deliver(app, delivery)
+        assert (response.status_code, effects.calls) == (status, [])
+        assert ("WWW-Authenticate" in response.headers) == (status == 401)
+
+
+def test_the_authorization_header_reaches_the_check(
+    intake: Intake, effects: FakeEffects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a caller who passes is served."""
+    seen = []
+    app = serve(Endpoint(intake, lambda authorization, _deadline: seen.append(authorization)), monkeypatch)
+    assert deliver(app, push(), "Bearer abc").status_code == 204
+    assert seen == ["Bearer abc"]
+    assert len(effects.calls) == 2
+
+
+def test_the_log_line_names_the_object(app: Flask) -> None:
+    """One line per event: bucket, object, generation, row and task."""
+    with capture_logs(processors=[structlog.contextvars.merge_contextvars]) as lines:
+        deliver(app, push("猫.jpg", message_id="m-1"))
+    (line,) = lines
+    assert line["event"] == "event_accepted"
+    expected = {"bucket": BUCKET, "object": "猫.jpg", "generation": GENERATION, "row_id": 7, "message_id": "m-1"}
+    assert expected.items() <= line.items()
+
+
+def test_a_line_does_not_name_the_object_before(app: Flask) -> None:
+    """Threads serve many requests; what one bound to the log must not stick."""
+    deliver(app, push("first.jpg"))
+    with capture_logs(processors=[structlog.contextvars.merge_contextvars]) as lines:
+        deliver(app, Delivery(b"{"))
+    assert "object" not in lines[0]
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz"])
+def test_liveness(app: Flask, effects: FakeEffects, path: str) -> None:
+    """GET says that the process lives, and asks nobody else."""
+    response = app.test_client().get(path)
+    assert (response.status_code, response.data, effects.calls) == (200, b"alive\n", [])
+
+
+@pytest.mark.parametrize(("method", "path"), [("PUT", "/"), ("DELETE", "/"), ("OPTIONS", "/"), ("GET", "/else")])
+def test_other_methods(app: Flask, effects: FakeEffects, method: str, path: str) -> None:
+    """Events are posted; anything else is told so."""
+    response = app.test_client().open(path, method=method, data=push().body)
+    assert (response.status_code, response.headers["Allow"], effects.calls) == (405, "POST", [])
+
+
+def test_refusals_are_small_json(app: Flask) -> None:
+    """One line with a code: details are for the log."""
+    response = deliver(app, push(bucket="not-ours"))
+    assert json.loads(response.data) == {"error": "foreign_bucket"}
+    assert len(response.data) < 100

@@ -1,0 +1,1 @@
+"""The function: one HTTP request per storage event; the row first, then the message to the worker."""

@@ -1,0 +1,232 @@
+"""A request's headers and body become one object event, or a reason to do nothing. Pure: no input, no output.
+
+Understood are Pub/Sub push envelopes of storage notifications (payload `JSON_API_V1` and `NONE`), the same in a
+CloudEvent, and Eventarc's direct storage events; CloudEvents in binary and structured mode.
+"""
+
+import base64
+import enum
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from dropline.contract import METADATA_TASK, ObjectFacts, ObjectVersion
+from dropline.errors import InvalidEvent
+
+
+class EventKind(enum.Enum):
+    """What happened to the object version."""
+
+    FINALIZED = "finalized"
+    DELETED = "deleted"
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectEvent:
+    """One object version came to be, or is gone."""
+
+    kind: EventKind
+    version: ObjectVersion
+    facts: ObjectFacts
+    #: The object's own metadata `caption-task`, as it stands there; None where it has none or nothing was said.
+    task: str | None
+    #: For the logs only: the same event can come under many ids.
+    message_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """An event that needs nothing."""
+
+    reason: str
+
+
+_STORAGE_EVENT = "google.cloud.storage.object.v1."
+_PUBSUB_MESSAGE = "google.cloud.pubsub.topic.v1.messagePublished"
+# ARCHIVE is no deletion: the generation still exists, only no longer as the live one, and its caption stays true.
+# When it goes for good, or where an overwrite took its place, DELETE and FINALIZE say so.
+_KINDS = {
+    "OBJECT_FINALIZE": EventKind.FINALIZED,
+    "OBJECT_DELETE": EventKind.DELETED,
+    f"{_STORAGE_EVENT}finalized": EventKind.FINALIZED,
+    f"{_STORAGE_EVENT}deleted": EventKind.DELETED,
+}
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
+_DIGITS = re.compile(r"[0-9]{1,19}")
+_CHECKSUM = re.compile(r"[A-Za-z0-9+/=_-]{1,64}")
+_MAX_INT64 = 2**63 - 1
+_MAX_NAME_BYTES = 1024
+_MAX_CONTENT_TYPE = 255
+
+
+def parse_event(headers: Mapping[str, str], body: bytes) -> ObjectEvent | Skip:
+    """Read one delivery.
+
+    Args:
+        headers: of the request, with names in lower case.
+        body: of the request, complete.
+
+    Raises:
+        InvalidEvent: no storage event, or one whose object cannot exist; the same bytes will never be one.
+    """
+    if event_type := headers.get("ce-type"):
+        return _cloud_event(event_type, headers.get("ce-id", ""), headers.get("ce-time"), body)
+    document = _mapping(_json(body, "the body"), "the body")
+    if "specversion" not in document:
+        return _push_message(document)
+    return _cloud_event(
+        str(document.get("type")), document.get("id"), document.get("time"), _structured_data(document)
+    )
+
+
+def _cloud_event(event_type: str, event_id: Any, time: Any, data: Any) -> ObjectEvent | Skip:
+    """`data` is the object's resource, or a Pub/Sub envelope; as bytes in binary mode.
+
+    Identity comes from the resource: `ce-subject` may or may not be percent-encoded, and knows no generation.
+    """
+    kind = _KINDS.get(event_type)
+    if kind is None and event_type != _PUBSUB_MESSAGE:
+        return Skip(_skip_reason(event_type))
+    document = _mapping(_json(data, "the data") if isinstance(data, bytes) else data, "the data")
+    if kind is None:
+        return _push_message(document)
+    return _object_event(kind, {}, document, time, event_id)
+
+
+def _structured_data(event: Mapping[str, Any]) -> Any:
+    encoded = event.get("data_base64")
+    return event.get("data") if encoded is None else _base64(encoded, "data_base64")
+
+
+def _push_message(envelope: Mapping[str, Any]) -> ObjectEvent | Skip:
+    message = _mapping(envelope.get("message"), "message")
+    attributes = _mapping(message.get("attributes") or {}, "message.attributes")
+    event_type = attributes.get("eventType")
+    if not isinstance(event_type, str):
+        raise InvalidEvent("the message has no attribute eventType, so it is no storage notification")
+    kind = _KINDS.get(event_type)
+    if kind is None:
+        return Skip(_skip_reason(event_type))
+    message_id = message.get("messageId") or message.get("message_id")
+    return _object_event(kind, attributes, _payload(message, attributes), attributes.get("eventTime"), message_id)
+
+
+def _payload(message: Mapping[str, Any], attributes: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The object's resource; None where the notification was set up to carry none."""
+    data = message.get("data")
+    if not data or attributes.get("payloadFormat") == "NONE":
+        return None
+    return _mapping(_json(_base64(data, "message.data"), "message.data"), "message.data")
+
+
+def _object_event(
+    kind: EventKind,
+    attributes: Mapping[str, Any],
+    resource: Mapping[str, Any] | None,
+    event_time: Any,
+    message_id: Any,
+) -> ObjectEvent:
+    said = resource or {}
+    version = ObjectVersion(
+        _bucket(attributes.get("bucketId", said.get("bucket"))),
+        _name(attributes.get("objectId", said.get("name"))),
+        _generation(attributes.get("objectGeneration", said.get("generation"))),
+    )
+    return ObjectEvent(
+        kind, version, _facts(resource, event_time), _task(said), message_id if isinstance(message_id, str) else ""
+    )
+
+
+def _bucket(value: Any) -> str:
+    if not isinstance(value, str) or not _BUCKET.fullmatch(value):
+        raise InvalidEvent(f"the bucket is {_shown(value)}, which is no bucket's name")
+    return value
+
+
+def _name(value: Any) -> str:
+    """Cloud Storage's own rules, and no NUL, which Postgres cannot hold."""
+    if not isinstance(value, str) or not 1 <= len(value.encode()) <= _MAX_NAME_BYTES:
+        raise InvalidEvent(f"the object's name is {_shown(value)}, not 1 to {_MAX_NAME_BYTES} bytes of UTF-8")
+    if value in {".", ".."} or any(character in value for character in "\r\n\x00"):
+        raise InvalidEvent(f"no object can be named {_shown(value)}")
+    return value
+
+
+def _generation(value: Any) -> int:
+    number = _number(value)
+    if not number:
+        raise InvalidEvent(f"the object's generation is {_shown(value)}, not a positive 64-bit number")
+    return number
+
+
+def _number(value: Any) -> int | None:
+    """A whole number from 0 to 2^63 - 1, as JSON's int64 (a string) or as a number."""
+    text = str(value) if isinstance(value, int | str) and not isinstance(value, bool) else ""
+    number = int(text) if _DIGITS.fullmatch(text) else None
+    return number if number is not None and number <= _MAX_INT64 else None
+
+
+def _facts(resource: Mapping[str, Any] | None, event_time: Any) -> ObjectFacts:
+    """A fact that makes no sense is left out rather than costing the event: the bytes decide later."""
+    if resource is None:
+        return ObjectFacts(event_time=_time(event_time))
+    content_type = resource.get("contentType")
+    return ObjectFacts(
+        content_type=content_type[:_MAX_CONTENT_TYPE] if isinstance(content_type, str) else "",
+        size_bytes=_number(resource.get("size")),
+        md5_hash=_checksum(resource.get("md5Hash")),
+        crc32c=_checksum(resource.get("crc32c")),
+        event_time=_time(event_time),
+    )
+
+
+def _checksum(value: Any) -> str | None:
+    return value if isinstance(value, str) and _CHECKSUM.fullmatch(value) else None
+
+
+def _time(value: Any) -> datetime | None:
+    try:
+        time = datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+    return time.replace(tzinfo=UTC) if time is not None and time.tzinfo is None else time
+
+
+def _task(resource: Mapping[str, Any]) -> str | None:
+    metadata = resource.get("metadata")
+    task = metadata.get(METADATA_TASK) if isinstance(metadata, Mapping) else None
+    return task if isinstance(task, str) and task.strip() else None
+
+
+def _skip_reason(event_type: str) -> str:
+    return event_type.removeprefix(_STORAGE_EVENT)[:100].lower()
+
+
+def _base64(value: Any, where: str) -> bytes:
+    try:
+        return base64.b64decode(value, validate=True)
+    except (ValueError, TypeError):
+        raise InvalidEvent(f"{where} is not base64") from None
+
+
+def _json(data: bytes, where: str) -> Any:
+    try:
+        document = json.loads(data)
+        # Half a surrogate pair is legal in JSON's escapes, but no text: neither Postgres nor Storage can hold it.
+        json.dumps(document, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise InvalidEvent(f"{where} is not JSON: {str(error)[:200]}") from None
+    return document
+
+
+def _mapping(value: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise InvalidEvent(f"{where} is {_shown(value)}, not a JSON object")
+    return value
+
+
+def _shown(value: Any) -> str:
+    return ascii(value)[:120]

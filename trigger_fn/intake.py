@@ -1,0 +1,84 @@
+"""Row first, then enqueue: what one event changes."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from db.queries import Registration
+from dropline.contract import TaskRequest
+from trigger_fn.deadline import Deadline
+from trigger_fn.events import EventKind, ObjectEvent, Skip
+from trigger_fn.selection import Accept, Reject, Selection
+
+
+class Rows(Protocol):
+    """The truth; see `trigger_fn.ledger.Ledger`."""
+
+    def register(self, event: ObjectEvent, task: TaskRequest, deadline: Deadline) -> Registration: ...
+
+    def reject(self, event: ObjectEvent, verdict: Reject, deadline: Deadline) -> Registration: ...
+
+    def forget(self, event: ObjectEvent, *, expected: bool, deadline: Deadline) -> None: ...
+
+
+class Queue(Protocol):
+    """The hint to the workers; see `trigger_fn.broker.Broker`."""
+
+    def enqueue(self, row_id: int, deadline: Deadline) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of an event, as its log line says it."""
+
+    log_event: str
+    details: dict[str, Any]
+
+
+class Intake:
+    """Applies events to the rows and the queue. Safe to call from many threads, and with the same event again."""
+
+    def __init__(self, selection: Selection, rows: Rows, queue: Queue) -> None:
+        self._selection = selection
+        self._rows = rows
+        self._queue = queue
+
+    def handle(self, event: ObjectEvent, deadline: Deadline) -> Outcome:
+        """Do all that the event asks for; when this returns, the event can be acknowledged.
+
+        Raises:
+            ForeignBucket: the bucket is not ours; nothing was done.
+            DatabaseUnavailable: Postgres is away; nothing is known to be done.
+            BrokerUnavailable: the row is there, but Redis is away; the same event again enqueues it.
+        """
+        self._selection.require_ours(event)
+        if event.kind is EventKind.DELETED:
+            return self._forget(event, deadline)
+        match self._selection.judge(event):
+            case Skip(reason):
+                return Outcome("event_skipped", {"reason": reason})
+            case Reject() as verdict:
+                return self._reject(event, verdict, deadline)
+            case Accept(task):
+                return self._accept(event, task, deadline)
+
+    def _accept(self, event: ObjectEvent, task: TaskRequest, deadline: Deadline) -> Outcome:
+        row = self._rows.register(event, task, deadline)
+        enqueue = not row.status.is_terminal
+        if enqueue:
+            # For a known row too: the function may have died between an earlier commit and its enqueue.
+            self._queue.enqueue(row.row_id, deadline)
+        return Outcome("event_accepted", {**_described(row), "task": str(task), "enqueued": enqueue})
+
+    def _reject(self, event: ObjectEvent, verdict: Reject, deadline: Deadline) -> Outcome:
+        row = self._rows.reject(event, verdict, deadline)
+        return Outcome("event_rejected", {**_described(row), "code": verdict.code, "error": verdict.error})
+
+    def _forget(self, event: ObjectEvent, deadline: Deadline) -> Outcome:
+        """Filters do not spare rows: they may have been set up, or the type changed, after the captioning."""
+        expected = self._selection.filtered(event) is None
+        self._rows.forget(event, expected=expected, deadline=deadline)
+        return Outcome("event_deleted", {})
+
+
+def _described(row: Registration) -> dict[str, Any]:
+    return {"row_id": row.row_id, "status": row.status.value, "created": row.created}

@@ -1,0 +1,70 @@
+"""The function's side of Postgres: one short transaction per event, within the request's deadline."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from sqlalchemy import Connection, Engine
+
+from db import queries
+from db.queries import Registration
+from db.session import make_engine, transaction
+from dropline.contract import TaskRequest
+from dropline.errors import DatabaseUnavailable
+from dropline.settings import DatabaseSettings
+from trigger_fn.deadline import Deadline, Lanes
+from trigger_fn.events import ObjectEvent
+from trigger_fn.selection import Reject
+
+T = TypeVar("T")
+
+
+class Ledger:
+    """Rows in `captions`; every method commits before it returns.
+
+    Raises (every method):
+        DatabaseUnavailable: Postgres is away, or the deadline has passed; the row may or may not be there.
+    """
+
+    def __init__(self, engine: Engine, lanes: Lanes) -> None:
+        self._engine = engine
+        self._lanes = lanes
+
+    @classmethod
+    def connect(cls, settings: DatabaseSettings) -> "Ledger":
+        """A ledger with `pool_size` connections at most; connects on first use.
+
+        Raises:
+            SettingsError: no URL is set, or it is not one of Postgres.
+        """
+        return cls(make_engine(settings, "dropline-function"), Lanes("postgres", settings.pool_size))
+
+    def register(self, event: ObjectEvent, task: TaskRequest, deadline: Deadline) -> Registration:
+        """Make or find the row of an object that is to be captioned."""
+        return self._commit(
+            lambda connection: queries.register_object(connection, event.version, event.facts, task), deadline
+        )
+
+    def reject(self, event: ObjectEvent, verdict: Reject, deadline: Deadline) -> Registration:
+        """Make or find the row of an object that is refused at once."""
+        task, code, error = str(verdict.task), verdict.code, verdict.error
+        return self._commit(
+            lambda connection: queries.register_failed(connection, event.version, event.facts, task, code, error),
+            deadline,
+        )
+
+    def forget(self, event: ObjectEvent, *, expected: bool, deadline: Deadline) -> None:
+        """Mark the rows of a deleted generation; where its FINALIZE may still come, leave a tombstone for it."""
+        self._commit(lambda connection: queries.tombstone(connection, event.version, insert=expected), deadline)
+
+    def close(self) -> None:
+        """Let go of all threads and connections."""
+        self._lanes.close()
+        self._engine.dispose()
+
+    def _commit(self, statement: Callable[[Connection], T], deadline: Deadline) -> T:
+        def work() -> T:
+            with transaction(self._engine) as connection:
+                return statement(connection)
+
+        late = DatabaseUnavailable("Postgres did not answer within the time that a request may take")
+        return self._lanes.run(work, deadline, late)

@@ -1,0 +1,110 @@
+"""Finds the files of a checkpoint: on the hub, in a directory, or the demo model that is packaged."""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from dropline.errors import EngineUnavailable, SettingsError
+from dropline.settings import DEFAULT_CHECKPOINT, DEFAULT_REVISION, EngineSettings
+
+_DEMO = "demo"
+#: The package that carries the demo model; looked up, never imported.
+_DEMO_PACKAGE = "local_emulators"
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+_FILES = ["*.json", "*.txt", "*.safetensors"]
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint whose files are on this machine."""
+
+    #: As configured.
+    name: str
+    directory: Path
+    #: Commit on the hub, or a digest of the weights.
+    revision: str
+
+
+def find_checkpoint(settings: EngineSettings) -> Checkpoint:
+    """Find the checkpoint that the settings name; downloads it from the hub unless it is in the cache.
+
+    Raises:
+        SettingsError: there is no such checkpoint or revision, or a hub checkpoint is not pinned to a commit.
+        EngineUnavailable: the hub cannot be reached.
+    """
+    name = settings.checkpoint
+    if name == _DEMO:
+        return _local(name, _demo_directory())
+    if Path(name).is_dir():
+        return _local(name, Path(name))
+    if not _HUB_NAME.fullmatch(name):
+        raise SettingsError(
+            f"DROPLINE_ENGINE__CHECKPOINT is {name!r}, which is neither a directory, nor a hub name such as "
+            f"{DEFAULT_CHECKPOINT}, nor {_DEMO!r}"
+        )
+    commit = _pinned_commit(settings)
+    return Checkpoint(name, _download(name, commit), commit)
+
+
+def _demo_directory() -> Path:
+    spec = find_spec(_DEMO_PACKAGE)
+    for location in (spec and spec.submodule_search_locations) or ():
+        directory = Path(location) / "demo_model"
+        if directory.is_dir():
+            return directory
+    raise SettingsError(
+        "DROPLINE_ENGINE__CHECKPOINT is demo, but the demo model is not installed here; install dropline with its "
+        f"extra `local`, or unset the variable to use {DEFAULT_CHECKPOINT}"
+    )
+
+
+def _local(name: str, directory: Path) -> Checkpoint:
+    weights = sorted(directory.glob("*.safetensors"))
+    if not weights:
+        raise SettingsError(
+            f"{directory} holds no *.safetensors file; point DROPLINE_ENGINE__CHECKPOINT to the directory of a "
+            "Florence-2 checkpoint with safetensors weights (pickled ones are never loaded)"
+        )
+    digest = hashlib.sha256()
+    for file in weights:
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return Checkpoint(name, directory, f"sha256-{digest.hexdigest()[:12]}")
+
+
+def _pinned_commit(settings: EngineSettings) -> str:
+    default = DEFAULT_REVISION if settings.checkpoint == DEFAULT_CHECKPOINT else ""
+    commit = settings.revision or default
+    if not _COMMIT.fullmatch(commit):
+        raise SettingsError(
+            f"DROPLINE_ENGINE__REVISION is {commit!r}, but must pin {settings.checkpoint} to a commit of 40 "
+            "hexadecimal digits; its page on the hub lists them under History"
+        )
+    return commit
+
+
+def _download(name: str, commit: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
+
+    try:
+        return Path(snapshot_download(name, revision=commit, allow_patterns=_FILES))
+    except (HFValidationError, RepositoryNotFoundError, RevisionNotFoundError) as error:
+        raise SettingsError(
+            f"the hub has no {name} at commit {commit}, or it needs a token ({_first_line(error)}); check "
+            "DROPLINE_ENGINE__CHECKPOINT, DROPLINE_ENGINE__REVISION and HF_TOKEN"
+        ) from error
+    except Exception as error:
+        raise EngineUnavailable(
+            f"the hub cannot be reached and {name} at {commit[:12]} is not in the local cache "
+            f"({_first_line(error)}): fetch it beforehand, where there is a network, with `hf download {name} "
+            f"--revision {commit}`, or set DROPLINE_ENGINE__CHECKPOINT={_DEMO} for the small demo model that is "
+            "packaged"
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,19 @@
+"""Which model an engine serves."""
+
+from dropline.settings import EngineSettings
+from worker.engine.model import Model
+from worker.engine.stub import StubModel
+
+
+def load_model(settings: EngineSettings) -> Model:
+    """The model that the settings name.
+
+    Raises:
+        SettingsError: checkpoint, revision, device or dtype cannot be used.
+        EngineUnavailable: the checkpoint cannot be fetched.
+    """
+    if settings.stub:
+        return StubModel()
+    from worker.engine.florence import load_florence
+
+    return load_florence(settings)

@@ -1,0 +1,112 @@
+"""Keeps the engine alive from the parent's event loop: descriptors wake it, no timer asks after it."""
+
+from typing import Protocol
+
+from kombu.asynchronous import Hub
+
+from dropline.errors import DroplineError, SettingsError
+from dropline.log import get_logger
+from worker.engine.process import EngineProcess
+
+log = get_logger(__name__)
+
+#: An engine that dies again and again is started again after 1, 2, 4 … seconds, at most this.
+_LONGEST_PAUSE_S = 60.0
+
+
+class Stoppable(Protocol):
+    """The worker, as far as the keeper ends it."""
+
+    def stop(self, in_sighandler: bool = False, exitcode: int | None = None) -> None:
+        """Stop warmly."""
+
+
+class EngineKeeper:
+    """Starts one engine, starts it again when it dies, and stops it."""
+
+    def __init__(self, engine: EngineProcess, stop_grace_s: float) -> None:
+        self._engine = engine
+        self._stop_grace_s = stop_grace_s
+        self._hub: Hub | None = None
+        self._worker: Stoppable | None = None
+        self._watched: list[int] = []
+        self._failures = 0
+        self._stopped = False
+
+    def start(self, hub: Hub, worker: Stoppable) -> None:
+        """Start the engine and wait until it is ready: a worker without a model takes no tasks.
+
+        Raises:
+            SettingsError: the checkpoint cannot be used.
+            EngineUnavailable: the engine did not become ready.
+        """
+        self._hub, self._worker = hub, worker
+        self._engine.start()
+        self._engine.wait_ready()
+        self._watch(self._engine.sentinel, self._on_death)
+
+    def resume(self) -> None:
+        """Make sure an engine is on its way: a reconnection to the broker clears the loop's timers."""
+        if self._hub is not None and not self._stopped and not self._engine.alive:
+            self._restart()
+
+    def stop(self) -> None:
+        """Let the batch under way end, then end the engine; it is not started again."""
+        self._stopped = True
+        self._unwatch()
+        self._engine.stop(self._stop_grace_s)
+        self._engine.close()
+
+    def _on_death(self, *_: object) -> None:
+        self._unwatch()
+        log.error("engine_died", failures=self._failures)
+        self._restart_later()
+
+    def _restart_later(self) -> None:
+        if self._stopped or self._hub is None:
+            return
+        pause = 0.0 if self._failures == 0 else min(_LONGEST_PAUSE_S, 2.0 ** (self._failures - 1))
+        self._failures += 1
+        if pause:
+            self._hub.call_later(pause, self.resume)
+        else:
+            self._restart()
+
+    def _restart(self) -> None:
+        try:
+            self._unwatch()
+            self._engine.start()
+        except DroplineError as error:
+            log.error("engine_not_started", error=str(error))
+            self._restart_later()
+            return
+        self._watch(self._engine.sentinel, self._on_death)
+        self._watch(self._engine.ready_fd, self._on_ready)
+
+    def _on_ready(self, *_: object) -> None:
+        self._unwatch()
+        try:
+            self._engine.wait_ready(0)
+        except SettingsError as error:
+            log.error("engine_unusable", error=str(error))
+            assert self._worker is not None
+            self._worker.stop(exitcode=1)
+        except DroplineError as error:
+            log.error("engine_not_ready", error=str(error))
+            self._engine.stop(0)
+            self._restart_later()
+        else:
+            self._failures = 0
+            log.info("engine_restarted", pid=self._engine.pid)
+            self._watch(self._engine.sentinel, self._on_death)
+
+    def _watch(self, fd: int, callback: object) -> None:
+        assert self._hub is not None
+        self._hub.add_reader(fd, callback, fd)
+        self._watched.append(fd)
+
+    def _unwatch(self) -> None:
+        if self._hub is not None:
+            for fd in self._watched:
+                self._hub.remove_reader(fd)
+        self._watched.clear()

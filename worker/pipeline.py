@@ -1,0 +1,272 @@
+"""One image from claim to metadata: claim → download → decode → caption → record → write back.
+
+Invariants (see `docs/how-it-works.md`): Postgres before metadata; a result counts only while its attempt holds
+the row; after the caption is recorded, only the write-back is ever repeated.
+"""
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, assert_never
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import Engine
+
+from db import queries
+from db.session import transaction
+from dropline.contract import Caption, Claim, ImageInfo, ObjectVersion, Status, TaskRequest, WriteBack
+from dropline.errors import DatabaseUnavailable, ObjectGone, PermanentError, TransientError
+from dropline.log import get_logger
+from dropline.settings import Settings
+from worker.images import Decoded, decode
+from worker.metadata import WriteOutcome
+from worker.retry import GiveUp, Gone, RetryLater, decide, jitter
+
+log = get_logger(__name__)
+
+
+class Captioner(Protocol):
+    """What the pipeline needs of the engine; `worker.engine.client.EngineClient` has it."""
+
+    @property
+    def input_size(self) -> int:
+        """Pixels per side that the model takes."""
+
+    def announce(self) -> None:
+        """Tell the engine that a request is on its way."""
+
+    def retract(self) -> None:
+        """Tell the engine that the announced request will not come."""
+
+    def caption(
+        self,
+        pixels: npt.NDArray[np.uint8],
+        task: TaskRequest,
+        original: ImageInfo,
+        *,
+        isolated: bool,
+        timeout_s: float,
+    ) -> Caption:
+        """What the model says of `pixels` ([size, size, 3])."""
+
+
+class Store(Protocol):
+    """What the pipeline needs of Cloud Storage; `worker.storage.ObjectStore` has it."""
+
+    def download(self, version: ObjectVersion, max_bytes: int) -> bytes:
+        """The bytes of exactly this generation."""
+
+    def live_generation(self, version: ObjectVersion) -> int | None:
+        """The generation that is there now, or None."""
+
+    def write_metadata(self, version: ObjectVersion, caption: str, task: str, model: str) -> WriteOutcome:
+        """Copy the caption to the object's metadata."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """How a message came to us."""
+
+    #: Whether an earlier delivery of this very message may have died, or asked to be called again.
+    repeated: bool
+    #: How often this message was sent again.
+    retries: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The message has done its work."""
+
+    #: What became of the row, or why nothing was done.
+    outcome: str
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """The message is wanted again."""
+
+    delay_s: float
+    reason: str
+
+
+class Pipeline:
+    """Works rows off, one at a time; one per child."""
+
+    def __init__(
+        self,
+        database: Engine,
+        store: Store,
+        captioner: Captioner,
+        settings: Settings,
+        *,
+        rng: random.Random | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._database = database
+        self._store = store
+        self._captioner = captioner
+        self._settings = settings
+        self._rng = rng or random.Random()  # noqa: S311 - jitter, not secrets
+        self._sleep = sleep
+
+    def run(self, row_id: int, delivery: Delivery) -> Finished | Later:
+        """Do what the row says; never raises for what it can name.
+
+        Errors of the outside world become `Later`; faults of the image become a `failed` row and `Finished`.
+        """
+        try:
+            return self._run(row_id, delivery)
+        except DatabaseUnavailable as error:
+            return Later(self._backoff(delivery.retries), str(error))
+
+    def _run(self, row_id: int, delivery: Delivery) -> Finished | Later:
+        with transaction(self._database) as connection:
+            work = queries.claim(connection, row_id, self._settings.lease_s)
+        match work:
+            case None:
+                return Finished("nothing to do")
+            case queries.Busy(remaining_s):
+                # A plain duplicate ends here. A repeated delivery may be all that is left of a dead process.
+                return Later(remaining_s + 1, "leased") if delivery.repeated else Finished("somebody works on it")
+            case WriteBack():
+                return self._write_back(work, delivery)
+            case Claim():
+                return self._work(work, delivery)
+            case _:
+                assert_never(work)
+
+    def _work(self, claim: Claim, delivery: Delivery) -> Finished | Later:
+        if claim.lost_attempts >= self._settings.worker.max_lost_attempts:
+            return self._fail(claim, "worker_lost", _lost_message(claim))
+        try:
+            image, size, caption = self._caption(claim)
+        except Exception as error:  # noqa: BLE001 - every error gets a decision, and `decide` names each
+            return self._not_captioned(claim, error)
+        return self._record(claim, caption, image, size, delivery)
+
+    def _caption(self, claim: Claim) -> tuple[ImageInfo, int, Caption]:
+        size, decoded = self._fetch(claim.version)
+        caption = self._captioner.caption(
+            decoded.pixels,
+            claim.task,
+            decoded.info,
+            # What may have killed an engine before must not take its neighbours along.
+            isolated=claim.lost_attempts > 0,
+            timeout_s=self._settings.engine.request_timeout_s,
+        )
+        return decoded.info, size, caption
+
+    def _fetch(self, version: ObjectVersion) -> tuple[int, Decoded]:
+        # Announced first: without an engine there is no point in a download.
+        self._captioner.announce()
+        try:
+            data = self._store.download(version, self._settings.events.max_size_bytes)
+            return len(data), decode(data, self._captioner.input_size, self._settings.images)
+        except BaseException:
+            self._captioner.retract()
+            raise
+
+    def _record(
+        self, claim: Claim, caption: Caption, image: ImageInfo, size: int, delivery: Delivery
+    ) -> Finished | Later:
+        write_back = self._settings.metadata.write
+        recorded = self._patiently(
+            lambda: self._commit_caption(
+                claim, caption, image, size, self._settings.lease_s if write_back else None
+            )
+        )
+        if not recorded:
+            log.warning("result_refused", row_id=claim.row_id, attempt=claim.attempt)
+            return Finished("refused: the row has moved on")
+        log.info("captioned", row_id=claim.row_id, object=claim.version.uri, attempt=claim.attempt)
+        if not write_back:
+            return Finished(Status.CAPTIONED)
+        text = WriteBack(claim.row_id, claim.version, str(claim.task), caption.text, caption.model)
+        return self._write_back(text, delivery)
+
+    def _commit_caption(
+        self, claim: Claim, caption: Caption, image: ImageInfo, size: int, lease_s: float | None
+    ) -> bool:
+        with transaction(self._database) as connection:
+            return queries.record_caption(
+                connection, claim, caption, image, size_bytes=size, write_back_lease_s=lease_s
+            )
+
+    def _patiently(self, commit: Callable[[], bool]) -> bool:
+        """Keep a caption in hand while Postgres is away: the inference was the dear part. Time limits end it."""
+        tries = 0
+        while True:
+            try:
+                return commit()
+            except DatabaseUnavailable as error:
+                log.warning("record_waits_for_postgres", error=str(error), tries=tries)
+                self._sleep(min(5.0, self._backoff(tries)))
+                tries += 1
+
+    def _write_back(self, work: WriteBack, delivery: Delivery) -> Finished | Later:
+        try:
+            outcome = self._store.write_metadata(work.version, work.caption, work.task, work.model)
+        except TransientError as error:
+            if delivery.retries < self._settings.worker.max_retries:
+                return self._write_back_later(work, error, delivery)
+            return self._finish_write_back(work, WriteOutcome(written=False, code=error.code, note=str(error)))
+        except (ObjectGone, PermanentError) as error:
+            return self._finish_write_back(work, WriteOutcome(written=False, code=error.code, note=str(error)))
+        return self._finish_write_back(work, outcome)
+
+    def _write_back_later(self, work: WriteBack, error: TransientError, delivery: Delivery) -> Later:
+        with transaction(self._database) as connection:
+            queries.release_lease(connection, work.row_id)
+        return Later(self._backoff(delivery.retries), f"{error.code}: {error}")
+
+    def _finish_write_back(self, work: WriteBack, outcome: WriteOutcome) -> Finished:
+        with transaction(self._database) as connection:
+            queries.finish_write_back(
+                connection, work.row_id, written=outcome.written, code=outcome.code, note=outcome.note
+            )
+        if outcome.code:
+            log.warning("metadata_incomplete", row_id=work.row_id, code=outcome.code, note=outcome.note)
+        return Finished(Status.CAPTIONED)
+
+    def _not_captioned(self, claim: Claim, error: Exception) -> Finished | Later:
+        decision = decide(error, claim, self._settings.worker, self._rng)
+        match decision:
+            case Gone():
+                return self._gone(claim)
+            case GiveUp(code, message):
+                return self._fail(claim, code, message)
+            case RetryLater(delay_s, code, message, lost):
+                log.warning("attempt_failed", row_id=claim.row_id, code=code, error=message, retry_in_s=delay_s)
+                with transaction(self._database) as connection:
+                    held = queries.put_back(connection, claim, code, message, lost=lost)
+                return Later(delay_s, code) if held else Finished("refused: the row has moved on")
+            case _:
+                assert_never(decision)
+
+    def _fail(self, claim: Claim, code: str, message: str) -> Finished:
+        with transaction(self._database) as connection:
+            queries.fail(connection, claim, code, message)
+        log.warning("caption_failed", row_id=claim.row_id, object=claim.version.uri, code=code, error=message)
+        return Finished(Status.FAILED)
+
+    def _gone(self, claim: Claim) -> Finished | Later:
+        try:
+            live = self._store.live_generation(claim.version)
+        except (TransientError, PermanentError) as error:
+            return self._not_captioned(claim, error)
+        newer = live is not None and live > claim.version.generation
+        with transaction(self._database) as connection:
+            (queries.supersede if newer else queries.mark_deleted)(connection, claim)
+        return Finished(Status.SUPERSEDED if newer else Status.DELETED)
+
+    def _backoff(self, retries: int) -> float:
+        return jitter(retries, self._settings.worker, self._rng)
+
+
+def _lost_message(claim: Claim) -> str:
+    return (
+        f"{claim.version.uri}: {claim.lost_attempts} attempts ended with the death of the process that worked on "
+        "it; the image probably crashes the decoder or exhausts memory. Look at the object, then redo the row."
+    )

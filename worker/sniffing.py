@@ -1,0 +1,192 @@
+"""Pure: what the first bytes of an object look like. Names and content types are never asked."""
+
+import enum
+from typing import Literal
+
+from dropline.errors import InvalidImage
+
+
+class ImageFormat(enum.StrEnum):
+    """The formats that are decoded, as Pillow spells them."""
+
+    JPEG = "JPEG"
+    PNG = "PNG"
+    GIF = "GIF"
+    WEBP = "WEBP"
+    BMP = "BMP"
+    TIFF = "TIFF"
+    AVIF = "AVIF"
+    HEIF = "HEIF"
+
+
+_SUPPORTED = (
+    (b"\xff\xd8\xff", ImageFormat.JPEG),
+    (b"\x89PNG\r\n\x1a\n", ImageFormat.PNG),
+    (b"GIF87a", ImageFormat.GIF),
+    (b"GIF89a", ImageFormat.GIF),
+    (b"BM", ImageFormat.BMP),
+    (b"II*\x00", ImageFormat.TIFF),
+    (b"MM\x00*", ImageFormat.TIFF),
+    (b"II+\x00", ImageFormat.TIFF),
+    (b"MM\x00+", ImageFormat.TIFF),
+)
+_OTHER_IMAGES = (
+    (b"8BPS", "a Photoshop document"),
+    (b"\x00\x00\x01\x00", "a Windows icon"),
+    (b"\x00\x00\x00\x0cjP  ", "a JPEG 2000 image"),
+    (b"\xff\x4f\xff\x51", "a JPEG 2000 code stream"),
+    (b"\x00\x00\x00\x0cJXL ", "a JPEG XL image"),
+    (b"\xff\x0a", "a JPEG XL code stream"),
+    (b"IIRO", "an Olympus raw photograph"),
+    (b"IIU\x00", "a Panasonic raw photograph"),
+    (b"FUJIFILMCCD-RAW", "a Fujifilm raw photograph"),
+    (b"gimp xcf", "a GIMP document"),
+    (b"v/1\x01", "an OpenEXR image"),
+    (b"#?RADIANCE", "a Radiance HDR image"),
+    (b"qoif", "a QOI image"),
+    (b"DDS ", "a DirectDraw texture"),
+    (b"%!PS", "a PostScript document"),
+    (b"SIMPLE  =", "a FITS image"),
+)
+_NO_IMAGES = (
+    (b"%PDF-", "a PDF document"),
+    (b"PK\x03\x04", "a ZIP archive or an Office document"),
+    (b"\x1f\x8b", "gzip-compressed data"),
+    (b"\x28\xb5\x2f\xfd", "zstd-compressed data"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
+    (b"Rar!\x1a\x07", "a RAR archive"),
+    (b"\x1aE\xdf\xa3", "a Matroska or WebM video"),
+    (b"\x00\x00\x01\xba", "an MPEG video"),
+    (b"\x00\x00\x01\xb3", "an MPEG video"),
+    (b"FLV\x01", "a Flash video"),
+    (b"OggS", "an Ogg audio or video file"),
+    (b"ID3", "an MP3 audio file"),
+    (b"fLaC", "a FLAC audio file"),
+    (b"\x7fELF", "an executable"),
+    (b"MZ", "an executable"),
+    (b"SQLite format 3\x00", "an SQLite database"),
+    (b"PAR1", "a Parquet file"),
+)
+_AVIF_BRANDS = frozenset({b"avif", b"avis"})
+_HEIF_BRANDS = frozenset(
+    {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1", b"mif2"}
+)
+
+
+def sniff(data: bytes) -> ImageFormat:
+    """The format `data` begins like.
+
+    Raises:
+        InvalidImage: `empty_object`, `not_an_image` (text, document, video, unknown bytes) or
+            `unsupported_format` (an image, but of a format that is not decoded).
+    """
+    if not data:
+        raise InvalidImage("the object is empty (0 bytes): upload the image again", code="empty_object")
+    for magic, found in _SUPPORTED:
+        if data.startswith(magic):
+            return found
+    if data.startswith(b"RIFF"):
+        return _sniff_riff(data)
+    if data[4:8] == b"ftyp":
+        return _sniff_media_file(data)
+    raise _not_decodable(data)
+
+
+def _sniff_riff(data: bytes) -> ImageFormat:
+    if data[8:12] == b"WEBP":
+        return ImageFormat.WEBP
+    raise _no_image({b"AVI ": "an AVI video", b"WAVE": "a WAVE audio file"}.get(data[8:12], "a RIFF file"))
+
+
+def _sniff_media_file(data: bytes) -> ImageFormat:
+    """ISO base media files: AVIF, HEIC and most videos differ only in their brands."""
+    length = min(int.from_bytes(data[:4], "big"), 512)
+    brands = [data[8:12], *(data[at : at + 4] for at in range(16, length, 4))]
+    if not _AVIF_BRANDS.isdisjoint(brands):
+        return ImageFormat.AVIF
+    if not _HEIF_BRANDS.isdisjoint(brands):
+        return ImageFormat.HEIF
+    if data[8:12] == b"crx ":
+        raise _unsupported("a Canon raw photograph")
+    raise _no_image("an MP4, QuickTime or other media file")
+
+
+def _not_decodable(data: bytes) -> InvalidImage:
+    for magic, name in _OTHER_IMAGES:
+        if data.startswith(magic):
+            return _unsupported(name)
+    for magic, name in _NO_IMAGES:
+        if data.startswith(magic):
+            return _no_image(name)
+    return _not_decodable_text(data[:4096])
+
+
+def _not_decodable_text(head: bytes) -> InvalidImage:
+    text = head.decode("utf-8-sig", "ignore").lstrip()
+    if not text or "\x00" in text or len(text.encode()) < 0.9 * len(head.strip()):
+        return _no_image(f"no image format known here (its first bytes are {head[:8].hex(' ')})")
+    if "<svg" in text:
+        return _unsupported("an SVG, a drawing and no pixels")
+    if text.startswith("<"):
+        return _no_image("an HTML or XML document")
+    return _no_image("text")
+
+
+def _unsupported(name: str) -> InvalidImage:
+    return InvalidImage(
+        f"the object looks like {name}, which is not decoded: convert it to one of {', '.join(ImageFormat)}",
+        code="unsupported_format",
+    )
+
+
+def _no_image(name: str) -> InvalidImage:
+    return InvalidImage(
+        f"the object is no image, whatever its name says: it looks like {name}", code="not_an_image"
+    )
+
+
+def is_cut_short(kind: ImageFormat, data: bytes) -> bool:
+    """Whether the end of the file is missing, as far as its format tells."""
+    match kind:
+        case ImageFormat.JPEG:
+            return b"\xff\xd9" not in data[-65536:]
+        case ImageFormat.PNG:
+            return b"IEND" not in data[-65536:]
+        case ImageFormat.GIF:
+            return not data.rstrip(b"\x00").endswith(b";")
+        case ImageFormat.WEBP:
+            return int.from_bytes(data[4:8], "little") + 8 > len(data)
+        case ImageFormat.BMP:
+            return int.from_bytes(data[2:6], "little") > len(data)
+        case ImageFormat.AVIF | ImageFormat.HEIF:
+            return _boxes_end(data) > len(data)
+        case ImageFormat.TIFF:
+            return len(data) < 8 or int.from_bytes(data[4:8], _byte_order(data)) > len(data)
+
+
+def _boxes_end(data: bytes) -> int:
+    """Where the last of the top-level boxes says that it ends."""
+    at = 0
+    while at < len(data):
+        size = int.from_bytes(data[at : at + 4], "big")
+        if size == 1:
+            size = int.from_bytes(data[at + 8 : at + 16], "big")
+        if size < 8:
+            break
+        at += size
+    return at
+
+
+def _byte_order(data: bytes) -> Literal["little", "big"]:
+    return "little" if data.startswith(b"II") else "big"
+
+
+def jpeg_exif_bytes(data: bytes) -> int:
+    """Bytes of EXIF in front of a JPEG's pixels, over all of its segments."""
+    at, total = 2, 0
+    while data[at : at + 1] == b"\xff" and data[at + 1 : at + 2] != b"\xda":
+        length = int.from_bytes(data[at + 2 : at + 4], "big")
+        if data[at + 1 : at + 2] == b"\xe1" and data[at + 4 : at + 10] == b"Exif\x00\x00":
+            total += length
+        at += 2 + length
+    return total

@@ -1,0 +1,59 @@
+"""Celery bootsteps: the engine comes before the first task, and every (re)connection starts a recovery."""
+
+from collections.abc import Callable
+from typing import Any
+
+from celery import Celery, bootsteps
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+
+from dropline.contract import RECOVER_TASK, RECOVERY_QUEUE
+from dropline.errors import DroplineError
+from dropline.log import get_logger
+from worker.engine_keeper import EngineKeeper
+
+log = get_logger(__name__)
+
+
+def install_steps(app: Celery, keeper: EngineKeeper, *, recover_on_start: bool) -> None:
+    """Add the steps to the app's worker and consumer blueprints."""
+    app.steps["worker"].add(_engine_step(keeper))
+    app.steps["consumer"].add(_recovery_step(keeper, recover_on_start))
+
+
+def _engine_step(keeper: EngineKeeper) -> type[bootsteps.StartStopStep]:
+    class EngineStep(bootsteps.StartStopStep):
+        """Starts the engine before the consumer; `worker_shutdown` stops it, after everything else."""
+
+        requires = ("celery.worker.components:Hub",)
+
+        def start(self, parent: Any) -> None:
+            try:
+                keeper.start(parent.hub, parent)
+            except DroplineError as error:
+                log.error("engine_not_started", error=str(error))
+                raise SystemExit(1) from error
+
+    return EngineStep
+
+
+def _recovery_step(keeper: EngineKeeper, recover_on_start: bool) -> type[bootsteps.StartStopStep]:
+    class RecoveryStep(bootsteps.StartStopStep):
+        """Runs at every start of the consumer: when the worker is ready and when it has reconnected."""
+
+        requires = ("celery.worker.consumer.tasks:Tasks",)
+
+        def start(self, parent: Any) -> None:
+            keeper.resume()
+            if recover_on_start:
+                _send_recovery(parent.app.send_task)
+
+    return RecoveryStep
+
+
+def _send_recovery(send_task: Callable[..., Any]) -> None:
+    try:
+        send_task(RECOVER_TASK, queue=RECOVERY_QUEUE, retry=False)
+    except (OperationalError, RedisError) as error:
+        # The consumer shares the broker's fate: it will reconnect, and this step will start again.
+        log.warning("recovery_not_sent", error=str(error))

@@ -1,0 +1,127 @@
+"""Celery's tasks: thin; they apply what the pipeline decides."""
+
+import base64
+import json
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from billiard.einfo import ExceptionWithTraceback
+from billiard.exceptions import Terminated, WorkerLostError
+from celery import Celery, Task
+from celery.worker.request import Request
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+
+from dropline.contract import CAPTION_QUEUE, CAPTION_TASK, RECOVER_TASK, RECOVERY_QUEUE
+from dropline.errors import BrokerUnavailable, TransientError
+from dropline.log import get_logger
+from worker.pipeline import Delivery, Finished, Later, Pipeline
+from worker.recovery import HEAD_LENGTH, Enqueue
+
+log = get_logger(__name__)
+
+#: Frees the lease of a row whose process is known to be dead; called in the parent.
+ReleaseLease = Callable[[int], None]
+#: Runs a recovery: `(head, enqueue)`.
+Recover = Callable[[Callable[[], list[int]], Enqueue], Any]
+
+
+def register_tasks(
+    app: Celery, pipeline: Callable[[], Pipeline], run_recovery: Recover, release: ReleaseLease
+) -> None:
+    """Give the app its two tasks.
+
+    Args:
+        pipeline: the child's pipeline; built on first use, in the child.
+        run_recovery: recovers with the given reader of the queue's head and enqueuer.
+        release: frees a row's lease.
+    """
+
+    def caption(self: Task, row_id: Any) -> str:
+        with structlog.contextvars.bound_contextvars(task_id=self.request.id, row_id=row_id):
+            if type(row_id) is not int or row_id < 1:
+                log.error("unusable_message", args=repr(self.request.args)[:200])
+                return "unusable"
+            outcome = pipeline().run(row_id, _delivery(self.request))
+            match outcome:
+                case Later(delay_s, reason):
+                    log.info("later", delay_s=round(delay_s, 3), reason=reason)
+                    raise self.retry(countdown=delay_s)
+                case Finished(result):
+                    log.info("finished", outcome=result)
+                    return result
+
+    def recover_task(self: Task) -> str:
+        try:
+            return str(run_recovery(lambda: head_rows(app), lambda row, wait: send_row(app, row, wait)))
+        except TransientError as error:
+            log.warning("recovery_postponed", error=str(error))
+            raise self.retry(countdown=min(60, 2**self.request.retries)) from error
+
+    shared = {"bind": True, "max_retries": None, "queue": CAPTION_QUEUE}
+    app.task(name=CAPTION_TASK, Request=_request_class(release), **shared)(caption)
+    app.task(name=RECOVER_TASK, **shared | {"queue": RECOVERY_QUEUE})(recover_task)
+
+
+def send_row(app: Celery, row_id: int, countdown_s: float) -> None:
+    """Put a row on the broker.
+
+    Raises:
+        BrokerUnavailable: Redis cannot be reached.
+    """
+    try:
+        app.send_task(CAPTION_TASK, [row_id], queue=CAPTION_QUEUE, countdown=countdown_s or None, retry=False)
+    except (OperationalError, RedisError) as error:
+        raise BrokerUnavailable(f"cannot enqueue row {row_id}: {error}") from error
+
+
+def head_rows(app: Celery) -> list[int]:
+    """Row ids of the oldest messages on the queue.
+
+    Raises:
+        BrokerUnavailable: Redis cannot be reached.
+    """
+    try:
+        with app.connection_for_write() as connection:
+            bodies = connection.default_channel.client.lrange(CAPTION_QUEUE, -HEAD_LENGTH, -1)
+    except (OperationalError, RedisError) as error:
+        raise BrokerUnavailable(f"cannot look at the queue: {error}") from error
+    return [row_id for row_id in map(_row_id_of, bodies) if row_id is not None]
+
+
+def _row_id_of(message: bytes) -> int | None:
+    try:
+        arguments = json.loads(base64.b64decode(json.loads(message)["body"]))[0]
+        return int(arguments[0])
+    except (ValueError, TypeError, KeyError, IndexError):
+        return None  # not ours; whoever takes it off the queue says so
+
+
+def _delivery(request: Any) -> Delivery:
+    redelivered = bool((request.delivery_info or {}).get("redelivered"))
+    return Delivery(repeated=redelivered or request.retries > 0, retries=request.retries)
+
+
+def _request_class(release: ReleaseLease) -> type[Request]:
+    class CaptionRequest(Request):
+        """Frees the row when its child dies, before the message goes back to the queue."""
+
+        def on_timeout(self, soft: bool, timeout: float) -> None:
+            if not soft:
+                self._release()
+            super().on_timeout(soft, timeout)
+
+        def on_failure(self, exc_info: Any, *args: Any, **kwargs: Any) -> None:
+            error = exc_info.exception
+            if isinstance(error, ExceptionWithTraceback):
+                error = error.exc
+            if isinstance(error, WorkerLostError | Terminated | SystemExit):
+                self._release()
+            super().on_failure(exc_info, *args, **kwargs)
+
+        def _release(self) -> None:
+            if self.args and type(self.args[0]) is int:
+                release(self.args[0])
+
+    return CaptionRequest
