@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, text
@@ -18,6 +19,15 @@ _OBJECT_ROWS = text("""
     AND (CAST(:generation AS bigint) IS NULL OR generation = :generation) ORDER BY generation DESC, id
 """)
 _ONE_ROW = text("SELECT * FROM captions WHERE id = :row_id")
+_PACE = text("""
+    SELECT (SELECT EXTRACT(EPOCH FROM now() - min(queued_at))::float8 FROM captions WHERE status = 'queued')
+           AS oldest_queued_s,
+           (SELECT count(*) FROM captions WHERE captioned_at > now() - make_interval(mins => :minutes))
+           AS captioned
+""")
+_CHANGED_SINCE = text("""
+    SELECT * FROM captions WHERE updated_at > :since ORDER BY updated_at, id LIMIT :most
+""")
 _FORGOTTEN = text("""
     SELECT id FROM captions
     WHERE status = 'queued' AND id > :after AND NOT id = ANY(:known) AND (:whole_queue OR queued_at <
@@ -37,6 +47,15 @@ class Leased:
     row_id: int
     #: Seconds until its lease runs out; 0 when it has.
     remaining_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How work flows."""
+
+    #: Age of the oldest queued row, in seconds; None where nothing waits.
+    oldest_queued_s: float | None
+    captions_per_minute: float
 
 
 def status_counts(connection: Connection) -> dict[Status, int]:
@@ -62,6 +81,18 @@ def row(connection: Connection, row_id: int) -> dict[str, Any] | None:
     """One row, all columns."""
     found = connection.execute(_ONE_ROW, {"row_id": row_id}).mappings().one_or_none()
     return None if found is None else dict(found)
+
+
+def pace(connection: Connection, minutes: int) -> Pace:
+    """How work flows: captions per minute over the last `minutes`, and how long the oldest row has waited."""
+    found = connection.execute(_PACE, {"minutes": minutes}).one()
+    return Pace(found.oldest_queued_s, found.captioned / minutes)
+
+
+def rows_changed_since(connection: Connection, since: datetime, most: int) -> list[dict[str, Any]]:
+    """Rows changed after a moment, oldest change first. Reads the whole table: not to be called again and again."""
+    values = {"since": since, "most": most}
+    return [dict(row) for row in connection.execute(_CHANGED_SINCE, values).mappings()]
 
 
 def forgotten_rows(

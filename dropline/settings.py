@@ -198,6 +198,11 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("PUBSUB_EMULATOR_HOST"),
         description="Address of a local Pub/Sub.",
     )
+    database_url: SecretStr = Field(
+        default=SecretStr(""),
+        validation_alias=AliasChoices("DATABASE_URL"),
+        description="Postgres for commands that only read, as the reader's role. Empty: `DROPLINE_DATABASE__URL`.",
+    )
     bucket: str = Field(default="", description="Bucket `dropline drop` uploads to.")
     database: DatabaseSettings = DatabaseSettings()
     broker: BrokerSettings = BrokerSettings()

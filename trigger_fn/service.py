@@ -50,7 +50,10 @@ def open_endpoint(settings: Settings) -> Iterator[Endpoint]:
 
 
 def _authenticator(settings: PushSettings, lanes: Lanes) -> Authenticate | None:
-    """None without an audience: then something in front of the function checks the callers, as Cloud Run does."""
+    """None without an audience: then something in front of the function checks the callers.
+
+    Cloud Run does, and takes the signature off the token that it passes on, so that it cannot be checked twice.
+    """
     if not settings.audience:
         return None
     verifier = TokenVerifier(settings, fetched_keys(settings.certs_url))

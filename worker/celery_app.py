@@ -2,13 +2,19 @@
 
 import os
 import socket
+import uuid
 from typing import Any
 
 from celery import Celery
 from kombu.entity import Exchange, Queue
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
 
 from dropline.contract import CAPTION_QUEUE, RECOVERY_QUEUE
+from dropline.log import get_logger
 from dropline.settings import Settings, require
+
+log = get_logger(__name__)
 
 #: Kombu sweeps for messages past their visibility timeout on a timer; recovery does that here, when a worker
 #: becomes ready or reconnects (`docs/how-it-works.md`, "Nothing polls").
@@ -71,6 +77,8 @@ def transport_options(settings: Settings) -> dict[str, Any]:
         "socket_timeout": polling + 2 * _HEALTH_CHECK_S,
         "socket_keepalive": True,
         "health_check_interval": _HEALTH_CHECK_S,
+        # `end_blocking_pop` finds the connection by it.
+        "client_name": f"dropline-worker-{uuid.uuid4().hex}",
     }
 
 
@@ -87,6 +95,22 @@ def run_worker(app: Celery, settings: Settings) -> int:
     )
     worker.start()
     return int(worker.exitcode or 0)
+
+
+def end_blocking_pop(app: Celery) -> None:
+    """Make Redis answer the armed BRPOP now: a stopping worker waits for that answer, up to `polling_interval_s`.
+
+    Hanging up instead could lose a message that Redis has just handed out.
+    """
+    name = app.conf.broker_transport_options["client_name"]
+    try:
+        with app.connection_for_write() as connection:
+            client = connection.default_channel.client
+            for other in client.client_list():
+                if other["name"] == name and "b" in other["flags"]:
+                    client.client_unblock(int(other["id"]))
+    except (OperationalError, RedisError) as error:
+        log.info("blocking_pop_not_ended", error=str(error))
 
 
 def _queue(name: str) -> Queue:

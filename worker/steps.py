@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 from dropline.contract import RECOVER_TASK, RECOVERY_QUEUE
 from dropline.errors import DroplineError
 from dropline.log import get_logger
+from worker.celery_app import end_blocking_pop
 from worker.engine_keeper import EngineKeeper
 
 log = get_logger(__name__)
@@ -47,6 +48,9 @@ def _recovery_step(keeper: EngineKeeper, recover_on_start: bool) -> type[bootste
             keeper.resume()
             if recover_on_start:
                 _send_recovery(parent.app.send_task)
+
+        def stop(self, parent: Any) -> None:
+            end_blocking_pop(parent.app)
 
     return RecoveryStep
 

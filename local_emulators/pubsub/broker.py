@@ -11,7 +11,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from google.api_core.exceptions import AlreadyExists, FailedPrecondition, MethodNotImplemented, NotFound
+from google.api_core.exceptions import (
+    AlreadyExists,
+    FailedPrecondition,
+    MethodNotImplemented,
+    NotFound,
+    ServiceUnavailable,
+)
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from local_emulators.pubsub import names, wire
@@ -168,6 +174,11 @@ class Broker:
         self._unlink(subscription)
         subscription.resource.detached = True
         subscription.close(FailedPrecondition(f"Subscription is detached: {name}. Delete it and create another."))
+
+    def close(self) -> None:
+        """End every pull and stream, as a server does that goes away: clients may try again."""
+        for subscription in self._subscriptions.values():
+            subscription.close(ServiceUnavailable("The Pub/Sub emulator is stopping. Start it again."))
 
     def _unlink(self, subscription: Subscription) -> None:
         topic = self._topics.get(subscription.resource.topic)

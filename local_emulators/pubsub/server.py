@@ -44,10 +44,12 @@ async def serve(options: Options) -> None:
     if options.http_port is not None:
         _serve_keys(issuer, options)
     pushes = PushService(issuer, concurrency=options.push_concurrency)
-    server, port = _build(Broker(loop, on_subscription=pushes.attach), options)
+    broker = Broker(loop, on_subscription=pushes.attach)
+    server, port = _build(broker, options)
     await server.start()
     print(f"pubsub emulator ready on {options.host}:{port}", flush=True)
     await stop.wait()
+    broker.close()
     await server.stop(_STOP_GRACE)
 
 
@@ -86,5 +88,6 @@ def _in_use(host: str, port: int, flag: str, error: Exception) -> PortInUseError
     # Python's own text repeats the address in parentheses.
     reason = str(getattr(error, "strerror", None) or error).partition(" (")[0]
     return PortInUseError(
-        f"the Pub/Sub emulator cannot listen on {host}:{port} ({reason}); free that port or choose another with {flag}"
+        f"the Pub/Sub emulator cannot listen on {host}:{port} ({reason}); "
+        f"free that port or choose another with {flag}"
     )

@@ -111,14 +111,16 @@ def drop(environment: dict[str, str], name: str) -> None:
 
 def wait_for_caption(environment: dict[str, str], name: str) -> str:
     """The caption of an object, once it is there; woken by Postgres."""
-    with psycopg.connect(environment["DATABASE_URL"], autocommit=True) as connection:
-        connection.execute("LISTEN captions")
-        query = "SELECT caption FROM current_captions WHERE object_name = %s AND metadata_written_at IS NOT NULL"
-        found = connection.execute(query, (name,)).fetchone()
-        notices = connection.notifies(timeout=DEADLINE_S)
+    query = "SELECT caption FROM current_captions WHERE object_name = %s AND metadata_written_at IS NOT NULL"
+    with (
+        psycopg.connect(environment["DATABASE_URL"], autocommit=True) as listener,
+        psycopg.connect(environment["DATABASE_URL"], autocommit=True) as reader,
+    ):
+        listener.execute("LISTEN captions")
+        found = reader.execute(query, (name,)).fetchone()
         while found is None:
-            assert next(notices, None) is not None, f"no caption for {name}"
-            found = connection.execute(query, (name,)).fetchone()
+            assert [*listener.notifies(timeout=DEADLINE_S, stop_after=1)], f"no caption for {name}"
+            found = reader.execute(query, (name,)).fetchone()
         return str(found[0])
 
 

@@ -20,7 +20,7 @@ import pytest
 from dropline.contract import Caption, ImageInfo, TaskPrompt, TaskRequest
 from dropline.errors import DroplineError, EngineLost, EngineUnavailable, InferenceFailed, SettingsError
 from dropline.settings import EngineSettings, LogSettings
-from tests.support.scripted_engine import DIE, GATE, HANG, RAISE, REFUSE, SIZE, image
+from tests.support.scripted_engine import DIE, GATE, HANG, RAISE, REFUSE, RUIN, SIZE, image
 from worker.engine import slot
 from worker.engine.client import EngineClient
 from worker.engine.process import EngineProcess
@@ -146,6 +146,13 @@ def test_a_dead_engine_is_noticed_and_started_again_at_the_same_address(scripted
         assert _ask(client, image(4)).text == "<CAPTION> 4"
 
 
+def test_a_ruined_device_blames_no_image(scripted: EngineProcess) -> None:
+    """When the model fails without the image too, the engine ends, and the image can be tried again."""
+    with _client(scripted) as client, pytest.raises(EngineLost):
+        _ask(client, image(1, RUIN))
+    assert _readable(scripted.sentinel)
+
+
 def test_an_inference_that_hangs_ends_the_engine(tmp_path: Path) -> None:
     """Nothing can interrupt a hanging kernel, so the process ends and the child hears EngineLost."""
     with (
@@ -207,6 +214,25 @@ def test_stop_lets_the_batch_under_way_end(scripted: EngineProcess, tmp_path: Pa
         assert answer.result(DEADLINE_S).text == "<CAPTION> 1"
         stopping.result(DEADLINE_S)
     assert not scripted.alive
+
+
+def test_stop_is_heard_although_forked_children_live(
+    capfd: pytest.CaptureFixture[str], scripted: EngineProcess
+) -> None:
+    """The pool's children hold copies of the engine's standard input; it ends by itself all the same."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(writer)
+        os.read(reader, 1)
+        os._exit(0)
+    try:
+        scripted.stop(DEADLINE_S)
+        assert "engine_stopped" in capfd.readouterr().err
+    finally:
+        os.close(reader)
+        os.close(writer)
+        os.waitpid(child, 0)
 
 
 def test_stop_kills_what_does_not_end(scripted: EngineProcess, tmp_path: Path) -> None:

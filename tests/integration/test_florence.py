@@ -13,6 +13,7 @@ from dropline.contract import ImageInfo, TaskPrompt, TaskRequest
 from dropline.errors import InferenceFailed, SettingsError
 from dropline.settings import EngineSettings, LogSettings
 from tests.support.tiny_florence import POSITIONS, SIZE, build_processor, save_checkpoint
+from worker.engine.checkpoint import find_checkpoint
 from worker.engine.client import EngineClient
 from worker.engine.florence import FlorenceModel, load_florence
 from worker.engine.model import BatchTooLarge, ImageTask, ModelAnswer
@@ -34,10 +35,15 @@ def _settings(checkpoint: Path, **others: Any) -> EngineSettings:
     return EngineSettings.model_validate(values)
 
 
+def _load(checkpoint: Path, **others: Any) -> FlorenceModel:
+    settings = _settings(checkpoint, **others)
+    return load_florence(settings, find_checkpoint(settings))
+
+
 @pytest.fixture(scope="module")
 def florence(checkpoint: Path) -> FlorenceModel:
     """The checkpoint, loaded."""
-    return load_florence(_settings(checkpoint))
+    return _load(checkpoint)
 
 
 def _request(prompt: TaskPrompt) -> TaskRequest:
@@ -108,7 +114,7 @@ def test_a_prompt_that_is_too_long_fails_alone(florence: FlorenceModel, tasks: l
 
 def test_the_longest_answer_fits_the_model(checkpoint: Path, tasks: list[ImageTask]) -> None:
     """Asked for more tokens than it has positions, the model stops at its own limit instead of failing."""
-    florence = load_florence(_settings(checkpoint, max_new_tokens=4096, num_beams=1))
+    florence = _load(checkpoint, max_new_tokens=4096, num_beams=1)
     florence._generation.update(suppress_tokens=[2])
     rows = florence.generate(florence.preprocess(tasks[:2]))
     assert max(map(len, rows)) == POSITIONS
@@ -131,8 +137,9 @@ def test_memory_that_runs_out_is_no_image_s_fault(
 def test_a_processor_without_all_tasks_is_refused(tmp_path: Path) -> None:
     """A task that the checkpoint cannot read the answers of is found when the engine starts, not by an image."""
     processor = build_processor()
+    assert processor.post_processor_config
     del processor.post_processor_config["ocr"]
-    florence = load_florence(_settings(save_checkpoint(tmp_path, processor)))
+    florence = _load(save_checkpoint(tmp_path, processor))
     with pytest.raises(SettingsError, match="OCR_WITH_REGION"):
         florence.warmup()
 
@@ -142,7 +149,7 @@ def test_another_kind_of_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"")
     (tmp_path / "config.json").write_text('{"model_type": "clip"}')
     with pytest.raises(SettingsError, match="'clip'"):
-        load_florence(_settings(tmp_path))
+        _load(tmp_path)
 
 
 @pytest.fixture(scope="module")

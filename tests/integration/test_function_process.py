@@ -75,7 +75,7 @@ def wait_for_lock_queue(observer: psycopg.Connection[Any]) -> None:
 def test_sigterm_finishes_what_is_under_way(
     function: Function, database: str, observer: psycopg.Connection[Any]
 ) -> None:
-    """A request that waits for Postgres when the process is told to stop is still answered, and the exit is clean."""
+    """A request that waits for Postgres when the stop comes is still answered, and the exit is clean."""
     with ThreadPoolExecutor(1) as threads, psycopg.connect(libpq_url(database)) as locker:
         locker.execute("LOCK TABLE captions IN ACCESS EXCLUSIVE MODE")
         answer = threads.submit(function.post, push())
@@ -85,7 +85,7 @@ def test_sigterm_finishes_what_is_under_way(
         locker.rollback()
         assert answer.result() == 204
     assert function.service.wait_for_exit(DEADLINE_S)
-    assert "exit status 0" in function.service.describe_death() or "ended" in function.service.describe_death()
+    assert "ended with exit status 0." in function.service.describe_death()
 
 
 def test_killed_between_commit_and_enqueue(

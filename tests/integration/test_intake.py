@@ -9,7 +9,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import psycopg
@@ -28,26 +28,28 @@ from tests.support.deliveries import BUCKET, GENERATION, Delivery, binary_cloud_
 from tests.support.function import deliver, deliver_all, serve
 from trigger_fn import service
 from trigger_fn.broker import PRODUCERS
-from trigger_fn.endpoint import REQUEST_BUDGET_S
+from trigger_fn.endpoint import REQUEST_BUDGET_S, Endpoint
 
 DELETE = "OBJECT_DELETE"
 #: A server that has just been restarted may refuse for a moment; a delivery is repeated as Pub/Sub would.
 REDELIVERIES = 50
 
 
-def settings_for(database: str, redis_url: str) -> Settings:
-    """One bucket, and the given servers."""
-    return Settings(
-        database=DatabaseSettings(url=SecretStr(libpq_url(database))),
-        broker=BrokerSettings(url=SecretStr(redis_url)),
-        events=EventSettings(buckets=(BUCKET,), max_size_bytes=1_000_000),
+def opened(database: str, redis_url: str) -> AbstractContextManager[Endpoint]:
+    """The function's endpoint for one bucket and the given servers."""
+    return service.open_endpoint(
+        Settings(
+            database=DatabaseSettings(url=SecretStr(libpq_url(database))),
+            broker=BrokerSettings(url=SecretStr(redis_url)),
+            events=EventSettings(buckets=(BUCKET,), max_size_bytes=1_000_000),
+        )
     )
 
 
 @pytest.fixture
 def app(database: str, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Flask]:
     """The function on a fresh database and an empty Redis."""
-    with service.open_endpoint(settings_for(database, redis_url)) as endpoint:
+    with opened(database, redis_url) as endpoint:
         yield serve(endpoint, monkeypatch)
 
 
@@ -291,31 +293,27 @@ def test_the_budget_is_below_three_seconds() -> None:
 @pytest.mark.parametrize("kind", UNREACHABLE, ids=lambda kind: kind.__name__)
 def test_postgres_unreachable(redis_url: str, queue: Queue, monkeypatch: Any, kind: Any) -> None:
     """503 whether it refuses, is silent or drops packets; nothing is queued without a row."""
-    with kind() as port:
-        url = f"postgresql+psycopg://u:p@127.0.0.1:{port}/x"
-        with service.open_endpoint(settings_for(url, redis_url)) as endpoint:
-            app = serve(endpoint, monkeypatch)
-            for _ in range(2):
-                deferred(app, push(), "database_unavailable")
+    with kind() as port, opened(f"postgresql+psycopg://u:p@127.0.0.1:{port}/x", redis_url) as endpoint:
+        app = serve(endpoint, monkeypatch)
+        for _ in range(2):
+            deferred(app, push(), "database_unavailable")
     assert queue.messages() == []
 
 
 @pytest.mark.parametrize("kind", UNREACHABLE, ids=lambda kind: kind.__name__)
 def test_redis_unreachable(database: str, rows: Any, monkeypatch: Any, kind: Any) -> None:
     """503 whether it refuses, is silent or drops packets; the row is kept for the next delivery."""
-    with kind() as port:
-        with service.open_endpoint(settings_for(database, f"redis://:p@127.0.0.1:{port}/0")) as endpoint:
-            app = serve(endpoint, monkeypatch)
-            for _ in range(2):
-                deferred(app, push(), "broker_unavailable")
+    with kind() as port, opened(database, f"redis://:p@127.0.0.1:{port}/0") as endpoint:
+        app = serve(endpoint, monkeypatch)
+        for _ in range(2):
+            deferred(app, push(), "broker_unavailable")
     assert statuses(rows()) == {GENERATION: "queued"}
 
 
 def test_more_requests_than_threads_during_an_outage(redis_url: str, monkeypatch: Any) -> None:
     """Every request of a crowd gets its 503, those that wait for a thread included."""
-    with ExitStack() as held:
-        url = f"postgresql+psycopg://u:p@127.0.0.1:{held.enter_context(black_hole())}/x"
-        app = serve(held.enter_context(service.open_endpoint(settings_for(url, redis_url))), monkeypatch)
+    with black_hole() as port, opened(f"postgresql+psycopg://u:p@127.0.0.1:{port}/x", redis_url) as endpoint:
+        app = serve(endpoint, monkeypatch)
         deliveries = [push(f"{number}.jpg") for number in range(40)]
         assert deliver_all(app, deliveries, at_once=40) == [503] * 40
 

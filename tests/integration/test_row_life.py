@@ -64,7 +64,7 @@ steps = st.one_of(
 interleavings = st.builds(
     operator.add,
     st.sampled_from([[("finalize", (1, CAPTION))]] * 3 + [[]]),
-    st.lists(steps, min_size=6, max_size=25),
+    st.lists(steps, min_size=6, max_size=18),
 )
 
 

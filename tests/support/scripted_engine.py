@@ -18,7 +18,7 @@ from worker.engine.slot import Pixels
 #: Pixels per side.
 SIZE = 8
 #: What the first byte of an image makes the model do; anything else is answered.
-RAISE, DIE, HANG, GATE, REFUSE = 251, 252, 253, 254, 255
+RUIN, RAISE, DIE, HANG, GATE, REFUSE = 250, 251, 252, 253, 254, 255
 #: More images than this do not fit into the device's memory.
 FITS = 4
 
@@ -35,6 +35,7 @@ class ScriptedModel:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._ruined = False
 
     def allocate(self) -> Pixels:
         """Plain memory for one image."""
@@ -49,10 +50,14 @@ class ScriptedModel:
         return [ModelAnswer(f"{item.task} {label(item.pixels)}", None) for item in batch]
 
     def warmup(self) -> None:
-        """Nothing is cold."""
+        """Works unless something has ruined the device."""
+        if self._ruined:
+            raise RuntimeError("the device is ruined")
 
     def _act(self, code: int) -> None:
-        if code == RAISE:
+        if code == RUIN:
+            self._ruined = True
+        if code == RAISE or self._ruined:
             raise RuntimeError("a poisonous image")
         if code == REFUSE:
             raise InferenceFailed("too long a prompt")

@@ -59,7 +59,8 @@ def save_checkpoint(directory: Path, processor: Florence2Processor | None = None
     for weights in model.parameters():
         if weights.dim() > 1:
             torch.nn.init.xavier_normal_(weights, gain=2.0)
-    torch.nn.init.normal_(model.get_input_embeddings().weight, std=0.5)
+    embeddings: Any = model.get_input_embeddings()
+    torch.nn.init.normal_(embeddings.weight, std=0.5)
     model.generation_config = GenerationConfig(
         bos_token_id=0,
         pad_token_id=1,
@@ -126,7 +127,4 @@ def _config(tokenizer: Any) -> Florence2Config:
         vision_config=vision,
         text_config=text.to_dict(),
         image_token_id=tokenizer.image_token_id,
-        pad_token_id=1,
-        bos_token_id=0,
-        eos_token_id=2,
     )

@@ -209,8 +209,11 @@ def test_a_device_without_memory_blames_no_image() -> None:
 def test_a_broken_model_blames_no_image() -> None:
     """When the model fails on the probe too, its error comes out and no item is given a verdict."""
 
-    def broken(*_: object) -> list[str]:
+    def run(batch: Sequence[int]) -> list[str]:
         raise RuntimeError("device-side assert")
 
+    def probe() -> None:
+        run([0])
+
     with pytest.raises(RuntimeError, match="device-side"):
-        list(answer_each([1, 2, 3], broken, probe=broken))
+        list(answer_each([1, 2, 3], run, probe))

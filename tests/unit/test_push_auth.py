@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import jwt
 import pytest
@@ -70,7 +71,7 @@ def test_no_token(verify: Callable[[str], None], header: str) -> None:
     ],
     ids=str,
 )
-def test_a_wrong_claim(verify: Callable[[str], None], signer: Signer, claims: dict[str, object]) -> None:
+def test_a_wrong_claim(verify: Callable[[str], None], signer: Signer, claims: dict[str, Any]) -> None:
     """Each single claim that is wrong is enough."""
     with pytest.raises(TokenRefused):
         verify(f"Bearer {signer.token(**claims)}")
@@ -92,7 +93,7 @@ def test_another_key(verify: Callable[[str], None]) -> None:
 def test_unsigned_and_symmetric_tokens(verify: Callable[[str], None], signer: Signer) -> None:
     """Algorithm `none`, or the public key used as a shared secret, prove nothing."""
     claims = jwt.decode(signer.token(), options={"verify_signature": False})
-    unsigned = jwt.encode(claims, None, algorithm="none", headers={"kid": signer.key_id})
+    unsigned = jwt.encode(claims, "", algorithm="none", headers={"kid": signer.key_id})
     shared = jwt.encode(claims, str(signer.jwk()["n"]), algorithm="HS256", headers={"kid": signer.key_id})
     for token in (unsigned, shared):
         with pytest.raises(TokenRefused):

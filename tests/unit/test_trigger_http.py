@@ -99,7 +99,7 @@ def test_an_empty_object_fails_without_a_message(app: Flask, effects: FakeEffect
 @pytest.mark.parametrize(
     ("fields", "expected"), [({}, True), ({"contentType": "text/plain"}, False)], ids=["image", "text"]
 )
-def test_a_deletion(app: Flask, effects: FakeEffects, fields: dict[str, str], expected: bool) -> None:
+def test_a_deletion(app: Flask, effects: FakeEffects, fields: dict[str, Any], expected: bool) -> None:
     """Marks the rows there are; a tombstone for later is left only where a row could come later."""
     assert deliver(app, push(event_type="OBJECT_DELETE", **fields)).status_code == 204
     assert effects.calls == [("forget", VERSION, expected)]

@@ -27,8 +27,6 @@ STAGES = (
     # The tower learns to see in minutes when every cell is told what it should have seen.
     Stage("vision", steps=1500, horizon=3000, rate=2e-3, seed=101, vision=True, language=False, dense_weight=1.0),
     # The language model learns to tell from a tower that already sees, and that needs no backward pass.
-    Stage(
-        "language", steps=1200, horizon=1200, rate=1e-3, seed=202, vision=False, language=True, dense_weight=0.0
-    ),
-    Stage("joint", steps=2000, horizon=2000, rate=7e-4, seed=303, vision=True, language=True, dense_weight=0.3),
+    Stage("language", steps=600, horizon=600, rate=1e-3, seed=202, vision=False, language=True, dense_weight=0.0),
+    Stage("joint", steps=1600, horizon=1600, rate=1e-3, seed=303, vision=True, language=True, dense_weight=0.3),
 )

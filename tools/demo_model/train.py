@@ -23,8 +23,8 @@ from tools.demo_model.trainee import Trainee
 
 log = logging.getLogger(__name__)
 
-_LOG_EVERY = 100
-_CHECK_EVERY = 500
+_LOG_EVERY = 50
+_CHECK_EVERY = 400
 #: The scenes of the checks on the way are neither trained on nor those of the final evaluation.
 _CHECK_SEED = 777
 _CHECK_SCENES = 100

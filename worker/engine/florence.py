@@ -21,7 +21,7 @@ from dropline.contract import ImageInfo, TaskPrompt, TaskRequest
 from dropline.errors import InferenceFailed, SettingsError
 from dropline.settings import EngineSettings
 from worker.engine.answers import read_answer
-from worker.engine.checkpoint import Checkpoint, find_checkpoint
+from worker.engine.checkpoint import Checkpoint
 from worker.engine.device import choose_device, choose_dtype
 from worker.engine.model import BatchTooLarge, ImageTask, ModelAnswer
 from worker.engine.slot import Pixels
@@ -30,12 +30,11 @@ from worker.engine.slot import Pixels
 _BATCH_SHARE = 0.25
 
 
-def load_florence(settings: EngineSettings) -> "FlorenceModel":
-    """Load the checkpoint that the settings name onto the device they name.
+def load_florence(settings: EngineSettings, checkpoint: Checkpoint) -> "FlorenceModel":
+    """Load a checkpoint onto the device that the settings name.
 
     Raises:
-        SettingsError: checkpoint, revision, device or dtype cannot be used.
-        EngineUnavailable: the checkpoint cannot be fetched.
+        SettingsError: the checkpoint, device or dtype cannot be used.
     """
     device = choose_device(settings)
     dtype = choose_dtype(settings, device)
@@ -43,7 +42,6 @@ def load_florence(settings: EngineSettings) -> "FlorenceModel":
         torch.set_num_threads(settings.threads)
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
-    checkpoint = find_checkpoint(settings)
     config, _ = PretrainedConfig.get_config_dict(checkpoint.directory)
     if config.get("model_type") != "florence2":
         raise SettingsError(

@@ -1,6 +1,7 @@
 """Which model an engine serves."""
 
 from dropline.settings import EngineSettings
+from worker.engine.checkpoint import find_checkpoint
 from worker.engine.model import Model
 from worker.engine.stub import StubModel
 
@@ -14,6 +15,8 @@ def load_model(settings: EngineSettings) -> Model:
     """
     if settings.stub:
         return StubModel()
+    # Found first: importing torch takes seconds, and a missing checkpoint can be told at once.
+    checkpoint = find_checkpoint(settings)
     from worker.engine.florence import load_florence
 
-    return load_florence(settings)
+    return load_florence(settings, checkpoint)

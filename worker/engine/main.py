@@ -22,7 +22,7 @@ _log = get_logger(__name__)
 
 
 def main(load: Callable[[EngineSettings], Model]) -> None:
-    """Serve the model that `load` gives until standard input ends; exits with 1 when that cannot be."""
+    """Serve the model that `load` gives until standard input says stop or ends; exits with 1 when it cannot."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     boot = Boot.model_validate_json(sys.stdin.buffer.readline())
@@ -38,11 +38,16 @@ def main(load: Callable[[EngineSettings], Model]) -> None:
         sys.exit(1)
     lifeline.at_end(server.stop)
     _report(boot, Report())
-    server.run()
+    try:
+        server.run()
+    except Exception:  # noqa: BLE001 - whatever broke it, the log says so and the parent starts another
+        _log.exception("engine_broken")
+        sys.exit(1)
+    _log.info("engine_stopped")
 
 
 class Lifeline:
-    """Notices the parent's end: its end of our standard input is closed then."""
+    """Waits for the parent's word to stop, or for its end, which closes our standard input."""
 
     def __init__(self) -> None:
         self._at_end: Callable[[], None] = _leave
@@ -54,8 +59,7 @@ class Lifeline:
         self._at_end = action
 
     def _watch(self) -> None:
-        while sys.stdin.buffer.read(1):
-            pass
+        sys.stdin.buffer.read(1)
         self._at_end()
 
 

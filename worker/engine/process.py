@@ -122,8 +122,10 @@ class EngineProcess:
         Does nothing when no engine runs.
         """
         if self._process and self._process.stdin:
+            # A word, because the pipe may not end: children that were forked since hold copies of it.
             with contextlib.suppress(BrokenPipeError):
-                self._process.stdin.close()
+                self._process.stdin.write(b"stop\n")
+                self._process.stdin.flush()
             try:
                 self._process.wait(grace_s)
             except subprocess.TimeoutExpired:

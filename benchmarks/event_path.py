@@ -1,0 +1,79 @@
+"""Measures the path of an event without a model, and prints the figures with where they came from.
+
+    python -m benchmarks.event_path [--only function] [--json]
+
+Each part starts a stack of its own, checks that no event was lost or done twice, and fails where one was.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from benchmarks.errors import RunInvalidError
+from benchmarks.figures import Result, section
+from benchmarks.function_part import measure_function
+from benchmarks.import_part import measure_import
+from benchmarks.latency_part import measure_latency
+from benchmarks.pictures import photographs, small_pictures
+from benchmarks.provenance import Provenance
+from benchmarks.worker_part import measure_worker
+from dropline.errors import DroplineError
+
+
+class Part(StrEnum):
+    """What can be measured."""
+
+    FUNCTION = "function"
+    WORKER = "worker"
+    PHOTOGRAPHS = "photographs"
+    LATENCY = "latency"
+    IMPORT = "import"
+
+
+def main(
+    events: Annotated[int, typer.Option(help="Push requests to the function.", min=1)] = 2000,
+    images: Annotated[int, typer.Option(help="Small images through the worker.", min=2)] = 1000,
+    photos: Annotated[int, typer.Option(help="1600×1200 JPEGs through the worker.", min=2)] = 300,
+    latency: Annotated[int, typer.Option(help="Drops one at a time.", min=1)] = 50,
+    only: Annotated[list[Part] | None, typer.Option(help="This part alone; may be repeated.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of Markdown.")] = False,
+) -> None:
+    """Measure the event path's own cost with a stub engine, on a local stack."""
+    provenance = Provenance.gather(sys.argv[1:])
+    measures: dict[Part, Callable[[], Result]] = {
+        Part.FUNCTION: lambda: measure_function(events),
+        Part.WORKER: lambda: measure_worker(small_pictures(images), "PNGs of 64×48"),
+        Part.PHOTOGRAPHS: lambda: measure_worker(photographs(photos), "JPEGs of 1600×1200"),
+        Part.LATENCY: lambda: measure_latency(latency),
+        Part.IMPORT: measure_import,
+    }
+    try:
+        results = {part: measures[part]() for part in Part if not only or part in only}
+    except (RunInvalidError, DroplineError) as error:
+        typer.echo(f"The run is not valid: {error}", err=True)
+        raise typer.Exit(1) from None
+    typer.echo(as_document(provenance, results) if as_json else "\n".join(as_report(provenance, results)))
+
+
+def as_report(provenance: Result, results: dict[Part, Result]) -> Iterator[str]:
+    """The lines of a report in Markdown."""
+    for result in (provenance, *results.values()):
+        yield from section(result)
+
+
+def as_document(provenance: Result, results: dict[Part, Result]) -> str:
+    """All numbers as JSON: `{"provenance": {…}, "results": {part: {…}}}`."""
+    document: dict[str, Any] = {
+        "provenance": asdict(provenance),
+        "results": {part.value: asdict(result) for part, result in results.items()},
+    }
+    return json.dumps(document, indent=2, ensure_ascii=False)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,77 @@
+"""How long the function's code takes to import: most of a cold start."""
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+
+from benchmarks.figures import Figure, Spread, shown, shown_spread
+from local_emulators.command import child_environment, python_path
+
+_RUNS = 5
+_PROBE = """
+import json, sys, time
+began = time.perf_counter()
+import trigger_fn.main
+seconds = time.perf_counter() - began
+print(json.dumps({"seconds": seconds, "modules": len(sys.modules), "torch": "torch" in sys.modules}))
+"""
+_BARE = "pass"
+
+
+@dataclass(frozen=True)
+class ImportResult:
+    """The wall time of `import trigger_fn.main` in a fresh interpreter, its byte code compiled already."""
+
+    title = "Importing the function"
+    runs: int
+    import_ms: Spread
+    #: From the start of the interpreter to its end, the import included.
+    process_ms: Spread
+    #: The same without the import.
+    bare_process_ms: float
+    #: Loaded when it is done.
+    modules: int
+    torch_loaded: bool
+
+    def figures(self) -> list[Figure]:
+        """For people."""
+        return [
+            Figure("runs", f"{self.runs}, after one that counts for nothing"),
+            Figure("**`import trigger_fn.main`**", shown_spread(self.import_ms, "ms")),
+            Figure("the whole process", shown_spread(self.process_ms, "ms")),
+            Figure("an interpreter that imports nothing, p50", f"{shown(self.bare_process_ms)} ms"),
+            Figure("modules loaded", f"{self.modules:,}"),
+            Figure("torch among them", "yes" if self.torch_loaded else "no"),
+        ]
+
+
+def measure_import() -> ImportResult:
+    """Import the function in one fresh interpreter after the other.
+
+    Raises:
+        subprocess.CalledProcessError: it cannot be imported.
+    """
+    _run(_PROBE)
+    runs = [_run(_PROBE) for _ in range(_RUNS)]
+    said = [json.loads(output) for _, output in runs]
+    return ImportResult(
+        runs=_RUNS,
+        import_ms=Spread.of(each["seconds"] * 1000 for each in said),
+        process_ms=Spread.of(seconds * 1000 for seconds, _ in runs),
+        bare_process_ms=statistics.median(_run(_BARE)[0] * 1000 for _ in range(_RUNS)),
+        modules=said[0]["modules"],
+        torch_loaded=any(each["torch"] for each in said),
+    )
+
+
+def _run(code: str) -> tuple[float, str]:
+    """Seconds of a fresh interpreter, and what it printed."""
+    environment = child_environment(PYTHONPATH=python_path())
+    began = time.perf_counter()
+    finished = subprocess.run(
+        [sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True, check=True
+    )
+    return time.perf_counter() - began, finished.stdout

@@ -1,0 +1,97 @@
+"""A whole stack with a stub engine, fresh for each part, and what the parts ask of it."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import psycopg
+from google.auth.credentials import AnonymousCredentials
+from google.cloud.storage import Client
+
+from benchmarks.cpu import cpu_seconds
+from benchmarks.queue import Messages
+from db.listen import Listener, listening
+from dropline.settings import DatabaseSettings
+from local_emulators.options import BUCKET, PROJECT, StackOptions
+from local_emulators.stack import Stack
+from local_emulators.supervisor import Service
+
+#: A worker stops once its blocking BRPOP returns: with the default, half a minute later.
+_ENVIRONMENT = {"DROPLINE_BROKER__POLLING_INTERVAL_S": "1"}
+
+
+class Stage:
+    """A running stack."""
+
+    def __init__(self, stack: Stack, messages: Messages) -> None:
+        self.messages = messages
+        self._stack = stack
+        self._environment = stack.environment
+        #: Images the worker has in flight at once.
+        self.concurrency = stack.options.concurrency
+        self.bucket = BUCKET
+        self.function_url = stack.function_url
+
+    @property
+    def worker(self) -> Service:
+        """The worker, to be stopped and started."""
+        return self._stack.services["worker"]
+
+    def cpu_seconds(self, *names: str) -> dict[str, float]:
+        """Service → CPU seconds so far of all its processes.
+
+        Raises:
+            RunInvalidError: one of them has ended.
+        """
+        return cpu_seconds({name: self._stack.services[name].pid for name in names})
+
+    @contextmanager
+    def listening(self) -> Iterator[Listener]:
+        """Hears every change of a row from now on."""
+        settings = DatabaseSettings.model_validate({"url": self._environment["DATABASE_URL"]})
+        with listening(settings, "dropline-benchmark") as listener:
+            yield listener
+
+    @contextmanager
+    def database(self) -> Iterator[psycopg.Connection]:
+        """A connection that may read."""
+        with psycopg.connect(self._environment["DATABASE_URL"], autocommit=True) as connection:
+            yield connection
+
+    @contextmanager
+    def storage(self) -> Iterator[Client]:
+        """Google's own client."""
+        options = {"api_endpoint": self._environment["STORAGE_EMULATOR_HOST"]}
+        client = Client(project=PROJECT, credentials=AnonymousCredentials(), client_options=options)
+        with closing(client):
+            yield client
+
+
+@contextmanager
+def open_stage() -> Iterator[Stage]:
+    """Starts a stack in a directory of its own; stops it and removes the directory at the end.
+
+    Raises:
+        LocalStackError: a service does not start.
+    """
+    with (
+        _open_directory() as directory,
+        Stack(StackOptions(directory, port_base=0, model="stub", environment=_ENVIRONMENT)) as stack,
+        closing(Messages(stack.environment["DROPLINE_BROKER__URL"])) as messages,
+    ):
+        yield Stage(stack, messages)
+
+
+@contextmanager
+def _open_directory() -> Iterator[Path]:
+    with TemporaryDirectory(prefix="dropline-benchmark-") as name:
+        path = Path(name)
+        # Started as root, Postgres runs as another user, who has to get there.
+        path.chmod(0o755)
+        yield path
+        # Where not even the wheels can be reached, the cluster was put elsewhere and linked.
+        for link in path.iterdir():
+            if link.is_symlink():
+                shutil.rmtree(link.resolve())

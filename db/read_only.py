@@ -1,0 +1,75 @@
+"""A person's own SQL: one statement, in a transaction that cannot write, with the reader's rights."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg import errors
+
+from db.session import libpq_url
+from dropline.errors import ClientError, DatabaseUnavailable
+from dropline.settings import DatabaseSettings, require
+
+# Whoever logs in with more rights than the reader's gives them up, where the login allows it.
+_BECOME_READER = """
+    SELECT set_config('role', 'dropline_reader', true) WHERE EXISTS (
+        SELECT FROM pg_roles WHERE rolname = 'dropline_reader' AND pg_has_role(oid, 'SET'))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a statement gave: column names, and rows in Python's types. Both empty where it gives no rows."""
+
+    columns: list[str]
+    rows: list[tuple[Any, ...]]
+
+
+def run_read_only(settings: DatabaseSettings, statement: str, timeout_ms: int) -> Answer:
+    """Run one statement.
+
+    Raises:
+        ClientError: Postgres refused it, or it took longer than `timeout_ms`; one line says why.
+        DatabaseUnavailable: Postgres cannot be reached, or went away.
+    """
+    try:
+        with _connect(settings, timeout_ms) as connection, connection.cursor() as cursor:
+            cursor.execute(_BECOME_READER)
+            # Prepared, because a prepared statement can only be one.
+            cursor.execute(statement.encode(), prepare=True)
+            columns = [column.name for column in cursor.description or ()]
+            return Answer(columns, cursor.fetchall() if columns else [])
+    except errors.QueryCanceled:
+        raise ClientError(f"the statement took longer than {timeout_ms / 1000:g} s; raise --timeout") from None
+    except psycopg.Error as error:
+        raise _named(error) from error
+
+
+def _connect(settings: DatabaseSettings, timeout_ms: int) -> psycopg.Connection[tuple[Any, ...]]:
+    connection = psycopg.connect(
+        libpq_url(require(settings.url, "DROPLINE_DATABASE__URL")),
+        application_name="dropline-sql",
+        connect_timeout=settings.connect_timeout_s,
+        options=f"-c statement_timeout={timeout_ms} -c default_transaction_read_only=on",
+    )
+    connection.read_only = True
+    return connection
+
+
+def _named(error: psycopg.Error) -> ClientError | DatabaseUnavailable:
+    state = error.sqlstate
+    if state is None and isinstance(error, psycopg.OperationalError):
+        return DatabaseUnavailable(f"cannot reach Postgres: {_one_line(str(error))}")
+    if state is not None and state.startswith(("08", "53", "57")):
+        return DatabaseUnavailable(f"Postgres went away: {_one_line(str(error))}")
+    diagnosis = error.diag
+    parts = (diagnosis.message_primary or str(error), diagnosis.message_hint, _place(diagnosis.statement_position))
+    return ClientError(_one_line("; ".join(part for part in parts if part)))
+
+
+def _place(position: str | None) -> str | None:
+    return f"at character {position}" if position else None
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,1 @@
+"""The command line: what people and their scripts do with Dropline."""

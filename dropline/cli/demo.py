@@ -1,0 +1,84 @@
+"""`dropline demo`: the whole stack, sample images, their captions, and a few queries."""
+
+import shlex
+import signal
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dropline.cli.exit_codes import ExitCode
+
+if TYPE_CHECKING:
+    from dropline.cli.demonstration import Verdict
+    from local_emulators.stack import Stack
+
+_DEFAULT_DIRECTORY = Path(".local")
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command to the application."""
+    app.command()(demo)
+
+
+def demo(
+    directory: Annotated[
+        Path, typer.Option("--dir", help="State, logs and the `env` file of the stack.")
+    ] = _DEFAULT_DIRECTORY,
+    port_base: Annotated[
+        int, typer.Option(help="First of seven consecutive ports on 127.0.0.1; 0: free ones.", min=0, max=65529)
+    ] = 18400,
+    model: Annotated[
+        str, typer.Option(help="`demo`, `stub` (no model at all), or a Florence-2 checkpoint.")
+    ] = "demo",
+    end: Annotated[
+        bool, typer.Option("--exit", help="End when all is shown: 0 if every sample got the right caption, else 1.")
+    ] = False,
+) -> None:
+    """Start everything on this machine, caption sample images and query the rows; then keep running until Ctrl-C.
+
+    The demo model is small and only knows drawn shapes; `--model` takes a real Florence-2 checkpoint.
+    """
+    from dropline.cli.console import print_line
+    from local_emulators.options import DEMO_MODEL, StackOptions
+    from local_emulators.stack import Stack
+
+    signal.signal(signal.SIGTERM, _interrupt)
+    options = StackOptions(directory=directory, port_base=port_base, model=model)
+    if model == DEMO_MODEL:
+        print_line("The demo model is small and trained on drawings: it only knows coloured shapes, no photographs.\n")
+    with Stack(options, announce=lambda name, place: print_line(f"{name:<9} ready  {place}")) as stack:
+        verdict = _Show(stack).run(knows_samples=model == DEMO_MODEL)
+        _print_verdict(verdict)
+        if not end:
+            _print_instructions(stack)
+            _Show(stack).wait()
+    raise typer.Exit(ExitCode.OK if verdict.good else ExitCode.FAILED)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+class _Show:
+    """Whatever happens first: the demonstration ends, or a service dies. Ctrl-C interrupts both."""
+
+    def __init__(self, stack: "Stack") -> None:
+        self._stack = stack
+        self._news: SimpleQueue[Verdict | BaseException] = SimpleQueue()
+
+    def run(self, *, knows_samples: bool) -> "Verdict":
+        """The demonstration, unless a service dies or it raises."""
+        Thread(target=self._demonstrate, args=(knows_samples,), daemon=True, name="demonstration").start()
+        return self.wait()
+
+    def wait(self) -> "Verdict":
+        """Until there is news: without a demonstration, only bad ones."""
+        Thread(target=self._watch, daemon=True, name="deaths").start()
+        news = self._news.get()
+        if isinstance(news, BaseException):
+            raise news
+        return news

@@ -1,0 +1,141 @@
+"""Which files go up, under which names; and getting them there, several at a time. Pure but for the files' names."""
+
+import mimetypes
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from dropline.contract import ObjectVersion
+from dropline.errors import ClientError
+
+#: What Python's table has only in later versions, or only where the system has a table of its own.
+_IMAGE_TYPES = {
+    ".avif": "image/avif",
+    ".heic": "image/heic",
+    ".heif": "image/heif",
+    ".webp": "image/webp",
+}
+_LONGEST_NAME = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """One file and where it goes."""
+
+    path: Path
+    name: str
+    #: Guessed from the file's name; None where it says nothing.
+    content_type: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Uploaded:
+    """A file that has become an object."""
+
+    upload: Upload
+    version: ObjectVersion
+    #: When its upload was done, by this machine's clock.
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What will be uploaded, and what a directory had besides."""
+
+    uploads: tuple[Upload, ...]
+    #: Files in directories whose names say that they are no images.
+    skipped: tuple[Path, ...]
+
+
+def plan_uploads(paths: Sequence[Path], prefix: str = "") -> Plan:
+    """Files as they are named; directories with all images below them, under the directory's own name.
+
+    Raises:
+        ClientError: a path is not there, nothing is left, two files would become one object, or an object name
+            is not allowed.
+    """
+    uploads: list[Upload] = []
+    skipped: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            found = list(_files_below(path, prefix))
+            uploads += (upload for upload in found if _may_be_image(upload))
+            skipped += (upload.path for upload in found if not _may_be_image(upload))
+        elif path.exists():
+            uploads.append(_upload(path, f"{prefix}{path.name}"))
+        else:
+            raise ClientError(f"{path} is not there; check the path")
+    if not uploads:
+        raise ClientError(f"no image in {', '.join(map(str, paths))}; name the files themselves to drop them anyway")
+    _refuse_collisions(uploads)
+    return Plan(tuple(uploads), tuple(skipped))
+
+
+def upload_all(
+    plan: Plan, upload: Callable[[Upload], Uploaded], parallel: int, on_done: Callable[[Uploaded], None]
+) -> tuple[list[Uploaded], list[tuple[Upload, str]]]:
+    """Upload everything, `parallel` at a time: what became of it, and what could not be read and why.
+
+    `on_done` is called from this thread. An error of the storage ends it all: nothing new is begun.
+    """
+    done: list[Uploaded] = []
+    unreadable: list[tuple[Upload, str]] = []
+    with ThreadPoolExecutor(parallel, thread_name_prefix="upload") as pool:
+        futures = {pool.submit(upload, each): each for each in plan.uploads}
+        try:
+            for future in as_completed(futures):
+                try:
+                    done.append(future.result())
+                except OSError as error:
+                    unreadable.append((futures[future], error.strerror or str(error)))
+                else:
+                    on_done(done[-1])
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return done, unreadable
+
+
+def _files_below(directory: Path, prefix: str) -> Iterator[Upload]:
+    base = directory.resolve()
+    for path in sorted(directory.rglob("*")):
+        relative = path.relative_to(directory)
+        if path.is_file() and not any(part.startswith(".") for part in relative.parts):
+            yield _upload(path, f"{prefix}{base.name}/{relative.as_posix()}")
+
+
+def _upload(path: Path, name: str) -> Upload:
+    try:
+        length = len(name.encode())
+    except UnicodeEncodeError:
+        raise ClientError(f"the name of {path!r} is no UTF-8, as object names must be; rename the file") from None
+    if length > _LONGEST_NAME or "\n" in name or "\r" in name:
+        raise ClientError(
+            f"{path} would become an object with a name Cloud Storage does not allow (at most {_LONGEST_NAME} bytes, "
+            "no line breaks); rename the file, or choose another --prefix"
+        )
+    return Upload(path, name, content_type(name))
+
+
+def content_type(name: str) -> str | None:
+    """What a file's name says about its content, on every machine the same; None where it says nothing."""
+    types = mimetypes.MimeTypes()
+    for extension, kind in _IMAGE_TYPES.items():
+        types.add_type(kind, extension)
+    return types.guess_type(name)[0]
+
+
+def _may_be_image(upload: Upload) -> bool:
+    return upload.content_type is None or upload.content_type.startswith("image/")
+
+
+def _refuse_collisions(uploads: Sequence[Upload]) -> None:
+    by_name = defaultdict(list)
+    for upload in uploads:
+        by_name[upload.name].append(str(upload.path))
+    for name, paths in by_name.items():
+        if len(paths) > 1:
+            raise ClientError(f"{' and '.join(paths)} would both become {name!r}; drop them apart, with a --prefix")

@@ -1,0 +1,107 @@
+"""The whole stack with the demo model, once for all acceptance tests that only use it."""
+
+import itertools
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+
+import psycopg
+import pytest
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import storage
+from psycopg.rows import dict_row
+
+from local_emulators.options import BUCKET, PROJECT, StackOptions
+from local_emulators.stack import Stack
+from tests.support.services import open_directory
+
+#: Generous: these machines are shared, and nothing is measured here.
+DEADLINE_S = 180.0
+
+
+@dataclass(frozen=True)
+class LocalCloud:
+    """A running stack as its users see it: the variables of `.local/env`, and nothing else."""
+
+    stack: Stack
+    storage: storage.Client
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """A shell's environment after `source .local/env`."""
+        return os.environ | self.stack.environment
+
+    @property
+    def bucket(self) -> storage.Bucket:
+        """The bucket that is watched."""
+        return self.storage.bucket(BUCKET)
+
+    def run(self, *command: str) -> str:
+        """Run a command as that shell would; its output."""
+        finished = subprocess.run(
+            command, env=self.environment, capture_output=True, text=True, timeout=DEADLINE_S, check=False
+        )
+        assert finished.returncode == 0, f"{command}: {finished.stdout}{finished.stderr}"
+        return finished.stdout
+
+    @contextmanager
+    def changes(self) -> Iterator["Changes"]:
+        """A connection as the reader, already listening."""
+        url = self.stack.environment["DATABASE_URL"]
+        with psycopg.connect(url, autocommit=True, row_factory=dict_row) as connection:
+            connection.execute("LISTEN captions")
+            yield Changes(connection)
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What the reader sees, and when it changes."""
+
+    connection: psycopg.Connection[dict[str, Any]]
+
+    def rows(self, query: str, *values: object) -> list[dict[str, Any]]:
+        """The query's rows."""
+        return self.connection.execute(query, values).fetchall()  # type: ignore[call-overload,no-any-return]
+
+    def wait_for(self, count: int, query: str, *values: object) -> list[dict[str, Any]]:
+        """The query's rows once there are at least `count`; looked at again at each change, and only then."""
+        deadline = monotonic() + DEADLINE_S
+        while True:
+            found = self.rows(query, *values)
+            if len(found) >= count:
+                return found
+            remaining = deadline - monotonic()
+            seen = self.rows(
+                "SELECT object_name, generation, status, error FROM captions ORDER BY id DESC LIMIT 9"
+            )
+            assert remaining > 0, f"{len(found)} of {count} rows after {DEADLINE_S} s; latest rows: {seen}"
+            next(self.connection.notifies(timeout=remaining, stop_after=1), None)
+
+
+@pytest.fixture(scope="session")
+def cloud() -> Iterator[LocalCloud]:
+    """The stack with the demo model, on free ports."""
+    with open_directory() as directory, Stack(StackOptions(directory, port_base=0)) as stack:
+        client = storage.Client(
+            project=PROJECT,
+            credentials=AnonymousCredentials(),
+            client_options={"api_endpoint": stack.environment["STORAGE_EMULATOR_HOST"]},
+        )
+        yield LocalCloud(stack, client)
+        client.close()
+
+
+@pytest.fixture(scope="session")
+def prefixes() -> Iterator[str]:
+    """Prefixes of object names no test has used."""
+    return (f"drop-{number}/" for number in itertools.count(1))
+
+
+@pytest.fixture
+def prefix(prefixes: Iterator[str]) -> str:
+    """A prefix of object names that only this test uses."""
+    return next(prefixes)

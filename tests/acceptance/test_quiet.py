@@ -1,0 +1,109 @@
+"""Nothing polls: what a stack with nothing to do sends to its services in a minute."""
+
+import io
+import json
+import re
+import time
+from dataclasses import dataclass
+
+import psycopg
+import pytest
+import redis
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import storage
+from PIL import Image
+
+from local_emulators.options import BUCKET, PROJECT, StackOptions
+from local_emulators.ports import HOST
+from local_emulators.stack import Stack
+from tests.support.services import open_directory
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.quiet]
+
+#: A minute as such is what this is about, so here, and only here, a test waits for time to pass.
+_MINUTE_S = 60.0
+
+_STATEMENT = re.compile(r"LOG:  (?:statement|execute|fastpath)")
+_REQUEST = re.compile(r"HTTP/\d")
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Counters of what the services were asked."""
+
+    storage_requests: int
+    statements: int
+    redis_commands: int
+
+
+def test_a_quiet_minute_has_no_traffic_but_one_armed_brpop() -> None:
+    """No request to Cloud Storage, no statement in Postgres, at most two commands on Redis per worker."""
+    with open_directory() as directory, Stack(StackOptions(directory, port_base=0, model="stub")) as stack:
+        _log_every_statement(stack)
+        _drop_one(stack)
+        # What the drop and the start set off has to end first: the last of it is a connection pool's business.
+        time.sleep(5)
+        before = _traffic(stack)
+        time.sleep(_MINUTE_S)
+        after = _traffic(stack)
+    assert after.storage_requests == before.storage_requests
+    assert after.statements == before.statements
+    assert after.redis_commands - before.redis_commands <= 2
+
+
+def test_the_counters_count() -> None:
+    """Control: one image moves every counter, so that silence means silence."""
+    with open_directory() as directory, Stack(StackOptions(directory, port_base=0, model="stub")) as stack:
+        _log_every_statement(stack)
+        before = _traffic(stack)
+        _drop_one(stack)
+        after = _traffic(stack)
+    assert after.storage_requests > before.storage_requests
+    assert after.statements > before.statements
+    assert after.redis_commands > before.redis_commands
+
+
+def _log_every_statement(stack: Stack) -> None:
+    with psycopg.connect(_superuser(stack), autocommit=True) as connection:
+        connection.execute("ALTER SYSTEM SET log_statement = 'all'")
+        connection.execute("SELECT pg_reload_conf()")
+    assert stack.services["postgres"].wait_for_line("log_statement", 60)
+
+
+def _superuser(stack: Stack) -> str:
+    password = json.loads((stack.directory.path / "passwords.json").read_text())["postgres"]
+    return f"postgresql://postgres:{password}@{HOST}:{stack.ports.postgres}/postgres"
+
+
+def _drop_one(stack: Stack) -> None:
+    client = storage.Client(
+        project=PROJECT,
+        credentials=AnonymousCredentials(),
+        client_options={"api_endpoint": stack.environment["STORAGE_EMULATOR_HOST"]},
+    )
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(file, "PNG")
+    with psycopg.connect(stack.environment["DATABASE_URL"], autocommit=True) as connection:
+        connection.execute("LISTEN captions")
+        client.bucket(BUCKET).blob("one.png").upload_from_string(file.getvalue(), content_type="image/png")
+        for notice in connection.notifies(timeout=120):
+            if json.loads(notice.payload)["metadata_written"]:
+                break
+        else:
+            pytest.fail("the image was not captioned")
+    client.close()
+
+
+def _traffic(stack: Stack) -> Traffic:
+    logs = stack.directory.logs
+    statements = len(_STATEMENT.findall((logs / "postgres.log").read_text()))
+    requests = len(_REQUEST.findall((logs / "gcs.log").read_text()))
+    return Traffic(requests, statements, _redis_commands(stack))
+
+
+def _redis_commands(stack: Stack) -> int:
+    """Commands of others than this function, as Redis counts them."""
+    with redis.Redis.from_url(stack.environment["DROPLINE_BROKER__URL"]) as client:
+        statistics = client.info("commandstats")
+    ours = ("cmdstat_info", "cmdstat_auth", "cmdstat_hello", "cmdstat_client", "cmdstat_select")
+    return sum(values["calls"] for name, values in statistics.items() if not name.startswith(ours))

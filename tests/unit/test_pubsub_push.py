@@ -1,0 +1,105 @@
+"""What a push request carries: its body and its token."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import jwt
+import pytest
+
+from local_emulators.pubsub import wire
+from local_emulators.pubsub.backlog import Consumer, Delivery, Message
+from local_emulators.pubsub.broker import Broker, Draft
+from local_emulators.pubsub.oidc import ISSUER, TokenIssuer
+from local_emulators.pubsub.rendering import push_body, received_message
+from local_emulators.pubsub.subscription import Subscription
+from tests.support.clock import ManualClock
+
+TOPIC = "projects/p/topics/images"
+DEAD = "projects/p/topics/dead"
+SUBSCRIPTION = "projects/p/subscriptions/push"
+
+
+#: The test's clock is not the one PyJWT looks at.
+UNTIMED: Any = {"verify_exp": False, "verify_iat": False}
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def broker(clock: ManualClock) -> Broker:
+    broker = Broker(clock, utcnow=lambda: datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC))
+    broker.create_topic(wire.Topic(name=TOPIC))
+    broker.create_topic(wire.Topic(name=DEAD))
+    return broker
+
+
+def subscribe(broker: Broker, **settings: Any) -> Subscription:
+    return broker.create_subscription(wire.Subscription(**{"name": SUBSCRIPTION, "topic": TOPIC} | settings))
+
+
+def publish(broker: Broker, *payloads: bytes, **attributes: str) -> list[str]:
+    return broker.publish(TOPIC, [Draft(payload, attributes) for payload in payloads])
+
+
+def lease(subscription: Subscription, limit: int = 10) -> list[Delivery]:
+    return subscription.lease(Consumer(), limit=limit, seconds=subscription.rules.ack_deadline)
+
+
+def payloads(subscription: Subscription) -> list[bytes]:
+    return [delivery.message.data for delivery in lease(subscription)]
+
+
+def delivery(data: bytes, attributes: dict[str, str]) -> Delivery:
+    message = Message("7", data, attributes, "", datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC))
+    return Delivery("ack", message, 3)
+
+
+def test_push_body_has_both_spellings(broker: Broker) -> None:
+    """The envelope names id and time twice, encodes the data, and tells no attempt without dead letters."""
+    body = json.loads(push_body(SUBSCRIPTION, delivery(b"\x00\xff", {"k": "ü"}), subscribe(broker).rules))
+    assert body == {
+        "subscription": SUBSCRIPTION,
+        "message": {
+            "data": "AP8=",
+            "attributes": {"k": "ü"},
+            "messageId": "7",
+            "message_id": "7",
+            "publishTime": "2026-03-01T12:00:00.250Z",
+            "publish_time": "2026-03-01T12:00:00.250Z",
+        },
+    }
+
+
+def test_attempt_is_told_with_a_dead_letter_policy(broker: Broker) -> None:
+    """Push and pull both carry the attempt, and a message without data has no data field."""
+    rules = subscribe(broker, dead_letter_policy={"dead_letter_topic": DEAD}).rules
+    body = json.loads(push_body(SUBSCRIPTION, delivery(b"", {"k": "v"}), rules))
+    assert body["deliveryAttempt"] == 3
+    assert "data" not in body["message"]
+    assert received_message(delivery(b"", {}), rules).delivery_attempt == 3
+
+
+def test_token_is_signed_and_renewed_in_time() -> None:
+    """Its claims and signature hold, it is reused while it lasts, and replaced before it ends."""
+    now = [1_800_000_000.0]
+    issuer = TokenIssuer(lambda: now[0])
+    token = issuer.token("push@p.iam", "http://receiver")
+    key = jwt.PyJWKSet.from_dict(issuer.jwks()).keys[0]
+    claims = jwt.decode(
+        token,
+        key,
+        algorithms=["RS256"],
+        audience="http://receiver",
+        issuer=ISSUER,
+        options=UNTIMED,
+    )
+    assert (claims["email"], claims["email_verified"], claims["exp"]) == ("push@p.iam", True, 1_800_003_600)
+    now[0] += 3300
+    assert issuer.token("push@p.iam", "http://receiver") == token
+    now[0] += 1
+    assert issuer.token("push@p.iam", "http://receiver") != token
+    assert issuer.token("push@p.iam", "http://other") != issuer.token("push@p.iam", "http://receiver")
