@@ -7,7 +7,7 @@ COPY . .
 
 # The function: no model, no torch.
 FROM base AS function
-RUN pip install '.[function]'
+RUN pip install --constraint constraints.txt '.[function]'
 USER dropline
 WORKDIR /home/dropline
 # One process with threads: its answer is two short waits, on Postgres and on Redis.
@@ -17,14 +17,14 @@ CMD ["sh", "-c", "exec gunicorn --worker-class gthread --workers 1 --threads 16 
 # --build-arg PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
 FROM base AS worker
 ARG PIP_EXTRA_INDEX_URL=
-RUN pip install '.[worker]'
+RUN pip install --constraint constraints.txt '.[worker]'
 USER dropline
 WORKDIR /home/dropline
 CMD ["python", "-m", "worker"]
 
 # What compose.yaml needs beside them: the Pub/Sub emulator, its topics, the migrations.
 FROM base AS local
-RUN pip install '.[function]' 'google-cloud-pubsub>=2.44' 'cryptography>=46' 'pyjwt>=2.10'
+RUN pip install --constraint constraints.txt '.[function]' 'google-cloud-pubsub>=2.44' 'cryptography>=46' 'pyjwt>=2.10'
 USER dropline
 WORKDIR /home/dropline
 CMD ["python", "-m", "local_emulators.pubsub", "--host", "0.0.0.0"]

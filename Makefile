@@ -9,13 +9,15 @@ EXIT ?=
 DEMO_ARGS ?=
 # Passed on to pytest.
 PYTEST_ARGS ?=
+# Passed on to the benchmark.
+BENCH_ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format types arrows unit integration acceptance constraints settings-page clean
+.PHONY: help install demo test lint format types arrows unit integration acceptance bench constraints settings-page clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -53,6 +55,9 @@ integration: $(STAMP) ## tests against real services
 
 acceptance: $(STAMP) ## tests of the whole stack, as real processes
 	$(BIN)/pytest tests/acceptance $(PYTEST_ARGS)
+
+bench: $(STAMP) ## what the path of an event costs, without a model (docs/performance.md)
+	$(BIN)/python -m benchmarks.event_path $(BENCH_ARGS)
 
 format: $(STAMP) ## rewrite the code in the project's style
 	$(BIN)/ruff check --fix

@@ -42,7 +42,7 @@ def tree_ticks(processes: Iterable[ProcessTimes], root: int) -> int:
         if process.pid == root:
             found.append(process)
     if not found:
-        raise RunInvalidError(f"process {root} has ended, so its CPU time is not known; look at its service's log")
+        raise RunInvalidError(f"process {root} ended during the run, so its CPU time is not known; run it again")
     for process in found:
         found.extend(by_parent.get(process.pid, ()))
     return sum(process.ticks for process in found)

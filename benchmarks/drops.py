@@ -1,6 +1,6 @@
 """Uploads, and waiting for what becomes of them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from google.cloud.storage import Bucket
@@ -31,8 +31,8 @@ def upload_all(stage: Stage, pictures: Iterable[Picture]) -> int:
         return len(list(threads.map(lambda picture: upload(bucket, picture), pictures)))
 
 
-def wait_until_written(listener: Listener, count: int) -> None:
-    """Waits until `count` rows have been captioned and their metadata written, since the listener was opened.
+def written_rows(listener: Listener, count: int) -> Iterator[int]:
+    """The numbers 1 to `count`, each as one more row is captioned and its metadata written.
 
     Raises:
         RunInvalidError: a row ended otherwise, or they were not done in time.
@@ -41,11 +41,18 @@ def wait_until_written(listener: Listener, count: int) -> None:
     for notice in listener.notices(DEADLINE_S):
         if notice.status in _ENDED_BADLY:
             raise RunInvalidError(f"row {notice.id} of {notice.object_name} ended as {notice.status.value}")
-        if notice.metadata_written:
+        if notice.metadata_written and notice.id not in written:
             written.add(notice.id)
+            yield len(written)
         if len(written) == count:
             return
     raise RunInvalidError(f"{len(written)} of {count} rows were done after {DEADLINE_S:g} s")
+
+
+def wait_until_written(listener: Listener, count: int) -> None:
+    """Waits for the end of `written_rows`; raises as it does."""
+    for _ in written_rows(listener, count):
+        pass
 
 
 def row_times(stage: Stage) -> Sequence[RowTimes]:

@@ -53,11 +53,16 @@ def main(
         Part.IMPORT: measure_import,
     }
     try:
-        results = {part: measures[part]() for part in Part if not only or part in only}
+        results = {part: _announced(part, measures[part]) for part in Part if not only or part in only}
     except (RunInvalidError, DroplineError) as error:
         typer.echo(f"The run is not valid: {error}", err=True)
         raise typer.Exit(1) from None
     typer.echo(as_document(provenance, results) if as_json else "\n".join(as_report(provenance, results)))
+
+
+def _announced(part: Part, measure: Callable[[], Result]) -> Result:
+    typer.echo(f"measuring: {part.value}", err=True)
+    return measure()
 
 
 def as_report(provenance: Result, results: dict[Part, Result]) -> Iterator[str]:

@@ -75,9 +75,10 @@ def shown(value: float) -> str:
 
 
 def shown_spread(spread: Spread, unit: str) -> str:
-    """A spread in one line."""
-    parts = (("p50", spread.p50), ("p90", spread.p90), ("max", spread.maximum), ("min", spread.minimum))
-    return ", ".join(f"{name} {shown(value)}" for name, value in parts) + f" {unit}"
+    """A spread in one line; of fewer than ten values the largest is no p90."""
+    parts = [("p50", spread.p50), ("p90", spread.p90), ("max", spread.maximum), ("min", spread.minimum)]
+    named = [f"{name} {shown(value)}" for name, value in parts if name != "p90" or spread.count >= 10]
+    return f"{', '.join(named)} {unit}"
 
 
 def cpu_figures(cpu_ms: Mapping[str, float], each: str) -> list[Figure]:

@@ -7,6 +7,7 @@ import sys
 import time
 from dataclasses import dataclass
 
+from benchmarks.errors import RunInvalidError
 from benchmarks.figures import Figure, Spread, shown, shown_spread
 from local_emulators.command import child_environment, python_path
 
@@ -52,7 +53,7 @@ def measure_import() -> ImportResult:
     """Import the function in one fresh interpreter after the other.
 
     Raises:
-        subprocess.CalledProcessError: it cannot be imported.
+        RunInvalidError: it cannot be imported.
     """
     _run(_PROBE)
     runs = [_run(_PROBE) for _ in range(_RUNS)]
@@ -68,10 +69,12 @@ def measure_import() -> ImportResult:
 
 
 def _run(code: str) -> tuple[float, str]:
-    """Seconds of a fresh interpreter, and what it printed."""
+    """Seconds of a fresh interpreter, and what it printed; what it says of errors is passed on."""
     environment = child_environment(PYTHONPATH=python_path())
     began = time.perf_counter()
-    finished = subprocess.run(
-        [sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True, check=True
-    )
-    return time.perf_counter() - began, finished.stdout
+    command = [sys.executable, "-c", code]
+    finished = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
+    seconds = time.perf_counter() - began
+    if finished.returncode != 0:
+        raise RunInvalidError(f"importing ended with exit status {finished.returncode}; the reason stands above")
+    return seconds, finished.stdout

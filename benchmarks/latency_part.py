@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from google.cloud.storage import Bucket
 
@@ -26,6 +26,8 @@ _DEADLINE_S = 120.0
 class Drop:
     """One upload and what was heard of its row; times are those of `time.perf_counter`, in seconds."""
 
+    #: The same moment as `began`, by the system's clock, which is Postgres's too.
+    began_at: datetime
     began: float
     returned: float
     captioned: float
@@ -45,7 +47,8 @@ class LatencyResult:
     #: Below zero where the caption was there before the client knew that its upload was.
     returned_to_captioned_ms: Spread
     began_to_written_ms: Spread
-    #: By Postgres's clock: the times of the transactions that made the row, claimed it and recorded its caption.
+    #: By the system's clock: when the transactions began that made the row, claimed it and recorded its caption.
+    began_to_queued_ms: Spread
     queued_to_claimed_ms: Spread
     claimed_to_captioned_ms: Spread
 
@@ -59,6 +62,7 @@ class LatencyResult:
             Figure("**upload returned → captioned**", shown_spread(self.returned_to_captioned_ms, "ms")),
             Figure("upload begun → captioned", shown_spread(self.began_to_captioned_ms, "ms")),
             Figure("upload begun → metadata written", shown_spread(self.began_to_written_ms, "ms")),
+            Figure("of which begun → row made", shown_spread(self.began_to_queued_ms, "ms")),
             Figure("of which row made → claimed", shown_spread(self.queued_to_claimed_ms, "ms")),
             Figure("of which claimed → captioned", shown_spread(self.claimed_to_captioned_ms, "ms")),
         ]
@@ -102,13 +106,14 @@ def _drop(listener: Listener, uploader: Executor, bucket: Bucket, picture: Pictu
             captioned = now
         if notice.metadata_written:
             return Drop(*times.result(), captioned, now)
+    times.result()  # an upload that failed says so itself
     raise RunInvalidError(f"{picture.name} was not captioned and written within {_DEADLINE_S:g} s")
 
 
-def _timed_upload(bucket: Bucket, picture: Picture) -> tuple[float, float]:
-    began = time.perf_counter()
+def _timed_upload(bucket: Bucket, picture: Picture) -> tuple[datetime, float, float]:
+    began_at, began = datetime.now(UTC), time.perf_counter()
     upload(bucket, picture)
-    return began, time.perf_counter()
+    return began_at, began, time.perf_counter()
 
 
 def _result(drops: Sequence[Drop], rows: Sequence[RowTimes]) -> LatencyResult:
@@ -119,6 +124,7 @@ def _result(drops: Sequence[Drop], rows: Sequence[RowTimes]) -> LatencyResult:
         began_to_captioned_ms=Spread.of((drop.captioned - drop.began) * 1000 for drop in drops),
         returned_to_captioned_ms=Spread.of((drop.captioned - drop.returned) * 1000 for drop in drops),
         began_to_written_ms=Spread.of((drop.written - drop.began) * 1000 for drop in drops),
+        began_to_queued_ms=_between((drop.began_at, row.queued_at) for drop, row in zip(drops, rows, strict=True)),
         queued_to_claimed_ms=_between((row.queued_at, row.started_at) for row in rows),
         claimed_to_captioned_ms=_between((row.started_at, row.captioned_at) for row in rows),
     )

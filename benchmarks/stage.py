@@ -11,7 +11,7 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud.storage import Client
 
 from benchmarks.cpu import cpu_seconds
-from benchmarks.queue import Messages
+from benchmarks.messages import Messages
 from db.listen import Listener, listening
 from dropline.settings import DatabaseSettings
 from local_emulators.options import BUCKET, PROJECT, StackOptions

@@ -5,6 +5,7 @@ from typing import Any
 
 import psycopg
 from psycopg import errors
+from psycopg.pq import ExecStatus
 
 from db.session import libpq_url
 from dropline.errors import ClientError, DatabaseUnavailable
@@ -37,6 +38,8 @@ def run_read_only(settings: DatabaseSettings, statement: str, timeout_ms: int) -
             cursor.execute(_BECOME_READER)
             # Prepared, because a prepared statement can only be one.
             cursor.execute(statement.encode(), prepare=True)
+            if cursor.pgresult is None or cursor.pgresult.status == ExecStatus.EMPTY_QUERY:
+                raise ClientError("there is nothing to run; give one SQL statement")
             columns = [column.name for column in cursor.description or ()]
             return Answer(columns, cursor.fetchall() if columns else [])
     except errors.QueryCanceled:

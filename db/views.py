@@ -90,7 +90,7 @@ def pace(connection: Connection, minutes: int) -> Pace:
 
 
 def rows_changed_since(connection: Connection, since: datetime, most: int) -> list[dict[str, Any]]:
-    """Rows changed after a moment, oldest change first. Reads the whole table: not to be called again and again."""
+    """Rows changed after a moment, oldest change first. Reads the whole table: not to be called often."""
     values = {"since": since, "most": most}
     return [dict(row) for row in connection.execute(_CHANGED_SINCE, values).mappings()]
 

@@ -1,5 +1,6 @@
 """Keeps the engine alive from the parent's event loop: descriptors wake it, no timer asks after it."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 from kombu.asynchronous import Hub
@@ -29,7 +30,7 @@ class EngineKeeper:
         self._stop_grace_s = stop_grace_s
         self._hub: Hub | None = None
         self._worker: Stoppable | None = None
-        self._watched: list[int] = []
+        self._watched: dict[int, Callable[..., None]] = {}
         self._failures = 0
         self._stopped = False
 
@@ -46,9 +47,14 @@ class EngineKeeper:
         self._watch(self._engine.sentinel, self._on_death)
 
     def resume(self) -> None:
-        """Make sure an engine is on its way: a reconnection to the broker clears the loop's timers."""
-        if self._hub is not None and not self._stopped and not self._engine.alive:
+        """Watch again, after a lost connection to the broker: Celery then empties the loop of readers and timers."""
+        if self._hub is None or self._stopped:
+            return
+        if not self._engine.alive:
             self._restart()
+            return
+        for fd, callback in self._watched.items():
+            self._hub.add_reader(fd, callback, fd)
 
     def stop(self) -> None:
         """Let the batch under way end, then end the engine; it is not started again."""
@@ -100,10 +106,10 @@ class EngineKeeper:
             log.info("engine_restarted", pid=self._engine.pid)
             self._watch(self._engine.sentinel, self._on_death)
 
-    def _watch(self, fd: int, callback: object) -> None:
+    def _watch(self, fd: int, callback: Callable[..., None]) -> None:
         assert self._hub is not None
         self._hub.add_reader(fd, callback, fd)
-        self._watched.append(fd)
+        self._watched[fd] = callback
 
     def _unwatch(self) -> None:
         if self._hub is not None:

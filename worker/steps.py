@@ -47,7 +47,10 @@ def _recovery_step(keeper: EngineKeeper, recover_on_start: bool) -> type[bootste
         def start(self, parent: Any) -> None:
             keeper.resume()
             if recover_on_start:
-                _send_recovery(parent.app.send_task)
+                # In the loop's second round, when the BRPOP is armed: a Redis that loses the message after that
+                # breaks this connection, and so starts the next recovery.
+                soon = parent.hub.call_soon
+                soon(lambda: soon(lambda: _send_recovery(parent.app.send_task)))
 
         def stop(self, parent: Any) -> None:
             end_blocking_pop(parent.app)

@@ -53,11 +53,12 @@ class Storage:
         from google.auth.transport.requests import AuthorizedSession
         from google.cloud.storage import Client
 
-        session = AuthorizedSession(AnonymousCredentials())
+        anonymous = AnonymousCredentials()  # type: ignore[no-untyped-call]
+        session = AuthorizedSession(anonymous)  # type: ignore[no-untyped-call]
         # A proxy of the developer's has no business with an emulator.
         session.trust_env = False
-        endpoint = address if "://" in address else f"http://{address}"
-        return cls(Client(project=project or "dropline", _http=session, client_options={"api_endpoint": endpoint}))
+        options = {"api_endpoint": address if "://" in address else f"http://{address}"}
+        return cls(Client(project or "dropline", credentials=anonymous, _http=session, client_options=options))
 
     def upload(self, bucket: str, upload: Upload, task: TaskRequest | None) -> Uploaded:
         """Upload one file; the task goes along as metadata.

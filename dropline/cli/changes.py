@@ -1,7 +1,7 @@
 """Changes of rows, one after the other, over lost connections too."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -35,7 +35,7 @@ class Change:
         return {**self.row, "status": self.status, "metadata_written": self.metadata_written}
 
 
-def follow(database: DatabaseSettings, note: Callable[[str], None]) -> Iterator[Change]:
+def follow(database: DatabaseSettings, note: Callable[[str], None]) -> Generator[Change, None, None]:
     """Every change from now on, without end.
 
     Raises:
@@ -61,9 +61,8 @@ class _Following:
         while True:
             try:
                 with listening(self._database, _APPLICATION) as listener:
-                    if pauses is not None:
-                        self._note("Postgres is back")
-                        yield from self._missed()
+                    self._note("listening")
+                    yield from self._missed()
                     pauses = iter(RECONNECT_AFTER_S)
                     yield from self._heard(listener)
             except DatabaseUnavailable as lost:

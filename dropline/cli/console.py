@@ -55,9 +55,9 @@ def err() -> Console:
     return Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
-def print_line(text: str | Text) -> None:
+def print_line(text: str | Text = "") -> None:
     """One line on standard output, never folded."""
-    out().print(text if isinstance(text, Text) else Text(printable(text)), soft_wrap=True)
+    out().print(text if isinstance(text, Text) else cell(text), soft_wrap=True)
 
 
 def note(message: str) -> None:
@@ -67,7 +67,13 @@ def note(message: str) -> None:
 
 def complain(message: str) -> None:
     """An error, in one red line on standard error."""
-    err().print(Text(f"error: {printable(message)}", style="red"), soft_wrap=True)
+    err().print(cell(f"error: {message}", "red"), soft_wrap=True)
+
+
+def complain_at_length(message: str) -> None:
+    """An error whose line breaks are ours: what a service of this machine said last."""
+    for line in f"error: {message}".splitlines():
+        err().print(cell(line, "red"), soft_wrap=True)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str | None = None) -> None:

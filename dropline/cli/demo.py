@@ -1,5 +1,6 @@
 """`dropline demo`: the whole stack, sample images, their captions, and a few queries."""
 
+import contextlib
 import shlex
 import signal
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dropline.cli.exit_codes import ExitCode
+from dropline.errors import LocalStackError
 
 if TYPE_CHECKING:
     from dropline.cli.demonstration import Verdict
@@ -35,7 +37,8 @@ def demo(
         str, typer.Option(help="`demo`, `stub` (no model at all), or a Florence-2 checkpoint.")
     ] = "demo",
     end: Annotated[
-        bool, typer.Option("--exit", help="End when all is shown: 0 if every sample got the right caption, else 1.")
+        bool,
+        typer.Option("--exit", help="End when all is shown: 0 if every sample got the right caption, else 1."),
     ] = False,
 ) -> None:
     """Start everything on this machine, caption sample images and query the rows; then keep running until Ctrl-C.
@@ -49,13 +52,18 @@ def demo(
     signal.signal(signal.SIGTERM, _interrupt)
     options = StackOptions(directory=directory, port_base=port_base, model=model)
     if model == DEMO_MODEL:
-        print_line("The demo model is small and trained on drawings: it only knows coloured shapes, no photographs.\n")
+        print_line(
+            "The demo model is small and trained on drawings: it only knows coloured shapes, no photographs."
+        )
+        print_line()
     with Stack(options, announce=lambda name, place: print_line(f"{name:<9} ready  {place}")) as stack:
-        verdict = _Show(stack).run(knows_samples=model == DEMO_MODEL)
+        show = _Show(stack)
+        verdict = show.run(knows_samples=model == DEMO_MODEL)
         _print_verdict(verdict)
         if not end:
             _print_instructions(stack)
-            _Show(stack).wait()
+            show.go_on()
+            print_line("stopping …")
     raise typer.Exit(ExitCode.OK if verdict.good else ExitCode.FAILED)
 
 
@@ -69,16 +77,59 @@ class _Show:
     def __init__(self, stack: "Stack") -> None:
         self._stack = stack
         self._news: SimpleQueue[Verdict | BaseException] = SimpleQueue()
+        Thread(target=self._watch, daemon=True, name="deaths").start()
 
     def run(self, *, knows_samples: bool) -> "Verdict":
-        """The demonstration, unless a service dies or it raises."""
+        """The demonstration; raises what it raises, or LocalStackError where a service dies first."""
         Thread(target=self._demonstrate, args=(knows_samples,), daemon=True, name="demonstration").start()
-        return self.wait()
-
-    def wait(self) -> "Verdict":
-        """Until there is news: without a demonstration, only bad ones."""
-        Thread(target=self._watch, daemon=True, name="deaths").start()
         news = self._news.get()
         if isinstance(news, BaseException):
             raise news
         return news
+
+    def go_on(self) -> None:
+        """Until Ctrl-C; raises LocalStackError where a service dies."""
+        with contextlib.suppress(KeyboardInterrupt):
+            news = self._news.get()
+            assert isinstance(news, BaseException)
+            raise news
+
+    def _demonstrate(self, knows_samples: bool) -> None:
+        from dropline.cli.demonstration import demonstrate
+
+        try:
+            self._news.put(demonstrate(self._stack.environment, knows_samples=knows_samples))
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits for it
+            self._news.put(error)
+
+    def _watch(self) -> None:
+        dead = self._stack.wait_for_death()
+        if dead is not None:
+            self._news.put(LocalStackError(f"{dead.describe_death()}\nEverything else has been stopped."))
+
+
+def _print_verdict(verdict: "Verdict") -> None:
+    from dropline.cli.console import print_line
+
+    right = "" if verdict.right is None else f", {verdict.right} of {verdict.samples} captions are right"
+    print_line()
+    print_line(f"{verdict.arrived} of {verdict.samples} samples have a caption{right}.")
+
+
+def _print_instructions(stack: "Stack") -> None:
+    from dropline.cli.console import print_line
+
+    file = stack.directory.environment_file
+    shown = file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
+    print_line()
+    print_line("Drop an image of your own, from another terminal:")
+    print_line()
+    for line in (
+        f"source {shlex.quote(str(shown))}",
+        "gsutil cp photo.jpg gs://$DROPLINE_BUCKET/",
+        "dropline drop photo.jpg --wait",
+        "dropline watch",
+    ):
+        print_line(f"    {line}")
+    print_line()
+    print_line("Ctrl-C stops everything.")

@@ -43,7 +43,8 @@ QUERIES = {
         ORDER BY ((box ->> 2)::float - (box ->> 0)::float) * ((box ->> 3)::float - (box ->> 1)::float) DESC
         LIMIT 5""",
     "What the pictures show most": """
-        SELECT label, count(*) AS times FROM current_captions, jsonb_array_elements_text(result -> 'labels') AS label
+        SELECT label, count(*) AS times
+        FROM current_captions, jsonb_array_elements_text(result -> 'labels') AS label
         WHERE task = '<OD>' GROUP BY label ORDER BY times DESC, label LIMIT 5""",
 }
 
@@ -113,7 +114,8 @@ def expected_captions() -> dict[str, str]:
 def _drop_samples(database: DatabaseSettings, target: Target, prefix: str) -> Dropped:
     files = [sample_directory() / name for name in expected_captions()]
     task = target.task or "no task named"
-    print_line(f"\ndropping {len(files)} sample images into gs://{target.bucket}/{prefix} ({task})")
+    print_line()
+    print_line(f"dropping {len(files)} sample images into gs://{target.bucket}/{prefix} ({task})")
     with Waiter(database) as waiter:
         started = time.monotonic()
         plan = plan_uploads(files, prefix)
@@ -138,12 +140,13 @@ def _print_captions(dropped: Dropped) -> None:
     for row in sorted(dropped.rows, key=_file_name):
         took = (row["captioned_at"] or row["updated_at"]) - uploaded_at[results.version_of(row)]
         lines.append((row["object_name"], results.words_of(row), str(round(took / timedelta(milliseconds=1)))))
-    print_line("")
+    print_line()
     print_table(("object", "caption", "ms from upload to row"), lines)
 
 
 def _print_query(database: DatabaseSettings, title: str, statement: str) -> None:
-    print_line(f"\n{title}")
+    print_line()
+    print_line(title)
     for line in _dedented(statement):
         print_line(Text(f"    {line}", style="cyan"))
     answer = run_read_only(database, statement, _SQL_TIMEOUT_MS)

@@ -34,8 +34,8 @@ def drop(
 ) -> None:
     """Upload images to the bucket.
 
-    With --wait it listens to Postgres until each uploaded generation has its caption, or has failed. Exit code 1: a
-    file could not be read, or an object ended without a caption.
+    With --wait it listens to Postgres until each uploaded generation has its caption, or has failed. Exit code 1:
+    a file could not be read, or an object ended without a caption.
     """
     from dropline.cli.bucket import Storage
     from dropline.cli.console import note

@@ -6,9 +6,9 @@ import typer
 from typer.core import TyperGroup
 
 from dropline.cli import demo, drop, sql, status, up, wait, watch
-from dropline.cli.console import complain
+from dropline.cli.console import complain, complain_at_length
 from dropline.cli.exit_codes import ExitCode, code_of
-from dropline.errors import DroplineError
+from dropline.errors import DroplineError, LocalStackError
 
 _HELP = """Drop an image into a bucket; seconds later its caption is object metadata and a row in Postgres.
 
@@ -27,7 +27,7 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except DroplineError as error:
-            complain(str(error))
+            (complain_at_length if isinstance(error, LocalStackError) else complain)(str(error))
             raise typer.Exit(code_of(error)) from None
         except KeyboardInterrupt:
             raise typer.Exit(ExitCode.INTERRUPTED) from None

@@ -40,11 +40,12 @@ def version_of(row: Row) -> ObjectVersion:
 
 
 def print_rows(rows: Sequence[Row]) -> None:
-    """A table: object, status, task, caption or error."""
-    lines = (
-        (version_of(row).uri, status_cell(row["status"]), row["task"], words_of(row)) for row in rows
-    )
-    print_table(("object", "status", "task", "caption, or why there is none"), lines)
+    """A table: object, status, caption or error; sorted by name."""
+    lines = [
+        (f"{row['bucket']}/{row['object_name']}", status_cell(row["status"]), words_of(row))
+        for row in sorted(rows, key=lambda row: (row["bucket"], row["object_name"], row["generation"]))
+    ]
+    print_table(("object", "status", "caption, or why there is none"), lines)
 
 
 def document(row: Row) -> dict[str, Any]:
@@ -72,8 +73,8 @@ def complain_about_missing(missing: Mapping[ObjectVersion, Sequence[Row]], timeo
             hint = f"is still {state}; is a worker running? `dropline status` shows the queue"
         else:
             hint = (
-                "has no row: is the function running, is the bucket in DROPLINE_EVENTS__BUCKETS, and do the events' "
-                "settings allow the name and the content type?"
+                "has no row: is the function running, is the bucket in DROPLINE_EVENTS__BUCKETS, and do the "
+                "events' settings allow the name and the content type?"
             )
         complain(f"after {timeout_s:g} s {version.uri} {hint}")
 

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dropline.cli.options import Json
 from dropline.errors import ClientError
 
 if TYPE_CHECKING:
@@ -22,7 +21,9 @@ def sql(
     statement: Annotated[str, typer.Argument(help="One statement; the view `current_captions` is a good start.")],
     json: Annotated[bool, typer.Option("--json", help="A list of objects.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="With a header line.")] = False,
-    timeout: Annotated[float, typer.Option(min=0.1, max=3600, help="Postgres gives up after this, in seconds.")] = 30,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, max=3600, help="Postgres gives up after this, in seconds.")
+    ] = 30,
 ) -> None:
     """Run one SQL statement, read only.
 

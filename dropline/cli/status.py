@@ -90,7 +90,9 @@ def _print(document: dict[str, Any]) -> None:
     print_table(("status", "rows"), ((status_cell(name), rows) for name, rows in document["rows"].items()))
     if document["failures"]:
         columns = ("rows", "failed because", "for example")
-        print_table(columns, ((each["rows"], each["error_code"], each["example"]) for each in document["failures"]))
+        print_table(
+            columns, ((each["rows"], each["error_code"], each["example"]) for each in document["failures"])
+        )
     if document["oldest_queued_s"] is not None:
         print_line(f"the oldest queued row has waited {document['oldest_queued_s']:.0f} s")
     print_line(f"{document['captions_per_minute']:.1f} captions per minute over the last {_RATE_MINUTES}")

@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dropline.errors import LocalStackError
-
 if TYPE_CHECKING:
     from local_emulators.stack import Stack
 
@@ -73,11 +71,7 @@ def up(
         database_url=database_url,
         redis_url=redis_url,
     )
-    try:
-        run(Stack(options, announce=_print_ready))
-    except LocalStackError as error:
-        typer.echo(f"dropline up: {error}", err=True)
-        raise typer.Exit(1) from None
+    run(Stack(options, announce=_print_ready))
 
 
 def run(stack: "Stack") -> None:

@@ -1,4 +1,4 @@
-"""Which files go up, under which names; and getting them there, several at a time. Pure but for the files' names."""
+"""Which files go up, and under which names; and getting them there, several at a time."""
 
 import mimetypes
 from collections import defaultdict
@@ -69,7 +69,9 @@ def plan_uploads(paths: Sequence[Path], prefix: str = "") -> Plan:
         else:
             raise ClientError(f"{path} is not there; check the path")
     if not uploads:
-        raise ClientError(f"no image in {', '.join(map(str, paths))}; name the files themselves to drop them anyway")
+        raise ClientError(
+            f"no image in {', '.join(map(str, paths))}; name the files themselves to drop them anyway"
+        )
     _refuse_collisions(uploads)
     return Plan(tuple(uploads), tuple(skipped))
 
@@ -114,7 +116,7 @@ def _upload(path: Path, name: str) -> Upload:
         raise ClientError(f"the name of {path!r} is no UTF-8, as object names must be; rename the file") from None
     if length > _LONGEST_NAME or "\n" in name or "\r" in name:
         raise ClientError(
-            f"{path} would become an object with a name Cloud Storage does not allow (at most {_LONGEST_NAME} bytes, "
+            f"{path} would become an object with a name that is not allowed (at most {_LONGEST_NAME} bytes, "
             "no line breaks); rename the file, or choose another --prefix"
         )
     return Upload(path, name, content_type(name))
@@ -138,4 +140,6 @@ def _refuse_collisions(uploads: Sequence[Upload]) -> None:
         by_name[upload.name].append(str(upload.path))
     for name, paths in by_name.items():
         if len(paths) > 1:
-            raise ClientError(f"{' and '.join(paths)} would both become {name!r}; drop them apart, with a --prefix")
+            raise ClientError(
+                f"{' and '.join(paths)} would both become {name!r}; drop them apart, with a --prefix"
+            )

@@ -57,7 +57,8 @@ def wait_for_captions(settings: "Settings", versions: list[ObjectVersion], timeo
         print_line(rows[0]["caption"])
     elif len(versions) == 1:
         for row in rows:
-            complain(f"{results.version_of(row).uri} is {row['status']}. {results.words_of(row)}".rstrip(". "))
+            why = f" ({results.words_of(row)})" if row["error_code"] else ""
+            complain(f"{results.version_of(row).uri} is {row['status']}{why}")
     else:
         results.print_rows(rows)
     results.complain_about_missing(missing, timeout_s)
@@ -87,6 +88,8 @@ def parse_uri(uri: str) -> tuple[str, str, int | None]:
     """
     match = _URI.fullmatch(uri)
     if match is None:
-        raise ClientError(f"{uri!r} is not the URI of an object; write gs://BUCKET/NAME or gs://BUCKET/NAME#GENERATION")
+        raise ClientError(
+            f"{uri!r} is not the URI of an object; write gs://BUCKET/NAME or gs://BUCKET/NAME#GENERATION"
+        )
     generation = match["generation"]
     return match["bucket"], match["name"], None if generation is None else int(generation)

@@ -54,7 +54,7 @@ class Waiter:
     def wait(
         self, versions: Collection[ObjectVersion], timeout_s: float, on_end: OnEnd
     ) -> dict[ObjectVersion, list[Row]]:
-        """Wait until exactly these versions have ended: those that had not when the time was over, with their rows.
+        """Wait until these versions have ended. Returns those that had not when time was over, with their rows.
 
         Raises:
             DatabaseUnavailable: Postgres went away and did not come back.
@@ -67,7 +67,8 @@ class Waiter:
             except DatabaseUnavailable as lost:
                 self._reconnect(lost, deadline)
             else:
-                return {version: self._rows(version) for version in sorted(pending, key=lambda each: each.uri)}
+                looks = {version: self._settle(version, pending, on_end) for version in set(pending)}
+                return {version: rows for version, rows in looks.items() if version in pending}
 
     def _listen_until(self, deadline: float, pending: set[ObjectVersion], on_end: OnEnd) -> None:
         assert self._listener is not None
@@ -83,11 +84,12 @@ class Waiter:
             if not pending:
                 return
 
-    def _settle(self, version: ObjectVersion, pending: set[ObjectVersion], on_end: OnEnd) -> None:
+    def _settle(self, version: ObjectVersion, pending: set[ObjectVersion], on_end: OnEnd) -> list[Row]:
         rows = self._rows(version)
         if rows and all(Status(row["status"]).is_terminal for row in rows):
             pending.discard(version)
             on_end(version, rows)
+        return rows
 
     def _rows(self, version: ObjectVersion) -> list[Row]:
         with transaction(self._engine) as connection:

@@ -26,8 +26,6 @@ pytestmark = pytest.mark.acceptance
 
 #: Generous: these machines are shared, and nothing is measured here.
 DEADLINE_S = 240.0
-#: A worker's stop waits for its blocking BRPOP to return.
-QUICK_STOP = {"DROPLINE_BROKER__POLLING_INTERVAL_S": "1"}
 SERVICES = ("postgres", "redis", "pubsub", "gcs", "function", "worker")
 
 
@@ -41,7 +39,7 @@ class Up:
         argv = ["up", "--dir", str(directory), "--model", "stub", "--port-base", str(port_base), *arguments]
         self.process = subprocess.Popen(
             [sys.executable, "-c", command, *argv],
-            env=mark.environment | QUICK_STOP,
+            env=mark.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -218,7 +216,7 @@ def test_nothing_outlives_a_hard_kill(state_directory: Path) -> None:
 
 def test_services_can_be_killed_and_started_again(state_directory: Path) -> None:
     """What is dropped while there is no worker is captioned by the next one."""
-    options = StackOptions(state_directory / "stack", port_base=0, model="stub", environment=QUICK_STOP)
+    options = StackOptions(state_directory / "stack", port_base=0, model="stub")
     with Stack(options) as stack:
         stack.services["worker"].kill()
         drop(stack.environment, "early.jpg")
@@ -239,7 +237,6 @@ def test_own_servers_are_used_where_they_are_given(state_directory: Path, databa
         model="stub",
         database_url=own,
         redis_url=redis_url,
-        environment=QUICK_STOP,
     )
     with Stack(options) as stack:
         assert not {"postgres", "redis"} & stack.services.keys()
@@ -254,7 +251,7 @@ def test_the_usual_clients_work_with_the_env_file(state_directory: Path, client:
     program = shutil.which(client)
     if program is None:
         pytest.skip(f"{client} is not installed")
-    options = StackOptions(state_directory / "stack", port_base=0, model="stub", environment=QUICK_STOP)
+    options = StackOptions(state_directory / "stack", port_base=0, model="stub")
     with Stack(options) as stack:
         source = state_directory / "photo one.jpg"
         source.write_bytes(picture())

@@ -6,6 +6,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -217,9 +218,17 @@ def test_stop_lets_the_batch_under_way_end(scripted: EngineProcess, tmp_path: Pa
 
 
 def test_stop_is_heard_although_forked_children_live(
-    capfd: pytest.CaptureFixture[str], scripted: EngineProcess
+    scripted: EngineProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The pool's children hold copies of the engine's standard input; it ends by itself all the same."""
+    killed = []
+    kill = subprocess.Popen.kill
+
+    def note_and_kill(process: subprocess.Popen[bytes]) -> None:
+        killed.append(process.pid)
+        kill(process)
+
+    monkeypatch.setattr(subprocess.Popen, "kill", note_and_kill)
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -228,7 +237,7 @@ def test_stop_is_heard_although_forked_children_live(
         os._exit(0)
     try:
         scripted.stop(DEADLINE_S)
-        assert "engine_stopped" in capfd.readouterr().err
+        assert not killed
     finally:
         os.close(reader)
         os.close(writer)
@@ -312,12 +321,19 @@ os.kill(os.getpid(), signal.SIGKILL)
 @pytest.mark.skipif(sys.platform != "linux", reason="a process descriptor is the event to wait for")
 def test_the_engine_dies_with_its_parent() -> None:
     """However the parent ends, and whoever still holds copies of its descriptors."""
-    parent = subprocess.Popen(
-        [sys.executable, "-c", _SHORT_LIVED_PARENT],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        start_new_session=True,
-    )
+    # A parent that is killed cannot remove the socket's directory.
+    with tempfile.TemporaryDirectory() as directory:
+        parent = subprocess.Popen(
+            [sys.executable, "-c", _SHORT_LIVED_PARENT],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=os.environ | {"TMPDIR": directory},
+            start_new_session=True,
+        )
+        _check_that_the_engine_follows(parent)
+
+
+def _check_that_the_engine_follows(parent: subprocess.Popen[bytes]) -> None:
     assert parent.stdin
     assert parent.stdout
     try:
@@ -386,6 +402,16 @@ def test_an_engine_is_used_in_the_right_order() -> None:
         engine.close()
     with pytest.raises(DroplineError):
         _client(engine).announce()
+
+
+def test_a_path_too_long_for_a_socket_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message names the variable that shortens it, and nothing is left behind."""
+    long = tmp_path / ("x" * 100)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    with pytest.raises(SettingsError, match="TMPDIR"):
+        EngineProcess(EngineSettings(stub=True), LogSettings())
+    assert not list(long.iterdir())
 
 
 def test_the_slot_refuses_less_than_an_image() -> None:

@@ -171,6 +171,7 @@ def test_without_recovery_a_message_lost_that_way_stays_lost(rig: Rig) -> None:
 def test_a_flushed_redis_is_filled_again(rig: Rig, redis_server: RedisServer) -> None:
     """FLUSHALL and a restart of Redis: every queued row is enqueued again, by the reconnection alone."""
     worker = rig.worker()
+    assert worker.wait_for_line("recovered", DEADLINE_S)
     worker.signal(signal.SIGSTOP)
     ids = [rig.drop(f"{n}.png", png((n, 0, 10), (4, 4))) for n in range(100)]
     with redis.Redis.from_url(rig.redis_url) as client:
@@ -180,6 +181,20 @@ def test_a_flushed_redis_is_filled_again(rig: Rig, redis_server: RedisServer) ->
     worker.signal(signal.SIGCONT)
     rows = rig.wait_settled(ids)
     assert {row["status"] for row in rows} == {"captioned"}
+
+
+def test_an_engine_that_dies_after_a_reconnection_is_still_noticed(rig: Rig, redis_server: RedisServer) -> None:
+    """Celery empties its event loop when the broker is lost; the engine is watched again afterwards."""
+    worker = rig.worker()
+    assert worker.wait_for_line("recovered", DEADLINE_S)
+    redis_server.service.kill()
+    redis_server.service.restart()
+    assert worker.wait_for_line("Trying to re-establish", DEADLINE_S)
+    rig.wait_settled([rig.drop("before.png", png((1, 1, 12)))])
+    arm(rig.directory, "inference", "engine")
+    (row,) = rig.wait_settled([rig.drop("after.png", png((2, 2, 12)))])
+    assert row["status"] == "captioned"
+    assert armed(rig.directory) == []
 
 
 def test_a_terminated_worker_finishes_what_it_holds(rig: Rig) -> None:

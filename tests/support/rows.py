@@ -9,10 +9,21 @@ from sqlalchemy import Connection, Engine, create_engine, text
 
 from db import queries
 from db.session import transaction
-from dropline.contract import Caption, Claim, ImageInfo, ObjectFacts, ObjectVersion, TaskPrompt, TaskRequest
+from dropline.contract import (
+    Caption,
+    Claim,
+    ImageInfo,
+    ObjectFacts,
+    ObjectVersion,
+    Status,
+    TaskPrompt,
+    TaskRequest,
+)
 from dropline.settings import DatabaseSettings
 
 TASK = TaskRequest(TaskPrompt.CAPTION)
+OTHER_TASK = TaskRequest(TaskPrompt.OPEN_VOCABULARY_DETECTION, "a \N{CAT FACE}")
+G1, G2, G3 = (ObjectVersion("drops", "a.jpg", generation) for generation in (1, 2, 3))
 IMAGE = ImageInfo(width=640, height=480)
 LEASE_S = 600.0
 
@@ -93,3 +104,8 @@ def row_of(connection: Connection, row_id: int) -> dict[str, Any]:
     """All columns of a row."""
     found = connection.execute(text("SELECT * FROM captions WHERE id = :id"), {"id": row_id})
     return dict(found.mappings().one())
+
+
+def status_of(connection: Connection, row_id: int) -> Status:
+    """The row's state."""
+    return Status(row_of(connection, row_id)["status"])

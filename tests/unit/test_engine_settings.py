@@ -82,6 +82,13 @@ def test_pickled_weights_are_no_checkpoint(tmp_path: Path) -> None:
         find_checkpoint(EngineSettings(checkpoint=str(tmp_path)))
 
 
+def test_the_demo_model_is_found_by_its_name() -> None:
+    """It is packaged, with weights that identify it."""
+    found = find_checkpoint(EngineSettings(checkpoint="demo"))
+    assert (found.directory / "config.json").is_file()
+    assert found.revision.startswith("sha256-")
+
+
 def test_a_missing_demo_model_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the package that carries it, `demo` names the extra to install."""
     monkeypatch.setattr(checkpoint_module, "_DEMO_PACKAGE", "no_such_package")

@@ -117,7 +117,7 @@ class BacklogMachine(RuleBasedStateMachine):
         """Whatever happened, every message that is left can still be had."""
         self.backlog.advance(self.now + 1_000)  # leases end
         self.backlog.advance(self.now + 2_000)  # and then their delays
-        remaining = take(self.backlog, self.now + 2_000)
+        remaining = take(self.backlog, self.now + 2_000, limit=self.published + 1)
         assert len(remaining) == self.published - len(self.gone)
 
 

@@ -1,6 +1,5 @@
 """Topics and subscriptions as resources."""
 
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -17,15 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from local_emulators.pubsub import wire
-from local_emulators.pubsub.backlog import Consumer, Delivery
-from local_emulators.pubsub.broker import Broker, Draft
+from local_emulators.pubsub.broker import Broker
 from local_emulators.pubsub.paging import page
-from local_emulators.pubsub.subscription import Subscription
+from tests.support.broker import DEAD, SUBSCRIPTION, TOPIC, lease, make_broker, payloads, publish, subscribe
 from tests.support.clock import ManualClock
-
-TOPIC = "projects/p/topics/images"
-DEAD = "projects/p/topics/dead"
-SUBSCRIPTION = "projects/p/subscriptions/push"
 
 
 @pytest.fixture
@@ -35,26 +29,7 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 def broker(clock: ManualClock) -> Broker:
-    broker = Broker(clock, utcnow=lambda: datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC))
-    broker.create_topic(wire.Topic(name=TOPIC))
-    broker.create_topic(wire.Topic(name=DEAD))
-    return broker
-
-
-def subscribe(broker: Broker, **settings: Any) -> Subscription:
-    return broker.create_subscription(wire.Subscription(**{"name": SUBSCRIPTION, "topic": TOPIC} | settings))
-
-
-def publish(broker: Broker, *payloads: bytes, **attributes: str) -> list[str]:
-    return broker.publish(TOPIC, [Draft(payload, attributes) for payload in payloads])
-
-
-def lease(subscription: Subscription, limit: int = 10) -> list[Delivery]:
-    return subscription.lease(Consumer(), limit=limit, seconds=subscription.rules.ack_deadline)
-
-
-def payloads(subscription: Subscription) -> list[bytes]:
-    return [delivery.message.data for delivery in lease(subscription)]
+    return make_broker(clock)
 
 
 def test_deleted_topic_leaves_its_subscriptions(broker: Broker) -> None:

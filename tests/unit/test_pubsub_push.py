@@ -1,24 +1,17 @@
 """What a push request carries: its body and its token."""
 
 import json
-from datetime import UTC, datetime
 from typing import Any
 
 import jwt
 import pytest
 
-from local_emulators.pubsub import wire
-from local_emulators.pubsub.backlog import Consumer, Delivery, Message
-from local_emulators.pubsub.broker import Broker, Draft
+from local_emulators.pubsub.backlog import Delivery, Message
+from local_emulators.pubsub.broker import Broker
 from local_emulators.pubsub.oidc import ISSUER, TokenIssuer
 from local_emulators.pubsub.rendering import push_body, received_message
-from local_emulators.pubsub.subscription import Subscription
+from tests.support.broker import DEAD, NOW, SUBSCRIPTION, make_broker, subscribe
 from tests.support.clock import ManualClock
-
-TOPIC = "projects/p/topics/images"
-DEAD = "projects/p/topics/dead"
-SUBSCRIPTION = "projects/p/subscriptions/push"
-
 
 #: The test's clock is not the one PyJWT looks at.
 UNTIMED: Any = {"verify_exp": False, "verify_iat": False}
@@ -31,30 +24,11 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 def broker(clock: ManualClock) -> Broker:
-    broker = Broker(clock, utcnow=lambda: datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC))
-    broker.create_topic(wire.Topic(name=TOPIC))
-    broker.create_topic(wire.Topic(name=DEAD))
-    return broker
-
-
-def subscribe(broker: Broker, **settings: Any) -> Subscription:
-    return broker.create_subscription(wire.Subscription(**{"name": SUBSCRIPTION, "topic": TOPIC} | settings))
-
-
-def publish(broker: Broker, *payloads: bytes, **attributes: str) -> list[str]:
-    return broker.publish(TOPIC, [Draft(payload, attributes) for payload in payloads])
-
-
-def lease(subscription: Subscription, limit: int = 10) -> list[Delivery]:
-    return subscription.lease(Consumer(), limit=limit, seconds=subscription.rules.ack_deadline)
-
-
-def payloads(subscription: Subscription) -> list[bytes]:
-    return [delivery.message.data for delivery in lease(subscription)]
+    return make_broker(clock)
 
 
 def delivery(data: bytes, attributes: dict[str, str]) -> Delivery:
-    message = Message("7", data, attributes, "", datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC))
+    message = Message("7", data, attributes, "", NOW)
     return Delivery("ack", message, 3)
 
 

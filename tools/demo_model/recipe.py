@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 
 BATCH_SIZE = 32
-#: How slowly the average of the weights, which is what gets saved, follows them.
-AVERAGE_DECAY = 0.998
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,5 +26,5 @@ STAGES = (
     Stage("vision", steps=1500, horizon=3000, rate=2e-3, seed=101, vision=True, language=False, dense_weight=1.0),
     # The language model learns to tell from a tower that already sees, and that needs no backward pass.
     Stage("language", steps=600, horizon=600, rate=1e-3, seed=202, vision=False, language=True, dense_weight=0.0),
-    Stage("joint", steps=1600, horizon=1600, rate=1e-3, seed=303, vision=True, language=True, dense_weight=0.3),
+    Stage("joint", steps=900, horizon=900, rate=1e-3, seed=303, vision=True, language=True, dense_weight=0.3),
 )

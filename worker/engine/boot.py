@@ -12,8 +12,8 @@ class Boot(BaseModel):
 
     settings: EngineSettings
     log: LogSettings
-    #: Path of the socket to serve on.
-    address: str
+    #: Descriptor of the listening socket. The parent keeps it open, so that whoever connects meanwhile waits.
+    listener_fd: int
     #: What clients prove to know, in hexadecimal.
     authkey: str
     #: Descriptor of the pipe that takes the `Report`.

@@ -17,8 +17,8 @@ from worker.engine import slot, wire
 from worker.engine.slot import Pixels
 
 _BROKEN = (EOFError, OSError, AuthenticationError)
-#: Longest wait for an engine that accepts a connection but says nothing, in seconds.
-_GREETING_TIMEOUT_S = 10.0
+#: Longest wait for an engine that is loading, in seconds: far less than a task's time limit.
+_GREETING_TIMEOUT_S = 30.0
 
 
 class EngineClient:

@@ -26,7 +26,7 @@ def main(load: Callable[[EngineSettings], Model]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     boot = Boot.model_validate_json(sys.stdin.buffer.readline())
-    for fd in (boot.ready_fd, boot.sentinel_fd):
+    for fd in (boot.listener_fd, boot.ready_fd, boot.sentinel_fd):
         os.set_inheritable(fd, False)
     configure_logging(boot.log.level, boot.log.format, "engine")
     _raise_file_limit()
@@ -81,10 +81,10 @@ def _raise_file_limit() -> None:
 
 def _prepare(boot: Boot, load: Callable[[EngineSettings], Model]) -> Server:
     began = time.monotonic()
-    _log.info("engine_loading", checkpoint=boot.settings.checkpoint)
+    _log.info("engine_loading", checkpoint="stub" if boot.settings.stub else boot.settings.checkpoint)
     model = load(boot.settings)
     model.warmup()
-    server = Server(model, boot.settings, boot.address, bytes.fromhex(boot.authkey))
+    server = Server(model, boot.settings, boot.listener_fd, bytes.fromhex(boot.authkey))
     _log.info(
         "engine_ready",
         model=model.name,

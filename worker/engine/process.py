@@ -5,6 +5,7 @@ import os
 import secrets
 import select
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,10 @@ from worker.engine.boot import Boot, Report
 
 #: What a Unix-domain socket's path may measure, in bytes, on every system we run on.
 _LONGEST_ADDRESS = 103
+
+
+#: Connections that may wait to be accepted: all children of a worker start at once.
+_BACKLOG = 512
 
 
 class EngineProcess:
@@ -50,11 +55,15 @@ class EngineProcess:
         self.address = str(self._directory / "engine.sock")
         #: What clients prove to know.
         self.authkey = secrets.token_bytes(32)
+        self._listener = socket.socket(socket.AF_UNIX)
         if len(os.fsencode(self.address)) > _LONGEST_ADDRESS:
             self.close()
             raise SettingsError(
                 f"{self.address} is too long for a socket; set TMPDIR to a directory with a shorter path"
             )
+        # Ours, not the engine's: children that connect while it is away wait for the next one.
+        self._listener.bind(self.address)
+        self._listener.listen(_BACKLOG)
 
     def start(self) -> None:
         """Spawn the engine, or spawn it again after it died; returns at once.
@@ -135,6 +144,7 @@ class EngineProcess:
     def close(self) -> None:
         """Kill the engine if it runs, and remove the socket's directory: the end of this object."""
         self.stop(0)
+        self._listener.close()
         shutil.rmtree(self._directory, ignore_errors=True)
 
     def _started(self) -> list[int]:
@@ -146,7 +156,7 @@ class EngineProcess:
         self._process = subprocess.Popen(
             [sys.executable, "-m", self._module],
             stdin=subprocess.PIPE,
-            pass_fds=(ready_fd, sentinel_fd),
+            pass_fds=(self._listener.fileno(), ready_fd, sentinel_fd),
             # Torch's threads share the processor with the children. Spinning while they wait for each other, they
             # made a batch fifty times slower on busy cores.
             env={"OMP_WAIT_POLICY": "PASSIVE"} | os.environ,
@@ -154,7 +164,7 @@ class EngineProcess:
         boot = Boot(
             settings=self._settings,
             log=self._log,
-            address=self.address,
+            listener_fd=self._listener.fileno(),
             authkey=self.authkey.hex(),
             ready_fd=ready_fd,
             sentinel_fd=sentinel_fd,

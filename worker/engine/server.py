@@ -2,12 +2,12 @@
 
 import contextlib
 import faulthandler
+import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from multiprocessing import AuthenticationError
-from multiprocessing.connection import Connection, Listener
-from pathlib import Path
+from multiprocessing.connection import Connection
 
 from pydantic import ValidationError
 
@@ -20,8 +20,6 @@ from worker.engine.child import Child, Job
 from worker.engine.model import BatchTooLarge, Model, ModelAnswer
 from worker.engine.split import answer_each
 
-#: Connections that may wait to be accepted: all children of a worker start at once.
-_BACKLOG = 512
 #: Part of a child's patience after which a batch counts as hanging.
 _HANG_AT = 0.8
 
@@ -31,21 +29,15 @@ _log = get_logger(__name__)
 class Server:
     """Threads: one per child that only reads, one that accepts, and the caller's, which runs the model."""
 
-    def __init__(self, model: Model, settings: EngineSettings, address: str, authkey: bytes) -> None:
-        """Bind the socket; children may connect from now on.
-
-        Raises:
-            OSError: the address cannot be bound.
-        """
+    def __init__(self, model: Model, settings: EngineSettings, listener_fd: int, authkey: bytes) -> None:
+        """Serve on a socket that listens already; children may be waiting in it."""
         self._model = model
         self._hang_s = settings.request_timeout_s * _HANG_AT
         self._authkey = authkey
         self._hello = wire.Hello(input_size=model.input_size, model=model.name, model_revision=model.revision)
         limit = min(settings.max_batch, model.largest_batch)
         self._batcher: Batcher[Job] = Batcher(limit, settings.max_wait_ms / 1000)
-        # An engine that was killed leaves its socket behind.
-        Path(address).unlink(missing_ok=True)
-        self._listener = Listener(address, "AF_UNIX", _BACKLOG)
+        self._listener = socket.socket(fileno=listener_fd)
 
     def run(self) -> None:
         """Answer until `stop`.
@@ -66,7 +58,8 @@ class Server:
         with contextlib.ExitStack() as at_end:
             at_end.callback(self.stop)
             while True:
-                connection = self._listener.accept()
+                accepted, _ = self._listener.accept()
+                connection = Connection(accepted.detach())
                 threading.Thread(target=self._attend, args=(connection,), name="child", daemon=True).start()
 
     def _attend(self, connection: Connection) -> None:

@@ -22,7 +22,7 @@ class Messages:
 
     def rows(self) -> Counter[int]:
         """Row id → how many messages name it."""
-        return Counter(row_id_in(body) for body in self._redis.lrange(CAPTION_QUEUE, 0, -1))
+        return Counter(row_id_in(str(body)) for body in self._redis.lrange(CAPTION_QUEUE, 0, -1))
 
     def wait_for(self, count: int, timeout_s: float) -> None:
         """Waits until at least `count` messages are on the queue.

@@ -1,0 +1,164 @@
+"""`dropline drop` against a real Cloud Storage and Postgres; function and worker are their queries."""
+
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+
+from db.session import transaction
+from dropline.cli.bucket import Storage
+from dropline.cli.exit_codes import ExitCode
+from dropline.contract import ObjectVersion
+from local_emulators.gcs import GcsServer
+from local_emulators.ports import free_ports
+from tests.support.rows import caption_object, drop, fail_object
+from tests.support.shell import BUCKET, HOSTILE, SHOWN, AfterUpload, run
+
+
+def test_drop_uploads_and_tells_the_generation(image: Path, gcs_server: GcsServer) -> None:
+    """Without --wait: one URI with its generation per file, and the object has type, bytes and task."""
+    result = run("drop", image, "--prefix", "summer/", "--task", "od")
+    assert result.exit_code == ExitCode.OK, result.output
+    blob = Storage.on_emulator(gcs_server.url, "test")._client.bucket(BUCKET).get_blob("summer/a.png")
+    assert result.stdout == f"gs://{BUCKET}/summer/a.png#{blob.generation}\n"
+    assert blob.content_type == "image/png"
+    assert blob.metadata == {"caption-task": "<OD>"}
+    assert blob.download_as_bytes() == b"\x89PNG"
+
+
+def test_drop_waits_for_its_captions(
+    tmp_path: Path, engine: Engine, after_upload: Callable[[AfterUpload], None]
+) -> None:
+    """Captions that come while others are still being uploaded, or much later, are all waited for."""
+    for number in range(12):
+        (tmp_path / f"{number}.jpg").write_bytes(b"x")
+    late: list[threading.Thread] = []
+
+    def act(version: ObjectVersion) -> None:
+        if int(version.name.rpartition("/")[2].removesuffix(".jpg")) % 2:
+            caption_object(engine, version, f"caption of {version.name}")
+        else:
+            late.append(threading.Thread(target=caption_object, args=(engine, version, "late")))
+            late[-1].start()
+
+    after_upload(act)
+    result = run("drop", tmp_path, "--wait", "--json", "--timeout", 120, "--parallel", 4)
+    assert result.exit_code == ExitCode.OK, result.output
+    found = json.loads(result.stdout)
+    assert {each["status"] for each in found} == {"captioned"}
+    assert sorted(Path(each["path"]).name for each in found) == sorted(f"{number}.jpg" for number in range(12))
+    assert all(each["caption"] in ("late", f"caption of {each['object_name']}") for each in found)
+    for thread in late:
+        thread.join()
+
+
+def test_drop_ignores_other_generations(
+    image: Path, engine: Engine, after_upload: Callable[[AfterUpload], None]
+) -> None:
+    """An older caption of the same name, and one of a neighbour, are not taken for this upload's."""
+
+    def act(version: ObjectVersion) -> None:
+        caption_object(engine, ObjectVersion(BUCKET, version.name, version.generation - 1), "older")
+        caption_object(engine, ObjectVersion(BUCKET, "neighbour", version.generation), "neighbour")
+        caption_object(engine, version, "mine")
+
+    after_upload(act)
+    result = run("drop", image, "--wait", "--json", "--timeout", 120)
+    assert [each["caption"] for each in json.loads(result.stdout)] == ["mine"]
+
+
+def test_drop_shows_a_table_in_which_nothing_moves_the_cursor(
+    image: Path, engine: Engine, after_upload: Callable[[AfterUpload], None]
+) -> None:
+    """Captions are shown with control characters spelt out and markup left alone."""
+    after_upload(lambda version: caption_object(engine, version, HOSTILE))
+    result = run("drop", image, "--wait", "--timeout", 120)
+    assert result.exit_code == ExitCode.OK, result.output
+    assert SHOWN in result.stdout
+    assert "\x1b" not in result.stdout
+
+
+def test_drop_ends_with_1_where_an_image_failed(
+    image: Path, engine: Engine, after_upload: Callable[[AfterUpload], None]
+) -> None:
+    """The reason is shown in code and words."""
+    after_upload(lambda version: fail_object(engine, version, "truncated_image", "ends at byte 7"))
+    result = run("drop", image, "--wait", "--timeout", 120)
+    assert result.exit_code == ExitCode.FAILED
+    assert "truncated_image: ends at byte 7" in result.stdout
+
+
+def test_drop_ends_with_1_where_an_image_was_overwritten(
+    image: Path, engine: Engine, after_upload: Callable[[AfterUpload], None]
+) -> None:
+    """A superseded generation has no caption and never will have."""
+
+    def act(version: ObjectVersion) -> None:
+        with transaction(engine) as connection:
+            drop(connection, version)
+            drop(connection, ObjectVersion(BUCKET, version.name, version.generation + 1))
+
+    after_upload(act)
+    result = run("drop", image, "--wait", "--timeout", 120)
+    assert result.exit_code == ExitCode.FAILED
+    assert "superseded" in result.stdout
+
+
+def test_drop_says_where_to_look_when_no_row_comes(image: Path) -> None:
+    """Nobody hears of the upload: exit code 124 and a hint about function and settings."""
+    result = run("drop", image, "--wait", "--timeout", 0.2)
+    assert result.exit_code == ExitCode.TIMED_OUT
+    assert f"gs://{BUCKET}/a.png#" in result.stderr
+    assert "has no row: is the function running" in result.stderr
+
+
+def test_drop_says_where_to_look_when_a_row_stays_queued(
+    image: Path, engine: Engine, after_upload: Callable[[AfterUpload], None]
+) -> None:
+    """Nobody works: exit code 124 and a hint about the worker; the JSON tells the state."""
+
+    def act(version: ObjectVersion) -> None:
+        with transaction(engine) as connection:
+            drop(connection, version)
+
+    after_upload(act)
+    result = run("drop", image, "--wait", "--timeout", 0.2, "--json")
+    assert result.exit_code == ExitCode.TIMED_OUT
+    assert "still queued; is a worker running?" in result.stderr
+    assert [each["status"] for each in json.loads(result.stdout)] == ["queued"]
+
+
+def test_drop_into_a_bucket_that_is_not_there_is_told(image: Path) -> None:
+    """One line, exit code 2."""
+    result = run("drop", image, "--bucket", "no-such-bucket")
+    assert result.exit_code == ExitCode.USAGE
+    assert "gs://no-such-bucket/a.png is not there" in result.stderr
+
+
+def test_drop_to_a_storage_that_is_away_is_told(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line, exit code 4, and no endless trying."""
+    monkeypatch.setattr("dropline.cli.bucket._PATIENCE_S", 0.1)
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{free_ports(1)[0]}")
+    result = run("drop", image)
+    assert result.exit_code == ExitCode.UNAVAILABLE, result.output
+    assert result.stderr.startswith("error: Cloud Storage did not take the request")
+
+
+@pytest.mark.parametrize(
+    "name", ['\N{CAT FACE} it\'s "a".jpg', "a#1.jpg", "100%2F?.jpg", " lead.jpg", "..x[red].jpg", "x\x1b[31m.jpg"]
+)
+def test_names_make_the_round_trip(
+    tmp_path: Path, engine: Engine, after_upload: Callable[[AfterUpload], None], name: str
+) -> None:
+    """Any file name, below any prefix, comes back from bucket and table as it was."""
+    (tmp_path / name).write_bytes(b"x")
+    after_upload(lambda version: caption_object(engine, version))
+    for prefix in ("", "/", "a//b/", "ü" * ((1024 - len(name.encode())) // 2)):
+        result = run("drop", tmp_path / name, "--prefix", prefix, "--wait", "--json", "--timeout", 120)
+        assert result.exit_code == ExitCode.OK, result.output
+        (found,) = json.loads(result.stdout)
+        assert found["object_name"] == prefix + name
+        assert run("wait", f"gs://{BUCKET}/{prefix}{name}#{found['generation']}").stdout == "a red circle\n"

@@ -1,0 +1,96 @@
+"""`dropline sql` against a real Postgres, with more rights than it should use."""
+
+import json
+
+import pytest
+from sqlalchemy import Engine, text
+
+from db.session import transaction
+from dropline.cli.exit_codes import ExitCode
+from local_emulators.ports import free_ports
+from tests.support.rows import caption_object
+from tests.support.shell import G1, HOSTILE, SHOWN, run
+
+
+def test_sql_as_table_json_and_csv(engine: Engine) -> None:
+    """The same rows in three forms; JSON and CSV hold the words as they are."""
+    caption_object(engine, G1, HOSTILE)
+    statement = "SELECT object_name, caption, NULL AS nothing, 100 % 7 AS rest FROM current_captions"
+    assert SHOWN in run("sql", statement).stdout
+    expected = {"object_name": "a.jpg", "caption": HOSTILE, "nothing": None, "rest": 2}
+    assert json.loads(run("sql", statement, "--json").stdout) == [expected]
+    assert run("sql", statement, "--csv").stdout == f'object_name,caption,nothing,rest\na.jpg,"{HOSTILE}",,2\n'
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE captions SET caption = 'x'",
+        "DELETE FROM captions",
+        "WITH gone AS (DELETE FROM captions RETURNING id) SELECT * FROM gone",
+        "DROP TABLE captions",
+        "SELECT nextval(pg_get_serial_sequence('captions', 'id'))",
+        "SELECT set_config('transaction_read_only', 'off', false)",
+        "SELECT 1; DELETE FROM captions",
+        "COMMIT; DELETE FROM captions",
+        "DO $$ BEGIN COMMIT; DELETE FROM captions; END $$",
+        "COPY captions TO PROGRAM 'cat'",
+        "SELECT pg_read_file('/etc/passwd')",
+    ],
+)
+def test_sql_changes_nothing(engine: Engine, statement: str) -> None:
+    """Whatever is tried, with a superuser's login too: exit code 2, one line, and the row is as it was."""
+    caption_object(engine, G1)
+    result = run("sql", statement)
+    assert (result.exit_code, result.stdout) == (ExitCode.USAGE, "")
+    assert result.stderr.count("\n") == 1
+    with transaction(engine) as connection:
+        assert connection.execute(text("SELECT caption FROM captions")).scalars().all() == ["a red circle"]
+
+
+def test_sql_runs_as_the_reader() -> None:
+    """A login with more rights gives them up."""
+    assert json.loads(run("sql", "SELECT current_user AS me", "--json").stdout) == [{"me": "dropline_reader"}]
+
+
+def test_sql_prefers_the_readers_url(monkeypatch: pytest.MonkeyPatch, database: str) -> None:
+    """DATABASE_URL, which the stack's `env` file sets to the reader's login, comes first."""
+    monkeypatch.setenv("DATABASE_URL", database)
+    monkeypatch.setenv("DROPLINE_DATABASE__URL", f"postgresql://nobody@127.0.0.1:{free_ports(1)[0]}/x")
+    assert run("sql", "SELECT 1").exit_code == ExitCode.OK
+
+
+@pytest.mark.parametrize(
+    ("statement", "told"),
+    [
+        ("SELEC 1", 'syntax error at or near "SELEC"; at character 1'),
+        ("SELECT nothing FROM captions", 'column "nothing" does not exist'),
+        ("SELECT 1/0", "division by zero"),
+        ("", "nothing to run"),
+        ("/* a comment */", "nothing to run"),
+    ],
+)
+def test_sql_mistakes_are_one_line(statement: str, told: str) -> None:
+    """What Postgres says of it, without its drawing; exit code 2."""
+    result = run("sql", statement)
+    assert result.exit_code == ExitCode.USAGE
+    assert told in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_sql_gives_up_in_time() -> None:
+    """A statement that takes too long is ended by Postgres."""
+    result = run("sql", "SELECT pg_sleep(3600)", "--timeout", 0.1)
+    assert result.exit_code == ExitCode.USAGE
+    assert "took longer than 0.1 s; raise --timeout" in result.stderr
+
+
+@pytest.mark.parametrize("command", [("sql", "SELECT 1"), ("status",), ("wait", G1.uri), ("watch",)])
+def test_a_postgres_that_is_away_is_told(command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line, exit code 4; no password in it."""
+    monkeypatch.setenv("DROPLINE_DATABASE__URL", f"postgresql://u:hunter2@127.0.0.1:{free_ports(1)[0]}/x")
+    result = run(*command)
+    assert result.exit_code == ExitCode.UNAVAILABLE
+    assert "Postgres" in result.stderr
+    assert "hunter2" not in result.output
+    assert result.stderr.count("\n") == 1

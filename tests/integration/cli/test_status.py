@@ -1,0 +1,67 @@
+"""`dropline status` against a real Postgres and Redis."""
+
+import json
+
+import pytest
+from sqlalchemy import Engine, text
+
+from db.session import transaction
+from dropline.cli.exit_codes import ExitCode
+from dropline.contract import CAPTION_QUEUE, ObjectVersion
+from local_emulators.ports import free_ports
+from tests.support.rows import caption_object, drop, fail_object
+from tests.support.shell import BUCKET, G1, HOSTILE, SHOWN, run
+
+
+def test_status_counts(engine: Engine) -> None:
+    """Rows by status, failures by reason, the oldest queued row and the rate; no queue without a broker."""
+    caption_object(engine, G1)
+    fail_object(engine, ObjectVersion(BUCKET, "b.jpg", 1), "not_an_image", "PDF")
+    fail_object(engine, ObjectVersion(BUCKET, "c.jpg", 1), "not_an_image", "PDF")
+    with transaction(engine) as connection:
+        row_id = drop(connection, ObjectVersion(BUCKET, "d.jpg", 1))
+        connection.execute(
+            text("UPDATE captions SET queued_at = now() - interval '1h' WHERE id = :id"), {"id": row_id}
+        )
+    document = json.loads(run("status", "--json").stdout)
+    assert document["rows"] == {
+        "queued": 1,
+        "running": 0,
+        "captioned": 1,
+        "failed": 2,
+        "superseded": 0,
+        "deleted": 0,
+    }
+    assert document["failures"] == [{"error_code": "not_an_image", "rows": 2, "example": "PDF"}]
+    assert document["oldest_queued_s"] > 3599
+    assert document["captions_per_minute"] == 0.2
+    assert document["queues"] is None
+
+
+def test_status_for_people(engine: Engine) -> None:
+    """Tables, with the examples of errors spelt out."""
+    fail_object(engine, G1, "not_an_image", HOSTILE)
+    result = run("status")
+    assert result.exit_code == ExitCode.OK
+    assert SHOWN in result.stdout
+    assert "0.0 captions per minute" in result.stdout
+
+
+def test_status_shows_the_queue(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The length of the captions queue on Redis, where it is configured."""
+    from redis import Redis
+
+    with Redis.from_url(redis_url) as client:
+        client.lpush(CAPTION_QUEUE, "one", "two")
+    monkeypatch.setenv("DROPLINE_BROKER__URL", redis_url)
+    assert json.loads(run("status", "--json").stdout)["queues"][CAPTION_QUEUE] == 2
+    assert f"{CAPTION_QUEUE} 2" in run("status").stdout
+
+
+def test_status_tells_what_it_can_without_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Redis away: the table's numbers all the same, an error about the queue, exit code 4."""
+    monkeypatch.setenv("DROPLINE_BROKER__URL", f"redis://127.0.0.1:{free_ports(1)[0]}/0")
+    result = run("status", "--json")
+    assert result.exit_code == ExitCode.UNAVAILABLE
+    assert json.loads(result.stdout)["rows"]["queued"] == 0
+    assert "cannot read the queue on Redis" in result.stderr

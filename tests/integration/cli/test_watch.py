@@ -1,0 +1,103 @@
+"""`dropline watch` as a process, against a real Postgres."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, text
+
+from db import queries
+from db.session import transaction
+from dropline.cli.exit_codes import ExitCode
+from dropline.contract import ObjectVersion
+from tests.support.rows import caption_object, drop
+from tests.support.shell import BUCKET, G1, HOSTILE, SHOWN
+
+
+@pytest.fixture
+def watching() -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
+    """Starts `dropline watch` as a process, and returns once it listens."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str) -> "subprocess.Popen[str]":
+        command = [sys.executable, "-m", "dropline.cli", "watch", *arguments]
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        started.append(subprocess.Popen(command, cwd=Path(__file__).resolve().parents[3], **pipes))
+        assert error_line(started[-1]) == "listening\n"
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def error_line(process: "subprocess.Popen[str]") -> str:
+    assert process.stderr is not None
+    return process.stderr.readline()
+
+
+def test_watch_shows_every_change(watching: Callable[..., "subprocess.Popen[str]"], engine: Engine) -> None:
+    """Queued, running, captioned, metadata written: one line each, harmless to the terminal."""
+    process = watching("--limit", "4")
+    row_id = caption_object(engine, G1, HOSTILE)
+    with transaction(engine) as connection:
+        queries.finish_write_back(connection, row_id, written=True)
+    lines = process.communicate(timeout=120)[0].splitlines()
+    assert [line.split()[1] for line in lines] == ["queued", "running", "captioned", "metadata"]
+    assert all(G1.uri in line for line in lines)
+    assert lines[2].endswith(SHOWN)
+    assert process.returncode == ExitCode.OK
+
+
+def test_watch_for_programs_is_one_document_per_line(
+    watching: Callable[..., "subprocess.Popen[str]"], engine: Engine
+) -> None:
+    """JSON lines of one bucket's changes, with the words as they are."""
+    process = watching("--json", "--limit", "3", "--bucket", BUCKET)
+    caption_object(engine, ObjectVersion("another-bucket", "x", 1))
+    caption_object(engine, G1, HOSTILE)
+    documents = [json.loads(line) for line in process.communicate(timeout=120)[0].splitlines()]
+    assert [each["status"] for each in documents] == ["queued", "running", "captioned"]
+    assert {each["bucket"] for each in documents} == {BUCKET}
+    assert documents[2]["caption"] == HOSTILE
+
+
+def test_watch_catches_up_after_a_lost_connection(
+    watching: Callable[..., "subprocess.Popen[str]"], engine: Engine
+) -> None:
+    """What changed while it was away is shown when it is back."""
+    process = watching("--json", "--limit", "2")
+    with transaction(engine) as connection:
+        drop(connection, G1)
+    assert process.stdout is not None
+    assert json.loads(process.stdout.readline())["status"] == "queued"
+    with transaction(engine) as connection:
+        # Not committed before the connection is gone: nobody hears it.
+        drop(connection, ObjectVersion(BUCKET, "missed.jpg", 1))
+        hang_up_watch(engine)
+        assert "trying again" in error_line(process)
+    rest = process.communicate(timeout=120)[0].splitlines()
+    assert [json.loads(line)["object_name"] for line in rest] == ["missed.jpg"]
+
+
+def hang_up_watch(engine: Engine) -> None:
+    with transaction(engine) as connection:
+        connection.execute(
+            text(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'dropline-watch'"
+            )
+        )
+
+
+def test_watch_ends_on_ctrl_c(watching: Callable[..., "subprocess.Popen[str]"]) -> None:
+    """Exit code 130 and no traceback."""
+    process = watching()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert (process.returncode, errors) == (ExitCode.INTERRUPTED, "")

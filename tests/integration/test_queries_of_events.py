@@ -1,0 +1,166 @@
+"""What events do to rows: registrations, tombstones and names, against a real Postgres."""
+
+import pytest
+from sqlalchemy import Connection, text
+
+from db import queries
+from db.listen import listening
+from dropline.contract import ObjectFacts, ObjectVersion, Status, TaskPrompt, TaskRequest
+from tests.support.rows import (
+    G1,
+    G2,
+    G3,
+    LEASE_S,
+    OTHER_TASK,
+    TASK,
+    drop,
+    record,
+    row_of,
+    settings_of,
+    status_of,
+    take,
+)
+
+
+def test_an_event_makes_a_queued_row_with_what_it_knew(connection: Connection) -> None:
+    """Facts of the event land in their columns; nothing has been tried yet."""
+    facts = ObjectFacts(content_type="image/png", size_bytes=5_000_000_000, md5_hash="m", crc32c="c")
+    made = queries.register_object(connection, G1, facts, OTHER_TASK)
+    row = row_of(connection, made.row_id)
+    assert (made.status, made.created) == (Status.QUEUED, True)
+    assert (row["bucket"], row["object_name"], row["generation"]) == ("drops", "a.jpg", 1)
+    assert row["task"] == str(OTHER_TASK)
+    assert (row["content_type"], row["size_bytes"]) == ("image/png", 5_000_000_000)
+    assert (row["md5_hash"], row["crc32c"]) == ("m", "c")
+    assert (row["attempts"], row["lost_attempts"], row["lease_until"]) == (0, 0, None)
+
+
+def test_an_event_that_knew_nothing_makes_a_row_too(connection: Connection) -> None:
+    """Payload NONE: no facts, all of them NULL."""
+    made = queries.register_object(connection, G1, ObjectFacts(), TASK)
+    row = row_of(connection, made.row_id)
+    assert [row[name] for name in ("content_type", "size_bytes", "md5_hash", "event_time")] == [None] * 4
+
+
+def test_the_same_event_again_finds_the_row_as_it_is(connection: Connection) -> None:
+    """A duplicate changes nothing and tells the row's present state, whatever that is."""
+    row_id = drop(connection, G1)
+    again = queries.register_object(connection, G1, ObjectFacts(), TASK)
+    assert again == queries.Registration(row_id, Status.QUEUED, created=False)
+    record(connection, take(connection, row_id))
+    again = queries.register_object(connection, G1, ObjectFacts(), TASK)
+    assert again == queries.Registration(row_id, Status.CAPTIONED, created=False)
+
+
+def test_each_task_of_a_generation_has_a_row(connection: Connection) -> None:
+    """Two tasks of one generation live side by side."""
+    assert drop(connection, G1) != drop(connection, G1, OTHER_TASK)
+
+
+def test_a_newer_generation_supersedes_those_that_wait(connection: Connection) -> None:
+    """Queued and running rows of older generations are superseded; finished ones and other objects are not."""
+    queued, running = drop(connection, G1), drop(connection, G1, OTHER_TASK)
+    take(connection, running)
+    other = drop(connection, ObjectVersion("drops", "b.jpg", 1))
+    done = drop(connection, ObjectVersion("drops", "a.jpg", 0))
+    # Finished before its successor came: as g0 it has to be captioned by hand, for g1 superseded it.
+    connection.execute(
+        text("UPDATE captions SET status = 'failed', error_code = 'x', error = 'y' WHERE id = :i"), {"i": done}
+    )
+    newest = drop(connection, G2)
+    states = [status_of(connection, row_id) for row_id in (queued, running, other, done, newest)]
+    expected = [Status.SUPERSEDED, Status.SUPERSEDED, Status.QUEUED, Status.FAILED, Status.QUEUED]
+    assert states == expected
+    assert row_of(connection, running)["lease_until"] is None
+
+
+@pytest.mark.parametrize("order", [(G1, G2, G3), (G3, G2, G1), (G2, G3, G1), (G3, G1, G2)])
+def test_generations_in_any_order_leave_the_newest_current(
+    connection: Connection, order: tuple[ObjectVersion, ...]
+) -> None:
+    """However they come, only the newest generation is queued, and it is what the view shows."""
+    ids = {version.generation: drop(connection, version) for version in order}
+    states = [status_of(connection, ids[generation]) for generation in (1, 2, 3)]
+    assert states == [Status.SUPERSEDED, Status.SUPERSEDED, Status.QUEUED]
+    assert list(connection.execute(text("SELECT generation FROM current_captions")).scalars()) == [3]
+
+
+def test_an_object_refused_by_its_event_says_why(connection: Connection) -> None:
+    """A row that is born failed has a code and words, and is never claimed."""
+    made = queries.register_failed(connection, G1, ObjectFacts(), str(TASK), "too_large", "a\x00b\ud800c")
+    row = row_of(connection, made.row_id)
+    assert (made.status, row["error_code"]) == (Status.FAILED, "too_large")
+    assert row["error"] == "a\N{REPLACEMENT CHARACTER}b?c"
+    assert queries.claim(connection, made.row_id, LEASE_S) is None
+
+
+def test_an_old_object_refused_by_its_event_is_superseded(connection: Connection) -> None:
+    """What is not current is no failure."""
+    drop(connection, G2)
+    made = queries.register_failed(connection, G1, ObjectFacts(), str(TASK), "too_large", "words")
+    row = row_of(connection, made.row_id)
+    assert (made.status, row["error_code"], row["error"]) == (Status.SUPERSEDED, None, None)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "\N{CAT FACE}" * 256,
+        "\x01" * 1024,
+        '"' * 1024,
+        "../..//",
+        "/a",
+        "%2F#?&",
+        " ' \\ ",
+        "a\u202eb",
+        "<b>[red]",
+    ],
+)
+def test_the_longest_names_and_tasks_fit_everywhere(connection: Connection, database: str, name: str) -> None:
+    """Any legal name with the longest task fits into a row, an index and a notification, and comes back whole."""
+    version = ObjectVersion("b" * 222, name, 2**62)
+    task = TaskRequest(TaskPrompt.REFERRING_EXPRESSION_SEGMENTATION, "\N{CAT FACE}" * 125)
+    with listening(settings_of(database), "test") as listener:
+        row_id = drop(connection, version, task)
+        notice = next(listener.notices(60))
+    assert (notice.bucket, notice.object_name, notice.generation) == ("b" * 222, name, 2**62)
+    assert notice.task == str(task)
+    claim = take(connection, row_id)
+    assert (claim.version, claim.task) == (version, task)
+
+
+def test_a_delete_ends_every_row_of_its_generation(connection: Connection) -> None:
+    """Queued, running and captioned rows of all tasks become deleted, others stay; leases are gone."""
+    one, two = drop(connection, G1), drop(connection, G1, OTHER_TASK)
+    take(connection, two)
+    newer = drop(connection, G2)
+    queries.tombstone(connection, G1)
+    states = [status_of(connection, row_id) for row_id in (one, two, newer)]
+    assert states == [Status.DELETED, Status.DELETED, Status.QUEUED]
+    assert row_of(connection, two)["lease_until"] is None
+
+
+def test_a_delete_that_comes_first_waits_for_its_finalize(connection: Connection) -> None:
+    """The late FINALIZE finds a tombstone and queues nothing, for any task."""
+    queries.tombstone(connection, G1)
+    queries.tombstone(connection, G1)
+    for task in (TASK, OTHER_TASK):
+        late = queries.register_object(connection, G1, ObjectFacts(), task)
+        assert (late.status, late.created) == (Status.DELETED, False)
+    assert connection.execute(text("SELECT count(*) FROM captions")).scalar() == 1
+
+
+def test_a_finalize_for_another_task_of_a_deleted_generation_is_late(connection: Connection) -> None:
+    """The generation stays deleted, whichever task its rows had."""
+    row_id = drop(connection, G1)
+    queries.tombstone(connection, G1)
+    late = queries.register_object(connection, G1, ObjectFacts(), OTHER_TASK)
+    assert late == queries.Registration(row_id, Status.DELETED, created=False)
+
+
+def test_the_delete_of_a_newer_generation_keeps_the_older_one_back(connection: Connection) -> None:
+    """Once g2 is known to be gone, g1 that comes late is history: superseded, and not current."""
+    queries.tombstone(connection, G2)
+    late = queries.register_object(connection, G1, ObjectFacts(), TASK)
+    assert late.status is Status.SUPERSEDED
+    assert connection.execute(text("SELECT count(*) FROM current_captions")).scalar() == 0

@@ -1,0 +1,230 @@
+"""What workers do to rows, and every guard that refuses it, against a real Postgres."""
+
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import Connection, text
+
+from db import queries
+from dropline.contract import Claim, Status, WriteBack
+from tests.support.rows import (
+    G1,
+    G2,
+    IMAGE,
+    LEASE_S,
+    OTHER_TASK,
+    TASK,
+    a_caption,
+    drop,
+    expire_leases,
+    record,
+    row_of,
+    status_of,
+    take,
+)
+
+
+def test_a_claim_takes_the_row_and_numbers_the_attempt(connection: Connection) -> None:
+    """The row runs under a lease, and the claim holds all that is needed to work on it."""
+    row_id = drop(connection, G1, OTHER_TASK)
+    claim = take(connection, row_id)
+    assert claim == Claim(row_id, G1, OTHER_TASK, attempt=1, lost_attempts=0)
+    row = row_of(connection, row_id)
+    assert (row["status"], row["attempts"]) == (Status.RUNNING, 1)
+    assert row["started_at"] is not None
+    assert row["lease_until"] > row["started_at"]
+
+
+def test_a_row_under_lease_is_busy_for_others(connection: Connection) -> None:
+    """The second claim learns how long the lease still holds."""
+    row_id = drop(connection, G1)
+    take(connection, row_id, lease_s=600)
+    busy = queries.claim(connection, row_id, LEASE_S)
+    assert isinstance(busy, queries.Busy)
+    assert 0 < busy.remaining_s <= 600
+
+
+def test_a_lease_that_ran_out_counts_a_lost_attempt(connection: Connection) -> None:
+    """The next claim takes over, with a new number and one death counted."""
+    row_id = drop(connection, G1)
+    take(connection, row_id)
+    expire_leases(connection)
+    claim = take(connection, row_id)
+    assert (claim.attempt, claim.lost_attempts, claim.retries) == (2, 1, 0)
+
+
+def test_a_released_lease_can_be_taken_over_at_once(connection: Connection) -> None:
+    """Who knows that a process died need not wait for its lease."""
+    row_id = drop(connection, G1)
+    take(connection, row_id)
+    assert queries.release_lease(connection, row_id)
+    assert take(connection, row_id).lost_attempts == 1
+
+
+def test_there_is_no_lease_to_release_where_nobody_works(connection: Connection) -> None:
+    """Queued and finished rows are left alone."""
+    row_id = drop(connection, G1)
+    assert not queries.release_lease(connection, row_id)
+    record(connection, take(connection, row_id))
+    assert not queries.release_lease(connection, row_id)
+    assert status_of(connection, row_id) is Status.CAPTIONED
+
+
+@pytest.mark.parametrize("ending", ["record", "fail", "supersede", "mark_deleted", "tombstone"])
+def test_what_has_ended_is_not_claimed(connection: Connection, ending: str) -> None:
+    """A message about a finished row finds nothing to do."""
+    row_id = drop(connection, G1)
+    claim = take(connection, row_id)
+    endings: dict[str, Callable[[], object]] = {
+        "record": lambda: record(connection, claim),
+        "fail": lambda: queries.fail(connection, claim, "code", "words"),
+        "supersede": lambda: queries.supersede(connection, claim),
+        "mark_deleted": lambda: queries.mark_deleted(connection, claim),
+        "tombstone": lambda: queries.tombstone(connection, G1),
+    }
+    endings[ending]()
+    expire_leases(connection)
+    assert queries.claim(connection, row_id, LEASE_S) is None
+
+
+def test_a_row_that_never_was_is_not_claimed(connection: Connection) -> None:
+    """A message with an unknown id finds nothing to do."""
+    assert queries.claim(connection, 12345, LEASE_S) is None
+
+
+def test_a_caption_is_recorded_whole(connection: Connection) -> None:
+    """Words, boxes, model and size are in the row, and an earlier error is not."""
+    row_id = drop(connection, G1)
+    queries.put_back(connection, take(connection, row_id), "engine_lost", "it died", lost=False)
+    claim = take(connection, row_id)
+    boxes = {"boxes": [[0, 0, 1.5, 2]], "labels": ["\N{CAT FACE}"]}
+    assert queries.record_caption(
+        connection, claim, a_caption("a\x00b \N{CAT FACE}", boxes), IMAGE, size_bytes=7, write_back_lease_s=None
+    )
+    row = row_of(connection, row_id)
+    assert row["caption"] == "a\N{REPLACEMENT CHARACTER}b \N{CAT FACE}"
+    assert (row["result"], row["model"], row["model_revision"]) == (boxes, "demo", "r1")
+    assert (row["width"], row["height"], row["size_bytes"]) == (640, 480, 7)
+    assert (row["error_code"], row["error"], row["lease_until"]) == (None, None, None)
+    assert row["captioned_at"] is not None
+
+
+def test_plain_words_have_no_result(connection: Connection) -> None:
+    """A task without boxes stores SQL's NULL, not JSON's."""
+    row_id = drop(connection, G1)
+    record(connection, take(connection, row_id))
+    assert connection.execute(text("SELECT result IS NULL FROM captions")).scalar() is True
+
+
+@pytest.mark.parametrize("act", ["record", "fail", "put_back", "supersede", "mark_deleted"])
+def test_a_stale_attempt_changes_nothing(connection: Connection, act: str) -> None:
+    """Once another attempt holds the row, whatever the old one says is refused."""
+    row_id = drop(connection, G1)
+    stale = take(connection, row_id)
+    expire_leases(connection)
+    fresh = take(connection, row_id)
+    before = row_of(connection, row_id)
+    assert not _act(connection, act, stale)
+    assert row_of(connection, row_id) == before
+    assert _act(connection, act, fresh)
+
+
+@pytest.mark.parametrize("act", ["record", "fail", "put_back", "supersede", "mark_deleted"])
+@pytest.mark.parametrize("ending", ["tombstone", "newer"])
+def test_a_result_for_a_generation_that_is_gone_changes_nothing(
+    connection: Connection, act: str, ending: str
+) -> None:
+    """A delete or an overwrite during the work wins over its result."""
+    row_id = drop(connection, G1)
+    claim = take(connection, row_id)
+    if ending == "tombstone":
+        queries.tombstone(connection, G1)
+    else:
+        drop(connection, G2)
+    before = row_of(connection, row_id)
+    assert not _act(connection, act, claim)
+    assert row_of(connection, row_id) == before
+
+
+def _act(connection: Connection, act: str, claim: Claim) -> bool:
+    acts: dict[str, Callable[[], bool]] = {
+        "record": lambda: record(connection, claim),
+        "fail": lambda: queries.fail(connection, claim, "code", "words"),
+        "put_back": lambda: queries.put_back(connection, claim, "code", "words", lost=False),
+        "supersede": lambda: queries.supersede(connection, claim),
+        "mark_deleted": lambda: queries.mark_deleted(connection, claim),
+    }
+    return acts[act]()
+
+
+def test_the_same_attempt_may_record_twice(connection: Connection) -> None:
+    """The answer to a COMMIT can be lost; repeating it is no error and changes no words."""
+    row_id = drop(connection, G1)
+    claim = take(connection, row_id)
+    assert record(connection, claim)
+    assert record(connection, claim)
+    assert row_of(connection, row_id)["caption"] == "a red circle"
+
+
+@pytest.mark.parametrize(("lost", "retries", "lost_attempts"), [(False, 1, 0), (True, 0, 1)])
+def test_a_row_put_back_can_be_taken_again(
+    connection: Connection, lost: bool, retries: int, lost_attempts: int
+) -> None:
+    """It is queued with the reason; the next claim counts a retry or a lost attempt."""
+    row_id = drop(connection, G1)
+    assert queries.put_back(connection, take(connection, row_id), "storage_unavailable", "429", lost=lost)
+    row = row_of(connection, row_id)
+    assert (row["status"], row["error_code"], row["error"]) == (Status.QUEUED, "storage_unavailable", "429")
+    claim = take(connection, row_id)
+    assert (claim.retries, claim.lost_attempts) == (retries, lost_attempts)
+
+
+def test_a_failure_says_why(connection: Connection) -> None:
+    """The dead letter has a code and words, and no lease."""
+    row_id = drop(connection, G1)
+    assert queries.fail(connection, take(connection, row_id), "truncated_image", "ends at byte 7")
+    row = row_of(connection, row_id)
+    expected = (Status.FAILED, "truncated_image", "ends at byte 7", None)
+    assert (row["status"], row["error_code"], row["error"], row["lease_until"]) == expected
+
+
+def test_a_write_back_is_taken_over_without_the_model(connection: Connection) -> None:
+    """After a death between commit and PATCH only the PATCH is left to do, and no attempt is counted."""
+    row_id = drop(connection, G1)
+    record(connection, take(connection, row_id), write_back=True)
+    assert isinstance(queries.claim(connection, row_id, LEASE_S), queries.Busy)
+    expire_leases(connection)
+    found = queries.claim(connection, row_id, LEASE_S)
+    assert found == WriteBack(row_id, G1, str(TASK), "a red circle", "demo")
+    assert row_of(connection, row_id)["attempts"] == 1
+    assert isinstance(queries.claim(connection, row_id, LEASE_S), queries.Busy)
+
+
+def test_a_finished_write_back_leaves_nothing_to_do(connection: Connection) -> None:
+    """The time is noted, the lease is gone, and a late message finds nothing."""
+    row_id = drop(connection, G1)
+    record(connection, take(connection, row_id), write_back=True)
+    assert queries.finish_write_back(connection, row_id, written=True)
+    row = row_of(connection, row_id)
+    assert row["metadata_written_at"] is not None
+    assert (row["lease_until"], row["error_code"]) == (None, None)
+    assert queries.claim(connection, row_id, LEASE_S) is None
+
+
+def test_a_write_back_left_out_says_why(connection: Connection) -> None:
+    """The caption stays; code and note say why the metadata has it not."""
+    row_id = drop(connection, G1)
+    record(connection, take(connection, row_id), write_back=True)
+    assert queries.finish_write_back(connection, row_id, written=False, code="metadata_full", note="8 KiB")
+    row = row_of(connection, row_id)
+    assert (row["status"], row["caption"]) == (Status.CAPTIONED, "a red circle")
+    assert (row["metadata_written_at"], row["error_code"], row["error"]) == (None, "metadata_full", "8 KiB")
+
+
+def test_a_write_back_to_a_deleted_object_changes_nothing(connection: Connection) -> None:
+    """Deleted stays deleted."""
+    row_id = drop(connection, G1)
+    record(connection, take(connection, row_id), write_back=True)
+    queries.tombstone(connection, G1)
+    assert not queries.finish_write_back(connection, row_id, written=True)
+    assert status_of(connection, row_id) is Status.DELETED

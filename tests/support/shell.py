@@ -1,0 +1,52 @@
+"""A shell in which somebody has sourced the stack's `env` file, without the stack."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+from typer.testing import CliRunner
+
+from dropline.cli.bucket import Storage
+from dropline.cli.main import app
+from dropline.cli.uploads import Upload, Uploaded
+from dropline.contract import ObjectVersion, TaskRequest
+
+BUCKET = "cli-drops"
+G1 = ObjectVersion(BUCKET, "a.jpg", 1)
+#: A caption that would clear a screen, forge a line and turn text around, and how it has to be shown.
+HOSTILE = "\x1b[2Ja [bold]red[/bold] circle\n\u202e"
+SHOWN = r"\x1b[2Ja [bold]red[/bold] circle\n\u202e"
+
+AfterUpload = Callable[[ObjectVersion], object]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a command left behind."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def output(self) -> str:
+        """Both streams."""
+        return self.stdout + self.stderr
+
+
+def run(*arguments: object) -> Finished:
+    """Run a command in this process."""
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    return Finished(result.exit_code, result.stdout, result.stderr)
+
+
+def act_after_upload(monkeypatch: pytest.MonkeyPatch, act: AfterUpload) -> None:
+    """What the rest of Dropline does with an object, right after its upload: there are no events here."""
+    upload = Storage.upload
+
+    def upload_and_act(self: Storage, bucket: str, each: Upload, task: TaskRequest | None) -> Uploaded:
+        uploaded = upload(self, bucket, each, task)
+        act(uploaded.version)
+        return uploaded
+
+    monkeypatch.setattr(Storage, "upload", upload_and_act)

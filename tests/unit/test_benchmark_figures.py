@@ -1,0 +1,316 @@
+"""What the benchmarks compute and print, apart from the measuring."""
+
+import base64
+import io
+import json
+from collections import Counter
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import typer
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from benchmarks import event_path
+from benchmarks.checks import RowTimes, require_captioned_once, require_enqueued, require_statuses
+from benchmarks.cpu import ProcessTimes, cpu_ms_each, parse_stat, tree_ticks
+from benchmarks.envelopes import finalize_envelope
+from benchmarks.errors import RunInvalidError
+from benchmarks.event_path import Part, as_document, as_report
+from benchmarks.figures import Figure, Spread, percentile, section, shown, shown_spread
+from benchmarks.messages import row_id_in
+from benchmarks.pictures import photographs, small_pictures
+from benchmarks.provenance import Provenance, cpu_model_in
+from benchmarks.push_client import Answer, Posted
+from benchmarks.worker_part import seconds_at_work
+from dropline.contract import ObjectVersion
+from trigger_fn.events import EventKind, ObjectEvent, parse_event
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+ROW = RowTimes(
+    id=1,
+    status="captioned",
+    attempts=1,
+    queued_at=NOON,
+    started_at=NOON + timedelta(seconds=1),
+    captioned_at=NOON + timedelta(seconds=2),
+    metadata_written_at=NOON + timedelta(seconds=3),
+)
+PROVENANCE = Provenance(
+    command="python -m benchmarks.event_path",
+    date="2026-01-01T12:00:00+00:00",
+    cpu="Some | CPU",
+    cores=2,
+    load_average=(0.5, 0.25, 0.125),
+    system="Linux",
+    python="CPython 3.11.7",
+    revision="abc",
+    packages={"celery": "5.7.0"},
+)
+
+
+@dataclass(frozen=True)
+class Result:
+    """A part's result."""
+
+    title = "A part"
+    rate: float
+
+    def figures(self) -> list[Figure]:
+        return [Figure("rate", f"{shown(self.rate)} per second")]
+
+
+@pytest.mark.parametrize(
+    ("percent", "value"), [(0, 1), (10, 1), (11, 2), (50, 5), (90, 9), (91, 10), (99, 10), (100, 10)]
+)
+def test_a_percentile_is_the_nearest_rank(percent: float, value: float) -> None:
+    """Of ten values, the percentile is one of them: the first with so many at or below it."""
+    assert percentile(range(1, 11), percent) == value
+
+
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1), st.integers(0, 100))
+def test_a_percentile_was_measured_and_covers_its_part(values: list[float], percent: int) -> None:
+    """It is one of the values, and at least that part of them is not above it."""
+    found = percentile(sorted(values), percent)
+    assert found in values
+    assert sum(value <= found for value in values) * 100 >= percent * len(values)
+
+
+@pytest.mark.parametrize(("values", "percent"), [([], 50), ([1.0], -1), ([1.0], 101)])
+def test_there_is_no_percentile_of_nothing(values: list[float], percent: float) -> None:
+    """No values, or no percentage, is an error and not a figure."""
+    with pytest.raises(ValueError, match="no percentile"):
+        percentile(values, percent)
+
+
+def test_a_spread_does_not_depend_on_the_order() -> None:
+    """The values may come as they were measured."""
+    assert Spread.of([3, 1, 2]) == Spread(count=3, minimum=1, p50=2, p90=3, maximum=3)
+
+
+def test_a_p90_is_shown_of_ten_values_and_more() -> None:
+    """Of fewer values the p90 would only be the largest by another name."""
+    assert shown_spread(Spread.of(range(9)), "ms") == "p50 4.00, max 8.00, min 0 ms"
+    assert shown_spread(Spread.of(range(10)), "ms") == "p50 4.00, p90 8.00, max 9.00, min 0 ms"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"),
+        (0.01234, "0.0123"),
+        (1.2345, "1.23"),
+        (-12.345, "-12.3"),
+        (123.45, "123"),
+        (12345.6, "12,346"),
+        (float("inf"), "inf"),
+    ],
+)
+def test_figures_have_three_digits_that_mean_something(value: float, text: str) -> None:
+    """No more digits than a measurement is good for, and none cut off before the point."""
+    assert shown(value) == text
+
+
+def test_a_section_is_a_table_in_markdown() -> None:
+    """A heading, a head and a row per figure."""
+    assert section(Result(12.3456)) == [
+        "## A part",
+        "",
+        "| figure | value |",
+        "|---|---|",
+        "| rate | 12.3 per second |",
+        "",
+    ]
+
+
+def test_a_report_says_first_where_its_figures_come_from() -> None:
+    """Command, date, CPU, load, versions and revision are all there, and a pipe does not break the table."""
+    lines = list(as_report(PROVENANCE, {Part.IMPORT: Result(1.0)}))
+    text = "\n".join(lines)
+    assert lines[0] == "## Where the figures come from"
+    assert text.index("| revision | abc |") < text.index("## A part")
+    assert "| CPU | Some \\| CPU, 2 cores |" in text
+    assert "| load average before the run | 0.50 0.25 0.12 |" in text
+    assert "celery 5.7.0" in text
+
+
+def test_the_document_holds_every_number_unrounded() -> None:
+    """JSON is for programs: nothing is shortened in it."""
+    document = json.loads(as_document(PROVENANCE, {Part.FUNCTION: Result(12.3456)}))
+    assert document["provenance"]["load_average"] == [0.5, 0.25, 0.125]
+    assert document["results"] == {"function": {"rate": 12.3456}}
+
+
+def test_an_invalid_run_prints_no_figures(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It says why on standard error and exits with 1; the parts that went well are not printed either."""
+
+    def fail() -> Result:
+        raise RunInvalidError("one row is missing")
+
+    monkeypatch.setattr(event_path, "measure_import", fail)
+    monkeypatch.setattr(event_path, "measure_function", Result)
+    with pytest.raises(typer.Exit) as ended:
+        event_path.main(only=[Part.FUNCTION, Part.IMPORT])
+    said = capsys.readouterr()
+    assert ended.value.exit_code == 1
+    assert said.out == ""
+    assert "The run is not valid: one row is missing" in said.err
+
+
+def test_only_the_chosen_parts_are_measured(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One part alone, with its number; nothing else is started."""
+    monkeypatch.setattr(event_path, "measure_function", Result)
+    event_path.main(events=7, only=[Part.FUNCTION], as_json=True)
+    assert json.loads(capsys.readouterr().out)["results"] == {"function": {"rate": 7}}
+
+
+def test_provenance_names_this_machine_and_the_packages() -> None:
+    """It can be gathered here, and the command is quoted for a shell."""
+    found = Provenance.gather(["--only", "a b"])
+    assert found.command == "python -m benchmarks.event_path --only 'a b'"
+    assert found.cores >= 1
+    assert {"celery", "psycopg", "google-cloud-storage"} <= found.packages.keys()
+
+
+def test_the_cpu_is_named_where_the_system_says_so() -> None:
+    """The first processor's name, or nothing."""
+    assert cpu_model_in("processor\t: 0\nmodel name\t: Fast: 9000\n\nmodel name\t: b\n") == "Fast: 9000"
+    assert cpu_model_in("processor\t: 0\n") is None
+
+
+def test_a_process_may_be_called_anything() -> None:
+    """Parentheses and spaces in a process's name do not move the columns."""
+    line = "42 (a) b (c) S 7 42 42 0 -1 4194304 100 200 0 0 11 22 33 44 20 0 1 0 280542 3133440 392 0\n"
+    assert parse_stat(line) == ProcessTimes(pid=42, parent=7, ticks=110)
+
+
+def test_a_tree_is_the_root_and_all_below_it() -> None:
+    """Grandchildren count, whatever the order; the parent and strangers do not."""
+    processes = [
+        ProcessTimes(30, 20, 4),
+        ProcessTimes(20, 10, 2),
+        ProcessTimes(10, 1, 1),
+        ProcessTimes(1, 0, 100),
+        ProcessTimes(11, 1, 1000),
+    ]
+    assert tree_ticks(processes, 10) == 7
+
+
+def test_a_process_that_has_ended_is_no_zero() -> None:
+    """CPU time that cannot be known ends the run."""
+    with pytest.raises(RunInvalidError, match="process 5 has ended"):
+        tree_ticks([ProcessTimes(1, 0, 1)], 5)
+
+
+def test_cpu_is_divided_among_what_was_done() -> None:
+    """Seconds between two readings become milliseconds per thing."""
+    assert cpu_ms_each({"a": 1.0, "b": 5.0}, {"a": 3.0, "b": 5.0}, 1000) == {"a": 2.0, "b": 0.0}
+
+
+def test_the_time_of_all_posts_is_from_the_first_to_the_last() -> None:
+    """Threads overlap: their times are not added up."""
+    assert Posted([Answer(204, 10.0, 12.0), Answer(204, 9.0, 11.0)], cpu_s=0.1).seconds == 3.0
+
+
+def test_envelopes_are_distinct_objects_to_the_function() -> None:
+    """The function's own parser sees a new object in each of them, with the facts of its resource."""
+    events = [parse_event({"content-type": "application/json"}, finalize_envelope("drops", n)) for n in range(3)]
+    assert [event.version for event in events if isinstance(event, ObjectEvent)] == [
+        ObjectVersion("drops", f"events/{n:06}.jpg", 1_700_000_000_000_000 + n) for n in range(3)
+    ]
+    for event in events:
+        assert isinstance(event, ObjectEvent)
+        assert event.kind is EventKind.FINALIZED
+        assert event.facts.size_bytes == 51200
+        assert event.facts.content_type == "image/jpeg"
+
+
+def test_pictures_are_distinct_and_can_be_decoded() -> None:
+    """Every picture has bytes and a name of its own, and the size that is claimed for it."""
+    small, large = list(small_pictures(300)), list(photographs(2))
+    for pictures, size in ((small, (64, 48)), (large, (1600, 1200))):
+        assert len({picture.data for picture in pictures}) == len({picture.name for picture in pictures})
+        assert len({picture.name for picture in pictures}) == len(pictures)
+        with Image.open(io.BytesIO(pictures[-1].data)) as image:
+            image.load()
+            assert image.size == size
+
+
+def test_a_message_names_its_row() -> None:
+    """The row's id is read from a message as Celery writes it."""
+    body = base64.b64encode(json.dumps([[17], {}, {}]).encode()).decode()
+    assert row_id_in(json.dumps({"body": body, "headers": {}})) == 17
+
+
+@pytest.mark.parametrize("message", ["", "{}", '{"body": "W10="}', '{"body": 1}'])
+def test_a_message_without_a_row_ends_the_run(message: str) -> None:
+    """What is not one of ours is not counted."""
+    with pytest.raises(RunInvalidError, match="names no row"):
+        row_id_in(message)
+
+
+def test_a_complete_run_is_valid() -> None:
+    """Rows, messages and answers as they have to be raise nothing."""
+    require_statuses([204, 204])
+    require_enqueued([1, 2], Counter([2, 1]), 2)
+    require_captioned_once([ROW, replace(ROW, id=2)], 2)
+
+
+def test_an_event_that_was_not_taken_ends_the_run() -> None:
+    """One other answer is enough, and is named."""
+    with pytest.raises(RunInvalidError, match=r"\{503: 1\}"):
+        require_statuses([204, 503])
+
+
+@pytest.mark.parametrize(
+    ("row_ids", "messages", "problem"),
+    [
+        ([1], [1], "1 rows where 2 should be"),
+        ([1, 2], [1], "1 have no message"),
+        ([1, 2], [1, 2, 2], "1 messages are too many"),
+        ([1, 2], [1, 3], "1 have no message on Redis, and 1 messages are too many"),
+    ],
+)
+def test_lost_and_surplus_messages_end_the_run(row_ids: list[int], messages: list[int], problem: str) -> None:
+    """A rate counts only where each row has its one message."""
+    with pytest.raises(RunInvalidError, match=problem):
+        require_enqueued(row_ids, Counter(messages), 2)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        replace(ROW, status="failed"),
+        replace(ROW, attempts=2),
+        replace(ROW, captioned_at=None),
+        replace(ROW, metadata_written_at=None),
+    ],
+)
+def test_a_row_that_was_not_captioned_once_ends_the_run(row: RowTimes) -> None:
+    """A second attempt, a failure or metadata that was not written make the figures void."""
+    with pytest.raises(RunInvalidError, match="1 of 2 rows were not captioned exactly once"):
+        require_captioned_once([ROW, row], 2)
+
+
+def test_a_missing_row_ends_the_run() -> None:
+    """All of them have to be there."""
+    with pytest.raises(RunInvalidError, match="1 rows where 2 should be"):
+        require_captioned_once([ROW], 2)
+
+
+def test_the_time_at_work_is_from_the_first_claim_to_the_last_metadata() -> None:
+    """Waiting on the queue does not count, nor does the order of the rows."""
+    late = replace(ROW, started_at=NOON + timedelta(seconds=4), metadata_written_at=NOON + timedelta(seconds=9))
+    assert seconds_at_work([late, ROW]) == 8.0
+
+
+def test_rows_that_were_not_written_have_no_time_at_work() -> None:
+    """There is no rate without an end."""
+    with pytest.raises(RunInvalidError, match="there is no rate"):
+        seconds_at_work([replace(ROW, metadata_written_at=None)])

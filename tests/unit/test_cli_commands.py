@@ -1,0 +1,145 @@
+"""The command line as such: help, usage errors, exit codes, and what docs/cli.md says of them."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from dropline.cli.exit_codes import ExitCode, code_of
+from dropline.cli.main import app
+from dropline.cli.wait import parse_uri
+from dropline.errors import (
+    AccessDenied,
+    ClientError,
+    DatabaseUnavailable,
+    InvalidTask,
+    LocalStackError,
+    SettingsError,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of the developer's shell."""
+    for name in ("DATABASE_URL", "DROPLINE_DATABASE__URL", "DROPLINE_BUCKET", "STORAGE_EMULATOR_HOST"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (SettingsError("x"), ExitCode.SETTINGS),
+        (ClientError("x"), ExitCode.USAGE),
+        (InvalidTask("x"), ExitCode.USAGE),
+        (DatabaseUnavailable("x"), ExitCode.UNAVAILABLE),
+        (AccessDenied("x"), ExitCode.FAILED),
+        (LocalStackError("x"), ExitCode.FAILED),
+    ],
+)
+def test_an_error_becomes_one_line_and_a_code(error: Exception, code: ExitCode) -> None:
+    """Each kind of error has its exit code."""
+    assert code_of(error) is code  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["sql", "SELECT 1"], ExitCode.SETTINGS, "DROPLINE_DATABASE__URL is not set"),
+        (["status"], ExitCode.SETTINGS, "DROPLINE_DATABASE__URL is not set"),
+        (["drop", "x.jpg"], ExitCode.SETTINGS, "DROPLINE_BUCKET is not set"),
+        (["drop", "no-such.jpg", "--bucket", "b"], ExitCode.USAGE, "no-such.jpg is not there"),
+        (["drop", "x.jpg", "--bucket", "b", "--task", "<NOPE>"], ExitCode.USAGE, "not a task of Florence-2"),
+        (["wait", "b/n"], ExitCode.USAGE, "not the URI of an object"),
+        (["sql", "SELECT 1", "--json", "--csv"], ExitCode.USAGE, "exclude each other"),
+        (["drop"], ExitCode.USAGE, "Missing argument"),
+        (["frobnicate"], ExitCode.USAGE, "No such command"),
+        (["status", "--frobnicate"], ExitCode.USAGE, "No such option"),
+    ],
+)
+def test_mistakes_are_told_without_a_traceback(arguments: list[str], code: ExitCode, told: str) -> None:
+    """Standard error says what is wrong, standard output stays empty."""
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == code
+    assert told in result.stderr
+    assert "Traceback" not in result.output
+    assert result.stdout == ""
+
+
+def test_a_wrong_setting_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A misspelt variable stops every command with exit code 3 and one line."""
+    monkeypatch.setenv("DROPLINE_BUKET", "x")
+    result = CliRunner().invoke(app, ["status"])
+    assert result.exit_code == ExitCode.SETTINGS
+    assert result.stderr == "error: DROPLINE_BUKET is not a setting of Dropline; did you mean DROPLINE_BUCKET?\n"
+
+
+def test_ctrl_c_ends_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As shells have it."""
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dropline.settings.load_settings", interrupted)
+    assert CliRunner().invoke(app, ["status"]).exit_code == ExitCode.INTERRUPTED
+
+
+@pytest.mark.parametrize(
+    ("uri", "parts"),
+    [
+        ("gs://b/n", ("b", "n", None)),
+        ("gs://b/n#12", ("b", "n", 12)),
+        ("gs://b/a #1/ü?%2F.jpg#7", ("b", "a #1/ü?%2F.jpg", 7)),
+        ("gs://b//n", ("b", "/n", None)),
+        ("gs://b/n#x", ("b", "n#x", None)),
+        ("gs://b/n#1#2", ("b", "n#1", 2)),
+    ],
+)
+def test_uris_are_read_as_gsutil_writes_them(uri: str, parts: tuple[str, str, int | None]) -> None:
+    """Only digits after the last `#` are a generation."""
+    assert parse_uri(uri) == parts
+
+
+@pytest.mark.parametrize("uri", ["", "b/n", "gs://b", "gs://b/", "gs:///n", "s3://b/n"])
+def test_what_is_no_uri_is_refused(uri: str) -> None:
+    """An error says how a URI is written."""
+    with pytest.raises(ClientError, match="gs://BUCKET/NAME"):
+        parse_uri(uri)
+
+
+def test_help_starts_without_the_heavy_libraries() -> None:
+    """`dropline --help` imports neither databases, nor clouds, nor models."""
+    source = (
+        "import sys; from dropline.cli.main import app\n"
+        "try: app(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'sqlalchemy', 'psycopg', 'google.cloud.storage', 'torch', 'celery', 'redis', 'pydantic'}\n"
+        "assert not heavy & sys.modules.keys(), heavy & sys.modules.keys()"
+    )
+    done = subprocess.run([sys.executable, "-c", source], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_command_has_help_and_is_documented() -> None:
+    """docs/cli.md has a section per command that names each of its options."""
+    page = (ROOT / "docs" / "cli.md").read_text()
+    for name, command in COMMANDS.items():
+        assert command.help
+        section = page.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
+        assert section, name
+        for parameter in command.params:
+            if parameter.param_type_name == "option":
+                assert f"`{parameter.opts[0]}" in section, (name, parameter.opts)
+                assert parameter.help, (name, parameter.opts)
+
+
+def test_every_exit_code_is_documented() -> None:
+    """docs/cli.md has a line per exit code."""
+    page = (ROOT / "docs" / "cli.md").read_text()
+    assert all(f"| {code.value} |" in page for code in ExitCode)

@@ -1,0 +1,133 @@
+"""Which files go up, and under which names."""
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from dropline.cli.uploads import Upload, Uploaded, content_type, plan_uploads, upload_all
+from dropline.contract import ObjectVersion
+from dropline.errors import ClientError, StorageUnavailable
+
+
+def touch(directory: Path, *names: str) -> None:
+    for name in names:
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+
+
+def test_files_keep_their_names_and_directories_their_own(tmp_path: Path) -> None:
+    """A file goes under its name, a directory's files under the directory's name, all behind the prefix."""
+    touch(tmp_path, "one.jpg", "photos/b.png", "photos/deep/a.webp")
+    plan = plan_uploads([tmp_path / "one.jpg", tmp_path / "photos"], "summer/")
+    names = [upload.name for upload in plan.uploads]
+    assert names == ["summer/one.jpg", "summer/photos/b.png", "summer/photos/deep/a.webp"]
+
+
+def test_the_current_directory_has_a_name_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`.` stands for the directory's real name."""
+    touch(tmp_path, "photos/a.png")
+    monkeypatch.chdir(tmp_path / "photos")
+    assert [upload.name for upload in plan_uploads([Path()]).uploads] == ["photos/a.png"]
+
+
+def test_what_is_no_image_stays_in_its_directory(tmp_path: Path) -> None:
+    """Files whose names say that they are something else are skipped and told; hidden ones are not even told."""
+    touch(tmp_path, "d/a.jpg", "d/notes.txt", "d/raw", "d/.hidden.jpg", "d/.git/b.jpg")
+    plan = plan_uploads([tmp_path / "d"])
+    assert [upload.name for upload in plan.uploads] == ["d/a.jpg", "d/raw"]
+    assert plan.skipped == (tmp_path / "d" / "notes.txt",)
+
+
+def test_a_file_named_by_its_user_goes_up_whatever_it_is(tmp_path: Path) -> None:
+    """Who names a file wants it dropped."""
+    touch(tmp_path, "notes.txt")
+    assert plan_uploads([tmp_path / "notes.txt"]).uploads[0].content_type == "text/plain"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("a.jpg", "image/jpeg"),
+        ("a.JPEG", "image/jpeg"),
+        ("a.heic", "image/heic"),
+        ("a.avif", "image/avif"),
+        ("a.webp", "image/webp"),
+        ("a.svg", "image/svg+xml"),
+        ("a", None),
+        ("a.unknown", None),
+    ],
+)
+def test_content_types_are_the_same_on_every_machine(name: str, kind: str | None) -> None:
+    """The newer image formats are known, and what is unknown has none."""
+    assert content_type(name) == kind
+
+
+def test_a_path_that_is_not_there_is_named(tmp_path: Path) -> None:
+    """Nothing is uploaded when one path is wrong."""
+    touch(tmp_path, "a.jpg")
+    with pytest.raises(ClientError, match=r"b\.jpg is not there"):
+        plan_uploads([tmp_path / "a.jpg", tmp_path / "b.jpg"])
+
+
+def test_a_directory_without_images_is_an_error(tmp_path: Path) -> None:
+    """An empty drop is a mistake."""
+    touch(tmp_path, "d/notes.txt")
+    with pytest.raises(ClientError, match="no image in"):
+        plan_uploads([tmp_path / "d"])
+
+
+def test_two_files_never_become_one_object(tmp_path: Path) -> None:
+    """The error names both, and the object."""
+    touch(tmp_path, "x/a.jpg", "y/a.jpg")
+    with pytest.raises(ClientError, match=r"x/a\.jpg and .*y/a\.jpg would both become 'a\.jpg'"):
+        plan_uploads([tmp_path / "x" / "a.jpg", tmp_path / "y" / "a.jpg"])
+
+
+def test_names_no_object_can_have_are_refused(tmp_path: Path) -> None:
+    """Too long, with a line break, or not UTF-8: an error before any upload."""
+    touch(tmp_path, "a.jpg", "b\n.jpg")
+    with pytest.raises(ClientError, match="1024 bytes"):
+        plan_uploads([tmp_path / "a.jpg"], "ü" * 510)
+    with pytest.raises(ClientError, match="not allowed"):
+        plan_uploads([tmp_path / "b\n.jpg"])
+    strange = tmp_path / os.fsdecode(b"\xff.jpg")
+    strange.write_bytes(b"x")
+    with pytest.raises(ClientError, match="UTF-8"):
+        plan_uploads([strange])
+
+
+def _uploaded(upload: Upload) -> Uploaded:
+    return Uploaded(upload, ObjectVersion("b", upload.name, 1), datetime.now(UTC))
+
+
+def test_a_file_that_cannot_be_read_does_not_stop_the_others(tmp_path: Path) -> None:
+    """Its reason is told; the rest goes up and is told of."""
+    touch(tmp_path, "d/a.jpg", "d/b.jpg", "d/c.jpg")
+    told: list[str] = []
+
+    def upload(each: Upload) -> Uploaded:
+        if each.name == "d/b.jpg":
+            raise PermissionError(13, "Permission denied")
+        return _uploaded(each)
+
+    plan = plan_uploads([tmp_path / "d"])
+    done, unreadable = upload_all(plan, upload, 2, lambda each: told.append(each.version.name))
+    assert sorted(told) == sorted(each.version.name for each in done) == ["d/a.jpg", "d/c.jpg"]
+    assert [(each.name, why) for each, why in unreadable] == [("d/b.jpg", "Permission denied")]
+
+
+def test_a_storage_that_is_away_stops_everything(tmp_path: Path) -> None:
+    """After an error of the storage nothing new is begun."""
+    touch(tmp_path, *(f"d/{number:03}.jpg" for number in range(100)))
+    begun: list[str] = []
+
+    def upload(each: Upload) -> Uploaded:
+        begun.append(each.name)
+        raise StorageUnavailable("away")
+
+    with pytest.raises(StorageUnavailable):
+        upload_all(plan_uploads([tmp_path / "d"]), upload, 1, lambda _: None)
+    assert len(begun) < 100

@@ -1,0 +1,42 @@
+"""The Makefile's switches, by what it would run."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def make(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(["make", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(("switch", "exits"), [("EXIT=1", True), ("EXIT=", False), ("EXIT=0", False)])
+def test_the_demo_ends_by_itself_where_it_is_told_to(switch: str, exits: bool) -> None:
+    """`make demo EXIT=1` runs `dropline demo --exit`."""
+    commands = make("--dry-run", "demo", switch).stdout
+    assert "/dropline demo" in commands
+    assert ("dropline demo --exit" in commands) == exits
+
+
+def test_testing_runs_every_check() -> None:
+    """Style, types, import arrows and all three kinds of tests."""
+    commands = make("--dry-run", "test").stdout
+    wanted = ("ruff check", "ruff format --check", "mypy", "lint-imports", "tests/unit", "tests/integration")
+    assert all(command in commands for command in (*wanted, "tests/acceptance"))
+
+
+def test_an_old_python_is_named(tmp_path: Path) -> None:
+    """Where the interpreter is too old, the message says which one, and how to choose another."""
+    old = tmp_path / "python3"
+    old.write_text('#!/bin/sh\n[ "$1" = -V ] && echo "Python 3.8.1"\nexit 1\n')
+    old.chmod(0o755)
+    done = make("install", f"PYTHON={old}", f"VENV={tmp_path / 'venv'}")
+    assert done.returncode != 0
+    assert "Python 3.8.1; try: make PYTHON=python3.12" in done.stderr
+
+
+def test_without_a_target_it_explains_itself() -> None:
+    """Plain `make` lists the targets and changes nothing."""
+    assert "demo" in make().stdout
