@@ -11,8 +11,7 @@
     │   ├── InvalidImage         bytes that give no pixels; `code` says how
     │   ├── ImageRefused         a limit was passed, before or during the decoding
     │   ├── InferenceFailed      the model cannot caption this input
-    │   ├── AccessDenied         credentials lack a right
-    │   └── AttemptsExhausted    it was tried as often as allowed
+    │   └── AccessDenied         credentials lack a right
     └── TransientError           worth trying again, later
         ├── DatabaseUnavailable
         ├── BrokerUnavailable
@@ -110,12 +109,6 @@ class AccessDenied(PermanentError):
     """The credentials lack a right that this step needs."""
 
     default_code = "access_denied"
-
-
-class AttemptsExhausted(PermanentError):
-    """It was tried as often as the settings allow."""
-
-    default_code = "attempts_exhausted"
 
 
 class TransientError(DroplineError):

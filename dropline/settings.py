@@ -232,6 +232,12 @@ def load_settings() -> Settings:
         settings = Settings()
     except ValidationError as error:
         raise SettingsError(_explain(error)) from None
+    if settings.worker.soft_time_limit_s >= settings.worker.time_limit_s:
+        raise SettingsError(
+            f"DROPLINE_WORKER__SOFT_TIME_LIMIT_S is {settings.worker.soft_time_limit_s}, but must be smaller than "
+            f"DROPLINE_WORKER__TIME_LIMIT_S ({settings.worker.time_limit_s}),"
+            " or nothing is asked to stop before it is killed"
+        )
     if settings.lease_s >= settings.broker.visibility_timeout_s:
         raise SettingsError(
             f"DROPLINE_BROKER__VISIBILITY_TIMEOUT_S is {settings.broker.visibility_timeout_s}, but must be "

@@ -47,7 +47,7 @@ class EngineKeeper:
         self._watch(self._engine.sentinel, self._on_death)
 
     def resume(self) -> None:
-        """Watch again, after a lost connection to the broker: Celery then empties the loop of readers and timers."""
+        """Watch again, after a lost connection to the broker: Celery then empties the loop of all readers."""
         if self._hub is None or self._stopped:
             return
         if not self._engine.alive:

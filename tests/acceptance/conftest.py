@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 from google.auth.credentials import AnonymousCredentials
-from google.cloud import storage
+from google.cloud.storage import Bucket, Client
 from psycopg.rows import dict_row
 
 from local_emulators.options import BUCKET, PROJECT, StackOptions
@@ -28,7 +28,7 @@ class LocalCloud:
     """A running stack as its users see it: the variables of `.local/env`, and nothing else."""
 
     stack: Stack
-    storage: storage.Client
+    storage: Client
 
     @property
     def environment(self) -> dict[str, str]:
@@ -36,7 +36,7 @@ class LocalCloud:
         return os.environ | self.stack.environment
 
     @property
-    def bucket(self) -> storage.Bucket:
+    def bucket(self) -> Bucket:
         """The bucket that is watched."""
         return self.storage.bucket(BUCKET)
 
@@ -65,7 +65,7 @@ class Changes:
 
     def rows(self, query: str, *values: object) -> list[dict[str, Any]]:
         """The query's rows."""
-        return self.connection.execute(query, values).fetchall()  # type: ignore[call-overload,no-any-return]
+        return self.connection.execute(query, values).fetchall()
 
     def wait_for(self, count: int, query: str, *values: object) -> list[dict[str, Any]]:
         """The query's rows once there are at least `count`; looked at again at each change, and only then."""
@@ -86,7 +86,7 @@ class Changes:
 def cloud() -> Iterator[LocalCloud]:
     """The stack with the demo model, on free ports."""
     with open_directory() as directory, Stack(StackOptions(directory, port_base=0)) as stack:
-        client = storage.Client(
+        client = Client(
             project=PROJECT,
             credentials=AnonymousCredentials(),
             client_options={"api_endpoint": stack.environment["STORAGE_EMULATOR_HOST"]},

@@ -5,6 +5,7 @@ import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,9 @@ from tests.acceptance.conftest import LocalCloud
 pytestmark = pytest.mark.acceptance
 
 _SAMPLES = Path("local_emulators/samples")
-_TRUTH: dict[str, dict[str, object]] = json.loads((_SAMPLES / "captions.json").read_text())
+_TRUTH: dict[str, dict[str, Any]] = {
+    sample["file"]: sample for sample in json.loads((_SAMPLES / "captions.json").read_text())
+}
 _GSUTIL = str(Path(sys.executable).with_name("gsutil"))
 
 _CAPTIONED = "SELECT * FROM current_captions WHERE object_name LIKE %s AND metadata_written_at IS NOT NULL"
@@ -36,24 +39,23 @@ def test_gsutil_cp_to_caption_row_metadata_and_full_text(cloud: LocalCloud, pref
             f"{prefix}%",
         )
     captions = {row["object_name"].removeprefix(prefix): row["caption"] for row in rows}
-    assert captions == {path.name: _TRUTH[path.name]["<CAPTION>"] for path in samples}
+    assert captions == {path.name: _TRUTH[path.name]["caption"] for path in samples}
     assert [row["object_name"] for row in found] == [f"{prefix}purple-star.png"]
     shown = cloud.run(_GSUTIL, "stat", f"{target}purple-star.png")
-    assert str(_TRUTH["purple-star.png"]["<CAPTION>"]) in shown
+    assert _TRUTH["purple-star.png"]["caption"] in shown
     assert "caption-model" in shown
 
 
 def test_the_uploaders_metadata_is_kept_and_names_the_task(cloud: LocalCloud, prefix: str) -> None:
-    """`caption-task` on the object chooses the task; other keys are left alone; boxes are pixels of the original."""
+    """`caption-task` on the object chooses the task, other keys stay, and boxes are pixels of the original."""
     path = _samples()[0]
     blob = cloud.bucket.blob(f"{prefix}boxes")
     blob.metadata = {"caption-task": "od", "owner": "Zoë"}
     with cloud.changes() as changes:
         blob.upload_from_filename(path, content_type="application/octet-stream")
         (row,) = changes.wait_for(1, _CAPTIONED, f"{prefix}%")
-    truth = _TRUTH[path.name]["<OD>"]
-    assert isinstance(truth, dict)
-    assert (row["task"], row["result"]["labels"]) == ("<OD>", truth["labels"])
+    labels = [item["label"] for item in _TRUTH[path.name]["objects"]]
+    assert (row["task"], row["result"]["labels"]) == ("<OD>", labels)
     assert all(0 <= x1 < x2 <= row["width"] for x1, _, x2, _ in row["result"]["bboxes"])
     assert all(0 <= y1 < y2 <= row["height"] for _, y1, _, y2 in row["result"]["bboxes"])
     stored = cloud.bucket.get_blob(blob.name)
@@ -73,7 +75,7 @@ def test_gcloud_storage_cp(cloud: LocalCloud, prefix: str) -> None:
     with cloud.changes() as changes:
         cloud.run("gcloud", "storage", "cp", str(_samples()[0]), f"gs://{cloud.bucket.name}/{prefix}")
         (row,) = changes.wait_for(1, _CAPTIONED, f"{prefix}%")
-    assert row["caption"] == _TRUTH[_samples()[0].name]["<CAPTION>"]
+    assert row["caption"] == _TRUTH[_samples()[0].name]["caption"]
 
 
 def test_the_same_name_twice_gives_two_generations_one_current(cloud: LocalCloud, prefix: str) -> None:
@@ -82,14 +84,14 @@ def test_the_same_name_twice_gives_two_generations_one_current(cloud: LocalCloud
     with cloud.changes() as changes:
         for path in (first, second):
             cloud.bucket.blob(f"{prefix}same").upload_from_filename(path)
-            changes.wait_for(1, f"{_CAPTIONED} AND caption = %s", f"{prefix}%", _TRUTH[path.name]["<CAPTION>"])
+            changes.wait_for(1, f"{_CAPTIONED} AND caption = %s", f"{prefix}%", _TRUTH[path.name]["caption"])
         rows = changes.rows("SELECT * FROM captions WHERE object_name LIKE %s ORDER BY generation", f"{prefix}%")
         current = changes.rows("SELECT * FROM current_captions WHERE object_name LIKE %s", f"{prefix}%")
     assert len({row["generation"] for row in rows}) == len(rows) == 2
     assert [row["generation"] for row in current] == [rows[-1]["generation"]]
     stored = cloud.bucket.get_blob(f"{prefix}same")
     assert stored is not None
-    assert stored.metadata["caption"] == _TRUTH[second.name]["<CAPTION>"]
+    assert stored.metadata["caption"] == _TRUTH[second.name]["caption"]
 
 
 def test_a_deleted_object_is_current_no_more(cloud: LocalCloud, prefix: str) -> None:
@@ -122,7 +124,7 @@ def test_what_is_no_image_fails_and_says_why(cloud: LocalCloud, prefix: str) -> 
 
 
 def test_awkward_names_make_the_round_trip(cloud: LocalCloud, prefix: str) -> None:
-    """Emoji, quotes, dots, slashes, percent signs and 1024 bytes: the row has exactly the name that was uploaded."""
+    """Emoji, quotes, dots, slashes, percent signs, 1024 bytes: the row has exactly the name that was uploaded."""
     tails = [
         "🦜'\"`;--",
         "../../x",
@@ -144,7 +146,7 @@ def test_awkward_names_make_the_round_trip(cloud: LocalCloud, prefix: str) -> No
     for name in names:
         stored = cloud.bucket.get_blob(name)
         assert stored is not None
-        assert stored.metadata["caption"] == _TRUTH[_samples()[0].name]["<CAPTION>"]
+        assert stored.metadata["caption"] == _TRUTH[_samples()[0].name]["caption"]
 
 
 def test_two_hundred_images_at_once(cloud: LocalCloud, prefix: str) -> None:
@@ -163,5 +165,5 @@ def test_two_hundred_images_at_once(cloud: LocalCloud, prefix: str) -> None:
         everything = changes.rows("SELECT status FROM captions WHERE object_name LIKE %s", f"{prefix}%")
     assert len(rows) == len(everything) == 200
     assert {row["attempts"] for row in rows} == {1}
-    right = [_TRUTH[samples[int(row["object_name"][-3:]) % len(samples)].name]["<CAPTION>"] for row in rows]
+    right = [_TRUTH[samples[int(row["object_name"][-3:]) % len(samples)].name]["caption"] for row in rows]
     assert [row["caption"] for row in rows] == right

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 import redis
 from google.auth.credentials import AnonymousCredentials
-from google.cloud import storage
+from google.cloud.storage import Client
 from PIL import Image
 
 from local_emulators.options import BUCKET, PROJECT, StackOptions
@@ -76,7 +76,7 @@ def _superuser(stack: Stack) -> str:
 
 
 def _drop_one(stack: Stack) -> None:
-    client = storage.Client(
+    client = Client(
         project=PROJECT,
         credentials=AnonymousCredentials(),
         client_options={"api_endpoint": stack.environment["STORAGE_EMULATOR_HOST"]},

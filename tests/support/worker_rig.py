@@ -11,7 +11,7 @@ from typing import Any
 
 from celery import Celery
 from google.auth.credentials import AnonymousCredentials
-from google.cloud import storage
+from google.cloud.storage import Client
 from PIL import Image
 from sqlalchemy import Engine
 
@@ -52,7 +52,7 @@ class Rig:
         )
         self.database: Engine = make_engine(database, "test")
         self.celery: Celery = make_celery(self.settings)
-        self.gcs = storage.Client(
+        self.gcs = Client(
             project="test", credentials=AnonymousCredentials(), client_options={"api_endpoint": self.gcs_url}
         )
 
