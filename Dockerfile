@@ -13,8 +13,8 @@ WORKDIR /home/dropline
 # One process with threads: its answer is two short waits, on Postgres and on Redis.
 CMD ["sh", "-c", "exec gunicorn --worker-class gthread --workers 1 --threads 16 --keep-alive 60 --no-control-socket --bind 0.0.0.0:${PORT:-8080} 'trigger_fn.wsgi:create()'"]
 
-# The worker with its engine. PyPI's torch for Linux brings CUDA; for a smaller image without it, build with
-# --build-arg PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
+# The worker with its engine. The default torch for Linux brings CUDA; for a smaller image without it, give the index of
+# CPU-only builds (docs/install.md) as --build-arg PIP_EXTRA_INDEX_URL=…
 FROM base AS worker
 ARG PIP_EXTRA_INDEX_URL=
 RUN pip install --constraint constraints.txt '.[worker]'

@@ -2,6 +2,7 @@
 
 import math
 import random
+from functools import cache
 
 from PIL import Image, ImageDraw
 
@@ -13,6 +14,7 @@ Point = tuple[float, float]
 _TRIANGLE: tuple[Point, ...] = ((0.5, 0.0), (1.0, 1.0), (0.0, 1.0))
 
 
+@cache
 def _star() -> tuple[Point, ...]:
     radii = (0.5, 0.21)
     angles = [math.pi * step / 5 - math.pi / 2 for step in range(10)]
@@ -20,9 +22,6 @@ def _star() -> tuple[Point, ...]:
     left, right = min(x for x, _ in points), max(x for x, _ in points)
     top, bottom = min(y for _, y in points), max(y for _, y in points)
     return tuple(((x - left) / (right - left), (y - top) / (bottom - top)) for x, y in points)
-
-
-_STAR = _star()
 
 
 def draw(scene: Scene, height: int, oversample: int = 3) -> Image.Image:
@@ -46,7 +45,7 @@ def _draw_item(pen: ImageDraw.ImageDraw, item: Item, width: int, height: int) ->
     elif item.shape == "square":
         pen.rectangle((x0, y0, x1, y1), fill=item.rgb)
     else:
-        outline = _TRIANGLE if item.shape == "triangle" else _STAR
+        outline = _TRIANGLE if item.shape == "triangle" else _star()
         pen.polygon([(x0 + x * (x1 - x0), y0 + y * (y1 - y0)) for x, y in outline], fill=item.rgb)
 
 
@@ -87,16 +86,11 @@ def _stripe(image: Image.Image, background: Background) -> None:
     width, height = image.size
     reach = math.hypot(width, height)
     period = background.period * min(width, height)
-    across, along = (math.cos(background.angle), math.sin(background.angle)), None
-    along = (-across[1], across[0])
+    cosine, sine = math.cos(background.angle), math.sin(background.angle)
     for step in range(-int(reach / period), int(reach / period) + 1):
-        x, y = width / 2 + across[0] * step * period, height / 2 + across[1] * step * period
-        ends = (x - along[0] * reach, y - along[1] * reach, x + along[0] * reach, y + along[1] * reach)
-        pen.line(ends, fill=_stripe_tone(background), width=max(1, round(period / 2)))
-
-
-def _stripe_tone(background: Background) -> tuple[int, int, int]:
-    return _mix(background, 0.6)
+        x, y = width / 2 + cosine * step * period, height / 2 + sine * step * period
+        ends = (x + sine * reach, y - cosine * reach, x - sine * reach, y + cosine * reach)
+        pen.line(ends, fill=_mix(background, 0.6), width=max(1, round(period / 2)))
 
 
 def _mix(background: Background, share: float) -> tuple[int, int, int]:

@@ -1,5 +1,6 @@
 """Scenes of coloured shapes: what is in one, and the text a perfect model would write about it."""
 
+import math
 import random
 from dataclasses import dataclass
 from typing import Literal
@@ -126,7 +127,7 @@ def _background(rng: random.Random) -> Background:
         kind=rng.choice(BACKGROUNDS),
         first=first,
         second=_muted(rng),
-        angle=rng.uniform(0.0, 3.14159),
+        angle=rng.uniform(0.0, math.pi),
         period=rng.uniform(0.08, 0.25),
         seed=rng.getrandbits(32),
     )
