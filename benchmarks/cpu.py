@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from benchmarks.errors import RunInvalidError
 
@@ -29,38 +30,62 @@ def parse_stat(line: str) -> ProcessTimes:
     return ProcessTimes(int(head.split()[0]), int(fields[1]), sum(int(field) for field in fields[_TIMES]))
 
 
-def tree_ticks(processes: Iterable[ProcessTimes], root: int) -> int:
-    """Ticks of `root` and all its descendants.
+@dataclass(frozen=True)
+class Snapshot:
+    """All processes of the machine at one moment."""
+
+    processes: tuple[ProcessTimes, ...]
+    ticks_per_second: int
+
+    @classmethod
+    def take(cls) -> Self:
+        """Looks at them now.
+
+        Raises:
+            RunInvalidError: this is not Linux.
+        """
+        return cls(tuple(_all_processes()), os.sysconf("SC_CLK_TCK"))
+
+    def alone_s(self, pid: int) -> float:
+        """CPU seconds of one process; those of its children only where they have ended.
+
+        Raises:
+            RunInvalidError: there is no such process.
+        """
+        return self._process(pid).ticks / self.ticks_per_second
+
+    def tree_s(self, root: int) -> float:
+        """CPU seconds of a process and all its descendants.
+
+        Raises:
+            RunInvalidError: there is no such process.
+        """
+        found = [self._process(root)]
+        for process in found:
+            found.extend(other for other in self.processes if other.parent == process.pid)
+        return sum(process.ticks for process in found) / self.ticks_per_second
+
+    def _process(self, pid: int) -> ProcessTimes:
+        for process in self.processes:
+            if process.pid == pid:
+                return process
+        raise RunInvalidError(f"process {pid} ended during the run, so its CPU time is not known; run it again")
+
+
+def child_that_runs(parent: int, module: str) -> int:
+    """The process id of the child of `parent` whose command line names the module.
 
     Raises:
-        RunInvalidError: there is no such process.
+        RunInvalidError: there is none.
     """
-    by_parent: dict[int, list[ProcessTimes]] = {}
-    found: list[ProcessTimes] = []
-    for process in processes:
-        by_parent.setdefault(process.parent, []).append(process)
-        if process.pid == root:
-            found.append(process)
-    if not found:
-        raise RunInvalidError(f"process {root} ended during the run, so its CPU time is not known; run it again")
-    for process in found:
-        found.extend(by_parent.get(process.pid, ()))
-    return sum(process.ticks for process in found)
-
-
-def cpu_seconds(roots: Mapping[str, int]) -> dict[str, float]:
-    """Name → CPU seconds so far of the process tree below its process id.
-
-    Raises:
-        RunInvalidError: one of them has ended, or this is not Linux.
-    """
-    processes = list(_all_processes())
-    ticks_per_second = os.sysconf("SC_CLK_TCK")
-    return {name: tree_ticks(processes, pid) / ticks_per_second for name, pid in roots.items()}
+    for process in _all_processes():
+        if process.parent == parent and module.encode() in _command_line(process.pid):
+            return process.pid
+    raise RunInvalidError(f"process {parent} has no child that runs {module}")
 
 
 def cpu_ms_each(before: Mapping[str, float], after: Mapping[str, float], count: int) -> dict[str, float]:
-    """CPU milliseconds per each of `count` things, from two readings of `cpu_seconds`."""
+    """CPU milliseconds per each of `count` things, from two readings of CPU seconds."""
     return {name: (after[name] - before[name]) * 1000 / count for name in after}
 
 
@@ -72,3 +97,9 @@ def _all_processes() -> Iterable[ProcessTimes]:
         # A process may end while it is looked at.
         with suppress(OSError):
             yield parse_stat((directory / "stat").read_text(errors="replace"))
+
+
+def _command_line(pid: int) -> list[bytes]:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    return []

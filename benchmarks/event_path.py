@@ -8,12 +8,13 @@ Each part starts a stack of its own, checks that no event was lost or done twice
 import json
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from benchmarks.contention import Contention, Moment, contention_between
 from benchmarks.errors import RunInvalidError
 from benchmarks.figures import Result, section
 from benchmarks.function_part import measure_function
@@ -53,29 +54,45 @@ def main(
         Part.IMPORT: measure_import,
     }
     try:
-        results = {part: _announced(part, measures[part]) for part in Part if not only or part in only}
+        results = {part: measured(part, measures[part]) for part in Part if not only or part in only}
     except (RunInvalidError, DroplineError) as error:
         typer.echo(f"The run is not valid: {error}", err=True)
         raise typer.Exit(1) from None
     typer.echo(as_document(provenance, results) if as_json else "\n".join(as_report(provenance, results)))
 
 
-def _announced(part: Part, measure: Callable[[], Result]) -> Result:
+@dataclass(frozen=True)
+class Measured:
+    """A part's result, and what else the machine did meanwhile."""
+
+    result: Result
+    contention: Contention
+
+
+def measured(part: Part, measure: Callable[[], Result]) -> Measured:
+    """Measure one part, and say so.
+
+    Raises:
+        RunInvalidError, DroplineError: there is no result.
+    """
     typer.echo(f"measuring: {part.value}", err=True)
-    return measure()
+    before = Moment.now()
+    result = measure()
+    return Measured(result, contention_between(before, Moment.now()))
 
 
-def as_report(provenance: Result, results: dict[Part, Result]) -> Iterator[str]:
+def as_report(provenance: Provenance, results: dict[Part, Measured]) -> Iterator[str]:
     """The lines of a report in Markdown."""
-    for result in (provenance, *results.values()):
-        yield from section(result)
+    yield from section(provenance.title, provenance.figures())
+    for each in results.values():
+        yield from section(each.result.title, [*each.result.figures(), *each.contention.figures()])
 
 
-def as_document(provenance: Result, results: dict[Part, Result]) -> str:
-    """All numbers as JSON: `{"provenance": {…}, "results": {part: {…}}}`."""
-    document: dict[str, Any] = {
+def as_document(provenance: Provenance, results: dict[Part, Measured]) -> str:
+    """All numbers as JSON: `{"provenance": {…}, "parts": {part: {"result": {…}, "contention": {…}}}}`."""
+    document = {
         "provenance": asdict(provenance),
-        "results": {part.value: asdict(result) for part, result in results.items()},
+        "parts": {part.value: asdict(each) for part, each in results.items()},
     }
     return json.dumps(document, indent=2, ensure_ascii=False)
 

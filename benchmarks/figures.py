@@ -92,9 +92,9 @@ def table(figures: Iterable[Figure]) -> list[str]:
     return ["| figure | value |", "|---|---|", *rows]
 
 
-def section(result: Result) -> list[str]:
-    """A result as a section in Markdown."""
-    return [f"## {result.title}", "", *table(result.figures()), ""]
+def section(title: str, figures: Iterable[Figure]) -> list[str]:
+    """Figures as a section in Markdown."""
+    return [f"## {title}", "", *table(figures), ""]
 
 
 def _cell(text: str) -> str:

@@ -10,7 +10,7 @@ import psycopg
 from google.auth.credentials import AnonymousCredentials
 from google.cloud.storage import Client
 
-from benchmarks.cpu import cpu_seconds
+from benchmarks.cpu import Snapshot, child_that_runs
 from benchmarks.messages import Messages
 from db.listen import Listener, listening
 from dropline.settings import DatabaseSettings
@@ -45,7 +45,24 @@ class Stage:
         Raises:
             RunInvalidError: one of them has ended.
         """
-        return cpu_seconds({name: self._stack.services[name].pid for name in names})
+        now = Snapshot.take()
+        return {name: now.tree_s(self._stack.services[name].pid) for name in names}
+
+    def worker_cpu_seconds(self) -> dict[str, float]:
+        """CPU seconds so far of the running worker, by the part its processes play.
+
+        Raises:
+            RunInvalidError: the worker or its engine has ended.
+        """
+        engine_pid = child_that_runs(self.worker.pid, "worker.engine")
+        now = Snapshot.take()
+        whole, parent, engine = now.tree_s(self.worker.pid), now.alone_s(self.worker.pid), now.tree_s(engine_pid)
+        return {
+            "worker": whole,
+            "of which its children": whole - parent - engine,
+            "of which its parent": parent,
+            "of which its engine": engine,
+        }
 
     @contextmanager
     def listening(self) -> Iterator[Listener]:

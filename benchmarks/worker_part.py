@@ -11,7 +11,7 @@ from benchmarks.figures import Figure, cpu_figures, shown
 from benchmarks.pictures import Picture
 from benchmarks.stage import Stage, open_stage
 
-_SERVICES = ("worker", "postgres", "redis", "gcs")
+_SERVICES = ("postgres", "redis", "gcs")
 #: A child's first image costs it imports and connections: CPU is counted after a tenth of the images, or so many.
 _MOST_WARM_UP = 64
 
@@ -32,7 +32,7 @@ class WorkerResult:
     images_per_s: float
     #: Images that were done before CPU was counted.
     warm_up: int
-    #: Per image: all of the worker's processes together, and the servers it talks to.
+    #: Per image: all of the worker's processes, the parts they play, and the servers it talks to.
     cpu_ms: dict[str, float]
     #: Before the worker was ready: its parent, its children and its engine.
     start_up_cpu_s: float
@@ -89,11 +89,15 @@ def _work(stage: Stage, count: int) -> _Readings:
     warm_up = min(_MOST_WARM_UP, max(1, count // 10))
     with stage.listening() as listener:
         stage.worker.start()
-        ready = warm = stage.cpu_seconds(*_SERVICES)
+        ready = warm = _cpu_seconds(stage)
         for written in written_rows(listener, count):
             if written == warm_up:
-                warm = stage.cpu_seconds(*_SERVICES)
-        return _Readings(warm_up, ready, warm, stage.cpu_seconds(*_SERVICES))
+                warm = _cpu_seconds(stage)
+        return _Readings(warm_up, ready, warm, _cpu_seconds(stage))
+
+
+def _cpu_seconds(stage: Stage) -> dict[str, float]:
+    return stage.worker_cpu_seconds() | stage.cpu_seconds(*_SERVICES)
 
 
 def _result(

@@ -132,9 +132,9 @@ class ImageSettings(_Group):
     max_pixels: int = Field(default=100_000_000, ge=1, description="Width times height, read before decoding.")
     max_side: int = Field(default=30_000, ge=1, description="Largest width or height, in pixels.")
     child_memory_bytes: int = Field(
-        default=1_500_000_000,
+        default=1_300_000_000,
         ge=0,
-        description="Address space a child may add while it decodes; 0: no limit.",
+        description="Memory a child may allocate beyond what it holds, while it decodes; 0: no limit.",
     )
 
 

@@ -16,7 +16,7 @@ class Addresses:
 
     #: Postgres as psql takes it: the role that reads captions.
     reader_url: str
-    #: Postgres as psql takes it: the role of the commands that put work in (`redrive`, `backfill`).
+    #: Postgres as psql takes it: the role of the function, for programs that put work in.
     ingest_url: str
     broker_url: str
     #: Storage over plain HTTP, as a URL without a path.

@@ -1,7 +1,6 @@
 """`dropline demo`: the whole stack, sample images, their captions, and a few queries."""
 
 import contextlib
-import shlex
 import signal
 from pathlib import Path
 from queue import SimpleQueue
@@ -46,15 +45,14 @@ def demo(
     The demo model is small and only knows drawn shapes; `--model` takes a real Florence-2 checkpoint.
     """
     from dropline.cli.console import print_line
+    from dropline.cli.instructions import DEMO_NOTICE
     from local_emulators.options import DEMO_MODEL, StackOptions
     from local_emulators.stack import Stack
 
     signal.signal(signal.SIGTERM, _interrupt)
     options = StackOptions(directory=directory, port_base=port_base, model=model)
     if model == DEMO_MODEL:
-        print_line(
-            "The demo model is small and trained on drawings: it only knows coloured shapes, no photographs."
-        )
+        print_line(DEMO_NOTICE)
         print_line()
     with Stack(options, announce=lambda name, place: print_line(f"{name:<9} ready  {place}")) as stack:
         show = _Show(stack)
@@ -118,18 +116,12 @@ def _print_verdict(verdict: "Verdict") -> None:
 
 def _print_instructions(stack: "Stack") -> None:
     from dropline.cli.console import print_line
+    from dropline.cli.instructions import drop_lines, program
 
-    file = stack.directory.environment_file
-    shown = file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
     print_line()
     print_line("Drop an image of your own, from another terminal:")
     print_line()
-    for line in (
-        f"source {shlex.quote(str(shown))}",
-        "gsutil cp photo.jpg gs://$DROPLINE_BUCKET/",
-        "dropline drop photo.jpg --wait",
-        "dropline watch",
-    ):
+    for line in (*drop_lines(stack.directory.environment_file), f"{program('dropline')} watch"):
         print_line(f"    {line}")
     print_line()
     print_line("Ctrl-C stops everything.")

@@ -1,6 +1,5 @@
 """`dropline up`: the whole cloud on this machine, until Ctrl-C."""
 
-import shlex
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -86,7 +85,7 @@ def run(stack: "Stack") -> None:
     with _stop_requests(stack):
         try:
             with stack:
-                typer.echo(_instructions(stack.directory.environment_file))
+                typer.echo(_instructions(stack))
                 dead = stack.wait_for_death()
                 if dead is None:
                     typer.echo("stopping …")
@@ -128,19 +127,12 @@ def _print_ready(name: str, place: str) -> None:
     typer.echo(f"{name:<9} ready  {place}")
 
 
-def _instructions(environment_file: Path) -> str:
-    lines = (
-        f"source {shlex.quote(_short(environment_file))}",
-        "gsutil cp photo.jpg gs://$DROPLINE_BUCKET/",
-        "dropline drop photo.jpg --wait",
-        "psql $DATABASE_URL -c 'TABLE current_captions'",
-    )
+def _instructions(stack: "Stack") -> str:
+    from dropline.cli.instructions import DEMO_NOTICE, drop_lines, program
+    from local_emulators.options import DEMO_MODEL
+
+    query = f"{program('dropline')} sql 'TABLE current_captions'"
+    lines = [*drop_lines(stack.directory.environment_file), query]
     shown = "".join(f"  {line}\n" for line in lines)
-    return f"\nEverything is ready. In another terminal:\n\n{shown}\nCtrl-C stops everything."
-
-
-def _short(path: Path) -> str:
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
+    notice = f"\n{DEMO_NOTICE}\n" if stack.options.model == DEMO_MODEL else ""
+    return f"\nEverything is ready. In another terminal:\n\n{shown}{notice}\nCtrl-C stops everything."

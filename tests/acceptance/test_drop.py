@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -66,6 +67,27 @@ def test_the_uploaders_metadata_is_kept_and_names_the_task(cloud: LocalCloud, pr
         "caption-model": "",
         "owner": "Zoë",
     }
+
+
+def test_gsutil_names_the_task_overwrites_and_deletes(cloud: LocalCloud, prefix: str) -> None:
+    """`gsutil -h x-goog-meta-caption-task:… cp`, the same name again, then `gsutil rm`: a row each, then none."""
+    first, second = _samples()[:2]
+    uri = f"gs://{cloud.bucket.name}/{prefix}same"
+    with cloud.changes() as changes:
+        cloud.run(_GSUTIL, "-q", "-h", "x-goog-meta-caption-task:detailed_caption", "cp", str(first), uri)
+        (detailed,) = changes.wait_for(1, _CAPTIONED, f"{prefix}%")
+        cloud.run(_GSUTIL, "-q", "cp", str(second), uri)
+        (plain,) = changes.wait_for(1, f"{_CAPTIONED} AND task = '<CAPTION>'", f"{prefix}%")
+        # Its exit status says nothing here: fake-gcs-server's answer to a deletion, `null`, makes it stumble.
+        subprocess.run((_GSUTIL, "-q", "rm", uri), env=cloud.environment, capture_output=True, check=False)
+        changes.wait_for(
+            1,
+            "SELECT 1 FROM captions WHERE generation = %s AND status = 'deleted'",
+            plain["generation"],
+        )
+        assert changes.rows("SELECT 1 FROM current_captions WHERE object_name LIKE %s", f"{prefix}%") == []
+    assert (detailed["task"], detailed["generation"] < plain["generation"]) == ("<DETAILED_CAPTION>", True)
+    assert plain["caption"] == _TRUTH[second.name]["caption"]
 
 
 def test_gcloud_storage_cp(cloud: LocalCloud, prefix: str) -> None:

@@ -248,7 +248,8 @@ def test_own_servers_are_used_where_they_are_given(state_directory: Path, databa
 @pytest.mark.parametrize("client", ["gsutil", "gcloud"])
 def test_the_usual_clients_work_with_the_env_file(state_directory: Path, client: str) -> None:
     """`gsutil cp` and `gcloud storage cp`, led by the env file alone, drop an image that gets its caption."""
-    program = shutil.which(client)
+    beside_python = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    program = shutil.which(client, path=beside_python)
     if program is None:
         pytest.skip(f"{client} is not installed")
     options = StackOptions(state_directory / "stack", port_base=0, model="stub")

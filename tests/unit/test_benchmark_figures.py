@@ -15,10 +15,11 @@ from PIL import Image
 
 from benchmarks import event_path
 from benchmarks.checks import RowTimes, require_captioned_once, require_enqueued, require_statuses
-from benchmarks.cpu import ProcessTimes, cpu_ms_each, parse_stat, tree_ticks
+from benchmarks.contention import Contention, MachineTimes, Moment, contention_between, parse_machine_times
+from benchmarks.cpu import ProcessTimes, Snapshot, cpu_ms_each, parse_stat
 from benchmarks.envelopes import finalize_envelope
 from benchmarks.errors import RunInvalidError
-from benchmarks.event_path import Part, as_document, as_report
+from benchmarks.event_path import Measured, Part, as_document, as_report
 from benchmarks.figures import Figure, Spread, percentile, section, shown, shown_spread
 from benchmarks.messages import row_id_in
 from benchmarks.pictures import photographs, small_pictures
@@ -26,6 +27,7 @@ from benchmarks.provenance import Provenance, cpu_model_in
 from benchmarks.push_client import Answer, Posted
 from benchmarks.worker_part import seconds_at_work
 from dropline.contract import ObjectVersion
+from tests.support.processes import linux_only
 from trigger_fn.events import EventKind, ObjectEvent, parse_event
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -49,6 +51,7 @@ PROVENANCE = Provenance(
     revision="abc",
     packages={"celery": "5.7.0"},
 )
+QUIET = Contention(seconds=10.0, others_cores=0.25, stolen_cores=0.0)
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,7 @@ def test_figures_have_three_digits_that_mean_something(value: float, text: str) 
 
 def test_a_section_is_a_table_in_markdown() -> None:
     """A heading, a head and a row per figure."""
-    assert section(Result(12.3456)) == [
+    assert section("A part", Result(12.3456).figures()) == [
         "## A part",
         "",
         "| figure | value |",
@@ -127,22 +130,26 @@ def test_a_section_is_a_table_in_markdown() -> None:
 
 def test_a_report_says_first_where_its_figures_come_from() -> None:
     """Command, date, CPU, load, versions and revision are all there, and a pipe does not break the table."""
-    lines = list(as_report(PROVENANCE, {Part.IMPORT: Result(1.0)}))
+    lines = list(as_report(PROVENANCE, {Part.IMPORT: Measured(Result(1.0), QUIET)}))
     text = "\n".join(lines)
     assert lines[0] == "## Where the figures come from"
     assert text.index("| revision | abc |") < text.index("## A part")
     assert "| CPU | Some \\| CPU, 2 cores |" in text
     assert "| load average before the run | 0.50 0.25 0.12 |" in text
     assert "celery 5.7.0" in text
+    assert lines[-2] == "| meanwhile, other processes | 0.25 cores; 0.00 more taken by the host |"
 
 
 def test_the_document_holds_every_number_unrounded() -> None:
     """JSON is for programs: nothing is shortened in it."""
-    document = json.loads(as_document(PROVENANCE, {Part.FUNCTION: Result(12.3456)}))
+    document = json.loads(as_document(PROVENANCE, {Part.FUNCTION: Measured(Result(12.3456), QUIET)}))
     assert document["provenance"]["load_average"] == [0.5, 0.25, 0.125]
-    assert document["results"] == {"function": {"rate": 12.3456}}
+    assert document["parts"].keys() == {"function"}
+    assert document["parts"]["function"]["result"] == {"rate": 12.3456}
+    assert document["parts"]["function"]["contention"]["others_cores"] == 0.25
 
 
+@linux_only
 def test_an_invalid_run_prints_no_figures(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -161,13 +168,15 @@ def test_an_invalid_run_prints_no_figures(
     assert "The run is not valid: one row is missing" in said.err
 
 
+@linux_only
 def test_only_the_chosen_parts_are_measured(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One part alone, with its number; nothing else is started."""
     monkeypatch.setattr(event_path, "measure_function", Result)
     event_path.main(events=7, only=[Part.FUNCTION], as_json=True)
-    assert json.loads(capsys.readouterr().out)["results"] == {"function": {"rate": 7}}
+    parts = json.loads(capsys.readouterr().out)["parts"]
+    assert {part: each["result"] for part, each in parts.items()} == {"function": {"rate": 7}}
 
 
 def test_provenance_names_this_machine_and_the_packages() -> None:
@@ -192,25 +201,42 @@ def test_a_process_may_be_called_anything() -> None:
 
 def test_a_tree_is_the_root_and_all_below_it() -> None:
     """Grandchildren count, whatever the order; the parent and strangers do not."""
-    processes = [
-        ProcessTimes(30, 20, 4),
-        ProcessTimes(20, 10, 2),
-        ProcessTimes(10, 1, 1),
-        ProcessTimes(1, 0, 100),
-        ProcessTimes(11, 1, 1000),
-    ]
-    assert tree_ticks(processes, 10) == 7
+    snapshot = Snapshot(
+        (
+            ProcessTimes(30, 20, 400),
+            ProcessTimes(20, 10, 200),
+            ProcessTimes(10, 1, 100),
+            ProcessTimes(1, 0, 10_000),
+            ProcessTimes(11, 1, 100_000),
+        ),
+        ticks_per_second=100,
+    )
+    assert snapshot.tree_s(10) == 7.0
+    assert snapshot.alone_s(10) == 1.0
 
 
 def test_a_process_that_has_ended_is_no_zero() -> None:
     """CPU time that cannot be known ends the run."""
-    with pytest.raises(RunInvalidError, match="process 5 has ended"):
-        tree_ticks([ProcessTimes(1, 0, 1)], 5)
+    with pytest.raises(RunInvalidError, match="process 5 ended"):
+        Snapshot((ProcessTimes(1, 0, 1),), 100).tree_s(5)
 
 
 def test_cpu_is_divided_among_what_was_done() -> None:
     """Seconds between two readings become milliseconds per thing."""
     assert cpu_ms_each({"a": 1.0, "b": 5.0}, {"a": 3.0, "b": 5.0}, 1000) == {"a": 2.0, "b": 0.0}
+
+
+def test_the_machine_is_busy_with_more_than_its_users() -> None:
+    """Interrupts count as work; waiting for a disk does not, nor do guests twice; the host's share is apart."""
+    text = "cpu  100 20 30 4000 500 6 7 800 90 9\ncpu0 1 1 1 1 1 1 1 1 1 1\n"
+    assert parse_machine_times(text, 100) == MachineTimes(busy=1.63, stolen=8.0)
+
+
+def test_what_is_not_our_work_is_that_of_others() -> None:
+    """Busy time of the machine, less the benchmark's own, per second."""
+    before = Moment(10.0, MachineTimes(busy=100.0, stolen=1.0), own=5.0)
+    after = Moment(14.0, MachineTimes(busy=107.0, stolen=2.0), own=11.0)
+    assert contention_between(before, after) == Contention(seconds=4.0, others_cores=0.25, stolen_cores=0.25)
 
 
 def test_the_time_of_all_posts_is_from_the_first_to_the_last() -> None:

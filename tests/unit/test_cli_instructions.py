@@ -1,0 +1,49 @@
+"""What `dropline up` and `dropline demo` tell people to type works in the shell they type it in."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from dropline.cli.instructions import drop_lines, program
+
+
+@pytest.fixture
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory with a virtual environment in `.venv`, which is not on PATH."""
+    programs = tmp_path / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    for name in ("python", "gsutil", "dropline"):
+        (programs / name).touch(mode=0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "executable", str(programs / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    return programs
+
+
+@pytest.mark.usefixtures("environment")
+def test_programs_that_are_not_on_path_are_named_with_their_place() -> None:
+    """A checkout's shell knows neither `gsutil` nor `dropline`."""
+    assert drop_lines(Path.cwd() / ".local" / "env") == [
+        "source .local/env",
+        ".venv/bin/gsutil cp photo.jpg gs://$DROPLINE_BUCKET/",
+        ".venv/bin/dropline drop photo.jpg --wait",
+    ]
+
+
+def test_programs_on_path_are_named_alone(environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the virtual environment activated, the bare name is enough."""
+    monkeypatch.setenv("PATH", str(environment))
+    assert program("gsutil") == "gsutil"
+
+
+def test_what_is_nowhere_keeps_its_name(environment: Path) -> None:
+    """A person without gsutil sees what to install."""
+    (environment / "gsutil").unlink()
+    assert program("gsutil") == "gsutil"
+
+
+@pytest.mark.usefixtures("environment")
+def test_places_elsewhere_are_whole_and_quoted() -> None:
+    """A directory with a space survives the shell."""
+    assert drop_lines(Path("/var/a b/env"))[0] == "source '/var/a b/env'"

@@ -1,0 +1,136 @@
+"""What `pyproject.toml` promises: every role's extra has all that its rooms import, and all of it is pinned."""
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).resolve().parents[2]
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
+PINS = dict(
+    line.split("==", 1) for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")
+)
+
+#: Which extras, beside what every role shares, stand behind a room's imports.
+ROOMS = {
+    "dropline": ("client", "function"),
+    "db": (),
+    "migrations": (),
+    "trigger_fn": ("function",),
+    "worker": ("worker", "heic"),
+    "local_emulators": ("local",),
+    "tests": ("dev",),
+    "tools": ("dev",),
+    "benchmarks": ("dev",),
+}
+#: Distributions that are not named as they are imported.
+DISTRIBUTIONS = {
+    "google.api_core": "google-api-core",
+    "google.auth": "google-auth",
+    "google.cloud.storage": "google-cloud-storage",
+    "google.oauth2": "google-auth",
+    "google.protobuf": "protobuf",
+    "google.cloud.pubsub_v1": "google-cloud-pubsub",
+    "google.cloud": "google-cloud-pubsub",
+    "google.pubsub_v1": "google-cloud-pubsub",
+    "grpc": "grpcio",
+    "jwt": "pyjwt",
+    "PIL": "pillow",
+    "yaml": "pyyaml",
+    # Flask's own other half.
+    "werkzeug": "flask",
+}
+#: The only files that touch the environment beside the settings: to hand it on to a process of their own.
+HANDS_ON = {"local_emulators/command.py", "worker/engine/process.py"}
+
+
+def files_of(room: str) -> list[Path]:
+    return sorted((ROOT / room).rglob("*.py"))
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            yield node.module
+
+
+def distribution_of(module: str) -> str | None:
+    """Normalised; None for the standard library and for our own rooms."""
+    top = module.partition(".")[0]
+    if top in sys.stdlib_module_names or top in ROOMS:
+        return None
+    parents = (module.rsplit(".", count)[0] for count in range(module.count(".") + 1))
+    known = next((DISTRIBUTIONS[name] for name in parents if name in DISTRIBUTIONS), top)
+    return normalised(known)
+
+
+def normalised(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def declared(*extras: str) -> set[str]:
+    found = {normalised(Requirement(each).name) for each in PROJECT["dependencies"]}
+    for requirement in (Requirement(each) for extra in extras for each in EXTRAS[extra]):
+        own = requirement.name == PROJECT["name"]
+        found |= declared(*requirement.extras) if own else {normalised(requirement.name)}
+    return found
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_only_what_its_extras_name(room: str) -> None:
+    """Nothing is there only because something else happens to bring it."""
+    imported = {
+        name for path in files_of(room) for module in imports_of(path) if (name := distribution_of(module))
+    }
+    assert imported <= declared(*ROOMS[room])
+
+
+@pytest.mark.parametrize(
+    "requirement", sorted({*PROJECT["dependencies"], *(e for x in EXTRAS.values() for e in x)})
+)
+def test_what_is_required_is_pinned_within_its_range(requirement: str) -> None:
+    """`constraints.txt` has an exact version of each requirement, and one that the requirement admits."""
+    parsed = Requirement(requirement)
+    if parsed.name == PROJECT["name"]:
+        assert parsed.extras <= EXTRAS.keys()
+    else:
+        assert parsed.specifier.contains(PINS[normalised(parsed.name)], prereleases=True)
+
+
+def test_every_role_has_an_extra_and_every_package_its_types() -> None:
+    """Function, worker, gallery, local, dev; each import package says that it is typed."""
+    assert {"function", "worker", "gallery", "local", "dev"} <= EXTRAS.keys()
+    assert all((ROOT / package / "py.typed").exists() for package in _packages())
+
+
+def test_only_the_settings_read_the_environment() -> None:
+    """`dropline/settings.py`, and beside it what hands the environment on to a process of its own."""
+    readers = {
+        path.relative_to(ROOT).as_posix()
+        for package in _packages()
+        for path in files_of(package)
+        if {"environ", "getenv"} & _names(path)
+    }
+    assert readers - HANDS_ON == {"dropline/settings.py"}
+
+
+def _names(path: Path) -> set[str]:
+    """Every attribute and imported name: `os.environ`, `from os import getenv`."""
+    tree = list(ast.walk(ast.parse(path.read_text())))
+    imported = {alias.name for node in tree if isinstance(node, ast.ImportFrom) for alias in node.names}
+    return imported | {node.attr for node in tree if isinstance(node, ast.Attribute)}
+
+
+def _packages() -> list[str]:
+    tool = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
+    packages: list[str] = tool["hatch"]["build"]["targets"]["wheel"]["packages"]
+    return packages
