@@ -2,8 +2,9 @@
 
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
-# Classes of SQLSTATE: connection, transaction rollback, resources, operator intervention, lock not available.
-_TRANSIENT_CLASSES = ("08", "40", "53", "57", "55P03", "25P03")
+# Classes of SQLSTATE: connection, transaction rollback, resources, operator intervention, system errors, lock not
+# available; and what a standby answers until it is promoted.
+_TRANSIENT_CLASSES = ("08", "40", "53", "57", "58", "55P03", "25P03", "25006")
 
 
 def is_transient(error: DBAPIError) -> bool:

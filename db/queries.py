@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, text
 from sqlalchemy.dialects.postgresql import JSONB
 
+from db.cleaning import clean, clean_json
 from db.models import EVERY_TASK
 from dropline.contract import (
     Caption,
@@ -100,7 +101,7 @@ def _register(
 ) -> Registration:
     identity = _identity(version)
     connection.execute(_LOCK_OBJECT, {"bucket": version.bucket, "name": version.name})
-    values = identity | {"task": task, "status": status.value, "error_code": code, "error": _clean(error)}
+    values = identity | {"task": task, "status": status.value, "error_code": code, "error": clean(error)}
     created = connection.execute(_REGISTER, values | _facts(facts)).one_or_none()
     if created is not None:
         connection.execute(_SUPERSEDE_OLDER, identity)
@@ -204,8 +205,8 @@ def record_caption(
     values: dict[str, Any] = {
         "row_id": claim.row_id,
         "attempt": claim.attempt,
-        "caption": _clean(caption.text),
-        "result": caption.result,
+        "caption": clean(caption.text),
+        "result": clean_json(caption.result),
         "model": caption.model,
         "model_revision": caption.model_revision,
         "width": image.width,
@@ -228,7 +229,7 @@ def finish_write_back(
     connection: Connection, row_id: int, *, written: bool, code: str | None = None, note: str | None = None
 ) -> bool:
     """End the write-back: the metadata holds the caption, or `code` and `note` say why not all of it."""
-    values = {"row_id": row_id, "written": written, "code": code, "error": _clean(note)}
+    values = {"row_id": row_id, "written": written, "code": code, "error": clean(note)}
     return connection.execute(_METADATA_DONE, values).rowcount == 1
 
 
@@ -262,7 +263,7 @@ _RELEASE = text("""
 
 def fail(connection: Connection, claim: Claim, code: str, error: str) -> bool:
     """Make a dead letter of the row, if this attempt still holds it."""
-    values = {"row_id": claim.row_id, "attempt": claim.attempt, "code": code, "error": _clean(error)}
+    values = {"row_id": claim.row_id, "attempt": claim.attempt, "code": code, "error": clean(error)}
     return connection.execute(_FAIL, values).rowcount == 1
 
 
@@ -272,7 +273,7 @@ def put_back(connection: Connection, claim: Claim, code: str, error: str, *, los
         "row_id": claim.row_id,
         "attempt": claim.attempt,
         "code": code,
-        "error": _clean(error),
+        "error": clean(error),
         "lost": lost,
     }
     return connection.execute(_PUT_BACK, values).rowcount == 1
@@ -299,16 +300,9 @@ def _identity(version: ObjectVersion) -> dict[str, Any]:
 
 def _facts(facts: ObjectFacts) -> dict[str, Any]:
     return {
-        "content_type": _clean(facts.content_type),
+        "content_type": clean(facts.content_type),
         "size_bytes": facts.size_bytes,
         "md5_hash": facts.md5_hash,
         "crc32c": facts.crc32c,
         "event_time": facts.event_time,
     }
-
-
-def _clean(value: str | None) -> str | None:
-    """Postgres's text has no NUL and no lone surrogate."""
-    if value is None:
-        return None
-    return value.replace("\x00", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()

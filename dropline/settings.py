@@ -117,7 +117,7 @@ class WorkerSettings(_Group):
     max_lost_attempts: int = Field(
         default=3, ge=1, description="Deaths of a process before an image is set aside."
     )
-    max_retries: int = Field(default=20, ge=0, description="Transient errors before an image is set aside.")
+    max_retries: int = Field(default=100, ge=0, description="Transient errors before an image is set aside.")
     retry_base_s: float = Field(default=1.0, gt=0, description="First bound of the jittered back-off.")
     retry_cap_s: float = Field(default=300.0, gt=0, description="Largest bound of the jittered back-off.")
     recovery_batch: int = Field(default=500, ge=1, description="Rows re-enqueued per statement at recovery.")

@@ -47,7 +47,7 @@ def build(settings: Settings, *, engine_module: str = "worker.engine") -> Celery
     """
     app = make_celery(settings)
     engine = EngineProcess(settings.engine, settings.log, module=engine_module)
-    keeper = EngineKeeper(engine, stop_grace_s=settings.engine.request_timeout_s)
+    keeper = EngineKeeper(engine, settings.engine.start_timeout_s, settings.engine.request_timeout_s)
     database = once_per_process(lambda: make_engine(settings.database, "dropline-worker", pool_size=1))
     pipeline = once_per_process(
         lambda: Pipeline(database(), make_store(settings), EngineClient(engine.address, engine.authkey), settings)
@@ -55,7 +55,9 @@ def build(settings: Settings, *, engine_module: str = "worker.engine") -> Celery
     register_tasks(
         app,
         pipeline,
-        lambda head, enqueue: recover(database(), head, enqueue, settings.worker.recovery_batch),
+        lambda head, enqueue, finished: recover(
+            database(), head, enqueue, finished, settings.worker.recovery_batch
+        ),
         lambda row_id: release(database(), row_id),
     )
     install_steps(app, keeper, recover_on_start=settings.worker.recover_on_start)

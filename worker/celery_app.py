@@ -35,6 +35,8 @@ def make_celery(settings: Settings) -> Celery:
         broker_transport_options=transport_options(settings),
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
+        # A Redis that refuses a write (out of memory) costs the connection, and not the worker.
+        broker_channel_error_retry=True,
         task_serializer="json",
         accept_content=["json"],
         task_ignore_result=True,

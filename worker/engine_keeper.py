@@ -1,9 +1,14 @@
 """Keeps the engine alive from the parent's event loop: descriptors wake it, no timer asks after it."""
 
-from collections.abc import Callable
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 from kombu.asynchronous import Hub
+from kombu.asynchronous.timer import Entry
 
 from dropline.errors import DroplineError, SettingsError
 from dropline.log import get_logger
@@ -25,17 +30,24 @@ class Stoppable(Protocol):
 class EngineKeeper:
     """Starts one engine, starts it again when it dies, and stops it."""
 
-    def __init__(self, engine: EngineProcess, stop_grace_s: float) -> None:
+    def __init__(self, engine: EngineProcess, start_timeout_s: float, stop_grace_s: float) -> None:
         self._engine = engine
+        self._start_timeout_s = start_timeout_s
         self._stop_grace_s = stop_grace_s
         self._hub: Hub | None = None
         self._worker: Stoppable | None = None
         self._watched: dict[int, Callable[..., None]] = {}
+        self._patience: Entry | None = None
         self._failures = 0
         self._stopped = False
 
-    def start(self, hub: Hub, worker: Stoppable) -> None:
+    def start(self, hub: Hub, worker: Stoppable, on_signal: Callable[[], None]) -> None:
         """Start the engine and wait until it is ready: a worker without a model takes no tasks.
+
+        Args:
+            hub: the parent's event loop, which does not run yet.
+            worker: what to stop when the engine cannot be started again.
+            on_signal: called after each signal that came meanwhile; raises to give up.
 
         Raises:
             SettingsError: the checkpoint cannot be used.
@@ -43,7 +55,11 @@ class EngineKeeper:
         """
         self._hub, self._worker = hub, worker
         self._engine.start()
-        self._engine.wait_ready()
+        deadline = time.monotonic() + self._start_timeout_s
+        with _signals_readable() as fd:
+            while not self._engine.wait_ready(max(0.0, deadline - time.monotonic()), interrupt_fd=fd):
+                os.read(fd, 4096)
+                on_signal()
         self._watch(self._engine.sentinel, self._on_death)
 
     def resume(self) -> None:
@@ -88,6 +104,14 @@ class EngineKeeper:
             return
         self._watch(self._engine.sentinel, self._on_death)
         self._watch(self._engine.ready_fd, self._on_ready)
+        assert self._hub is not None
+        self._patience = self._hub.call_later(self._start_timeout_s, self._on_too_slow)
+
+    def _on_too_slow(self) -> None:
+        log.error("engine_too_slow", start_timeout_s=self._start_timeout_s)
+        self._unwatch()
+        self._engine.stop(0)
+        self._restart_later()
 
     def _on_ready(self, *_: object) -> None:
         self._unwatch()
@@ -112,7 +136,24 @@ class EngineKeeper:
         self._watched[fd] = callback
 
     def _unwatch(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
         if self._hub is not None:
             for fd in self._watched:
                 self._hub.remove_reader(fd)
         self._watched.clear()
+
+
+@contextmanager
+def _signals_readable() -> Iterator[int]:
+    """A descriptor that becomes readable with each signal that has a handler: `select` alone resumes after it."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    previous = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    try:
+        yield reader
+    finally:
+        signal.set_wakeup_fd(previous)
+        os.close(reader)
+        os.close(writer)

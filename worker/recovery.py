@@ -32,12 +32,20 @@ class Recovered:
     leased: int
 
 
-def recover(database: Engine, head: Callable[[], Sequence[int]], enqueue: Enqueue, batch: int) -> Recovered:
+def recover(
+    database: Engine,
+    head: Callable[[], Sequence[int]],
+    enqueue: Enqueue,
+    finished: Callable[[], None],
+    batch: int,
+) -> Recovered:
     """Enqueue rows the broker does not know; a row enqueued twice is done once, since it is claimed once.
 
     Args:
-        head: reads the row ids of the oldest `HEAD_LENGTH` messages on the queue.
+        head: reads the row ids of the oldest `HEAD_LENGTH` messages on the queue; none where what lies behind
+            them is not known, because the recovery before this one was cut short.
         enqueue: puts one row on the broker.
+        finished: notes that nothing was cut short, before the next worker's turn.
         batch: rows per statement.
 
     Raises:
@@ -58,5 +66,6 @@ def recover(database: Engine, head: Callable[[], Sequence[int]], enqueue: Enqueu
                 # Its owner may be at work: it is looked at when the lease is over, not before.
                 enqueue(row.row_id, row.remaining_s + 1 if row.remaining_s else 0.0)
             leased += len(rows)
+        finished()
     log.info("recovered", queued=queued, leased=leased)
     return Recovered(queued, leased)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from celery import Celery, bootsteps
+from celery.worker import state
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
@@ -30,7 +31,7 @@ def _engine_step(keeper: EngineKeeper) -> type[bootsteps.StartStopStep]:
 
         def start(self, parent: Any) -> None:
             try:
-                keeper.start(parent.hub, parent)
+                keeper.start(parent.hub, parent, state.maybe_shutdown)
             except DroplineError as error:
                 log.error("engine_not_started", error=str(error))
                 raise SystemExit(1) from error

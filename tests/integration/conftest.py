@@ -1,11 +1,16 @@
-"""Connections to a test's own database."""
+"""Connections to a test's own database, and a rig for workers."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, Engine
+from sqlalchemy.engine import make_url
 
+from local_emulators.gcs import GcsServer
+from local_emulators.supervisor import Supervisor
 from tests.support.rows import engine_of
+from tests.support.worker_rig import Rig, open_rig
 
 
 @pytest.fixture
@@ -20,3 +25,15 @@ def connection(engine: Engine) -> Iterator[Connection]:
     """Each statement commits by itself, as far as a single-threaded test can see."""
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as found:
         yield found
+
+
+@pytest.fixture
+def rig(database: str, redis_url: str, gcs_server: GcsServer, tmp_path: Path) -> Iterator[Rig]:
+    """A rig with a bucket, a database and an empty queue of its own; its workers end with it."""
+    directory = tmp_path / "failpoints"
+    directory.mkdir()
+    bucket = f"rig-{make_url(database).database}".replace("_", "-")
+    with Supervisor(tmp_path / "logs") as supervisor:
+        rig = Rig(database, redis_url, gcs_server.url, bucket, directory, supervisor)
+        with open_rig(rig):
+            yield rig

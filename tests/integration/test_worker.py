@@ -1,32 +1,14 @@
 """A real worker, real services and a counting engine: what it does, and what it survives."""
 
-import itertools
 import signal
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import redis
 
 from dropline.contract import CAPTION_QUEUE
-from local_emulators.gcs import GcsServer
 from local_emulators.redis import RedisServer
-from local_emulators.supervisor import Supervisor
 from tests.support.failpoints import arm, armed, inferences
-from tests.support.worker_rig import DEADLINE_S, Rig, open_rig, png
-
-_buckets = itertools.count(1)
-
-
-@pytest.fixture
-def rig(database: str, redis_url: str, gcs_server: GcsServer, tmp_path: Path) -> Iterator[Rig]:
-    """A rig with a bucket, a database and an empty queue of its own; its workers end with it."""
-    directory = tmp_path / "failpoints"
-    directory.mkdir()
-    with Supervisor(tmp_path / "logs") as supervisor:
-        rig = Rig(database, redis_url, gcs_server.url, f"worker-{next(_buckets)}", directory, supervisor)
-        with open_rig(rig):
-            yield rig
+from tests.support.worker_rig import DEADLINE_S, Rig, png
 
 
 def test_an_object_gets_its_caption_in_the_row_and_on_the_object(rig: Rig) -> None:
@@ -205,6 +187,15 @@ def test_a_terminated_worker_finishes_what_it_holds(rig: Rig) -> None:
     worker.stop()
     rows = [rig.row(row_id) for row_id in ids]
     assert {row["status"] for row in rows} <= {"captioned", "queued"}
+    assert "ended with exit status 0" in worker.describe_death()
+
+
+def test_a_worker_told_to_stop_while_its_engine_loads_stops(rig: Rig) -> None:
+    """SIGTERM is heard during a long load, which ends with the worker."""
+    arm(rig.directory, "loading", "hang")
+    worker = rig.worker(ready="engine_loading")
+    worker.signal(signal.SIGTERM)
+    assert worker.wait_for_exit(DEADLINE_S)
     assert "ended with exit status 0" in worker.describe_death()
 
 

@@ -47,6 +47,7 @@ class CountingModel:
 
 
 def _load(_settings: EngineSettings) -> CountingModel:
+    failpoints.hit("loading")
     return CountingModel()
 
 

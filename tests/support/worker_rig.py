@@ -56,8 +56,8 @@ class Rig:
             project="test", credentials=AnonymousCredentials(), client_options={"api_endpoint": self.gcs_url}
         )
 
-    def worker(self, name: str = "worker", **variables: str) -> Service:
-        """A started worker that has taken up its work."""
+    def worker(self, name: str = "worker", ready: str = "worker_ready", **variables: str) -> Service:
+        """A started worker that has taken up its work, or has at least said `ready`."""
         environment = {
             "DROPLINE_DATABASE__URL": libpq_url(self.database_url),
             "DROPLINE_BROKER__URL": self.redis_url,
@@ -70,7 +70,7 @@ class Rig:
         command = Command(
             name=name,
             argv=(sys.executable, "-m", self.module),
-            ready_lines=("worker_ready",),
+            ready_lines=(ready,),
             environment=child_environment(**(environment | self.variables | variables)),
         )
         return self.supervisor.start(command)

@@ -3,10 +3,11 @@
 import contextlib
 import itertools
 import os
+import socket
 import time
 from collections.abc import Iterator
 from multiprocessing import AuthenticationError
-from multiprocessing.connection import Client, Connection, answer_challenge, deliver_challenge
+from multiprocessing.connection import Connection, answer_challenge, deliver_challenge
 from multiprocessing.reduction import recv_handle
 from types import TracebackType
 from typing import Self
@@ -167,7 +168,7 @@ class _Line:
     def open(cls, address: str, authkey: bytes) -> "_Line":
         with contextlib.ExitStack() as cleanup:
             try:
-                connection = cleanup.enter_context(Client(address, family="AF_UNIX"))
+                connection = cleanup.enter_context(_connect(address))
                 hello, slot_fd = _greet(connection, authkey)
             except _BROKEN as error:
                 raise EngineUnavailable(
@@ -199,6 +200,16 @@ class _Line:
     def close(self) -> None:
         os.close(self.slot)
         self._connection.close()
+
+
+def _connect(address: str) -> Connection:
+    with contextlib.ExitStack() as cleanup:
+        line = cleanup.enter_context(socket.socket(socket.AF_UNIX))
+        # With a timeout a full backlog, of children that gave up on an engine that is away, is an error at once.
+        line.settimeout(_GREETING_TIMEOUT_S)
+        line.connect(address)
+        line.setblocking(True)
+        return Connection(line.detach())
 
 
 def _greet(connection: Connection, authkey: bytes) -> tuple[wire.Hello, int]:

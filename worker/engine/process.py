@@ -105,25 +105,31 @@ class EngineProcess:
         """Descriptor that is readable, at its end, once the engine has died."""
         return self._started()[1]
 
-    def wait_ready(self, timeout_s: float | None = None) -> None:
-        """Wait until the engine serves; once it does, returns at once.
+    def wait_ready(self, timeout_s: float | None = None, *, interrupt_fd: int | None = None) -> bool:
+        """Wait until the engine serves; once it does, returns True at once.
 
         Args:
             timeout_s: longest wait, in seconds; `start_timeout_s` of the settings by default, 0 looks only.
+            interrupt_fd: descriptor that ends the wait when it is readable; False is returned then.
 
         Raises:
             SettingsError: the checkpoint, revision, device or dtype cannot be used.
             EngineUnavailable: the checkpoint cannot be fetched, the engine died, or it is not ready yet.
         """
         if self._ready:
-            return
+            return True
         timeout_s = self._settings.start_timeout_s if timeout_s is None else timeout_s
-        if not select.select([self.ready_fd], [], [], timeout_s)[0]:
+        interrupts = [] if interrupt_fd is None else [interrupt_fd]
+        readable = select.select([self.ready_fd, *interrupts], [], [], timeout_s)[0]
+        if not readable:
             raise EngineUnavailable(
                 f"the engine was not ready after {timeout_s:g} s of loading {self._settings.checkpoint}; "
                 "if that is its usual time, raise DROPLINE_ENGINE__START_TIMEOUT_S"
             )
+        if self.ready_fd not in readable:
+            return False
         self._take_report()
+        return True
 
     def stop(self, grace_s: float) -> None:
         """Let the batch under way end, for at most `grace_s` seconds; then kill. `start` may follow.

@@ -1,0 +1,144 @@
+"""What must not cost a message, or its row would wait for a new worker: full brokers, standbys, other clocks."""
+
+import signal
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+import redis
+
+from db import queries
+from db.session import libpq_url, transaction
+from dropline.contract import Caption, Claim, ImageInfo, ObjectVersion
+from dropline.errors import BrokerUnavailable, DatabaseUnavailable
+from local_emulators.supervisor import Service
+from tests.support.failpoints import arm
+from tests.support.worker_rig import DEADLINE_S, Rig, png
+from worker.recovery import recover
+from worker.tasks import begin_recovery, end_recovery, send_row
+
+
+@pytest.fixture
+def redis_client(redis_url: str) -> Iterator[redis.Redis]:
+    """A client of the test's Redis, whose memory is unlimited again at the end."""
+    with redis.Redis.from_url(redis_url) as client:
+        yield client
+        client.config_set("maxmemory", "0")
+
+
+def _started(rig: Rig) -> Service:
+    worker = rig.worker()
+    assert worker.wait_for_line("recovered", DEADLINE_S)
+    return worker
+
+
+def test_a_redis_without_memory_costs_neither_the_worker_nor_a_message(
+    rig: Rig, redis_client: redis.Redis
+) -> None:
+    """A message that Redis handed out and could not note is recovered by the same worker, once there is memory."""
+    worker = _started(rig)
+    worker.signal(signal.SIGSTOP)
+    ids = [rig.drop(f"{n}.png", png((n, 0, 21))) for n in range(3)]
+    redis_client.config_set("maxmemory", "1")
+    worker.signal(signal.SIGCONT)
+    assert worker.wait_for_line("Trying to re-establish", DEADLINE_S)
+    redis_client.config_set("maxmemory", "0")
+    assert {row["status"] for row in rig.wait_settled(ids)} == {"captioned"}
+    assert worker.alive
+
+
+def test_a_retry_that_redis_refuses_goes_back_to_the_queue(rig: Rig, redis_client: redis.Redis) -> None:
+    """An attempt that fails while Redis takes no messages is repeated all the same."""
+    worker = _started(rig)
+    arm(rig.directory, "inference", "engine")
+    rig.drop("warm.png", png((1, 0, 22)))
+    assert worker.wait_for_line("attempt_failed", DEADLINE_S)
+    row_id = rig.register(ObjectVersion("no-such-bucket", "a.png", 1))
+    with psycopg.connect(libpq_url(rig.database_url)) as blocker:
+        # The claim waits for us, with the message noted; then Redis is full, and the attempt fails.
+        blocker.execute("SELECT FROM captions WHERE id = %s FOR UPDATE", [row_id])
+        rig.enqueue(row_id)
+        assert worker.wait_for_line(f'"args": "[{row_id}]"', DEADLINE_S)
+        redis_client.config_set("maxmemory", "1")
+        assert worker.wait_for_line("later", DEADLINE_S)
+    assert worker.wait_for_line("Trying to re-establish", DEADLINE_S)
+    redis_client.config_set("maxmemory", "0")
+    (row,) = rig.wait_settled([row_id])
+    assert row["status"] == "deleted"
+
+
+def test_a_statement_that_cannot_succeed_yet_keeps_its_message(rig: Rig) -> None:
+    """A schema that is not there is no reason to acknowledge: the row is captioned once it is."""
+    worker = _started(rig)
+    row_id = rig.register(rig.upload("a.png", png((1, 0, 23))))
+    with psycopg.connect(libpq_url(rig.database_url), autocommit=True) as admin:
+        admin.execute("ALTER TABLE captions RENAME TO away")
+        rig.enqueue(row_id)
+        assert worker.wait_for_line("message_kept", DEADLINE_S)
+        admin.execute("ALTER TABLE away RENAME TO captions")
+    (row,) = rig.wait_settled([row_id])
+    assert row["status"] == "captioned"
+
+
+def test_a_delayed_message_that_comes_early_waits_for_the_end_of_the_lease(rig: Rig) -> None:
+    """Clocks differ: recovery's message for a dead owner's row is not used up while the lease still runs."""
+    _started(rig)
+    row_id = rig.register(rig.upload("a.png", png((1, 0, 24))))
+    with transaction(rig.database) as connection:
+        queries.claim(connection, row_id, 3)
+    send_row(rig.celery, row_id, 0.01)
+    (row,) = rig.wait_settled([row_id])
+    assert (row["status"], row["lost_attempts"]) == ("captioned", 1)
+
+
+def test_a_recovery_that_was_cut_short_is_made_whole_by_the_next(rig: Rig) -> None:
+    """What the first one enqueued does not hide what it did not."""
+    rows = {rig.register(ObjectVersion(rig.bucket, f"{n}", 1)) for n in range(300)}
+    first = _recovered(rig, most=150)
+    assert len(first) == 150
+    assert first | _recovered(rig) == rows
+    assert _recovered(rig) == set()
+
+
+def _recovered(rig: Rig, most: int = 1_000_000) -> set[int]:
+    sent: list[int] = []
+
+    def enqueue(row_id: int, countdown_s: float) -> None:
+        if len(sent) == most:
+            raise BrokerUnavailable("Redis went away")
+        send_row(rig.celery, row_id, countdown_s)
+        sent.append(row_id)
+
+    try:
+        recover(
+            rig.database, lambda: begin_recovery(rig.celery), enqueue, lambda: end_recovery(rig.celery), batch=40
+        )
+    except BrokerUnavailable:
+        assert len(sent) == most
+    return set(sent)
+
+
+def test_boxes_whose_labels_postgres_cannot_hold_are_recorded(rig: Rig) -> None:
+    """NUL and lone surrogates in a structured answer are replaced, as in its text."""
+    row_id = rig.register(ObjectVersion(rig.bucket, "a.png", 1))
+    with transaction(rig.database) as connection:
+        claim = queries.claim(connection, row_id, 60)
+        assert isinstance(claim, Claim)
+        caption = Caption("a", {"labels": ["a\x00b", "\ud800"], "bboxes": [[1.5]]}, "model", "revision")
+        assert queries.record_caption(
+            connection, claim, caption, ImageInfo(1, 1), size_bytes=1, write_back_lease_s=None
+        )
+    assert rig.row(row_id)["result"] == {"labels": ["a\N{REPLACEMENT CHARACTER}b", "?"], "bboxes": [[1.5]]}
+
+
+def test_a_standby_that_is_not_promoted_yet_is_worth_another_try(rig: Rig) -> None:
+    """A read-only Postgres is away, as far as a writer is concerned."""
+    row_id = rig.register(ObjectVersion(rig.bucket, "a.png", 1))
+
+    def claim() -> None:
+        with transaction(rig.database) as connection:
+            connection.exec_driver_sql("SET TRANSACTION READ ONLY")
+            queries.claim(connection, row_id, 60)
+
+    with pytest.raises(DatabaseUnavailable):
+        claim()
