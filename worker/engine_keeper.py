@@ -81,6 +81,8 @@ class EngineKeeper:
 
     def _on_death(self, *_: object) -> None:
         self._unwatch()
+        # Its descriptors can close a moment before it can be reaped.
+        self._engine.stop(0)
         log.error("engine_died", failures=self._failures)
         self._restart_later()
 

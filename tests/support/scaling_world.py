@@ -6,9 +6,11 @@ interleaving. After every step the world looks for an image that was acknowledge
 What it takes for granted: a call to 0 takes effect before its mark runs out, or never.
 """
 
+import random
 from collections import Counter
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 from dropline.errors import DroplineError
@@ -164,6 +166,7 @@ class Call:
     instances: int
     #: Who waits for the answer; None: nobody any more.
     actor: Actor | None
+    number: int
     applied: bool = False
 
 
@@ -174,7 +177,8 @@ class Faults:
     flush: bool = False
 
 
-Step = Callable[[], None]
+#: A kind and an act.
+Step = tuple[str, Callable[[], object]]
 
 
 class World:
@@ -201,68 +205,72 @@ class World:
         self.calls: list[Call] = []
         self.seen: Counter[str] = Counter()
         self._tokens = 0
+        self._calls_made = 0
 
     # What may happen next.
 
     def steps(self) -> list[Step]:
-        """All possible steps; the likelier ones several times."""
+        """All that can happen now, each with its kind."""
         found: list[Step] = []
         unacknowledged = self.events - self.acknowledged
         if len(unacknowledged) < _MOST_UNACKNOWLEDGED:
-            found.append(self.publish)
+            found.append(("publish", self.publish))
         if len(self.deliveries) < _MOST_DELIVERIES:
-            found += [lambda row=row: self.deliver(row) for row in unacknowledged]  # type: ignore[misc]
+            found += [("deliver", partial(self.deliver, row)) for row in unacknowledged]
         for delivery in self.deliveries:
             if not self._calls_of(delivery.actor):
-                found += [lambda d=delivery: self.step_delivery(d)] * 3  # type: ignore[misc]
-            found.append(lambda d=delivery: self.crash_function(d))  # type: ignore[misc]
+                found.append((f"function {delivery.row % 2}", partial(self.step_delivery, delivery)))
+            found.append(("crash of a function", partial(self.crash_function, delivery)))
         for call in self.calls:
             found += self._steps_of_call(call)
         for instance in self.instances:
             found += self._steps_of_instance(instance)
         if self._must_start():
-            found += [self.start] * 3
+            found.append(("start", self.start))
         return found + self._steps_of_redis()
 
     def _steps_of_call(self, call: Call) -> list[Step]:
+        # Swift and slow ones are of different kinds, so that a world may be patient with one of them.
+        pace = call.number % 2
         if call.applied:
-            return [lambda: self.respond(call), lambda: self.respond(call), lambda: self.lose(call)]
-        steps: list[Step] = [lambda: self.apply(call)]
-        if call.actor is not None:
-            steps += [lambda: self.apply(call)] * 2
-            steps += [lambda: self.refuse(call, ScalingRefused("busy")), lambda: self.lose(call)]
-            steps.append(lambda: self.refuse(call, ScalingDenied("no right")))
-        else:
-            steps.append(lambda: self.calls.remove(call))
-        return steps
+            return [(f"answer {pace}", partial(self.respond, call)), ("lost answer", partial(self.lose, call))]
+        found: list[Step] = [(f"effect {pace}", partial(self.apply, call))]
+        if call.actor is None:
+            return [*found, ("lost call", partial(self.calls.remove, call))]
+        return [
+            *found,
+            ("refusal", partial(self.refuse, call, ScalingRefused("busy"))),
+            ("refusal", partial(self.refuse, call, ScalingDenied("no right"))),
+            ("lost answer", partial(self.lose, call)),
+        ]
 
     def _steps_of_instance(self, instance: Instance) -> list[Step]:
-        steps: list[Step] = []
+        found: list[Step] = []
         if not instance.ready:
-            steps += [lambda: self.become_ready(instance)] * 2
+            found.append(("ready", partial(self.become_ready, instance)))
         else:
             if self.store.queued():
-                steps += [lambda: self.take(instance)] * 2
+                found.append(("take", partial(self.take, instance)))
             if instance.hand:
-                steps += [lambda: self.finish(instance)] * 2
+                found.append(("finish", partial(self.finish, instance)))
             if instance.sleeper is None:
-                steps += [lambda: self.begin_to_sleep(instance)] * 2
+                found.append(("idle", partial(self.begin_to_sleep, instance)))
             elif not self._calls_of(instance.sleeper):
-                steps += [lambda: self.step_sleeper(instance)] * 4
+                found.append(("sleeper", partial(self.step_sleeper, instance)))
         if not (self.faults.flush and instance.sleeper is not None):
-            steps.append(lambda: self.crash_worker(instance))
-        return steps
+            found.append(("crash of a worker", partial(self.crash_worker, instance)))
+        return found
 
     def _steps_of_redis(self) -> list[Step]:
         mark = self.store.look()
-        steps: list[Step] = []
+        found: list[Step] = []
         if mark is not None and mark.startswith(SLEEPING):
-            steps.append(self.lapse)
+            found.append(("lapse", self.lapse))
         if mark == AWAKE:
-            steps.append(self.store.expire)
+            found.append(("expiry", self.store.expire))
         if self.faults.flush:
-            steps.append(self.store.flush)
-        return steps
+            found.append(("flush", self.store.flush))
+        return found
 
     def _must_start(self) -> bool:
         serving = [instance for instance in self.instances if not instance.stopping]
@@ -383,7 +391,7 @@ class World:
         actor, applied = call.actor, call.applied
         self._end(call, lambda actor: actor.fail(ScalingUnknown("no answer")))
         if actor is not None and not applied:
-            self.calls.append(Call(call.instances, None))
+            self.calls.append(Call(call.instances, None, call.number))
 
     def _end(self, call: Call, tell: Callable[[Actor], None]) -> None:
         self.calls.remove(call)
@@ -421,7 +429,8 @@ class World:
             case AskUnfinished():
                 actor.answer(bool(self.unfinished()))
             case Scale(instances):
-                self.calls.append(Call(instances, actor))
+                self._calls_made += 1
+                self.calls.append(Call(instances, actor, self._calls_made))
             case Atomically(act):
                 assert isinstance(self.store, MemoryStore)
                 actor.answer(act(self.store))
@@ -504,14 +513,23 @@ class World:
         return str(self._tokens)
 
 
-def live(world: World, choices: bytes) -> None:
-    """Take the chosen steps, then come to rest; look at the world after each.
+def live(world: World, seed: int, length: int) -> None:
+    """Take random steps, then come to rest; look at the world after each.
+
+    What is likely is drawn anew for each life: in some worlds workers hardly ever crash, in others answers take for
+    ever. Otherwise everything would go wrong all the time, and nothing would get far enough to go wrong in earnest.
 
     Raises:
         AssertionError: something does not hold.
     """
-    for choice in choices:
+    chance = random.Random(seed)
+    weights: dict[str, int] = {}
+    for _ in range(length):
         steps = world.steps()
-        steps[choice % len(steps)]()
+        kinds = [weights.setdefault(kind, chance.choice((0, 1, 1, 5, 20))) for kind, _ in steps]
+        if any(kinds):
+            chance.choices(steps, kinds)[0][1]()
+        else:
+            chance.choice(steps)[1]()
         world.check()
     world.come_to_rest()
