@@ -199,6 +199,8 @@ def _from_lab(image: Image.Image) -> Image.Image:
 
 
 def _on_white(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image  # converting would copy it
     if image.mode not in ("LA", "RGBA"):
         return image.convert("RGB")
     white = Image.new("RGBA", image.size, "white")
