@@ -30,8 +30,8 @@ _CHANGED_SINCE = text("""
 """)
 _FORGOTTEN = text("""
     SELECT id FROM captions
-    WHERE status = 'queued' AND id > :after AND NOT id = ANY(:known) AND (:whole_queue OR queued_at <
-          (SELECT max(queued_at) FROM captions WHERE id = ANY(:known)))
+    WHERE status = 'queued' AND queued_at < now() AND id > :after AND NOT id = ANY(:known)
+      AND (:whole_queue OR queued_at < (SELECT max(queued_at) FROM captions WHERE id = ANY(:known)))
     ORDER BY id LIMIT :batch
 """)
 _LEASED = text("""
@@ -99,6 +99,8 @@ def forgotten_rows(
     connection: Connection, oldest: Sequence[int], *, whole_queue: bool, batch: int
 ) -> Iterator[list[int]]:
     """Ids of queued rows that are not on the broker, in batches of at most `batch`.
+
+    Rows that came after the transaction began are left out: their messages are on the way.
 
     Args:
         oldest: rows of the oldest messages on the queue. A row that was queued before the youngest of them and is

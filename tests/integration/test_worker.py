@@ -44,7 +44,8 @@ def test_a_hundred_copies_of_a_message_run_the_model_once(rig: Rig) -> None:
 
 def test_two_hundred_images_at_once(rig: Rig) -> None:
     """200 images: 200 rows captioned, none twice, nothing left on the broker."""
-    rig.worker()
+    worker = rig.worker()
+    assert worker.wait_for_line("recovered", DEADLINE_S)
     ids = [rig.drop(f"{n}.png", png((0, n, 1), (4, 4))) for n in range(200)]
     rows = rig.wait_settled(ids)
     assert {row["status"] for row in rows} == {"captioned"}
@@ -222,7 +223,8 @@ def test_a_child_over_its_hard_limit_is_killed_and_the_image_tried_again(rig: Ri
 
 def test_junk_on_the_queue_is_refused_and_the_worker_lives(rig: Rig) -> None:
     """A pickled body, an unknown task and unusable arguments are logged and leave the queue."""
-    rig.worker()
+    worker = rig.worker()
+    assert worker.wait_for_line("recovered", DEADLINE_S)
     rig.celery.send_task("no.such.task", queue=CAPTION_QUEUE)
     rig.celery.send_task("dropline.caption", ["'; DROP TABLE captions"], queue=CAPTION_QUEUE)
     with rig.celery.connection_for_write() as connection:
