@@ -1,0 +1,254 @@
+"""Sleep and wake with a real Redis, and the Admin API over HTTP."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import SecretStr
+from redis import Redis
+
+from dropline.contract import CAPTION_QUEUE, CAPTION_TASK, RECOVER_TASK, RECOVERY_QUEUE
+from dropline.errors import BrokerUnavailable
+from dropline.scaling.awake import MARK_KEY, AwakeMark
+from dropline.scaling.errors import PoolChanging, ScalingDenied, ScalingRefused, ScalingUnknown
+from dropline.scaling.protocol import AWAKE, SLEEPING, Claim, Claimed, Rules, Slept, Swap
+from dropline.scaling.sleeper import Sleeper
+from dropline.scaling.waker import Waker
+from dropline.scaling.worker_pool import CloudRunWorkerPool, make_worker_pool
+from dropline.settings import BrokerSettings
+from local_emulators.ports import free_ports
+from tests.support import fake_cloud_run
+from tests.support.fake_cloud_run import POOL, FakeCloudRun
+from tests.support.redis_store import RedisStore
+from tests.support.scaling_place import Place, eventually
+from tests.support.scaling_schedule import live
+from tests.support.scaling_world import Faults, World
+from trigger_fn.broker import make_producer
+
+INTERLEAVINGS = 2000
+RULES = Rules()
+DEADLINE_S = 120
+
+
+@pytest.fixture
+def redis(redis_url: str) -> Iterator["Redis"]:
+    with Redis.from_url(redis_url) as client:
+        yield client
+
+
+@pytest.fixture
+def mark(redis_url: str) -> Iterator[AwakeMark]:
+    with contextlib.closing(AwakeMark.connect(redis_url, timeout_s=30)) as found:
+        yield found
+
+
+@pytest.fixture
+def cloud_run() -> Iterator[FakeCloudRun]:
+    with fake_cloud_run.serve() as found:
+        yield found
+
+
+@pytest.fixture
+def pool(cloud_run: FakeCloudRun) -> Iterator[CloudRunWorkerPool]:
+    with contextlib.closing(make_worker_pool(POOL, cloud_run.url)) as found:
+        yield found
+
+
+@pytest.fixture
+def waker(mark: AwakeMark, pool: CloudRunWorkerPool) -> Waker:
+    return Waker(mark, pool, RULES)
+
+
+@pytest.fixture
+def sleeper(mark: AwakeMark, pool: CloudRunWorkerPool) -> Sleeper:
+    return Sleeper(mark, pool, RULES, lambda: False)
+
+
+@pytest.mark.parametrize("faults", [Faults(), Faults(flush=True)])
+def test_any_interleaving_in_a_real_redis(redis: "Redis", mark: AwakeMark, faults: Faults) -> None:
+    """2,000 interleavings: the scripts answer as the model does, and no image waits on a sleeping pool."""
+
+    @settings(max_examples=INTERLEAVINGS // 2, deadline=None, print_blob=True)
+    @given(st.integers(0, 2**63), st.integers(20, 150))
+    def check(seed: int, length: int) -> None:
+        live(World(RedisStore(redis, mark), faults), seed, length)
+
+    check()
+
+
+@pytest.mark.parametrize(("task", "queue"), [(CAPTION_TASK, CAPTION_QUEUE), (RECOVER_TASK, RECOVERY_QUEUE)])
+def test_a_message_of_celery_keeps_the_pool_awake(redis_url: str, mark: AwakeMark, task: str, queue: str) -> None:
+    """The names of the queues are those that kombu gives its lists."""
+    assert mark.claim(Claim(SLEEPING + "1", 60)) is Claimed.GRANTED
+    assert mark.swap(Swap(SLEEPING + "1", None))
+    with make_producer(BrokerSettings(url=SecretStr(redis_url))) as app:
+        app.send_task(task, queue=queue)
+    assert mark.claim(Claim(SLEEPING + "2", 60)) is Claimed.QUEUED
+
+
+def test_marks_run_out_only_where_they_must(redis: "Redis", mark: AwakeMark) -> None:
+    """A sleeping mark and `awake` do, a waking one does not."""
+    mark.swap(Swap(None, "waking:1"))
+    assert redis.pttl(MARK_KEY) == -1
+    mark.swap(Swap("waking:1", AWAKE, 600))
+    assert 500_000 < int(str(redis.pttl(MARK_KEY))) <= 600_000
+    mark.claim(Claim(SLEEPING + "1", 60))
+    assert 50_000 < int(str(redis.pttl(MARK_KEY))) <= 60_000
+
+
+def test_a_redis_that_is_away_is_an_error_of_ours() -> None:
+    """The event comes again, and nothing is believed meanwhile."""
+    with contextlib.closing(AwakeMark.connect(f"redis://127.0.0.1:{free_ports(1)[0]}/0", 1)) as mark:
+        for act in (mark.look, lambda: mark.swap(Swap(None, AWAKE)), lambda: mark.claim(Claim("sleeping:1", 1))):
+            with pytest.raises(BrokerUnavailable, match="try again"):
+                act()
+
+
+def test_asleep_awake_asleep(cloud_run: FakeCloudRun, waker: Waker, sleeper: Sleeper) -> None:
+    """The first event calls, the others only look; after the idle period one call to 0."""
+    for _ in range(3):
+        waker.ensure_awake()
+    assert sleeper.try_to_sleep() is Slept.ASLEEP
+    waker.ensure_awake()
+    assert cloud_run.history == [1, 0, 1]
+
+
+def test_only_the_number_of_instances_is_sent(cloud_run: FakeCloudRun, pool: CloudRunWorkerPool) -> None:
+    """The stand-in refuses anything without the mask, as it would replace the pool."""
+    pool.scale(2)
+    pool.scale(0)
+    assert cloud_run.history == [2, 0]
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, ScalingDenied),
+        (403, ScalingDenied),
+        (404, ScalingDenied),
+        (408, ScalingUnknown),
+        (409, ScalingRefused),
+        (429, ScalingRefused),
+        (500, ScalingUnknown),
+        (503, ScalingUnknown),
+        (302, ScalingUnknown),
+    ],
+)
+def test_each_answer_says_what_may_be_believed(
+    cloud_run: FakeCloudRun, pool: CloudRunWorkerPool, status: int, kind: type[Exception]
+) -> None:
+    """A refusal changed nothing; what broke may have."""
+    cloud_run.fail(status)
+    with pytest.raises(kind, match=str(status)):
+        pool.scale(1)
+
+
+def test_another_pool_is_a_mistake_of_the_deployment(cloud_run: FakeCloudRun) -> None:
+    """Trying again would not help; the message says what to check."""
+    with (
+        contextlib.closing(make_worker_pool(POOL + "x", cloud_run.url)) as pool,
+        pytest.raises(ScalingDenied, match=r"run\.workerpools\.update"),
+    ):
+        pool.scale(1)
+
+
+@pytest.mark.parametrize("fault", [FakeCloudRun.lose_response, FakeCloudRun.fail_operation])
+def test_no_answer_and_a_failed_operation_are_unknown(
+    cloud_run: FakeCloudRun, pool: CloudRunWorkerPool, fault: Callable[[FakeCloudRun], None]
+) -> None:
+    """Neither proves anything; and nothing is sent twice behind our back."""
+    fault(cloud_run)
+    with pytest.raises(ScalingUnknown):
+        pool.scale(1)
+    assert len(cloud_run.history) <= 1
+
+
+def test_a_wake_without_an_answer_is_repeated_by_the_redelivery(cloud_run: FakeCloudRun, waker: Waker) -> None:
+    """The first delivery fails, and leaves a mark that does not keep the second from calling."""
+    cloud_run.lose_response()
+    with pytest.raises(ScalingUnknown):
+        waker.ensure_awake()
+    waker.ensure_awake()
+    waker.ensure_awake()
+    assert cloud_run.history == [1, 1]
+
+
+def test_an_event_during_the_call_to_0_comes_again(
+    cloud_run: FakeCloudRun, waker: Waker, sleeper: Sleeper
+) -> None:
+    """It is not acknowledged, and its redelivery wakes the pool."""
+    waker.ensure_awake()
+
+    def drop() -> None:
+        with pytest.raises(PoolChanging):
+            waker.ensure_awake()
+
+    cloud_run.around(drop)
+    cloud_run.history.clear()
+    assert sleeper.try_to_sleep() is Slept.ASLEEP
+    waker.ensure_awake()
+    assert cloud_run.history == [0, 1]
+
+
+def test_a_flush_during_the_call_to_0_is_made_good(
+    cloud_run: FakeCloudRun, redis: "Redis", waker: Waker, sleeper: Sleeper
+) -> None:
+    """An event of that moment is told that the pool is awake; the worker finds its mark gone and wakes it."""
+    waker.ensure_awake()
+
+    def flush() -> None:
+        redis.flushall()
+        waker.ensure_awake()
+
+    cloud_run.before(flush)
+    assert sleeper.try_to_sleep() is Slept.WOKEN_AGAIN
+    assert cloud_run.instances == 1
+
+
+def test_a_call_to_0_without_an_answer_leaves_its_mark(
+    cloud_run: FakeCloudRun, redis: "Redis", waker: Waker, sleeper: Sleeper
+) -> None:
+    """Events wait for as long as the call may be under way, and then wake the pool."""
+    waker.ensure_awake()
+    cloud_run.lose_response()
+    assert sleeper.try_to_sleep() is Slept.UNKNOWN
+    with pytest.raises(PoolChanging):
+        waker.ensure_awake()
+    assert sleeper.try_to_sleep() is Slept.TAKEN
+    redis.pexpire(MARK_KEY, 1)
+    eventually(lambda: not redis.exists(MARK_KEY))
+    waker.ensure_awake()
+    assert cloud_run.instances == 1
+
+
+def test_what_is_believed_of_an_awake_pool_runs_out(cloud_run: FakeCloudRun, redis: "Redis", waker: Waker) -> None:
+    """Somebody sets the pool to 0 by hand; the first event after `awake_s` wakes it all the same."""
+    waker.ensure_awake()
+    cloud_run.set(0)
+    waker.ensure_awake()
+    assert cloud_run.instances == 0
+    redis.pexpire(MARK_KEY, 1)
+    eventually(lambda: not redis.exists(MARK_KEY))
+    waker.ensure_awake()
+    assert cloud_run.instances == 1
+
+
+def test_many_requests_of_one_process_share_a_call(cloud_run: FakeCloudRun, waker: Waker) -> None:
+    """A burst on a sleeping pool is one call to Cloud Run."""
+    with ThreadPoolExecutor(40) as threads:
+        list(threads.map(lambda _: waker.ensure_awake(), range(200)))
+    assert cloud_run.history == [1]
+
+
+def test_functions_and_workers_at_once(redis_url: str, redis: "Redis", cloud_run: FakeCloudRun) -> None:
+    """400 events in 8 threads, a worker that sleeps whenever it can and is killed by it: all are captioned."""
+    place = Place(redis_url, redis, cloud_run)
+    with ThreadPoolExecutor(8) as functions:
+        delivered = functions.map(place.deliver_until_acknowledged, range(400))
+        assert sum(1 for _ in delivered) == 400
+    eventually(lambda: cloud_run.instances == 0 and not place.unfinished())
+    place.close()
+    assert cloud_run.history.count(0) >= 1

@@ -1,0 +1,157 @@
+"""Cloud Run's Admin API for one worker pool: GET and PATCH over HTTP, with faults, and a log of what came in."""
+
+import contextlib
+import json
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+POOL = "projects/drops/locations/europe-west4/workerPools/captions"
+_MASK = "scaling.manualInstanceCount"
+
+
+@dataclass
+class FakeCloudRun:
+    """Handle on a running stand-in."""
+
+    url: str
+    #: What the pool has now.
+    instances: int = 0
+    #: All numbers that took effect, in their order.
+    history: list[int] = field(default_factory=list)
+    #: Called with each number that takes effect, before the answer.
+    on_change: Callable[[int], object] = lambda _: None
+    _faults: list["Fault"] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def fail(self, status: int, times: int = 1) -> None:
+        """Answer the next PATCHes with an error; nothing takes effect."""
+        self._add(times, Fault(status=status))
+
+    def lose_response(self, times: int = 1) -> None:
+        """Let the next PATCHes take effect, and close their connections without an answer."""
+        self._add(times, Fault(lose_response=True))
+
+    def fail_operation(self, times: int = 1) -> None:
+        """Answer the next PATCHes with an operation that has failed."""
+        self._add(times, Fault(failed_operation=True))
+
+    def before(self, act: Callable[[], object]) -> None:
+        """Run `act` once, between the arrival of the next PATCH and its effect."""
+        self._add(1, Fault(before=act))
+
+    def around(self, act: Callable[[], object]) -> None:
+        """Run `act` before the next PATCH takes effect, and again before its answer."""
+        self._add(1, Fault(before=act, after=act))
+
+    def take_fault(self) -> "Fault":
+        """What the next PATCH meets; used up by that."""
+        with self._lock:
+            return self._faults.pop(0) if self._faults else Fault()
+
+    def set(self, instances: int) -> None:
+        """A number takes effect."""
+        with self._lock:
+            self.instances = instances
+            self.history.append(instances)
+        self.on_change(instances)
+
+    def _add(self, times: int, fault: "Fault") -> None:
+        with self._lock:
+            self._faults += [fault] * times
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What happens to a PATCH."""
+
+    status: int | None = None
+    lose_response: bool = False
+    failed_operation: bool = False
+    before: Callable[[], object] = lambda: None
+    after: Callable[[], object] = lambda: None
+
+
+@contextlib.contextmanager
+def serve() -> Iterator[FakeCloudRun]:
+    """A stand-in on a free port while the block lasts."""
+    server = _Server(("127.0.0.1", 0), _Handler)
+    server.pool = FakeCloudRun(f"http://127.0.0.1:{server.server_port}")
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield server.pool
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    pool: FakeCloudRun
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
+
+    def do_GET(self) -> None:
+        if urlsplit(self.path).path != f"/v2/{POOL}":
+            return self._refuse(HTTPStatus.NOT_FOUND, "no such worker pool")
+        return self._answer(
+            HTTPStatus.OK, {"name": POOL, "scaling": {"manualInstanceCount": self.server.pool.instances}}
+        )
+
+    def do_PATCH(self) -> None:
+        parts = urlsplit(self.path)
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        fault = self.server.pool.take_fault()
+        fault.before()
+        if fault.status is not None:
+            return self._refuse(fault.status, f"told to answer {fault.status}")
+        if parts.path != f"/v2/{POOL}":
+            return self._refuse(HTTPStatus.NOT_FOUND, "no such worker pool")
+        instances = _instances(body)
+        # Without the mask the whole pool would be replaced by what little the body says.
+        if parse_qs(parts.query).get("updateMask") != [_MASK] or instances is None:
+            return self._refuse(HTTPStatus.BAD_REQUEST, f"only {_MASK} can be changed, and to a number")
+        return self._change(instances, fault)
+
+    def _change(self, instances: int, fault: Fault) -> None:
+        if fault.failed_operation:
+            failure = {"code": 8, "message": "told to fail"}
+            return self._answer(HTTPStatus.OK, {"name": f"{POOL}/operations/1", "done": True, "error": failure})
+        self.server.pool.set(instances)
+        fault.after()
+        if fault.lose_response:
+            self.close_connection = True
+            return None
+        return self._answer(HTTPStatus.OK, {"name": f"{POOL}/operations/1", "done": False})
+
+    def _refuse(self, status: int, message: str) -> None:
+        self._answer(status, {"error": {"code": status, "message": message}})
+
+    def _answer(self, status: int, resource: dict[str, Any]) -> None:
+        body = json.dumps(resource).encode()
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+        """Says nothing: `FakeCloudRun.history` is the log."""
+
+
+def _instances(body: bytes) -> int | None:
+    try:
+        found = json.loads(body)["scaling"]["manualInstanceCount"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return found if isinstance(found, int) and found >= 0 else None

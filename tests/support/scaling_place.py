@@ -1,0 +1,96 @@
+"""Functions and workers as threads, around a real Redis and the stand-in for Cloud Run."""
+
+import contextlib
+import threading
+from collections.abc import Callable
+
+from redis import Redis
+
+from dropline.contract import CAPTION_QUEUE
+from dropline.errors import TransientError
+from dropline.scaling.awake import AwakeMark
+from dropline.scaling.protocol import Rules
+from dropline.scaling.sleeper import Sleeper
+from dropline.scaling.waker import Waker
+from dropline.scaling.worker_pool import make_worker_pool
+from tests.support.fake_cloud_run import POOL, FakeCloudRun
+
+RULES = Rules()
+DEADLINE_S = 120
+
+
+class Place:
+    """Functions as threads, and a worker thread for as long as the pool has an instance."""
+
+    def __init__(self, redis_url: str, redis: "Redis", cloud_run: FakeCloudRun) -> None:
+        self._redis, self._url, self._cloud_run = redis, redis_url, cloud_run
+        self._rows: dict[int, bool] = {}
+        self._lock = threading.Lock()
+        self._workers: list[threading.Thread] = []
+        self._serving = False
+        self._wakers = [self._connect(Waker) for _ in range(2)]
+        cloud_run.on_change = self._on_change
+
+    def _connect(self, kind: type[Waker]) -> Waker:
+        return kind(AwakeMark.connect(self._url, 30), make_worker_pool(POOL, self._cloud_run.url), RULES)
+
+    def unfinished(self) -> list[int]:
+        with self._lock:
+            return [row for row, finished in self._rows.items() if not finished]
+
+    def deliver_until_acknowledged(self, row: int) -> None:
+        """What Pub/Sub does."""
+        while True:
+            with self._lock:
+                if self._rows.setdefault(row, False):
+                    return None
+            self._redis.lpush(CAPTION_QUEUE, row)
+            with contextlib.suppress(TransientError):
+                return self._wakers[row % 2].ensure_awake()
+
+    def _on_change(self, instances: int) -> None:
+        with self._lock:
+            if instances and not self._serving:
+                self._serving = True
+                self._workers.append(threading.Thread(target=self._work, daemon=True))
+                self._workers[-1].start()
+
+    def _work(self) -> None:
+        pool = make_worker_pool(POOL, self._cloud_run.url)
+        mark = AwakeMark.connect(self._url, 30)
+        sleeper = Sleeper(mark, pool, RULES, lambda: bool(self.unfinished()))
+        with contextlib.closing(mark), contextlib.closing(pool):
+            while self._is_wanted():
+                for row in self.unfinished():
+                    self._redis.lpush(CAPTION_QUEUE, row)
+                while self._caption_one():
+                    pass
+                sleeper.try_to_sleep()
+
+    def _is_wanted(self) -> bool:
+        with self._lock:
+            self._serving = self._cloud_run.instances > 0
+            return self._serving
+
+    def _caption_one(self) -> bool:
+        row = self._redis.rpop(CAPTION_QUEUE)
+        if row is None:
+            return False
+        assert isinstance(row, bytes)
+        with self._lock:
+            self._rows[int(row)] = True
+        return True
+
+    def close(self) -> None:
+        for worker in self._workers:
+            worker.join(DEADLINE_S)
+
+
+def eventually(holds: Callable[[], bool]) -> None:
+    """Ask until it holds."""
+    pause = threading.Event()
+    for _ in range(DEADLINE_S * 100):
+        if holds():
+            return
+        pause.wait(0.01)
+    raise AssertionError(f"not within {DEADLINE_S} s")

@@ -1,0 +1,188 @@
+"""Which steps are possible in a world, a random life in it, and a quiet end."""
+
+import random
+from collections.abc import Callable
+from functools import partial
+
+from dropline.scaling.errors import ScalingDenied, ScalingRefused
+from dropline.scaling.protocol import AWAKE, SLEEPING, Slept
+from tests.support.scaling_actors import Call, Instance
+from tests.support.scaling_world import World
+
+#: A kind and an act.
+Step = tuple[str, Callable[[], object]]
+
+_MOST_UNACKNOWLEDGED = 2
+_MOST_DELIVERIES = 3
+_ROUNDS = 20
+_FAULTS = {
+    "crash of a function",
+    "crash of a worker",
+    "refusal",
+    "lost answer",
+    "lost call",
+    "lapse",
+    "expiry",
+    "flush",
+}
+#: How likely a step can be: an ordinary one, a fault.
+_TEMPERS = ((0, 1, 5, 20), (0, 0, 0, 1))
+#: How often the world changes its temper, per step.
+_CHANGE = 0.06
+
+
+def live(world: World, seed: int, length: int) -> None:
+    """Take random steps, then come to rest; look at the world after each.
+
+    What is likely is drawn anew every few steps: now workers hardly ever crash, now answers take for ever.
+    Otherwise everything would go wrong all the time, and nothing would get far enough to go wrong in earnest.
+
+    Raises:
+        AssertionError: something does not hold.
+    """
+    chance = random.Random(seed)
+    weights: dict[str, int] = {}
+    for _ in range(length):
+        if chance.random() < _CHANGE:
+            weights.clear()
+        steps = possible_steps(world)
+        kinds = [weights.setdefault(kind, chance.choice(_TEMPERS[kind in _FAULTS])) for kind, _ in steps]
+        if any(kinds):
+            chance.choices(steps, kinds)[0][1]()
+        else:
+            chance.choice(steps)[1]()
+        world.check()
+    come_to_rest(world)
+
+
+def possible_steps(world: World) -> list[Step]:
+    """All that can happen now, each with its kind."""
+    found: list[Step] = []
+    unacknowledged = world.events - world.acknowledged
+    if len(unacknowledged) < _MOST_UNACKNOWLEDGED:
+        found.append(("publish", world.publish))
+    if len(world.deliveries) < _MOST_DELIVERIES:
+        found += [("deliver", partial(world.deliver, row)) for row in unacknowledged]
+    for delivery in world.deliveries:
+        if not world.calls_of(delivery.actor):
+            found.append((f"function {delivery.row % 2}", partial(world.step_delivery, delivery)))
+        found.append(("crash of a function", partial(world.crash_function, delivery)))
+    for call in world.calls:
+        found += _steps_of_call(world, call)
+    for instance in world.instances:
+        found += _steps_of_instance(world, instance)
+    if world.must_start():
+        found.append(("start", world.start))
+    return found + _steps_of_redis(world)
+
+
+def _steps_of_call(world: World, call: Call) -> list[Step]:
+    # Swift and slow ones are of different kinds, so that a world may be patient with one of them.
+    pace = call.number % 2
+    if call.applied:
+        return [(f"answer {pace}", partial(world.respond, call)), ("lost answer", partial(world.lose, call))]
+    found: list[Step] = [(f"effect {pace}", partial(world.apply, call))]
+    if call.actor is None:
+        return [*found, ("lost call", partial(world.calls.remove, call))]
+    return [
+        *found,
+        ("refusal", partial(world.refuse, call, ScalingRefused("busy"))),
+        ("refusal", partial(world.refuse, call, ScalingDenied("no right"))),
+        ("lost answer", partial(world.lose, call)),
+    ]
+
+
+def _steps_of_instance(world: World, instance: Instance) -> list[Step]:
+    found: list[Step] = []
+    if not instance.ready:
+        found.append(("ready", partial(world.become_ready, instance)))
+    else:
+        if world.store.queued():
+            found.append(("take", partial(world.take, instance)))
+        if instance.hand:
+            found.append(("finish", partial(world.finish, instance)))
+        if instance.sleeper is None:
+            found.append(("idle", partial(world.begin_to_sleep, instance)))
+        elif not world.calls_of(instance.sleeper):
+            found.append(("sleeper", partial(world.step_sleeper, instance)))
+    if not (world.faults.flush and instance.sleeper is not None):
+        found.append(("crash of a worker", partial(world.crash_worker, instance)))
+    return found
+
+
+def _steps_of_redis(world: World) -> list[Step]:
+    mark = world.store.look()
+    found: list[Step] = []
+    if mark is not None and mark.startswith(SLEEPING):
+        found.append(("lapse", world.lapse))
+    if mark == AWAKE:
+        found.append(("expiry", world.store.expire))
+    if world.faults.flush:
+        found.append(("flush", world.store.flush))
+    return found
+
+
+def come_to_rest(world: World) -> None:
+    """No more faults and no new events: everything is captioned, and one idle period later the pool sleeps."""
+    for _ in range(_ROUNDS):
+        _end_what_is_under_way(world)
+        for row in world.events - world.acknowledged:
+            world.deliver(row)
+            _end_what_is_under_way(world)
+        _work(world)
+        if world.acknowledged == world.events and not world.unfinished() and not world.store.queued():
+            break
+        for instance in [each for each in world.instances if each.ready]:
+            _idle(world, instance)
+    assert world.acknowledged == world.events, "events were never acknowledged"
+    assert not world.unfinished(), f"rows {world.unfinished()} wait for ever"
+    if world.count:
+        _work(world)
+        assert _idle(world, world.instances[-1]) is Slept.ASLEEP
+    assert world.count == 0
+    assert world.store.look() != AWAKE
+
+
+def _work(world: World) -> None:
+    for instance in [each for each in world.instances if each.stopping]:
+        world.crash_worker(instance)
+    if world.must_start():
+        world.start()
+    for instance in world.instances:
+        if not instance.ready:
+            world.become_ready(instance)
+        while world.store.queued():
+            world.take(instance)
+        while instance.hand:
+            world.finish(instance)
+
+
+def _idle(world: World, instance: Instance) -> Slept:
+    world.begin_to_sleep(instance)
+    sleeper = instance.sleeper
+    assert sleeper is not None
+    _end_what_is_under_way(world)
+    assert isinstance(sleeper.result, Slept)
+    return sleeper.result
+
+
+def _end_what_is_under_way(world: World) -> None:
+    while world.calls or world.deliveries or any(instance.sleeper for instance in world.instances):
+        _end_calls(world)
+        for delivery in list(world.deliveries):
+            if not world.calls_of(delivery.actor):
+                world.step_delivery(delivery)
+        for instance in world.instances:
+            if instance.sleeper is not None and not world.calls_of(instance.sleeper):
+                world.step_sleeper(instance)
+        world.check()
+    if (world.store.look() or "").startswith(SLEEPING):
+        world.lapse()
+
+
+def _end_calls(world: World) -> None:
+    for call in list(world.calls):
+        if not call.applied:
+            world.apply(call)
+        if call in world.calls:
+            world.respond(call)

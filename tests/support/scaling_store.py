@@ -1,0 +1,58 @@
+"""What is in Redis, as far as sleep and wake go: the mark and the queue."""
+
+from typing import Protocol
+
+from dropline.scaling.protocol import SLEEPING, Claim, Claimed, Swap
+
+
+class Store(Protocol):
+    """What is in Redis."""
+
+    def look(self) -> str | None: ...
+    def swap(self, swap: Swap) -> bool: ...
+    def claim(self, claim: Claim) -> Claimed: ...
+    def push(self, row: int) -> None: ...
+    def pop(self) -> int | None: ...
+    def queued(self) -> list[int]: ...
+    def expire(self) -> None: ...
+    def flush(self) -> None: ...
+
+
+class MemoryStore:
+    """The mark and the queue as they should be, in a few lines of Python: what the scripts are compared with."""
+
+    def __init__(self) -> None:
+        self.mark: str | None = None
+        self.queue: list[int] = []
+
+    def look(self) -> str | None:
+        return self.mark
+
+    def swap(self, swap: Swap) -> bool:
+        if self.mark != swap.expected:
+            return False
+        self.mark = swap.new
+        return True
+
+    def claim(self, claim: Claim) -> Claimed:
+        if self.mark is not None and self.mark.startswith(SLEEPING):
+            return Claimed.TAKEN
+        if self.queue:
+            return Claimed.QUEUED
+        self.mark = claim.mark
+        return Claimed.GRANTED
+
+    def push(self, row: int) -> None:
+        self.queue.append(row)
+
+    def pop(self) -> int | None:
+        return self.queue.pop(0) if self.queue else None
+
+    def queued(self) -> list[int]:
+        return list(self.queue)
+
+    def expire(self) -> None:
+        self.mark = None
+
+    def flush(self) -> None:
+        self.mark, self.queue = None, []

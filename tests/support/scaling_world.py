@@ -1,0 +1,259 @@
+"""A world in which a pool is woken and put to sleep: events, functions, workers, Redis, Cloud Run, step by step.
+
+Each step is one Redis command, one API call or one end of it, or one fault; whoever chooses the steps chooses the
+interleaving. After every step the world looks for an image that was acknowledged and waits on a sleeping pool.
+
+What it takes for granted: a call to 0 takes effect before its mark runs out, or never.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any
+
+from dropline.errors import DroplineError
+from dropline.scaling.errors import ScalingRefused, ScalingUnknown
+from dropline.scaling.protocol import (
+    AWAKE,
+    AskUnfinished,
+    Claim,
+    Look,
+    Procedure,
+    Rules,
+    Scale,
+    Slept,
+    Swap,
+    sleep,
+    wake,
+)
+from tests.support.scaling_actors import Actor, Atomically, Call, Commit, Delivery, Instance, Push
+from tests.support.scaling_store import MemoryStore, Store
+
+RULES = Rules()
+_MOST_INSTANCES = 3
+
+
+@dataclass(frozen=True)
+class Faults:
+    """What may go wrong beside crashes, lost answers and refusals."""
+
+    flush: bool = False
+
+
+class World:
+    """Everything, and the steps that are possible now."""
+
+    def __init__(
+        self,
+        store: Store,
+        faults: Faults = Faults(),
+        wake_with: Callable[[str, Rules], Procedure[bool]] = wake,
+        sleep_with: Callable[[str, Rules], Procedure[Slept]] = sleep,
+    ) -> None:
+        self.store = store
+        self.faults = faults
+        self.wake_with, self.sleep_with = wake_with, sleep_with
+        self.count = 0
+        #: Row to whether it is finished; a row is there once it is committed.
+        self.rows: dict[int, bool] = {}
+        #: Events that Pub/Sub has, or had.
+        self.events: set[int] = set()
+        self.acknowledged: set[int] = set()
+        self.deliveries: list[Delivery] = []
+        self.instances: list[Instance] = []
+        self.calls: list[Call] = []
+        self.seen: Counter[str] = Counter()
+        self._tokens = 0
+        self._calls_made = 0
+
+    def must_start(self) -> bool:
+        serving = [instance for instance in self.instances if not instance.stopping]
+        return self.count > 0 and not serving and len(self.instances) < _MOST_INSTANCES
+
+    def calls_of(self, actor: Actor) -> list[Call]:
+        return [call for call in self.calls if call.actor is actor]
+
+    # The function.
+
+    def publish(self) -> None:
+        """An image is dropped."""
+        self.events.add(len(self.events))
+
+    def deliver(self, row: int) -> None:
+        self.deliveries.append(Delivery(row, Actor(self._handle(row))))
+
+    def _handle(self, row: int) -> Generator[Any, Any, None]:
+        if (yield Commit(row)):
+            yield Push(row)
+            yield from self.wake_with(self._token(), RULES)
+
+    def step_delivery(self, delivery: Delivery) -> None:
+        self._execute(delivery.actor)
+        self._collect(delivery)
+
+    def _collect(self, delivery: Delivery) -> None:
+        if not delivery.actor.done:
+            return
+        self.deliveries.remove(delivery)
+        if delivery.actor.error is None:
+            self.acknowledged.add(delivery.row)
+            self.seen["acknowledged"] += 1
+        else:
+            self.seen[delivery.actor.error.code] += 1
+
+    def crash_function(self, delivery: Delivery) -> None:
+        self.deliveries.remove(delivery)
+        self._abandon(delivery.actor)
+
+    def _abandon(self, actor: Actor) -> None:
+        for call in self.calls_of(actor):
+            call.actor = None
+            if call.applied:
+                self.calls.remove(call)
+
+    # A worker.
+
+    def start(self) -> None:
+        self.instances.append(Instance())
+
+    def become_ready(self, instance: Instance) -> None:
+        instance.ready = True
+        self._recover()
+
+    def _recover(self) -> None:
+        queued = self.store.queued()
+        for row in self.unfinished():
+            if row not in queued:
+                self.store.push(row)
+
+    def take(self, instance: Instance) -> None:
+        row = self.store.pop()
+        if row is not None and not self.rows[row]:
+            instance.hand.add(row)
+
+    def finish(self, instance: Instance) -> None:
+        self.rows[instance.hand.pop()] = True
+
+    def begin_to_sleep(self, instance: Instance) -> None:
+        instance.late = False
+        instance.sleeper = Actor(self.sleep_with(self._token(), RULES))
+
+    def step_sleeper(self, instance: Instance) -> None:
+        assert instance.sleeper is not None
+        if (
+            instance.late
+            and isinstance(instance.sleeper.command, Scale)
+            and instance.sleeper.command.instances == 0
+        ):
+            # What `Sleeper` does with a mark that has run out meanwhile.
+            instance.sleeper.fail(ScalingRefused("late"))
+        else:
+            self._execute(instance.sleeper)
+        self._collect_sleeper(instance)
+
+    def _collect_sleeper(self, instance: Instance) -> None:
+        assert instance.sleeper is not None
+        if not instance.sleeper.done:
+            return
+        result = instance.sleeper.result
+        if instance.sleeper.error is None:
+            self.seen[result.value] += 1
+        if result is Slept.UNFINISHED:
+            self._recover()
+        instance.sleeper = None
+
+    def crash_worker(self, instance: Instance) -> None:
+        """Killed, by a fault or because it was told to stop and did not."""
+        self.instances.remove(instance)
+        if instance.sleeper is not None:
+            self._abandon(instance.sleeper)
+
+    # Cloud Run.
+
+    def apply(self, call: Call) -> None:
+        call.applied = True
+        self.count = call.instances
+        for instance in self.instances:
+            instance.stopping = instance.stopping or not self.count
+        if call.actor is None:
+            self.calls.remove(call)
+
+    def respond(self, call: Call) -> None:
+        self._end(call, lambda actor: actor.answer(None))
+
+    def refuse(self, call: Call, error: DroplineError) -> None:
+        self._end(call, lambda actor: actor.fail(error))
+
+    def lose(self, call: Call) -> None:
+        """The caller gives up; what it asked for may still happen."""
+        actor, applied = call.actor, call.applied
+        self._end(call, lambda actor: actor.fail(ScalingUnknown("no answer")))
+        if actor is not None and not applied:
+            self.calls.append(Call(call.instances, None, call.number))
+
+    def _end(self, call: Call, tell: Callable[[Actor], None]) -> None:
+        self.calls.remove(call)
+        if call.actor is None:
+            return
+        tell(call.actor)
+        for delivery in [each for each in self.deliveries if each.actor is call.actor]:
+            self._collect(delivery)
+        for instance in [each for each in self.instances if each.sleeper is call.actor]:
+            self._collect_sleeper(instance)
+
+    # Redis.
+
+    def lapse(self) -> None:
+        """A sleeping mark runs out, and with it what may still be under way to 0."""
+        self.store.expire()
+        for call in [each for each in self.calls if each.instances == 0 and not each.applied]:
+            self.lose(call)
+        self.calls = [call for call in self.calls if call.instances or call.applied]
+        for instance in self.instances:
+            instance.late = instance.sleeper is not None
+
+    def _execute(self, actor: Actor) -> None:
+        match actor.command:
+            case Commit(row):
+                actor.answer(not self.rows.setdefault(row, False))
+            case AskUnfinished():
+                actor.answer(bool(self.unfinished()))
+            case Scale(instances):
+                self._calls_made += 1
+                self.calls.append(Call(instances, actor, self._calls_made))
+            case command:
+                actor.answer(self._in_redis(command))
+
+    def _in_redis(self, command: Any) -> Any:
+        match command:
+            case Push(row):
+                return self.store.push(row)
+            case Look():
+                return self.store.look()
+            case Swap():
+                return self.store.swap(command)
+            case Claim():
+                return self.store.claim(command)
+            case Atomically(act):
+                assert isinstance(self.store, MemoryStore)
+                return act(self.store)
+        raise AssertionError(f"{command} is no step of this world")
+
+    # What must hold.
+
+    def unfinished(self) -> list[int]:
+        return [row for row, finished in self.rows.items() if not finished]
+
+    def check(self) -> None:
+        """Nobody who was promised a caption waits on a sleeping pool; nobody believes in one that sleeps."""
+        if self.faults.flush:
+            return
+        waiting = self.acknowledged & set(self.unfinished())
+        assert self.count or not waiting, f"rows {waiting} are acknowledged and wait on a sleeping pool"
+        if self.store.look() == AWAKE:
+            assert self.count, "the mark says awake, and the pool sleeps"
+            assert not any(call.instances == 0 and not call.applied for call in self.calls), "and 0 is under way"
+
+    def _token(self) -> str:
+        self._tokens += 1
+        return str(self._tokens)

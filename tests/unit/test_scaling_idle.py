@@ -1,0 +1,117 @@
+"""The idle period, and a sleeper whose process was frozen at the worst moment."""
+
+import subprocess
+import sys
+from typing import Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dropline.errors import DatabaseUnavailable, SettingsError
+from dropline.scaling.awake import AwakeMark
+from dropline.scaling.protocol import SLEEPING, Rules, Slept, Swap
+from dropline.scaling.sleeper import IdleWatch, Sleeper
+from dropline.scaling.worker_pool import CloudRunWorkerPool
+from tests.support.clock import ManualClock
+from tests.support.scaling_store import MemoryStore
+
+RULES = Rules(idle_s=60, lease_s=30)
+
+
+class Pool:
+    """Notes what is asked of it, and takes its time."""
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
+    def scale(self, instances: int) -> None:
+        self.asked.append(instances)
+
+
+def make_sleeper(store: MemoryStore, pool: Pool, clock: ManualClock, unfinished: Any) -> Sleeper:
+    return Sleeper(cast("AwakeMark", store), pool, RULES, unfinished, clock.time)
+
+
+@given(st.lists(st.floats(0, 100), max_size=10), st.floats(0, 200))
+def test_the_idle_period_begins_with_the_last_message(gaps: list[float], quiet: float) -> None:
+    """Over exactly `idle_s` after the last message, whatever came before."""
+    clock = ManualClock()
+    watch = IdleWatch(RULES.idle_s, clock.time)
+    for gap in gaps:
+        clock.advance(gap)
+        watch.touch()
+    clock.advance(quiet)
+    assert watch.left_s() == pytest.approx(max(0, RULES.idle_s - quiet), abs=1e-6)
+
+
+def test_an_idle_pool_is_put_to_sleep() -> None:
+    """One call to 0, and no mark left."""
+    store, pool = MemoryStore(), Pool()
+    assert make_sleeper(store, pool, ManualClock(), lambda: False).try_to_sleep() is Slept.ASLEEP
+    assert (pool.asked, store.mark) == ([0], None)
+
+
+def test_a_process_frozen_before_the_call_does_not_call() -> None:
+    """Its mark may have run out, and somebody may have been told that the pool is awake."""
+    store, pool, clock = MemoryStore(), Pool(), ManualClock()
+    swap_at_once = store.swap
+
+    def swap_and_freeze(swap: Swap) -> bool:
+        done = swap_at_once(swap)
+        clock.advance(RULES.lease_s)
+        return done
+
+    store.swap = swap_and_freeze  # type: ignore[method-assign]
+    assert make_sleeper(store, pool, clock, lambda: False).try_to_sleep() is Slept.REFUSED
+    assert pool.asked == []
+
+
+def test_a_slow_postgres_does_not_shorten_the_lease() -> None:
+    """The mark is set anew after the question and right before the call."""
+    store, pool, clock = MemoryStore(), Pool(), ManualClock()
+
+    def ask() -> bool:
+        clock.advance(RULES.lease_s - 1)
+        return False
+
+    assert make_sleeper(store, pool, clock, ask).try_to_sleep() is Slept.ASLEEP
+
+
+def test_a_pool_stays_awake_while_postgres_cannot_be_asked() -> None:
+    """The error is the caller's to see, and no mark is left behind."""
+    store, pool = MemoryStore(), Pool()
+
+    def ask() -> bool:
+        assert (store.mark or "").startswith(SLEEPING)
+        raise DatabaseUnavailable("away")
+
+    with pytest.raises(DatabaseUnavailable):
+        make_sleeper(store, pool, ManualClock(), ask).try_to_sleep()
+    assert (pool.asked, store.mark) == ([], None)
+
+
+@pytest.mark.parametrize("outcome", Slept)
+def test_a_worker_that_lives_tries_again(outcome: Slept) -> None:
+    """After a lease where one has to run out first, else after the idle period."""
+    waits = outcome in (Slept.TAKEN, Slept.UNKNOWN)
+    assert outcome.again_after_s(RULES) == (RULES.lease_s if waits else RULES.idle_s)
+
+
+@pytest.mark.parametrize(
+    "name", ["", "captions", "projects/p/locations/l/services/s", "projects/p/locations/l/workerPools/a/b"]
+)
+def test_a_name_that_is_no_pool_is_refused_at_once(name: str) -> None:
+    """And the message shows what one looks like."""
+    with pytest.raises(SettingsError, match="projects/PROJECT/locations/REGION/workerPools/POOL"):
+        CloudRunWorkerPool(cast("Any", None), name)
+
+
+def test_the_libraries_are_imported_by_whoever_connects() -> None:
+    """A command or a function without a pool to scale pays for neither redis nor google-auth."""
+    probe = (
+        "import sys, dropline.scaling.waker, dropline.scaling.sleeper;"
+        "print(sorted({'redis', 'google.auth', 'requests', 'celery', 'sqlalchemy', 'torch'} & {*sys.modules}))"
+    )
+    finished = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    assert finished.stdout.strip() == "[]"
