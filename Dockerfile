@@ -1,4 +1,4 @@
-# The three images of Dropline: `docker build --target function|worker|local .`
+# The images of Dropline: `docker build --target function|worker|migrations|local .`
 FROM python:3.11-slim AS base
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN useradd --create-home --uid 10001 dropline
@@ -21,6 +21,13 @@ RUN pip install --constraint constraints.txt '.[worker]'
 USER dropline
 WORKDIR /home/dropline
 CMD ["python", "-m", "worker"]
+
+# The schema, its roles and their logins: run once per release, as a job.
+FROM base AS migrations
+RUN pip install --constraint constraints.txt .
+USER dropline
+WORKDIR /home/dropline
+CMD ["python", "-m", "migrations.deploy"]
 
 # What compose.yaml needs beside them: the Pub/Sub emulator, its topics, the migrations.
 FROM base AS local

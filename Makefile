@@ -17,7 +17,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format types arrows unit integration acceptance bench constraints settings-page clean
+.PHONY: help install demo test lint format types arrows unit terraform integration acceptance bench constraints settings-page terraform-pages clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -35,7 +35,7 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP) ## start the whole stack, caption sample images, show the rows; Ctrl-C ends it
 	$(BIN)/dropline demo $(if $(filter-out 0,$(EXIT)),--exit) $(DEMO_ARGS)
 
-test: lint types arrows unit integration acceptance ## everything
+test: lint types arrows unit terraform integration acceptance ## everything
 
 lint: $(STAMP) ## style
 	$(BIN)/ruff check
@@ -49,6 +49,9 @@ arrows: $(STAMP) ## which room may import which
 
 unit: $(STAMP) ## tests without a socket
 	$(BIN)/pytest tests/unit $(PYTEST_ARGS)
+
+terraform: $(STAMP) ## checks of terraform/ without a cloud; they skip where terraform is not installed
+	$(BIN)/pytest tests/terraform $(PYTEST_ARGS)
 
 integration: $(STAMP) ## tests against real services
 	$(BIN)/pytest tests/integration $(PYTEST_ARGS)
@@ -71,6 +74,9 @@ constraints: $(STAMP) ## write down the versions of what is installed
 settings-page: $(STAMP) ## write docs/settings.md anew
 	$(BIN)/python -m tools.settings_page > docs/settings.new
 	mv docs/settings.new docs/settings.md
+
+terraform-pages: $(STAMP) ## write the READMEs under terraform/ anew
+	$(BIN)/python -m tools.terraform_pages
 
 clean: ## remove .venv, caches and the local stack's state
 	rm -rf $(VENV) .local .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist

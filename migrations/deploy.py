@@ -1,0 +1,76 @@
+"""Migrate, and let logins act as Dropline's roles: `python -m migrations.deploy --grant dropline_ingest=LOGIN …`.
+
+For a database in which everybody logs in as themselves. The roles come from the migrations, so only afterwards can
+they be granted to anybody.
+"""
+
+import argparse
+import urllib.request
+from collections.abc import Sequence
+
+from psycopg import sql
+from sqlalchemy import create_engine
+
+from db.session import sqlalchemy_url
+from dropline.settings import load_settings, require
+from migrations.run import upgrade
+
+#: A role, and the login that may act as it.
+Grant = tuple[str, str]
+
+_STOP_TIMEOUT_S = 10
+
+
+def deploy(url: str, grants: Sequence[Grant]) -> None:
+    """Bring the database up to date, then grant; doing it again changes nothing.
+
+    Raises:
+        sqlalchemy.exc.DBAPIError: Postgres refuses, for example because there is no such login.
+    """
+    upgrade(url)
+    engine = create_engine(sqlalchemy_url(url), connect_args={"application_name": "dropline-deploy"})
+    try:
+        with engine.begin() as connection:
+            for role, login in grants:
+                statement = sql.SQL("GRANT {} TO {}").format(sql.Identifier(role), sql.Identifier(login))
+                connection.exec_driver_sql(statement.as_string())
+    finally:
+        engine.dispose()
+
+
+def parse_grant(text: str) -> Grant:
+    """`dropline_worker=somebody` as a grant.
+
+    Raises:
+        argparse.ArgumentTypeError: it names no role of Dropline's, or no login.
+    """
+    role, _, login = text.partition("=")
+    if not role.startswith("dropline_") or not login:
+        raise argparse.ArgumentTypeError(f"{text!r} must look like dropline_worker=LOGIN")
+    return role, login
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The program."""
+    parser = argparse.ArgumentParser(description="Migrates DROPLINE_DATABASE__URL, and grants Dropline's roles.")
+    parser.add_argument("--grant", type=parse_grant, action="append", default=[], metavar="ROLE=LOGIN")
+    parser.add_argument(
+        "--afterwards", metavar="URL", help="posted to at the end, to stop a proxy beside this one"
+    )
+    options = parser.parse_args(arguments)
+    try:
+        deploy(require(load_settings().database.url, "DROPLINE_DATABASE__URL"), options.grant)
+    finally:
+        if options.afterwards:
+            _post(options.afterwards)
+
+
+def _post(url: str) -> None:
+    if not url.startswith("http://127.0.0.1:"):
+        raise SystemExit(f"--afterwards is {url}, but stops only what runs beside this: http://127.0.0.1:PORT/…")
+    request = urllib.request.Request(url, method="POST")  # noqa: S310 - its scheme is checked above
+    urllib.request.urlopen(request, timeout=_STOP_TIMEOUT_S).close()  # noqa: S310
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,14 @@
+output "try_it" {
+  description = "Commands that drop an image and show its caption."
+  value       = module.dropline.try_it
+}
+
+output "dead_letter_subscription" {
+  description = "Subscription that keeps the dead letters."
+  value       = module.dropline.dead_letter_subscription
+}
+
+output "service_accounts" {
+  description = "E-mails of the service accounts, by process."
+  value       = module.dropline.service_accounts
+}

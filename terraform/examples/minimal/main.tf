@@ -1,0 +1,16 @@
+terraform {
+  # terraform init -backend-config=bucket=YOUR-STATE-BUCKET
+  backend "gcs" {
+    prefix = "dropline"
+  }
+}
+
+provider "google" {
+  project = var.project
+}
+
+module "dropline" {
+  source = "../.."
+
+  project = var.project
+}

@@ -1,0 +1,4 @@
+variable "project" {
+  description = "Project that Dropline lives in."
+  type        = string
+}

@@ -1,0 +1,183 @@
+locals {
+  labels = merge({ app = "dropline" }, var.labels)
+
+  buckets = length(var.buckets) > 0 ? var.buckets : [{
+    name          = "${var.project}-${var.name}-drops"
+    create        = true
+    location      = null
+    storage_class = "STANDARD"
+    prefixes      = [""]
+  }]
+
+  # Spelt out rather than read from the data source, so that the first plan shows who gets which role.
+  storage_agent = "serviceAccount:service-${data.google_project.this.number}@gs-project-accounts.iam.gserviceaccount.com"
+
+  registry = "${var.region}-docker.pkg.dev/${var.project}/${var.name}"
+  image = {
+    function   = coalesce(var.images.function, "${local.registry}/function:${var.image_tag}")
+    worker     = coalesce(var.images.worker, "${local.registry}/worker:${var.image_tag}")
+    migrations = coalesce(var.images.migrations, "${local.registry}/migrations:${var.image_tag}")
+  }
+}
+
+module "network" {
+  source = "./modules/network"
+
+  project = var.project
+  region  = var.region
+  name    = var.name
+  labels  = local.labels
+  cidr    = var.network_cidr
+
+  depends_on = [google_project_service.this]
+}
+
+module "storage" {
+  source = "./modules/storage"
+
+  project             = var.project
+  location            = var.region
+  labels              = local.labels
+  buckets             = local.buckets
+  deletion_protection = var.deletion_protection
+
+  depends_on = [google_project_service.this]
+}
+
+module "queue" {
+  source = "./modules/queue"
+
+  project             = var.project
+  region              = var.region
+  name                = var.name
+  labels              = local.labels
+  network             = module.network.network
+  memory_gb           = var.redis_memory_gb
+  deletion_protection = var.deletion_protection
+  readers = {
+    function = google_service_account.this["function"].email
+    worker   = google_service_account.this["worker"].email
+  }
+
+  depends_on = [google_project_service.this]
+}
+
+module "database" {
+  source = "./modules/database"
+
+  project             = var.project
+  region              = var.region
+  name                = var.name
+  labels              = local.labels
+  network             = module.network.network
+  subnetwork          = module.network.subnetwork
+  migrations_image    = local.image.migrations
+  readers             = var.database_readers
+  tier                = var.database.tier
+  disk_gb             = var.database.disk_gb
+  highly_available    = var.database.highly_available
+  max_connections     = var.database.max_connections
+  deletion_protection = var.deletion_protection
+  logins = {
+    ingest   = google_service_account.this["function"].email
+    worker   = google_service_account.this["worker"].email
+    migrator = google_service_account.this["migrator"].email
+  }
+
+  depends_on = [google_project_service.this]
+}
+
+module "function" {
+  source = "./modules/function"
+
+  project              = var.project
+  region               = var.region
+  name                 = var.name
+  labels               = local.labels
+  image                = local.image.function
+  service_account      = google_service_account.this["function"].email
+  push_service_account = google_service_account.this["push"].email
+  network              = module.network.network
+  subnetwork           = module.network.subnetwork
+  database_url         = module.database.urls["ingest"]
+  proxy                = module.database.proxy
+  broker_url_secret    = module.queue.url_secret
+  broker_certificate   = module.queue.certificate
+  buckets              = local.buckets[*].name
+  default_task         = var.default_task
+  task_by_prefix       = var.task_by_prefix
+  max_size_bytes       = var.max_size_bytes
+  instances            = var.function_instances
+  environment          = var.environment
+
+  depends_on = [google_project_service.this]
+}
+
+module "worker" {
+  source = "./modules/worker"
+
+  project            = var.project
+  region             = var.region
+  name               = var.name
+  labels             = local.labels
+  image              = local.image.worker
+  service_account    = google_service_account.this["worker"].email
+  network            = module.network.network
+  subnetwork         = module.network.subnetwork
+  database_url       = module.database.urls["worker"]
+  proxy              = module.database.proxy
+  broker_url_secret  = module.queue.url_secret
+  broker_certificate = module.queue.certificate
+  buckets            = module.storage.names
+  accelerator        = var.worker.accelerator
+  cpu                = var.worker.cpu
+  memory             = var.worker.memory
+  instances          = var.worker.instances
+  concurrency        = var.worker.concurrency
+  checkpoint         = var.worker.checkpoint
+  revision           = var.worker.revision
+  max_size_bytes     = var.max_size_bytes
+  environment        = var.environment
+
+  depends_on = [google_project_service.this]
+}
+
+module "events" {
+  source = "./modules/events"
+
+  project              = var.project
+  project_number       = data.google_project.this.number
+  name                 = var.name
+  labels               = local.labels
+  storage_agent        = local.storage_agent
+  push_endpoint        = module.function.push_endpoint
+  push_service_account = google_service_account.this["push"].email
+  push_audience        = module.function.push_audience
+  retry                = var.retry
+  sources = flatten([
+    for bucket in local.buckets : [for prefix in bucket.prefixes : { bucket = bucket.name, prefix = prefix }]
+  ])
+
+  # A notification is made on a bucket that is there, and Cloud Storage's agent must exist to be given a role.
+  depends_on = [google_project_service.this, module.storage, data.google_storage_project_service_account.this]
+}
+
+module "observability" {
+  source = "./modules/observability"
+
+  project                  = var.project
+  project_number           = data.google_project.this.number
+  name                     = var.name
+  labels                   = local.labels
+  emails                   = var.alert_emails
+  push_subscription        = module.events.push_subscription
+  dead_letter_subscription = module.events.dead_letter_subscription
+  function_service         = module.function.service
+  worker_pool              = module.worker.pool
+  redis_instance           = module.queue.instance
+  database_instance        = module.database.instance
+  thresholds               = var.alert_thresholds
+  budget                   = var.budget
+
+  depends_on = [google_project_service.this]
+}

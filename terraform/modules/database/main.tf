@@ -1,0 +1,98 @@
+locals {
+  database = "dropline"
+
+  # Cloud SQL knows a service account by its e-mail without the ending.
+  login = { for role, email in var.logins : role => trimsuffix(email, ".gserviceaccount.com") }
+}
+
+resource "google_sql_database_instance" "this" {
+  project             = var.project
+  name                = var.name
+  region              = var.region
+  database_version    = var.postgres_version
+  deletion_protection = var.deletion_protection
+
+  settings {
+    tier                        = var.tier
+    edition                     = "ENTERPRISE"
+    availability_type           = var.highly_available ? "REGIONAL" : "ZONAL"
+    disk_type                   = "PD_SSD"
+    disk_size                   = var.disk_gb
+    disk_autoresize             = true
+    deletion_protection_enabled = var.deletion_protection
+    user_labels                 = var.labels
+
+    ip_configuration {
+      ipv4_enabled    = false
+      private_network = var.network
+
+      # The proxy brings a certificate that it gets through IAM; nothing else is let in.
+      ssl_mode = "TRUSTED_CLIENT_CERTIFICATE_REQUIRED"
+    }
+
+    backup_configuration {
+      enabled                        = true
+      start_time                     = "03:00"
+      point_in_time_recovery_enabled = true
+      transaction_log_retention_days = 7
+
+      backup_retention_settings {
+        retained_backups = var.retained_backups
+      }
+    }
+
+    maintenance_window {
+      day          = 7
+      hour         = 4
+      update_track = "stable"
+    }
+
+    insights_config {
+      query_insights_enabled = true
+    }
+
+    # Service accounts and people log in as themselves; there is no password.
+    database_flags {
+      name  = "cloudsql.iam_authentication"
+      value = "on"
+    }
+
+    database_flags {
+      name  = "max_connections"
+      value = tostring(var.max_connections)
+    }
+
+    # What was slow is worth a line; what was read is not.
+    database_flags {
+      name  = "log_min_duration_statement"
+      value = "1000"
+    }
+
+    database_flags {
+      name  = "log_checkpoints"
+      value = "on"
+    }
+
+    database_flags {
+      name  = "log_connections"
+      value = "on"
+    }
+
+    database_flags {
+      name  = "log_disconnections"
+      value = "on"
+    }
+
+    database_flags {
+      name  = "log_lock_waits"
+      value = "on"
+    }
+  }
+}
+
+resource "google_sql_database" "this" {
+  project         = var.project
+  name            = local.database
+  instance        = google_sql_database_instance.this.name
+  deletion_policy = var.deletion_protection ? "PREVENT" : "DELETE"
+}

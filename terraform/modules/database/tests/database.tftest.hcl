@@ -1,0 +1,96 @@
+mock_provider "google" {
+  mock_resource "google_sql_database_instance" {
+    defaults = {
+      connection_name = "drop-project:us-central1:dropline"
+    }
+  }
+}
+
+variables {
+  project          = "drop-project"
+  region           = "us-central1"
+  name             = "dropline"
+  network          = "network"
+  subnetwork       = "subnetwork"
+  migrations_image = "migrations:1"
+  readers          = ["ana@example.com", "bi@drop-project.iam.gserviceaccount.com"]
+  logins = {
+    ingest   = "f@drop-project.iam.gserviceaccount.com"
+    worker   = "w@drop-project.iam.gserviceaccount.com"
+    migrator = "m@drop-project.iam.gserviceaccount.com"
+  }
+}
+
+run "logins_are_accounts" {
+  command = apply
+
+  assert {
+    condition     = google_sql_user.service["ingest"].name == "f@drop-project.iam"
+    error_message = "Cloud SQL leaves the ending of a service account's e-mail out."
+  }
+
+  assert {
+    condition     = google_sql_user.reader["ana@example.com"].type == "CLOUD_IAM_USER" && google_sql_user.reader["bi@drop-project.iam.gserviceaccount.com"].type == "CLOUD_IAM_SERVICE_ACCOUNT"
+    error_message = "A reader is a person or a service account."
+  }
+
+  assert {
+    condition     = output.urls["ingest"] == "postgresql://f%40drop-project.iam@127.0.0.1:5432/dropline?sslmode=disable"
+    error_message = "The address names the login, and no password."
+  }
+
+  assert {
+    condition     = !contains(keys(output.urls), "migrator")
+    error_message = "Nobody but the migrations logs in as their account."
+  }
+}
+
+run "migrations_grant_what_they_make" {
+  command = apply
+
+  assert {
+    condition     = contains(google_cloud_run_v2_job.migrations.template[0].template[0].containers[0].command, "--grant=dropline_reader=ana@example.com")
+    error_message = "A reader gets the reader's role."
+  }
+
+  assert {
+    condition     = contains(google_cloud_run_v2_job.migrations.template[0].template[0].containers[0].command, "--grant=dropline_worker=w@drop-project.iam")
+    error_message = "The worker gets the worker's role."
+  }
+}
+
+run "another_image_is_another_execution" {
+  command = apply
+  variables {
+    migrations_image = "migrations:2"
+  }
+
+  assert {
+    condition     = google_cloud_run_v2_job.migrations.run_execution_token != run.migrations_grant_what_they_make.execution
+    error_message = "New migrations must be run."
+  }
+}
+
+run "an_old_postgres" {
+  command = plan
+  variables {
+    postgres_version = "POSTGRES_14"
+  }
+  expect_failures = [var.postgres_version]
+}
+
+run "a_login_too_few" {
+  command = plan
+  variables {
+    logins = { ingest = "f@drop-project.iam.gserviceaccount.com" }
+  }
+  expect_failures = [var.logins]
+}
+
+run "hardly_any_backups" {
+  command = plan
+  variables {
+    retained_backups = 1
+  }
+  expect_failures = [var.retained_backups]
+}

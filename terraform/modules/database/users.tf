@@ -1,0 +1,48 @@
+resource "google_sql_user" "service" {
+  for_each = local.login
+
+  project  = var.project
+  instance = google_sql_database_instance.this.name
+  name     = each.value
+  type     = "CLOUD_IAM_SERVICE_ACCOUNT"
+
+  # The migrations make the roles; whoever runs them must be allowed to.
+  database_roles = each.key == "migrator" ? ["cloudsqlsuperuser"] : null
+
+  # What a role owns would keep its login from being dropped; it goes with the instance.
+  deletion_policy = "ABANDON"
+}
+
+resource "google_sql_user" "reader" {
+  for_each = var.readers
+
+  project         = var.project
+  instance        = google_sql_database_instance.this.name
+  name            = trimsuffix(each.value, ".gserviceaccount.com")
+  type            = endswith(each.value, ".gserviceaccount.com") ? "CLOUD_IAM_SERVICE_ACCOUNT" : "CLOUD_IAM_USER"
+  deletion_policy = "ABANDON"
+}
+
+locals {
+  members = merge(
+    { for role, email in var.logins : role => "serviceAccount:${email}" },
+    { for email in var.readers : email => endswith(email, ".gserviceaccount.com") ? "serviceAccount:${email}" : "user:${email}" },
+  )
+}
+
+# To connect at all, and to log in as oneself; both are limited to this instance.
+resource "google_project_iam_member" "login" {
+  for_each = {
+    for pair in setproduct(["roles/cloudsql.client", "roles/cloudsql.instanceUser"], keys(local.members)) :
+    "${pair[0]}/${pair[1]}" => { role = pair[0], member = local.members[pair[1]] }
+  }
+
+  project = var.project
+  role    = each.value.role
+  member  = each.value.member
+
+  condition {
+    title      = "${var.name} only"
+    expression = "resource.name == \"projects/${var.project}/instances/${var.name}\" && resource.type == \"sqladmin.googleapis.com/Instance\""
+  }
+}

@@ -1,0 +1,35 @@
+locals {
+  pubsub_agent = "serviceAccount:service-${var.project_number}@gcp-sa-pubsub.iam.gserviceaccount.com"
+}
+
+resource "google_pubsub_topic_iam_member" "storage_publishes" {
+  project = var.project
+  topic   = google_pubsub_topic.objects.name
+  role    = "roles/pubsub.publisher"
+  member  = var.storage_agent
+}
+
+resource "google_pubsub_topic_iam_member" "pubsub_publishes_dead_letters" {
+  project = var.project
+  topic   = google_pubsub_topic.dead_letters.name
+  role    = "roles/pubsub.publisher"
+  member  = local.pubsub_agent
+}
+
+# Burying a message means acknowledging it where it came from.
+resource "google_pubsub_subscription_iam_member" "pubsub_acknowledges_dead_letters" {
+  project      = var.project
+  subscription = google_pubsub_subscription.push.name
+  role         = "roles/pubsub.subscriber"
+  member       = local.pubsub_agent
+}
+
+# The agent of a newer project has this right by default, that of one from before April 2021 does not.
+resource "google_service_account_iam_member" "pubsub_signs_push_tokens" {
+  service_account_id = "projects/${var.project}/serviceAccounts/${var.push_service_account}"
+  role               = "roles/iam.serviceAccountOpenIdTokenCreator"
+  member             = local.pubsub_agent
+
+  # Pub/Sub's agent comes into being with the first resource of the project.
+  depends_on = [google_pubsub_topic.dead_letters]
+}

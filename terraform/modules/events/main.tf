@@ -1,0 +1,87 @@
+# Cloud Storage → topic → authenticated push → function; what is refused too often → dead letters.
+resource "google_pubsub_topic" "objects" {
+  project = var.project
+  name    = "${var.name}-objects"
+  labels  = var.labels
+
+  # Long enough to replay a weekend.
+  message_retention_duration = "604800s"
+}
+
+resource "google_pubsub_topic" "dead_letters" {
+  project = var.project
+  name    = "${var.name}-dead-letters"
+  labels  = var.labels
+}
+
+# Without a subscription of its own the dead-letter topic keeps nothing.
+resource "google_pubsub_subscription" "dead_letters" {
+  project                    = var.project
+  name                       = "${var.name}-dead-letters"
+  topic                      = google_pubsub_topic.dead_letters.id
+  labels                     = var.labels
+  message_retention_duration = "2678400s"
+  retain_acked_messages      = false
+
+  # By default a subscription that nobody reads for a month is deleted, with what it holds.
+  expiration_policy {
+    ttl = ""
+  }
+}
+
+resource "google_pubsub_subscription" "push" {
+  project                    = var.project
+  name                       = "${var.name}-push"
+  topic                      = google_pubsub_topic.objects.id
+  labels                     = var.labels
+  ack_deadline_seconds       = var.ack_deadline_s
+  message_retention_duration = "604800s"
+
+  push_config {
+    push_endpoint = var.push_endpoint
+
+    oidc_token {
+      service_account_email = var.push_service_account
+      audience              = var.push_audience
+    }
+  }
+
+  retry_policy {
+    minimum_backoff = "${var.retry.minimum_backoff_s}s"
+    maximum_backoff = "${var.retry.maximum_backoff_s}s"
+  }
+
+  dead_letter_policy {
+    dead_letter_topic     = google_pubsub_topic.dead_letters.id
+    max_delivery_attempts = var.retry.max_delivery_attempts
+  }
+
+  expiration_policy {
+    ttl = ""
+  }
+
+  # A push that starts before it may sign tokens or bury messages fails, or loses what it cannot bury.
+  depends_on = [
+    google_service_account_iam_member.pubsub_signs_push_tokens,
+    google_pubsub_topic_iam_member.pubsub_publishes_dead_letters,
+    google_pubsub_subscription.dead_letters,
+  ]
+}
+
+# Updates of metadata are left out, or each caption that is written back would come again as an event.
+resource "google_storage_notification" "this" {
+  for_each = { for source in var.sources : "${source.bucket}/${source.prefix}" => source }
+
+  bucket             = each.value.bucket
+  topic              = google_pubsub_topic.objects.id
+  payload_format     = "JSON_API_V1"
+  event_types        = ["OBJECT_FINALIZE", "OBJECT_DELETE"]
+  object_name_prefix = each.value.prefix == "" ? null : each.value.prefix
+
+  # Cloud Storage checks its right to publish when a notification is made; and before there is a subscription that
+  # may be read from, an event would be published to nobody.
+  depends_on = [
+    google_pubsub_topic_iam_member.storage_publishes,
+    google_pubsub_subscription_iam_member.pubsub_acknowledges_dead_letters,
+  ]
+}

@@ -1,0 +1,142 @@
+locals {
+  port     = 8080
+  audience = "${var.name}-push"
+
+  environment = merge(var.environment, {
+    GOOGLE_CLOUD_PROJECT            = var.project
+    DROPLINE_DATABASE__URL          = var.database_url
+    DROPLINE_EVENTS__BUCKETS        = jsonencode(sort(var.buckets))
+    DROPLINE_EVENTS__DEFAULT_TASK   = var.default_task
+    DROPLINE_EVENTS__TASK_BY_PREFIX = jsonencode(var.task_by_prefix)
+    DROPLINE_EVENTS__MAX_SIZE_BYTES = tostring(var.max_size_bytes)
+    DROPLINE_PUSH__AUDIENCE         = local.audience
+    DROPLINE_PUSH__SERVICE_ACCOUNT  = var.push_service_account
+  })
+}
+
+resource "google_cloud_run_v2_service" "this" {
+  project              = var.project
+  name                 = "${var.name}-function"
+  location             = var.region
+  labels               = var.labels
+  ingress              = "INGRESS_TRAFFIC_INTERNAL_ONLY"
+  invoker_iam_disabled = false
+  deletion_protection  = false
+
+  # Known before the service has an address, so that function and subscription can name the same one.
+  custom_audiences = [local.audience]
+
+  template {
+    service_account                  = var.service_account
+    max_instance_request_concurrency = 80
+    timeout                          = "30s"
+    execution_environment            = "EXECUTION_ENVIRONMENT_GEN2"
+    labels                           = var.labels
+
+    scaling {
+      min_instance_count = var.instances.min
+      max_instance_count = var.instances.max
+    }
+
+    containers {
+      name       = "function"
+      image      = var.image
+      depends_on = ["cloud-sql-proxy"]
+
+      ports {
+        container_port = local.port
+      }
+
+      resources {
+        limits = {
+          cpu    = var.cpu
+          memory = var.memory
+        }
+        cpu_idle          = true
+        startup_cpu_boost = true
+      }
+
+      dynamic "env" {
+        for_each = local.environment
+        content {
+          name  = env.key
+          value = env.value
+        }
+      }
+
+      env {
+        name = "DROPLINE_BROKER__URL"
+        value_source {
+          secret_key_ref {
+            secret  = var.broker_url_secret
+            version = "latest"
+          }
+        }
+      }
+
+      volume_mounts {
+        name       = "redis-certificate"
+        mount_path = var.broker_certificate.directory
+      }
+
+      startup_probe {
+        period_seconds    = 2
+        failure_threshold = 60
+        http_get {
+          path = "/healthz"
+          port = local.port
+        }
+      }
+    }
+
+    containers {
+      name  = "cloud-sql-proxy"
+      image = var.proxy.image
+      args  = var.proxy.args
+
+      resources {
+        limits = {
+          cpu    = "1"
+          memory = "256Mi"
+        }
+      }
+
+      startup_probe {
+        period_seconds    = 2
+        failure_threshold = 60
+        http_get {
+          path = "/startup"
+          port = var.proxy.health_port
+        }
+      }
+    }
+
+    volumes {
+      name = "redis-certificate"
+      secret {
+        secret = var.broker_certificate.secret
+        items {
+          path    = var.broker_certificate.file
+          version = "latest"
+        }
+      }
+    }
+
+    vpc_access {
+      egress = "PRIVATE_RANGES_ONLY"
+      network_interfaces {
+        network    = var.network
+        subnetwork = var.subnetwork
+      }
+    }
+  }
+}
+
+# Nobody else: neither allUsers nor a person.
+resource "google_cloud_run_v2_service_iam_member" "push" {
+  project  = var.project
+  location = google_cloud_run_v2_service.this.location
+  name     = google_cloud_run_v2_service.this.name
+  role     = "roles/run.invoker"
+  member   = "serviceAccount:${var.push_service_account}"
+}

@@ -1,0 +1,116 @@
+mock_provider "google" {
+  mock_resource "google_cloud_run_v2_service" {
+    defaults = {
+      uri = "https://function.example"
+    }
+  }
+}
+
+variables {
+  project      = "drop-project"
+  region       = "us-central1"
+  name         = "dropline"
+  network      = "network"
+  subnetwork   = "subnetwork"
+  database_url = "postgresql://login@127.0.0.1:5432/dropline?sslmode=disable"
+  proxy = {
+    image       = "proxy:1"
+    args        = ["--port=5432"]
+    health_port = 9801
+  }
+  broker_url_secret = "url"
+  broker_certificate = {
+    secret    = "ca"
+    directory = "/etc/redis"
+    file      = "ca.pem"
+  }
+  buckets              = ["drops"]
+  image                = "function:1"
+  service_account      = "dropline-function@drop-project.iam.gserviceaccount.com"
+  push_service_account = "dropline-push@drop-project.iam.gserviceaccount.com"
+}
+
+run "closed_to_the_world" {
+  command = plan
+
+  assert {
+    condition     = google_cloud_run_v2_service.this.ingress == "INGRESS_TRAFFIC_INTERNAL_ONLY"
+    error_message = "Only Pub/Sub calls the function."
+  }
+
+  assert {
+    condition     = google_cloud_run_v2_service_iam_member.push.member == "serviceAccount:dropline-push@drop-project.iam.gserviceaccount.com"
+    error_message = "Only the push account may invoke it."
+  }
+}
+
+run "one_audience_for_both_sides" {
+  command = apply
+
+  assert {
+    condition     = contains(google_cloud_run_v2_service.this.custom_audiences, output.push_audience)
+    error_message = "Cloud Run must accept the audience that Pub/Sub uses."
+  }
+
+  assert {
+    condition     = output.push_endpoint == "https://function.example/"
+    error_message = "Events are pushed to the service's own address."
+  }
+}
+
+run "settings_that_are_made_here_win" {
+  command = plan
+  variables {
+    environment = { DROPLINE_EVENTS__BUCKETS = "[\"others\"]", DROPLINE_LOG__LEVEL = "DEBUG" }
+  }
+
+  assert {
+    condition     = one([for env in google_cloud_run_v2_service.this.template[0].containers[0].env : env.value if env.name == "DROPLINE_EVENTS__BUCKETS"]) == "[\"drops\"]"
+    error_message = "The buckets are those that are listened to."
+  }
+
+  assert {
+    condition     = one([for env in google_cloud_run_v2_service.this.template[0].containers[0].env : env.value if env.name == "DROPLINE_LOG__LEVEL"]) == "DEBUG"
+    error_message = "Further settings are passed on."
+  }
+}
+
+run "a_setting_of_somebody_else" {
+  command = plan
+  variables {
+    environment = { PATH = "/" }
+  }
+  expect_failures = [var.environment]
+}
+
+run "an_address_of_ones_own" {
+  command = plan
+  variables {
+    environment = { DROPLINE_BROKER__URL = "redis://elsewhere" }
+  }
+  expect_failures = [var.environment]
+}
+
+run "a_password_in_the_address" {
+  command = plan
+  variables {
+    database_url = "postgresql://login:secret@127.0.0.1:5432/dropline"
+  }
+  expect_failures = [var.database_url]
+}
+
+run "fewer_at_most_than_at_least" {
+  command = plan
+  variables {
+    instances = { min = 3, max = 2 }
+  }
+  expect_failures = [var.instances]
+}
+
+run "no_bucket" {
+  command = plan
+  variables {
+    buckets = []
+  }
+  expect_failures = [var.buckets]
+}

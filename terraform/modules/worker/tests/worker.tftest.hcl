@@ -1,0 +1,151 @@
+mock_provider "google" {}
+
+variables {
+  project      = "drop-project"
+  region       = "us-central1"
+  name         = "dropline"
+  network      = "network"
+  subnetwork   = "subnetwork"
+  database_url = "postgresql://login@127.0.0.1:5432/dropline?sslmode=disable"
+  proxy = {
+    image       = "proxy:1"
+    args        = ["--port=5432"]
+    health_port = 9801
+  }
+  broker_url_secret = "url"
+  broker_certificate = {
+    secret    = "ca"
+    directory = "/etc/redis"
+    file      = "ca.pem"
+  }
+  buckets         = ["drops"]
+  image           = "worker:1"
+  service_account = "dropline-worker@drop-project.iam.gserviceaccount.com"
+}
+
+run "an_l4_by_default" {
+  command = plan
+
+  assert {
+    condition     = google_cloud_run_v2_worker_pool.this.template[0].node_selector[0].accelerator == "nvidia-l4"
+    error_message = "The default worker has an L4."
+  }
+
+  assert {
+    condition     = google_cloud_run_v2_worker_pool.this.template[0].containers[0].resources[0].limits["nvidia.com/gpu"] == "1"
+    error_message = "The container must be given the GPU."
+  }
+
+  assert {
+    condition     = google_cloud_run_v2_worker_pool.this.template[0].gpu_zonal_redundancy_disabled
+    error_message = "A GPU in several zones needs a quota of its own."
+  }
+
+  assert {
+    condition     = one([for env in google_cloud_run_v2_worker_pool.this.template[0].containers[0].env : env.value if env.name == "DROPLINE_ENGINE__DEVICE"]) == "cuda"
+    error_message = "Without its GPU the engine must fail, not fall back to the CPU."
+  }
+}
+
+run "a_trial_without_a_gpu" {
+  command = plan
+  variables {
+    accelerator = null
+    cpu         = "2"
+    memory      = "8Gi"
+  }
+
+  assert {
+    condition     = length(google_cloud_run_v2_worker_pool.this.template[0].node_selector) == 0
+    error_message = "No accelerator may be asked for."
+  }
+
+  assert {
+    condition     = google_cloud_run_v2_worker_pool.this.template[0].containers[0].resources[0].limits == tomap({ cpu = "2", memory = "8Gi" })
+    error_message = "CPU and memory are what was asked for, and there is no GPU."
+  }
+
+  assert {
+    condition     = one([for env in google_cloud_run_v2_worker_pool.this.template[0].containers[0].env : env.value if env.name == "DROPLINE_ENGINE__DEVICE"]) == "cpu"
+    error_message = "The engine runs on the CPU."
+  }
+}
+
+run "the_images_own_model" {
+  command = plan
+
+  assert {
+    condition     = length([for env in google_cloud_run_v2_worker_pool.this.template[0].containers[0].env : env if startswith(env.name, "DROPLINE_ENGINE__CHECKPOINT")]) == 0
+    error_message = "Where nothing is chosen the image decides."
+  }
+}
+
+run "rights_on_every_bucket" {
+  command = plan
+  variables {
+    buckets = ["a", "b"]
+  }
+
+  assert {
+    condition     = keys(google_storage_bucket_iam_member.captioner) == ["a", "b"]
+    error_message = "The worker must reach each bucket."
+  }
+}
+
+run "a_gpu_with_too_few_cpus" {
+  command = plan
+  variables {
+    cpu = "2"
+  }
+  expect_failures = [var.cpu]
+}
+
+run "a_gpu_with_too_little_memory" {
+  command = plan
+  variables {
+    memory = "8Gi"
+  }
+  expect_failures = [var.memory]
+}
+
+run "half_an_instance" {
+  command = plan
+  variables {
+    instances = 0.5
+  }
+  expect_failures = [var.instances]
+}
+
+run "an_accelerator_that_is_none" {
+  command = plan
+  variables {
+    accelerator = "L4"
+  }
+  expect_failures = [var.accelerator]
+}
+
+run "nobody_else_scales" {
+  command = plan
+
+  assert {
+    condition     = length(google_project_iam_custom_role.scaler) == 0
+    error_message = "Without a scaler there is no role for it."
+  }
+}
+
+run "a_scaler_only_scales" {
+  command = plan
+  variables {
+    scalers = { function = "dropline-function@drop-project.iam.gserviceaccount.com" }
+  }
+
+  assert {
+    condition     = google_project_iam_custom_role.scaler[0].permissions == toset(["run.workerpools.get", "run.workerpools.update"])
+    error_message = "A scaler may change the number of instances and nothing else."
+  }
+
+  assert {
+    condition     = google_service_account_iam_member.scaler["function"].service_account_id == "projects/drop-project/serviceAccounts/dropline-worker@drop-project.iam.gserviceaccount.com"
+    error_message = "Acting as another account than the pool's is not needed."
+  }
+}

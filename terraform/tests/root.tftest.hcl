@@ -1,0 +1,107 @@
+mock_provider "google" {
+  mock_resource "google_cloud_run_v2_service" {
+    defaults = {
+      uri = "https://function.example"
+    }
+  }
+  mock_resource "google_service_account" {
+    defaults = {
+      email = "somebody@drop-project.iam.gserviceaccount.com"
+    }
+  }
+  mock_data "google_storage_project_service_account" {
+    defaults = {
+      member = "serviceAccount:service-1@gs-project-accounts.iam.gserviceaccount.com"
+    }
+  }
+}
+
+variables {
+  project = "drop-project"
+}
+
+run "a_project_is_enough" {
+  command = apply
+
+  assert {
+    condition     = output.buckets == tolist(["drop-project-dropline-drops"])
+    error_message = "Without a choice there is one bucket."
+  }
+
+  assert {
+    condition     = output.images.worker == "us-central1-docker.pkg.dev/drop-project/dropline/worker:0.1.0"
+    error_message = "Without a choice the images are in the project's registry."
+  }
+}
+
+run "an_image_of_ones_own" {
+  command = plan
+  variables {
+    images = { worker = "example.com/worker:7" }
+  }
+
+  assert {
+    condition     = output.images.worker == "example.com/worker:7" && endswith(output.images.function, "function:0.1.0")
+    error_message = "One image can be replaced alone."
+  }
+}
+
+run "a_second_one_beside_the_first" {
+  command = plan
+  variables {
+    name = "other"
+  }
+
+  assert {
+    condition     = output.worker_pool == "other-worker" && output.buckets == tolist(["drop-project-other-drops"])
+    error_message = "All names begin with the deployment's."
+  }
+}
+
+run "prefixes_that_overlap" {
+  command = plan
+  variables {
+    buckets = [{ name = "drops", prefixes = ["in/", "in/new/"] }]
+  }
+  expect_failures = [var.buckets]
+}
+
+run "a_zone_for_a_region" {
+  command = plan
+  variables {
+    region = "us-central1-a"
+  }
+  expect_failures = [var.region]
+}
+
+run "a_project_number" {
+  command = plan
+  variables {
+    project = "123456789012"
+  }
+  expect_failures = [var.project]
+}
+
+run "an_image_that_nobody_can_name" {
+  command = plan
+  variables {
+    image_tag = "latest"
+  }
+  expect_failures = [var.image_tag]
+}
+
+run "labels_that_google_refuses" {
+  command = plan
+  variables {
+    labels = { Team = "Us" }
+  }
+  expect_failures = [var.labels]
+}
+
+run "a_name_that_is_too_long" {
+  command = plan
+  variables {
+    name = "a-name-that-is-longer-than-accounts"
+  }
+  expect_failures = [var.name]
+}

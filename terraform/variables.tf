@@ -1,0 +1,206 @@
+variable "project" {
+  description = "Project that Dropline lives in."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{4,28}[a-z0-9]$", var.project))
+    error_message = "Give the project's id (my-project-123), not its name or number."
+  }
+}
+
+variable "region" {
+  description = "Region of everything. For the default worker it must have L4 GPUs in Cloud Run."
+  type        = string
+  default     = "us-central1"
+
+  validation {
+    condition     = can(regex("^[a-z]+-[a-z]+[0-9]+$", var.region))
+    error_message = "Give a region such as us-central1, not a zone."
+  }
+}
+
+variable "name" {
+  description = "Beginning of all names; another one makes a second Dropline in the same project."
+  type        = string
+  default     = "dropline"
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{1,18}[a-z0-9]$", var.name))
+    error_message = "The name has 3 to 20 lower case letters, digits and dashes, and begins with a letter: service accounts' names are short."
+  }
+}
+
+variable "labels" {
+  description = "Labels of everything that can have some, beside app = dropline."
+  type        = map(string)
+  default     = {}
+
+  validation {
+    condition     = alltrue([for key, value in var.labels : can(regex("^[a-z][a-z0-9_-]{0,62}$", key)) && can(regex("^[a-z0-9_-]{0,63}$", value))])
+    error_message = "Labels have lower case letters, digits, dashes and underscores, up to 63."
+  }
+}
+
+variable "buckets" {
+  description = "Buckets whose images are captioned, each as a whole or some prefixes of it; `create = false` for one of this project that exists already. Empty: one bucket, PROJECT-NAME-drops."
+  type = list(object({
+    name          = string
+    create        = optional(bool, true)
+    location      = optional(string)
+    storage_class = optional(string, "STANDARD")
+    prefixes      = optional(list(string), [""])
+  }))
+  default = []
+
+  validation {
+    condition     = alltrue([for bucket in var.buckets : length(bucket.prefixes) > 0])
+    error_message = "A bucket without prefixes would never be listened to; leave prefixes out for the whole bucket."
+  }
+
+  validation {
+    condition = alltrue(flatten([
+      for bucket in var.buckets : [
+        for pair in setproduct(bucket.prefixes, bucket.prefixes) : pair[0] == pair[1] || !startswith(pair[1], pair[0])
+      ]
+    ]))
+    error_message = "One prefix is the beginning of another, so Cloud Storage would refuse the second or send its events twice."
+  }
+}
+
+variable "images" {
+  description = "Container images; those left out are taken from the registry REGION-docker.pkg.dev/PROJECT/NAME."
+  type = object({
+    function   = optional(string)
+    worker     = optional(string)
+    migrations = optional(string)
+  })
+  default = {}
+}
+
+variable "image_tag" {
+  description = "Tag of the images that `images` leaves out: a version of Dropline."
+  type        = string
+  default     = "0.1.0"
+
+  validation {
+    condition     = var.image_tag != "latest" && var.image_tag != ""
+    error_message = "Give a version: with latest nobody can tell what runs, and an apply cannot tell that it changed."
+  }
+}
+
+variable "default_task" {
+  description = "Florence-2 task prompt of an object that names none."
+  type        = string
+  default     = "<CAPTION>"
+}
+
+variable "task_by_prefix" {
+  description = "Task prompt by object name prefix; the longest prefix wins."
+  type        = map(string)
+  default     = {}
+}
+
+variable "max_size_bytes" {
+  description = "Larger objects become a `failed` row."
+  type        = number
+  default     = 50000000
+}
+
+variable "environment" {
+  description = "Further settings of function and worker, DROPLINE_… (docs/settings.md)."
+  type        = map(string)
+  default     = {}
+}
+
+variable "function_instances" {
+  description = "Fewest and most instances of the function."
+  type = object({
+    min = optional(number, 0)
+    max = optional(number, 10)
+  })
+  default = {}
+}
+
+variable "worker" {
+  description = "The worker pool. For a trial without a GPU: accelerator = null, and fewer CPUs and less memory if you like."
+  type = object({
+    accelerator = optional(string, "nvidia-l4")
+    cpu         = optional(string, "4")
+    memory      = optional(string, "16Gi")
+    instances   = optional(number, 1)
+    concurrency = optional(number, 16)
+    checkpoint  = optional(string)
+    revision    = optional(string)
+  })
+  default = {}
+}
+
+variable "database" {
+  description = "Postgres: machine type, first disk size, a second zone, connections."
+  type = object({
+    tier             = optional(string, "db-custom-1-3840")
+    disk_gb          = optional(number, 10)
+    highly_available = optional(bool, false)
+    max_connections  = optional(number, 200)
+  })
+  default = {}
+}
+
+variable "database_readers" {
+  description = "E-mails of people and service accounts that may read captions with SQL."
+  type        = set(string)
+  default     = []
+}
+
+variable "redis_memory_gb" {
+  description = "Memory of Redis, in GiB."
+  type        = number
+  default     = 1
+}
+
+variable "retry" {
+  description = "How long an event is tried again: back-off in seconds, and how often before it becomes a dead letter."
+  type = object({
+    minimum_backoff_s     = optional(number, 5)
+    maximum_backoff_s     = optional(number, 600)
+    max_delivery_attempts = optional(number, 50)
+  })
+  default = {}
+}
+
+variable "network_cidr" {
+  description = "Range of the subnetwork that Cloud Run takes its addresses from."
+  type        = string
+  default     = "10.20.0.0/22"
+}
+
+variable "alert_emails" {
+  description = "Who is told of alerts; empty: they show in the console only."
+  type        = set(string)
+  default     = []
+}
+
+variable "alert_thresholds" {
+  description = "When to alert: age of the oldest event in seconds, and 5xx per second."
+  type = object({
+    oldest_event_s = optional(number, 600)
+    errors_per_s   = optional(number, 0.1)
+  })
+  default = {}
+}
+
+variable "budget" {
+  description = "Monthly budget of the project that is watched, not enforced; null: none."
+  type = object({
+    billing_account = string
+    amount          = number
+    currency        = optional(string, "USD")
+  })
+  default = null
+}
+
+variable "deletion_protection" {
+  description = "Whether buckets, Postgres and Redis refuse to be deleted. Without it `terraform destroy` takes them with all that they hold."
+  type        = bool
+  default     = true
+}

@@ -1,0 +1,98 @@
+"""`python -m migrations.deploy`, on a Postgres whose administrator is no superuser, as Cloud SQL's is none."""
+
+import threading
+from argparse import ArgumentTypeError
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+import psycopg
+import pytest
+from psycopg import errors, sql
+
+from local_emulators import postgres
+from local_emulators.ports import free_ports
+from local_emulators.supervisor import Supervisor
+from migrations import deploy
+
+INGEST, READER, MIGRATOR = "function@project.iam", "ana@example.com", "migrator@project.iam"
+GRANTS = [f"--grant=dropline_ingest={INGEST}", f"--grant=dropline_reader={READER}"]
+INSERT = (
+    "INSERT INTO captions (bucket, object_name, generation, task, status) VALUES ('b', 'n', 1, '<OD>', 'queued')"
+)
+
+
+@pytest.fixture
+def address(state_directory: Path) -> Iterator[str]:
+    """`host:port/database` of a server of the test's own: roles belong to a server, not to a database."""
+    with Supervisor(state_directory / "logs") as supervisor:
+        server = postgres.start(supervisor, state_directory / "postgres", free_ports(1)[0], "test", "fsync=off")
+        with psycopg.connect(server.url, autocommit=True) as admin:
+            admin.execute("CREATE ROLE cloudsqlsuperuser NOLOGIN CREATEROLE CREATEDB")
+            for login in (INGEST, READER, MIGRATOR):
+                admin.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'test'").format(sql.Identifier(login)))
+            admin.execute(sql.SQL("GRANT cloudsqlsuperuser TO {}").format(sql.Identifier(MIGRATOR)))
+            admin.execute("CREATE DATABASE dropline OWNER cloudsqlsuperuser")
+        yield f"127.0.0.1:{urlsplit(server.url).port}/dropline"
+
+
+def url_of(login: str, address: str) -> str:
+    """As in Terraform, but for the password, which a proxy would bring."""
+    return f"postgresql://{quote(login)}:test@{address}?sslmode=disable"
+
+
+@pytest.fixture
+def migrator(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment that the migrations' job gets."""
+    url = f"{url_of(MIGRATOR, address)}&options=-crole%3Dcloudsqlsuperuser"
+    monkeypatch.setenv("DROPLINE_DATABASE__URL", url)
+
+
+@contextmanager
+def stoppable() -> Iterator[tuple[str, list[str]]]:
+    """A proxy's administration: its address for stopping, and the paths that were posted to."""
+    stopped: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            stopped.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/quitquitquit", stopped
+        server.shutdown()
+
+
+@pytest.mark.usefixtures("migrator")
+def test_logins_may_do_what_their_role_may(address: str) -> None:
+    """From an empty database, and again on a migrated one: the function inserts, a reader only reads."""
+    for _ in range(2):
+        deploy.main(GRANTS)
+    with psycopg.connect(url_of(INGEST, address)) as function:
+        function.execute(INSERT)
+    with psycopg.connect(url_of(READER, address)) as reader:
+        assert reader.execute("SELECT count(*) FROM current_captions").fetchone() == (1,)
+        with pytest.raises(errors.InsufficientPrivilege):
+            reader.execute(INSERT)
+
+
+@pytest.mark.usefixtures("migrator")
+def test_the_proxy_is_stopped_either_way() -> None:
+    """After success, and after a login that does not exist, which is an error all the same."""
+    with stoppable() as (url, stopped):
+        deploy.main([*GRANTS, f"--afterwards={url}"])
+        assert stopped == ["/quitquitquit"]
+        with pytest.raises(Exception, match="nobody"):
+            deploy.main(["--grant=dropline_reader=nobody", f"--afterwards={url}"])
+        assert stopped == ["/quitquitquit"] * 2
+
+
+@pytest.mark.parametrize("text", ["postgres=me", "dropline_reader", "dropline_reader="])
+def test_a_grant_that_makes_no_sense_is_refused(text: str) -> None:
+    """Only Dropline's roles are granted, and to somebody."""
+    with pytest.raises(ArgumentTypeError, match="must look like"):
+        deploy.parse_grant(text)

@@ -1,0 +1,64 @@
+"""Terraform on the stub provider; where Terraform is missing these tests skip, but never in CI."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.terraform.workspace import (
+    PROJECT,
+    ROOT,
+    Plan,
+    Terraform,
+    copy_sources,
+    make_terraform,
+    stub_python,
+)
+
+#: Variables of each example; what is left out has a default.
+EXAMPLES = {
+    "minimal": {"project": PROJECT},
+    "complete": {
+        "project": PROJECT,
+        "existing_bucket": "old-pictures",
+        "model_revision": "0" * 40,
+        "analysts": '["ana@example.com", "reports@drop-project.iam.gserviceaccount.com"]',
+        "on_call": "oncall@example.com",
+        "billing_account": "000000-111111-222222",
+    },
+}
+
+
+@pytest.fixture(scope="session")
+def terraform(tmp_path_factory: pytest.TempPathFactory) -> Terraform:
+    """The command; needs no network once the stub's environment is there."""
+    executable = shutil.which("terraform")
+    if executable is None:
+        message = "terraform is not installed: the checks of terraform/ need version 1.9 or newer on the PATH"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+    python = stub_python(ROOT / ".local")
+    return make_terraform(executable, python, tmp_path_factory.mktemp("terraform"))
+
+
+@pytest.fixture(scope="session")
+def sources(terraform: Terraform, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of `terraform/` with both examples initialised. Not to be changed: copy it."""
+    target = copy_sources(tmp_path_factory.mktemp("sources") / "terraform")
+    for name in EXAMPLES:
+        terraform.init(target / "examples" / name)
+    return target
+
+
+@pytest.fixture(scope="session")
+def plans(terraform: Terraform, sources: Path) -> dict[str, Plan]:
+    """Both examples planned, with everything known."""
+    return {name: terraform.plan(sources / "examples" / name, variables) for name, variables in EXAMPLES.items()}
+
+
+@pytest.fixture(params=EXAMPLES)
+def plan(request: pytest.FixtureRequest, plans: dict[str, Plan]) -> Plan:
+    """Each example's plan in turn."""
+    return plans[request.param]

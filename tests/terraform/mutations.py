@@ -1,0 +1,211 @@
+"""One change of `terraform/` each that breaks a policy. A policy that does not notice its own is worth nothing."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.terraform import policies
+from tests.terraform.policies import Policy
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """Text in a file, and what takes its place."""
+
+    policy: Policy
+    #: Of a module, or of the root where it has no directory.
+    file: str
+    old: str
+    new: str
+
+    def __str__(self) -> str:
+        old, new = (f"{text.split()[0]}" if text.strip() else "nothing" for text in (self.old, self.new))
+        return f"{self.policy.__name__}-{new}-for-{old}"
+
+    def apply(self, sources: Path) -> None:
+        """Change the copy; text that is not there exactly once is an error in this list."""
+        path = sources / ("modules/" + self.file if "/" in self.file else self.file)
+        text = path.read_text()
+        if text.count(self.old) != 1:
+            raise ValueError(f"{self.file} has {self.old!r} {text.count(self.old)} times; correct the mutation")
+        path.write_text(text.replace(self.old, self.new))
+
+
+_BUCKET = "storage/main.tf"
+_EVENTS = "events/main.tf"
+_GRANTS = "events/iam.tf"
+_FUNCTION = "function/main.tf"
+_REDIS = "queue/main.tf"
+_POSTGRES = "database/main.tf"
+_POOL = "worker/main.tf"
+_KEY = 'resource "google_service_account_key" "key" {\n  service_account_id = "dropline-worker"\n}\n\n'
+_INVOKER = 'member   = "serviceAccount:${var.push_service_account}"'
+
+MUTATIONS = (
+    Mutation(policies.no_open_doors, _BUCKET, '= "enforced"', '= "inherited"'),
+    Mutation(
+        policies.no_open_doors,
+        _BUCKET,
+        "uniform_bucket_level_access = true",
+        "uniform_bucket_level_access = false",
+    ),
+    Mutation(policies.no_open_doors, _FUNCTION, "INGRESS_TRAFFIC_INTERNAL_ONLY", "INGRESS_TRAFFIC_ALL"),
+    Mutation(policies.no_open_doors, _FUNCTION, "invoker_iam_disabled = false", "invoker_iam_disabled = true"),
+    Mutation(policies.no_public_access, _FUNCTION, _INVOKER, 'member = "allUsers"'),
+    Mutation(policies.no_public_access, _POSTGRES, "ipv4_enabled    = false", "ipv4_enabled = true"),
+    Mutation(policies.no_broad_roles, "database/users.tf", '"roles/cloudsql.client"', '"roles/editor"'),
+    Mutation(policies.no_broad_roles, "database/users.tf", '"roles/cloudsql.client"', '"roles/cloudsql.admin"'),
+    Mutation(
+        policies.no_broad_roles, "database/users.tf", '"roles/cloudsql.client"', '"roles/storage.objectViewer"'
+    ),
+    Mutation(policies.no_keys, "accounts.tf", "# One for each", _KEY + "# One for each"),
+    Mutation(
+        policies.secrets_come_from_secret_manager,
+        _FUNCTION,
+        "DROPLINE_PUSH__AUDIENCE ",
+        'DROPLINE_BROKER__URL = "redis://10.0.0.1:6379/0"\n    DROPLINE_PUSH__AUDIENCE ',
+    ),
+    Mutation(
+        policies.secrets_come_from_secret_manager,
+        "database/migrations.tf",
+        'local.urls["migrator"]',
+        '"postgresql://me:hunter2@127.0.0.1/dropline"',
+    ),
+    Mutation(
+        policies.secrets_come_from_secret_manager,
+        "database/users.tf",
+        'type     = "CLOUD_IAM_SERVICE_ACCOUNT"',
+        'type = "BUILT_IN"',
+    ),
+    Mutation(
+        policies.secrets_are_read_by_name,
+        "queue/secrets.tf",
+        '"serviceAccount:${each.value.member}"',
+        '"domain:example.com"',
+    ),
+    Mutation(policies.secrets_are_read_by_name, "queue/secrets.tf", "secretAccessor", "admin"),
+    Mutation(policies.what_holds_data_is_protected, _BUCKET, '"PREVENT"', '"DELETE"'),
+    Mutation(policies.what_holds_data_is_protected, _BUCKET, "= !var.deletion_protection", "= true"),
+    Mutation(policies.what_holds_data_is_protected, _REDIS, "= var.deletion_protection", "= false"),
+    Mutation(
+        policies.what_holds_data_is_protected,
+        _POSTGRES,
+        "deletion_protection_enabled = var.deletion_protection",
+        "deletion_protection_enabled = false",
+    ),
+    Mutation(policies.what_holds_data_is_protected, _POSTGRES, '"PREVENT"', '"ABANDON"'),
+    Mutation(policies.what_holds_data_is_protected, "variables.tf", "default     = true", "default = false"),
+    Mutation(
+        policies.agents_have_their_roles, _GRANTS, "member  = var.storage_agent", "member = local.pubsub_agent"
+    ),
+    Mutation(policies.agents_have_their_roles, _GRANTS, "roles/pubsub.subscriber", "roles/pubsub.viewer"),
+    Mutation(policies.agents_have_their_roles, _GRANTS, "serviceAccountOpenIdTokenCreator", "serviceAccountUser"),
+    Mutation(
+        policies.agents_have_their_roles,
+        _GRANTS,
+        "topic   = google_pubsub_topic.dead_letters.name",
+        "topic = google_pubsub_topic.objects.name",
+    ),
+    Mutation(
+        policies.dead_letters_are_kept,
+        _EVENTS,
+        "topic                      = google_pubsub_topic.dead_letters.id",
+        "topic = google_pubsub_topic.objects.id",
+    ),
+    Mutation(
+        policies.dead_letters_are_kept,
+        _EVENTS,
+        'with what it holds.\n  expiration_policy {\n    ttl = ""',
+        'with what it holds.\n  expiration_policy {\n    ttl = "2678400s"',
+    ),
+    Mutation(policies.only_the_push_account_invokes, _FUNCTION, _INVOKER, 'member = "user:me@example.com"'),
+    Mutation(
+        policies.only_the_push_account_invokes,
+        _FUNCTION,
+        _INVOKER,
+        'member = "serviceAccount:${var.service_account}"',
+    ),
+    Mutation(
+        policies.events_are_new_and_gone_objects, _EVENTS, '"OBJECT_FINALIZE", ', '"OBJECT_METADATA_UPDATE", '
+    ),
+    Mutation(
+        policies.events_are_new_and_gone_objects,
+        _EVENTS,
+        ', "OBJECT_DELETE"',
+        ', "OBJECT_DELETE", "OBJECT_ARCHIVE"',
+    ),
+    Mutation(policies.events_are_new_and_gone_objects, _EVENTS, "JSON_API_V1", "NONE"),
+    Mutation(
+        policies.storage_rights_are_narrow,
+        "worker/iam.tf",
+        '"storage.objects.update"]',
+        '"storage.objects.delete"]',
+    ),
+    Mutation(
+        policies.storage_rights_are_narrow,
+        "worker/iam.tf",
+        '"projects/${var.project}/roles/${google_project_iam_custom_role.captioner.role_id}"',
+        '"roles/storage.objectUser"',
+    ),
+    Mutation(policies.redis_keeps_the_queue, _REDIS, '"STANDARD_HA"', '"BASIC"'),
+    Mutation(policies.redis_keeps_the_queue, _REDIS, '"noeviction"', '"volatile-lru"'),
+    Mutation(policies.redis_keeps_the_queue, _REDIS, '"SERVER_AUTHENTICATION"', '"DISABLED"'),
+    Mutation(policies.redis_keeps_the_queue, _REDIS, "auth_enabled            = true", "auth_enabled = false"),
+    Mutation(
+        policies.postgres_is_backed_up_and_encrypted,
+        _POSTGRES,
+        "point_in_time_recovery_enabled = true",
+        "point_in_time_recovery_enabled = false",
+    ),
+    Mutation(
+        policies.postgres_is_backed_up_and_encrypted,
+        _POSTGRES,
+        "TRUSTED_CLIENT_CERTIFICATE_REQUIRED",
+        "ALLOW_UNENCRYPTED_AND_ENCRYPTED",
+    ),
+    Mutation(
+        policies.postgres_is_backed_up_and_encrypted,
+        _POSTGRES,
+        "cloudsql.iam_authentication",
+        "cloudsql.enable_pgaudit",
+    ),
+    Mutation(
+        policies.pushes_are_signed_and_tried_again,
+        _EVENTS,
+        '  retry_policy {\n    minimum_backoff = "${var.retry.minimum_backoff_s}s"\n'
+        '    maximum_backoff = "${var.retry.maximum_backoff_s}s"\n  }\n',
+        "",
+    ),
+    Mutation(
+        policies.pushes_are_signed_and_tried_again,
+        _EVENTS,
+        "    oidc_token {\n      service_account_email = var.push_service_account\n"
+        "      audience              = var.push_audience\n    }\n",
+        "",
+    ),
+    Mutation(
+        policies.processes_run_as_themselves,
+        _POOL,
+        "= var.service_account\n",
+        '= "1-compute@developer.gserviceaccount.com"\n',
+    ),
+    Mutation(
+        policies.processes_run_as_themselves,
+        "main.tf",
+        'service_account    = google_service_account.this["worker"].email',
+        'service_account = google_service_account.this["function"].email',
+    ),
+    Mutation(policies.images_are_pinned, "main.tf", "worker:${var.image_tag}", "worker:latest"),
+    Mutation(policies.images_are_pinned, "main.tf", "function:${var.image_tag}", "function"),
+    Mutation(policies.a_gpu_gets_what_it_needs, _POOL, '{ "nvidia.com/gpu" = "1" }', "{}"),
+    Mutation(policies.a_gpu_gets_what_it_needs, _POOL, "local.gpu ? true : null", "null"),
+    Mutation(
+        policies.the_function_takes_many_at_once, _FUNCTION, "request_concurrency = 80", "request_concurrency = 1"
+    ),
+    Mutation(policies.everything_is_labelled, "main.tf", '{ app = "dropline" }', "{}"),
+    Mutation(
+        policies.everything_is_labelled,
+        _POSTGRES,
+        "user_labels                 = var.labels",
+        "user_labels = {}",
+    ),
+)

@@ -1,0 +1,288 @@
+"""What must hold of every plan. A policy yields a sentence for each breach; `mutations.py` breaks every one."""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from tests.terraform.workspace import SCHEMA, Plan
+
+#: From a plan to its breaches.
+Policy = Callable[[Plan], Iterator[str]]
+
+_PUBLIC = {"allUsers", "allAuthenticatedUsers"}
+#: Roles of the whole project that may be given, and only under a condition.
+_PROJECT_ROLES = {"roles/cloudsql.client", "roles/cloudsql.instanceUser"}
+_PASSWORD_IN_URL = re.compile(r"://[^/@\s]*:[^/@\s]+@")
+_SECRET_NAME = re.compile(r"PASSWORD|SECRET|TOKEN|BROKER__URL")
+_EVENTS = {"OBJECT_FINALIZE", "OBJECT_DELETE"}
+#: What a role of our own may allow: captioning, and changing the number of workers.
+_CUSTOM_ROLES = (
+    {"storage.objects.get", "storage.objects.update"},
+    {"run.workerpools.get", "run.workerpools.update"},
+)
+_CLOUD_RUN = ("cloud_run_v2_service", "cloud_run_v2_worker_pool", "cloud_run_v2_job")
+
+
+def no_public_access(plan: Plan) -> Iterator[str]:
+    """Nobody without a name gets in, by IAM, network or bucket."""
+    for each in plan.resources:
+        if each.values.get("member") in _PUBLIC:
+            yield f"{each.address} gives {each.values['role']} to everybody"
+    for each in plan.of("sql_database_instance"):
+        if _settings(each.values)["ip_configuration"][0]["ipv4_enabled"] is not False:
+            yield f"{each.address} has a public address"
+
+
+def no_open_doors(plan: Plan) -> Iterator[str]:
+    """No bucket can be made public, and the function is not reached from outside."""
+    for each in plan.of("storage_bucket"):
+        if each.values["public_access_prevention"] != "enforced" or not each.values["uniform_bucket_level_access"]:
+            yield f"{each.address} can be made public"
+    for each in plan.of("cloud_run_v2_service"):
+        if each.values["ingress"] != "INGRESS_TRAFFIC_INTERNAL_ONLY" or each.values["invoker_iam_disabled"]:
+            yield f"{each.address} can be reached from outside"
+
+
+def no_broad_roles(plan: Plan) -> Iterator[str]:
+    """No owner, editor or administrator; of the whole project only logging in to one database."""
+    for each in plan.resources:
+        role = str(each.values.get("role", ""))
+        if re.search(r"^roles/(owner|editor|viewer)$|admin", role, re.IGNORECASE):
+            yield f"{each.address} gives {role}"
+    for each in plan.of("project_iam_member"):
+        if each.values["role"] not in _PROJECT_ROLES or not each.values["condition"]:
+            yield f"{each.address} gives {each.values['role']} for the whole project"
+
+
+def no_keys(plan: Plan) -> Iterator[str]:
+    """No service account has a key file."""
+    yield from (f"{each.address} is a key" for each in plan.of("service_account_key"))
+
+
+def secrets_come_from_secret_manager(plan: Plan) -> Iterator[str]:
+    """No password is in an environment, an argument or a login."""
+    for address, container in containers(plan):
+        for variable in container["env"]:
+            value = variable["value"] or ""
+            if value and _SECRET_NAME.search(variable["name"]):
+                yield f"{address} has {variable['name']} in plain text"
+            if _PASSWORD_IN_URL.search(value):
+                yield f"{address} has a password in {variable['name']}"
+    for each in plan.of("sql_user"):
+        if each.values["password"] or not each.values["type"].startswith("CLOUD_IAM_"):
+            yield f"{each.address} logs in with a password"
+
+
+def secrets_are_read_by_name(plan: Plan) -> Iterator[str]:
+    """Each secret is read by service accounts of ours, and by nobody else."""
+    ours = {account.values["member"] for account in plan.of("service_account")}
+    for each in plan.of("secret_manager_secret_iam_member"):
+        if each.values["member"] not in ours or each.values["role"] != "roles/secretmanager.secretAccessor":
+            yield f"{each.address} opens a secret to {each.values['member']} as {each.values['role']}"
+
+
+def what_holds_data_is_protected(plan: Plan) -> Iterator[str]:
+    """Buckets, Postgres and Redis refuse to be deleted."""
+    for each in plan.of("storage_bucket", "sql_database"):
+        if each.values["deletion_policy"] != "PREVENT" or each.values.get("force_destroy"):
+            yield f"{each.address} can be deleted"
+    for each in plan.of("redis_instance", "sql_database_instance"):
+        if each.values["deletion_protection"] is not True:
+            yield f"{each.address} can be deleted by Terraform"
+    for each in plan.of("sql_database_instance"):
+        if _settings(each.values)["deletion_protection_enabled"] is not True:
+            yield f"{each.address} can be deleted in the console"
+
+
+def agents_have_their_roles(plan: Plan) -> Iterator[str]:
+    """The service agents may do what events need of them: the roles that are forgotten most."""
+    push = plan.one("pubsub_subscription", ".push")
+    objects, dead_letters = push["topic"], push["dead_letter_policy"][0]["dead_letter_topic"]
+    account = push["push_config"][0]["oidc_token"][0]["service_account_email"]
+    pubsub, storage = "@gcp-sa-pubsub.iam.gserviceaccount.com", "@gs-project-accounts.iam.gserviceaccount.com"
+    wanted = (
+        ("pubsub_topic_iam_member", "topic", objects, "roles/pubsub.publisher", storage),
+        ("pubsub_topic_iam_member", "topic", dead_letters, "roles/pubsub.publisher", pubsub),
+        ("pubsub_subscription_iam_member", "subscription", push["name"], "roles/pubsub.subscriber", pubsub),
+        (
+            "service_account_iam_member",
+            "service_account_id",
+            account,
+            "roles/iam.serviceAccountOpenIdTokenCreator",
+            pubsub,
+        ),
+    )
+    for kind, attribute, target, role, agent in wanted:
+        given = (each.values for each in plan.of(kind) if each.values["role"] == role)
+        if not any(_last(each[attribute]) == _last(target) and each["member"].endswith(agent) for each in given):
+            yield f"no agent …{agent} has {role} on {target}"
+
+
+def dead_letters_are_kept(plan: Plan) -> Iterator[str]:
+    """The dead-letter topic has a subscription, which never expires; the push subscription neither."""
+    topic = plan.one("pubsub_subscription", ".push")["dead_letter_policy"][0]["dead_letter_topic"]
+    if not [each for each in plan.of("pubsub_subscription") if each.values["topic"] == topic]:
+        yield f"{topic} keeps nothing: it has no subscription"
+    for each in plan.of("pubsub_subscription"):
+        if [policy["ttl"] for policy in each.values["expiration_policy"]] != [""]:
+            yield f"{each.address} is deleted when nobody reads from it for a while"
+
+
+def only_the_push_account_invokes(plan: Plan) -> Iterator[str]:
+    """One member may call the function: whom the subscription pushes as."""
+    push = plan.one("pubsub_subscription", ".push")["push_config"][0]
+    account = push["oidc_token"][0]["service_account_email"] if push["oidc_token"] else "nobody"
+    invokers = [
+        (each.values["role"], each.values["member"]) for each in plan.of("cloud_run_v2_service_iam_member")
+    ]
+    if invokers != [("roles/run.invoker", f"serviceAccount:{account}")]:
+        yield f"the function's members are {invokers}, and the subscription pushes as {account}"
+
+
+def events_are_new_and_gone_objects(plan: Plan) -> Iterator[str]:
+    """Notifications of finalized and deleted objects only: others would loop, or lead to nothing."""
+    for each in plan.of("storage_notification"):
+        if set(each.values["event_types"] or ()) != _EVENTS or each.values["payload_format"] != "JSON_API_V1":
+            yield f"{each.address} listens to {each.values['event_types']} as {each.values['payload_format']}"
+
+
+def storage_rights_are_narrow(plan: Plan) -> Iterator[str]:
+    """The worker reads objects and updates them; nobody else has a right on a bucket."""
+    for each in plan.of("project_iam_custom_role"):
+        if set(each.values["permissions"]) not in _CUSTOM_ROLES:
+            yield f"{each.address} allows {each.values['permissions']}"
+    roles = {f"/roles/{each.values['role_id']}" for each in plan.of("project_iam_custom_role")}
+    for each in plan.of("storage_bucket_iam_member"):
+        ours = any(each.values["role"].endswith(role) for role in roles)
+        if not ours or not re.match(r"serviceAccount:[a-z0-9-]+-worker@", each.values["member"]):
+            yield f"{each.address} gives {each.values['role']} to {each.values['member']}"
+
+
+def redis_keeps_the_queue(plan: Plan) -> Iterator[str]:
+    """Two zones, a password, encryption, and no eviction."""
+    for each in plan.of("redis_instance"):
+        found = {key: each.values[key] for key in ("tier", "auth_enabled", "transit_encryption_mode")}
+        wanted = {"tier": "STANDARD_HA", "auth_enabled": True, "transit_encryption_mode": "SERVER_AUTHENTICATION"}
+        if found != wanted or (each.values["redis_configs"] or {}).get("maxmemory-policy") != "noeviction":
+            yield f"{each.address} is {found}, {each.values['redis_configs']}"
+
+
+def postgres_is_backed_up_and_encrypted(plan: Plan) -> Iterator[str]:
+    """Daily backups, any point in time, encrypted connections, logins through IAM."""
+    for each in plan.of("sql_database_instance"):
+        settings = _settings(each.values)
+        backup = settings["backup_configuration"][0]
+        if not backup["enabled"] or not backup["point_in_time_recovery_enabled"]:
+            yield f"{each.address} is not backed up"
+        if settings["ip_configuration"][0]["ssl_mode"] != "TRUSTED_CLIENT_CERTIFICATE_REQUIRED":
+            yield f"{each.address} takes connections without encryption or certificate"
+        if {"name": "cloudsql.iam_authentication", "value": "on"} not in settings["database_flags"]:
+            yield f"{each.address} has no logins through IAM"
+
+
+def pushes_are_signed_and_tried_again(plan: Plan) -> Iterator[str]:
+    """A token on each push, back-off between them, and dead letters at the end."""
+    push = plan.one("pubsub_subscription", ".push")
+    if not push["push_config"][0]["oidc_token"]:
+        yield "the pushes carry no token"
+    if not push["retry_policy"] or not push["dead_letter_policy"]:
+        yield "the pushes are not tried again, or for ever"
+
+
+def processes_run_as_themselves(plan: Plan) -> Iterator[str]:
+    """Each part of Cloud Run has a service account of ours, in our network, and each another one."""
+    ours = {account.values["email"] for account in plan.of("service_account")}
+    users = []
+    for each in plan.of(*_CLOUD_RUN):
+        template = _template(each.values)
+        users.append(template["service_account"])
+        if template["service_account"] not in ours:
+            yield f"{each.address} runs as {template['service_account']}"
+        if not template["vpc_access"]:
+            yield f"{each.address} is not in our network"
+    if len(set(users)) != len(users):
+        yield f"several parts run as one account: {users}"
+
+
+def images_are_pinned(plan: Plan) -> Iterator[str]:
+    """Every image has a tag, which is not `latest`."""
+    for address, container in containers(plan):
+        tag = container["image"].rpartition("/")[2].partition(":")[2]
+        if tag in ("", "latest"):
+            yield f"{address} runs {container['image']}"
+
+
+def a_gpu_gets_what_it_needs(plan: Plan) -> Iterator[str]:
+    """An accelerator comes with its limit, 4 CPUs, 16 GiB, and in one zone, which has quota."""
+    for each in plan.of("cloud_run_v2_worker_pool"):
+        template = _template(each.values)
+        limits = template["containers"][0]["resources"][0]["limits"]
+        gpu = bool(template["node_selector"])
+        if gpu != ("nvidia.com/gpu" in limits) or gpu != bool(template["gpu_zonal_redundancy_disabled"]):
+            yield f"{each.address} has a GPU by half: {limits}"
+
+
+def the_function_takes_many_at_once(plan: Plan) -> Iterator[str]:
+    """80 requests per instance."""
+    for each in plan.of("cloud_run_v2_service"):
+        if _template(each.values)["max_instance_request_concurrency"] != 80:
+            yield f"{each.address} does not take 80 requests at once"
+
+
+def everything_is_labelled(plan: Plan) -> Iterator[str]:
+    """Whatever can have labels says that it is Dropline's."""
+    for each in plan.resources:
+        attributes = SCHEMA["resources"].get(each.type, {}).get("attributes", {})
+        name = next((key for key in ("user_labels", "labels") if "o" in attributes.get(key, ["", ""])[1]), None)
+        labels = _settings(each.values)["user_labels"] if each.type == "google_sql_database_instance" else None
+        if name:
+            labels = each.values[name]
+        if (name or labels is not None) and (labels or {}).get("app") != "dropline":
+            yield f"{each.address} is not labelled: {json.dumps(labels)}"
+
+
+POLICIES: tuple[Policy, ...] = (
+    no_public_access,
+    no_open_doors,
+    no_broad_roles,
+    no_keys,
+    secrets_come_from_secret_manager,
+    secrets_are_read_by_name,
+    what_holds_data_is_protected,
+    agents_have_their_roles,
+    dead_letters_are_kept,
+    only_the_push_account_invokes,
+    events_are_new_and_gone_objects,
+    storage_rights_are_narrow,
+    redis_keeps_the_queue,
+    postgres_is_backed_up_and_encrypted,
+    pushes_are_signed_and_tried_again,
+    processes_run_as_themselves,
+    images_are_pinned,
+    a_gpu_gets_what_it_needs,
+    the_function_takes_many_at_once,
+    everything_is_labelled,
+)
+
+
+def containers(plan: Plan) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every container of every part, with the address of its part."""
+    for each in plan.of(*_CLOUD_RUN):
+        yield from ((each.address, container) for container in _template(each.values)["containers"])
+
+
+def _template(values: dict[str, Any]) -> dict[str, Any]:
+    """What instances are made from; a job's is one level deeper."""
+    template: dict[str, Any] = values["template"][0]
+    inner: list[dict[str, Any]] = template.get("template", [])
+    return inner[0] if inner else template
+
+
+def _settings(values: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = values["settings"][0]
+    return found
+
+
+def _last(path: str) -> str:
+    return path.rpartition("/")[2]

@@ -1,0 +1,225 @@
+"""An upload through the plan's eyes: what is deployed and what the code expects are the same."""
+
+import json
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from sqlalchemy.engine import make_url
+
+from dropline import contract
+from dropline.settings import Settings, load_settings, require, variables
+from migrations.deploy import parse_grant
+from tests.support.deliveries import push
+from tests.support.function import serve
+from tests.terraform.policies import containers
+from tests.terraform.workspace import ROOT, Plan
+from trigger_fn.broker import make_producer
+from trigger_fn.endpoint import REQUEST_BUDGET_S, Endpoint
+from trigger_fn.intake import Intake
+from trigger_fn.push_auth import TokenVerifier, fetched_keys
+from trigger_fn.selection import Selection
+
+PARTS = ("function", "worker", "migrations")
+
+
+def container_of(plan: Plan, name: str) -> dict[str, Any]:
+    """The container of a part, without the proxy beside it."""
+    (found,) = [container for _, container in containers(plan) if container["name"] == name]
+    return found
+
+
+def template_of(plan: Plan, kind: str) -> dict[str, Any]:
+    """What a service's or pool's instances are made from."""
+    template: dict[str, Any] = plan.one(kind)["template"][0]
+    return template
+
+
+def secret_values(plan: Plan) -> dict[str, str]:
+    """What each secret holds, by its id; a secret's id ends with it."""
+    secrets = {
+        each.address.rpartition('["')[2].rstrip('"]'): each.values for each in plan.of("secret_manager_secret")
+    }
+    return {
+        secrets[each.address.rpartition(".")[2]]["secret_id"]: each.values["secret_data"]
+        for each in plan.of("secret_manager_secret_version")
+    }
+
+
+def environment_of(plan: Plan, name: str) -> dict[str, str]:
+    """The environment that a part's container gets, its secrets read."""
+    secrets = secret_values(plan)
+    found = {}
+    for variable in container_of(plan, name)["env"]:
+        source = variable["value_source"]
+        found[variable["name"]] = (
+            secrets[source[0]["secret_key_ref"][0]["secret"]] if source else variable["value"]
+        )
+    return found
+
+
+def settings_of(plan: Plan, name: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """The settings that a part reads at its start."""
+    for variable, value in environment_of(plan, name).items():
+        monkeypatch.setenv(variable, value)
+    return load_settings()
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_every_variable_is_a_setting(plan: Plan, part: str) -> None:
+    """No container gets a variable that nothing reads."""
+    assert environment_of(plan, part).keys() <= {name for name, _, _ in variables()}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_every_value_is_accepted(plan: Plan, part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each part starts with the environment it gets, and has what it requires."""
+    settings = settings_of(plan, part, monkeypatch)
+    assert require(settings.database.url, "DROPLINE_DATABASE__URL")
+    assert part == "migrations" or require(settings.broker.url, "DROPLINE_BROKER__URL")
+
+
+class Effects:
+    """Stands for Postgres and Redis; nothing that is skipped gets here."""
+
+
+def test_a_push_reaches_the_function(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The push path, the liveness path and the port are the function's own."""
+    settings = settings_of(plan, "function", monkeypatch)
+    effects: Any = Effects()
+    endpoint = Endpoint(Intake(Selection(settings.events), effects, effects), None)
+    client = serve(endpoint, monkeypatch).test_client()
+    address = plan.one("pubsub_subscription", ".push")["push_config"][0]["push_endpoint"]
+    update = push(event_type="OBJECT_METADATA_UPDATE")
+    assert client.post(urlsplit(address).path, data=update.body, headers=update.headers).status_code == 204
+    container = container_of(plan, "function")
+    probe = container["startup_probe"][0]["http_get"][0]
+    assert client.get(probe["path"]).status_code == 200
+    assert probe["port"] == container["ports"][0]["container_port"] == default_port()
+
+
+def default_port() -> int:
+    """What the image listens on."""
+    found = re.search(r"0\.0\.0\.0:\$\{PORT:-(\d+)\}", (ROOT / "Dockerfile").read_text())
+    assert found
+    return int(found[1])
+
+
+def test_the_address_is_the_functions(plan: Plan) -> None:
+    """Events are pushed to the service that is invoked."""
+    address = plan.one("pubsub_subscription", ".push")["push_config"][0]["push_endpoint"]
+    service = plan.one("cloud_run_v2_service")
+    assert address == f"{service['uri']}/"
+    assert plan.one("cloud_run_v2_service_iam_member")["name"] == service["name"]
+
+
+def test_tokens_are_accepted(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Audience and account of the pushes are what Cloud Run and the function expect and check."""
+    token = plan.one("pubsub_subscription", ".push")["push_config"][0]["oidc_token"][0]
+    expected = settings_of(plan, "function", monkeypatch).push
+    assert (token["audience"], token["service_account_email"]) == (expected.audience, expected.service_account)
+    assert token["audience"] in plan.one("cloud_run_v2_service")["custom_audiences"]
+    assert TokenVerifier(expected, fetched_keys(expected.certs_url))
+
+
+def test_events_are_of_buckets_that_are_ours(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Function, notifications and the worker's rights name the same buckets."""
+    settings = settings_of(plan, "function", monkeypatch)
+    listened_to = {each.values["bucket"] for each in plan.of("storage_notification")}
+    readable = {each.values["bucket"] for each in plan.of("storage_bucket_iam_member")}
+    assert set(settings.events.buckets) == listened_to == readable
+
+
+def test_both_sides_have_the_same_limit_of_size(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker downloads whatever the function lets through."""
+    sizes = {environment_of(plan, part)["DROPLINE_EVENTS__MAX_SIZE_BYTES"] for part in ("function", "worker")}
+    assert len(sizes) == 1
+
+
+@pytest.mark.parametrize(
+    ("part", "kind"), [("function", "cloud_run_v2_service"), ("worker", "cloud_run_v2_worker_pool")]
+)
+def test_redis_is_verified_by_the_mounted_certificate(
+    plan: Plan, part: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The address makes Celery encrypt, and check with the file that the secret is mounted as."""
+    connection = make_producer(settings_of(plan, part, monkeypatch).broker).connection_for_write()
+    redis = plan.one("redis_instance")
+    assert (connection.hostname, connection.port) == (redis["host"], redis["port"])
+    assert connection.password == redis["auth_string"]
+    (mount,) = container_of(plan, part)["volume_mounts"]
+    (volume,) = template_of(plan, kind)["volumes"]
+    assert mount["name"] == volume["name"]
+    file = Path(mount["mount_path"]) / volume["secret"][0]["items"][0]["path"]
+    assert connection.ssl["ssl_ca_certs"] == str(file)
+    assert connection.ssl["ssl_cert_reqs"].name == "CERT_REQUIRED"
+    assert secret_values(plan)[volume["secret"][0]["secret"]] == redis["server_ca_certs"][0]["cert"]
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_postgres_is_reached_through_the_proxy(plan: Plan, part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Host and port are the proxy's, which starts first; the login is one that exists; nobody has a password."""
+    url = make_url(require(settings_of(plan, part, monkeypatch).database.url, "DROPLINE_DATABASE__URL"))
+    proxies = [container for _, container in containers(plan) if container["name"] == "cloud-sql-proxy"]
+    assert len(proxies) == len(PARTS)
+    assert all(
+        {f"--port={url.port}", "--auto-iam-authn", "--private-ip"} <= set(proxy["args"]) for proxy in proxies
+    )
+    assert (url.host, url.password, url.database) == ("127.0.0.1", None, plan.one("sql_database")["name"])
+    assert url.username in {each.values["name"] for each in plan.of("sql_user")}
+    assert container_of(plan, part)["depends_on"] == ["cloud-sql-proxy"]
+    ports = {proxy["startup_probe"][0]["http_get"][0]["port"] for proxy in proxies}
+    assert {f"--http-port={port}" for port in ports} <= set(proxies[0]["args"])
+
+
+def test_logins_get_the_roles_of_the_migrations(plan: Plan) -> None:
+    """The job grants roles that the migrations make, to logins that exist, and each login but its own gets one."""
+    command = container_of(plan, "migrations")["command"]
+    assert command[:3] == ["python", "-m", "migrations.deploy"]
+    grants = dict(parse_grant(each.partition("=")[2])[::-1] for each in command if each.startswith("--grant="))
+    made = (ROOT / "migrations" / "versions" / "0001_captions.py").read_text()
+    assert all(f'"{role}"' in made for role in grants.values())
+    logins = {each.values["name"] for each in plan.of("sql_user") if not each.values["database_roles"]}
+    assert grants.keys() == logins
+    assert {grants[login].removeprefix("dropline_") for login in logins} <= {"ingest", "worker", "reader"}
+
+
+def test_a_push_may_take_as_long_as_the_function(plan: Plan) -> None:
+    """Pub/Sub and Cloud Run wait longer than the function ever takes."""
+    assert plan.one("pubsub_subscription", ".push")["ack_deadline_seconds"] > REQUEST_BUDGET_S
+    assert float(template_of(plan, "cloud_run_v2_service")["timeout"].rstrip("s")) > REQUEST_BUDGET_S
+
+
+def test_the_worker_may_do_what_it_does(plan: Plan) -> None:
+    """Its rights are the ones that its storage code names, no more and no fewer."""
+    used = set(re.findall(r'"(storage\.objects\.\w+)"', (ROOT / "worker" / "storage.py").read_text()))
+    assert set(plan.one("project_iam_custom_role", ".captioner")["permissions"]) == used
+
+
+def test_alerts_name_what_there_is(plan: Plan) -> None:
+    """Log lines, queues, subscriptions, services and instances that alerts speak of exist."""
+    text = json.dumps([each.values for each in plan.of("monitoring_alert_policy")])
+    code = "".join(path.read_text() for room in ("worker", "trigger_fn") for path in (ROOT / room).glob("*.py"))
+    lines = {*re.findall(r'jsonPayload\.message=\\"(\w+)', text), *re.findall(r"\b(event_\w+)", text)}
+    assert "caption_failed" in lines
+    assert all(f'"{line}"' in code for line in lines)
+    assert set(re.findall(r"\bdropline\.\w+", text)) <= {contract.CAPTION_QUEUE, contract.RECOVERY_QUEUE}
+    assert contract.CAPTION_QUEUE in text
+    for kind in ("pubsub_subscription", "cloud_run_v2_service", "cloud_run_v2_worker_pool", "redis_instance"):
+        assert all(each.values["name"] in text for each in plan.of(kind))
+
+
+def test_the_metadata_key_is_the_one_that_is_written(plan: Plan) -> None:
+    """The command that the outputs give for looking at a caption reads the key that the worker writes."""
+    keys = re.findall(r"custom_fields\.([\w-]+)", plan.outputs["try_it"])
+    assert keys == [contract.METADATA_CAPTION]
+
+
+def test_the_first_images_are_of_this_version(plans: dict[str, Plan]) -> None:
+    """Where no image is named, the tag is the version of this checkout."""
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    tags = {name: container_of(plans["minimal"], name)["image"].rpartition(":")[2] for name in PARTS}
+    assert tags == dict.fromkeys(PARTS, version)

@@ -1,0 +1,163 @@
+"""What Terraform itself can see without a cloud: style, types, plans, its own tests, the order of things."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.terraform.conftest import EXAMPLES
+from tests.terraform.workspace import SOURCES, Terraform, TerraformFailed, copy_sources
+from tools import terraform_pages
+
+MODULES = sorted(path.name for path in (SOURCES / "modules").iterdir())
+FILES = ("main.tf", "variables.tf", "outputs.tf", "versions.tf", "README.md")
+
+
+def test_the_files_are_formatted(terraform: Terraform) -> None:
+    """`terraform fmt` would change nothing."""
+    assert terraform.run(SOURCES, "fmt", "-check", "-recursive") == ""
+
+
+@pytest.mark.parametrize(
+    "directory", [".", *(f"modules/{name}" for name in MODULES), *(f"examples/{n}" for n in EXAMPLES)]
+)
+def test_each_module_has_the_same_files(directory: str) -> None:
+    """main, variables, outputs, versions, and a README made from them."""
+    assert [name for name in FILES if not (SOURCES / directory / name).exists()] == []
+
+
+@pytest.mark.parametrize("page", terraform_pages.pages(SOURCES), ids=lambda page: str(page.relative_to(SOURCES)))
+def test_each_readme_is_up_to_date(page: Path) -> None:
+    """`make terraform-pages` would change nothing."""
+    assert page.read_text() == terraform_pages.page(page.parent, SOURCES)
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_each_example_is_valid(terraform: Terraform, sources: Path, example: str) -> None:
+    """Arguments, blocks and types are those of the real provider."""
+    found = json.loads(terraform.run(sources / "examples" / example, "validate", "-json"))
+    assert found["valid"]
+    assert found["diagnostics"] == []
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_the_first_plan_needs_nothing_that_only_google_knows(
+    terraform: Terraform, sources: Path, example: str
+) -> None:
+    """No count and no key of a for_each waits for an apply."""
+    plan = terraform.plan(sources / "examples" / example, EXAMPLES[example], known=False)
+    assert plan.of("storage_notification")
+
+
+@pytest.mark.parametrize("directory", [".", *(f"modules/{name}" for name in MODULES)])
+def test_terraforms_own_tests_pass(terraform: Terraform, tmp_path: Path, directory: str) -> None:
+    """`terraform test` of the root and of each module, each of which has some."""
+    here = copy_sources(tmp_path / "terraform") / directory
+    terraform.init(here)
+    said = terraform.run(here, "test", "-no-color")
+    assert re.search(r"\b[1-9]\d* passed, 0 failed", said)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ("ack_deadline_seconds  ", "ack_deadline  ", "Unsupported argument"),
+        ("  topic                      = google_pubsub_topic.objects.id\n", "", "Missing required argument"),
+        ('= "${var.name}-push"', '= { push = "push" }', "Incorrect attribute value type"),
+        ("  retry_policy {", "  retry_policy {\n  }\n  retry_policy {", "Too many retry_policy blocks"),
+    ],
+)
+def test_the_stub_knows_the_real_schema(
+    terraform: Terraform, tmp_path: Path, old: str, new: str, complaint: str
+) -> None:
+    """A wrong name, a missing argument, a wrong type and one block too many are refused."""
+    sources = copy_sources(tmp_path / "terraform")
+    path = sources / "modules" / "events" / "main.tf"
+    head, found, tail = path.read_text().partition('resource "google_pubsub_subscription" "push"')
+    assert old in tail
+    path.write_text(head + found + tail.replace(old, new, 1))
+    example = sources / "examples" / "minimal"
+    terraform.init(example)
+    with pytest.raises(TerraformFailed, match=complaint):
+        terraform.run(example, "validate", "-no-color")
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_applying_and_destroying_go_in_order(
+    terraform: Terraform, sources: Path, tmp_path: Path, example: str
+) -> None:
+    """Nothing is used before it is there or after it is gone, and a second apply has nothing to do."""
+    state = f"-state={tmp_path / 'state'}"
+    variables = [f"-var={name}={value}" for name, value in EXAMPLES[example].items()]
+    options = ["-input=false", "-no-color", "-parallelism=4", state, *variables]
+    directory = sources / "examples" / example
+    log = tmp_path / "log"
+    terraform.run(directory, "apply", "-auto-approve", *options, STUB_LOG=str(log))
+    terraform.run(directory, "plan", "-detailed-exitcode", *options)
+    terraform.run(directory, "destroy", "-auto-approve", *options, STUB_LOG=str(log))
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    created = [name_of(line) for line in lines if line["action"] == "create"]
+    deleted = [name_of(line) for line in lines if line["action"] == "delete"]
+    assert sorted(created) == sorted(deleted)
+    for first, then in ORDER:
+        assert last(created, first) < created.index(next(each for each in created if each.startswith(then)))
+        assert last(deleted, then) < deleted.index(next(each for each in deleted if each.startswith(first)))
+
+
+#: Resources by the beginning of their names, all of the first before any of the second.
+ORDER = [
+    *(
+        ("project_service ", each)
+        for each in (
+            "pubsub",
+            "secret",
+            "redis",
+            "sql",
+            "storage",
+            "compute",
+            "service_account",
+            "cloud",
+            "project_iam",
+        )
+    ),
+    ("service_networking_connection", "redis_instance"),
+    ("service_networking_connection", "sql_database_instance"),
+    ("sql_user", "cloud_run_v2_job"),
+    ("project_iam_member", "cloud_run_v2_job"),
+    ("cloud_run_v2_job", "cloud_run_v2_service "),
+    ("cloud_run_v2_job", "cloud_run_v2_worker_pool"),
+    ("secret_manager_secret_version", "cloud_run_v2_service "),
+    ("secret_manager_secret_iam_member", "cloud_run_v2_service "),
+    ("secret_manager_secret_iam_member", "cloud_run_v2_worker_pool"),
+    ("storage_bucket_iam_member", "cloud_run_v2_worker_pool"),
+    ("storage_bucket ", "storage_notification"),
+    ("cloud_run_v2_service_iam_member", "pubsub_subscription push"),
+    ("service_account_iam_member", "pubsub_subscription push"),
+    ("pubsub_topic_iam_member dead-letters", "pubsub_subscription push"),
+    ("pubsub_subscription ", "storage_notification"),
+    ("pubsub_topic_iam_member objects", "storage_notification"),
+    ("pubsub_subscription_iam_member", "storage_notification"),
+]
+
+
+def name_of(line: dict[str, dict[str, str]]) -> str:
+    """`type name`, the latter without the deployment's own."""
+    state = line["state"]
+    named = state.get("topic") if "iam" in str(line["type"]) else state.get("name")
+    short = (named or "").rpartition("/")[2].removeprefix("dropline-").removeprefix("pictures-")
+    return f"{str(line['type']).removeprefix('google_')} {short}"
+
+
+def last(names: list[str], beginning: str) -> int:
+    """Where the last of those stands."""
+    return max(index for index, name in enumerate(names) if name.startswith(beginning))
+
+
+def test_nothing_is_left_in_the_sources() -> None:
+    """No state, no lock file with the stub's checksums, no plan is under version control."""
+    listed = subprocess.run(
+        ["git", "ls-files", "terraform"], cwd=SOURCES.parent, capture_output=True, text=True, check=False
+    ).stdout.splitlines()
+    assert [name for name in listed if name.endswith((".tfstate", ".lock.hcl", ".tfplan"))] == []

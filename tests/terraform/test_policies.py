@@ -1,0 +1,34 @@
+"""The policies hold of both examples, and each of them fails where its rule is broken."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.terraform.conftest import EXAMPLES
+from tests.terraform.mutations import MUTATIONS, Mutation
+from tests.terraform.policies import POLICIES, Policy
+from tests.terraform.workspace import Plan, Terraform
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy.__name__)
+def test_the_plan_keeps_the_policy(plan: Plan, policy: Policy) -> None:
+    """No breach in either example."""
+    assert list(policy(plan)) == []
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=str)
+def test_a_policy_notices_its_mutation(
+    terraform: Terraform, sources: Path, tmp_path: Path, mutation: Mutation
+) -> None:
+    """The plan of a broken copy is a plan, and breaks the policy."""
+    broken = tmp_path / "terraform"
+    shutil.copytree(sources, broken, symlinks=True)
+    mutation.apply(broken)
+    plan = terraform.plan(broken / "examples" / "minimal", EXAMPLES["minimal"])
+    assert list(mutation.policy(plan)) != []
+
+
+def test_every_policy_is_broken_by_something() -> None:
+    """No policy is without a mutation."""
+    assert {mutation.policy for mutation in MUTATIONS} == set(POLICIES)

@@ -1,0 +1,161 @@
+"""A copy of `terraform/` that can be planned, changed and applied, on the stub provider."""
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+SOURCES = ROOT / "terraform"
+SCHEMA: dict[str, Any] = json.loads((HERE / "schema" / "google.json").read_text())
+PROJECT = "drop-project"
+
+_CLI_CONFIG = """
+disable_checkpoint = true
+provider_installation {{
+  filesystem_mirror {{
+    path = {path}
+  }}
+}}
+"""
+#: A state of our own instead of the examples' bucket.
+_LOCAL_STATE = 'terraform {\n  backend "local" {\n  }\n}\n'
+_ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
+
+
+class TerraformFailed(AssertionError):
+    """Terraform refused; the message is its own."""
+
+
+@dataclass(frozen=True)
+class Resource:
+    """A resource as planned."""
+
+    address: str
+    type: str
+    values: dict[str, Any]
+
+
+class Plan:
+    """What `terraform show -json` says about a plan, without its modules."""
+
+    def __init__(self, document: dict[str, Any]) -> None:
+        planned = document["planned_values"]
+        self.resources = list(_resources(planned["root_module"]))
+        self.outputs: dict[str, Any] = {
+            name: output.get("value") for name, output in planned.get("outputs", {}).items()
+        }
+
+    def of(self, *types: str) -> list[Resource]:
+        """All resources of some types, which are spelt without `google_`."""
+        return [each for each in self.resources if each.type.removeprefix("google_") in types]
+
+    def one(self, kind: str, suffix: str = "") -> dict[str, Any]:
+        """The values of the one resource of its type whose address ends so."""
+        (found,) = [each for each in self.of(kind) if each.address.endswith(suffix)]
+        return found.values
+
+
+def _resources(module: Mapping[str, Any]) -> Iterator[Resource]:
+    for each in module.get("resources", []):
+        if each["mode"] == "managed":
+            yield Resource(each["address"], each["type"], each["values"])
+    for child in module.get("child_modules", []):
+        yield from _resources(child)
+
+
+@dataclass(frozen=True)
+class Terraform:
+    """The command, with a provider that is the stub."""
+
+    #: Where the command is.
+    executable: str
+    #: Of every run; no credentials are in it.
+    environment: Mapping[str, str]
+
+    def run(self, directory: Path, *arguments: str, **variables: str) -> str:
+        """What it says on standard output.
+
+        Raises:
+            TerraformFailed: it did not end well.
+        """
+        done = subprocess.run(
+            [self.executable, *arguments],
+            cwd=directory,
+            env={**self.environment, **variables},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise TerraformFailed(f"terraform {' '.join(arguments)} in {directory}:\n{done.stdout}{done.stderr}")
+        return done.stdout
+
+    def init(self, directory: Path) -> None:
+        """Install modules and the stub."""
+        self.run(directory, "init", "-input=false", "-no-color")
+
+    def plan(self, directory: Path, variables: Mapping[str, str], *, known: bool = True) -> Plan:
+        """Plan from nothing; `known` makes up what only Google knows, so that all of it can be read."""
+        path = directory / f"plan-{known}"
+        arguments = [f"-var={name}={value}" for name, value in variables.items()]
+        stub = {"STUB_KNOWN": "1"} if known else {}
+        self.run(directory, "plan", "-input=false", "-no-color", f"-out={path}", *arguments, **stub)
+        return Plan(json.loads(self.run(directory, "show", "-json", str(path))))
+
+
+def copy_sources(target: Path) -> Path:
+    """All of `terraform/`, with local state; nothing of what a developer's own runs left behind."""
+    shutil.copytree(SOURCES, target, ignore=shutil.ignore_patterns(".terraform*", "*.tfstate*"))
+    for example in (target / "examples").iterdir():
+        (example / "backend_override.tf").write_text(_LOCAL_STATE)
+    return target
+
+
+def make_terraform(executable: str, python: Path, directory: Path) -> Terraform:
+    """The command with a mirror in `directory` that has the stub for a provider, run by `python`."""
+    version = SCHEMA["version"]
+    system = f"{platform.system().lower()}_{_ARCHITECTURES[platform.machine().lower()]}"
+    mirror = directory / "mirror"
+    provider = mirror / "registry.terraform.io" / "hashicorp" / "google" / version / system
+    provider.mkdir(parents=True)
+    script = provider / f"terraform-provider-google_v{version}"
+    script.write_text(f'#!/bin/sh\nexec "{python}" "{HERE / "stub_provider.py"}"\n')
+    script.chmod(0o755)
+    config = directory / "terraform.rc"
+    config.write_text(_CLI_CONFIG.format(path=json.dumps(str(mirror))))
+    environment = {
+        "PATH": os.environ.get("PATH", ""),
+        # The stub keeps a certificate here.
+        "HOME": str(directory),
+        "TF_CLI_CONFIG_FILE": str(config),
+        "TF_IN_AUTOMATION": "1",
+        "CHECKPOINT_DISABLE": "1",
+    }
+    return Terraform(executable, environment)
+
+
+def stub_python(cache: Path) -> Path:
+    """The interpreter of the stub's environment, which is made where it is not there yet."""
+    requirements = HERE / "requirements.txt"
+    key = sha256(requirements.read_bytes() + sys.version.encode()).hexdigest()[:12]
+    return environment_python(cache / f"terraform-stub-{key}", requirements)
+
+
+def environment_python(environment: Path, requirements: Path) -> Path:
+    """The interpreter of an environment with these pins; one that was not finished is made again."""
+    python, finished = environment / "bin" / "python", environment / ".finished"
+    if not finished.exists():
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(environment)], check=True)
+        install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*install, "--requirement", str(requirements)], check=True, stderr=subprocess.DEVNULL)
+        finished.touch()
+    return python

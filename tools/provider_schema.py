@@ -1,0 +1,228 @@
+"""Writes the part of the Google provider's schema that `terraform/` uses, read out of CDK bindings.
+
+pip download --no-deps cdktn-provider-google==21.1.0
+python -m tools.provider_schema cdktn_provider_google-21.1.0-py3-none-any.whl > tests/terraform/schema/google.json
+
+The bindings are generated from the provider, so names, types, required / optional / computed and the nesting of
+blocks are the provider's own. Enums, conflicts, formats, defaults and the rules of Google's APIs are not in them.
+"""
+
+import argparse
+import io
+import json
+import re
+import sys
+import tarfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+#: The resources and data sources that `terraform/` uses, and keys, so that a test can see that there are none.
+#: The stub provider refuses all others.
+RESOURCES = (
+    "billing_budget",
+    "cloud_run_v2_job",
+    "cloud_run_v2_service",
+    "cloud_run_v2_service_iam_member",
+    "cloud_run_v2_worker_pool",
+    "cloud_run_v2_worker_pool_iam_member",
+    "compute_global_address",
+    "compute_network",
+    "compute_subnetwork",
+    "monitoring_alert_policy",
+    "monitoring_notification_channel",
+    "project_iam_custom_role",
+    "project_iam_member",
+    "project_service",
+    "pubsub_subscription",
+    "pubsub_subscription_iam_member",
+    "pubsub_topic",
+    "pubsub_topic_iam_member",
+    "redis_instance",
+    "secret_manager_secret",
+    "secret_manager_secret_iam_member",
+    "secret_manager_secret_version",
+    "service_account",
+    "service_account_iam_member",
+    "service_account_key",
+    "service_networking_connection",
+    "sql_database",
+    "sql_database_instance",
+    "sql_user",
+    "storage_bucket",
+    "storage_bucket_iam_member",
+    "storage_notification",
+)
+DATA_SOURCES = ("project", "storage_project_service_account")
+#: Of the provider's own arguments; the bindings have no getters to read their types from.
+_PROVIDER: dict[str, Any] = {
+    "billing_project": "string",
+    "default_labels": ["map", "string"],
+    "project": "string",
+    "region": "string",
+    "user_project_override": "bool",
+}
+#: The bindings do not say what is sensitive.
+_SENSITIVE = {
+    "google_redis_instance": ("auth_string",),
+    "google_secret_manager_secret_version": ("secret_data",),
+    "google_sql_user": ("password",),
+}
+
+_CLASS = re.compile(r"^class (\w+) extends ", re.MULTILINE)
+_FIELD = re.compile(
+    r"// (\w+) - computed: (\w+), optional: (\w+), required: (\w+)\n(.*?)(?=\n    // |\Z)", re.DOTALL
+)
+_NESTED = re.compile(r'= new (?!cdktn\.)(\w+)\(this, "\w+"(?:, (true|false))?\)')
+_SIMPLE = re.compile(r"get(String|Number|Boolean|StringMap|NumberMap|BooleanMap|List|NumberList)Attribute\(")
+_COMPUTED_MAP = re.compile(r"new cdktn\.(String|Number|Boolean)Map\(")
+_TABLE_ENTRY = re.compile(r'\n\s+(\w+): \{\s+value: .*?,\s+isBlock: (\w+),\s+type: "(\w+)",', re.DOTALL)
+_TYPES = {"String": "string", "Number": "number", "Boolean": "bool"}
+
+#: `["list", "string"]` and the like, in Terraform's own notation.
+Type = str | list[Any]
+
+
+@dataclass(frozen=True)
+class Binding:
+    """One resource's JavaScript, cut into its classes."""
+
+    #: Source of each class, by name.
+    classes: Mapping[str, str]
+    #: For each class, the nesting of its fields: `name -> (is a block, list | set | struct | …)`.
+    tables: Mapping[str, Mapping[str, tuple[bool, str]]]
+
+    @classmethod
+    def parse(cls, source: str) -> "Binding":
+        """From the text of an `index.js`."""
+        parts = _CLASS.split(source)
+        classes = dict(zip(parts[1::2], parts[2::2], strict=True))
+        return cls(classes, {name: _table(source, name, body) for name, body in classes.items()})
+
+    def block(self, name: str) -> dict[str, Any]:
+        """Attributes and nested blocks of one class, in the schema's compact form."""
+        attributes: dict[str, Any] = {}
+        blocks: dict[str, Any] = {}
+        for field, flags, body in _fields(self.classes[name]):
+            is_block, nesting = self.tables[name].get(field, (False, ""))
+            nested = _NESTED.search(body)
+            if nested and is_block:
+                blocks[field] = self._nested_block(nested, nesting, required="r" in flags)
+            else:
+                attributes[field] = [self._type(nested, nesting, body), flags]
+        return {"attributes": attributes} | ({"blocks": blocks} if blocks else {})
+
+    def _nested_block(self, nested: re.Match[str], nesting: str, *, required: bool) -> dict[str, Any]:
+        # A list has a class of its own; without one there is at most one block.
+        many = nested[1].endswith("List")
+        found = self.block(_element(nested[1]))
+        mode = "single" if nesting == "struct" else nesting
+        bounds = ({"min": 1} if required else {}) | ({"max": 1} if not many and mode != "single" else {})
+        return {"nesting": mode} | bounds | found
+
+    def _type(self, nested: re.Match[str] | None, nesting: str, body: str) -> Type:
+        if nested:
+            inner = self.block(_element(nested[1]))["attributes"]
+            of_object = ["object", {name: attribute[0] for name, attribute in inner.items()}]
+            return ["set" if nested[2] == "true" else "list", of_object]
+        if found := _COMPUTED_MAP.search(body):
+            return ["map", _TYPES[found[1]]]
+        found = _SIMPLE.search(body)
+        if found is None:
+            return "dynamic"
+        kind = found[1]
+        if kind.endswith("List"):
+            return ["set" if "tolist" in body or nesting == "set" else "list", _TYPES.get(kind[:-4], "string")]
+        return ["map", _TYPES[kind[:-3]]] if kind.endswith("Map") else _TYPES[kind]
+
+
+def schema(wheel: Path) -> dict[str, Any]:
+    """The whole document: the provider's version, and compact schemas of `RESOURCES` and `DATA_SOURCES`."""
+    with zipfile.ZipFile(wheel) as archive:
+        name = next(each for each in archive.namelist() if each.endswith(".jsii.tgz"))
+        with tarfile.open(fileobj=io.BytesIO(archive.read(name))) as package:
+            texts = _texts(package)
+    version = re.search(r"providers/hashicorp/google/([\d.]+)/docs", texts["storage-bucket"])
+    if version is None:
+        raise SystemExit(f"{wheel} does not say which provider it was made from; use cdktn-provider-google")
+    return {
+        "version": version[1],
+        "provider": {"attributes": {name: [kind, "o"] for name, kind in _PROVIDER.items()}},
+        "resources": {f"google_{name}": _resource(texts, name) for name in RESOURCES},
+        "data_sources": {f"google_{name}": _top(texts[f"data-google-{_dashed(name)}"]) for name in DATA_SOURCES},
+    }
+
+
+def _texts(package: tarfile.TarFile) -> dict[str, str]:
+    wanted = {*map(_dashed, RESOURCES), *(f"data-google-{_dashed(name)}" for name in DATA_SOURCES)}
+    found = {}
+    for member in package:
+        path = Path(member.name)
+        file = package.extractfile(member) if path.name == "index.js" and path.parent.name in wanted else None
+        if file is not None:
+            found[path.parent.name] = file.read().decode().partition("//# sourceMappingURL")[0]
+    if missing := wanted - found.keys():
+        raise SystemExit(
+            f"the bindings have no {', '.join(sorted(missing))}; correct RESOURCES or take another version"
+        )
+    return found
+
+
+def _resource(texts: Mapping[str, str], name: str) -> dict[str, Any]:
+    found = _top(texts[_dashed(name)])
+    for attribute in _SENSITIVE.get(f"google_{name}", ()):
+        found["attributes"][attribute][1] += "s"
+    return found
+
+
+def _top(source: str) -> dict[str, Any]:
+    binding = Binding.parse(source)
+    return binding.block(
+        next(name for name, body in binding.classes.items() if "synthesizeHclAttributes()" in body)
+    )
+
+
+def _fields(body: str) -> Iterator[tuple[str, str, str]]:
+    for match in _FIELD.finditer(body):
+        flags = "".join(letter for letter, said in zip("cor", match.groups()[1:4], strict=True) if said == "true")
+        yield match[1], flags, match[5]
+
+
+def _table(source: str, name: str, body: str) -> dict[str, tuple[bool, str]]:
+    if "synthesizeHclAttributes()" in body:
+        text = body.partition("synthesizeHclAttributes()")[2]
+    else:
+        plain = name.removesuffix("OutputReference")
+        function = f"function {plain[0].lower()}{plain[1:]}ToHclTerraform("
+        text = source.partition(function)[2].partition("\n}")[0]
+    return {match[1]: (match[2] == "true", match[3]) for match in _TABLE_ENTRY.finditer(text)}
+
+
+def _element(name: str) -> str:
+    return name if name.endswith("OutputReference") else f"{name.removesuffix('List')}OutputReference"
+
+
+def _dashed(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def main() -> None:
+    """Prints one resource a line, so that a new version of the provider shows as a readable difference."""
+    parser = argparse.ArgumentParser(description="Reads the Google provider's schema out of its CDK bindings.")
+    parser.add_argument("wheel", type=Path, help="cdktn_provider_google-….whl")
+    found = schema(parser.parse_args().wheel)
+    lines = [f'"version": {json.dumps(found["version"])}', f'"provider": {_compact(found["provider"])}']
+    for kind in ("resources", "data_sources"):
+        each = (f"{json.dumps(name)}: {_compact(block)}" for name, block in found[kind].items())
+        lines.append(f'"{kind}": {{\n' + ",\n".join(each) + "\n}")
+    sys.stdout.write("{\n" + ",\n".join(lines) + "\n}\n")
+
+
+def _compact(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"), sort_keys=True)
+
+
+if __name__ == "__main__":
+    main()
