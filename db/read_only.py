@@ -40,6 +40,10 @@ def run_read_only(settings: DatabaseSettings, statement: str, timeout_ms: int) -
             cursor.execute(statement.encode(), prepare=True)
             if cursor.pgresult is None or cursor.pgresult.status == ExecStatus.EMPTY_QUERY:
                 raise ClientError("there is nothing to run; give one SQL statement")
+            if cursor.statusmessage == "LISTEN":
+                raise ClientError(
+                    "LISTEN would end with the command; `dropline watch` shows changes as they happen"
+                )
             columns = [column.name for column in cursor.description or ()]
             return Answer(columns, cursor.fetchall() if columns else [])
     except errors.QueryCanceled:
@@ -66,6 +70,9 @@ def _named(error: psycopg.Error) -> ClientError | DatabaseUnavailable:
     if state is not None and state.startswith(("08", "53", "57")):
         return DatabaseUnavailable(f"Postgres went away: {_one_line(str(error))}")
     diagnosis = error.diag
+    # What Postgres says of several statements is about prepared ones; the name of its function is in no language.
+    if isinstance(error, errors.SyntaxError) and diagnosis.source_function == "exec_parse_message":
+        return ClientError("these are several statements; give one statement at a time")
     parts = (diagnosis.message_primary or str(error), diagnosis.message_hint, _place(diagnosis.statement_position))
     return ClientError(_one_line("; ".join(part for part in parts if part)))
 

@@ -4,6 +4,7 @@ import fcntl
 import os
 from pathlib import Path
 
+from dropline.errors import LocalStackError
 from local_emulators.errors import DirectoryInUseError
 from local_emulators.passwords import Passwords
 
@@ -45,7 +46,20 @@ class StackDirectory:
 
         Raises:
             DirectoryInUseError: another stack holds the lock.
+            LocalStackError: the directory cannot be made or written to.
         """
+        try:
+            self._lock = self._take_lock()
+            self.environment_file.unlink(missing_ok=True)
+            return Passwords.load_or_make(self.path / "passwords.json")
+        except OSError as error:
+            self._drop_lock()
+            raise LocalStackError(
+                f"{self.path} cannot be the directory of a stack ({_reason(error, self.path)}). "
+                "Choose another with --dir."
+            ) from error
+
+    def _take_lock(self) -> int:
         self.path.mkdir(parents=True, exist_ok=True)
         lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
@@ -57,9 +71,7 @@ class StackDirectory:
                 f"{self.path} is used by another `dropline up`. Stop that one, "
                 "or choose another directory with --dir and other ports with --port-base."
             ) from error
-        self._lock = lock
-        self.environment_file.unlink(missing_ok=True)
-        return Passwords.load_or_make(self.path / "passwords.json")
+        return lock
 
     def write_private(self, path: Path, text: str) -> None:
         """Writes a file that only its owner can read, whole or not at all."""
@@ -72,5 +84,16 @@ class StackDirectory:
         """Takes the environment file away and gives the lock back; more than once is no error."""
         if self._lock is not None:
             self.environment_file.unlink(missing_ok=True)
+            self._drop_lock()
+
+    def _drop_lock(self) -> None:
+        if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+
+def _reason(error: OSError, directory: Path) -> str:
+    if isinstance(error, FileExistsError):
+        return "it is no directory"
+    where = "" if error.filename in (None, str(directory)) else f": {error.filename}"
+    return f"{error.strerror}{where}"

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from local_emulators import application, database, gcs, postgres, pubsub_process, redis
+from local_emulators import application, checks, database, gcs, postgres, pubsub_process, redis
 from local_emulators.application import Surroundings
 from local_emulators.database import DatabaseUrls
 from local_emulators.directory import StackDirectory
@@ -64,6 +64,7 @@ class Stack:
         """Starts everything in order and writes the `env` file; on an error nothing keeps running.
 
         Raises:
+            SettingsError: a `DROPLINE_*` variable or a URL in the options is wrong.
             MissingBinaryError, PortInUseError, DirectoryInUseError: before the service in question has started.
             ServiceDiedError, ServiceNotReadyError: a service did not come up; says why.
             StartCancelledError: `cancel` was called.
@@ -98,6 +99,7 @@ class Stack:
         create_route(self._pubsub_host, self.function_url)
 
     def _start(self) -> None:
+        checks.check(self.options)
         passwords = self.directory.acquire()
         database_urls = self._start_database(passwords)
         broker_url = self._start_broker(passwords)

@@ -13,15 +13,17 @@ from dropline.settings import Settings
 if TYPE_CHECKING:
     from google.cloud.storage import Client
 
-#: How long the library may go on repeating one request, in seconds.
+#: How long the library may go on repeating one request, in seconds; a local stack is there or it is not.
 _PATIENCE_S = 30.0
+_PATIENCE_WITH_EMULATOR_S = 2.0
 
 
 class Storage:
     """The buckets that the caller's credentials, or the emulator, can reach. Threads may share it."""
 
-    def __init__(self, client: "Client") -> None:
+    def __init__(self, client: "Client", *, local: bool = False) -> None:
         self._client = client
+        self._local = local
 
     @classmethod
     def connect(cls, settings: Settings) -> Self:
@@ -58,7 +60,8 @@ class Storage:
         # A proxy of the developer's has no business with an emulator.
         session.trust_env = False
         options = {"api_endpoint": address if "://" in address else f"http://{address}"}
-        return cls(Client(project or "dropline", credentials=anonymous, _http=session, client_options=options))
+        client = Client(project or "dropline", credentials=anonymous, _http=session, client_options=options)
+        return cls(client, local=True)
 
     def upload(self, bucket: str, upload: Upload, task: TaskRequest | None) -> Uploaded:
         """Upload one file; the task goes along as metadata.
@@ -71,8 +74,8 @@ class Storage:
         blob = self._client.bucket(bucket).blob(upload.name)
         if task is not None:
             blob.metadata = {METADATA_TASK: str(task)}
-        with _named_errors(f"gs://{bucket}/{upload.name}", "storage.objects.create"):
-            blob.upload_from_filename(str(upload.path), content_type=upload.content_type, retry=_retry())
+        with self._named_errors(f"gs://{bucket}/{upload.name}", "storage.objects.create", f"gs://{bucket}"):
+            blob.upload_from_filename(str(upload.path), content_type=upload.content_type, retry=self._retry())
         version = ObjectVersion(bucket, upload.name, int(blob.generation))
         return Uploaded(upload, version, datetime.now(UTC))
 
@@ -84,19 +87,25 @@ class Storage:
             AccessDenied, StorageUnavailable.
         """
         blob = self._client.bucket(bucket).blob(name)
-        with _named_errors(f"gs://{bucket}/{name}", "storage.objects.get"):
-            blob.reload(retry=_retry())
+        uri = f"gs://{bucket}/{name}"
+        with self._named_errors(uri, "storage.objects.get", uri):
+            blob.reload(retry=self._retry())
         return ObjectVersion(bucket, name, int(blob.generation))
 
+    def _retry(self) -> Any:
+        from google.cloud.storage.retry import DEFAULT_RETRY
 
-def _retry() -> Any:
-    from google.cloud.storage.retry import DEFAULT_RETRY
+        return DEFAULT_RETRY.with_timeout(_PATIENCE_WITH_EMULATOR_S if self._local else _PATIENCE_S)
 
-    return DEFAULT_RETRY.with_timeout(_PATIENCE_S)
+    @contextlib.contextmanager
+    def _named_errors(self, uri: str, right: str, missing: str) -> Iterator[None]:
+        hint = "; is `dropline up` running?" if self._local else ""
+        with _named_errors(uri, right, missing, hint):
+            yield
 
 
 @contextlib.contextmanager
-def _named_errors(uri: str, right: str) -> Iterator[None]:
+def _named_errors(uri: str, right: str, missing: str, hint: str) -> Iterator[None]:
     from google.api_core import exceptions as api
     from google.auth.exceptions import GoogleAuthError
     from requests import RequestException
@@ -104,10 +113,10 @@ def _named_errors(uri: str, right: str) -> Iterator[None]:
     try:
         yield
     except api.NotFound as error:
-        raise ClientError(f"{uri} is not there: no such bucket or object") from error
+        raise ClientError(f"{missing} is not there") from error
     except (api.Unauthorized, api.Forbidden) as error:
         raise AccessDenied(f"Cloud Storage refused {right} on {uri}: {error.message}") from error
     except (api.ServerError, api.TooManyRequests, api.RetryError, GoogleAuthError, RequestException) as error:
-        raise StorageUnavailable(f"Cloud Storage did not take the request for {uri}: {error}") from error
+        raise StorageUnavailable(f"Cloud Storage did not take the request for {uri}{hint}: {error}") from error
     except api.GoogleAPICallError as error:
         raise ClientError(f"Cloud Storage refused the request for {uri}: {error.message}") from error

@@ -7,12 +7,15 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 #: Width of tables that go to a file or a pipe.
 _PIPE_WIDTH = 120
+#: A column that gets as much can be read, however long its values are.
+_READABLE_WIDTH = 20
 _INVISIBLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
 #: Marks that turn the direction of text: what is read is not what is there.
 _TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -37,7 +40,9 @@ def plain_value(value: object) -> str:
         return ""
     if isinstance(value, datetime):
         return value.isoformat(sep=" ", timespec="seconds")
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else str(value)
+    if isinstance(value, dict | list | tuple):
+        return json.dumps(value, ensure_ascii=False, default=plain_value)
+    return str(value)
 
 
 def cell(value: object, style: str = "") -> Text:
@@ -84,6 +89,34 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title:
     for row in rows:
         table.add_row(*(value if isinstance(value, Text) else cell(value) for value in row))
     out().print(table)
+
+
+def print_answer(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """A table; where its columns would be too narrow to be read, a block per row with a line per column."""
+    names = [cell(column) for column in columns]
+    lines = [[cell(value) for value in row] for row in rows]
+    if _is_readable([names, *lines], out().width):
+        print_table(columns, lines)
+    elif lines:
+        _print_blocks(names, lines)
+    else:
+        print_line("no rows")
+
+
+def _is_readable(lines: Sequence[Sequence[Text]], width: int) -> bool:
+    widths = (max(cell_len(each.plain) for each in column) for column in zip(*lines, strict=True))
+    # A column's border and padding take three.
+    return 1 + sum(min(each, _READABLE_WIDTH) + 3 for each in widths) <= width
+
+
+def _print_blocks(names: Sequence[Text], lines: Sequence[Sequence[Text]]) -> None:
+    for number, line in enumerate(lines, 1):
+        table = Table(title=Text(f"row {number} of {len(lines)}"), title_justify="left", show_header=False)
+        table.add_column(overflow="fold", max_width=_READABLE_WIDTH * 2)
+        table.add_column(overflow="fold")
+        for name, value in zip(names, line, strict=True):
+            table.add_row(name, value)
+        out().print(table)
 
 
 def print_json(document: Any, *, indent: int | None = 2) -> None:

@@ -42,11 +42,17 @@ def drop(
     from dropline.cli.dropping import Target
     from dropline.cli.uploads import plan_uploads
     from dropline.contract import TaskRequest
-    from dropline.settings import load_settings, require
+    from dropline.errors import SettingsError
+    from dropline.settings import load_settings
 
     settings = load_settings()
     request = None if task is None else TaskRequest.parse(task)
-    name = require(bucket or settings.bucket, "DROPLINE_BUCKET")
+    name = bucket or settings.bucket
+    if not name:
+        raise SettingsError(
+            "DROPLINE_BUCKET is not set, and no --bucket was given; while `dropline up` runs, "
+            "`source .local/env` sets it"
+        )
     plan = plan_uploads(paths, prefix)
     if plan.skipped:
         note(f"not dropped, for their names say that they are no images: {', '.join(map(str, plan.skipped))}")

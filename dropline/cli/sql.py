@@ -31,7 +31,7 @@ def sql(
     not become the reader). Exit code 2: Postgres refused the statement.
     """
     from db.read_only import run_read_only
-    from dropline.cli.console import print_json, print_table
+    from dropline.cli.console import print_answer, print_json
     from dropline.cli.waiting import reader_database
     from dropline.settings import load_settings
 
@@ -43,7 +43,7 @@ def sql(
     elif as_csv:
         _print_csv(answer)
     elif answer.columns:
-        print_table(answer.columns, answer.rows)
+        print_answer(answer.columns, answer.rows)
 
 
 def _print_csv(answer: "Answer") -> None:

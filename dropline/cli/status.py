@@ -95,6 +95,7 @@ def _print(document: dict[str, Any]) -> None:
         )
     if document["oldest_queued_s"] is not None:
         print_line(f"the oldest queued row has waited {document['oldest_queued_s']:.0f} s")
-    print_line(f"{document['captions_per_minute']:.1f} captions per minute over the last {_RATE_MINUTES}")
+    rate = document["captions_per_minute"]
+    print_line(f"{rate:.1f} captions per minute over the last {_RATE_MINUTES} minutes")
     if document["queues"] is not None:
         print_line("on Redis: " + ", ".join(f"{name} {count}" for name, count in document["queues"].items()))

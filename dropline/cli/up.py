@@ -1,5 +1,6 @@
 """`dropline up`: the whole cloud on this machine, until Ctrl-C."""
 
+import shlex
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from local_emulators.stack import Stack
 
 _DEFAULT_DIRECTORY = Path(".local")
+#: What a person asks first.
+_QUERY = "SELECT object_name, caption FROM current_captions"
 
 
 class Pubsub(StrEnum):
@@ -79,6 +82,7 @@ def run(stack: "Stack") -> None:
     Raises:
         ServiceDiedError: a service ended by itself; everything else has been stopped.
         LocalStackError: the stack could not start.
+        SettingsError: the stack was not started, since a setting or a URL is wrong.
     """
     from local_emulators.errors import ServiceDiedError, StartCancelledError
 
@@ -131,7 +135,7 @@ def _instructions(stack: "Stack") -> str:
     from dropline.cli.instructions import DEMO_NOTICE, drop_lines, program
     from local_emulators.options import DEMO_MODEL
 
-    query = f"{program('dropline')} sql 'TABLE current_captions'"
+    query = f"{program('dropline')} sql {shlex.quote(_QUERY)}"
     lines = [*drop_lines(stack.directory.environment_file), query]
     shown = "".join(f"  {line}\n" for line in lines)
     notice = f"\n{DEMO_NOTICE}\n" if stack.options.model == DEMO_MODEL else ""

@@ -4,7 +4,7 @@ import mimetypes
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -65,7 +65,7 @@ def plan_uploads(paths: Sequence[Path], prefix: str = "") -> Plan:
             uploads += (upload for upload in found if _may_be_image(upload))
             skipped += (upload.path for upload in found if not _may_be_image(upload))
         elif path.exists():
-            uploads.append(_upload(path, f"{prefix}{path.name}"))
+            uploads.append(_anything(_upload(path, f"{prefix}{path.name}")))
         else:
             raise ClientError(f"{path} is not there; check the path")
     if not uploads:
@@ -131,7 +131,14 @@ def content_type(name: str) -> str | None:
 
 
 def _may_be_image(upload: Upload) -> bool:
-    return upload.content_type is None or upload.content_type.startswith("image/")
+    if upload.content_type is None:
+        return not upload.path.suffix
+    return upload.content_type.startswith("image/")
+
+
+def _anything(upload: Upload) -> Upload:
+    """A file that somebody named is to be looked at: as bytes, whatever its name says."""
+    return upload if _may_be_image(upload) else replace(upload, content_type="application/octet-stream")
 
 
 def _refuse_collisions(uploads: Sequence[Upload]) -> None:

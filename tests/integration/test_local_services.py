@@ -13,7 +13,7 @@ import requests
 
 from db.session import libpq_url
 from dropline.errors import LocalStackError
-from local_emulators import binaries, gcs, postgres, redis
+from local_emulators import binaries, checks, gcs, postgres, redis
 from local_emulators.errors import (
     MissingBinaryError,
     PortInUseError,
@@ -132,6 +132,22 @@ def test_a_wheel_without_a_binary_for_this_machine_is_named(monkeypatch: pytest.
     monkeypatch.setattr(platform, "machine", lambda: "abacus")
     with pytest.raises(MissingBinaryError, match="abacus"):
         binaries.valkey_server()
+
+
+def test_own_servers_that_do_not_answer_are_named_with_their_option() -> None:
+    """Nothing listens there: one clear error at once, instead of a wait without end."""
+    port = free_ports(1)[0]
+    with pytest.raises(LocalStackError, match=r"--redis-url .*refused"):
+        checks.check_redis(f"redis://{HOST}:{port}/0")
+    with pytest.raises(LocalStackError, match=r"--database-url .*refused"):
+        checks.check_postgres(f"postgresql://{HOST}:{port}/dropline")
+
+
+def test_own_servers_that_answer_pass(database: str, redis_url: str) -> None:
+    """Postgres in each form of its URL, and Redis."""
+    checks.check_postgres(database)
+    checks.check_postgres(libpq_url(database))
+    checks.check_redis(redis_url)
 
 
 def test_ports_follow_each_other_from_the_base() -> None:

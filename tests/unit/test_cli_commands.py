@@ -53,6 +53,7 @@ def test_an_error_becomes_one_line_and_a_code(error: Exception, code: ExitCode) 
     [
         (["sql", "SELECT 1"], ExitCode.SETTINGS, "DROPLINE_DATABASE__URL is not set"),
         (["status"], ExitCode.SETTINGS, "DROPLINE_DATABASE__URL is not set"),
+        (["status"], ExitCode.SETTINGS, "`source .local/env`"),
         (["drop", "x.jpg"], ExitCode.SETTINGS, "DROPLINE_BUCKET is not set"),
         (["drop", "no-such.jpg", "--bucket", "b"], ExitCode.USAGE, "no-such.jpg is not there"),
         (["drop", "x.jpg", "--bucket", "b", "--task", "<NOPE>"], ExitCode.USAGE, "not a task of Florence-2"),
@@ -78,6 +79,19 @@ def test_a_wrong_setting_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     result = CliRunner().invoke(app, ["status"])
     assert result.exit_code == ExitCode.SETTINGS
     assert result.stderr == "error: DROPLINE_BUKET is not a setting of Dropline; did you mean DROPLINE_BUCKET?\n"
+
+
+@pytest.mark.parametrize("variable", ["DATABASE_URL", "DROPLINE_DATABASE__URL"])
+@pytest.mark.parametrize("url", ["foo", "postgresql://u:hunter2@h:port/x"])
+@pytest.mark.parametrize("command", [["sql", "SELECT 1"], ["status"]])
+def test_a_wrong_url_names_its_variable(
+    monkeypatch: pytest.MonkeyPatch, variable: str, url: str, command: list[str]
+) -> None:
+    """The variable that holds it is blamed, and its value, which may hold a password, is not shown."""
+    monkeypatch.setenv(variable, url)
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == ExitCode.SETTINGS
+    assert result.stderr == f"error: {variable} must look like postgresql://user:password@host:port/name\n"
 
 
 def test_ctrl_c_ends_with_130(monkeypatch: pytest.MonkeyPatch) -> None:

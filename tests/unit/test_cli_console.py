@@ -2,7 +2,8 @@
 
 import json
 import unicodedata
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
 import pytest
 from hypothesis import given
@@ -13,6 +14,7 @@ from dropline.cli.console import (
     complain,
     complain_at_length,
     plain_value,
+    print_answer,
     print_json,
     print_line,
     print_table,
@@ -102,8 +104,35 @@ def test_json_reads_back_the_same(value: object) -> None:
         (7, "7"),
         ({"labels": ["ü"]}, '{"labels": ["ü"]}'),
         (datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC), "2026-01-02 03:04:05+00:00"),
+        ([timedelta(seconds=5), None, [Decimal("1.50")]], '["0:00:05", null, ["1.50"]]'),
+        ((1, datetime(2026, 1, 2, tzinfo=UTC)), '[1, "2026-01-02 00:00:00+00:00"]'),
     ],
 )
 def test_values_of_columns_are_readable(value: object, shown: str) -> None:
     """NULL is empty, jsonb is JSON, times have whole seconds and their zone."""
     assert plain_value(value) == shown
+
+
+def test_many_columns_become_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is too wide for a table is a block per row, in which names and values stay whole."""
+    columns = [f"some_column_{number}" for number in range(27)]
+    print_answer(columns, [[f"value {number}" for number in range(27)], [None] * 26 + [HOSTILE]])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.strip() for line in lines if line.startswith("row")] == ["row 1 of 2", "row 2 of 2"]
+    assert any("some_column_26" in line and "value 26" in line for line in lines)
+    assert not any("\x1b" in line for line in lines)
+    assert max(map(len, lines)) <= 120
+
+
+def test_few_columns_stay_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    """A long caption is folded in its column."""
+    print_answer(("object_name", "caption"), [("a.jpg", "a red circle " * 50)])
+    printed = capsys.readouterr().out
+    assert "row 1" not in printed
+    assert printed.count("object_name") == 1
+
+
+def test_many_columns_without_rows_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """No tower of names with nothing below it."""
+    print_answer([f"some_column_{number}" for number in range(27)], [])
+    assert capsys.readouterr().out == "no rows\n"

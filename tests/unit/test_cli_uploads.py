@@ -42,9 +42,18 @@ def test_what_is_no_image_stays_in_its_directory(tmp_path: Path) -> None:
 
 
 def test_a_file_named_by_its_user_goes_up_whatever_it_is(tmp_path: Path) -> None:
-    """Who names a file wants it dropped."""
+    """Who names a file wants it looked at: it goes up as bytes, which the function does not sort out by type."""
     touch(tmp_path, "notes.txt")
-    assert plan_uploads([tmp_path / "notes.txt"]).uploads[0].content_type == "text/plain"
+    assert plan_uploads([tmp_path / "notes.txt"]).uploads[0].content_type == "application/octet-stream"
+
+
+def test_a_directory_gives_its_images_and_what_has_no_ending(tmp_path: Path) -> None:
+    """Notes and programs stay where they are; a file without an ending may be an image."""
+    for name in ("a.png", "README.md", "model.safetensors", "scan"):
+        touch(tmp_path, name)
+    plan = plan_uploads([tmp_path])
+    assert [upload.path.name for upload in plan.uploads] == ["a.png", "scan"]
+    assert sorted(path.name for path in plan.skipped) == ["README.md", "model.safetensors"]
 
 
 @pytest.mark.parametrize(

@@ -35,14 +35,14 @@ def main(load: Callable[[EngineSettings], Model]) -> None:
         server = _prepare(boot, load)
     except Exception as error:  # noqa: BLE001 - the parent is told of whatever went wrong
         _report(boot, _failure(boot.settings, error))
-        sys.exit(1)
+        _leave(1)
     lifeline.at_end(server.stop)
     _report(boot, Report())
     try:
         server.run()
     except Exception:  # noqa: BLE001 - whatever broke it, the log says so and the parent starts another
         _log.exception("engine_broken")
-        sys.exit(1)
+        _leave(1)
     _log.info("engine_stopped")
 
 
@@ -63,8 +63,10 @@ class Lifeline:
         self._at_end()
 
 
-def _leave() -> None:
-    os._exit(0)
+def _leave(code: int = 0) -> None:
+    # Without the interpreter's own end: it would crash on the lifeline, whose thread still reads standard input.
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _die_with_parent() -> None:

@@ -1,6 +1,7 @@
 """`dropline sql` against a real Postgres, with more rights than it should use."""
 
 import json
+from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, text
@@ -20,6 +21,29 @@ def test_sql_as_table_json_and_csv(engine: Engine) -> None:
     expected = {"object_name": "a.jpg", "caption": HOSTILE, "nothing": None, "rest": 2}
     assert json.loads(run("sql", statement, "--json").stdout) == [expected]
     assert run("sql", statement, "--csv").stdout == f'object_name,caption,nothing,rest\na.jpg,"{HOSTILE}",,2\n'
+
+
+def test_sql_shows_lists_of_any_type() -> None:
+    """Arrays of times and numbers are text in a table and in CSV."""
+    statement = "SELECT ARRAY[interval '5 s'] AS a, ARRAY[1.5] AS b, ARRAY[timestamptz '2026-01-02 00:00Z'] AS c"
+    assert '["0:00:05"]' in run("sql", statement).stdout
+    assert '"[""0:00:05""]","[""1.5""]"' in run("sql", statement, "--csv").stdout
+
+
+def test_sql_shows_every_column_of_the_view(engine: Engine) -> None:
+    """More columns than fit beside each other: a line per column."""
+    caption_object(engine, G1, HOSTILE)
+    shown = run("sql", "TABLE current_captions").stdout
+    assert "row 1 of 1" in shown
+    assert SHOWN in shown
+
+
+def test_sql_finds_a_misspelt_word(engine: Engine) -> None:
+    """The query of docs/captions-in-sql.md finds a triangle by a name that is none."""
+    caption_object(engine, G1, "a red circle and a blue triangle")
+    page = Path("docs/captions-in-sql.md").read_text()
+    query = next(each for each in page.split("```") if each.startswith("sql\n") and "word_similarity" in each)
+    assert "blue triangle" in run("sql", query.removeprefix("sql\n")).stdout
 
 
 @pytest.mark.parametrize(
@@ -68,6 +92,8 @@ def test_sql_prefers_the_readers_url(monkeypatch: pytest.MonkeyPatch, database: 
         ("SELECT 1/0", "division by zero"),
         ("", "nothing to run"),
         ("/* a comment */", "nothing to run"),
+        ("SELECT 1; SELECT 2", "one statement at a time"),
+        ("/* a comment */ LISTEN captions", "`dropline watch`"),
     ],
 )
 def test_sql_mistakes_are_one_line(statement: str, told: str) -> None:

@@ -44,7 +44,7 @@ def test_status_for_people(engine: Engine) -> None:
     result = run("status")
     assert result.exit_code == ExitCode.OK
     assert SHOWN in result.stdout
-    assert "0.0 captions per minute" in result.stdout
+    assert "0.0 captions per minute over the last 5 minutes" in result.stdout
 
 
 def test_status_shows_the_queue(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

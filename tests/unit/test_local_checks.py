@@ -1,0 +1,72 @@
+"""What `dropline up` refuses before it starts anything."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from dropline.cli.exit_codes import ExitCode
+from dropline.cli.main import app
+from dropline.errors import LocalStackError, SettingsError
+from local_emulators.checks import check_model, check_postgres, check_redis
+from local_emulators.directory import StackDirectory
+
+
+@pytest.mark.parametrize("model", ["demo", "stub", "florence-community/Florence-2-base-ft"])
+def test_models_that_need_no_directory_pass(model: str) -> None:
+    """A hub name is for the worker to look up."""
+    check_model(model)
+
+
+@pytest.mark.parametrize("model", ["nosuch", "./no/such", "/no/such", "a/b/c", ""])
+def test_a_model_that_is_nowhere_is_named_with_its_option(model: str) -> None:
+    """Neither a directory nor a hub name is refused."""
+    with pytest.raises(LocalStackError, match=r"^--model: "):
+        check_model(model)
+
+
+def test_a_directory_needs_weights(tmp_path: Path) -> None:
+    """An empty directory and a file are refused; with weights in it a directory passes."""
+    with pytest.raises(LocalStackError, match=r"^--model: .* holds no \*\.safetensors"):
+        check_model(str(tmp_path))
+    weights = tmp_path / "model.safetensors"
+    weights.touch()
+    check_model(str(tmp_path))
+    with pytest.raises(LocalStackError, match=r"^--model: .* is a file"):
+        check_model(str(weights))
+
+
+def test_urls_of_something_else_are_named_with_their_option() -> None:
+    """The error shows what the option should look like."""
+    with pytest.raises(SettingsError, match=r"^--database-url must look like"):
+        check_postgres("foo")
+    with pytest.raises(SettingsError, match=r"^--redis-url must look like"):
+        check_redis("foo")
+
+
+def test_a_directory_that_cannot_be_made_is_named_with_its_option(tmp_path: Path) -> None:
+    """A file, and a path below one, give one clear sentence; so does a directory where the `env` file goes."""
+    file = tmp_path / "file"
+    file.touch()
+    (tmp_path / "project" / "env").mkdir(parents=True)
+    for path, reason in (
+        (file, "no directory"),
+        (file / "below", "Not a directory"),
+        (tmp_path / "project", "env"),
+    ):
+        directory = StackDirectory(path)
+        with pytest.raises(LocalStackError, match=rf"{path} cannot be .*{reason}.* --dir"):
+            directory.acquire()
+        directory.release()
+
+
+def test_a_misspelt_setting_is_named_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`up` ends as every command does: one line, the exit code of wrong settings, and no directory."""
+    monkeypatch.setenv("DROPLINE_WORKER__CONCURENCY", "2")
+    result = CliRunner().invoke(app, ["up", "--dir", str(tmp_path / "stack"), "--port-base", "18400"])
+    assert result.exit_code == ExitCode.SETTINGS
+    assert "did you mean DROPLINE_WORKER__CONCURRENCY?" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert not (tmp_path / "stack").exists()
