@@ -207,8 +207,10 @@ BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
         "out_of_memory",
     ),
 }
+# The peak is read from /proc: getrusage's survives an exec, and would be that of the test run.
 CHILD = """
-import json, resource, sys
+import json, sys
+from pathlib import Path
 from dropline.errors import DroplineError
 from dropline.settings import ImageSettings
 from worker.images import decode
@@ -217,7 +219,8 @@ try:
     code = None
 except DroplineError as error:
     code = error.code
-print(json.dumps({"code": code, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
+status = Path("/proc/self/status").read_text()
+print(json.dumps({"code": code, "peak": int(status.split("VmHWM:")[1].split()[0]) * 1024}))
 """
 
 
