@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
@@ -59,8 +60,7 @@ def demo(
         verdict = show.run(knows_samples=model == DEMO_MODEL)
         _print_verdict(verdict)
         if not end:
-            _print_instructions(stack)
-            show.go_on()
+            show.go_on(lambda: _print_instructions(stack))
             print_line("stopping …")
     raise typer.Exit(ExitCode.OK if verdict.good else ExitCode.FAILED)
 
@@ -85,9 +85,10 @@ class _Show:
             raise news
         return news
 
-    def go_on(self) -> None:
-        """Until Ctrl-C; raises LocalStackError where a service dies."""
+    def go_on(self, invite: Callable[[], None]) -> None:
+        """Until Ctrl-C, which may come during `invite` already; raises LocalStackError where a service dies."""
         with contextlib.suppress(KeyboardInterrupt):
+            invite()
             news = self._news.get()
             assert isinstance(news, BaseException)
             raise news
