@@ -39,6 +39,12 @@ _LEASED = text("""
     WHERE lease_until IS NOT NULL AND id > :after ORDER BY id LIMIT :batch
 """)
 
+# Each half has a partial index.
+_UNFINISHED = text("""
+    SELECT EXISTS (SELECT FROM captions WHERE status = 'queued')
+        OR EXISTS (SELECT FROM captions WHERE lease_until IS NOT NULL)
+""")
+
 
 @dataclass(frozen=True, slots=True)
 class Leased:
@@ -128,3 +134,8 @@ def leased_rows(connection: Connection, batch: int) -> Iterator[list[Leased]]:
             return
         yield rows
         after = rows[-1].row_id
+
+
+def unfinished(connection: Connection) -> bool:
+    """Whether any row waits for a worker, or is in the hands of one."""
+    return bool(connection.execute(_UNFINISHED).scalar_one())

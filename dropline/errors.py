@@ -20,6 +20,8 @@
         ├── EngineLost           the engine died while it ran this very request
         └── PreconditionLost     somebody else wrote to the object meanwhile
 
+`dropline.scaling.errors` adds what can go wrong between us and a worker pool.
+
 `code` is what lands in `captions.error_code`: stable, lower case, made for `GROUP BY`.
 """
 

@@ -169,6 +169,31 @@ class MetadataSettings(_Group):
     max_total_bytes: int = Field(default=8192, ge=256, le=8192, description="All custom metadata of an object.")
 
 
+class PoolSettings(_Group):
+    """The worker pool in Cloud Run, if it sleeps while nothing is to be done. The same for function and worker."""
+
+    name: str = Field(
+        default="",
+        pattern=r"^(projects/[^/\s]+/locations/[^/\s]+/workerPools/[^/\s]+)?$",
+        description="Pool to put to sleep and to wake, as `projects/P/locations/L/workerPools/W`; empty: none.",
+    )
+    instances: int = Field(default=1, ge=1, le=1000, description="Instances of the pool when it is awake.")
+    idle_s: float = Field(
+        default=300.0, gt=0, description="A worker without work for this long puts the pool to sleep."
+    )
+    lease_s: float = Field(
+        default=60.0, ge=30, description="For this long events wait while a call puts the pool to sleep."
+    )
+    awake_s: float = Field(
+        default=600.0,
+        gt=0,
+        description="For this long an awake pool is believed in; then the next event wakes it anew.",
+    )
+    api: str = Field(
+        default="", description="Address of a stand-in for Cloud Run; empty: `https://run.googleapis.com`."
+    )
+
+
 class LogSettings(_Group):
     """Logs on standard error."""
 
@@ -212,6 +237,7 @@ class Settings(BaseSettings):
     images: ImageSettings = ImageSettings()
     engine: EngineSettings = EngineSettings()
     metadata: MetadataSettings = MetadataSettings()
+    pool: PoolSettings = PoolSettings()
     log: LogSettings = LogSettings()
 
     @property

@@ -14,6 +14,7 @@ from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from dropline.errors import DroplineError, InvalidEvent, TransientError
 from dropline.log import get_logger
+from dropline.scaling.errors import ScalingDenied
 from trigger_fn.deadline import Deadline
 from trigger_fn.errors import ForeignBucket, MissingToken, TokenRefused
 from trigger_fn.events import Skip, parse_event
@@ -52,7 +53,7 @@ class Endpoint:
         except (MissingToken, TokenRefused, ForeignBucket) as error:
             log.warning("event_refused", code=error.code, error=str(error))
             return _refusal(error)
-        except TransientError as error:
+        except (TransientError, ScalingDenied) as error:
             log.error("event_deferred", code=error.code, error=str(error))
             return _refusal(error)
         else:
@@ -106,6 +107,7 @@ def _refusal(error: DroplineError) -> Response:
 
 
 def _status_of(error: DroplineError) -> HTTPStatus:
-    if isinstance(error, TransientError):
+    if isinstance(error, TransientError | ScalingDenied):
+        # A pool that may not be woken is the deployment's fault, and the event is to outlive it.
         return HTTPStatus.SERVICE_UNAVAILABLE
     return HTTPStatus.UNAUTHORIZED if isinstance(error, MissingToken) else HTTPStatus.FORBIDDEN

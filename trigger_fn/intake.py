@@ -26,6 +26,12 @@ class Queue(Protocol):
     def enqueue(self, row_id: int, deadline: Deadline) -> None: ...
 
 
+class Workers(Protocol):
+    """Who reads the queue; see `trigger_fn.pool.Pool`."""
+
+    def ensure_awake(self, deadline: Deadline) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What came of an event, as its log line says it."""
@@ -37,10 +43,12 @@ class Outcome:
 class Intake:
     """Applies events to the rows and the queue. Safe to call from many threads, and with the same event again."""
 
-    def __init__(self, selection: Selection, rows: Rows, queue: Queue) -> None:
+    def __init__(self, selection: Selection, rows: Rows, queue: Queue, workers: Workers | None = None) -> None:
+        """An intake; without `workers` there are always some."""
         self._selection = selection
         self._rows = rows
         self._queue = queue
+        self._workers = workers
 
     def handle(self, event: ObjectEvent, deadline: Deadline) -> Outcome:
         """Do all that the event asks for; when this returns, the event can be acknowledged.
@@ -49,6 +57,8 @@ class Intake:
             ForeignBucket: the bucket is not ours; nothing was done.
             DatabaseUnavailable: Postgres is away; nothing is known to be done.
             BrokerUnavailable: the row is there, but Redis is away; the same event again enqueues it.
+            TransientError, ScalingDenied: row and message are there, but the workers may be asleep; the same event
+                again wakes them.
         """
         self._selection.require_ours(event)
         if event.kind is EventKind.DELETED:
@@ -67,6 +77,8 @@ class Intake:
         if enqueue:
             # For a known row too: the function may have died between an earlier commit and its enqueue.
             self._queue.enqueue(row.row_id, deadline)
+            if self._workers is not None:
+                self._workers.ensure_awake(deadline)
         return Outcome("event_accepted", {**_described(row), "task": str(task), "enqueued": enqueue})
 
     def _reject(self, event: ObjectEvent, verdict: Reject, deadline: Deadline) -> Outcome:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 
 from dropline.log import configure_logging
+from dropline.scaling.factory import open_waker
 from dropline.settings import PushSettings, Settings, load_settings
 from trigger_fn.broker import Broker
 from trigger_fn.deadline import Deadline, Lanes
@@ -13,6 +14,7 @@ from trigger_fn.endpoint import Authenticate, Endpoint
 from trigger_fn.errors import SigningKeysUnavailable
 from trigger_fn.intake import Intake
 from trigger_fn.ledger import Ledger
+from trigger_fn.pool import Pool
 from trigger_fn.push_auth import TokenVerifier, fetched_keys
 from trigger_fn.selection import Selection
 
@@ -39,14 +41,26 @@ def open_endpoint(settings: Settings) -> Iterator[Endpoint]:
 
     Raises:
         SettingsError: a setting is missing or wrong.
+        AccessDenied: there is a worker pool to wake, and there are no credentials to do it with.
     """
     with (
         closing(Ledger.connect(settings.database)) as ledger,
         closing(Broker.connect(settings.broker)) as broker,
+        _open_pool(settings) as pool,
         closing(Lanes("keys", _KEY_LANES)) as lanes,
     ):
-        intake = Intake(Selection(settings.events), ledger, broker)
+        intake = Intake(Selection(settings.events), ledger, broker, pool)
         yield Endpoint(intake, _authenticator(settings.push, lanes))
+
+
+@contextmanager
+def _open_pool(settings: Settings) -> Iterator[Pool | None]:
+    with open_waker(settings.pool, settings.broker) as waker:
+        if waker is None:
+            yield None
+            return
+        with closing(Pool(waker)) as pool:
+            yield pool
 
 
 def _authenticator(settings: PushSettings, lanes: Lanes) -> Authenticate | None:

@@ -8,10 +8,11 @@ from typing import TypeVar
 from celery import Celery, signals
 from sqlalchemy import Engine
 
-from db import queries
+from db import queries, views
 from db.session import make_engine, transaction
 from dropline.errors import DroplineError
 from dropline.log import configure_logging, get_logger
+from dropline.scaling.factory import make_sleeper, rules_of
 from dropline.settings import Settings, load_settings
 from worker.celery_app import make_celery, run_worker
 from worker.engine.client import EngineClient
@@ -19,7 +20,8 @@ from worker.engine.process import EngineProcess
 from worker.engine_keeper import EngineKeeper
 from worker.pipeline import Pipeline
 from worker.recovery import recover
-from worker.steps import install_steps
+from worker.sleeping import SleepTimer
+from worker.steps import install_steps, send_recovery
 from worker.storage import make_store
 from worker.tasks import register_tasks
 
@@ -60,7 +62,8 @@ def build(settings: Settings, *, engine_module: str = "worker.engine") -> Celery
         ),
         lambda row_id: release(database(), row_id),
     )
-    install_steps(app, keeper, recover_on_start=settings.worker.recover_on_start)
+    sleep_timer = _sleep_timer(app, settings, database)
+    install_steps(app, keeper, sleep_timer, recover_on_start=settings.worker.recover_on_start)
     _connect_signals(keeper)
     return app
 
@@ -82,6 +85,32 @@ def release(database: Engine, row_id: int) -> None:
             queries.release_lease(connection, row_id)
     except DroplineError as error:
         log.warning("lease_not_released", row_id=row_id, error=str(error))
+
+
+def unfinished(database: Engine) -> bool:
+    """Whether there is anything to stay awake for.
+
+    Raises:
+        DatabaseUnavailable: that is not known.
+    """
+    with transaction(database) as connection:
+        return views.unfinished(connection)
+
+
+def _sleep_timer(app: Celery, settings: Settings, database: Callable[[], Engine]) -> SleepTimer | None:
+    """None where there is no pool to put to sleep."""
+    if not settings.pool.name:
+        return None
+    sleeper = once_per_process(
+        lambda: make_sleeper(settings.pool, settings.broker, lambda: unfinished(database()))
+    )
+    timer = SleepTimer(sleeper, rules_of(settings.pool), lambda: send_recovery(app))
+
+    @signals.task_received.connect(weak=False)
+    def _not_idle(**_: object) -> None:
+        timer.touch()
+
+    return timer
 
 
 def _connect_signals(keeper: EngineKeeper) -> None:

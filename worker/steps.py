@@ -1,6 +1,5 @@
 """Celery bootsteps: the engine comes before the first task, and every (re)connection starts a recovery."""
 
-from collections.abc import Callable
 from typing import Any
 
 from celery import Celery, bootsteps
@@ -13,14 +12,19 @@ from dropline.errors import DroplineError
 from dropline.log import get_logger
 from worker.celery_app import end_blocking_pop
 from worker.engine_keeper import EngineKeeper
+from worker.sleeping import SleepTimer
 
 log = get_logger(__name__)
 
 
-def install_steps(app: Celery, keeper: EngineKeeper, *, recover_on_start: bool) -> None:
+def install_steps(
+    app: Celery, keeper: EngineKeeper, sleep_timer: SleepTimer | None, *, recover_on_start: bool
+) -> None:
     """Add the steps to the app's worker and consumer blueprints."""
     app.steps["worker"].add(_engine_step(keeper))
     app.steps["consumer"].add(_recovery_step(keeper, recover_on_start))
+    if sleep_timer is not None:
+        app.steps["consumer"].add(_sleep_step(sleep_timer))
 
 
 def _engine_step(keeper: EngineKeeper) -> type[bootsteps.StartStopStep]:
@@ -51,7 +55,7 @@ def _recovery_step(keeper: EngineKeeper, recover_on_start: bool) -> type[bootste
                 # In the loop's second round, when the BRPOP is armed: a Redis that loses the message after that
                 # breaks this connection, and so starts the next recovery.
                 soon = parent.hub.call_soon
-                soon(lambda: soon(lambda: _send_recovery(parent.app.send_task)))
+                soon(lambda: soon(lambda: send_recovery(parent.app)))
 
         def stop(self, parent: Any) -> None:
             end_blocking_pop(parent.app)
@@ -59,9 +63,25 @@ def _recovery_step(keeper: EngineKeeper, recover_on_start: bool) -> type[bootste
     return RecoveryStep
 
 
-def _send_recovery(send_task: Callable[..., Any]) -> None:
+def _sleep_step(timer: SleepTimer) -> type[bootsteps.StartStopStep]:
+    class SleepStep(bootsteps.StartStopStep):
+        """Counts the idle time from each start of the consumer on."""
+
+        requires = ("celery.worker.consumer.tasks:Tasks",)
+
+        def start(self, parent: Any) -> None:
+            timer.start(parent.hub)
+
+        def stop(self, parent: Any) -> None:  # noqa: ARG002 - Celery gives it
+            timer.stop()
+
+    return SleepStep
+
+
+def send_recovery(app: Celery) -> None:
+    """Have rows looked for that Redis does not know of."""
     try:
-        send_task(RECOVER_TASK, queue=RECOVERY_QUEUE, retry=False)
+        app.send_task(RECOVER_TASK, queue=RECOVERY_QUEUE, retry=False)
     except (OperationalError, RedisError) as error:
         # The consumer shares the broker's fate: it will reconnect, and this step will start again.
         log.warning("recovery_not_sent", error=str(error))

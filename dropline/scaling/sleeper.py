@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
+from dropline.errors import DroplineError
 from dropline.log import get_logger
 from dropline.scaling.awake import AwakeMark
 from dropline.scaling.errors import ScalingRefused
@@ -67,11 +68,19 @@ class Sleeper:
         Raises:
             DatabaseUnavailable, BrokerUnavailable: the pool stays awake; try again after the idle period.
             ScalingRefused, ScalingDenied, ScalingUnknown: the mark was lost, and the pool could not be woken again
-                for those who may have been told that it is awake; try again at once.
+                for those who may have been told that it is awake; `wake_again` until it succeeds.
         """
         outcome = carry_out(sleep(uuid.uuid4().hex, self._rules), self._execute)
         log.info("pool_sleep_tried", outcome=outcome.value)
         return outcome
+
+    def wake_again(self) -> None:
+        """Call what `try_to_sleep` could not at its end; to wake a pool that is awake does no harm.
+
+        Raises:
+            ScalingRefused, ScalingDenied, ScalingUnknown: try again.
+        """
+        self._pool.scale(self._rules.instances)
 
     def _execute(self, command: Command) -> Any:
         match command:
@@ -83,10 +92,18 @@ class Sleeper:
             case AskUnfinished():
                 return self._unfinished()
             case Scale(instances):
-                self._refuse_when_late(instances)
-                return self._pool.scale(instances)
+                return self._scale(instances)
             case Look():
                 raise TypeError("a sleeper does not look: it claims")
+
+    def _scale(self, instances: int) -> None:
+        try:
+            self._refuse_when_late(instances)
+            self._pool.scale(instances)
+        except DroplineError as error:
+            # The protocol knows what to do about it; a person has to learn of it.
+            log.warning("pool_not_scaled", instances=instances, code=error.code, error=str(error))
+            raise
 
     def _refuse_when_late(self, instances: int) -> None:
         """A process that was frozen between the mark and the call must not call under a mark that has run out."""

@@ -1,0 +1,175 @@
+"""Function and worker with a pool that sleeps: real processes, Redis, Postgres and Cloud Storage; Cloud Run is a
+stand-in that starts and stops the workers."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import monotonic
+
+import pytest
+from flask import Flask
+from pydantic import SecretStr
+from redis import Redis
+
+from db.session import libpq_url
+from dropline.contract import CAPTION_QUEUE, ObjectVersion
+from dropline.scaling.awake import MARK_KEY
+from dropline.scaling.protocol import AWAKE, SLEEPING
+from dropline.settings import BrokerSettings, DatabaseSettings, EventSettings, PoolSettings, Settings
+from tests.support import fake_cloud_run
+from tests.support.cloud_run_pool import WorkerProcesses
+from tests.support.deliveries import Delivery, push
+from tests.support.fake_cloud_run import POOL, FakeCloudRun
+from tests.support.function import deliver, deliver_all, serve
+from tests.support.scaling_place import eventually
+from tests.support.worker_rig import DEADLINE_S, Rig, png
+from trigger_fn import service
+from trigger_fn.endpoint import REQUEST_BUDGET_S
+
+IDLE_S = 2.0
+
+
+@pytest.fixture
+def cloud_run() -> Iterator[FakeCloudRun]:
+    with fake_cloud_run.serve() as found:
+        yield found
+
+
+@pytest.fixture
+def redis(rig: Rig) -> Iterator["Redis"]:
+    with Redis.from_url(rig.redis_url, decode_responses=True) as client:
+        yield client
+
+
+@pytest.fixture
+def app(rig: Rig, cloud_run: FakeCloudRun, monkeypatch: pytest.MonkeyPatch) -> Iterator[Flask]:
+    """The function, which wakes the stand-in's pool."""
+    with function_of(rig, PoolSettings(name=POOL, api=cloud_run.url), monkeypatch) as found:
+        yield found
+
+
+@contextmanager
+def function_of(rig: Rig, pool: PoolSettings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Flask]:
+    settings = Settings(
+        database=DatabaseSettings(url=SecretStr(libpq_url(rig.database_url))),
+        broker=BrokerSettings(url=SecretStr(rig.redis_url)),
+        events=EventSettings(buckets=(rig.bucket,)),
+        pool=pool,
+    )
+    with service.open_endpoint(settings) as endpoint:
+        yield serve(endpoint, monkeypatch)
+
+
+def send(app: Flask, version: ObjectVersion) -> int:
+    """Deliver the object's event, as Pub/Sub would; the status."""
+    return deliver(app, event(version)).status_code
+
+
+def event(version: ObjectVersion) -> Delivery:
+    return push(version.name, version.generation, bucket=version.bucket, contentType="image/png")
+
+
+def test_the_pool_wakes_for_images_and_sleeps_between_them(rig: Rig, cloud_run: FakeCloudRun, app: Flask) -> None:
+    """Three times over: asleep, an image, awake, its caption, asleep. And not a call more than that."""
+    variables = {
+        "DROPLINE_POOL__NAME": POOL,
+        "DROPLINE_POOL__API": cloud_run.url,
+        "DROPLINE_POOL__IDLE_S": str(IDLE_S),
+    }
+    with WorkerProcesses(rig, cloud_run, **variables) as workers:
+        for number in range(3):
+            versions = [rig.upload(f"{number}-{n}.png", png((number, n, 0))) for n in range(4)]
+            for version in versions:
+                # As Pub/Sub does: while the pool is being put to sleep, the answer is 503.
+                eventually(lambda event=version: send(app, event) == 204)  # type: ignore[misc]
+            rows = rig.wait_settled(range(1 + 4 * number, 5 + 4 * number))
+            assert {row["status"] for row in rows} == {"captioned"}
+            eventually(lambda wanted=number: cloud_run.history == [1, 0] * (wanted + 1))  # type: ignore[misc]
+        eventually(lambda: not workers.started[-1].alive)
+    assert len(workers.started) == 3
+    assert cloud_run.history == [1, 0] * 3
+
+
+def test_a_pool_is_woken_once_for_many_events(rig: Rig, cloud_run: FakeCloudRun, app: Flask, redis: Redis) -> None:
+    """The call is made before the first answer, and the rest find the mark."""
+    versions = [ObjectVersion(rig.bucket, f"{n}.png", n) for n in range(1, 101)]
+    assert set(deliver_all(app, [event(version) for version in versions])) == {204}
+    assert cloud_run.history == [1]
+    assert redis.get(MARK_KEY) == AWAKE
+    assert redis.llen(CAPTION_QUEUE) == 100
+
+
+@pytest.mark.parametrize("status", [403, 404, 429, 503])
+def test_an_event_is_not_acknowledged_before_the_pool_is_awake(
+    rig: Rig, cloud_run: FakeCloudRun, app: Flask, redis: Redis, status: int
+) -> None:
+    """Its row and its message are there; the redelivery wakes the pool, and makes no second row."""
+    version = ObjectVersion(rig.bucket, "a.png", 1)
+    cloud_run.fail(status)
+    assert send(app, version) == 503
+    assert (redis.llen(CAPTION_QUEUE), cloud_run.history) == (1, [])
+    assert rig.row(1)["status"] == "queued"
+    assert send(app, version) == 204
+    assert cloud_run.history == [1]
+    with pytest.raises(AssertionError):
+        rig.row(2)
+
+
+def test_an_event_waits_while_a_worker_puts_the_pool_to_sleep(
+    rig: Rig, cloud_run: FakeCloudRun, app: Flask, redis: Redis
+) -> None:
+    """A call to 1 now could be overtaken by the call to 0."""
+    redis.set(MARK_KEY, f"{SLEEPING}somebody", px=60_000)
+    assert send(app, ObjectVersion(rig.bucket, "a.png", 1)) == 503
+    assert cloud_run.history == []
+    redis.delete(MARK_KEY)
+    assert send(app, ObjectVersion(rig.bucket, "a.png", 1)) == 204
+    assert cloud_run.history == [1]
+
+
+def test_a_slow_cloud_run_does_not_hold_up_the_answer(rig: Rig, cloud_run: FakeCloudRun, app: Flask) -> None:
+    """503 in time; the call goes on, and the redelivery finds the pool awake without another."""
+    answered = threading.Event()
+    cloud_run.before(lambda: answered.wait(DEADLINE_S))
+    began = monotonic()
+    assert send(app, ObjectVersion(rig.bucket, "a.png", 1)) == 503
+    assert monotonic() - began < REQUEST_BUDGET_S + 5
+    answered.set()
+    eventually(lambda: send(app, ObjectVersion(rig.bucket, "a.png", 1)) == 204)
+    assert cloud_run.history == [1]
+
+
+def test_an_event_that_needs_no_worker_wakes_nobody(rig: Rig, cloud_run: FakeCloudRun, app: Flask) -> None:
+    """Filtered events, deletions and rows that are settled already."""
+    for settled in (
+        push("note.txt", bucket=rig.bucket, contentType="text/plain"),
+        push("a.png", event_type="OBJECT_DELETE", bucket=rig.bucket),
+        push("a.png", bucket=rig.bucket, contentType="image/png"),
+        push("huge.png", bucket=rig.bucket, contentType="image/png", size="99000000000"),
+    ):
+        assert deliver(app, settled).status_code == 204
+    assert cloud_run.history == []
+
+
+def test_without_a_pool_nothing_is_asked_of_cloud_run(
+    rig: Rig, cloud_run: FakeCloudRun, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No name, no mark and no call."""
+    with function_of(rig, PoolSettings(api=cloud_run.url), monkeypatch) as app:
+        assert send(app, ObjectVersion(rig.bucket, "a.png", 1)) == 204
+    assert (cloud_run.history, redis.get(MARK_KEY)) == ([], None)
+
+
+def test_a_worker_that_finds_forgotten_rows_recovers_them_before_it_sleeps(
+    rig: Rig, cloud_run: FakeCloudRun, redis: Redis
+) -> None:
+    """A row whose message is lost while its worker is idle keeps the pool awake, and is captioned."""
+    worker = rig.worker(
+        DROPLINE_POOL__NAME=POOL, DROPLINE_POOL__API=cloud_run.url, DROPLINE_POOL__IDLE_S=str(IDLE_S)
+    )
+    assert worker.wait_for_line("recovered", DEADLINE_S)
+    row_id = rig.register(rig.upload("lost.png", png()))
+    (row,) = rig.wait_settled([row_id])
+    assert row["status"] == "captioned"
+    eventually(lambda: cloud_run.history[:1] == [0])
+    assert redis.get(MARK_KEY) is None

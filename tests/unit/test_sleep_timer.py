@@ -1,0 +1,130 @@
+"""When a worker tries to put the pool to sleep, and what it does about each answer."""
+
+from typing import Any, cast
+
+import pytest
+from kombu.asynchronous import Hub
+
+from dropline.errors import BrokerUnavailable, DatabaseUnavailable, DroplineError
+from dropline.scaling.errors import ScalingDenied, ScalingRefused, ScalingUnknown
+from dropline.scaling.protocol import Rules, Slept
+from dropline.scaling.sleeper import IdleWatch
+from tests.support.clock import ManualClock
+from worker.sleeping import SleepTimer
+
+RULES = Rules(idle_s=100, lease_s=30)
+
+
+class ClockHub:
+    """Kombu's event loop, as far as the timer uses it, on a clock that a test moves."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        self._clock = clock
+
+    def call_later(self, delay: float, callback: Any, *args: Any) -> Any:
+        return self._clock.call_at(self._clock.now + delay, lambda: callback(*args))
+
+
+class Sleepy:
+    """A sleeper that answers as told, and notes when it was asked."""
+
+    def __init__(self, clock: ManualClock, *answers: Slept | Exception) -> None:
+        self._clock = clock
+        self._answers = list(answers)
+        self.failing_wakes: list[DroplineError] = []
+        self.tried: list[float] = []
+        self.woken: list[float] = []
+
+    def try_to_sleep(self) -> Slept:
+        self.tried.append(self._clock.now)
+        answer = self._answers.pop(0) if self._answers else Slept.ASLEEP
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def wake_again(self) -> None:
+        self.woken.append(self._clock.now)
+        if self.failing_wakes:
+            raise self.failing_wakes.pop(0)
+
+
+class Bench:
+    """A timer on a clock, and what came of it."""
+
+    def __init__(self, *answers: Slept | Exception) -> None:
+        self.clock = ManualClock()
+        self.sleeper = Sleepy(self.clock, *answers)
+        self.recoveries = 0
+        watch = IdleWatch(RULES.idle_s, self.clock.time)
+        self.timer = SleepTimer(lambda: self.sleeper, RULES, self._recover, watch)
+        self.hub = cast("Hub", ClockHub(self.clock))
+        self.timer.start(self.hub)
+
+    def _recover(self) -> None:
+        self.recoveries += 1
+
+
+def test_the_pool_is_put_to_sleep_when_the_idle_period_is_over_and_not_before() -> None:
+    """A message at 60 s of 100 moves the end to 160 s."""
+    bench = Bench()
+    bench.clock.advance(60)
+    bench.timer.touch()
+    bench.clock.advance(99)
+    assert bench.sleeper.tried == []
+    bench.clock.advance(1)
+    assert bench.sleeper.tried == [160]
+
+
+@pytest.mark.parametrize("outcome", Slept)
+def test_a_worker_that_lives_on_tries_again(outcome: Slept) -> None:
+    """When the answer says so."""
+    bench = Bench(outcome)
+    bench.clock.advance(100 + outcome.again_after_s(RULES))
+    assert bench.sleeper.tried == [100, 100 + outcome.again_after_s(RULES)]
+
+
+def test_rows_without_messages_are_looked_for() -> None:
+    """Whatever made Redis forget them, they are put back, once for each time they were found."""
+    bench = Bench(Slept.UNFINISHED, Slept.UNFINISHED, Slept.QUEUED)
+    bench.clock.advance(300)
+    assert (bench.recoveries, bench.sleeper.tried) == (2, [100, 200, 300])
+
+
+@pytest.mark.parametrize("error", [DatabaseUnavailable("away"), BrokerUnavailable("away"), RuntimeError("a bug")])
+def test_no_error_leaves_the_pool_awake_for_good(error: Exception) -> None:
+    """It is tried again after another idle period."""
+    bench = Bench(error)
+    bench.clock.advance(200)
+    assert bench.sleeper.tried == [100, 200]
+
+
+@pytest.mark.parametrize("error", [ScalingRefused("no"), ScalingDenied("no"), ScalingUnknown("?")])
+def test_a_sleep_that_came_too_late_is_taken_back_until_that_succeeds(error: DroplineError) -> None:
+    """No second sleep is tried while the first may have stranded an image."""
+    bench = Bench(error)
+    bench.sleeper.failing_wakes = [ScalingUnknown("?"), ScalingRefused("no")]
+    bench.clock.advance(150)
+    assert (bench.sleeper.tried, bench.sleeper.woken) == ([100], [105, 110, 115])
+    bench.clock.advance(65)
+    assert bench.sleeper.tried == [100, 215]
+
+
+def test_a_worker_that_is_told_to_stop_still_takes_back_its_sleep() -> None:
+    """It is told to stop by the very sleep that it has to take back."""
+    bench = Bench(ScalingUnknown("?"))
+    bench.clock.advance(101)
+    bench.timer.stop()
+    assert (bench.sleeper.woken, bench.clock.pending) == ([101], 0)
+
+
+def test_a_new_connection_arms_the_timer_once() -> None:
+    """Celery starts its consumer anew after each loss of the broker."""
+    bench = Bench()
+    bench.clock.advance(50)
+    bench.timer.stop()
+    assert bench.clock.pending == 0
+    bench.timer.start(bench.hub)
+    bench.timer.start(bench.hub)
+    assert bench.clock.pending == 1
+    bench.clock.advance(100)
+    assert bench.sleeper.tried == [150]
