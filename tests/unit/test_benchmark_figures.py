@@ -23,7 +23,7 @@ from benchmarks.event_path import Measured, Part, as_document, as_report
 from benchmarks.figures import Figure, Spread, percentile, section, shown, shown_spread
 from benchmarks.messages import row_id_in
 from benchmarks.pictures import photographs, small_pictures
-from benchmarks.provenance import Provenance, cpu_model_in
+from benchmarks.provenance import EVENT_PATH_PACKAGES, Provenance, cpu_model_in
 from benchmarks.push_client import Answer, Posted
 from benchmarks.worker_part import seconds_at_work
 from dropline.contract import ObjectVersion
@@ -181,7 +181,7 @@ def test_only_the_chosen_parts_are_measured(
 
 def test_provenance_names_this_machine_and_the_packages() -> None:
     """It can be gathered here, and the command is quoted for a shell."""
-    found = Provenance.gather(["--only", "a b"])
+    found = Provenance.gather("benchmarks.event_path", ["--only", "a b"], EVENT_PATH_PACKAGES)
     assert found.command == "python -m benchmarks.event_path --only 'a b'"
     assert found.cores >= 1
     assert {"celery", "psycopg", "google-cloud-storage"} <= found.packages.keys()

@@ -1,0 +1,34 @@
+"""The benchmark of the model alone, on the demo model: its figures are those of a real run."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "benchmarks.engine", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+
+
+def test_it_prints_a_rate_for_each_batch_size_and_where_it_comes_from() -> None:
+    """One batch at least, whatever the time; the rate is what batches and seconds give."""
+    finished = run("--checkpoint", "demo", "--seconds", "0", "--batch", "2", "--batch", "1", "--json")
+    assert finished.returncode == 0, finished.stderr
+    document = json.loads(finished.stdout)
+    assert document["model"]["name"] == "demo"
+    assert document["provenance"]["command"].startswith("python -m benchmarks.engine --checkpoint demo")
+    assert [*document["batches"]] == ["1", "2"]
+    for batch, result in document["batches"].items():
+        assert result["batches"] >= 1
+        assert result["tokens"] > 1
+        expected = int(batch) * result["batches"] / result["seconds"]
+        assert result["images_per_second"] == pytest.approx(expected)
+
+
+def test_a_checkpoint_that_is_none_is_said_to_be_none() -> None:
+    """No figures, the reason, and exit status 1."""
+    finished = run("--checkpoint", "no such thing", "--batch", "1")
+    assert (finished.returncode, finished.stdout) == (1, "")
+    assert "neither a directory, nor a hub name" in finished.stderr
