@@ -17,7 +17,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format types arrows unit terraform integration acceptance bench constraints settings-page terraform-pages clean
+.PHONY: help install demo test lint format types arrows unit terraform integration acceptance bench constraints settings-page terraform-pages cost-pages clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -77,6 +77,10 @@ settings-page: $(STAMP) ## write docs/settings.md anew
 
 terraform-pages: $(STAMP) ## write the READMEs under terraform/ anew
 	$(BIN)/python -m tools.terraform_pages
+
+cost-pages: $(STAMP) ## write the tables of docs/costs.md and docs/scaling.md anew
+	$(BIN)/python -m tools.cloud_costs --page docs/costs.md
+	$(BIN)/python -m tools.scaling_arithmetic --page docs/scaling.md
 
 clean: ## remove .venv, caches and the local stack's state
 	rm -rf $(VENV) .local .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist

@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import psycopg
+import redis
 from google.auth.credentials import AnonymousCredentials
 from google.cloud.storage import Client
 
@@ -64,6 +65,18 @@ class Stage:
             "of which its engine": engine,
         }
 
+    def log_bytes(self, name: str) -> int:
+        """What a service has logged so far."""
+        return self._stack.services[name].log_path.stat().st_size
+
+    def stop(self, name: str) -> None:
+        """Stop one service."""
+        self._stack.services[name].stop()
+
+    def broker(self) -> redis.Redis:
+        """A client of Redis of the caller's own."""
+        return redis.Redis.from_url(self._environment["DROPLINE_BROKER__URL"], decode_responses=True)
+
     @contextmanager
     def listening(self) -> Iterator[Listener]:
         """Hears every change of a row from now on."""
@@ -94,7 +107,7 @@ def open_stage() -> Iterator[Stage]:
         LocalStackError: a service does not start.
     """
     with (
-        _open_directory() as directory,
+        open_directory() as directory,
         Stack(StackOptions(directory, port_base=0, model="stub", environment=_ENVIRONMENT)) as stack,
         closing(Messages(stack.environment["DROPLINE_BROKER__URL"])) as messages,
     ):
@@ -102,7 +115,8 @@ def open_stage() -> Iterator[Stage]:
 
 
 @contextmanager
-def _open_directory() -> Iterator[Path]:
+def open_directory() -> Iterator[Path]:
+    """A directory that every user can reach, removed at the end with what was put elsewhere for it."""
     with TemporaryDirectory(prefix="dropline-benchmark-") as name:
         path = Path(name)
         # Started as root, Postgres runs as another user, who has to get there.

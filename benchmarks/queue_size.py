@@ -1,0 +1,92 @@
+"""Measures what a waiting image takes in Redis: publishes messages as the function does, and reads the memory.
+
+python -m benchmarks.queue_size [--messages 20000]
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import redis as client
+import typer
+
+from benchmarks.figures import Figure, section, shown
+from benchmarks.stage import open_directory
+from dropline.contract import CAPTION_QUEUE
+from dropline.errors import DroplineError
+from dropline.settings import BrokerSettings
+from local_emulators import redis
+from local_emulators.ports import free_ports
+from local_emulators.supervisor import Supervisor
+from trigger_fn.broker import Broker
+from trigger_fn.deadline import Deadline
+
+#: Row numbers as long as those of a table with more than a billion rows.
+_FIRST_ROW = 1_000_000_000
+_DEADLINE_S = 60.0
+
+
+@dataclass(frozen=True)
+class QueueSizeResult:
+    """What so many messages took."""
+
+    title = "Messages that wait in Redis"
+    messages: int
+    #: Of one message, as it lies in the list.
+    body_bytes: int
+    #: Growth of `used_memory`: what counts against the instance's size.
+    used_bytes: int
+    version: str
+
+    def figures(self) -> list[Figure]:
+        """For people."""
+        return [
+            Figure("messages", f"{self.messages:,}, as the function publishes them"),
+            Figure("one message", f"{self.body_bytes} bytes"),
+            Figure("**memory per waiting image**", f"**{shown(self.used_bytes / self.messages)} bytes**"),
+            Figure("server", self.version),
+        ]
+
+
+def main(messages: Annotated[int, typer.Option(help="Messages to publish.", min=100)] = 20_000) -> None:
+    """Measure bytes per message in a Valkey of its own."""
+    try:
+        result = measure_queue_size(messages)
+    except DroplineError as error:
+        typer.echo(f"There is no result: {error}", err=True)
+        raise typer.Exit(1) from None
+    typer.echo("\n".join(section(result.title, result.figures())))
+
+
+def measure_queue_size(messages: int) -> QueueSizeResult:
+    """Publish `messages` messages that nobody reads.
+
+    Raises:
+        LocalStackError: the server does not start.
+        BrokerUnavailable: it does not take a message.
+    """
+    with open_directory() as directory, Supervisor(directory / "logs") as supervisor:
+        server = redis.start(supervisor, directory / "redis", free_ports(1)[0], "benchmark")
+        with client.Redis.from_url(server.url) as connection:
+            broker = Broker.connect(BrokerSettings.model_validate({"url": server.url}))
+            try:
+                return _measured(connection, broker, messages)
+            finally:
+                broker.close()
+
+
+def _measured(connection: Any, broker: Broker, messages: int) -> QueueSizeResult:
+    # The first one also brings the connection's buffers and the queue's binding.
+    broker.enqueue(_FIRST_ROW, Deadline.after(_DEADLINE_S))
+    before = connection.info("memory")["used_memory"]
+    for number in range(1, messages + 1):
+        broker.enqueue(_FIRST_ROW + number, Deadline.after(_DEADLINE_S))
+    used = connection.info("memory")["used_memory"] - before
+    found = connection.llen(CAPTION_QUEUE)
+    if found != messages + 1:
+        raise DroplineError(f"{found} messages are on Redis where {messages + 1} should be")
+    version = str(connection.info("server").get("valkey_version", "of an unknown version"))
+    return QueueSizeResult(messages, len(connection.lindex(CAPTION_QUEUE, 0)), int(used), f"Valkey {version}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

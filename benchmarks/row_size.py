@@ -1,0 +1,191 @@
+"""Measures what a caption takes in Postgres: inserts typical rows through the real schema and statements.
+
+    python -m benchmarks.row_size [--rows 20000] [--words 11]
+
+Every row goes through its whole life (registered, claimed, captioned, written back), so the sizes hold what
+updates leave behind. VACUUM runs after every tenth of the rows, as autovacuum would. The disk is not waited for
+(fsync=off), which changes times and no size.
+"""
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import psycopg
+import typer
+from sqlalchemy import Connection, Engine, create_engine
+
+from benchmarks.figures import Figure, section, shown
+from benchmarks.stage import open_directory
+from db import queries
+from db.session import sqlalchemy_url
+from dropline.contract import Caption, Claim, ImageInfo, ObjectFacts, ObjectVersion, TaskRequest
+from dropline.errors import DroplineError
+from dropline.settings import DEFAULT_CHECKPOINT, DEFAULT_REVISION
+from local_emulators import database, postgres
+from local_emulators.passwords import Passwords
+from local_emulators.ports import free_ports
+from local_emulators.supervisor import Supervisor
+
+_BUCKET = "my-project-dropline-drops"
+_GENERATION = 1_760_000_000_000_000
+#: Rows between two VACUUMs: a tenth.
+_ROUNDS = 10
+_SYLLABLES = ("ba", "co", "di", "fe", "gu", "ha", "jo", "ki", "le", "mu", "na", "po", "ri", "se", "tu", "wa")
+_SMALL_WORDS = ("a", "the", "of", "with", "on", "in", "and", "is", "to", "at")
+_VOCABULARY = 4000
+
+_SIZES = """
+    SELECT pg_relation_size('captions'), pg_indexes_size('captions'), pg_total_relation_size('captions')
+"""
+_INDEX_SIZES = """
+    SELECT indexrelname, pg_relation_size(indexrelid) FROM pg_stat_user_indexes
+    WHERE relname = 'captions' ORDER BY 2 DESC
+"""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Bytes on the disk."""
+
+    #: The table proper, without TOAST and maps.
+    heap: int
+    indexes: int
+    #: All of it.
+    total: int
+
+
+@dataclass(frozen=True)
+class RowSizeResult:
+    """What so many rows took."""
+
+    rows: int
+    words: int
+    caption_bytes: float
+    #: As the rows' lives left it, after VACUUM.
+    lived: Sizes
+    #: After VACUUM FULL, which nobody runs on a table in use: the least it could take.
+    packed: Sizes
+    indexes: dict[str, int]
+    #: Bytes of write-ahead log, full-page images included.
+    wal: int
+
+    @property
+    def title(self) -> str:
+        """A heading."""
+        return f"Rows with captions of {self.words} words"
+
+    def figures(self) -> list[Figure]:
+        """For people, per row."""
+        lived, packed = self.lived, self.packed
+        return [
+            Figure("rows", f"{self.rows:,}, each registered, claimed, captioned and written back"),
+            Figure("caption, on average", f"{shown(self.caption_bytes)} bytes"),
+            Figure("**bytes per row**, table and indexes", f"**{shown(lived.total / self.rows)}**"),
+            Figure("of which the table", shown(lived.heap / self.rows)),
+            *(Figure(f"of which {name}", shown(size / self.rows)) for name, size in self.indexes.items()),
+            Figure("bytes per row after VACUUM FULL", shown(packed.total / self.rows)),
+            Figure("write-ahead log per row, bytes", shown(self.wal / self.rows)),
+        ]
+
+
+def main(
+    rows: Annotated[int, typer.Option(help="Rows to insert.", min=_ROUNDS)] = 20_000,
+    words: Annotated[list[int] | None, typer.Option(help="Words of a caption; may be repeated.", min=1)] = None,
+) -> None:
+    """Measure bytes per row in a Postgres of its own."""
+    try:
+        for count in words or [11, 75]:
+            result = measure_row_size(rows, count)
+            typer.echo("\n".join(section(result.title, result.figures())))
+    except DroplineError as error:
+        typer.echo(f"There is no result: {error}", err=True)
+        raise typer.Exit(1) from None
+
+
+def measure_row_size(rows: int, words: int) -> RowSizeResult:
+    """Insert `rows` rows into a fresh database and read its sizes.
+
+    Raises:
+        LocalStackError: Postgres does not start.
+    """
+    with open_directory() as directory, Supervisor(directory / "logs") as supervisor:
+        server = postgres.start(supervisor, directory / "postgres", free_ports(1)[0], "benchmark", "fsync=off")
+        passwords = Passwords.load_or_make(directory / "passwords.json")
+        urls = database.prepare(server, passwords)
+        with psycopg.connect(server.url_for("dropline"), autocommit=True) as superuser:
+            return _measured(urls.deploy, superuser, rows, words)
+
+
+def _measured(url: str, superuser: psycopg.Connection[tuple[Any, ...]], rows: int, words: int) -> RowSizeResult:
+    captions = list(_captions(rows, words))
+    before = _scalar(superuser, "SELECT pg_current_wal_insert_lsn()")
+    engine = create_engine(sqlalchemy_url(url))
+    try:
+        _live(engine, superuser, captions)
+    finally:
+        engine.dispose()
+    wal = _scalar(superuser, f"SELECT pg_current_wal_insert_lsn() - '{before}'::pg_lsn")
+    lived, indexes = _sizes(superuser), _index_sizes(superuser)
+    superuser.execute("VACUUM FULL captions")
+    return RowSizeResult(rows, words, sum(map(len, captions)) / rows, lived, _sizes(superuser), indexes, int(wal))
+
+
+def _live(engine: Engine, superuser: psycopg.Connection[tuple[Any, ...]], captions: list[str]) -> None:
+    step = max(1, len(captions) // _ROUNDS)
+    with engine.connect() as connection:
+        for number, caption in enumerate(captions):
+            _one_life(connection, number, caption)
+            if number % step == step - 1:
+                superuser.execute("VACUUM captions")
+    superuser.execute("VACUUM captions")
+
+
+def _one_life(connection: Connection, number: int, caption: str) -> None:
+    version = ObjectVersion(_BUCKET, f"uploads/2026/11/IMG_{number:08}.jpg", _GENERATION + number * 7919)
+    facts = ObjectFacts("image/jpeg", 438_000 + number, "1B2M2Y8AsgTpgAmY7PhCfg==", "AAAAAA==", datetime.now(UTC))
+    with connection.begin():
+        row = queries.register_object(connection, version, facts, TaskRequest.parse("<CAPTION>"))
+    with connection.begin():
+        claim = queries.claim(connection, row.row_id, 180)
+    if not isinstance(claim, Claim):
+        raise DroplineError(f"row {row.row_id} could not be claimed, so it was not there alone")
+    answer = Caption(caption, None, DEFAULT_CHECKPOINT, DEFAULT_REVISION)
+    with connection.begin():
+        queries.record_caption(
+            connection, claim, answer, ImageInfo(1600, 1200), size_bytes=438_000 + number, write_back_lease_s=180
+        )
+    with connection.begin():
+        queries.finish_write_back(connection, row.row_id, written=True)
+
+
+def _captions(count: int, words: int) -> Iterator[str]:
+    """Made-up words, the frequent ones as frequent as in a language (Zipf), a third of them small."""
+    chance = random.Random(20261122)
+    vocabulary = ["".join(chance.choices(_SYLLABLES, k=chance.randint(2, 4))) for _ in range(_VOCABULARY)]
+    weights = [1 / rank for rank in range(1, _VOCABULARY + 1)]
+    for _ in range(count):
+        rare = iter(chance.choices(vocabulary, weights, k=words))
+        yield " ".join(chance.choice(_SMALL_WORDS) if n % 3 == 0 else next(rare) for n in range(words))
+
+
+def _sizes(superuser: psycopg.Connection[tuple[Any, ...]]) -> Sizes:
+    row = superuser.execute(_SIZES).fetchone()
+    assert row is not None
+    return Sizes(*row)
+
+
+def _index_sizes(superuser: psycopg.Connection[tuple[Any, ...]]) -> dict[str, int]:
+    return {str(name): int(size) for name, size in superuser.execute(_INDEX_SIZES).fetchall()}
+
+
+def _scalar(superuser: psycopg.Connection[tuple[Any, ...]], query: str) -> Any:
+    row = superuser.execute(query.encode()).fetchone()
+    assert row is not None
+    return row[0]
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,39 @@
+"""The benchmarks that measure sizes and counts, on a few rows, messages and images."""
+
+import pytest
+
+from benchmarks.counts import measure_counts
+from benchmarks.queue_size import measure_queue_size
+from benchmarks.row_size import measure_row_size
+from tests.support.processes import linux_only
+
+
+def test_rows_are_measured_through_the_real_schema() -> None:
+    """Table and indexes are the whole; what VACUUM FULL leaves is no more; longer captions take more."""
+    short, long = measure_row_size(200, 11), measure_row_size(200, 75)
+    for result in (short, long):
+        assert result.lived.heap + result.lived.indexes <= result.lived.total
+        assert result.packed.total <= result.lived.total
+        # Less their free space maps.
+        assert 0 < sum(result.indexes.values()) <= result.lived.indexes
+        assert result.wal > 0
+    assert long.lived.total > short.lived.total
+    assert any("200, each registered" in figure.value for figure in short.figures())
+
+
+def test_messages_are_measured_as_the_function_sends_them() -> None:
+    """A message takes about its own bytes in Redis, and not many times as much."""
+    result = measure_queue_size(2000)
+    # Buffers of connections come and go meanwhile.
+    assert 0.9 * result.body_bytes < result.used_bytes / result.messages < 3 * result.body_bytes
+
+
+@linux_only
+@pytest.mark.timeout(300)
+def test_counts_are_those_of_every_image() -> None:
+    """Each image is one message, at least three transactions, and lines in both logs."""
+    result = measure_counts(20)
+    assert result.commands["lpush"] >= 1
+    assert result.transactions >= 3
+    assert result.wal_bytes > 0
+    assert set(result.log_bytes) == {"function", "worker"}
