@@ -1,6 +1,8 @@
 """`compose.yaml` describes the same stack as `dropline up`."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import yaml
 from dropline.settings import PREFIX, variables
 from local_emulators import options
 from local_emulators.ports import DEFAULT_BASE, Ports
+from tests.support.dockerfile import read_dockerfile
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -83,12 +86,34 @@ def test_events_for_flower_are_asked_for_here_and_nowhere_else(compose: dict[str
 
 def test_what_is_waited_for_exists_and_images_are_built_from_known_targets(compose: dict[str, Any]) -> None:
     """Every dependency is a service, every build target a stage of the Dockerfile."""
-    stages = {
-        line.split()[3] for line in (ROOT / "Dockerfile").read_text().splitlines() if line.startswith("FROM ")
-    }
+    stages = read_dockerfile().stages
     for service in compose["services"].values():
         assert {*service.get("depends_on", ())} <= {*compose["services"]}
         assert "image" in service or service["build"]["target"] in stages
+
+
+def test_build_arguments_are_the_dockerfiles(compose: dict[str, Any]) -> None:
+    """The worker carries the demo model unless told otherwise, and every argument is one that its stages take."""
+    dockerfile = read_dockerfile()
+    build = compose["services"]["worker"]["build"]
+    assert build["args"]["CHECKPOINT"] == "${LOCAL_MODEL:-demo}"
+    taken = {
+        name
+        for stage in dockerfile.inputs(build["target"])
+        for argument in dockerfile.stages[stage].all("ARG")
+        for name in argument.pairs
+    }
+    assert build["args"].keys() <= taken
+
+
+def test_it_follows_the_schema() -> None:
+    """As the Compose specification has it."""
+    program = Path(sys.executable).with_name("check-jsonschema")
+    schema = "vendor.compose-spec"
+    finished = subprocess.run(
+        [program, "--builtin-schema", schema, ROOT / "compose.yaml"], capture_output=True, check=False, timeout=60
+    )
+    assert finished.returncode == 0, finished.stdout
 
 
 def test_storage_starts_after_the_topic_it_publishes_to(compose: dict[str, Any]) -> None:

@@ -8,11 +8,10 @@ import shutil
 import socket
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
 
 from dropline.errors import EngineUnavailable, SettingsError
 from dropline.settings import EngineSettings, LogSettings
+from worker.engine.address import address_in, make_directory
 from worker.engine.boot import Boot, Report
 
 #: What a Unix-domain socket's path may measure, in bytes, on every system we run on.
@@ -47,12 +46,12 @@ class EngineProcess:
         self._settings = settings
         self._log = log
         self._module = module
-        self._directory = Path(tempfile.mkdtemp(prefix="dropline-engine-"))
+        self._directory = make_directory()
         self._process: subprocess.Popen[bytes] | None = None
         self._fds: list[int] = []
         self._ready = False
         #: Where clients connect; a path.
-        self.address = str(self._directory / "engine.sock")
+        self.address = str(address_in(self._directory))
         #: What clients prove to know.
         self.authkey = secrets.token_bytes(32)
         self._listener = socket.socket(socket.AF_UNIX)

@@ -1,0 +1,195 @@
+"""What the images install, by the Dockerfile's own commands in clean environments, and what they start."""
+
+import contextlib
+import json
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from http.client import HTTPConnection
+from pathlib import Path
+
+import pytest
+
+from local_emulators.ports import free_ports
+from tests.support.dockerfile import ROOT, read_dockerfile
+from tests.support.image_build import ImageBuild
+from tools.dockerfile_cuda_pins import names_in
+
+pytestmark = pytest.mark.acceptance
+
+DEADLINE_S = 600.0
+#: Of no use to function or migrations: what only a worker, a developer or a build needs.
+NOT_NEEDED = {
+    *(
+        "torch",
+        "transformers",
+        "numpy",
+        "pillow",
+        "google-cloud-storage",
+        "google-cloud-pubsub",
+        "huggingface-hub",
+    ),
+    *("pytest", "mypy", "ruff", "hatchling", "pip", "setuptools", "wheel"),
+}
+FUNCTION = {
+    "DROPLINE_DATABASE__URL": "postgresql://user:password@127.0.0.1:1/dropline",
+    "DROPLINE_BROKER__URL": "redis://127.0.0.1:1/0",
+    "DROPLINE_PUSH__AUDIENCE": "https://function.example",
+    "DROPLINE_PUSH__SERVICE_ACCOUNT": "pusher@project.iam.gserviceaccount.com",
+}
+
+#: Starts the function as gunicorn does, and asks whether it lives.
+PROBE = """
+import json, sys, time
+began = time.process_time()
+import trigger_fn.main
+import_s = time.process_time() - began
+from trigger_fn.wsgi import create
+response = create().test_client().get("/healthz")
+print(json.dumps({
+    "file": trigger_fn.main.__file__,
+    "import_s": import_s,
+    "status": response.status_code,
+    "modules": sorted({name.partition(".")[0] for name in sys.modules}),
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def images() -> Iterator[ImageBuild]:
+    """Images without arguments; those that a test enters are built."""
+    with tempfile.TemporaryDirectory(prefix="dropline-images-") as directory:
+        yield ImageBuild(read_dockerfile(), Path(directory))
+
+
+def run(images: ImageBuild, image: str, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A command in an image, away from any checkout."""
+    home = images.enter(image) / "home"
+    home.mkdir(exist_ok=True)
+    variables = images.environment(image) | environment
+    return subprocess.run(
+        command, cwd=home, env=variables, capture_output=True, text=True, check=False, timeout=DEADLINE_S
+    )
+
+
+def output(finished: subprocess.CompletedProcess[str]) -> str:
+    """What a command that succeeded has printed."""
+    assert finished.returncode == 0, finished.stderr
+    return finished.stdout
+
+
+def packages(images: ImageBuild, image: str) -> dict[str, str]:
+    """What pip sees in the image, by normalised name."""
+    target = str(images.enter(image) / "opt" / "dropline" / "bin" / "python")
+    listed = output(run(images, image, "pip", "--python", target, "list", "--format=json"))
+    return {
+        each["name"].lower().replace("_", "-").replace(".", "-"): each["version"] for each in json.loads(listed)
+    }
+
+
+@pytest.mark.parametrize("image", ["function", "migrations"])
+def test_every_package_is_pinned_and_needed(images: ImageBuild, image: str) -> None:
+    """At the version of `constraints.txt`, complete, and without a model, a test tool or an installer."""
+    found = packages(images, image)
+    pins = (ROOT / "constraints.txt").read_text().splitlines()
+    assert "dropline" in found
+    assert not found.keys() & NOT_NEEDED
+    assert {f"{name}=={version}" for name, version in found.items() if name != "dropline"} <= {*pins}
+    target = str(images.enter(image) / "opt" / "dropline" / "bin" / "python")
+    output(run(images, image, "pip", "--python", target, "check"))
+
+
+@pytest.mark.parametrize("image", ["function", "migrations"])
+def test_the_code_is_there_once_and_no_sources_are(images: ImageBuild, image: str) -> None:
+    """The wheel's files, on top of the packages; the builder's directory stays behind."""
+    root = images.enter(image)
+    assert len(list((root / "opt").rglob("trigger_fn/main.py"))) == 1
+    assert not list((root / "build").iterdir())
+    assert (root / "opt" / "dropline" / "bin" / "dropline").read_text().startswith("#!")
+
+
+def test_the_function_starts_from_the_installed_distribution(images: ImageBuild) -> None:
+    """All it imports is there within a second, and comes from the image rather than from a checkout."""
+    report = json.loads(output(run(images, "function", "python", "-c", PROBE, **FUNCTION)))
+    assert report["status"] == 200
+    # In processor time: what else this machine does is not the function's doing.
+    assert report["import_s"] < 1.0
+    assert Path(report["file"]).resolve().is_relative_to(images.enter("function").resolve())
+    assert not set(report["modules"]) & {"torch", "transformers", "worker", "PIL", "numpy"}
+
+
+def test_the_functions_command_serves_and_its_health_check_sees_it(images: ImageBuild) -> None:
+    """CMD listens on the port of the environment and ends on SIGTERM; the check fails before and after."""
+    stage = read_dockerfile().stages["function"]
+    command, check = stage.last("CMD"), stage.last("HEALTHCHECK")
+    assert command
+    assert check
+    (port,) = free_ports(1)
+    assert run(images, "function", *check.command, PORT=str(port)).returncode != 0
+    environment = images.environment("function") | FUNCTION | {"PORT": str(port)}
+    with subprocess.Popen(command.command, env=environment, cwd=images.enter("function") / "home") as server:
+        try:
+            wait_until_it_serves(port)
+            assert run(images, "function", *check.command, PORT=str(port)).returncode == 0
+        finally:
+            server.terminate()
+        assert server.wait(DEADLINE_S) == 0
+    assert run(images, "function", *check.command, PORT=str(port)).returncode != 0
+
+
+def wait_until_it_serves(port: int) -> None:
+    """Returns once something answers there."""
+    deadline = time.monotonic() + DEADLINE_S
+    while True:
+        with contextlib.closing(HTTPConnection("127.0.0.1", port, timeout=DEADLINE_S)) as line:
+            try:
+                line.request("GET", "/healthz")
+                assert line.getresponse().status == 200
+            except ConnectionRefusedError:
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            else:
+                return
+
+
+def test_the_functions_image_has_the_command_line(images: ImageBuild) -> None:
+    """The redrive job runs `dropline` from it."""
+    assert "Usage" in output(run(images, "function", "dropline", "--help"))
+
+
+def test_the_migrations_say_what_they_miss(images: ImageBuild) -> None:
+    """CMD gets as far as its settings, and names the one that is not there."""
+    command = read_dockerfile().stages["migrations"].last("CMD")
+    assert command
+    finished = run(images, "migrations", *command.command)
+    assert finished.returncode != 0
+    assert "DROPLINE_DATABASE__URL is not set" in finished.stderr
+
+
+def test_the_worker_would_get_its_extra_at_the_pinned_versions(images: ImageBuild) -> None:
+    """Resolved and not installed, as torch is large; which build of torch that is depends on the machine."""
+    (install,) = read_dockerfile().stages["worker-packages"].all("RUN")
+    command = images.moved(install.value).replace(" install ", " install --dry-run --quiet --report report.json ")
+    root = images.enter("build")
+    build = root / "build"
+    (build / "constraints-cuda.txt").write_text((ROOT / "constraints-cuda.txt").read_text())
+    arguments = {"EXTRAS": "worker", "TORCH_CONSTRAINTS": "constraints-cuda.txt"}
+    finished = subprocess.run(
+        ["/bin/sh", "-euc", command],
+        cwd=build, env=images.environment("build") | arguments, capture_output=True, text=True, check=False,
+        timeout=DEADLINE_S,
+    )  # fmt: skip
+    assert finished.returncode == 0, finished.stderr
+    chosen = {
+        each["metadata"]["name"].lower().replace("_", "-"): each["metadata"]["version"].partition("+")[0]
+        for each in json.loads((build / "report.json").read_text())["install"]
+    }
+    pins = [
+        line
+        for name in ("constraints.txt", "constraints-cuda.txt")
+        for line in (ROOT / name).read_text().splitlines()
+    ]
+    assert {"torch", "transformers", "pillow", "google-cloud-storage", "celery"} <= chosen.keys()
+    assert {f"{name}=={version}" for name, version in chosen.items() if name != "dropline"} <= {*pins}
+    assert not chosen.keys() & (names_in("flask==\nfunctions-framework==\ngunicorn==\npytest==\nmypy==\ngrpcio=="))

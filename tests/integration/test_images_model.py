@@ -1,0 +1,137 @@
+"""The model in the worker's image: fetched once when it is built, found without a hub ever after."""
+
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dropline.settings import DEFAULT_CHECKPOINT, DEFAULT_REVISION
+from local_emulators.command import child_environment
+from tests.support.dockerfile import ROOT, read_dockerfile
+from tests.support.fake_hub import open_hub
+
+DEADLINE_S = 300.0
+DEMO = ROOT / "local_emulators" / "demo_model"
+#: What a hub has beside a checkpoint's own files, and what no image needs.
+EXTRA = ("pytorch_model.bin", ".gitattributes", "picture.jpg")
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A checkpoint as a hub has it."""
+    directory = tmp_path / "repository"
+    directory.mkdir()
+    for file in DEMO.glob("*.*"):
+        (directory / file.name).write_bytes(file.read_bytes())
+    for name in EXTRA:
+        (directory / name).write_bytes(b"of no use")
+    return directory
+
+
+def in_place_of_the_image(text: str, models: Path) -> str:
+    """The image's paths as those of this machine."""
+    return text.replace("/opt/dropline", sys.prefix).replace("/opt/models", str(models))
+
+
+def build_model(models: Path, arguments: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """What the stage with the model does."""
+    stage = read_dockerfile().stages["model"]
+    (run,) = stage.all("RUN")
+    variables = {name: in_place_of_the_image(value, models) for name, value in stage.environment({}).items()}
+    variables.pop("PATH", None)
+    return subprocess.run(
+        ["/bin/sh", "-euc", in_place_of_the_image(run.value, models)],
+        env=child_environment(**variables, **arguments),
+        capture_output=True, text=True, check=False, timeout=DEADLINE_S,
+    )  # fmt: skip
+
+
+def look_for_model(models: Path, arguments: dict[str, str], **others: str) -> subprocess.CompletedProcess[str]:
+    """What the worker's image does at the end of its build: find the checkpoint by the image's environment."""
+    stage = read_dockerfile().stages["worker"]
+    (run,) = stage.all("RUN")
+    variables = {
+        name: in_place_of_the_image(value, models) for name, value in stage.environment(arguments).items()
+    }
+    variables["PATH"] = f"{sys.prefix}/bin:/usr/bin:/bin"
+    return subprocess.run(
+        ["/bin/sh", "-euc", run.value],
+        env=child_environment(**(variables | arguments | others)),
+        capture_output=True, text=True, check=False, timeout=DEADLINE_S,
+    )  # fmt: skip
+
+
+def test_the_hubs_model_is_baked_in_at_its_commit(repository: Path, tmp_path: Path) -> None:
+    """Only what is needed is fetched; afterwards the hub is not asked, and its name and commit are still known."""
+    models = tmp_path / "models"
+    arguments = {"CHECKPOINT": DEFAULT_CHECKPOINT, "REVISION": DEFAULT_REVISION}
+    with open_hub(DEFAULT_CHECKPOINT, DEFAULT_REVISION, repository) as hub:
+        built = build_model(models, arguments | {"HF_ENDPOINT": hub.url})
+        assert built.returncode == 0, built.stderr
+        asked = len(hub.requests)
+        found = look_for_model(models, arguments, HF_ENDPOINT=hub.url)
+        assert found.returncode == 0, found.stderr
+        assert len(hub.requests) == asked
+    assert f"name='{DEFAULT_CHECKPOINT}'" in found.stdout
+    assert f"revision='{DEFAULT_REVISION}'" in found.stdout
+    snapshot = models / f"models--{DEFAULT_CHECKPOINT.replace('/', '--')}" / "snapshots" / DEFAULT_REVISION
+    assert {file.name for file in snapshot.iterdir()} == {
+        *(file.name for file in DEMO.glob("*.json")),
+        "model.safetensors",
+    }
+    assert all(path.stat().st_mode & stat.S_IROTH for path in models.rglob("*"))
+
+
+def test_a_start_needs_no_right_to_write(repository: Path, tmp_path: Path) -> None:
+    """The image's account only reads the model: finding it leaves everything as it was."""
+    models = tmp_path / "models"
+    arguments = {"CHECKPOINT": "owner/model", "REVISION": "a" * 40}
+    with open_hub("owner/model", "a" * 40, repository) as hub:
+        built = build_model(models, arguments | {"HF_ENDPOINT": hub.url})
+    assert built.returncode == 0, built.stderr
+    before = sorted(str(path) for path in models.rglob("*"))
+    for path in (models, *models.rglob("*")):
+        if path.is_dir():
+            path.chmod(0o555)
+    found = look_for_model(models, arguments)
+    assert "revision='" + "a" * 40 in found.stdout, found.stderr
+    assert sorted(str(path) for path in models.rglob("*")) == before
+
+
+def test_a_commit_that_the_hub_has_not_fails_the_build(repository: Path, tmp_path: Path) -> None:
+    """Another checkpoint needs its own commit."""
+    arguments = {"CHECKPOINT": "owner/model", "REVISION": DEFAULT_REVISION}
+    with open_hub("owner/model", "a" * 40, repository) as hub:
+        built = build_model(tmp_path / "models", arguments | {"HF_ENDPOINT": hub.url})
+    assert built.returncode != 0
+
+
+def test_another_model_than_the_baked_one_fails_the_build(tmp_path: Path) -> None:
+    """What is missed is said when the image is built: nothing is fetched at a start."""
+    models = tmp_path / "models"
+    models.mkdir()
+    found = look_for_model(models, {"CHECKPOINT": "owner/model", "REVISION": "a" * 40})
+    assert found.returncode != 0
+    assert "is not in the local cache" in found.stderr
+
+
+def test_the_demo_model_needs_no_hub(tmp_path: Path) -> None:
+    """It is part of the wheel; the commit of the default checkpoint does not matter to it."""
+    models = tmp_path / "models"
+    arguments = {"CHECKPOINT": "demo", "REVISION": DEFAULT_REVISION}
+    built = build_model(models, arguments | {"HF_ENDPOINT": "http://127.0.0.1:1"})
+    assert built.returncode == 0, built.stderr
+    assert not list(models.iterdir())
+    assert "name='demo'" in look_for_model(models, arguments).stdout
+
+
+def test_an_image_without_a_model_is_built(tmp_path: Path) -> None:
+    """Nothing is fetched or looked for; whoever runs it names a directory."""
+    models = tmp_path / "models"
+    arguments = {"CHECKPOINT": "none", "REVISION": DEFAULT_REVISION}
+    assert build_model(models, arguments | {"HF_ENDPOINT": "http://127.0.0.1:1"}).returncode == 0
+    assert look_for_model(models, arguments).returncode == 0
+    named = look_for_model(models, arguments, CHECKPOINT="a directory", DROPLINE_ENGINE__CHECKPOINT=str(DEMO))
+    assert f"name='{DEMO}'" in named.stdout, named.stderr

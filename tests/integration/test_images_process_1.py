@@ -1,0 +1,50 @@
+"""The worker as process 1, as in its image: without an init that would pass on signals and reap."""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.contained_worker import NAMESPACE
+from tests.support.worker_rig import DEADLINE_S, Rig, png
+
+
+@pytest.fixture(autouse=True)
+def namespaces() -> None:
+    """Skips where the system has no process namespaces, or not for us."""
+    refused = shutil.which(NAMESPACE[0]) is None or subprocess.run([*NAMESPACE, "true"], check=False).returncode
+    if refused:
+        pytest.skip(f"{' '.join(NAMESPACE)} is refused here")
+
+
+def children(pid: int) -> dict[int, str]:
+    """Process id → state of each child; `Z` is one that ended and was not reaped."""
+    found = {}
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        stat = Path(f"/proc/{child}/stat").read_text()
+        found[int(child)] = stat.rpartition(")")[2].split()[0]
+    return found
+
+
+def test_it_stops_on_sigterm_and_reaps_what_it_started(rig: Rig) -> None:
+    """Children that are killed are replaced and reaped; SIGTERM ends it warmly, with exit code 0."""
+    rig.module = "tests.support.contained_worker"
+    worker = rig.worker()
+    (process_1,) = children(worker.pid)
+    assert Path(f"/proc/{process_1}/status").read_text().split("NSpid:")[1].split()[1] == "1"
+    for child in children(process_1):
+        if "engine" not in Path(f"/proc/{child}/cmdline").read_text():
+            os.kill(child, signal.SIGKILL)
+    (row,) = rig.wait_settled([rig.drop("a.png", png((1, 2, 3)))])
+    assert row["status"] == "captioned"
+    deadline = time.monotonic() + DEADLINE_S
+    while "Z" in children(process_1).values():
+        assert time.monotonic() < deadline, "nobody reaps the children"
+        time.sleep(0.1)
+    os.kill(process_1, signal.SIGTERM)
+    assert worker.wait_for_exit(DEADLINE_S)
+    assert "ended with exit status 0" in worker.describe_death()

@@ -1,0 +1,70 @@
+"""A model hub with one repository, as far as a download needs it."""
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+
+class Hub(ThreadingHTTPServer):
+    """Answers each path with its bytes."""
+
+    def __init__(self, commit: str, answers: Mapping[str, bytes]) -> None:
+        """Listens on a free port."""
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.commit = commit
+        self.answers = answers
+        #: Method and path of every request, oldest first.
+        self.requests: list[str] = []
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Hub
+
+    def do_HEAD(self) -> None:
+        self._answer()
+
+    def do_GET(self) -> None:
+        self.wfile.write(self._answer())
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+    def _answer(self) -> bytes:
+        self.server.requests.append(f"{self.command} {self.path}")
+        body = self.server.answers.get(self.path.partition("?")[0])
+        self.send_response(404 if body is None else 200)
+        self.send_header("Content-Length", str(len(body or b"")))
+        self.send_header("ETag", f'"{hashlib.sha256(body or b"").hexdigest()}"')
+        self.send_header("X-Repo-Commit", self.server.commit)
+        self.end_headers()
+        return body or b""
+
+
+@contextmanager
+def open_hub(name: str, commit: str, directory: Path) -> Iterator[Hub]:
+    """Serve the files of a directory as a repository's, at one commit."""
+    files = {path.name: path.read_bytes() for path in directory.iterdir() if path.is_file()}
+    description = {"id": name, "sha": commit, "siblings": [{"rfilename": file} for file in files]}
+    tree = [{"type": "file", "path": file, "size": len(data), "oid": "0" * 40} for file, data in files.items()]
+    answers = {f"/{name}/resolve/{commit}/{file}": data for file, data in files.items()} | {
+        f"/api/models/{name}/revision/{commit}": json.dumps(description).encode(),
+        f"/api/models/{name}/tree/{commit}": json.dumps(tree).encode(),
+    }
+    with Hub(commit, answers) as hub:
+        thread = threading.Thread(target=hub.serve_forever)
+        thread.start()
+        try:
+            yield hub
+        finally:
+            hub.shutdown()
+            thread.join()

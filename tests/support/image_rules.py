@@ -1,0 +1,115 @@
+"""What holds for the Dockerfile beyond hadolint's rules: each rule yields what breaks it."""
+
+import re
+from collections.abc import Callable, Iterator
+
+from tests.support.dockerfile import Dockerfile, Instruction, Stage
+
+#: The images that are deployed, and whether each runs for long.
+IMAGES = {"function": True, "worker": True, "migrations": False}
+_TARGETS = (*IMAGES, "local")
+_PINNED = re.compile(r"python:\d+\.\d+\.\d+-slim-[a-z]+(@sha256:[0-9a-f]{64})?")
+_SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|API_?KEY|CREDENTIAL", re.IGNORECASE)
+
+
+def base_is_pinned(dockerfile: Dockerfile) -> Iterator[str]:
+    """Every stage begins with the one base, whose tag names an exact version, or with another stage."""
+    if not _PINNED.fullmatch(dockerfile.arguments.get("PYTHON_IMAGE", "")):
+        yield "PYTHON_IMAGE has no exact version"
+    for stage in dockerfile.stages.values():
+        if stage.base not in dockerfile.stages and stage.base != "${PYTHON_IMAGE}":
+            yield f"{stage.name} begins with {stage.base}"
+
+
+def nobody_is_root(dockerfile: Dockerfile) -> Iterator[str]:
+    """The account is a number other than 0: a runtime that refuses root cannot look up a name."""
+    for stage in _targets(dockerfile):
+        user = stage.last("USER")
+        if not user or not re.fullmatch(r"[1-9]\d*:[1-9]\d*", user.value):
+            yield f"{stage.name} runs as {user.value if user else 'root'}"
+
+
+def health_is_checked(dockerfile: Dockerfile) -> Iterator[str]:
+    """What runs for long has a check with limits; a job says that it has none."""
+    for name, runs_long in IMAGES.items():
+        check = dockerfile.stages[name].last("HEALTHCHECK")
+        if check is None or (check.value == "NONE") is runs_long:
+            yield f"{name}: HEALTHCHECK {check.value if check else 'is missing'}"
+        elif runs_long and not all(check.flag(limit) for limit in ("interval", "timeout", "start-period")):
+            yield f"{name}: HEALTHCHECK without limits"
+
+
+def no_shell_is_process_1(dockerfile: Dockerfile) -> Iterator[str]:
+    """Signals reach the program: exec form, and nothing in front of it."""
+    for stage in _targets(dockerfile):
+        for instruction in filter(None, (stage.last("CMD"), stage.last("HEALTHCHECK"))):
+            if instruction.value != "NONE" and _first_word(instruction) in {"", "sh", "bash", "/bin/sh"}:
+                yield f"{stage.name}: {instruction.name} {instruction.value}"
+        if stage.last("CMD") is None or stage.last("ENTRYPOINT") is not None:
+            yield f"{stage.name} needs a CMD and no ENTRYPOINT"
+
+
+def packages_are_pinned(dockerfile: Dockerfile) -> Iterator[str]:
+    """pip installs and builds by the constraints, or nothing but what it is given; no other installer is used."""
+    for stage in dockerfile.stages.values():
+        for run in stage.all("RUN"):
+            for command in re.split(r"&&|\|\||;", run.value):
+                free = "--constraint constraints.txt" not in command and "--no-deps" not in command
+                if re.search(r"\bpip\b.* (install|wheel)\b", command) and free:
+                    yield f"{stage.name}: {command.strip()}"
+                if re.search(r"\b(apt-get|apt|curl|wget)\b", command):
+                    yield f"{stage.name}: {command.strip()}"
+
+
+def images_are_lean(dockerfile: Dockerfile) -> Iterator[str]:
+    """An image takes finished directories from other stages: no sources, no pip."""
+    for stage in (dockerfile.stages["runtime"], *_targets(dockerfile)):
+        for copy in (*stage.all("COPY"), *stage.all("ADD")):
+            if not copy.flag("from") or not copy.words[0].startswith("/opt/"):
+                yield f"{stage.name}: COPY {copy.value}"
+        if any("pip" in run.words for run in stage.all("RUN")):
+            yield f"{stage.name} installs"
+
+
+def code_comes_last(dockerfile: Dockerfile) -> Iterator[str]:
+    """Neither packages nor model depend on the code, whose layer lies on top of them."""
+    for name in dockerfile.stages:
+        if (name.endswith("-packages") or name == "model") and "code" in dockerfile.inputs(name):
+            yield f"{name} is made anew with every change of the code"
+    for stage in _targets(dockerfile):
+        sources = [copy.flag("from") for copy in stage.all("COPY")]
+        if sources[-1:] != ["code"] or f"{stage.name}-packages" not in sources:
+            yield f"{stage.name} copies {sources}"
+    copies = [copy.words[0] for stage in dockerfile.stages.values() for copy in stage.all("COPY")]
+    if copies.count(".") != 1:
+        yield "the whole context is for the stage with the code alone"
+
+
+def nothing_secret_is_built_in(dockerfile: Dockerfile) -> Iterator[str]:
+    """Arguments and variables stay in an image's history."""
+    for stage in dockerfile.stages.values():
+        for instruction in (*stage.all("ARG"), *stage.all("ENV")):
+            yield from (f"{stage.name}: {name}" for name in instruction.pairs if _SECRET.search(name))
+
+
+RULES: tuple[Callable[[Dockerfile], Iterator[str]], ...] = (
+    base_is_pinned,
+    nobody_is_root,
+    health_is_checked,
+    no_shell_is_process_1,
+    packages_are_pinned,
+    images_are_lean,
+    code_comes_last,
+    nothing_secret_is_built_in,
+)
+
+
+def _targets(dockerfile: Dockerfile) -> list[Stage]:
+    return [dockerfile.stages[name] for name in _TARGETS]
+
+
+def _first_word(instruction: Instruction) -> str:
+    try:
+        return instruction.command[0]
+    except ValueError:
+        return ""

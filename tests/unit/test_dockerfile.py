@@ -1,0 +1,177 @@
+"""The Dockerfile by hadolint and by rules of our own, and its agreement with what names the same things."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+
+from dropline.settings import DEFAULT_CHECKPOINT, DEFAULT_REVISION, EngineSettings
+from tests.support import image_rules
+from tests.support.dockerfile import DOCKERFILE, ROOT, read_dockerfile
+from tests.support.image_build import context_entries
+from tools.dockerfile_cuda_pins import cuda_pins, names_in
+from worker import health
+from worker.engine import checkpoint
+
+PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
+TEXT = DOCKERFILE.read_text()
+WHEEL = PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+
+
+def hadolint(text: str) -> set[str]:
+    """The rules that a Dockerfile breaks; `!` stands for one that is no Dockerfile."""
+    program = Path(sys.executable).with_name("hadolint")
+    finished = subprocess.run(
+        [program, "--no-color", "-"], input=text, capture_output=True, text=True, check=False, timeout=60
+    )
+    rules = set(re.findall(r"\b(?:DL|SC)\d{4}\b", finished.stdout))
+    return rules or ({"!"} if finished.returncode else set())
+
+
+def broken(before: str, after: str) -> str:
+    """The Dockerfile with one thing changed."""
+    assert before in TEXT
+    return TEXT.replace(before, after)
+
+
+def test_hadolint_has_nothing_to_say() -> None:
+    """Not even about style, and no rule is switched off."""
+    assert hadolint(TEXT) == set()
+    assert "hadolint" not in TEXT
+    assert not list(ROOT.glob(".hadolint*"))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "rule"),
+    [
+        ("WORKDIR /build", "WORKDIR build", "DL3000"),
+        ("USER 10001:10001", "USER root", "DL3002"),
+        ("RUN touch", "RUN cd /tmp && touch", "DL3003"),
+        ("RUN touch", "RUN sudo touch", "DL3004"),
+        ("FROM ${PYTHON_IMAGE} AS runtime", "FROM python AS runtime", "DL3006"),
+        ("FROM ${PYTHON_IMAGE} AS runtime", "FROM python:latest AS runtime", "DL3007"),
+        ("RUN touch", "RUN apt-get update && apt-get install -y git && touch", "DL3008"),
+        ("pip install --constraint constraints.txt hatchling", "pip install hatchling", "DL3013"),
+        ("COPY pyproject.toml", "ADD pyproject.toml", "DL3020"),
+        ('CMD ["python", "-m", "worker"]', "CMD python -m worker", "DL3025"),
+        ("PIP_NO_CACHE_DIR=1 ", "", "DL3042"),
+        ('"$(echo requirements/*.whl)[function]"', "$(echo requirements/*.whl)[function]", "SC2102"),
+    ],
+)
+def test_hadolint_sees_it(before: str, after: str, rule: str) -> None:
+    """Each rule that matters here is on, and catches its own kind of mistake."""
+    assert rule in hadolint(broken(before, after))
+
+
+@pytest.mark.parametrize("rule", image_rules.RULES, ids=lambda rule: rule.__name__)
+def test_the_rules_hold(rule: Any) -> None:
+    """Nothing breaks a rule of our own."""
+    assert list(rule(read_dockerfile())) == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "before", "after"),
+    [
+        (image_rules.base_is_pinned, "PYTHON_IMAGE=python:3.11.16-slim-trixie", "PYTHON_IMAGE=python:3.11-slim"),
+        (image_rules.base_is_pinned, "FROM ${PYTHON_IMAGE} AS runtime", "FROM debian:13 AS runtime"),
+        (image_rules.nobody_is_root, "USER 10001:10001", "USER dropline"),
+        (image_rules.nobody_is_root, "USER 10001:10001", "USER 0:0"),
+        (image_rules.nobody_is_root, "USER 10001:10001", ""),
+        (image_rules.health_is_checked, "--timeout=15s ", ""),
+        (image_rules.health_is_checked, "HEALTHCHECK NONE", ""),
+        (image_rules.no_shell_is_process_1, 'CMD ["python", "-m", "worker"]', "CMD python -m worker"),
+        (image_rules.no_shell_is_process_1, 'CMD ["gunicorn"', 'CMD ["sh", "-c", "gunicorn"'),
+        (image_rules.no_shell_is_process_1, "HEALTHCHECK NONE", 'HEALTHCHECK NONE\nENTRYPOINT ["tini"]'),
+        (image_rules.packages_are_pinned, "--constraint constraints.txt hatchling", "hatchling"),
+        (image_rules.packages_are_pinned, "install --no-deps wheels", "install wheels"),
+        (image_rules.packages_are_pinned, "RUN touch", "RUN curl -O https://example.com && touch"),
+        (image_rules.images_are_lean, "EXPOSE 8080", "COPY . ."),
+        (image_rules.images_are_lean, "EXPOSE 8080", "RUN pip install --no-deps dropline"),
+        (image_rules.code_comes_last, "FROM worker-packages AS model", "FROM code AS model"),
+        (image_rules.code_comes_last, "COPY pyproject.toml ./", "COPY . ."),
+        (image_rules.nothing_secret_is_built_in, "ARG EXTRAS=worker", "ARG HF_TOKEN="),
+    ],
+)
+def test_a_rule_sees_it(rule: Any, before: str, after: str) -> None:
+    """Each rule of our own fails when it is broken on purpose."""
+    assert list(rule(read_dockerfile(broken(before, after))))
+
+
+def test_the_model_is_the_default_one() -> None:
+    """An image that was built without arguments carries what a worker without settings asks for."""
+    arguments = read_dockerfile().arguments
+    assert (arguments["CHECKPOINT"], arguments["REVISION"]) == (DEFAULT_CHECKPOINT, DEFAULT_REVISION)
+
+
+def test_what_is_fetched_is_what_is_looked_for() -> None:
+    """The files of a checkpoint are the same ones that a worker with a network would fetch."""
+    (run,) = read_dockerfile().stages["model"].all("RUN")
+    assert re.findall(r"--include '(\S+)'", run.value) == checkpoint._FILES
+
+
+def test_the_cuda_packages_belong_to_the_pinned_torch() -> None:
+    """A new torch needs new pins; no package has two."""
+    header, *pins = (ROOT / "constraints-cuda.txt").read_text().splitlines()
+    constraints = (ROOT / "constraints.txt").read_text()
+    torch = re.search(r"^torch==(\S+)$", constraints, re.MULTILINE)
+    assert torch
+    assert f"torch {torch[1]} " in header
+    assert {"nvidia-cudnn-cu13", "triton"} <= names_in("\n".join(pins))
+    assert not names_in("\n".join(pins)) & names_in(constraints)
+    assert all(re.fullmatch(r"[a-z0-9-]+==[0-9.]+", pin) for pin in pins)
+
+
+def test_cuda_pins_leave_out_what_is_pinned_already() -> None:
+    """One line per remaining package, by normalised name, under a header that names the torch."""
+    report = {
+        "install": [
+            {"metadata": {"name": name, "version": version}}
+            for name, version in [("torch", "2.0+cu1"), ("Nvidia_NCCL.cu13", "2"), ("filelock", "3")]
+        ]
+    }
+    header, *pins = cuda_pins(report, names_in("# a comment==1\ntorch==2.0\nfilelock==3\n"))
+    assert "torch 2.0 " in header
+    assert pins == ["nvidia-nccl-cu13==2"]
+
+
+def test_the_builder_gets_what_the_wheel_is_made_from_and_nothing_else() -> None:
+    """`.dockerignore` admits by name; what it admits is there."""
+    copied = {
+        word
+        for stage in read_dockerfile().stages.values()
+        for copy in stage.all("COPY")
+        if not copy.flag("from")
+        for word in copy.words[:-1]
+    } - {"."}
+    assert {*context_entries()} == {*WHEEL, *copied}
+    assert all((ROOT / entry).exists() for entry in context_entries())
+    assert "*" in (ROOT / ".dockerignore").read_text().splitlines()
+
+
+def test_every_extra_is_one_of_the_distribution() -> None:
+    """Each image installs extras that exist, and the worker's default is the worker's."""
+    used = set(re.findall(r"\*\.whl\)\[([\w,]+)\]", TEXT))
+    assert used == {"function"}
+    assert read_dockerfile().stages["worker-packages"].all("ARG")[0].pairs == {"EXTRAS": "worker"}
+    assert used | {"worker", "heic"} <= PYPROJECT["project"]["optional-dependencies"].keys()
+
+
+def test_what_is_asked_for_by_name_is_asked_for_as_in_the_project() -> None:
+    """The local image's own packages have the ranges of the extra they come from."""
+    (run,) = read_dockerfile().stages["local-packages"].all("RUN")
+    named = {str(Requirement(each)) for each in re.findall(r"'(\S+)'", run.value)}
+    assert named
+    assert named <= {str(Requirement(each)) for each in PYPROJECT["project"]["optional-dependencies"]["local"]}
+
+
+def test_a_health_check_ends_before_it_is_cut_off() -> None:
+    """So it can say why; and a start may take as long as the settings allow."""
+    check = read_dockerfile().stages["worker"].last("HEALTHCHECK")
+    assert check
+    assert int(check.flag("timeout").rstrip("s")) > health._TIMEOUT_S
+    assert int(check.flag("start-period").rstrip("s")) >= EngineSettings().start_timeout_s
