@@ -12,7 +12,8 @@ locals {
   # Spelt out rather than read from the data source, so that the first plan shows who gets which role.
   storage_agent = "serviceAccount:service-${data.google_project.this.number}@gs-project-accounts.iam.gserviceaccount.com"
 
-  registry = "${var.region}-docker.pkg.dev/${var.project}/${var.name}"
+  # Not by name: a second Dropline in the project runs the same images.
+  registry = coalesce(var.registry, "${var.region}-docker.pkg.dev/${var.project}/dropline")
   image = {
     function   = coalesce(var.images.function, "${local.registry}/function:${var.image_tag}")
     worker     = coalesce(var.images.worker, "${local.registry}/worker:${var.image_tag}")
@@ -108,7 +109,7 @@ module "function" {
   task_by_prefix       = var.task_by_prefix
   max_size_bytes       = var.max_size_bytes
   instances            = var.function_instances
-  environment          = var.environment
+  environment          = merge(var.environment, module.worker.pool_settings)
 
   depends_on = [google_project_service.this]
 }
@@ -129,7 +130,7 @@ module "worker" {
   broker_url_secret  = module.queue.url_secret
   broker_certificate = module.queue.certificate
   buckets            = module.storage.names
-  accelerator        = var.worker.accelerator
+  accelerator        = var.worker.accelerator == "none" ? null : var.worker.accelerator
   cpu                = var.worker.cpu
   memory             = var.worker.memory
   instances          = var.worker.instances
@@ -138,6 +139,11 @@ module "worker" {
   revision           = var.worker.revision
   max_size_bytes     = var.max_size_bytes
   environment        = var.environment
+  sleep              = var.worker_scale_to_zero ? var.worker_sleep : null
+  scalers = var.worker_scale_to_zero ? {
+    function = google_service_account.this["function"].email
+    worker   = google_service_account.this["worker"].email
+  } : {}
 
   depends_on = [google_project_service.this]
 }
@@ -174,6 +180,7 @@ module "observability" {
   dead_letter_subscription = module.events.dead_letter_subscription
   function_service         = module.function.service
   worker_pool              = module.worker.pool
+  pool_idle_s              = var.worker_scale_to_zero ? var.worker_sleep.idle_s : null
   redis_instance           = module.queue.instance
   database_instance        = module.database.instance
   thresholds               = var.alert_thresholds

@@ -12,7 +12,7 @@ output "try_it" {
 }
 
 output "images" {
-  description = "Container images that are run; push them before the first apply."
+  description = "Container images that are run; they must be in their registry before the first apply."
   value       = local.image
 }
 
@@ -26,6 +26,24 @@ output "worker_pool" {
   value       = module.worker.pool
 }
 
+output "jobs" {
+  description = "Names of the Cloud Run jobs: `migrations` is run by each apply that needs it, `redrive` by you."
+  value = {
+    migrations = module.database.migrations_job
+    redrive    = module.function.redrive_job
+  }
+}
+
+output "room" {
+  description = "What something that you put beside Dropline needs, a web page for example: network, subnetwork, the proxy to run beside it, and Postgres's address by name in `database_readers`."
+  value = {
+    network       = module.network.network
+    subnetwork    = module.network.subnetwork
+    proxy         = module.database.proxy
+    database_urls = module.database.reader_urls
+  }
+}
+
 output "database_connection_name" {
   description = "Connection name of Postgres: readers reach it with `cloud-sql-proxy --auto-iam-authn` from the network."
   value       = module.database.connection_name
@@ -34,6 +52,17 @@ output "database_connection_name" {
 output "dead_letter_subscription" {
   description = "Subscription that keeps the dead letters."
   value       = module.events.dead_letter_subscription
+}
+
+output "push_dead_letters" {
+  description = "Command that has the dead letters pushed to the function again. Afterwards give it `--push-endpoint=` alone, so that they are kept again."
+  value = join(" ", [
+    "gcloud pubsub subscriptions modify-push-config ${module.events.dead_letter_subscription}",
+    "--project=${var.project}",
+    "--push-endpoint=${module.function.push_endpoint}",
+    "--push-auth-service-account=${google_service_account.this["push"].email}",
+    "--push-auth-token-audience=${module.function.push_audience}",
+  ])
 }
 
 output "service_accounts" {

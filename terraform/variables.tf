@@ -67,8 +67,14 @@ variable "buckets" {
   }
 }
 
+variable "registry" {
+  description = "Where the images are that `images` leaves out; null: REGION-docker.pkg.dev/PROJECT/dropline, which must be there before the first apply."
+  type        = string
+  default     = null
+}
+
 variable "images" {
-  description = "Container images; those left out are taken from the registry REGION-docker.pkg.dev/PROJECT/NAME."
+  description = "Container images; those left out are REGISTRY/function, worker and migrations, of version `image_tag`."
   type = object({
     function   = optional(string)
     worker     = optional(string)
@@ -110,6 +116,11 @@ variable "environment" {
   description = "Further settings of function and worker, DROPLINE_… (docs/settings.md)."
   type        = map(string)
   default     = {}
+
+  validation {
+    condition     = !anytrue([for name in keys(var.environment) : startswith(name, "DROPLINE_POOL__")])
+    error_message = "Sleeping and waking is set with worker_scale_to_zero and worker_sleep: it needs rights, too."
+  }
 }
 
 variable "function_instances" {
@@ -121,8 +132,26 @@ variable "function_instances" {
   default = {}
 }
 
+variable "worker_scale_to_zero" {
+  description = "Whether the pool sleeps, and costs nothing, while there is no work: the function wakes it, the worker puts it to sleep."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
+variable "worker_sleep" {
+  description = "With worker_scale_to_zero: seconds without work after which the pool sleeps; for how long events wait while it is put to sleep; for how long it is believed to be awake."
+  type = object({
+    idle_s  = optional(number, 300)
+    lease_s = optional(number, 60)
+    awake_s = optional(number, 600)
+  })
+  default  = {}
+  nullable = false
+}
+
 variable "worker" {
-  description = "The worker pool. For a trial without a GPU: accelerator = null, and fewer CPUs and less memory if you like."
+  description = "The worker pool; `instances`: as many as there are, with worker_scale_to_zero as many as there are when it is awake. For a trial without a GPU: accelerator = \"none\", and fewer CPUs and less memory if you like."
   type = object({
     accelerator = optional(string, "nvidia-l4")
     cpu         = optional(string, "4")
@@ -147,9 +176,9 @@ variable "database" {
 }
 
 variable "database_readers" {
-  description = "E-mails of people and service accounts that may read captions with SQL."
-  type        = set(string)
-  default     = []
+  description = "E-mails of people and service accounts that may read captions with SQL, by any name."
+  type        = map(string)
+  default     = {}
 }
 
 variable "redis_memory_gb" {
@@ -166,6 +195,18 @@ variable "retry" {
     max_delivery_attempts = optional(number, 50)
   })
   default = {}
+
+  validation {
+    condition     = !var.worker_scale_to_zero || var.retry.max_delivery_attempts >= 10
+    error_message = "Where the pool scales to zero events are refused while it is put to sleep: allow at least 10 delivery attempts."
+  }
+
+  validation {
+    condition = !var.worker_scale_to_zero || sum([
+      for attempt in range(9) : min(var.retry.maximum_backoff_s, var.retry.minimum_backoff_s * pow(2, attempt))
+    ]) >= 2 * var.worker_sleep.lease_s
+    error_message = "Where the pool scales to zero the first ten attempts must take longer than two leases (worker_sleep.lease_s): raise the back-off."
+  }
 }
 
 variable "network_cidr" {
@@ -181,10 +222,11 @@ variable "alert_emails" {
 }
 
 variable "alert_thresholds" {
-  description = "When to alert: age of the oldest event in seconds, and 5xx per second."
+  description = "When to alert: age of the oldest event in seconds, 5xx per second, seconds in which images were accepted and none was captioned."
   type = object({
     oldest_event_s = optional(number, 600)
     errors_per_s   = optional(number, 0.1)
+    image_waits_s  = optional(number, 900)
   })
   default = {}
 }

@@ -31,6 +31,7 @@ RESOURCES = (
     "compute_global_address",
     "compute_network",
     "compute_subnetwork",
+    "logging_metric",
     "monitoring_alert_policy",
     "monitoring_notification_channel",
     "project_iam_custom_role",

@@ -34,6 +34,76 @@ run "a_project_is_enough" {
   }
 }
 
+run "a_registry_of_ones_own" {
+  command = plan
+  variables {
+    registry = "europe-docker.pkg.dev/shared/images"
+  }
+
+  assert {
+    condition     = output.images.function == "europe-docker.pkg.dev/shared/images/function:0.1.0"
+    error_message = "All images come from the named registry."
+  }
+}
+
+run "asleep_by_default" {
+  command = apply
+
+  assert {
+    condition     = module.worker.pool_settings["DROPLINE_POOL__NAME"] == module.worker.pool_path
+    error_message = "Without a choice the pool sleeps."
+  }
+}
+
+run "always_awake" {
+  command = apply
+  variables {
+    worker_scale_to_zero = false
+    retry                = { max_delivery_attempts = 5 }
+  }
+
+  assert {
+    condition     = length(module.worker.pool_settings) == 0
+    error_message = "A pool that never sleeps has no settings for it."
+  }
+}
+
+run "too_few_attempts_for_a_pool_that_sleeps" {
+  command = plan
+  variables {
+    retry = { max_delivery_attempts = 9 }
+  }
+  expect_failures = [var.retry]
+}
+
+run "attempts_that_are_over_too_soon" {
+  command = plan
+  variables {
+    retry = { minimum_backoff_s = 0, maximum_backoff_s = 10 }
+  }
+  expect_failures = [var.retry]
+}
+
+run "a_pool_of_somebody_else" {
+  command = plan
+  variables {
+    environment = { DROPLINE_POOL__NAME = "projects/p/locations/l/workerPools/w" }
+  }
+  expect_failures = [var.environment]
+}
+
+run "a_reader_has_an_address" {
+  command = apply
+  variables {
+    database_readers = { page = "page@drop-project.iam.gserviceaccount.com" }
+  }
+
+  assert {
+    condition     = output.room.database_urls["page"] == "postgresql://page%40drop-project.iam@127.0.0.1:5432/dropline?sslmode=disable"
+    error_message = "What is put beside Dropline logs in as itself."
+  }
+}
+
 run "an_image_of_ones_own" {
   command = plan
   variables {
@@ -55,6 +125,11 @@ run "a_second_one_beside_the_first" {
   assert {
     condition     = output.worker_pool == "other-worker" && output.buckets == tolist(["drop-project-other-drops"])
     error_message = "All names begin with the deployment's."
+  }
+
+  assert {
+    condition     = output.images.worker == "us-central1-docker.pkg.dev/drop-project/dropline/worker:0.1.0"
+    error_message = "Both run the same images."
   }
 }
 

@@ -22,8 +22,8 @@ EXAMPLES = {
     "complete": {
         "project": PROJECT,
         "existing_bucket": "old-pictures",
-        "model_revision": "0" * 40,
-        "analysts": '["ana@example.com", "reports@drop-project.iam.gserviceaccount.com"]',
+        "worker_image": "europe-west4-docker.pkg.dev/drop-project/dropline/worker-large:0.1.0",
+        "analysts": '{ana="ana@example.com", reports="reports@drop-project.iam.gserviceaccount.com"}',
         "on_call": "oncall@example.com",
         "billing_account": "000000-111111-222222",
     },

@@ -1,34 +1,8 @@
 """One change of `terraform/` each that breaks a policy. A policy that does not notice its own is worth nothing."""
 
-from dataclasses import dataclass
-from pathlib import Path
-
 from tests.terraform import policies
-from tests.terraform.policies import Policy
-
-
-@dataclass(frozen=True)
-class Mutation:
-    """Text in a file, and what takes its place."""
-
-    policy: Policy
-    #: Of a module, or of the root where it has no directory.
-    file: str
-    old: str
-    new: str
-
-    def __str__(self) -> str:
-        old, new = (f"{text.split()[0]}" if text.strip() else "nothing" for text in (self.old, self.new))
-        return f"{self.policy.__name__}-{new}-for-{old}"
-
-    def apply(self, sources: Path) -> None:
-        """Change the copy; text that is not there exactly once is an error in this list."""
-        path = sources / ("modules/" + self.file if "/" in self.file else self.file)
-        text = path.read_text()
-        if text.count(self.old) != 1:
-            raise ValueError(f"{self.file} has {self.old!r} {text.count(self.old)} times; correct the mutation")
-        path.write_text(text.replace(self.old, self.new))
-
+from tests.terraform.mutation import Mutation
+from tests.terraform.sleep_mutations import SLEEP_MUTATIONS
 
 _BUCKET = "storage/main.tf"
 _EVENTS = "events/main.tf"
@@ -67,8 +41,8 @@ MUTATIONS = (
     Mutation(
         policies.secrets_come_from_secret_manager,
         "database/migrations.tf",
-        'local.urls["migrator"]',
-        '"postgresql://me:hunter2@127.0.0.1/dropline"',
+        'value = local.urls["migrator"]',
+        'value = "postgresql://me:hunter2@127.0.0.1/dropline"',
     ),
     Mutation(
         policies.secrets_come_from_secret_manager,
@@ -92,8 +66,13 @@ MUTATIONS = (
         "deletion_protection_enabled = var.deletion_protection",
         "deletion_protection_enabled = false",
     ),
-    Mutation(policies.what_holds_data_is_protected, _POSTGRES, '"PREVENT"', '"ABANDON"'),
-    Mutation(policies.what_holds_data_is_protected, "variables.tf", "default     = true", "default = false"),
+    Mutation(policies.what_holds_data_is_protected, _POSTGRES, '"PREVENT"', '"DELETE"'),
+    Mutation(
+        policies.what_holds_data_is_protected,
+        "variables.tf",
+        'all that they hold."\n  type        = bool\n  default     = true',
+        'all that they hold."\n  type        = bool\n  default     = false',
+    ),
     Mutation(
         policies.agents_have_their_roles, _GRANTS, "member  = var.storage_agent", "member = local.pubsub_agent"
     ),
@@ -172,8 +151,8 @@ MUTATIONS = (
         policies.pushes_are_signed_and_tried_again,
         _EVENTS,
         '  retry_policy {\n    minimum_backoff = "${var.retry.minimum_backoff_s}s"\n'
-        '    maximum_backoff = "${var.retry.maximum_backoff_s}s"\n  }\n',
-        "",
+        '    maximum_backoff = "${var.retry.maximum_backoff_s}s"\n  }\n\n  dead_letter_policy',
+        "  dead_letter_policy",
     ),
     Mutation(
         policies.pushes_are_signed_and_tried_again,
@@ -201,6 +180,8 @@ MUTATIONS = (
     Mutation(
         policies.the_function_takes_many_at_once, _FUNCTION, "request_concurrency = 80", "request_concurrency = 1"
     ),
+    Mutation(policies.an_idle_function_costs_nothing, _FUNCTION, "        cpu_idle = true\n", ""),
+    Mutation(policies.an_idle_function_costs_nothing, "database/migrations.tf", '    "--lazy-refresh",\n', ""),
     Mutation(policies.everything_is_labelled, "main.tf", '{ app = "dropline" }', "{}"),
     Mutation(
         policies.everything_is_labelled,
@@ -208,4 +189,17 @@ MUTATIONS = (
         "user_labels                 = var.labels",
         "user_labels = {}",
     ),
+    Mutation(
+        policies.everybody_reaches_google,
+        _FUNCTION,
+        '"PRIVATE_RANGES_ONLY"',
+        '"ALL_TRAFFIC"',
+    ),
+    Mutation(
+        policies.everybody_reaches_google,
+        "network/main.tf",
+        "private_ip_google_access = true",
+        "private_ip_google_access = false",
+    ),
+    *SLEEP_MUTATIONS,
 )

@@ -2,13 +2,12 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-from tests.terraform.workspace import SCHEMA, Plan
-
-#: From a plan to its breaches.
-Policy = Callable[[Plan], Iterator[str]]
+from tests.terraform.parts import CLOUD_RUN, containers, instance_of
+from tests.terraform.sleep_policies import SLEEP_POLICIES
+from tests.terraform.workspace import SCHEMA, Plan, Policy
 
 _PUBLIC = {"allUsers", "allAuthenticatedUsers"}
 #: Roles of the whole project that may be given, and only under a condition.
@@ -21,7 +20,6 @@ _CUSTOM_ROLES = (
     {"storage.objects.get", "storage.objects.update"},
     {"run.workerpools.get", "run.workerpools.update"},
 )
-_CLOUD_RUN = ("cloud_run_v2_service", "cloud_run_v2_worker_pool", "cloud_run_v2_job")
 
 
 def no_public_access(plan: Plan) -> Iterator[str]:
@@ -191,18 +189,28 @@ def pushes_are_signed_and_tried_again(plan: Plan) -> Iterator[str]:
 
 
 def processes_run_as_themselves(plan: Plan) -> Iterator[str]:
-    """Each part of Cloud Run has a service account of ours, in our network, and each another one."""
+    """Each part of Cloud Run has a service account of ours, and each another one, but for what is the function."""
     ours = {account.values["email"] for account in plan.of("service_account")}
     users = []
-    for each in plan.of(*_CLOUD_RUN):
-        template = _template(each.values)
-        users.append(template["service_account"])
-        if template["service_account"] not in ours:
-            yield f"{each.address} runs as {template['service_account']}"
-        if not template["vpc_access"]:
-            yield f"{each.address} is not in our network"
+    for each in plan.of(*CLOUD_RUN):
+        account = instance_of(each.values)["service_account"]
+        if account not in ours:
+            yield f"{each.address} runs as {account}"
+        if not each.address.endswith(".redrive"):
+            users.append(account)
     if len(set(users)) != len(users):
         yield f"several parts run as one account: {users}"
+
+
+def everybody_reaches_google(plan: Plan) -> Iterator[str]:
+    """Only private addresses go through our network, which has no way out but the one to Google's APIs."""
+    for each in plan.of(*CLOUD_RUN):
+        access = instance_of(each.values)["vpc_access"]
+        if [way["egress"] for way in access] != ["PRIVATE_RANGES_ONLY"]:
+            yield f"{each.address} goes out by {access}"
+    for each in plan.of("compute_subnetwork"):
+        if each.values["private_ip_google_access"] is not True:
+            yield f"{each.address} does not lead to Google's APIs"
 
 
 def images_are_pinned(plan: Plan) -> Iterator[str]:
@@ -216,7 +224,7 @@ def images_are_pinned(plan: Plan) -> Iterator[str]:
 def a_gpu_gets_what_it_needs(plan: Plan) -> Iterator[str]:
     """An accelerator comes with its limit, 4 CPUs, 16 GiB, and in one zone, which has quota."""
     for each in plan.of("cloud_run_v2_worker_pool"):
-        template = _template(each.values)
+        template = instance_of(each.values)
         limits = template["containers"][0]["resources"][0]["limits"]
         gpu = bool(template["node_selector"])
         if gpu != ("nvidia.com/gpu" in limits) or gpu != bool(template["gpu_zonal_redundancy_disabled"]):
@@ -226,8 +234,18 @@ def a_gpu_gets_what_it_needs(plan: Plan) -> Iterator[str]:
 def the_function_takes_many_at_once(plan: Plan) -> Iterator[str]:
     """80 requests per instance."""
     for each in plan.of("cloud_run_v2_service"):
-        if _template(each.values)["max_instance_request_concurrency"] != 80:
+        if instance_of(each.values)["max_instance_request_concurrency"] != 80:
             yield f"{each.address} does not take 80 requests at once"
+
+
+def an_idle_function_costs_nothing(plan: Plan) -> Iterator[str]:
+    """None of its containers has a CPU between requests, and the proxy can live with that."""
+    for each in plan.of("cloud_run_v2_service"):
+        for container in instance_of(each.values)["containers"]:
+            if [limits["cpu_idle"] for limits in container["resources"]] != [True]:
+                yield f"{each.address}: {container['name']} is paid for between requests"
+            if container["name"] == "cloud-sql-proxy" and "--lazy-refresh" not in container["args"]:
+                yield f"{each.address}: the proxy wants to renew its certificate between requests"
 
 
 def everything_is_labelled(plan: Plan) -> Iterator[str]:
@@ -259,24 +277,14 @@ POLICIES: tuple[Policy, ...] = (
     postgres_is_backed_up_and_encrypted,
     pushes_are_signed_and_tried_again,
     processes_run_as_themselves,
+    everybody_reaches_google,
     images_are_pinned,
     a_gpu_gets_what_it_needs,
     the_function_takes_many_at_once,
+    an_idle_function_costs_nothing,
     everything_is_labelled,
+    *SLEEP_POLICIES,
 )
-
-
-def containers(plan: Plan) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every container of every part, with the address of its part."""
-    for each in plan.of(*_CLOUD_RUN):
-        yield from ((each.address, container) for container in _template(each.values)["containers"])
-
-
-def _template(values: dict[str, Any]) -> dict[str, Any]:
-    """What instances are made from; a job's is one level deeper."""
-    template: dict[str, Any] = values["template"][0]
-    inner: list[dict[str, Any]] = template.get("template", [])
-    return inner[0] if inner else template
 
 
 def _settings(values: dict[str, Any]) -> dict[str, Any]:

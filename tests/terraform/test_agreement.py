@@ -11,31 +11,18 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from dropline import contract
+from dropline.scaling.errors import ScalingDenied
 from dropline.settings import Settings, load_settings, require, variables
 from migrations.deploy import parse_grant
 from tests.support.deliveries import push
 from tests.support.function import serve
-from tests.terraform.policies import containers
+from tests.terraform.parts import PARTS, container_of, part
 from tests.terraform.workspace import ROOT, Plan
 from trigger_fn.broker import make_producer
 from trigger_fn.endpoint import REQUEST_BUDGET_S, Endpoint
 from trigger_fn.intake import Intake
 from trigger_fn.push_auth import TokenVerifier, fetched_keys
 from trigger_fn.selection import Selection
-
-PARTS = ("function", "worker", "migrations")
-
-
-def container_of(plan: Plan, name: str) -> dict[str, Any]:
-    """The container of a part, without the proxy beside it."""
-    (found,) = [container for _, container in containers(plan) if container["name"] == name]
-    return found
-
-
-def template_of(plan: Plan, kind: str) -> dict[str, Any]:
-    """What a service's or pool's instances are made from."""
-    template: dict[str, Any] = plan.one(kind)["template"][0]
-    return template
 
 
 def secret_values(plan: Plan) -> dict[str, str]:
@@ -68,18 +55,18 @@ def settings_of(plan: Plan, name: str, monkeypatch: pytest.MonkeyPatch) -> Setti
     return load_settings()
 
 
-@pytest.mark.parametrize("part", PARTS)
-def test_every_variable_is_a_setting(plan: Plan, part: str) -> None:
+@pytest.mark.parametrize("name", PARTS)
+def test_every_variable_is_a_setting(plan: Plan, name: str) -> None:
     """No container gets a variable that nothing reads."""
-    assert environment_of(plan, part).keys() <= {name for name, _, _ in variables()}
+    assert environment_of(plan, name).keys() <= {name for name, _, _ in variables()}
 
 
-@pytest.mark.parametrize("part", PARTS)
-def test_every_value_is_accepted(plan: Plan, part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", PARTS)
+def test_every_value_is_accepted(plan: Plan, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each part starts with the environment it gets, and has what it requires."""
-    settings = settings_of(plan, part, monkeypatch)
+    settings = settings_of(plan, name, monkeypatch)
     assert require(settings.database.url, "DROPLINE_DATABASE__URL")
-    assert part == "migrations" or require(settings.broker.url, "DROPLINE_BROKER__URL")
+    assert name == "migrations" or require(settings.broker.url, "DROPLINE_BROKER__URL")
 
 
 class Effects:
@@ -103,7 +90,7 @@ def test_a_push_reaches_the_function(plan: Plan, monkeypatch: pytest.MonkeyPatch
 
 def default_port() -> int:
     """What the image listens on."""
-    found = re.search(r"0\.0\.0\.0:\$\{PORT:-(\d+)\}", (ROOT / "Dockerfile").read_text())
+    found = re.search(r"^ENV PORT=(\d+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     assert found
     return int(found[1])
 
@@ -135,23 +122,21 @@ def test_events_are_of_buckets_that_are_ours(plan: Plan, monkeypatch: pytest.Mon
 
 def test_both_sides_have_the_same_limit_of_size(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     """The worker downloads whatever the function lets through."""
-    sizes = {environment_of(plan, part)["DROPLINE_EVENTS__MAX_SIZE_BYTES"] for part in ("function", "worker")}
+    sizes = {environment_of(plan, each)["DROPLINE_EVENTS__MAX_SIZE_BYTES"] for each in ("function", "worker")}
     assert len(sizes) == 1
 
 
-@pytest.mark.parametrize(
-    ("part", "kind"), [("function", "cloud_run_v2_service"), ("worker", "cloud_run_v2_worker_pool")]
-)
+@pytest.mark.parametrize("name", [name for name in PARTS if name != "migrations"])
 def test_redis_is_verified_by_the_mounted_certificate(
-    plan: Plan, part: str, kind: str, monkeypatch: pytest.MonkeyPatch
+    plan: Plan, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The address makes Celery encrypt, and check with the file that the secret is mounted as."""
-    connection = make_producer(settings_of(plan, part, monkeypatch).broker).connection_for_write()
+    connection = make_producer(settings_of(plan, name, monkeypatch).broker).connection_for_write()
     redis = plan.one("redis_instance")
     assert (connection.hostname, connection.port) == (redis["host"], redis["port"])
     assert connection.password == redis["auth_string"]
-    (mount,) = container_of(plan, part)["volume_mounts"]
-    (volume,) = template_of(plan, kind)["volumes"]
+    (mount,) = container_of(plan, name)["volume_mounts"]
+    (volume,) = part(plan, name)["volumes"]
     assert mount["name"] == volume["name"]
     file = Path(mount["mount_path"]) / volume["secret"][0]["items"][0]["path"]
     assert connection.ssl["ssl_ca_certs"] == str(file)
@@ -159,20 +144,16 @@ def test_redis_is_verified_by_the_mounted_certificate(
     assert secret_values(plan)[volume["secret"][0]["secret"]] == redis["server_ca_certs"][0]["cert"]
 
 
-@pytest.mark.parametrize("part", PARTS)
-def test_postgres_is_reached_through_the_proxy(plan: Plan, part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", PARTS)
+def test_postgres_is_reached_through_the_proxy(plan: Plan, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Host and port are the proxy's, which starts first; the login is one that exists; nobody has a password."""
-    url = make_url(require(settings_of(plan, part, monkeypatch).database.url, "DROPLINE_DATABASE__URL"))
-    proxies = [container for _, container in containers(plan) if container["name"] == "cloud-sql-proxy"]
-    assert len(proxies) == len(PARTS)
-    assert all(
-        {f"--port={url.port}", "--auto-iam-authn", "--private-ip"} <= set(proxy["args"]) for proxy in proxies
-    )
+    url = make_url(require(settings_of(plan, name, monkeypatch).database.url, "DROPLINE_DATABASE__URL"))
+    (proxy,) = [each for each in part(plan, name)["containers"] if each["name"] == "cloud-sql-proxy"]
+    port = proxy["startup_probe"][0]["http_get"][0]["port"]
+    assert {f"--port={url.port}", "--auto-iam-authn", "--private-ip", f"--http-port={port}"} <= set(proxy["args"])
     assert (url.host, url.password, url.database) == ("127.0.0.1", None, plan.one("sql_database")["name"])
     assert url.username in {each.values["name"] for each in plan.of("sql_user")}
-    assert container_of(plan, part)["depends_on"] == ["cloud-sql-proxy"]
-    ports = {proxy["startup_probe"][0]["http_get"][0]["port"] for proxy in proxies}
-    assert {f"--http-port={port}" for port in ports} <= set(proxies[0]["args"])
+    assert container_of(plan, name)["depends_on"] == ["cloud-sql-proxy"]
 
 
 def test_logins_get_the_roles_of_the_migrations(plan: Plan) -> None:
@@ -190,7 +171,7 @@ def test_logins_get_the_roles_of_the_migrations(plan: Plan) -> None:
 def test_a_push_may_take_as_long_as_the_function(plan: Plan) -> None:
     """Pub/Sub and Cloud Run wait longer than the function ever takes."""
     assert plan.one("pubsub_subscription", ".push")["ack_deadline_seconds"] > REQUEST_BUDGET_S
-    assert float(template_of(plan, "cloud_run_v2_service")["timeout"].rstrip("s")) > REQUEST_BUDGET_S
+    assert float(part(plan, "function")["timeout"].rstrip("s")) > REQUEST_BUDGET_S
 
 
 def test_the_worker_may_do_what_it_does(plan: Plan) -> None:
@@ -203,13 +184,32 @@ def test_alerts_name_what_there_is(plan: Plan) -> None:
     """Log lines, queues, subscriptions, services and instances that alerts speak of exist."""
     text = json.dumps([each.values for each in plan.of("monitoring_alert_policy")])
     code = "".join(path.read_text() for room in ("worker", "trigger_fn") for path in (ROOT / room).glob("*.py"))
-    lines = {*re.findall(r'jsonPayload\.message=\\"(\w+)', text), *re.findall(r"\b(event_\w+)", text)}
-    assert "caption_failed" in lines
+    text += json.dumps([each.values for each in plan.of("logging_metric")])
+    lines = {*re.findall(r'jsonPayload\.message=\\"(\w+)', text), *re.findall(r"\b((?:event|pool)_\w+)", text)}
+    assert {"caption_failed", "pool_not_woken_again", "event_accepted", "finished"} <= lines
+    assert re.findall(r'jsonPayload\.code=\\"(\w+)', text) == [ScalingDenied.default_code]
     assert all(f'"{line}"' in code for line in lines)
     assert set(re.findall(r"\bdropline\.\w+", text)) <= {contract.CAPTION_QUEUE, contract.RECOVERY_QUEUE}
     assert contract.CAPTION_QUEUE in text
     for kind in ("pubsub_subscription", "cloud_run_v2_service", "cloud_run_v2_worker_pool", "redis_instance"):
         assert all(each.values["name"] in text for each in plan.of(kind))
+
+
+def test_alerts_count_what_is_logged(plan: Plan) -> None:
+    """What queries ask for is counted, and what is counted are lines that the code writes."""
+    queries = [
+        condition["condition_prometheus_query_language"][0]["query"]
+        for each in plan.of("monitoring_alert_policy")
+        for condition in each.values["conditions"]
+        if condition["condition_prometheus_query_language"]
+    ]
+    metrics = {each.values["name"]: each.values["filter"] for each in plan.of("logging_metric")}
+    assert set(re.findall(r":user_(\w+)", "".join(queries))) == metrics.keys()
+    assert all(
+        'message="event_accepted" AND jsonPayload.enqueued=true' in metrics[name]
+        for name in metrics
+        if name.endswith("_accepted")
+    )
 
 
 def test_the_metadata_key_is_the_one_that_is_written(plan: Plan) -> None:

@@ -2,12 +2,15 @@
 
 import json
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+from sqlalchemy.engine import make_url
 
 from tests.terraform.conftest import EXAMPLES
+from tests.terraform.parts import container_of
 from tests.terraform.workspace import SOURCES, Terraform, TerraformFailed, copy_sources
 from tools import terraform_pages
 
@@ -124,17 +127,18 @@ ORDER = [
     ),
     ("service_networking_connection", "redis_instance"),
     ("service_networking_connection", "sql_database_instance"),
-    ("sql_user", "cloud_run_v2_job"),
-    ("project_iam_member", "cloud_run_v2_job"),
-    ("cloud_run_v2_job", "cloud_run_v2_service "),
-    ("cloud_run_v2_job", "cloud_run_v2_worker_pool"),
+    ("sql_user", "cloud_run_v2_job migrations"),
+    ("project_iam_member", "cloud_run_v2_job migrations"),
+    ("cloud_run_v2_job migrations", "cloud_run_v2_service "),
+    ("cloud_run_v2_job migrations", "cloud_run_v2_job redrive"),
+    ("cloud_run_v2_job migrations", "cloud_run_v2_worker_pool"),
     ("secret_manager_secret_version", "cloud_run_v2_service "),
     ("secret_manager_secret_iam_member", "cloud_run_v2_service "),
     ("secret_manager_secret_iam_member", "cloud_run_v2_worker_pool"),
     ("storage_bucket_iam_member", "cloud_run_v2_worker_pool"),
     ("storage_bucket ", "storage_notification"),
     ("cloud_run_v2_service_iam_member", "pubsub_subscription push"),
-    ("service_account_iam_member", "pubsub_subscription push"),
+    ("service_account_iam_member iam.serviceAccountOpenIdTokenCreator", "pubsub_subscription push"),
     ("pubsub_topic_iam_member dead-letters", "pubsub_subscription push"),
     ("pubsub_subscription ", "storage_notification"),
     ("pubsub_topic_iam_member objects", "storage_notification"),
@@ -145,7 +149,7 @@ ORDER = [
 def name_of(line: dict[str, dict[str, str]]) -> str:
     """`type name`, the latter without the deployment's own."""
     state = line["state"]
-    named = state.get("topic") if "iam" in str(line["type"]) else state.get("name")
+    named = state.get("topic") or state.get("role") if "iam" in str(line["type"]) else state.get("name")
     short = (named or "").rpartition("/")[2].removeprefix("dropline-").removeprefix("pictures-")
     return f"{str(line['type']).removeprefix('google_')} {short}"
 
@@ -153,6 +157,70 @@ def name_of(line: dict[str, dict[str, str]]) -> str:
 def last(names: list[str], beginning: str) -> int:
     """Where the last of those stands."""
     return max(index for index, name in enumerate(names) if name.startswith(beginning))
+
+
+def test_an_apply_leaves_the_number_of_workers_alone(terraform: Terraform, sources: Path, tmp_path: Path) -> None:
+    """A pool that was woken, or put to sleep, between two applies is as it should be."""
+    state = tmp_path / "state"
+    options = [
+        "-input=false",
+        "-no-color",
+        f"-state={state}",
+        *(f"-var={k}={v}" for k, v in EXAMPLES["minimal"].items()),
+    ]
+    directory = sources / "examples" / "minimal"
+    terraform.run(directory, "apply", "-auto-approve", *options)
+    text = state.read_text()
+    assert text.count('"manual_instance_count": 0') == 1
+    state.write_text(text.replace('"manual_instance_count": 0', '"manual_instance_count": 1'))
+    terraform.run(directory, "plan", "-detailed-exitcode", *options)
+
+
+def test_migrations_run_when_something_of_them_changes(
+    terraform: Terraform, sources: Path, tmp_path: Path
+) -> None:
+    """Another version makes their job anew, and so runs it; that somebody ran it by hand changes nothing."""
+    copy = tmp_path / "terraform"
+    shutil.copytree(sources, copy, symlinks=True)
+    state, log, directory = tmp_path / "state", tmp_path / "log", copy / "examples" / "minimal"
+    variables = [f"-var={name}={value}" for name, value in EXAMPLES["minimal"].items()]
+    options = ["-input=false", "-no-color", f"-state={state}", *variables]
+    terraform.run(directory, "apply", "-auto-approve", *options)
+    text = state.read_text()
+    (token,) = re.findall(r'"run_execution_token": ("\w+")', text)
+    state.write_text(text.replace(f'"run_execution_token": {token}', '"run_execution_token": null'))
+    terraform.run(directory, "plan", "-detailed-exitcode", *options)
+    main = directory / "main.tf"
+    main.write_text(re.sub(r"(source\s+= .*\n)", r'\1  image_tag = "9.9.9"\n', main.read_text(), count=1))
+    terraform.run(directory, "apply", "-auto-approve", *options, STUB_LOG=str(log))
+    actions = [(each["action"], name_of(each)) for each in map(json.loads, log.read_text().splitlines())]
+    assert actions == [("delete", "cloud_run_v2_job migrations"), ("create", "cloud_run_v2_job migrations")]
+    (other,) = re.findall(r'"run_execution_token": ("\w+")', state.read_text())
+    assert other != token
+
+
+def test_a_web_page_fits(terraform: Terraform, sources: Path, tmp_path: Path) -> None:
+    """The page of the README can be planned beside Dropline, and logs in to Postgres as a reader."""
+    copy = tmp_path / "terraform"
+    shutil.copytree(sources, copy, symlinks=True)
+    (page,) = re.findall(r"^```hcl\n(.*?)^```", (SOURCES / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    directory = copy / "examples" / "minimal"
+    (directory / "main.tf").write_text(_PROVIDER + page)
+    terraform.init(directory)
+    assert terraform.plan(directory, EXAMPLES["minimal"], known=False).of("cloud_run_v2_service")
+    plan = terraform.plan(directory, EXAMPLES["minimal"])
+    (service,) = [each.values for each in plan.of("cloud_run_v2_service") if each.address.endswith(".page")]
+    assert service["iap_enabled"]
+    container, proxy = service["template"][0]["containers"]
+    urls = [each["value"] for each in container["env"] if each["name"] == "DATABASE_URL"]
+    account = service["template"][0]["service_account"]
+    assert [make_url(url).username for url in urls] == [account.removesuffix(".gserviceaccount.com")]
+    assert proxy["image"].startswith("gcr.io/cloud-sql-connectors/cloud-sql-proxy:")
+    migrations = container_of(plan, "migrations")["command"]
+    assert f"--grant=dropline_reader={account.removesuffix('.gserviceaccount.com')}" in migrations
+
+
+_PROVIDER = 'provider "google" {\n  project = var.project\n}\n\n'
 
 
 def test_nothing_is_left_in_the_sources() -> None:

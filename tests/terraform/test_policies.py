@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from tests.terraform.conftest import EXAMPLES
-from tests.terraform.mutations import MUTATIONS, Mutation
-from tests.terraform.policies import POLICIES, Policy
-from tests.terraform.workspace import Plan, Terraform
+from tests.terraform.mutation import Mutation
+from tests.terraform.mutations import MUTATIONS
+from tests.terraform.policies import POLICIES
+from tests.terraform.workspace import Plan, Policy, Terraform
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy.__name__)

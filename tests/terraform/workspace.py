@@ -6,7 +6,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -62,6 +62,10 @@ class Plan:
         """The values of the one resource of its type whose address ends so."""
         (found,) = [each for each in self.of(kind) if each.address.endswith(suffix)]
         return found.values
+
+
+#: From a plan to its breaches.
+Policy = Callable[[Plan], Iterator[str]]
 
 
 def _resources(module: Mapping[str, Any]) -> Iterator[Resource]:

@@ -8,6 +8,10 @@ terraform {
 provider "google" {
   project = var.project
   region  = var.region
+
+  # The budget is asked for at an API that, of people, wants to know whose quota it counts against.
+  billing_project       = var.project
+  user_project_override = true
 }
 
 module "dropline" {
@@ -27,12 +31,12 @@ module "dropline" {
   max_size_bytes = 30000000
 
   function_instances = { min = 1, max = 50 }
-  worker = {
-    instances   = 2
-    concurrency = 32
-    checkpoint  = "florence-community/Florence-2-large-ft"
-    revision    = var.model_revision
-  }
+  images             = { worker = var.worker_image }
+  worker             = { instances = 2, concurrency = 32 }
+
+  # Two GPUs day and night: no image waits for a start.
+  worker_scale_to_zero = false
+
   environment = { DROPLINE_ENGINE__MAX_BATCH = "64" }
 
   database = {

@@ -14,20 +14,15 @@ variable "existing_bucket" {
   type        = string
 }
 
-variable "model_revision" {
-  description = "Commit of the checkpoint on the hub, so that all instances run the same one."
+variable "worker_image" {
+  description = "The worker's image with a larger checkpoint baked in, so that a start asks no hub."
   type        = string
-
-  validation {
-    condition     = can(regex("^[0-9a-f]{40}$", var.model_revision))
-    error_message = "Give a commit's 40 digits, not the name of a branch: what runs must not change by itself."
-  }
 }
 
 variable "analysts" {
-  description = "E-mails of those who may read captions with SQL."
-  type        = set(string)
-  default     = []
+  description = "E-mails of those who may read captions with SQL, by any name."
+  type        = map(string)
+  default     = {}
 }
 
 variable "on_call" {

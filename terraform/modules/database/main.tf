@@ -2,7 +2,8 @@ locals {
   database = "dropline"
 
   # Cloud SQL knows a service account by its e-mail without the ending.
-  login = { for role, email in var.logins : role => trimsuffix(email, ".gserviceaccount.com") }
+  login        = { for role, email in var.logins : role => trimsuffix(email, ".gserviceaccount.com") }
+  reader_login = { for name, email in var.readers : name => trimsuffix(email, ".gserviceaccount.com") }
 }
 
 resource "google_sql_database_instance" "this" {
@@ -91,8 +92,10 @@ resource "google_sql_database_instance" "this" {
 }
 
 resource "google_sql_database" "this" {
-  project         = var.project
-  name            = local.database
-  instance        = google_sql_database_instance.this.name
-  deletion_policy = var.deletion_protection ? "PREVENT" : "DELETE"
+  project  = var.project
+  name     = local.database
+  instance = google_sql_database_instance.this.name
+
+  # It goes with the instance; dropped by itself, it would first have to be rid of everybody who is connected.
+  deletion_policy = var.deletion_protection ? "PREVENT" : "ABANDON"
 }

@@ -1,3 +1,17 @@
+# Whatever the job is made from. A change of it makes the job anew, and so runs it: an update would send a token that Cloud
+# Run knows already, and a job whose first execution failed is made anew by the next apply as it is.
+resource "terraform_data" "migrations" {
+  input = {
+    image      = var.migrations_image
+    command    = local.deploy
+    url        = local.urls["migrator"]
+    account    = var.logins["migrator"]
+    proxy      = concat([var.proxy_image], local.proxy_arguments, local.proxy_stop.args)
+    labels     = var.labels
+    subnetwork = var.subnetwork
+  }
+}
+
 # The migrations run inside the apply, before anything that needs their tables.
 resource "google_cloud_run_v2_job" "migrations" {
   project             = var.project
@@ -6,14 +20,14 @@ resource "google_cloud_run_v2_job" "migrations" {
   labels              = var.labels
   deletion_protection = false
 
-  # Another image, or another login, is another execution; the apply waits for its end.
-  run_execution_token = substr(sha256(jsonencode([var.migrations_image, local.deploy])), 0, 8)
+  # Runs the job, and waits for its end.
+  run_execution_token = substr(sha256(jsonencode(terraform_data.migrations.input)), 0, 8)
 
   template {
     template {
       service_account = var.logins["migrator"]
       timeout         = "1200s"
-      max_retries     = 1
+      max_retries     = 3
 
       containers {
         name       = "migrations"
@@ -37,7 +51,7 @@ resource "google_cloud_run_v2_job" "migrations" {
       containers {
         name  = "cloud-sql-proxy"
         image = var.proxy_image
-        args  = concat(local.proxy_arguments, ["--quitquitquit", "--admin-port=${local.admin_port}"])
+        args  = concat(local.proxy_arguments, local.proxy_stop.args)
 
         resources {
           limits = {
@@ -66,19 +80,33 @@ resource "google_cloud_run_v2_job" "migrations" {
     }
   }
 
+  # All attempts together may take this long.
+  timeouts {
+    create = "90m"
+  }
+
+  lifecycle {
+    # Cloud Run forgets the token when somebody runs the job by hand.
+    ignore_changes       = [run_execution_token]
+    replace_triggered_by = [terraform_data.migrations]
+  }
+
   depends_on = [google_sql_database.this, google_sql_user.service, google_sql_user.reader, google_project_iam_member.login]
 }
 
 locals {
   port        = 5432
   health_port = 9801
-  admin_port  = 9091
+
+  parameters = "@127.0.0.1:${local.port}/${local.database}?sslmode=disable"
 
   # The proxy brings the identity of its container: it encrypts, and logs in without a password.
   proxy_arguments = [
     "--private-ip",
     "--auto-iam-authn",
     "--structured-logs",
+    # Between requests the function has no CPU to renew certificates with.
+    "--lazy-refresh",
     "--port=${local.port}",
     "--health-check",
     "--http-address=0.0.0.0",
@@ -88,17 +116,22 @@ locals {
 
   urls = {
     for role, login in local.login : role => join("", [
-      "postgresql://${urlencode(login)}@127.0.0.1:${local.port}/${local.database}?sslmode=disable",
+      "postgresql://${urlencode(login)}${local.parameters}",
       # What the migrations make belongs to a role, not to the login that happened to run them.
       role == "migrator" ? "&options=-crole%3Dcloudsqlsuperuser" : "",
     ])
   }
 
-  # The job ends when all of its containers have, so the proxy is told to.
+  # A job ends when all of its containers have, so the proxy is told to.
+  proxy_stop = {
+    args = ["--quitquitquit", "--admin-port=9091"]
+    url  = "http://127.0.0.1:9091/quitquitquit"
+  }
+
   deploy = concat(
     ["python", "-m", "migrations.deploy"],
     [for role, login in local.login : "--grant=dropline_${role}=${login}" if role != "migrator"],
-    [for email in sort(var.readers) : "--grant=dropline_reader=${trimsuffix(email, ".gserviceaccount.com")}"],
-    ["--afterwards=http://127.0.0.1:${local.admin_port}/quitquitquit"],
+    [for login in local.reader_login : "--grant=dropline_reader=${login}"],
+    ["--afterwards=${local.proxy_stop.url}"],
   )
 }

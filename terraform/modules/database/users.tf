@@ -18,7 +18,7 @@ resource "google_sql_user" "reader" {
 
   project         = var.project
   instance        = google_sql_database_instance.this.name
-  name            = trimsuffix(each.value, ".gserviceaccount.com")
+  name            = local.reader_login[each.key]
   type            = endswith(each.value, ".gserviceaccount.com") ? "CLOUD_IAM_SERVICE_ACCOUNT" : "CLOUD_IAM_USER"
   deletion_policy = "ABANDON"
 }
@@ -26,7 +26,7 @@ resource "google_sql_user" "reader" {
 locals {
   members = merge(
     { for role, email in var.logins : role => "serviceAccount:${email}" },
-    { for email in var.readers : email => endswith(email, ".gserviceaccount.com") ? "serviceAccount:${email}" : "user:${email}" },
+    { for name, email in var.readers : "reader ${name}" => endswith(email, ".gserviceaccount.com") ? "serviceAccount:${email}" : "user:${email}" },
   )
 }
 

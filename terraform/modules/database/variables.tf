@@ -40,9 +40,9 @@ variable "logins" {
 }
 
 variable "readers" {
-  description = "E-mails of people and service accounts that may read captions with SQL."
-  type        = set(string)
-  default     = []
+  description = "E-mails of people and service accounts that may read captions with SQL, by any name."
+  type        = map(string)
+  default     = {}
 }
 
 variable "migrations_image" {

@@ -20,8 +20,15 @@ resource "google_pubsub_subscription" "dead_letters" {
   name                       = "${var.name}-dead-letters"
   topic                      = google_pubsub_topic.dead_letters.id
   labels                     = var.labels
+  ack_deadline_seconds       = var.ack_deadline_s
   message_retention_duration = "2678400s"
   retain_acked_messages      = false
+
+  # For when somebody has them pushed to the function again.
+  retry_policy {
+    minimum_backoff = "${var.retry.minimum_backoff_s}s"
+    maximum_backoff = "${var.retry.maximum_backoff_s}s"
+  }
 
   # By default a subscription that nobody reads for a month is deleted, with what it holds.
   expiration_policy {

@@ -14,6 +14,7 @@ locals {
   })
 }
 
+# Takes events; `redrive.tf` has the job that takes dead letters, with the same environment.
 resource "google_cloud_run_v2_service" "this" {
   project              = var.project
   name                 = "${var.name}-function"
@@ -99,6 +100,7 @@ resource "google_cloud_run_v2_service" "this" {
           cpu    = "1"
           memory = "256Mi"
         }
+        cpu_idle = true
       }
 
       startup_probe {

@@ -13,3 +13,8 @@ output "service" {
   description = "Name of the Cloud Run service."
   value       = google_cloud_run_v2_service.this.name
 }
+
+output "redrive_job" {
+  description = "Name of the job that puts failed images into the queue again."
+  value       = google_cloud_run_v2_job.redrive.name
+}

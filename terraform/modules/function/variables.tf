@@ -55,11 +55,12 @@ variable "database_url" {
 }
 
 variable "proxy" {
-  description = "The Cloud SQL Auth Proxy beside the function."
+  description = "The Cloud SQL Auth Proxy beside the function; `stop` has what makes it end with a job."
   type = object({
     image       = string
     args        = list(string)
     health_port = number
+    stop        = object({ args = list(string), url = string })
   })
 }
 

@@ -8,8 +8,9 @@ resource "google_monitoring_notification_channel" "email" {
   user_labels  = var.labels
 }
 
+# Alerts on what Google measures.
 locals {
-  alerts = {
+  measured = {
     dead_letters = {
       title     = "events became dead letters"
       filter    = "resource.type=\"pubsub_subscription\" AND resource.labels.subscription_id=\"${var.dead_letter_subscription}\" AND metric.type=\"pubsub.googleapis.com/subscription/num_undelivered_messages\""
@@ -18,7 +19,7 @@ locals {
       threshold = 0
       duration  = "0s"
       severity  = "ERROR"
-      what      = "The function refused these events again and again. Its log says why (event_refused, event_deferred). Once that is mended, publish them to the topic again."
+      what      = "The function refused these events again and again. Its log says why (event_refused, event_deferred). Once that is mended, have them pushed again (docs/operate.md); they are kept for 31 days."
     }
     events_wait = {
       title     = "events wait to be taken"
@@ -60,70 +61,5 @@ locals {
       severity  = "ERROR"
       what      = "The disk grows by itself, so something keeps it from growing: look at the instance's quota and limits."
     }
-  }
-}
-
-resource "google_monitoring_alert_policy" "this" {
-  for_each = local.alerts
-
-  project               = var.project
-  display_name          = "${var.name}: ${each.value.title}"
-  combiner              = "OR"
-  severity              = each.value.severity
-  notification_channels = [for channel in google_monitoring_notification_channel.email : channel.id]
-  user_labels           = var.labels
-
-  conditions {
-    display_name = each.value.title
-    condition_threshold {
-      filter          = each.value.filter
-      comparison      = "COMPARISON_GT"
-      threshold_value = each.value.threshold
-      duration        = each.value.duration
-      aggregations {
-        alignment_period     = "60s"
-        per_series_aligner   = each.value.aligner
-        cross_series_reducer = each.value.reducer
-      }
-    }
-  }
-
-  documentation {
-    content   = each.value.what
-    mime_type = "text/markdown"
-  }
-}
-
-# The worker's line for an image that is put aside for good. Read from the log: a metric made from it would be unknown to
-# Monitoring for minutes, and the first apply would fail.
-resource "google_monitoring_alert_policy" "captions_failed" {
-  project               = var.project
-  display_name          = "${var.name}: images are put aside"
-  combiner              = "OR"
-  severity              = "WARNING"
-  notification_channels = [for channel in google_monitoring_notification_channel.email : channel.id]
-  user_labels           = var.labels
-
-  conditions {
-    display_name = "an image became a failed row"
-    condition_matched_log {
-      filter = "resource.type=\"cloud_run_worker_pool\" AND resource.labels.worker_pool_name=\"${var.worker_pool}\" AND jsonPayload.message=\"caption_failed\""
-      label_extractors = {
-        code = "EXTRACT(jsonPayload.code)"
-      }
-    }
-  }
-
-  # One bad upload is ordinary; a stream of them need not be told one by one.
-  alert_strategy {
-    auto_close = "86400s"
-    notification_rate_limit {
-      period = "3600s"
-    }
-  }
-
-  documentation {
-    content   = "SELECT error_code, count(*) FROM captions WHERE status = 'failed' GROUP BY 1; docs/error-codes.md says what each code means."
-    mime_type = "text/markdown"
   }
 }

@@ -50,6 +50,12 @@ variable "worker_pool" {
   type        = string
 }
 
+variable "pool_idle_s" {
+  description = "Seconds without work after which the worker pool sleeps; null: it never does."
+  type        = number
+  default     = null
+}
+
 variable "redis_instance" {
   description = "Name of the Redis instance."
   type        = string
@@ -61,12 +67,18 @@ variable "database_instance" {
 }
 
 variable "thresholds" {
-  description = "When to alert: age of the oldest event in seconds, and 5xx per second."
+  description = "When to alert: age of the oldest event in seconds, 5xx per second, seconds in which images were accepted and none was captioned."
   type = object({
     oldest_event_s = optional(number, 600)
     errors_per_s   = optional(number, 0.1)
+    image_waits_s  = optional(number, 900)
   })
   default = {}
+
+  validation {
+    condition     = var.thresholds.image_waits_s >= 600 && var.thresholds.image_waits_s % 60 == 0
+    error_message = "An image may wait for the start of a GPU: give whole minutes, at least ten (600)."
+  }
 }
 
 variable "budget" {

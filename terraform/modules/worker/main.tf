@@ -6,8 +6,22 @@ locals {
     local.gpu ? { "nvidia.com/gpu" = "1" } : {},
   )
 
+  # A pool that sleeps begins asleep: the first event wakes it.
+  first_instances = var.sleep == null ? var.instances : 0
+
+  # Where the pool sleeps, whoever wakes it and whoever puts it to sleep must be told the same.
+  pool_path = "projects/${var.project}/locations/${var.region}/workerPools/${var.name}-worker"
+  pool_settings = var.sleep == null ? {} : {
+    DROPLINE_POOL__NAME      = local.pool_path
+    DROPLINE_POOL__INSTANCES = tostring(var.instances)
+    DROPLINE_POOL__IDLE_S    = tostring(var.sleep.idle_s)
+    DROPLINE_POOL__LEASE_S   = tostring(var.sleep.lease_s)
+    DROPLINE_POOL__AWAKE_S   = tostring(var.sleep.awake_s)
+  }
+
   environment = merge(
     var.environment,
+    local.pool_settings,
     {
       GOOGLE_CLOUD_PROJECT            = var.project
       DROPLINE_DATABASE__URL          = var.database_url
@@ -23,7 +37,7 @@ locals {
 # A pool's number of instances is changed in place by others than Terraform, see `scaling` below. A change of the variable
 # makes the pool anew; what was in flight is done by the new one.
 resource "terraform_data" "instances" {
-  input = var.instances
+  input = local.first_instances
 }
 
 resource "google_cloud_run_v2_worker_pool" "this" {
@@ -33,9 +47,9 @@ resource "google_cloud_run_v2_worker_pool" "this" {
   labels              = var.labels
   deletion_protection = false
 
+  # Worker pools know no other mode than a number.
   scaling {
-    scaling_mode          = "MANUAL"
-    manual_instance_count = var.instances
+    manual_instance_count = local.first_instances
   }
 
   template {

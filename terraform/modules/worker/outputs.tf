@@ -5,5 +5,10 @@ output "pool" {
 
 output "pool_path" {
   description = "The pool as the API names it; known before it is created."
-  value       = "projects/${var.project}/locations/${var.region}/workerPools/${var.name}-worker"
+  value       = local.pool_path
+}
+
+output "pool_settings" {
+  description = "Settings of whoever wakes the pool, DROPLINE_POOL__…; empty where it never sleeps. Known before the pool is created."
+  value       = local.pool_settings
 }

@@ -1,4 +1,5 @@
-# Changing the number of instances, and nothing else. Cloud Run also asks for the right to act as the pool's account.
+# Changing this one pool, and acting as its one account: without the latter Cloud Run refuses the former. Waking and putting
+# to sleep read nothing, and do not wait for the operation.
 resource "google_project_iam_custom_role" "scaler" {
   count = length(var.scalers) > 0 ? 1 : 0
 
@@ -17,6 +18,11 @@ resource "google_cloud_run_v2_worker_pool_iam_member" "scaler" {
   name     = google_cloud_run_v2_worker_pool.this.name
   role     = "projects/${var.project}/roles/${google_project_iam_custom_role.scaler[0].role_id}"
   member   = "serviceAccount:${each.value}"
+
+  # A pool that is made anew has its old name, but none of its members.
+  lifecycle {
+    replace_triggered_by = [terraform_data.instances]
+  }
 
   depends_on = [google_project_iam_custom_role.scaler]
 }

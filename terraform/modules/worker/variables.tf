@@ -121,13 +121,38 @@ variable "memory" {
 }
 
 variable "instances" {
-  description = "Instances of the pool; 0: none, images wait in the queue."
+  description = "Instances of the pool; where it sleeps, when it is awake. 0: none, images wait in the queue."
   type        = number
   default     = 1
 
   validation {
     condition     = var.instances >= 0 && floor(var.instances) == var.instances
     error_message = "The number of instances is a whole number, 0 or more."
+  }
+}
+
+variable "sleep" {
+  description = "Of a pool that sleeps: seconds without work after which it does; for how long events wait while it is put to sleep; for how long it is believed to be awake. null: it never sleeps."
+  type = object({
+    idle_s  = optional(number, 300)
+    lease_s = optional(number, 60)
+    awake_s = optional(number, 600)
+  })
+  default = null
+
+  validation {
+    condition     = var.sleep == null || try(var.sleep.idle_s > 0 && var.sleep.lease_s >= 30 && var.sleep.awake_s > 0, false)
+    error_message = "Idle time and time awake are positive, and the lease has at least 30 seconds: a call to Cloud Run must fit in."
+  }
+
+  validation {
+    condition     = var.sleep == null || var.instances >= 1
+    error_message = "A pool that is woken up needs at least one instance when it is awake."
+  }
+
+  validation {
+    condition     = var.sleep == null || length(var.scalers) > 0
+    error_message = "A pool that sleeps, and that nobody may wake, would sleep for ever: name who may in scalers."
   }
 }
 
@@ -143,13 +168,13 @@ variable "concurrency" {
 }
 
 variable "checkpoint" {
-  description = "Florence-2 checkpoint: a directory of the image, or a hub's name; null: the image's own choice."
+  description = "Florence-2 checkpoint; null: the one that the image carries. The image asks no hub, so another one takes another image, or a mounted directory."
   type        = string
   default     = null
 }
 
 variable "revision" {
-  description = "Commit of a hub checkpoint; null: the image's own choice."
+  description = "Commit of the checkpoint; null: the one that the image carries."
   type        = string
   default     = null
 }

@@ -13,7 +13,7 @@ variables {
   network          = "network"
   subnetwork       = "subnetwork"
   migrations_image = "migrations:1"
-  readers          = ["ana@example.com", "bi@drop-project.iam.gserviceaccount.com"]
+  readers          = { ana = "ana@example.com", bi = "bi@drop-project.iam.gserviceaccount.com" }
   logins = {
     ingest   = "f@drop-project.iam.gserviceaccount.com"
     worker   = "w@drop-project.iam.gserviceaccount.com"
@@ -30,13 +30,18 @@ run "logins_are_accounts" {
   }
 
   assert {
-    condition     = google_sql_user.reader["ana@example.com"].type == "CLOUD_IAM_USER" && google_sql_user.reader["bi@drop-project.iam.gserviceaccount.com"].type == "CLOUD_IAM_SERVICE_ACCOUNT"
+    condition     = google_sql_user.reader["ana"].type == "CLOUD_IAM_USER" && google_sql_user.reader["bi"].type == "CLOUD_IAM_SERVICE_ACCOUNT"
     error_message = "A reader is a person or a service account."
   }
 
   assert {
     condition     = output.urls["ingest"] == "postgresql://f%40drop-project.iam@127.0.0.1:5432/dropline?sslmode=disable"
     error_message = "The address names the login, and no password."
+  }
+
+  assert {
+    condition     = output.reader_urls == { ana = "postgresql://ana%40example.com@127.0.0.1:5432/dropline?sslmode=disable", bi = "postgresql://bi%40drop-project.iam@127.0.0.1:5432/dropline?sslmode=disable" }
+    error_message = "Each reader has an address with a login of their own."
   }
 
   assert {
@@ -59,6 +64,18 @@ run "migrations_grant_what_they_make" {
   }
 }
 
+run "a_trial_goes_with_its_instance" {
+  command = plan
+  variables {
+    deletion_protection = false
+  }
+
+  assert {
+    condition     = google_sql_database.this.deletion_policy == "ABANDON" && !google_sql_database_instance.this.deletion_protection && !google_sql_database_instance.this.settings[0].deletion_protection_enabled
+    error_message = "Without protection the instance goes, and the database with it."
+  }
+}
+
 run "another_image_is_another_execution" {
   command = apply
   variables {
@@ -68,6 +85,19 @@ run "another_image_is_another_execution" {
   assert {
     condition     = google_cloud_run_v2_job.migrations.run_execution_token != run.migrations_grant_what_they_make.execution
     error_message = "New migrations must be run."
+  }
+}
+
+run "another_reader_is_another_execution" {
+  command = apply
+  variables {
+    migrations_image = "migrations:2"
+    readers          = {}
+  }
+
+  assert {
+    condition     = google_cloud_run_v2_job.migrations.run_execution_token != run.another_image_is_another_execution.execution
+    error_message = "Readers get their role from the migrations."
   }
 }
 

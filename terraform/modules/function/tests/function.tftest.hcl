@@ -17,6 +17,7 @@ variables {
     image       = "proxy:1"
     args        = ["--port=5432"]
     health_port = 9801
+    stop        = { args = ["--quitquitquit"], url = "http://127.0.0.1:9091/quitquitquit" }
   }
   broker_url_secret = "url"
   broker_certificate = {
@@ -113,4 +114,28 @@ run "no_bucket" {
     buckets = []
   }
   expect_failures = [var.buckets]
+}
+
+run "redriving_is_the_function_in_another_form" {
+  command = plan
+
+  assert {
+    condition     = google_cloud_run_v2_job.redrive.template[0].template[0].containers[0].env == google_cloud_run_v2_service.this.template[0].containers[0].env
+    error_message = "The job must have the function's environment."
+  }
+
+  assert {
+    condition     = google_cloud_run_v2_job.redrive.template[0].template[0].service_account == google_cloud_run_v2_service.this.template[0].service_account
+    error_message = "The job must log in as the function."
+  }
+
+  assert {
+    condition     = contains(google_cloud_run_v2_job.redrive.template[0].template[0].containers[0].args, "--dry-run")
+    error_message = "Run without arguments the job only counts."
+  }
+
+  assert {
+    condition     = strcontains(google_cloud_run_v2_job.redrive.template[0].template[0].containers[0].command[2], "\"http://127.0.0.1:9091/quitquitquit\"") && contains(google_cloud_run_v2_job.redrive.template[0].template[0].containers[1].args, "--quitquitquit")
+    error_message = "The proxy must end with the job."
+  }
 }

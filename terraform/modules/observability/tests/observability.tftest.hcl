@@ -64,3 +64,48 @@ run "a_budget_of_nothing" {
   }
   expect_failures = [var.budget]
 }
+
+run "what_is_accepted_must_be_finished" {
+  command = plan
+
+  assert {
+    condition     = google_monitoring_alert_policy.this["images_wait"].conditions[0].condition_prometheus_query_language[0].query == "sum(increase(logging_googleapis_com:user_dropline_accepted{monitored_resource=\"cloud_run_revision\"}[1800s])) > 0 unless sum(increase(logging_googleapis_com:user_dropline_finished{monitored_resource=\"cloud_run_worker_pool\"}[1800s])) > 0"
+    error_message = "The window is twice the time for which it must hold, or a quiet hour would be an alert."
+  }
+
+  assert {
+    condition     = google_monitoring_alert_policy.this["images_wait"].conditions[0].condition_prometheus_query_language[0].disable_metric_validation
+    error_message = "The first apply cannot wait until the metrics are known."
+  }
+
+  assert {
+    condition     = !contains(keys(google_monitoring_alert_policy.this), "pool_awake")
+    error_message = "A pool that never sleeps may be awake without work."
+  }
+}
+
+run "a_pool_that_should_sleep" {
+  command = plan
+  variables {
+    name        = "my-drops"
+    pool_idle_s = 300
+  }
+
+  assert {
+    condition     = strcontains(google_monitoring_alert_policy.this["pool_awake"].conditions[0].condition_prometheus_query_language[0].query, "user_my_drops_finished{monitored_resource=\"cloud_run_worker_pool\"}[3900s]")
+    error_message = "An hour beyond the idle time without anything finished is an alert; PromQL's names have no dashes."
+  }
+
+  assert {
+    condition     = google_logging_metric.this["finished"].name == "my_drops_finished"
+    error_message = "The metric must be the one that is asked for."
+  }
+}
+
+run "an_impatient_alert" {
+  command = plan
+  variables {
+    thresholds = { image_waits_s = 60 }
+  }
+  expect_failures = [var.thresholds]
+}

@@ -11,6 +11,7 @@ variables {
     image       = "proxy:1"
     args        = ["--port=5432"]
     health_port = 9801
+    stop        = { args = ["--quitquitquit"], url = "http://127.0.0.1:9091/quitquitquit" }
   }
   broker_url_secret = "url"
   broker_certificate = {
@@ -148,4 +149,78 @@ run "a_scaler_only_scales" {
     condition     = google_service_account_iam_member.scaler["function"].service_account_id == "projects/drop-project/serviceAccounts/dropline-worker@drop-project.iam.gserviceaccount.com"
     error_message = "Acting as another account than the pool's is not needed."
   }
+}
+
+run "always_awake" {
+  command = plan
+  variables {
+    instances = 3
+  }
+
+  assert {
+    condition     = google_cloud_run_v2_worker_pool.this.scaling[0].manual_instance_count == 3
+    error_message = "A pool that never sleeps begins with all of its instances."
+  }
+
+  assert {
+    condition     = length(output.pool_settings) == 0 && length([for env in google_cloud_run_v2_worker_pool.this.template[0].containers[0].env : env if startswith(env.name, "DROPLINE_POOL__")]) == 0
+    error_message = "Nobody may be told to wake a pool that never sleeps, or to put it to sleep."
+  }
+}
+
+run "asleep_until_the_first_event" {
+  command = plan
+  variables {
+    instances = 3
+    sleep     = { idle_s = 120 }
+    scalers   = { function = "dropline-function@drop-project.iam.gserviceaccount.com", worker = "dropline-worker@drop-project.iam.gserviceaccount.com" }
+  }
+
+  assert {
+    condition     = google_cloud_run_v2_worker_pool.this.scaling[0].manual_instance_count == 0
+    error_message = "A pool that sleeps begins asleep, and costs nothing."
+  }
+
+  assert {
+    condition = output.pool_settings == tomap({
+      DROPLINE_POOL__NAME      = "projects/drop-project/locations/us-central1/workerPools/dropline-worker"
+      DROPLINE_POOL__INSTANCES = "3"
+      DROPLINE_POOL__IDLE_S    = "120"
+      DROPLINE_POOL__LEASE_S   = "60"
+      DROPLINE_POOL__AWAKE_S   = "600"
+    })
+    error_message = "Whoever wakes the pool is told which one, and with how many instances."
+  }
+
+  assert {
+    condition     = tomap({ for env in google_cloud_run_v2_worker_pool.this.template[0].containers[0].env : env.name => env.value if startswith(env.name, "DROPLINE_POOL__") }) == output.pool_settings
+    error_message = "The worker is told the same as those who wake it."
+  }
+}
+
+run "asleep_for_ever" {
+  command = plan
+  variables {
+    sleep = {}
+  }
+  expect_failures = [var.sleep]
+}
+
+run "awake_with_nobody" {
+  command = plan
+  variables {
+    instances = 0
+    sleep     = {}
+    scalers   = { worker = "dropline-worker@drop-project.iam.gserviceaccount.com" }
+  }
+  expect_failures = [var.sleep]
+}
+
+run "a_lease_shorter_than_a_call" {
+  command = plan
+  variables {
+    sleep   = { lease_s = 10 }
+    scalers = { worker = "dropline-worker@drop-project.iam.gserviceaccount.com" }
+  }
+  expect_failures = [var.sleep]
 }

@@ -1,0 +1,100 @@
+# Failed images back into the queue, when a person says so. It is the function in another form: the same image, account and
+# environment.
+resource "google_cloud_run_v2_job" "redrive" {
+  project             = var.project
+  name                = "${var.name}-redrive"
+  location            = var.region
+  labels              = var.labels
+  deletion_protection = false
+
+  template {
+    template {
+      service_account = var.service_account
+      timeout         = "3600s"
+
+      # What was not taken up is still there; a second run is a person's decision.
+      max_retries = 0
+
+      containers {
+        name       = "redrive"
+        image      = var.image
+        command    = ["sh", "-c", templatefile("${path.module}/redrive.sh.tftpl", { stop_url = var.proxy.stop.url }), "redrive"]
+        depends_on = ["cloud-sql-proxy"]
+
+        # Run as it is, it only counts; --args takes the place of these.
+        args = ["--all", "--dry-run"]
+
+        dynamic "env" {
+          for_each = local.environment
+          content {
+            name  = env.key
+            value = env.value
+          }
+        }
+
+        env {
+          name = "DROPLINE_BROKER__URL"
+          value_source {
+            secret_key_ref {
+              secret  = var.broker_url_secret
+              version = "latest"
+            }
+          }
+        }
+
+        volume_mounts {
+          name       = "redis-certificate"
+          mount_path = var.broker_certificate.directory
+        }
+
+        resources {
+          limits = {
+            cpu    = var.cpu
+            memory = var.memory
+          }
+        }
+      }
+
+      containers {
+        name  = "cloud-sql-proxy"
+        image = var.proxy.image
+        args  = concat(var.proxy.args, var.proxy.stop.args)
+
+        resources {
+          limits = {
+            cpu    = "1"
+            memory = "512Mi"
+          }
+        }
+
+        startup_probe {
+          period_seconds    = 2
+          failure_threshold = 60
+          http_get {
+            path = "/startup"
+            port = var.proxy.health_port
+          }
+        }
+      }
+
+      volumes {
+        name = "redis-certificate"
+        secret {
+          secret = var.broker_certificate.secret
+          items {
+            path    = var.broker_certificate.file
+            version = "latest"
+          }
+        }
+      }
+
+      vpc_access {
+        egress = "PRIVATE_RANGES_ONLY"
+        network_interfaces {
+          network    = var.network
+          subnetwork = var.subnetwork
+        }
+      }
+    }
+  }
+}

@@ -1,0 +1,92 @@
+"""What breaks the policies of sleep and wake."""
+
+from tests.terraform import sleep_policies
+from tests.terraform.mutation import Mutation
+
+_POOL = "worker/main.tf"
+_SCALING = "worker/scaling.tf"
+_REDRIVE = "function/redrive.tf"
+
+SLEEP_MUTATIONS = (
+    Mutation(
+        sleep_policies.whoever_scales_names_the_pool,
+        _POOL,
+        "workerPools/${var.name}-worker",
+        "workerPools/${var.name}",
+    ),
+    Mutation(
+        sleep_policies.whoever_scales_names_the_pool,
+        "main.tf",
+        "merge(var.environment, module.worker.pool_settings)",
+        "var.environment",
+    ),
+    Mutation(
+        sleep_policies.whoever_scales_names_the_pool,
+        "main.tf",
+        "merge(var.environment, module.worker.pool_settings)",
+        'merge(var.environment, module.worker.pool_settings, { DROPLINE_POOL__INSTANCES = "2" })',
+    ),
+    Mutation(
+        sleep_policies.a_pool_that_sleeps_begins_asleep,
+        _POOL,
+        "= var.sleep == null ? var.instances : 0",
+        "= var.instances",
+    ),
+    Mutation(
+        sleep_policies.events_outlive_a_falling_asleep,
+        "events/main.tf",
+        "= var.retry.max_delivery_attempts",
+        "= 5",
+    ),
+    Mutation(
+        sleep_policies.scalers_change_one_pool_only,
+        _SCALING,
+        'role     = "projects/${var.project}/roles/${google_project_iam_custom_role.scaler[0].role_id}"',
+        'role = "roles/run.developer"',
+    ),
+    Mutation(
+        sleep_policies.scalers_change_one_pool_only,
+        _SCALING,
+        "name     = google_cloud_run_v2_worker_pool.this.name",
+        'name = "another-pool"',
+    ),
+    Mutation(
+        sleep_policies.scalers_change_one_pool_only,
+        _SCALING,
+        "serviceAccounts/${var.service_account}",
+        "serviceAccounts/1-compute@developer.gserviceaccount.com",
+    ),
+    Mutation(
+        sleep_policies.scalers_change_one_pool_only,
+        "main.tf",
+        'to_zero ? {\n    function = google_service_account.this["function"].email',
+        'to_zero ? {\n    function = google_service_account.this["push"].email',
+    ),
+    Mutation(
+        sleep_policies.scalers_change_one_pool_only,
+        _SCALING,
+        "# Changing this one pool",
+        'resource "google_project_iam_member" "all_pools" {\n'
+        '  project = var.project\n  role = "roles/run.developer"\n'
+        '  member = "serviceAccount:${var.service_account}"\n}\n\n# Changing this one pool',
+    ),
+    Mutation(
+        sleep_policies.redriving_is_the_function,
+        _REDRIVE,
+        "service_account = var.service_account",
+        "service_account = var.push_service_account",
+    ),
+    Mutation(
+        sleep_policies.redriving_is_the_function,
+        _REDRIVE,
+        "for_each = local.environment",
+        "for_each = var.environment",
+    ),
+    Mutation(sleep_policies.redriving_is_the_function, _REDRIVE, "= var.image\n", '= "elsewhere/function:1"\n'),
+    Mutation(
+        sleep_policies.redriving_is_the_function,
+        _REDRIVE,
+        "secret  = var.broker_url_secret",
+        'secret = "another"',
+    ),
+)

@@ -1,0 +1,96 @@
+"""What must hold of sleep and wake, and of the job that redrives, which wakes too."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from tests.terraform.parts import container_of, part
+from tests.terraform.workspace import Plan, Policy, Resource
+
+#: Who wakes the pool, and who puts it to sleep.
+_SCALERS = ("function", "redrive", "worker")
+_ENOUGH_ATTEMPTS = 10
+
+
+def whoever_scales_names_the_pool(plan: Plan) -> Iterator[str]:
+    """All are told the same of sleep and wake, and it is the pool that there is."""
+    told = {name: _pool_settings(plan, name) for name in _SCALERS}
+    if any(settings != told["worker"] for settings in told.values()):
+        yield f"not all are told the same: {told}"
+    pool = plan.one("cloud_run_v2_worker_pool")
+    path = f"projects/{pool['project']}/locations/{pool['location']}/workerPools/{pool['name']}"
+    for name, settings in told.items():
+        if settings and settings["DROPLINE_POOL__NAME"] != path:
+            yield f"{name} is told of another pool than {path}: {settings}"
+
+
+def a_pool_that_sleeps_begins_asleep(plan: Plan) -> Iterator[str]:
+    """It costs nothing before the first image comes; and one that never sleeps has instances."""
+    (scaling,) = plan.one("cloud_run_v2_worker_pool")["scaling"]
+    if _sleeps(plan) != (scaling["manual_instance_count"] == 0):
+        yield f"the pool begins with {scaling}"
+
+
+def events_outlive_a_falling_asleep(plan: Plan) -> Iterator[str]:
+    """Where the pool sleeps, an event is tried at least ten times."""
+    attempts = plan.one("pubsub_subscription", ".push")["dead_letter_policy"][0]["max_delivery_attempts"]
+    if _sleeps(plan) and attempts < _ENOUGH_ATTEMPTS:
+        yield f"an event that comes while the pool falls asleep is a dead letter after {attempts} attempts"
+
+
+def scalers_change_one_pool_only(plan: Plan) -> Iterator[str]:
+    """Function and worker may change this pool, as its account, where it sleeps; nobody else, no other pool."""
+    pool = plan.one("cloud_run_v2_worker_pool")["name"]
+    account = part(plan, "worker")["service_account"]
+    wanted = {
+        grant
+        for name in ("function", "worker")
+        for member in [f"serviceAccount:{part(plan, name)['service_account']}"]
+        for grant in ((pool, "scaler", member), (account, "iam.serviceAccountUser", member))
+        if _sleeps(plan)
+    }
+    given = {grant for each in plan.resources for grant in _grants(each)}
+    if given != wanted:
+        yield f"who may change pools: {given - wanted} too much, {wanted - given} missing"
+
+
+def _grants(each: Resource) -> Iterator[tuple[str, str, str]]:
+    """What, as what, to whom; of rights to change what runs in Cloud Run, or to run it as somebody."""
+    role = str(each.values.get("role", "")).rpartition("/")[2]
+    kind = "scaler" if role.endswith("_scaler") else role
+    of_run = role.startswith("run.") and role != "run.invoker"
+    if kind in ("scaler", "iam.serviceAccountUser") or of_run or each.type.endswith("worker_pool_iam_member"):
+        target = each.values.get("service_account_id") or each.values.get("name") or each.values["project"]
+        yield target.rpartition("/")[2], kind, each.values["member"]
+
+
+def redriving_is_the_function(plan: Plan) -> Iterator[str]:
+    """The job that redrives has the function's account, files, image and environment."""
+    function, job = (_likeness(plan, name) for name in ("function", "redrive"))
+    if different := [key for key in function if function[key] != job[key]]:
+        yield f"the job that redrives differs from the function in {', '.join(different)}"
+
+
+def _likeness(plan: Plan, name: str) -> dict[str, Any]:
+    instance, container = part(plan, name), container_of(plan, name)
+    return {
+        **{key: instance[key] for key in ("service_account", "volumes", "vpc_access")},
+        **{key: container[key] for key in ("image", "env", "volume_mounts")},
+    }
+
+
+def _sleeps(plan: Plan) -> bool:
+    return bool(_pool_settings(plan, "worker"))
+
+
+def _pool_settings(plan: Plan, name: str) -> dict[str, str]:
+    variables = container_of(plan, name)["env"]
+    return {each["name"]: each["value"] for each in variables if each["name"].startswith("DROPLINE_POOL__")}
+
+
+SLEEP_POLICIES: tuple[Policy, ...] = (
+    whoever_scales_names_the_pool,
+    a_pool_that_sleeps_begins_asleep,
+    events_outlive_a_falling_asleep,
+    scalers_change_one_pool_only,
+    redriving_is_the_function,
+)

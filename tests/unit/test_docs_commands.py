@@ -1,0 +1,152 @@
+"""What the pages tell people to type exists: our own commands, gcloud's and terraform's, with their options."""
+
+import shutil
+import subprocess
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from dropline.cli.main import app
+from tests.support import gcloud_tree
+from tests.support.pages import CLOUD_PAGES, commands, each_page_of, pages
+
+DROPLINE: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+
+
+def dropline_mistake(words: Sequence[str]) -> str | None:
+    """What is wrong with `dropline WORDS…`; capitals stand for anything."""
+    name, options = words[0], [word.partition("=")[0] for word in words[1:] if word.startswith("--")]
+    if name == "--help" or name.isupper():
+        return None
+    if name not in DROPLINE:
+        return f"dropline has no command {name}"
+    known = {"--help"}
+    for parameter in DROPLINE[name].params:
+        known |= {*parameter.opts, *parameter.secondary_opts}
+    return next((f"dropline {name} has no option {option}" for option in options if option not in known), None)
+
+
+@each_page_of(pages())
+def test_our_own_commands_exist(page: Path) -> None:
+    """Each `dropline …` on a page is a command with options that it has."""
+    run = [words for words, _ in commands(page.read_text(), "dropline") if words]
+    assert [told for words in run if (told := dropline_mistake(words))] == []
+
+
+@each_page_of(CLOUD_PAGES)
+def test_what_the_redrive_job_is_given_are_options_of_the_command(page: Path) -> None:
+    """`--args=…` of the job's execution is a command line of `dropline redrive`."""
+    executed = [words for words, _ in commands(page.read_text(), "gcloud") if "dropline-redrive" in words]
+    given = [word.removeprefix("--args=") for words in executed for word in words if word.startswith("--args=")]
+    assert [told for words in given if (told := dropline_mistake(["redrive", *words.split(",")]))] == []
+
+
+@pytest.fixture(scope="module")
+def tree() -> dict[str, Any]:
+    """The SDK's commands."""
+    found = gcloud_tree.load_tree()
+    if found is None:
+        pytest.skip("the Google Cloud SDK is not installed, so its commands are not known here")
+    return found
+
+
+@each_page_of(pages())
+def test_commands_of_gcloud_exist(tree: dict[str, Any], page: Path) -> None:
+    """Each `gcloud …` on a page is in the SDK's own tree, with its flags."""
+    wrong = [
+        (" ".join(words), told)
+        for words, inline in commands(page.read_text(), "gcloud")
+        if words and (told := gcloud_tree.mistake(tree, words, whole=not inline))
+    ]
+    assert wrong == []
+
+
+@pytest.fixture
+def terraform() -> None:
+    """Skips where there is none."""
+    if shutil.which("terraform") is None:
+        pytest.skip("terraform is not installed, so its commands are not known here")
+
+
+@cache
+def terraform_help(*subcommand: str) -> str:
+    """What terraform says of one of its commands; empty where it has none of that name."""
+    done = subprocess.run(["terraform", *subcommand, "-help"], capture_output=True, text=True, check=False)
+    return done.stdout if f"terraform [global options] {' '.join(subcommand)}" in done.stdout else ""
+
+
+def terraform_mistake(words: Sequence[str]) -> str | None:
+    """What is wrong with `terraform WORDS…`."""
+    given = [word for word in words if not word.startswith("-chdir=")]
+    subcommand = given[:2] if given[0] == "state" else given[:1]
+    told = terraform_help(*subcommand)
+    if not told:
+        return f"terraform has no command {' '.join(subcommand)}"
+    # Its help names the flags that it shares with `plan` by reference only.
+    told += terraform_help("plan") if subcommand == ["apply"] else ""
+    flags = [word.partition("=")[0] for word in given if word.startswith("-")]
+    return next((f"terraform {subcommand[0]} has no flag {flag}" for flag in flags if flag not in told), None)
+
+
+@pytest.mark.usefixtures("terraform")
+@each_page_of(CLOUD_PAGES)
+def test_commands_of_terraform_exist(page: Path) -> None:
+    """Each `terraform …` on a page is a command with flags that it has."""
+    run = [words for words, _ in commands(page.read_text(), "terraform") if words]
+    assert run
+    assert [told for words in run if (told := terraform_mistake(words))] == []
+
+
+# ---- controls: what is wrong is found
+
+
+@pytest.mark.parametrize("words", [["frobnicate"], ["status", "--frobnicate"], ["drop", "x.jpg", "--waits"]])
+def test_a_wrong_command_of_ours_is_found(words: list[str]) -> None:
+    """Control: an unknown command, unknown options."""
+    assert dropline_mistake(words)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "storage frobnicate gs://b",
+        "storage cp a gs://b --frobnicate",
+        "sql instances",
+        "run worker-pools update w --frobnicate=1",
+        "sql instances patch d --no-storage-size",
+        "compute firewall-rules create r --direction=SIDEWAYS",
+    ],
+)
+def test_a_wrong_command_of_gclouds_is_found(tree: dict[str, Any], line: str) -> None:
+    """Control: an unknown command, a group alone, unknown flags, a value that is no choice."""
+    assert gcloud_tree.mistake(tree, line.split(), whole=True)
+
+
+@pytest.mark.usefixtures("terraform")
+@pytest.mark.parametrize("line", ["frobnicate", "apply -frobnicate=1", "state frobnicate"])
+def test_a_wrong_command_of_terraforms_is_found(line: str) -> None:
+    """Control: an unknown command, an unknown flag."""
+    assert terraform_mistake(line.split())
+
+
+def test_commands_are_found_in_all_kinds_of_code() -> None:
+    """Control: in fences, behind assignments and pipes, in substitutions, in sentences; not in output."""
+    text = (
+        "Say `p inline --x`.\n\n"
+        "```sh\nA=1 p one --y='a b' | p two  # p not\nB=$(p three) && q p\np four - <<'END'\np not\nEND\n```\n\n"
+        "```console\n$ p five\np not\n```\n\n"
+        "    p six\n"
+    )
+    assert [words[0] for words, _ in commands(text, "p")] == [
+        "one",
+        "two",
+        "three",
+        "four",
+        "five",
+        "six",
+        "inline",
+    ]
