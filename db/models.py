@@ -65,6 +65,8 @@ class CaptionRow(Base):
     attempts: Mapped[int] = mapped_column(server_default=text("0"))
     #: Claims whose process died, or ran out of time, before it could say anything.
     lost_attempts: Mapped[int] = mapped_column(server_default=text("0"))
+    #: Claims from before the row was last redriven: they are not counted as retries.
+    attempts_before_redrive: Mapped[int] = mapped_column(server_default=text("0"))
     #: Set while somebody works on the row: on its caption, or on the copy in the object's metadata.
     lease_until: Mapped[datetime | None]
     error_code: Mapped[str | None]

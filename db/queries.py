@@ -1,4 +1,4 @@
-"""Every statement that changes a row: one function per transition, guarded in SQL.
+"""Every statement by which function and worker change a row: one function per transition, guarded in SQL.
 
 Each takes a connection inside a transaction of the caller. A trigger sends the NOTIFY of every transition in the
 same transaction (see `docs/decisions/0001-notify-by-trigger.md`). Times are Postgres's own: clocks of workers do
@@ -148,7 +148,7 @@ _CLAIM = text("""
            lost_attempts = lost_attempts + CASE WHEN status = 'running' THEN 1 ELSE 0 END,
            lease_until = now() + make_interval(secs => :lease_s), started_at = now(), updated_at = now()
     WHERE id = :row_id AND (status = 'queued' OR (status = 'running' AND lease_until <= now()))
-    RETURNING id, bucket, object_name, generation, task, attempts, lost_attempts
+    RETURNING id, bucket, object_name, generation, task, attempts, lost_attempts, attempts_before_redrive
 """)
 
 _CLAIM_WRITE_BACK = text("""
@@ -168,7 +168,8 @@ def claim(connection: Connection, row_id: int, lease_s: float) -> Claim | WriteB
     row = connection.execute(_CLAIM, values).one_or_none()
     if row is not None:
         version = ObjectVersion(row.bucket, row.object_name, row.generation)
-        return Claim(row.id, version, TaskRequest.parse(row.task), row.attempts, row.lost_attempts)
+        task = TaskRequest.parse(row.task)
+        return Claim(row.id, version, task, row.attempts, row.lost_attempts, row.attempts_before_redrive)
     row = connection.execute(_CLAIM_WRITE_BACK, values).one_or_none()
     if row is not None:
         version = ObjectVersion(row.bucket, row.object_name, row.generation)

@@ -181,13 +181,15 @@ class Claim:
     task: TaskRequest
     #: Number of this attempt: a result is recorded only where it still matches.
     attempt: int
-    #: How many earlier attempts ended with the death of a process.
+    #: How many earlier attempts ended with the death of a process, since the row was last redriven.
     lost_attempts: int
+    #: How many attempts came before the row was last redriven.
+    attempts_before_redrive: int = 0
 
     @property
     def retries(self) -> int:
-        """How often the row was put back after a transient error."""
-        return max(0, self.attempt - 1 - self.lost_attempts)
+        """How often the row was put back after a transient error, since it was last redriven."""
+        return max(0, self.attempt - 1 - self.lost_attempts - self.attempts_before_redrive)
 
 
 @dataclass(frozen=True, slots=True)

@@ -268,5 +268,5 @@ class Pipeline:
 def _lost_message(claim: Claim) -> str:
     return (
         f"{claim.version.uri}: {claim.lost_attempts} attempts ended with the death of the process that worked on "
-        "it; the image probably crashes the decoder or exhausts memory. Look at the object, then redo the row."
+        "it; the image probably crashes the decoder or exhausts memory. Look at the object before you redrive it."
     )

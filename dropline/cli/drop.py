@@ -63,9 +63,10 @@ def drop(
 
 
 def _drop(settings: "Settings", plan: "Plan", target: "Target", timeout_s: float | None) -> "Dropped":
+    from dropline.cli.databases import reader_database
     from dropline.cli.dropping import drop_files
     from dropline.cli.progress import Bars
-    from dropline.cli.waiting import Waiter, reader_database
+    from dropline.cli.waiting import Waiter
 
     with ExitStack() as stack:
         waiter = None if timeout_s is None else stack.enter_context(Waiter(reader_database(settings)))

@@ -5,7 +5,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from dropline.cli import demo, drop, sql, status, up, wait, watch
+from dropline.cli import demo, drop, redrive, sql, status, up, wait, watch
 from dropline.cli.console import complain, complain_at_length
 from dropline.cli.exit_codes import ExitCode, code_of
 from dropline.errors import DroplineError, LocalStackError
@@ -42,7 +42,7 @@ app = typer.Typer(
     # Tracebacks with local variables would show passwords.
     pretty_exceptions_enable=False,
 )
-for _module in (up, demo, drop, wait, watch, status, sql):
+for _module in (up, demo, drop, wait, watch, status, sql, redrive):
     _module.register(app)
 
 

@@ -32,7 +32,7 @@ def sql(
     """
     from db.read_only import run_read_only
     from dropline.cli.console import print_answer, print_json
-    from dropline.cli.waiting import reader_database
+    from dropline.cli.databases import reader_database
     from dropline.settings import load_settings
 
     if json and as_csv:

@@ -28,7 +28,7 @@ def status(json: Json = False) -> None:
     The queue is shown where DROPLINE_BROKER__URL is set. Exit code 4: Postgres or Redis cannot be reached.
     """
     from dropline.cli.console import complain, print_json
-    from dropline.cli.waiting import reader_database
+    from dropline.cli.databases import reader_database
     from dropline.settings import load_settings
 
     settings = load_settings()

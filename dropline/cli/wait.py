@@ -45,7 +45,8 @@ def wait_for_captions(settings: "Settings", versions: list[ObjectVersion], timeo
     """Wait, print, and give the exit code."""
     from dropline.cli import results
     from dropline.cli.console import complain, print_json, print_line
-    from dropline.cli.waiting import Row, Waiter, reader_database
+    from dropline.cli.databases import reader_database
+    from dropline.cli.waiting import Row, Waiter
 
     rows: list[Row] = []
     with Waiter(reader_database(settings)) as waiter:

@@ -6,14 +6,12 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
 
-from sqlalchemy.exc import ArgumentError
-
 from db import views
 from db.listen import Listener, listening
-from db.session import libpq_url, make_engine, transaction
+from db.session import make_engine, transaction
 from dropline.contract import ObjectVersion, Status
-from dropline.errors import DatabaseUnavailable, SettingsError
-from dropline.settings import DatabaseSettings, Settings
+from dropline.errors import DatabaseUnavailable
+from dropline.settings import DatabaseSettings
 
 Row = dict[str, Any]
 #: Called with a version and all its rows once every one of them has ended.
@@ -22,26 +20,6 @@ OnEnd = Callable[[ObjectVersion, list[Row]], None]
 #: Waits before each attempt to reach a Postgres that went away, in seconds.
 RECONNECT_AFTER_S = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 10.0)
 _APPLICATION = "dropline-wait"
-
-
-def reader_database(settings: Settings) -> DatabaseSettings:
-    """Postgres for what only reads: the reader's URL where there is one.
-
-    Raises:
-        SettingsError: no URL is set, or it is not one of Postgres; names the variable it came from.
-    """
-    url = settings.database_url or settings.database.url
-    if not url:
-        raise SettingsError(
-            "DROPLINE_DATABASE__URL is not set; while `dropline up` runs, `source .local/env` sets it "
-            "(docs/settings.md has all settings)"
-        )
-    try:
-        libpq_url(url.get_secret_value())
-    except (SettingsError, ArgumentError, ValueError):
-        variable = "DATABASE_URL" if settings.database_url else "DROPLINE_DATABASE__URL"
-        raise SettingsError(f"{variable} must look like postgresql://user:password@host:port/name") from None
-    return settings.database.model_copy(update={"url": url})
 
 
 class Waiter:

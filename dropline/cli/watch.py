@@ -29,7 +29,7 @@ def watch(
 
     from dropline.cli.changes import follow
     from dropline.cli.console import note, print_json
-    from dropline.cli.waiting import reader_database
+    from dropline.cli.databases import reader_database
     from dropline.settings import load_settings
 
     with closing(follow(reader_database(load_settings()), note)) as changes:

@@ -1,9 +1,11 @@
 """Connections to a test's own database, and a rig for workers."""
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from sqlalchemy import Connection, Engine
 from sqlalchemy.engine import make_url
 
@@ -25,6 +27,17 @@ def connection(engine: Engine) -> Iterator[Connection]:
     """Each statement commits by itself, as far as a single-threaded test can see."""
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as found:
         yield found
+
+
+@pytest.fixture
+def own_logging() -> Iterator[None]:
+    """For tests that run in this process what sets up the logging of its own."""
+    root = logging.getLogger()
+    before = root.handlers, root.level
+    yield
+    root.handlers = before[0]
+    root.setLevel(before[1])
+    structlog.reset_defaults()
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ class Row:
     status: Status
     attempts: int = 0
     lost_attempts: int = 0
+    before_redrive: int = 0
     lease: Lease | None = None
     caption: str | None = None
     code: str | None = None
@@ -44,6 +45,7 @@ class Token:
     key: Key
     attempt: int
     lost_attempts: int
+    before_redrive: int
 
 
 @dataclass
@@ -102,7 +104,7 @@ class ObjectModel:
         if not lost:
             row.status = Status.RUNNING
             self._notify(key)
-        return Token(key, row.attempts, row.lost_attempts)
+        return Token(key, row.attempts, row.lost_attempts, row.before_redrive)
 
     def record(self, token: Token, caption: str, *, write_back: bool) -> bool:
         """The model answered."""
@@ -125,6 +127,24 @@ class ObjectModel:
         row.code = code or row.code
         row.lost_attempts += lost
         self._notify(token.key)
+        return True
+
+    def redrive(self) -> list[Key]:
+        """An operator sends all dead letters again."""
+        failed = [key for key, row in self._sorted() if row.status is Status.FAILED]
+        for key in failed:
+            row = self.rows[key]
+            row.status, row.code, row.lost_attempts, row.before_redrive = Status.QUEUED, None, 0, row.attempts
+            self._notify(key)
+        return failed
+
+    def take_back(self, key: Key, attempts: int, code: str) -> bool:
+        """The operator's message did not get through."""
+        row = self.rows[key]
+        if row.status is not Status.QUEUED or row.attempts != attempts:
+            return False
+        row.status, row.code = Status.FAILED, code
+        self._notify(key)
         return True
 
     def finish_write_back(self, key: Key, *, written: bool) -> bool:

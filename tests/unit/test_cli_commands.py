@@ -28,7 +28,10 @@ COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[
 @pytest.fixture(autouse=True)
 def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting of the developer's shell."""
-    for name in ("DATABASE_URL", "DROPLINE_DATABASE__URL", "DROPLINE_BUCKET", "STORAGE_EMULATOR_HOST"):
+    for name in (
+        *("DATABASE_URL", "DROPLINE_DATABASE__URL", "DROPLINE_BROKER__URL"),
+        *("DROPLINE_BUCKET", "STORAGE_EMULATOR_HOST"),
+    ):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -59,6 +62,13 @@ def test_an_error_becomes_one_line_and_a_code(error: Exception, code: ExitCode) 
         (["drop", "x.jpg", "--bucket", "b", "--task", "<NOPE>"], ExitCode.USAGE, "not a task of Florence-2"),
         (["wait", "b/n"], ExitCode.USAGE, "not the URI of an object"),
         (["sql", "SELECT 1", "--json", "--csv"], ExitCode.USAGE, "exclude each other"),
+        (["redrive", "--all"], ExitCode.SETTINGS, "DROPLINE_DATABASE__URL is not set"),
+        (["redrive"], ExitCode.USAGE, "which rows?"),
+        (["redrive", "--limit", "3", "--dry-run"], ExitCode.USAGE, "which rows?"),
+        (["redrive", "--all", "--bucket", "b"], ExitCode.USAGE, "exclude each other"),
+        (["redrive", "b/n"], ExitCode.USAGE, "not the URI of an object"),
+        (["redrive", "--since", "yesterday"], ExitCode.USAGE, "write 90m, 2h, 7d"),
+        (["redrive", "--error-code", "invalid_task"], ExitCode.USAGE, "caption-task"),
         (["drop"], ExitCode.USAGE, "Missing argument"),
         (["frobnicate"], ExitCode.USAGE, "No such command"),
         (["status", "--frobnicate"], ExitCode.USAGE, "No such option"),
@@ -92,6 +102,14 @@ def test_a_wrong_url_names_its_variable(
     result = CliRunner().invoke(app, command)
     assert result.exit_code == ExitCode.SETTINGS
     assert result.stderr == f"error: {variable} must look like postgresql://user:password@host:port/name\n"
+
+
+def test_a_redrive_without_redis_names_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything is looked at."""
+    monkeypatch.setenv("DROPLINE_DATABASE__URL", "postgresql://u@127.0.0.1:1/x")
+    result = CliRunner().invoke(app, ["redrive", "--all"])
+    assert result.exit_code == ExitCode.SETTINGS
+    assert "DROPLINE_BROKER__URL is not set" in result.stderr
 
 
 def test_ctrl_c_ends_with_130(monkeypatch: pytest.MonkeyPatch) -> None:

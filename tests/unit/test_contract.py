@@ -89,11 +89,11 @@ def test_which_states_are_ends() -> None:
     assert {status for status in Status if not status.is_terminal} == {Status.QUEUED, Status.RUNNING}
 
 
-@given(attempt=st.integers(1, 100), lost=st.integers(0, 100))
-def test_attempts_are_lost_ones_retries_and_this_one(attempt: int, lost: int) -> None:
-    """A claim's retries are what is left of its attempts without itself and the lost ones; never negative."""
-    claim = Claim(1, ObjectVersion("b", "n", 1), TaskRequest(TaskPrompt.OD), attempt, lost)
-    assert claim.retries == max(0, attempt - lost - 1)
+@given(attempt=st.integers(1, 100), lost=st.integers(0, 100), before=st.integers(0, 100))
+def test_attempts_are_lost_ones_retries_and_this_one(attempt: int, lost: int, before: int) -> None:
+    """Retries are a claim's attempts without itself, the lost ones and those before a redrive; never negative."""
+    claim = Claim(1, ObjectVersion("b", "n", 1), TaskRequest(TaskPrompt.OD), attempt, lost, before)
+    assert claim.retries == max(0, attempt - lost - 1 - before)
 
 
 def test_a_version_is_written_as_gsutil_does() -> None:

@@ -121,6 +121,21 @@ def test_push_subscription_becomes_a_pull_subscription(pubsub: Pubsub) -> None:
         assert pubsub.pull_payloads(subscription) == [b"x"]
 
 
+def test_pull_subscription_becomes_a_push_subscription(pubsub: Pubsub, endpoint: PushEndpoint) -> None:
+    """What a pull subscription has kept is pushed once it has an endpoint, and what comes after is kept again."""
+    topic = pubsub.topic()
+    subscription = pubsub.subscription(topic)
+    pubsub.publish(topic, b"x")
+    (refused,) = pubsub.pull(subscription)
+    pubsub.set_deadline(subscription, 0, refused)
+    message_ids = {refused.message.message_id, pubsub.publish(topic, b"y")}
+    pubsub.subscriber.modify_push_config(subscription=subscription, push_config={"push_endpoint": endpoint.url})
+    assert {request.body["message"]["messageId"] for request in endpoint.take(2)} == message_ids
+    pubsub.subscriber.modify_push_config(subscription=subscription, push_config={})
+    pubsub.publish(topic, b"z")
+    assert pubsub.pull_payloads(subscription) == [b"z"]
+
+
 def test_push_subscription_cannot_be_pulled(
     pubsub: Pubsub, endpoint: PushEndpoint, google_differs: Differs
 ) -> None:

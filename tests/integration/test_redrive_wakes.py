@@ -1,0 +1,177 @@
+"""`dropline redrive` and a worker pool that may be asleep: Cloud Run's stand-in, a real Redis and Postgres."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions, requires
+
+import pytest
+import redis
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from sqlalchemy import Connection, Engine, text
+
+from db.session import libpq_url
+from dropline.cli.exit_codes import ExitCode
+from dropline.contract import CAPTION_QUEUE, ObjectVersion
+from dropline.scaling.awake import MARK_KEY
+from dropline.scaling.protocol import AWAKE, SLEEPING
+from tests.support import fake_cloud_run
+from tests.support.fake_cloud_run import POOL, FakeCloudRun
+from tests.support.rows import fail_object, status_of
+from tests.support.shell import run
+
+#: Runs the command where the named modules are not installed, as far as it can see.
+PROBE = """
+import json, sys
+
+class Missing:
+    def __init__(self, names):
+        self.names = names
+
+    def find_spec(self, name, path=None, target=None):
+        if ".".join(name.split(".")[:2]) in self.names or name.partition(".")[0] in self.names:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Missing(set(json.loads(sys.argv[1]))))
+from dropline.cli.main import app
+app(["redrive", "--all"])
+"""
+
+
+@pytest.fixture
+def pool() -> Iterator[FakeCloudRun]:
+    """A pool that is asleep."""
+    with fake_cloud_run.serve() as found:
+        yield found
+
+
+@pytest.fixture
+def queue(redis_url: str) -> Iterator["redis.Redis"]:
+    """The broker, to look at."""
+    with redis.Redis.from_url(redis_url, protocol=2) as client:
+        yield client
+
+
+@pytest.fixture(autouse=True)
+def environment(
+    monkeypatch: pytest.MonkeyPatch, database: str, redis_url: str, pool: FakeCloudRun, own_logging: None
+) -> None:
+    """The variables of a function whose pool may sleep."""
+    monkeypatch.setenv("DROPLINE_DATABASE__URL", libpq_url(database))
+    monkeypatch.setenv("DROPLINE_BROKER__URL", redis_url)
+    monkeypatch.setenv("DROPLINE_POOL__NAME", POOL)
+    monkeypatch.setenv("DROPLINE_POOL__API", pool.url)
+    monkeypatch.setenv("DROPLINE_POOL__LEASE_S", "30")
+
+
+@pytest.fixture
+def row_id(engine: Engine) -> int:
+    """A dead letter."""
+    return fail_object(engine, ObjectVersion("drops", "a.jpg", 1), "worker_lost", "crashes")
+
+
+def test_a_sleeping_pool_is_woken_when_there_is_something_to_do(
+    pool: FakeCloudRun, queue: "redis.Redis", row_id: int
+) -> None:
+    """The call comes after the message; an awake pool is not called again."""
+    waiting: list[int] = []
+    pool.on_change = lambda _instances: waiting.append(int(queue.llen(CAPTION_QUEUE)))
+    assert run("redrive", "--all").exit_code == ExitCode.OK
+    assert (pool.history, waiting) == ([1], [1])
+    assert queue.get(MARK_KEY) == AWAKE.encode()
+    assert run("redrive", "--all").exit_code == ExitCode.OK
+    assert pool.history == [1]
+
+
+@pytest.mark.parametrize("arguments", [["--all", "--dry-run"], ["--bucket", "none"]])
+def test_nothing_sent_wakes_nobody(pool: FakeCloudRun, row_id: int, arguments: list[str]) -> None:
+    """A GPU is not started for a dry run, nor for filters that nothing passes."""
+    assert run("redrive", *arguments).exit_code == ExitCode.OK
+    assert pool.history == []
+
+
+def test_a_busy_cloud_run_is_asked_again(pool: FakeCloudRun, row_id: int, connection: Connection) -> None:
+    """A refusal that may pass is waited out, and said."""
+    pool.fail(503)
+    result = run("redrive", "--all")
+    assert result.exit_code == ExitCode.OK
+    assert "trying again in 1 s" in result.stderr
+    assert pool.history == [1]
+    assert status_of(connection, row_id) == "queued"
+
+
+def test_a_pool_that_falls_asleep_this_moment_is_woken_after_that(
+    pool: FakeCloudRun, queue: "redis.Redis", row_id: int
+) -> None:
+    """While a worker's mark is there nobody is called; once it has run out the pool is woken."""
+    queue.set(MARK_KEY, f"{SLEEPING}x", px=1500)
+    result = run("redrive", "--all")
+    assert result.exit_code == ExitCode.OK
+    assert "putting the pool to sleep" in result.stderr
+    assert pool.history == [1]
+
+
+def test_a_pool_that_may_not_be_woken(
+    pool: FakeCloudRun, connection: Connection, row_id: int, queue: "redis.Redis"
+) -> None:
+    """Without the right the command fails, and the row is as before: none waits on a sleeping pool."""
+    pool.fail(403)
+    before = row(connection, row_id)
+    result = run("redrive", "--all")
+    assert result.exit_code == ExitCode.FAILED
+    assert "1 rows that were to be sent are failed again" in result.stderr
+    assert row(connection, row_id) == before == ("failed", "worker_lost", "crashes")
+    assert run("redrive", "--all").exit_code == ExitCode.OK
+    assert pool.history == [1]
+    assert status_of(connection, row_id) == "queued"
+
+
+def test_the_functions_extra_is_enough(pool: FakeCloudRun, connection: Connection, row_id: int) -> None:
+    """A whole run, pool included, with nothing installed but what `dropline[function]` needs."""
+    needed = installed_with("dropline", "function")
+    missing = {
+        module
+        for module, providers in packages_distributions().items()
+        if not {canonicalize_name(each) for each in providers} & needed
+    }
+    # One package of many distributions, of which google-auth is needed.
+    missing |= {
+        "google.api_core",
+        "google.cloud",
+        "google.iam",
+        "google.protobuf",
+        "google.pubsub_v1",
+        "google.rpc",
+    }
+    assert {"torch", "numpy", "PIL", "transformers", "grpc"} <= missing
+    assert not {"celery", "google", "redis", "requests"} & missing
+    command = [sys.executable, "-c", PROBE, json.dumps(sorted(missing))]
+    done = subprocess.run(command, env=os.environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (status_of(connection, row_id), pool.history) == ("queued", [1])
+
+
+def installed_with(distribution: str, extra: str = "") -> set[str]:
+    """The names of a distribution and of all that it needs."""
+    found: set[str] = set()
+    waiting = [(distribution, extra)]
+    while waiting:
+        name, wanted = waiting.pop()
+        if f"{name}[{wanted}]" in found:
+            continue
+        found |= {name, f"{name}[{wanted}]"}
+        for line in requires(name) or []:
+            needed = Requirement(line)
+            if needed.marker is None or needed.marker.evaluate({"extra": wanted}):
+                waiting += [(canonicalize_name(needed.name), each) for each in ("", *needed.extras)]
+    return found
+
+
+def row(connection: Connection, row_id: int) -> tuple[str, str, str]:
+    found = connection.execute(
+        text("SELECT status, error_code, error FROM captions WHERE id = :id"), {"id": row_id}
+    ).one()
+    return (found.status, found.error_code, found.error)

@@ -1,0 +1,181 @@
+"""Dead letters sent again by the command as a process of its own, to a real worker over real services."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
+
+import psycopg
+import pytest
+from psycopg import Notify
+
+from db.listen import parse_notice
+from db.session import libpq_url
+from dropline.cli.exit_codes import ExitCode
+from dropline.contract import NOTIFY_CHANNEL
+from local_emulators.command import child_environment, python_path
+from local_emulators.redis import RedisServer
+from tests.support.failpoints import inferences
+from tests.support.worker_rig import DEADLINE_S, Rig, png
+
+StartRedrive: TypeAlias = "Callable[..., subprocess.Popen[str]]"
+Redrive: TypeAlias = Callable[..., None]
+
+
+@pytest.fixture
+def start_redrive(rig: Rig) -> Iterator[StartRedrive]:
+    """Starts the command with the function's settings; none outlives the test."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str, **variables: str) -> "subprocess.Popen[str]":
+        environment = child_environment(
+            PYTHONPATH=python_path(),
+            DROPLINE_DATABASE__URL=libpq_url(rig.database_url),
+            DROPLINE_BROKER__URL=rig.redis_url,
+            **variables,
+        )
+        command = [sys.executable, "-m", "dropline.cli", "redrive", *arguments]
+        started.append(
+            subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        )
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def redrive(start_redrive: StartRedrive) -> Redrive:
+    """Runs the command to its good end."""
+
+    def run(*arguments: str) -> None:
+        code, errors = ended(start_redrive(*arguments))
+        assert code == ExitCode.OK, errors
+
+    return run
+
+
+def ended(process: "subprocess.Popen[str]") -> tuple[int, str]:
+    """Its exit code and what it said on standard error."""
+    _, errors = process.communicate(timeout=DEADLINE_S)
+    return process.returncode, errors
+
+
+def states(rows: list[dict[str, Any]], *columns: str) -> set[tuple[Any, ...]]:
+    return {tuple(row[column] for column in columns) for row in rows}
+
+
+def test_dead_letters_redriven_twice_have_one_row_and_one_caption_each(
+    rig: Rig, start_redrive: StartRedrive, redrive: Redrive
+) -> None:
+    """Failed by a limit that is then raised; two redrives at once and a third later: each is captioned once."""
+    strict = rig.worker(name="strict", DROPLINE_IMAGES__MAX_SIDE="8")
+    ids = [rig.drop(f"{n}.png", png((n, 0, 3))) for n in range(30)]
+    assert states(rig.wait_settled(ids), "status", "error_code") == {("failed", "image_too_large")}
+    strict.stop()
+    twice = [start_redrive("--error-code", "image_too_large") for _ in range(2)]
+    assert [ended(process)[0] for process in twice] == [ExitCode.OK, ExitCode.OK]
+    rig.worker()
+    rows = rig.wait_settled(ids)
+    redrive("--all")
+    assert [rig.row(row_id) for row_id in ids] == rows
+    assert states(rows, "status", "attempts", "error_code") == {("captioned", 2, None)}
+    assert [row["caption"] for row in rows] == [f"{n:02x}0003" for n in range(30)]
+    assert all(row["metadata_written_at"] for row in rows)
+    assert sorted(inferences(rig.directory)) == sorted(row["caption"] for row in rows)
+    assert rig.queue_length() == 0
+
+
+def test_a_poisonous_image_gets_three_more_attempts_and_fails_again(rig: Rig, redrive: Redrive) -> None:
+    """The cause was not put right: a dead letter again, with its neighbour captioned."""
+    rig.worker()
+    poison = rig.drop("poison.png", png((255, 0, 0)))
+    (failed,) = rig.wait_settled([poison])
+    assert (failed["status"], failed["attempts"]) == ("failed", 3)
+    neighbour = rig.register(rig.upload("a.png", png()))
+    redrive(f"gs://{rig.bucket}/poison.png")
+    rig.enqueue(neighbour)
+    rig.wait_settled([neighbour])
+    (failed,) = rig.wait_settled([poison])
+    assert (failed["status"], failed["error_code"], failed["attempts"]) == ("failed", "engine_lost", 6)
+    assert inferences(rig.directory).count("ff0000") == 6
+    assert rig.row(neighbour)["status"] == "captioned"
+
+
+def test_objects_that_are_gone_end_their_rows(rig: Rig, redrive: Redrive) -> None:
+    """Deleted after its failure: `deleted`; overwritten: `superseded`; the new generation has a row of its own."""
+    strict = rig.worker(name="strict", DROPLINE_IMAGES__MAX_SIDE="8")
+    ids = [rig.drop(name, png()) for name in ("gone.png", "overwritten.png")]
+    rig.wait_settled(ids)
+    strict.stop()
+    rig.gcs.bucket(rig.bucket).blob("gone.png").delete()
+    newer = rig.drop("overwritten.png", png((5, 5, 5)))
+    redrive("--all")
+    rig.worker()
+    rows = rig.wait_settled([*ids, newer])
+    assert [row["status"] for row in rows] == ["deleted", "superseded", "captioned"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_redrive_that_is_told_to_stop_takes_back_what_it_has_not_sent(
+    rig: Rig, redis_server: RedisServer, start_redrive: StartRedrive, redrive: Redrive, number: signal.Signals
+) -> None:
+    """Cancelled while Redis hangs: the rows are dead letters as before, and a second run sends them."""
+    strict = rig.worker(name="strict", DROPLINE_IMAGES__MAX_SIDE="8")
+    row_id = rig.drop("a.png", png())
+    before = rig.wait_settled([row_id])
+    strict.stop()
+    with psycopg.connect(libpq_url(rig.database_url), autocommit=True) as ear:
+        ear.execute(f"LISTEN {NOTIFY_CHANNEL}".encode())
+        redis_server.service.signal(signal.SIGSTOP)
+        try:
+            process = start_redrive("--all", DROPLINE_BROKER__PUBLISH_TIMEOUT_S="30")
+            assert heard(ear) == "queued"
+            process.send_signal(number)
+            assert heard(ear) == "failed"
+        finally:
+            redis_server.service.signal(signal.SIGCONT)
+        assert ended(process)[0] == ExitCode.INTERRUPTED
+    assert (rig.row(row_id)["error_code"], rig.row(row_id)["error"]) == (
+        before[0]["error_code"],
+        before[0]["error"],
+    )
+    redrive("--all")
+    rig.worker()
+    (row,) = rig.wait_settled([row_id])
+    assert row["status"] == "captioned"
+
+
+def heard(ear: "psycopg.Connection[Any]") -> str:
+    """The state of the next change."""
+    notices: list[Notify] = list(ear.notifies(timeout=DEADLINE_S, stop_after=1))
+    assert notices, "no change was heard of"
+    return str(parse_notice(notices[0].payload).status)
+
+
+def test_a_redrive_killed_outright_leaves_its_rows_to_a_worker(
+    rig: Rig, redis_server: RedisServer, start_redrive: StartRedrive
+) -> None:
+    """Killed between the commit and the message: the recovery of the next worker finds the row."""
+    strict = rig.worker(name="strict", DROPLINE_IMAGES__MAX_SIDE="8")
+    row_id = rig.drop("a.png", png())
+    rig.wait_settled([row_id])
+    strict.stop()
+    with psycopg.connect(libpq_url(rig.database_url), autocommit=True) as ear:
+        ear.execute(f"LISTEN {NOTIFY_CHANNEL}".encode())
+        redis_server.service.signal(signal.SIGSTOP)
+        try:
+            process = start_redrive("--all", DROPLINE_BROKER__PUBLISH_TIMEOUT_S="30")
+            assert heard(ear) == "queued"
+            process.kill()
+            process.communicate(timeout=DEADLINE_S)
+        finally:
+            redis_server.service.signal(signal.SIGCONT)
+    rig.celery.control.purge()  # what may have been on the wire when Redis woke up
+    assert rig.row(row_id)["status"] == "queued"
+    rig.worker()
+    (row,) = rig.wait_settled([row_id])
+    assert row["status"] == "captioned"

@@ -1,0 +1,145 @@
+"""The parts of `dropline redrive` that need no service: times, patience, and signals that come at a bad moment."""
+
+import signal
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+
+from dropline.cli.interrupts import Interrupts
+from dropline.cli.redrive import parse_since
+from dropline.cli.redriving import wake_patiently
+from dropline.errors import ClientError
+from dropline.scaling.errors import PoolChanging, ScalingDenied
+
+NOW = datetime(2026, 11, 22, 16, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("30s", NOW - timedelta(seconds=30)),
+        ("90m", NOW - timedelta(minutes=90)),
+        ("2h", NOW - timedelta(hours=2)),
+        ("9999d", NOW - timedelta(days=9999)),
+        ("2026-11-22T14:00Z", datetime(2026, 11, 22, 14, tzinfo=UTC)),
+        ("2026-11-22T14:00:01.5", datetime(2026, 11, 22, 14, 0, 1, 500_000, tzinfo=UTC)),
+        ("2026-11-22", datetime(2026, 11, 22, tzinfo=UTC)),
+        ("2026-11-22T14:00+01:00", datetime(2026, 11, 22, 14, tzinfo=timezone(timedelta(hours=1)))),
+    ],
+)
+def test_a_time_is_an_age_or_iso_8601(text: str, moment: datetime) -> None:
+    """Without a zone it is UTC, as in logs."""
+    assert parse_since(text, NOW) == moment
+
+
+@pytest.mark.parametrize(
+    "text", ["yesterday", "2", "h", "2w", "-2h", "2.5h", "2 h", "99999d", "2026-13-01", "14:00"]
+)
+def test_what_is_no_time_is_refused(text: str) -> None:
+    """The error says how a time is written."""
+    with pytest.raises(ClientError, match="write 90m, 2h, 7d"):
+        parse_since(text, NOW)
+
+
+class Patience:
+    """A clock that sleeping moves, and a pool that is woken in the end."""
+
+    def __init__(self, failures: int) -> None:
+        self.now = 0.0
+        self.failures = failures
+        self.calls: list[float] = []
+        self.notes: list[str] = []
+
+    def wake(self) -> None:
+        self.calls.append(self.now)
+        if len(self.calls) <= self.failures:
+            raise PoolChanging("falling asleep")
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def wait(self, patience_s: float) -> None:
+        wake_patiently(self.wake, patience_s, self.notes.append, sleep=self.sleep, clock=lambda: self.now)
+
+
+def test_a_pool_that_is_awake_costs_no_wait() -> None:
+    """One call, no remark."""
+    patience = Patience(failures=0)
+    patience.wait(60)
+    assert (patience.calls, patience.notes) == ([0.0], [])
+
+
+def test_a_pool_is_woken_as_soon_as_it_may_be() -> None:
+    """The pauses are doubled up to a bound, and each is said with its reason."""
+    patience = Patience(failures=6)
+    patience.wait(120)
+    assert patience.calls == [0, 1, 3, 7, 15, 30, 45]
+    assert patience.notes[0] == "falling asleep; trying again in 1 s"
+
+
+def test_patience_ends() -> None:
+    """The last error is raised, and no pause goes beyond the time."""
+    patience = Patience(failures=1000)
+    with pytest.raises(PoolChanging):
+        patience.wait(60)
+    assert patience.now <= 60
+
+
+def test_what_no_patience_helps_with_is_raised_at_once() -> None:
+    """A missing right does not come by waiting."""
+
+    def denied() -> None:
+        raise ScalingDenied("no right")
+
+    with pytest.raises(ScalingDenied):
+        wake_patiently(denied, 60, pytest.fail, sleep=lambda _seconds: pytest.fail("waited"))
+
+
+@pytest.fixture
+def interrupts() -> Iterator[Interrupts]:
+    """In charge of this process's signals."""
+    found = Interrupts()
+    with found.caught():
+        yield found
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_interrupts(interrupts: Interrupts, number: signal.Signals) -> None:
+    """SIGTERM as well as Ctrl-C, wherever they come."""
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_held_signal_interrupts_at_the_release(interrupts: Interrupts, number: signal.Signals) -> None:
+    """What must not be torn apart is done first; then the interruption comes, once."""
+    done = []
+    with interrupts.held() as release:
+        signal.raise_signal(number)
+        done.append("commit")
+        with pytest.raises(KeyboardInterrupt):
+            release()
+    assert done == ["commit"]
+
+
+def test_a_held_signal_interrupts_at_the_end_of_the_block(interrupts: Interrupts) -> None:
+    """Without a release the block's end is the moment."""
+    done = []
+
+    def work() -> None:
+        with interrupts.held():
+            signal.raise_signal(signal.SIGTERM)
+            done.append("all")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert done == ["all"]
+
+
+def test_the_signals_are_given_back() -> None:
+    """Afterwards they mean what they meant before."""
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with Interrupts().caught():
+        assert signal.getsignal(signal.SIGTERM) != before[1]
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
