@@ -28,6 +28,17 @@ variable "name" {
     condition     = can(regex("^[a-z][a-z0-9-]{1,18}[a-z0-9]$", var.name))
     error_message = "The name has 3 to 20 lower case letters, digits and dashes, and begins with a letter: service accounts' names are short."
   }
+
+  validation {
+    condition     = !startswith(var.name, "goog")
+    error_message = "Pub/Sub keeps names that begin with goog for itself."
+  }
+
+  # NAME-function@PROJECT.iam
+  validation {
+    condition     = length(var.name) + length(var.project) <= 49
+    error_message = "Name and project together have more than 49 letters: a login to Postgres is made of both, and has 63 at most. Take a shorter name."
+  }
 }
 
 variable "labels" {
@@ -58,6 +69,11 @@ variable "buckets" {
   }
 
   validation {
+    condition     = alltrue([for bucket in var.buckets : length(bucket.prefixes) <= 10])
+    error_message = "Cloud Storage allows a bucket ten notifications of a kind, and each prefix is one: name prefixes that are shorter, or the whole bucket."
+  }
+
+  validation {
     condition = alltrue(flatten([
       for bucket in var.buckets : [
         for pair in setproduct(bucket.prefixes, bucket.prefixes) : pair[0] == pair[1] || !startswith(pair[1], pair[0])
@@ -68,7 +84,7 @@ variable "buckets" {
 }
 
 variable "registry" {
-  description = "Where the images are that `images` leaves out; null: REGION-docker.pkg.dev/PROJECT/dropline, which must be there before the first apply."
+  description = "Where the images are that `images` leaves out; null: REGION-docker.pkg.dev/PROJECT/dropline, which must be there before the first apply. One of another project must let this project's Cloud Run read (`roles/artifactregistry.reader` for its service agent, `service-NUMBER@serverless-robot-prod.iam.gserviceaccount.com`)."
   type        = string
   default     = null
 }
@@ -176,7 +192,7 @@ variable "database" {
 }
 
 variable "database_readers" {
-  description = "E-mails of people and service accounts that may read captions with SQL, by any name."
+  description = "E-mails of people and service accounts that may read captions with SQL, by any name; in lower case."
   type        = map(string)
   default     = {}
 }
@@ -232,11 +248,11 @@ variable "alert_thresholds" {
 }
 
 variable "budget" {
-  description = "Monthly budget of the project that is watched, not enforced; null: none."
+  description = "Monthly budget of the project that is watched, not enforced, in the billing account's currency, which `currency` may only repeat; null: none."
   type = object({
     billing_account = string
     amount          = number
-    currency        = optional(string, "USD")
+    currency        = optional(string)
   })
   default = null
 }

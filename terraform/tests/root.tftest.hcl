@@ -180,3 +180,28 @@ run "a_name_that_is_too_long" {
   }
   expect_failures = [var.name]
 }
+
+run "a_name_that_is_too_long_with_its_project" {
+  command = plan
+  variables {
+    project = "a-project-with-a-very-long-nam"
+    name    = "a-name-of-20-letters"
+  }
+  expect_failures = [var.name]
+}
+
+run "more_prefixes_than_notifications" {
+  command = plan
+  variables {
+    buckets = [{ name = "drops", prefixes = [for number in range(11) : "day-${number + 10}/"] }]
+  }
+  expect_failures = [var.buckets]
+}
+
+run "a_name_of_googles_own" {
+  command = plan
+  variables {
+    name = "google-drops"
+  }
+  expect_failures = [var.name]
+}

@@ -1,6 +1,6 @@
 """One change of `terraform/` each that breaks a policy. A policy that does not notice its own is worth nothing."""
 
-from tests.terraform import policies
+from tests.terraform import policies, run_policies
 from tests.terraform.mutation import Mutation
 from tests.terraform.sleep_mutations import SLEEP_MUTATIONS
 
@@ -31,6 +31,7 @@ MUTATIONS = (
     Mutation(
         policies.no_broad_roles, "database/users.tf", '"roles/cloudsql.client"', '"roles/storage.objectViewer"'
     ),
+    Mutation(policies.no_broad_roles, _GRANTS, "serviceAccountOpenIdTokenCreator", "serviceAccountTokenCreator"),
     Mutation(policies.no_keys, "accounts.tf", "# One for each", _KEY + "# One for each"),
     Mutation(
         policies.secrets_come_from_secret_manager,
@@ -43,6 +44,12 @@ MUTATIONS = (
         "database/migrations.tf",
         'value = local.urls["migrator"]',
         'value = "postgresql://me:hunter2@127.0.0.1/dropline"',
+    ),
+    Mutation(
+        policies.arguments_hold_no_secrets,
+        "database/migrations.tf",
+        "args  = concat(local.proxy_arguments",
+        'args = concat(["--dsn=postgresql://me:hunter2@127.0.0.1/dropline"], local.proxy_arguments',
     ),
     Mutation(
         policies.secrets_come_from_secret_manager,
@@ -162,26 +169,39 @@ MUTATIONS = (
         "",
     ),
     Mutation(
-        policies.processes_run_as_themselves,
+        run_policies.processes_run_as_themselves,
         _POOL,
         "= var.service_account\n",
         '= "1-compute@developer.gserviceaccount.com"\n',
     ),
     Mutation(
-        policies.processes_run_as_themselves,
+        run_policies.processes_run_as_themselves,
         "main.tf",
         'service_account    = google_service_account.this["worker"].email',
         'service_account = google_service_account.this["function"].email',
     ),
-    Mutation(policies.images_are_pinned, "main.tf", "worker:${var.image_tag}", "worker:latest"),
-    Mutation(policies.images_are_pinned, "main.tf", "function:${var.image_tag}", "function"),
-    Mutation(policies.a_gpu_gets_what_it_needs, _POOL, '{ "nvidia.com/gpu" = "1" }', "{}"),
-    Mutation(policies.a_gpu_gets_what_it_needs, _POOL, "local.gpu ? true : null", "null"),
+    Mutation(run_policies.images_are_pinned, "main.tf", "worker:${var.image_tag}", "worker:latest"),
+    Mutation(run_policies.images_are_pinned, "main.tf", "function:${var.image_tag}", "function"),
+    Mutation(run_policies.a_gpu_gets_what_it_needs, _POOL, '{ "nvidia.com/gpu" = "1" }', "{}"),
+    Mutation(run_policies.a_gpu_gets_what_it_needs, _POOL, "local.gpu ? true : null", "null"),
+    Mutation(run_policies.a_gpu_gets_what_it_needs, _POOL, "memory = var.memory }", 'memory = "8Gi" }'),
     Mutation(
-        policies.the_function_takes_many_at_once, _FUNCTION, "request_concurrency = 80", "request_concurrency = 1"
+        run_policies.an_instance_fits_into_cloud_run, _POOL, '          cpu    = "1"', '          cpu    = "6"'
     ),
-    Mutation(policies.an_idle_function_costs_nothing, _FUNCTION, "        cpu_idle = true\n", ""),
-    Mutation(policies.an_idle_function_costs_nothing, "database/migrations.tf", '    "--lazy-refresh",\n', ""),
+    Mutation(
+        run_policies.an_instance_fits_into_cloud_run,
+        "function/variables.tf",
+        'default     = "512Mi"',
+        'default = "128Mi"',
+    ),
+    Mutation(
+        run_policies.the_function_takes_many_at_once,
+        _FUNCTION,
+        "request_concurrency = 80",
+        "request_concurrency = 1",
+    ),
+    Mutation(run_policies.an_idle_function_costs_nothing, _FUNCTION, "        cpu_idle = true\n", ""),
+    Mutation(run_policies.an_idle_function_costs_nothing, "database/migrations.tf", '    "--lazy-refresh",\n', ""),
     Mutation(policies.everything_is_labelled, "main.tf", '{ app = "dropline" }', "{}"),
     Mutation(
         policies.everything_is_labelled,
@@ -190,13 +210,13 @@ MUTATIONS = (
         "user_labels = {}",
     ),
     Mutation(
-        policies.everybody_reaches_google,
+        run_policies.everybody_reaches_google,
         _FUNCTION,
         '"PRIVATE_RANGES_ONLY"',
         '"ALL_TRAFFIC"',
     ),
     Mutation(
-        policies.everybody_reaches_google,
+        run_policies.everybody_reaches_google,
         "network/main.tf",
         "private_ip_google_access = true",
         "private_ip_google_access = false",

@@ -12,3 +12,8 @@ output "service_accounts" {
   description = "E-mails of the service accounts, by process."
   value       = module.dropline.service_accounts
 }
+
+output "push_dead_letters" {
+  description = "Command that has the dead letters pushed to the function again."
+  value       = module.dropline.push_dead_letters
+}

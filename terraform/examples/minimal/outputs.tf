@@ -2,3 +2,8 @@ output "try_it" {
   description = "Commands that drop an image and show its caption."
   value       = module.dropline.try_it
 }
+
+output "push_dead_letters" {
+  description = "Command that has the dead letters pushed to the function again."
+  value       = module.dropline.push_dead_letters
+}

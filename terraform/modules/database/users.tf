@@ -16,11 +16,13 @@ resource "google_sql_user" "service" {
 resource "google_sql_user" "reader" {
   for_each = var.readers
 
-  project         = var.project
-  instance        = google_sql_database_instance.this.name
-  name            = local.reader_login[each.key]
-  type            = endswith(each.value, ".gserviceaccount.com") ? "CLOUD_IAM_SERVICE_ACCOUNT" : "CLOUD_IAM_USER"
-  deletion_policy = "ABANDON"
+  project  = var.project
+  instance = google_sql_database_instance.this.name
+  name     = local.reader_login[each.key]
+  type     = endswith(each.value, ".gserviceaccount.com") ? "CLOUD_IAM_SERVICE_ACCOUNT" : "CLOUD_IAM_USER"
+
+  # A reader owns nothing, and whoever is one no more must not keep the role: others could let him log in again.
+  deletion_policy = var.deletion_protection ? "DELETE" : "ABANDON"
 }
 
 locals {

@@ -43,6 +43,16 @@ variable "readers" {
   description = "E-mails of people and service accounts that may read captions with SQL, by any name."
   type        = map(string)
   default     = {}
+
+  validation {
+    condition     = alltrue([for email in values(var.readers) : can(regex("^[^@ ]+@[^@ ]+$", email)) && email == lower(email)])
+    error_message = "Give e-mail addresses in lower case: Cloud SQL knows their owners by no other spelling."
+  }
+
+  validation {
+    condition     = alltrue([for email in values(var.readers) : length(trimsuffix(email, ".gserviceaccount.com")) <= 63])
+    error_message = "A login to Postgres has 63 letters at most, without .gserviceaccount.com."
+  }
 }
 
 variable "migrations_image" {

@@ -29,6 +29,9 @@ resource "google_compute_global_address" "services" {
   purpose       = "VPC_PEERING"
   prefix_length = 20
   labels        = var.labels
+
+  # Google chooses a range that is free by then; chosen first, it could be the subnetwork's.
+  depends_on = [google_compute_subnetwork.this]
 }
 
 resource "google_service_networking_connection" "services" {
@@ -38,4 +41,7 @@ resource "google_service_networking_connection" "services" {
 
   # Google frees the range of a deleted database hours later, and refuses to delete the connection until then.
   deletion_policy = "REMOVE_PEERING"
+
+  # Its half of such a connection refuses to be created when a network of the same name comes back, but can be updated.
+  update_on_creation_fail = true
 }

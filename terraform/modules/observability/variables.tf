@@ -82,16 +82,21 @@ variable "thresholds" {
 }
 
 variable "budget" {
-  description = "Monthly budget that is watched, not enforced; null: none. Needs rights on the billing account."
+  description = "Monthly budget that is watched, not enforced, in the billing account's currency, which `currency` may only repeat; null: none. Needs rights on the billing account."
   type = object({
     billing_account = string
     amount          = number
-    currency        = optional(string, "USD")
+    currency        = optional(string)
   })
   default = null
 
   validation {
     condition     = var.budget == null || try(var.budget.amount >= 1 && floor(var.budget.amount) == var.budget.amount, false)
     error_message = "The amount is a whole number of at least 1."
+  }
+
+  validation {
+    condition     = var.budget == null || length(var.emails) <= 5
+    error_message = "A budget tells five e-mail addresses at most; give a list's address."
   }
 }

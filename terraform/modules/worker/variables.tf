@@ -89,13 +89,22 @@ variable "accelerator" {
 }
 
 variable "cpu" {
-  description = "CPUs of an instance. An L4 needs at least 4."
+  description = "CPUs of the worker: 1, 2, 4 or 6, and one more is for the proxy. An L4 needs at least 4."
   type        = string
   default     = "4"
 
   validation {
-    condition     = contains(["1", "2", "4", "6", "8"], var.cpu) || can(regex("^[0-9]{2}$", var.cpu))
-    error_message = "Cloud Run takes 1, 2, 4, 6 or 8 CPUs, and more with some GPUs."
+    condition     = contains(["1", "2", "4", "6"], var.cpu) || can(regex("^[1-9][0-9]$", var.cpu))
+    error_message = "Give 1, 2, 4 or 6 CPUs, or more than 9 with a GPU that allows it. An instance has 8 at most, and the proxy beside the worker takes one of them."
+  }
+
+  validation {
+    condition = try(
+      tonumber(trimsuffix(var.memory, "Gi")) <= 4 * tonumber(var.cpu) &&
+      tonumber(trimsuffix(var.memory, "Gi")) >= (tonumber(var.cpu) >= 6 ? 4 : tonumber(var.cpu) >= 4 ? 2 : 1),
+      true,
+    )
+    error_message = "CPUs and memory do not go together: Cloud Run takes at most 4Gi for each CPU, at least 2Gi with 4 CPUs, and at least 4Gi with 6."
   }
 
   validation {
@@ -105,7 +114,7 @@ variable "cpu" {
 }
 
 variable "memory" {
-  description = "Memory of an instance. An L4 needs at least 16Gi."
+  description = "Memory of the worker, at most 4Gi for each CPU. An L4 needs at least 16Gi."
   type        = string
   default     = "16Gi"
 

@@ -35,6 +35,11 @@ run "logins_are_accounts" {
   }
 
   assert {
+    condition     = google_sql_user.reader["ana"].deletion_policy == "DELETE"
+    error_message = "Whoever is no reader any more must lose login and role: the migrations only give."
+  }
+
+  assert {
     condition     = output.urls["ingest"] == "postgresql://f%40drop-project.iam@127.0.0.1:5432/dropline?sslmode=disable"
     error_message = "The address names the login, and no password."
   }
@@ -123,4 +128,20 @@ run "hardly_any_backups" {
     retained_backups = 1
   }
   expect_failures = [var.retained_backups]
+}
+
+run "a_reader_with_capitals" {
+  command = plan
+  variables {
+    readers = { ana = "Ana@example.com" }
+  }
+  expect_failures = [var.readers]
+}
+
+run "a_reader_with_too_long_a_name" {
+  command = plan
+  variables {
+    readers = { ana = "a-name-that-is-much-longer-than-those-of-postgres@a-rather-long-domain.example.com" }
+  }
+  expect_failures = [var.readers]
 }

@@ -27,6 +27,11 @@ run "destroy_ends_clean" {
     condition     = google_service_networking_connection.services.deletion_policy == "REMOVE_PEERING"
     error_message = "The connection must go even while Google still holds a deleted database's range."
   }
+
+  assert {
+    condition     = google_service_networking_connection.services.update_on_creation_fail
+    error_message = "A network that comes back meets Google's half of its old connection, which can only be updated."
+  }
 }
 
 run "a_range_that_is_too_small" {

@@ -109,3 +109,12 @@ run "an_impatient_alert" {
   }
   expect_failures = [var.thresholds]
 }
+
+run "a_budget_that_tells_too_many" {
+  command = plan
+  variables {
+    emails = [for number in range(6) : "person-${number}@example.com"]
+    budget = { billing_account = "000000-111111-222222", amount = 100 }
+  }
+  expect_failures = [var.budget]
+}

@@ -101,6 +101,33 @@ run "a_gpu_with_too_few_cpus" {
   expect_failures = [var.cpu]
 }
 
+run "all_cpus_for_the_worker" {
+  command = plan
+  variables {
+    cpu    = "8"
+    memory = "32Gi"
+  }
+  expect_failures = [var.cpu]
+}
+
+run "more_memory_than_the_cpus_allow" {
+  command = plan
+  variables {
+    memory = "24Gi"
+  }
+  expect_failures = [var.cpu]
+}
+
+run "less_memory_than_the_cpus_need" {
+  command = plan
+  variables {
+    accelerator = null
+    cpu         = "6"
+    memory      = "2Gi"
+  }
+  expect_failures = [var.cpu]
+}
+
 run "a_gpu_with_too_little_memory" {
   command = plan
   variables {

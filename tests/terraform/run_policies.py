@@ -1,0 +1,92 @@
+"""What must hold of what runs in Cloud Run: who it runs as, where it reaches, from what, and with how much."""
+
+from collections.abc import Iterator
+
+from tests.terraform.parts import CLOUD_RUN, containers, instance_of
+from tests.terraform.workspace import Plan, Policy
+
+
+def processes_run_as_themselves(plan: Plan) -> Iterator[str]:
+    """Each part of Cloud Run has a service account of ours, and each another one, but for what is the function."""
+    ours = {account.values["email"] for account in plan.of("service_account")}
+    users = []
+    for each in plan.of(*CLOUD_RUN):
+        account = instance_of(each.values)["service_account"]
+        if account not in ours:
+            yield f"{each.address} runs as {account}"
+        if not each.address.endswith(".redrive"):
+            users.append(account)
+    if len(set(users)) != len(users):
+        yield f"several parts run as one account: {users}"
+
+
+def everybody_reaches_google(plan: Plan) -> Iterator[str]:
+    """Only private addresses go through our network, which has no way out but the one to Google's APIs."""
+    for each in plan.of(*CLOUD_RUN):
+        access = instance_of(each.values)["vpc_access"]
+        if [way["egress"] for way in access] != ["PRIVATE_RANGES_ONLY"]:
+            yield f"{each.address} goes out by {access}"
+    for each in plan.of("compute_subnetwork"):
+        if each.values["private_ip_google_access"] is not True:
+            yield f"{each.address} does not lead to Google's APIs"
+
+
+def images_are_pinned(plan: Plan) -> Iterator[str]:
+    """Every image has a tag, which is not `latest`."""
+    for address, container in containers(plan):
+        tag = container["image"].rpartition("/")[2].partition(":")[2]
+        if tag in ("", "latest"):
+            yield f"{address} runs {container['image']}"
+
+
+def a_gpu_gets_what_it_needs(plan: Plan) -> Iterator[str]:
+    """An accelerator comes with its limit, 4 CPUs, 16 GiB, and in one zone, which has quota."""
+    for each in plan.of("cloud_run_v2_worker_pool"):
+        template = instance_of(each.values)
+        limits = template["containers"][0]["resources"][0]["limits"]
+        gpu = bool(template["node_selector"])
+        if gpu != ("nvidia.com/gpu" in limits) or gpu != bool(template["gpu_zonal_redundancy_disabled"]):
+            yield f"{each.address} has a GPU by half: {limits}"
+        if gpu and (int(limits["cpu"]) < 4 or int(limits["memory"].removesuffix("Gi")) < 16):
+            yield f"{each.address} has too little for a GPU: {limits}"
+
+
+def an_instance_fits_into_cloud_run(plan: Plan) -> Iterator[str]:
+    """All containers of an instance together have 8 CPUs at most, and half a gibibyte at least."""
+    for each in plan.of(*CLOUD_RUN):
+        limits = [container["resources"][0]["limits"] for container in instance_of(each.values)["containers"]]
+        if sum(int(limit["cpu"]) for limit in limits) > 8 or sum(_mebibytes(limit) for limit in limits) < 512:
+            yield f"{each.address} is refused by Cloud Run: {limits}"
+
+
+def the_function_takes_many_at_once(plan: Plan) -> Iterator[str]:
+    """80 requests per instance."""
+    for each in plan.of("cloud_run_v2_service"):
+        if instance_of(each.values)["max_instance_request_concurrency"] != 80:
+            yield f"{each.address} does not take 80 requests at once"
+
+
+def an_idle_function_costs_nothing(plan: Plan) -> Iterator[str]:
+    """None of its containers has a CPU between requests, and the proxy can live with that."""
+    for each in plan.of("cloud_run_v2_service"):
+        for container in instance_of(each.values)["containers"]:
+            if [limits["cpu_idle"] for limits in container["resources"]] != [True]:
+                yield f"{each.address}: {container['name']} is paid for between requests"
+            if container["name"] == "cloud-sql-proxy" and "--lazy-refresh" not in container["args"]:
+                yield f"{each.address}: the proxy wants to renew its certificate between requests"
+
+
+RUN_POLICIES: tuple[Policy, ...] = (
+    processes_run_as_themselves,
+    everybody_reaches_google,
+    images_are_pinned,
+    a_gpu_gets_what_it_needs,
+    an_instance_fits_into_cloud_run,
+    the_function_takes_many_at_once,
+    an_idle_function_costs_nothing,
+)
+
+
+def _mebibytes(limits: dict[str, str]) -> int:
+    memory = limits["memory"]
+    return int(memory[:-2]) * {"Mi": 1, "Gi": 1024}[memory[-2:]]
