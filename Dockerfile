@@ -46,6 +46,12 @@ ARG EXTRAS=worker
 ARG PIP_EXTRA_INDEX_URL=
 ARG TORCH_CONSTRAINTS=constraints-cuda.txt
 COPY constraints-cuda.txt ./
+# pip only warns of an address that is none, and would take the default torch, without pins for what comes with it.
+RUN case "$PIP_EXTRA_INDEX_URL|$TORCH_CONSTRAINTS" in \
+    "|constraints-cuda.txt" | "https://"*"|"* | "http://"*"|"*) ;; \
+    *) echo "PIP_EXTRA_INDEX_URL is '$PIP_EXTRA_INDEX_URL' and TORCH_CONSTRAINTS is '$TORCH_CONSTRAINTS': give the" \
+    "address of an index and constraints.txt, or neither of the two (docs/deploy.md, The GPU's driver)" >&2; exit 1 ;; \
+    esac
 RUN pip --python /opt/dropline/bin/python install --constraint constraints.txt --constraint "$TORCH_CONSTRAINTS" \
     "$(echo requirements/*.whl)[$EXTRAS]"
 
@@ -87,7 +93,7 @@ ENV PORT=8080
 EXPOSE 8080
 HEALTHCHECK --interval=30s --timeout=5s --start-period=30s CMD ["python", "-c", "import http.client, os, sys; function = http.client.HTTPConnection('127.0.0.1', int(os.environ['PORT']), timeout=4); function.request('GET', '/healthz'); sys.exit(function.getresponse().status != 200)"]
 # One process with threads: its answer is two short waits, on Postgres and on Redis.
-CMD ["gunicorn", "--worker-class", "gthread", "--workers", "1", "--threads", "16", "--keep-alive", "60", "--no-control-socket", "trigger_fn.wsgi:create()"]
+CMD ["gunicorn", "--worker-class", "gthread", "--workers", "1", "--threads", "80", "--keep-alive", "60", "--no-control-socket", "trigger_fn.wsgi:create()"]
 
 # The worker, its engine and its model.
 FROM runtime AS worker

@@ -16,6 +16,7 @@ from sqlalchemy import (
     Text,
     and_,
     column,
+    exists,
     func,
     or_,
     select,
@@ -23,6 +24,7 @@ from sqlalchemy import (
     update,
     values,
 )
+from sqlalchemy.orm import aliased
 from sqlalchemy.sql.selectable import CTE
 
 from db.models import CaptionRow
@@ -141,9 +143,25 @@ def put_back(connection: Connection, rows: Sequence[Redriven]) -> set[int]:
 def _redrivable(wanted: Wanted, after: int, limit: int | None) -> Select[int, str | None, str | None]:
     return (
         select(CaptionRow.id, CaptionRow.error_code, CaptionRow.error)
-        .where(*wanted.conditions(), CaptionRow.error_code.not_in(NEVER_REDRIVEN), CaptionRow.id > after)
+        .where(
+            *wanted.conditions(),
+            CaptionRow.error_code.not_in(NEVER_REDRIVEN),
+            CaptionRow.id > after,
+            ~_has_a_newer_generation(),
+        )
         .order_by(CaptionRow.id)
         .limit(limit)
+    )
+
+
+def _has_a_newer_generation() -> ColumnElement[bool]:
+    """In a bucket with versions the old one is still there, and would be captioned for nobody."""
+    newer = aliased(CaptionRow)
+    return exists().where(
+        newer.bucket == CaptionRow.bucket,
+        newer.object_name == CaptionRow.object_name,
+        newer.generation > CaptionRow.generation,
+        newer.status != Status.DELETED,
     )
 
 

@@ -31,6 +31,7 @@ _CHANGED_SINCE = text("""
 _FORGOTTEN = text("""
     SELECT id FROM captions
     WHERE status = 'queued' AND queued_at < now() AND id > :after AND NOT id = ANY(:known)
+      AND (attempts = attempts_before_redrive OR updated_at < now() - make_interval(secs => :resting_s))
       AND (:whole_queue OR queued_at < (SELECT max(queued_at) FROM captions WHERE id = ANY(:known)))
     ORDER BY id LIMIT :batch
 """)
@@ -39,6 +40,10 @@ _LEASED = text("""
     WHERE lease_until IS NOT NULL AND id > :after ORDER BY id LIMIT :batch
 """)
 
+_SINCE_CAPTION = text("""
+    SELECT EXTRACT(EPOCH FROM clock_timestamp() - max(captioned_at))::float8 FROM captions
+    WHERE captioned_at IS NOT NULL
+""")
 # Each half has a partial index.
 _UNFINISHED = text("""
     SELECT EXISTS (SELECT FROM captions WHERE status = 'queued')
@@ -102,7 +107,7 @@ def rows_changed_since(connection: Connection, since: datetime, most: int) -> li
 
 
 def forgotten_rows(
-    connection: Connection, oldest: Sequence[int], *, whole_queue: bool, batch: int
+    connection: Connection, oldest: Sequence[int], *, whole_queue: bool, batch: int, resting_s: float = 0.0
 ) -> Iterator[list[int]]:
     """Ids of queued rows that are not on the broker, in batches of at most `batch`.
 
@@ -113,10 +118,13 @@ def forgotten_rows(
             not among them cannot be behind them.
         whole_queue: whether `oldest` is all there is, so that every other queued row is missing.
         batch: rows per statement.
+        resting_s: rows that were tried and put back within so many seconds are left out: their message waits, in a
+            worker's hands, for its time to come.
     """
     after = 0
+    known = {"known": list(oldest), "whole_queue": whole_queue, "batch": batch, "resting_s": resting_s}
     while True:
-        values = {"known": list(oldest), "whole_queue": whole_queue, "after": after, "batch": batch}
+        values = known | {"after": after}
         ids = list(connection.execute(_FORGOTTEN, values).scalars())
         if not ids:
             return
@@ -139,3 +147,9 @@ def leased_rows(connection: Connection, batch: int) -> Iterator[list[Leased]]:
 def unfinished(connection: Connection) -> bool:
     """Whether any row waits for a worker, or is in the hands of one."""
     return bool(connection.execute(_UNFINISHED).scalar_one())
+
+
+def seconds_since_caption(connection: Connection) -> float | None:
+    """Seconds since any worker recorded a caption; None where none ever did."""
+    found: float | None = connection.execute(_SINCE_CAPTION).scalar_one()
+    return found

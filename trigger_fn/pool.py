@@ -4,7 +4,8 @@ from dropline.scaling.errors import ScalingUnknown
 from dropline.scaling.waker import Waker
 from trigger_fn.deadline import Deadline, Lanes
 
-#: Reading the mark takes a fraction of a millisecond; a call to Cloud Run is shared by all who wait for it.
+#: For each of the two: reading the mark takes a fraction of a millisecond, and a call to Cloud Run is shared by
+#: all who wait for it. A call that hangs must not keep anybody from reading.
 _LANES = 4
 
 
@@ -13,7 +14,8 @@ class Pool:
 
     def __init__(self, waker: Waker) -> None:
         self._waker = waker
-        self._lanes = Lanes("pool", _LANES)
+        self._looking = Lanes("mark", _LANES)
+        self._waking = Lanes("pool", _LANES)
 
     def ensure_awake(self, deadline: Deadline) -> None:
         """Wake the workers if they may be asleep.
@@ -24,8 +26,10 @@ class Pool:
             ScalingDenied: likewise, once somebody has set the deployment right.
         """
         late = ScalingUnknown("the worker pool was not awake within the time that a request may take")
-        self._lanes.run(self._waker.ensure_awake, deadline, late)
+        if not self._looking.run(self._waker.is_awake, deadline, late):
+            self._waking.run(self._waker.wake, deadline, late)
 
     def close(self) -> None:
         """Let go of all threads, once a call under way is over."""
-        self._lanes.close()
+        self._looking.close()
+        self._waking.close()

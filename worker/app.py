@@ -1,6 +1,7 @@
 """The worker's composition root: settings in, a Celery worker with its engine out."""
 
 import functools
+import math
 import os
 from collections.abc import Callable
 from typing import TypeVar
@@ -57,8 +58,8 @@ def build(settings: Settings, *, engine_module: str = "worker.engine") -> Celery
     register_tasks(
         app,
         pipeline,
-        lambda head, enqueue, finished: recover(
-            database(), head, enqueue, finished, settings.worker.recovery_batch
+        lambda head, enqueue, finished, resting_s: recover(
+            database(), head, enqueue, finished, settings.worker.recovery_batch, resting_s
         ),
         lambda row_id: release(database(), row_id),
     )
@@ -97,6 +98,17 @@ def unfinished(database: Engine) -> bool:
         return views.unfinished(connection)
 
 
+def quiet_s(database: Engine) -> float:
+    """Seconds since any worker captioned an image: Redis gives its messages to a pool's workers in turn.
+
+    Raises:
+        DatabaseUnavailable: that is not known.
+    """
+    with transaction(database) as connection:
+        found = views.seconds_since_caption(connection)
+    return math.inf if found is None else found
+
+
 def _sleep_timer(app: Celery, settings: Settings, database: Callable[[], Engine]) -> SleepTimer | None:
     """None where there is no pool to put to sleep."""
     if not settings.pool.name:
@@ -104,7 +116,11 @@ def _sleep_timer(app: Celery, settings: Settings, database: Callable[[], Engine]
     sleeper = once_per_process(
         lambda: make_sleeper(settings.pool, settings.broker, lambda: unfinished(database()))
     )
-    timer = SleepTimer(sleeper, rules_of(settings.pool), lambda: send_recovery(app))
+    # Longer than any row rests between two tries.
+    resting_s = settings.worker.retry_cap_s + settings.lease_s
+    timer = SleepTimer(
+        sleeper, rules_of(settings.pool), lambda: send_recovery(app, resting_s), lambda: quiet_s(database())
+    )
 
     @signals.task_received.connect(weak=False)
     def _not_idle(**_: object) -> None:

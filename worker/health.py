@@ -38,16 +38,26 @@ def find_complaint(directory: Path, timeout_s: float) -> str:
     """
     addresses = find_addresses(directory)
     if not addresses:
-        return f"no worker runs, or it keeps its files elsewhere than in {directory}"
+        return (
+            f"no worker runs, or it keeps its files elsewhere than in {directory}: start `python -m worker`, or "
+            "give its directory for temporary files (TMPDIR) as the argument"
+        )
     deadline = time.monotonic() + timeout_s
-    complaints = []
+    complaints: list[str] = []
+    abandoned = 0
     for address in addresses:
         try:
             _wait_for_greeting(address, deadline)
+        except ConnectionRefusedError:
+            abandoned += 1
         except (EOFError, OSError) as error:
             complaints.append(f"{address}: {error or 'the engine has just died'}")
         else:
             return ""
+    if abandoned:
+        complaints.append(
+            f"sockets in {directory} that killed workers have left, with nobody behind them: {abandoned}"
+        )
     return "; ".join(complaints)
 
 

@@ -1,6 +1,7 @@
 """What Redis forgot, put back: rows that are queued but not on the broker, and leases that run out.
 
-Run when a worker becomes ready and when it reconnects; never on a timer.
+Run when a worker becomes ready, when it reconnects, and when it would put its pool to sleep and finds rows
+unfinished; no sweep.
 """
 
 from collections.abc import Callable, Sequence
@@ -38,6 +39,7 @@ def recover(
     enqueue: Enqueue,
     finished: Callable[[], None],
     batch: int,
+    resting_s: float,
 ) -> Recovered:
     """Enqueue rows the broker does not know; a row enqueued twice is done once, since it is claimed once.
 
@@ -47,6 +49,7 @@ def recover(
         enqueue: puts one row on the broker.
         finished: notes that nothing was cut short, before the next worker's turn.
         batch: rows per statement.
+        resting_s: rows that were tried and put back within so many seconds are not looked for.
 
     Raises:
         DatabaseUnavailable: nothing is known of the rest; run it again.
@@ -56,7 +59,8 @@ def recover(
         connection.execute(_LOCK)
         oldest = list(head())
         queued = 0
-        for ids in views.forgotten_rows(connection, oldest, whole_queue=len(oldest) < HEAD_LENGTH, batch=batch):
+        whole = len(oldest) < HEAD_LENGTH
+        for ids in views.forgotten_rows(connection, oldest, whole_queue=whole, batch=batch, resting_s=resting_s):
             for row_id in ids:
                 enqueue(row_id, 0.0)
             queued += len(ids)

@@ -37,6 +37,7 @@ class SleepTimer:
         sleeper: Callable[[], Sleeps],
         rules: Rules,
         recover: Callable[[], None],
+        quiet_s: Callable[[], float],
         watch: IdleWatch | None = None,
     ) -> None:
         """A timer that is not armed yet.
@@ -45,11 +46,13 @@ class SleepTimer:
             sleeper: called when there is something to do for it; may raise a DroplineError.
             rules: of this deployment.
             recover: sends the message that has rows looked for which nobody knows of.
+            quiet_s: seconds since any worker of the pool captioned an image; may raise a DroplineError.
             watch: for tests, with a clock of their own.
         """
         self._sleeper = sleeper
         self._rules = rules
         self._recover = recover
+        self._quiet_s = quiet_s
         self._watch = watch or IdleWatch(rules.idle_s)
         self._entry: Entry | None = None
         self._owes_a_wake = False
@@ -57,7 +60,7 @@ class SleepTimer:
     def start(self, hub: Hub) -> None:
         """Arm it; for each start of the consumer, since Celery forgets such timers when it loses the broker."""
         self._watch.touch()
-        self._arm(hub, self._rules.idle_s)
+        self._arm(hub, _WAKE_AGAIN_S if self._owes_a_wake else self._rules.idle_s)
 
     def touch(self) -> None:
         """A message has come."""
@@ -81,7 +84,8 @@ class SleepTimer:
     def _on_time(self, hub: Hub) -> None:
         again_s = self._rules.idle_s
         try:
-            again_s = self._watch.left_s() or self._act()
+            # A message does not put off what is owed: it may be the very one that is owed it.
+            again_s = (0 if self._owes_a_wake else self._watch.left_s()) or self._act()
         except Exception:
             # Whatever it was: a timer that is not armed again would leave the pool awake for good.
             log.exception("pool_kept_awake")
@@ -95,6 +99,8 @@ class SleepTimer:
                 self._sleeper().wake_again()
                 self._owes_a_wake = False
                 return self._rules.idle_s
+            if (left_s := self._rules.idle_s - self._quiet_s()) > 0:
+                return left_s
             return self._after(self._sleeper().try_to_sleep())
         except (ScalingRefused, ScalingDenied, ScalingUnknown) as error:
             # Only a call to wake it again ends like this: images may wait for workers that are being stopped.

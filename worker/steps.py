@@ -78,10 +78,15 @@ def _sleep_step(timer: SleepTimer) -> type[bootsteps.StartStopStep]:
     return SleepStep
 
 
-def send_recovery(app: Celery) -> None:
-    """Have rows looked for that Redis does not know of."""
+def send_recovery(app: Celery, resting_s: float = 0.0) -> None:
+    """Have rows looked for that Redis does not know of.
+
+    Args:
+        app: of this worker.
+        resting_s: rows that were tried and put back within so many seconds are known to a living worker.
+    """
     try:
-        app.send_task(RECOVER_TASK, queue=RECOVERY_QUEUE, retry=False)
+        app.send_task(RECOVER_TASK, [resting_s] if resting_s else [], queue=RECOVERY_QUEUE, retry=False)
     except (OperationalError, RedisError) as error:
         # The consumer shares the broker's fate: it will reconnect, and this step will start again.
         log.warning("recovery_not_sent", error=str(error))

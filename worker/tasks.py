@@ -24,8 +24,8 @@ log = get_logger(__name__)
 
 #: Frees the lease of a row whose process is known to be dead; called in the parent.
 ReleaseLease = Callable[[int], None]
-#: Runs a recovery: `(head, enqueue, finished)`.
-Recover = Callable[[Callable[[], list[int]], Enqueue, Callable[[], None]], Any]
+#: Runs a recovery: `(head, enqueue, finished, resting_s)`.
+Recover = Callable[[Callable[[], list[int]], Enqueue, Callable[[], None], float], Any]
 
 #: There while a recovery is under way; whoever finds it knows that one was cut short.
 RECOVERY_MARK = "dropline.recovery.unfinished"
@@ -41,7 +41,8 @@ def register_tasks(
 
     Args:
         pipeline: the child's pipeline; built on first use, in the child.
-        run_recovery: recovers with the given reader of the queue's head, enqueuer, and report of its end.
+        run_recovery: recovers with the given reader of the queue's head, enqueuer, report of its end, and seconds
+            for which rows that were put back are left alone.
         release: frees a row's lease.
     """
 
@@ -58,13 +59,14 @@ def register_tasks(
                     log.info("finished", outcome=result)
                     return result
 
-    def recover_task(self: Task) -> str:
+    def recover_task(self: Task, resting_s: float = 0.0) -> str:
         try:
             return str(
                 run_recovery(
                     lambda: begin_recovery(app),
                     lambda row, wait: send_row(app, row, wait),
                     lambda: end_recovery(app),
+                    resting_s,
                 )
             )
         except Exception as error:  # noqa: BLE001 - whatever it was, rows wait for this

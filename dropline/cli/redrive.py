@@ -79,6 +79,7 @@ def _preview(redriver: "Redriver", wanted: "Wanted", limit: int | None, *, as_js
     found = redriver.count(wanted)
     would = redriver.count_redrivable(wanted, limit)
     _print(found, would, None, as_json=as_json)
+    _note_what_there_is(redriver, found)
 
 
 def _redrive(redriver: "Redriver", wanted: "Wanted", limit: int | None, *, as_json: bool) -> None:
@@ -94,6 +95,7 @@ def _redrive(redriver: "Redriver", wanted: "Wanted", limit: int | None, *, as_js
         _print(found, redriver.redriven, redriver.count(wanted), as_json=as_json)
     if failure is not None:
         raise failure
+    _note_what_there_is(redriver, found)
 
 
 def _wanted(uris: list[str], codes: list[str], bucket: str, prefix: str, since: str) -> "Wanted":
@@ -102,6 +104,8 @@ def _wanted(uris: list[str], codes: list[str], bucket: str, prefix: str, since: 
 
     if never := sorted(set(codes) & set(NEVER_REDRIVEN)):
         raise ClientError(f"{', '.join(never)}: {_WHY_NEVER}")
+    if bucket.startswith("gs://"):
+        raise ClientError(f"--bucket {bucket!r}: give the bucket's name alone, without gs://")
     moment = parse_since(since, datetime.now(UTC)) if since else None
     return Wanted(tuple(map(parse_uri, uris)), tuple(codes), bucket, prefix, moment)
 
@@ -126,7 +130,7 @@ def parse_since(text: str, now: datetime) -> datetime:
     """A time in ISO 8601, UTC where it says nothing else, or an age as `90m`.
 
     Raises:
-        ClientError: neither.
+        ClientError: neither, or it is still to come.
     """
     if age := _AGE.fullmatch(text):
         return now - timedelta(**{_UNITS[age["unit"]]: int(age["count"])})
@@ -136,7 +140,10 @@ def parse_since(text: str, now: datetime) -> datetime:
         raise ClientError(
             f"--since {text!r} is no time; write 90m, 2h, 7d, or 2026-11-22T14:00Z (UTC where no zone is given)"
         ) from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    if moment > now:
+        raise ClientError(f"--since {text!r} is still to come, so nothing can have failed since")
+    return moment
 
 
 def _print(
@@ -159,6 +166,15 @@ def _print(
     else:
         print_line("no failed row fits")
     _note_what_stays(before)
+
+
+def _note_what_there_is(redriver: "Redriver", found: Mapping[str, int]) -> None:
+    """A filter that lets nothing pass may be misspelt."""
+    from db.dead_letters import Wanted
+    from dropline.cli.console import note
+
+    if not found and (codes := redriver.count(Wanted())):
+        note(f"failed rows there are: {', '.join(f'{rows} {code}' for code, rows in codes.items())}")
 
 
 def _key(column: str) -> str:

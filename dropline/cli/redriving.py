@@ -10,7 +10,7 @@ from psycopg.errors import InsufficientPrivilege, ReadOnlySqlTransaction
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import ProgrammingError
 
-from db import dead_letters
+from db import dead_letters, views
 from db.dead_letters import Redriven, Wanted
 from db.session import make_engine, transaction
 from dropline.cli.databases import own_database
@@ -76,6 +76,14 @@ class Redriver:
         after: int | None = 0
         while after is not None:
             after = self._next_batch(wanted, after, limit)
+        self._wake_for_those_left_behind()
+
+    def _wake_for_those_left_behind(self) -> None:
+        """Rows of a redrive that was killed are not `failed` any more; a worker that starts enqueues them."""
+        with _as_operator(self.database) as connection:
+            unfinished = views.unfinished(connection)
+        if unfinished:
+            self.wake()
 
     def _next_batch(self, wanted: Wanted, after: int, limit: int | None) -> int | None:
         """The id of its last row; None where nothing was left."""
@@ -206,6 +214,6 @@ def _as_operator(database: Engine) -> Iterator[Connection]:
 
 def _left_behind(most: int) -> str:
     return (
-        f"as many as {most} rows may be queued without a message, and a worker enqueues them when it starts or "
-        "reconnects; for all others, run the same command again"
+        f"as many as {most} rows may be queued without a message: run the same command again, which takes up all "
+        "others and wakes the workers, and a worker enqueues these when it starts, reconnects or is idle"
     )

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeVar
 
-from dropline.errors import BrokerUnavailable, DroplineError
+from dropline.errors import BrokerUnavailable
 from dropline.scaling.errors import PoolChanging, ScalingDenied, ScalingRefused, ScalingUnknown
 
 T = TypeVar("T")
@@ -182,7 +182,8 @@ def sleep(token: str, rules: Rules) -> Procedure[Slept]:
 def _unfinished(mark: str) -> Procedure[bool]:
     try:
         unfinished: bool = yield AskUnfinished()
-    except DroplineError:
+    except Exception:
+        # Whatever it was: under a mark that nobody needs, events would wait for nothing.
         yield Swap(mark, None)
         raise
     if unfinished:
@@ -211,7 +212,7 @@ def carry_out(procedure: Procedure[T], execute: Callable[[Command], Any]) -> T:
         while True:
             try:
                 answer = execute(command)
-            except DroplineError as error:
+            except Exception as error:  # noqa: BLE001 - the procedure raises what it has no answer to
                 command = procedure.throw(error)
             else:
                 command = procedure.send(answer)

@@ -70,9 +70,20 @@ class Sleeper:
             ScalingRefused, ScalingDenied, ScalingUnknown: the mark was lost, and the pool could not be woken again
                 for those who may have been told that it is awake; `wake_again` until it succeeds.
         """
+        if not self._prepared():
+            return Slept.REFUSED
         outcome = carry_out(sleep(uuid.uuid4().hex, self._rules), self._execute)
         log.info("pool_sleep_tried", outcome=outcome.value)
         return outcome
+
+    def _prepared(self) -> bool:
+        """Get a token, which may take long, before the mark is set, which does not hold for long."""
+        try:
+            self._pool.prepare()
+        except ScalingRefused as error:
+            log.warning("pool_not_scaled", instances=0, code=error.code, error=str(error))
+            return False
+        return True
 
     def wake_again(self) -> None:
         """Call what `try_to_sleep` could not at its end; to wake a pool that is awake does no harm.
@@ -108,8 +119,8 @@ class Sleeper:
     def _refuse_when_late(self, instances: int) -> None:
         """A process that was frozen between the mark and the call must not call under a mark that has run out."""
         late_s = self._clock() - self._marked_at
-        if instances == 0 and late_s > self._rules.lease_s / 2:
+        if instances == 0 and late_s > self._rules.lease_s / 4:
             raise ScalingRefused(
-                f"{late_s:.0f} s have passed since the pool was marked, more than half of the lease of "
+                f"{late_s:.0f} s have passed since the pool was marked, more than a quarter of the lease of "
                 f"{self._rules.lease_s:.0f} s; it stays awake until the next idle period"
             )

@@ -28,8 +28,19 @@ class Waker:
             PoolChanging, ScalingRefused, ScalingUnknown, BrokerUnavailable: the event must come again.
             ScalingDenied: likewise, once somebody has set the deployment right.
         """
-        if self._mark.look() == AWAKE:
-            return
+        if not self.is_awake():
+            self.wake()
+
+    def is_awake(self) -> bool:
+        """Whether the pool is known to be awake; one GET.
+
+        Raises:
+            BrokerUnavailable: Redis is away.
+        """
+        return self._mark.look() == AWAKE
+
+    def wake(self) -> None:
+        """Wake the pool unless somebody has meanwhile; raises as `ensure_awake` does."""
         # Requests of one process share one call: who waits here finds the pool awake.
         with self._one_call:
             called = carry_out(wake(uuid.uuid4().hex, self._rules), self._execute)

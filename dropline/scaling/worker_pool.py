@@ -23,11 +23,18 @@ TIMEOUT_S = (3.0, 10.0)
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 _NAME = re.compile(r"projects/[^/\s]+/locations/[^/\s]+/workerPools/[^/\s]+")
 #: Answers that say: not done, and perhaps the next time.
-_NOT_NOW = {HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS}
+_NOT_NOW = {HTTPStatus.UNAUTHORIZED, HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS}
 
 
 class WorkerPool(Protocol):
     """Something with a number of instances."""
+
+    def prepare(self) -> None:
+        """See to it that the next call needs no time but its own.
+
+        Raises:
+            ScalingRefused: there is no token now.
+        """
 
     def scale(self, instances: int) -> None:
         """Set the number; to set it to what it is does no harm.
@@ -42,7 +49,9 @@ class WorkerPool(Protocol):
 class CloudRunWorkerPool:
     """A worker pool of Cloud Run. Threads may share it; processes may not."""
 
-    def __init__(self, session: "Session", name: str, api: str = CLOUD_RUN_API) -> None:
+    def __init__(
+        self, session: "Session", name: str, api: str = CLOUD_RUN_API, credentials: "Credentials | None" = None
+    ) -> None:
         """A pool reached over a session that adds the credentials.
 
         Raises:
@@ -53,8 +62,21 @@ class CloudRunWorkerPool:
                 f"{name!r} is no worker pool: its name is projects/PROJECT/locations/REGION/workerPools/POOL"
             )
         self._session = session
+        self._credentials = credentials
         self._name = name
         self._url = f"{api.rstrip('/')}/v2/{name}"
+
+    def prepare(self) -> None:
+        """See `WorkerPool.prepare`."""
+        if self._credentials is None:
+            return
+        from google.auth.exceptions import GoogleAuthError
+        from google.auth.transport.requests import Request
+
+        try:
+            self._credentials.before_request(Request(), "PATCH", self._url, {})  # type: ignore[no-untyped-call]
+        except GoogleAuthError as error:
+            raise self._without_token(error) from error
 
     def scale(self, instances: int) -> None:
         """See `WorkerPool.scale`. Returns when the number is accepted, before instances start or stop."""
@@ -63,6 +85,8 @@ class CloudRunWorkerPool:
             return self._check_operation(response)
         message = f"Cloud Run answered {response.status_code} to {instances} instances for {self._name}: "
         message += _words(response)
+        if response.status_code == HTTPStatus.UNAUTHORIZED:
+            self._forget_token()
         if response.status_code in _NOT_NOW:
             raise ScalingRefused(f"{message}; it is tried again")
         if _says_no(response.status_code):
@@ -89,13 +113,21 @@ class CloudRunWorkerPool:
                 allow_redirects=False,
             )
         except GoogleAuthError as error:
-            raise ScalingRefused(
-                f"no token for Cloud Run, so {self._name} was not changed; it is tried again ({error})"
-            ) from error
+            raise self._without_token(error) from error
         except RequestException as error:
             raise ScalingUnknown(
                 f"no answer from Cloud Run about {self._name}; it may have changed, and is tried again ({error})"
             ) from error
+
+    def _without_token(self, error: Exception) -> ScalingRefused:
+        return ScalingRefused(
+            f"no token for Cloud Run, so {self._name} was not changed; it is tried again ({error})"
+        )
+
+    def _forget_token(self) -> None:
+        """The next call gets a new one."""
+        if self._credentials is not None:
+            self._credentials.token = None
 
     def _check_operation(self, response: "Response") -> None:
         """An operation that has failed at once comes with 200."""
@@ -126,11 +158,12 @@ def make_worker_pool(name: str, api: str = "") -> CloudRunWorkerPool:
     from google.auth.transport.requests import AuthorizedSession
 
     credentials = AnonymousCredentials() if api else _credentials()  # type: ignore[no-untyped-call]
-    session: Session = AuthorizedSession(credentials)  # type: ignore[no-untyped-call]
+    # A call that is refused is not made again with a new token: that could come after the mark has run out.
+    session: Session = AuthorizedSession(credentials, refresh_status_codes=())  # type: ignore[no-untyped-call]
     if api:
         # A proxy of the developer's has no business with a stand-in.
         session.trust_env = False
-    return CloudRunWorkerPool(session, name, api or CLOUD_RUN_API)
+    return CloudRunWorkerPool(session, name, api or CLOUD_RUN_API, credentials)
 
 
 def _credentials() -> "Credentials":

@@ -15,7 +15,7 @@ import redis
 from pydantic import SecretStr
 from sqlalchemy import Connection, Engine, text
 
-from db import queries
+from db import dead_letters, queries
 from db.dead_letters import Wanted
 from db.session import libpq_url, make_engine, transaction
 from dropline.cli import redriving
@@ -297,6 +297,25 @@ def test_for_people(engine: Engine) -> None:
         "worker_lost",
     ]
     assert run("redrive", "--all").stdout == "no failed row fits\n"
+
+
+@pytest.mark.parametrize("extra", [(), ("--dry-run",)])
+def test_a_filter_that_lets_nothing_pass_says_what_there_is(engine: Engine, extra: tuple[str, ...]) -> None:
+    """A misspelt code would otherwise look like success."""
+    fail_many(engine, 2)
+    found = run("redrive", "--error-code", "worker_losst", *extra)
+    assert (found.exit_code, found.stdout) == (0, "no failed row fits\n")
+    assert "failed rows there are: 2 worker_lost" in found.stderr
+
+
+def test_a_row_whose_object_has_a_newer_generation_stays(engine: Engine, connection: Connection) -> None:
+    """In a bucket with versions it could still be captioned, for nobody; a deleted newer one does not count."""
+    fail_object(engine, ObjectVersion("drops", "new.jpg", 1), "worker_lost", "x")
+    gone = fail_object(engine, ObjectVersion("drops", "gone.jpg", 1), "worker_lost", "x")
+    drop(connection, ObjectVersion("drops", "new.jpg", 2))
+    queries.tombstone(connection, ObjectVersion("drops", "gone.jpg", 2), insert=True)
+    with transaction(engine) as inside:
+        assert [row.row_id for row in dead_letters.redrive(inside, ALL, 0, 500)] == [gone]
 
 
 def test_two_at_once_send_each_row_once(

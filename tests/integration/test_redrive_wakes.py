@@ -13,7 +13,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from sqlalchemy import Connection, Engine, text
 
-from db.session import libpq_url
+from db import dead_letters
+from db.dead_letters import Wanted
+from db.session import libpq_url, transaction
 from dropline.cli.exit_codes import ExitCode
 from dropline.contract import CAPTION_QUEUE, ObjectVersion
 from dropline.scaling.awake import MARK_KEY
@@ -175,3 +177,21 @@ def row(connection: Connection, row_id: int) -> tuple[str, str, str]:
         text("SELECT status, error_code, error FROM captions WHERE id = :id"), {"id": row_id}
     ).one()
     return (found.status, found.error_code, found.error)
+
+
+def test_what_a_killed_redrive_left_behind_gets_workers_by_the_next_one(
+    engine: Engine, connection: Connection, pool: FakeCloudRun
+) -> None:
+    """Killed right after a commit: its rows are not failed any more, and a starting worker enqueues them."""
+    row_id = fail_object(engine, ObjectVersion("drops", "left.jpg", 1), "worker_lost", "x")
+    with transaction(engine) as inside:
+        assert dead_letters.redrive(inside, Wanted(), 0, 500)
+    assert run("redrive", "--all").exit_code == 0
+    assert status_of(connection, row_id) == "queued"
+    assert pool.history == [1]
+
+
+def test_a_redrive_with_nothing_to_do_wakes_nobody(pool: FakeCloudRun) -> None:
+    """No row is failed, and none is unfinished."""
+    assert run("redrive", "--all").exit_code == 0
+    assert pool.history == []

@@ -139,6 +139,21 @@ def test_a_slow_cloud_run_does_not_hold_up_the_answer(rig: Rig, cloud_run: FakeC
     assert cloud_run.history == [1]
 
 
+def test_a_call_that_hangs_holds_up_nobody_who_finds_the_pool_awake(
+    rig: Rig, cloud_run: FakeCloudRun, app: Flask, redis: Redis
+) -> None:
+    """Another instance's call was answered meanwhile; reading that needs none of the lanes for calls."""
+    answered = threading.Event()
+    cloud_run.before(lambda: answered.wait(DEADLINE_S))
+    hanging = [event(ObjectVersion(rig.bucket, f"{n}.png", 1)) for n in range(8)]
+    try:
+        assert set(deliver_all(app, hanging)) == {503}
+        redis.set(MARK_KEY, AWAKE)
+        assert send(app, ObjectVersion(rig.bucket, "late.png", 1)) == 204
+    finally:
+        answered.set()
+
+
 def test_an_event_that_needs_no_worker_wakes_nobody(rig: Rig, cloud_run: FakeCloudRun, app: Flask) -> None:
     """Filtered events, deletions and rows that are settled already."""
     for settled in (

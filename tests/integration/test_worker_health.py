@@ -89,7 +89,7 @@ def test_a_worker_that_was_killed_does_not_count(engine: EngineProcess, temporar
         left.bind(str(address_in(make_directory())))
         left.listen()
     engine.close()
-    assert "refused" in find_complaint(temporary, BRIEF_S)
+    assert "nobody behind them: 1" in find_complaint(temporary, BRIEF_S)
 
 
 def test_it_is_enough_that_one_engine_answers(engine: EngineProcess, temporary: Path) -> None:

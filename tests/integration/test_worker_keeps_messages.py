@@ -107,7 +107,12 @@ def _recovered(rig: Rig, most: int = 1_000_000) -> set[int]:
 
     try:
         recover(
-            rig.database, lambda: begin_recovery(rig.celery), enqueue, lambda: end_recovery(rig.celery), batch=40
+            rig.database,
+            lambda: begin_recovery(rig.celery),
+            enqueue,
+            lambda: end_recovery(rig.celery),
+            batch=40,
+            resting_s=0,
         )
     except BrokerUnavailable:
         assert len(sent) == most

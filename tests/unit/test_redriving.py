@@ -42,6 +42,12 @@ def test_what_is_no_time_is_refused(text: str) -> None:
         parse_since(text, NOW)
 
 
+def test_a_time_to_come_is_refused() -> None:
+    """Nothing can have failed since, so it is a slip."""
+    with pytest.raises(ClientError, match="still to come"):
+        parse_since("2026-11-22T16:01Z", NOW)
+
+
 class Patience:
     """A clock that sleeping moves, and a pool that is woken in the end."""
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from dropline.errors import DatabaseUnavailable, SettingsError
 from dropline.scaling.awake import AwakeMark
-from dropline.scaling.protocol import SLEEPING, Rules, Slept, Swap
+from dropline.scaling.errors import ScalingRefused
+from dropline.scaling.protocol import SLEEPING, Claim, Claimed, Rules, Slept, Swap
 from dropline.scaling.sleeper import IdleWatch, Sleeper
 from dropline.scaling.worker_pool import CloudRunWorkerPool
 from tests.support.clock import ManualClock
@@ -24,6 +25,10 @@ class Pool:
 
     def __init__(self) -> None:
         self.asked: list[int] = []
+        self.prepared = 0
+
+    def prepare(self) -> None:
+        self.prepared += 1
 
     def scale(self, instances: int) -> None:
         self.asked.append(instances)
@@ -78,15 +83,43 @@ def test_a_slow_postgres_does_not_shorten_the_lease() -> None:
     assert make_sleeper(store, pool, clock, ask).try_to_sleep() is Slept.ASLEEP
 
 
-def test_a_pool_stays_awake_while_postgres_cannot_be_asked() -> None:
+def test_a_token_is_there_before_the_mark_is() -> None:
+    """Getting one may take long, and the mark does not hold for long."""
+    store, pool, clock = MemoryStore(), Pool(), ManualClock()
+    seen: list[int] = []
+    claim_at_once = store.claim
+
+    def claim_and_note(claim: Claim) -> Claimed:
+        seen.append(pool.prepared)
+        return claim_at_once(claim)
+
+    store.claim = claim_and_note  # type: ignore[method-assign]
+    assert make_sleeper(store, pool, clock, lambda: False).try_to_sleep() is Slept.ASLEEP
+    assert seen == [1]
+
+
+def test_without_a_token_nothing_is_marked() -> None:
+    """It is tried again after the idle period."""
+
+    class Locked(Pool):
+        def prepare(self) -> None:
+            raise ScalingRefused("no token")
+
+    store, pool = MemoryStore(), Locked()
+    assert make_sleeper(store, pool, ManualClock(), lambda: False).try_to_sleep() is Slept.REFUSED
+    assert (pool.asked, store.mark) == ([], None)
+
+
+@pytest.mark.parametrize("error", [DatabaseUnavailable("away"), RuntimeError("a right is missing")])
+def test_a_pool_stays_awake_while_postgres_cannot_be_asked(error: Exception) -> None:
     """The error is the caller's to see, and no mark is left behind."""
     store, pool = MemoryStore(), Pool()
 
     def ask() -> bool:
         assert (store.mark or "").startswith(SLEEPING)
-        raise DatabaseUnavailable("away")
+        raise error
 
-    with pytest.raises(DatabaseUnavailable):
+    with pytest.raises(type(error)):
         make_sleeper(store, pool, ManualClock(), ask).try_to_sleep()
     assert (pool.asked, store.mark) == ([], None)
 

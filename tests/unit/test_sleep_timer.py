@@ -55,10 +55,15 @@ class Bench:
         self.clock = ManualClock()
         self.sleeper = Sleepy(self.clock, *answers)
         self.recoveries = 0
+        #: When any worker of the pool last captioned an image.
+        self.captioned_at = -RULES.idle_s
         watch = IdleWatch(RULES.idle_s, self.clock.time)
-        self.timer = SleepTimer(lambda: self.sleeper, RULES, self._recover, watch)
+        self.timer = SleepTimer(lambda: self.sleeper, RULES, self._recover, self._quiet_s, watch)
         self.hub = cast("Hub", ClockHub(self.clock))
         self.timer.start(self.hub)
+
+    def _quiet_s(self) -> float:
+        return self.clock.now - self.captioned_at
 
     def _recover(self) -> None:
         self.recoveries += 1
@@ -115,6 +120,36 @@ def test_a_worker_that_is_told_to_stop_still_takes_back_its_sleep() -> None:
     bench.clock.advance(101)
     bench.timer.stop()
     assert (bench.sleeper.woken, bench.clock.pending) == ([101], 0)
+
+
+def test_a_pool_is_idle_when_all_its_workers_are() -> None:
+    """This one has had no message for 100 s, and another has captioned an image at 60 s."""
+    bench = Bench()
+    bench.captioned_at = 60
+    bench.clock.advance(159)
+    assert bench.sleeper.tried == []
+    bench.clock.advance(1)
+    assert bench.sleeper.tried == [160]
+
+
+def test_what_is_owed_is_not_put_off_by_the_message_that_it_is_owed_to() -> None:
+    """The image that was stranded may still reach this worker, which is being stopped."""
+    bench = Bench(ScalingUnknown("?"))
+    bench.clock.advance(101)
+    bench.timer.touch()
+    bench.clock.advance(20)
+    assert bench.sleeper.woken == [105]
+
+
+def test_what_is_owed_is_done_soon_after_a_new_connection() -> None:
+    """A Redis that fails over loses the mark, and the worker its connection."""
+    bench = Bench(ScalingUnknown("?"))
+    bench.sleeper.failing_wakes = [ScalingUnknown("?")]
+    bench.clock.advance(101)
+    bench.timer.stop()
+    bench.timer.start(bench.hub)
+    bench.clock.advance(20)
+    assert bench.sleeper.woken == [101, 106]
 
 
 def test_a_new_connection_arms_the_timer_once() -> None:

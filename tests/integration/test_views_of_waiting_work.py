@@ -1,0 +1,59 @@
+"""What recovery and sleep look at: rows that wait, rows at rest between two tries, and the last caption."""
+
+import pytest
+from sqlalchemy import Connection, text
+
+from db import queries, views
+from dropline.contract import ObjectVersion
+from tests.support.rows import G1, G2, drop, record, take
+
+OTHER = ObjectVersion("drops", "other.jpg", 1)
+
+
+def forgotten(connection: Connection, resting_s: float) -> list[int]:
+    """Ids of queued rows that an empty queue does not know, but for those at rest."""
+    batches = views.forgotten_rows(connection, [], whole_queue=True, batch=10, resting_s=resting_s)
+    return [row_id for batch in batches for row_id in batch]
+
+
+def fail_once(connection: Connection, row_id: int) -> None:
+    """A try that ends with a transient error."""
+    assert queries.put_back(connection, take(connection, row_id), "storage_unavailable", "503", lost=False)
+
+
+def test_a_row_at_rest_is_left_to_the_worker_that_holds_its_message(connection: Connection) -> None:
+    """Enqueued again at once it would lose its back-off; a row that was never tried does not rest."""
+    tried, fresh = drop(connection, G1), drop(connection, OTHER)
+    fail_once(connection, tried)
+    assert forgotten(connection, resting_s=300) == [fresh]
+    assert forgotten(connection, resting_s=0) == [tried, fresh]
+
+
+def test_a_row_that_has_rested_for_too_long_was_forgotten(connection: Connection) -> None:
+    """Its message must have come by then."""
+    row_id = drop(connection, G1)
+    fail_once(connection, row_id)
+    connection.execute(text("UPDATE captions SET updated_at = updated_at - interval '301 s'"))
+    assert forgotten(connection, resting_s=300) == [row_id]
+
+
+def test_unfinished_is_what_waits_or_is_in_hands(connection: Connection) -> None:
+    """From the row's making until its caption is recorded and copied, or its lease given back."""
+    assert not views.unfinished(connection)
+    row_id = drop(connection, G1)
+    assert views.unfinished(connection)
+    claim = take(connection, row_id)
+    assert views.unfinished(connection)
+    assert record(connection, claim)
+    assert not views.unfinished(connection)
+
+
+def test_seconds_since_the_last_caption(connection: Connection) -> None:
+    """Of any worker's; none where there is none."""
+    assert views.seconds_since_caption(connection) is None
+    for version in (G1, G2):
+        record(connection, take(connection, drop(connection, version)))
+    connection.execute(text("UPDATE captions SET captioned_at = captioned_at - interval '1 hour'"))
+    assert views.seconds_since_caption(connection) == pytest.approx(3600, abs=120)
+    connection.execute(text("UPDATE captions SET captioned_at = now() - interval '90 s' WHERE generation = 2"))
+    assert views.seconds_since_caption(connection) == pytest.approx(90, abs=60)
