@@ -10,6 +10,9 @@ from dropline.contract import ImageInfo, TaskRequest
 from worker.engine.florence import FlorenceModel
 from worker.engine.model import BatchTooLarge, ImageTask
 
+#: Below this a single slow batch decides.
+_FEW = 5
+
 
 @dataclass(frozen=True)
 class EngineResult:
@@ -23,6 +26,7 @@ class EngineResult:
 
     @property
     def images_per_second(self) -> float:
+        """Of all batches together."""
         return self.batch * self.batches / self.seconds
 
     def figure(self) -> Figure:
@@ -30,8 +34,12 @@ class EngineResult:
         return Figure(
             f"batches of {self.batch}",
             f"**{shown(self.images_per_second)} images/s**; {shown(self.seconds / self.batches * 1000)} ms and "
-            f"{shown(self.tokens)} tokens per batch; {self.batches} batches",
+            f"{shown(self.tokens)} tokens per batch; {self.batches} batches{_few(self.batches)}",
         )
+
+
+def _few(batches: int) -> str:
+    return ", too few to go by: give more --seconds" if batches < _FEW else ""
 
 
 def measure_batches(model: FlorenceModel, task: TaskRequest, batch: int, seconds: float) -> EngineResult | None:

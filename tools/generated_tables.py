@@ -32,7 +32,9 @@ def with_tables(page: str, tables: Mapping[str, str]) -> str:
     """
     found = _BEGIN.findall(page)
     if sorted(found) != sorted(tables):
-        raise InputError(f"the page has the tables {sorted(found)}, but {sorted(tables)} are made")
+        raise InputError(
+            f"the page has the tables {sorted(found)}, but {sorted(tables)} are made: is it the right page?"
+        )
     for name, table in tables.items():
         begin, end = f"<!-- table {name} -->\n", f"\n<!-- end {name} -->"
         before, _, rest = page.partition(begin)
@@ -47,6 +49,15 @@ def update(path: Path, tables: Mapping[str, str]) -> None:
     """Write the page's tables anew.
 
     Raises:
-        InputError: see `with_tables`.
+        InputError: see `with_tables`; or the page cannot be read.
     """
-    path.write_text(with_tables(path.read_text(), tables))
+    try:
+        page = path.read_text()
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read ({error.strerror}): give the path of the page whose tables are to be made"
+        ) from None
+    try:
+        path.write_text(with_tables(page, tables))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None

@@ -89,13 +89,11 @@ class Measured(_Frozen):
     function_cpu_ms: Quoted
     function_postgres_ms: Quoted
     function_redis_ms: Quoted
-    worker_small_cpu_ms: Quoted
     worker_photograph_cpu_ms: Quoted
     worker_postgres_ms: Quoted
     worker_redis_ms: Quoted
     photograph_kb: Quoted
     row_bytes: Quoted
-    row_bytes_long: Quoted
     queue_bytes: Quoted
     redis_commands: Quoted
     transactions: Quoted
@@ -170,7 +168,10 @@ def read_model(model: type[Model], path: Path) -> Model:
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        raise InputError(f"{path}: {_explained(error)}; compare it with the file in tools/") from None
+        raise InputError(
+            f"{path}: {_explained(error)}; begin from a copy of the default: "
+            "tools/inputs.toml, or tools/cloud_costs/prices.toml for prices"
+        ) from None
 
 
 def _explained(error: ValidationError) -> str:

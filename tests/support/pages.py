@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+_OF_THE_CLOUD = ("deploy.md", "operate.md", "tear-down.md", "scaling.md", "costs.md")
 #: The pages about the cloud; names on them are held against `terraform/`.
-CLOUD_PAGES = [ROOT / "docs" / name for name in ("deploy.md", "operate.md", "tear-down.md")]
+CLOUD_PAGES = [ROOT / "docs" / name for name in _OF_THE_CLOUD]
 
 _FENCE = re.compile(
     r"^(?P<indent> *)```(?P<language>\w*)\n(?P<body>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL

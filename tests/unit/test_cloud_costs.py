@@ -72,7 +72,7 @@ def test_a_month_of_an_awake_worker_by_hand() -> None:
 def test_what_is_always_there_by_hand() -> None:
     """Redis, Postgres with its first disk, alerts, registry and secrets, free parts taken off."""
     postgres = 730 * 0.0413 + 730 * 3.75 * 0.007 + 10 * 0.17
-    expected = 730 * 0.064 + postgres + 5 * 1.5 + (10 - 0.5) * 0.1
+    expected = 730 * 0.064 + postgres + 7 * 1.5 + (10 - 0.5) * 0.1
     assert bill(INPUTS, LIST, Traffic(0, 20)).total == CLOSE(expected)
 
 
@@ -166,7 +166,7 @@ def test_without_a_gpu_none_is_paid_for() -> None:
     """The GPU's line is there, and empty; CPU and memory stay."""
     lines = {line.part: line.cost for line in bill(INPUTS, LIST, Traffic(1000, 0.4, gpu=False)).lines}
     assert lines["worker, GPU"] == 0
-    assert lines["worker, CPU and memory"] > 0
+    assert lines["worker, CPU and memory, its proxy's too"] > 0
 
 
 def test_nothing_is_free_twice() -> None:

@@ -1,6 +1,7 @@
 """`compose.yaml` describes the same stack as `dropline up`."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -104,6 +105,15 @@ def test_build_arguments_are_the_dockerfiles(compose: dict[str, Any]) -> None:
         for name in argument.pairs
     }
     assert build["args"].keys() <= taken
+
+
+def test_images_are_of_one_version(compose: dict[str, Any]) -> None:
+    """Each tag names a patch release, so that the stack of today is that of tomorrow."""
+    tags = [part["image"].rpartition(":")[2] for part in compose["services"].values() if "image" in part]
+    # Postgres has no third number.
+    assert len(tags) == 4
+    assert all(re.fullmatch(r"\d+\.\d+(\.\d+)?", tag) for tag in tags)
+    assert [tag for tag in tags if tag.count(".") == 1] == ["18.6"]
 
 
 def test_it_follows_the_schema() -> None:

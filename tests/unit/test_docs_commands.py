@@ -1,5 +1,10 @@
-"""What the pages tell people to type exists: our own commands, gcloud's and terraform's, with their options."""
+"""What the pages tell people to type exists: our own commands, gcloud's and terraform's, with their options.
 
+In CI terraform is required, as for tests/terraform. gcloud never is: its SDK is on no package index and weighs
+hundreds of megabytes, so those tests skip where somebody has not installed it.
+"""
+
+import os
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -12,7 +17,11 @@ import typer
 
 from dropline.cli.main import app
 from tests.support import gcloud_tree
-from tests.support.pages import CLOUD_PAGES, commands, each_page_of, pages
+from tests.support.dockerfile import read_dockerfile
+from tests.support.pages import CLOUD_PAGES, ROOT, commands, each_page_of, pages
+
+#: Those that the pages use; Docker's reference has them. None is at hand to be asked.
+_FLAGS_OF_DOCKER_BUILD = {"platform", "target", "tag", "build-arg"}
 
 DROPLINE: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
@@ -67,9 +76,12 @@ def test_commands_of_gcloud_exist(tree: dict[str, Any], page: Path) -> None:
 
 @pytest.fixture
 def terraform() -> None:
-    """Skips where there is none."""
+    """Skips where there is none; in CI that is an error."""
     if shutil.which("terraform") is None:
-        pytest.skip("terraform is not installed, so its commands are not known here")
+        message = "terraform is not installed, so its commands are not known here: put 1.9 or newer on the PATH"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
 
 
 @cache
@@ -97,8 +109,29 @@ def terraform_mistake(words: Sequence[str]) -> str | None:
 def test_commands_of_terraform_exist(page: Path) -> None:
     """Each `terraform …` on a page is a command with flags that it has."""
     run = [words for words, _ in commands(page.read_text(), "terraform") if words]
-    assert run
     assert [told for words in run if (told := terraform_mistake(words))] == []
+
+
+def docker_build_mistake(words: Sequence[str]) -> str | None:
+    """What is wrong with `docker build WORDS…`, as far as our Dockerfile knows."""
+    given = [word.removeprefix("--").partition("=")[::2] for word in words if word.startswith("--")]
+    target, dockerfile = dict(given).get("target", ""), read_dockerfile()
+    if target not in dockerfile.stages:
+        return f"the Dockerfile has no stage {target!r}"
+    stages = [dockerfile.stages[name] for name in dockerfile.inputs(target)]
+    taken = {name for stage in stages for argument in stage.all("ARG") for name in argument.pairs}
+    wrong = {name for name, _ in given} - _FLAGS_OF_DOCKER_BUILD
+    wrong |= {value.partition("=")[0] for name, value in given if name == "build-arg"} - taken
+    return f"the build of {target} does not take {sorted(wrong)}" if wrong else None
+
+
+@each_page_of(pages())
+def test_what_docker_builds_is_in_the_dockerfile(page: Path) -> None:
+    """Each `docker build …` on a page builds a stage, with arguments that it takes."""
+    run = [
+        words for words, inline in commands(page.read_text(), "docker") if words[:1] == ["build"] and not inline
+    ]
+    assert [told for words in run if (told := docker_build_mistake(words[1:]))] == []
 
 
 # ---- controls: what is wrong is found
@@ -131,6 +164,22 @@ def test_a_wrong_command_of_gclouds_is_found(tree: dict[str, Any], line: str) ->
 def test_a_wrong_command_of_terraforms_is_found(line: str) -> None:
     """Control: an unknown command, an unknown flag."""
     assert terraform_mistake(line.split())
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["--target=frobnicator .", "--frobnicate --target=function .", "--target=function --build-arg=EXTRAS=a ."],
+)
+def test_a_wrong_build_is_found(line: str) -> None:
+    """Control: an unknown stage, an unknown flag, an argument that is another stage's."""
+    assert docker_build_mistake(line.split())
+
+
+def test_the_pages_have_commands_to_check() -> None:
+    """Control: those of the main page are found, of every program."""
+    text = (ROOT / "docs" / "deploy.md").read_text()
+    for program in ("gcloud", "terraform", "docker", "dropline"):
+        assert len([words for words, inline in commands(text, program) if not inline]) >= 2, program
 
 
 def test_commands_are_found_in_all_kinds_of_code() -> None:

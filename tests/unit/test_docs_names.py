@@ -13,8 +13,8 @@ from tests.support.pages import CLOUD_PAGES, ROOT, code_of, each_page_of, pages
 SETTINGS = {name for name, _, _ in variables()}
 #: Made by hand on the very page, or an example of what Google makes of a name.
 _NOT_TERRAFORMS = {"dropline-door", "dropline-then", "dropline-us-central1", "dropline-function-00007-abc"}
-#: Words of Google's.
-_GOOGLES = {"cloud_run_job"}
+#: Words of Google's and of Postgres's.
+_OTHERS = {"cloud_run_job", "postgres_fdw"}
 
 
 @cache
@@ -110,7 +110,7 @@ def our_words() -> set[str]:
 def unknown_words(text: str) -> set[str]:
     """Words with underscores, within sentences, that no code has."""
     spans = {code.body for code in code_of(text) if code.inline}
-    words = {span for span in spans if re.fullmatch(r"[a-z]+(_[a-z]+)+", span)} - _GOOGLES
+    words = {span for span in spans if re.fullmatch(r"[a-z]+(_[a-z]+)+", span)} - _OTHERS
     # A custom role's name begins with Dropline's.
     return {word for word in words if not {word, word.removeprefix("dropline")} & our_words()}
 

@@ -8,6 +8,7 @@ import pytest
 from tools.inputs import INPUTS, InputError, Quoted, load_inputs
 
 ROOT = Path(__file__).resolve().parents[2]
+ROOMS = ("cloud_costs", "scaling_arithmetic")
 QUOTED = [
     pytest.param(entry, id=name)
     for group in (load_inputs().deployed, load_inputs().measured)
@@ -37,10 +38,20 @@ def test_the_value_is_the_one_that_is_quoted(entry: Quoted) -> None:
     assert entry.value in found | {number / 1024 for number in found}
 
 
+@pytest.mark.parametrize("group", ["deployed", "measured", "assumed"])
+def test_every_input_is_used(group: str) -> None:
+    """The tables are computed from each of them; only Google's limits are listed for themselves."""
+    code = "".join(path.read_text() for room in ROOMS for path in (ROOT / "tools" / room).glob("*.py"))
+    unused = [name for name, _ in getattr(load_inputs(), group) if f".{name}.value" not in code]
+    assert unused == []
+
+
 def test_every_alert_on_a_metric_is_counted() -> None:
-    """The number of conditions that are paid for is that of Terraform's metric alerts."""
-    text = (ROOT / "terraform" / "modules" / "observability" / "main.tf").read_text()
-    assert load_inputs().assumed.alert_conditions.value == len(re.findall(r"^\s+aligner\s+= ", text, re.MULTILINE))
+    """As many conditions are paid for as Terraform has alerts on metrics, by threshold or in PromQL."""
+    module = ROOT / "terraform" / "modules" / "observability"
+    thresholds = re.findall(r"^\s+aligner\s+= ", (module / "main.tf").read_text(), re.MULTILINE)
+    queries = re.findall(r"^\s+query\s+= ", (module / "flow.tf").read_text(), re.MULTILINE)
+    assert load_inputs().assumed.alert_conditions.value == len(thresholds) + len(queries)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

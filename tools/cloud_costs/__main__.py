@@ -19,9 +19,9 @@ _DEFAULT = Question()
 def main(
     images: Annotated[list[int] | None, typer.Option(help="Images a month; may be repeated.", min=0)] = None,
     images_per_second: Annotated[
-        list[float] | None, typer.Option(help="Of one instance with its GPU; may be repeated.", min=0.001)
+        list[float] | None, typer.Option(help="Of one instance with its GPU; may be repeated.", min=0.001, max=1e6)
     ] = None,
-    wake_ups: Annotated[int, typer.Option(help="Bursts a month that wake the pool.", min=0)] = _DEFAULT.wake_ups,
+    wake_ups: Annotated[int, typer.Option(help="Bursts a month that wake the pool.", min=1)] = _DEFAULT.wake_ups,
     free_tiers: Annotated[bool, typer.Option(help="Whether the free tiers are yours to use.")] = True,
     prices: Annotated[Path, typer.Option(help="Your own price list, in the form of the default one.")] = PRICES,
     inputs: Annotated[Path, typer.Option(help="Your own sizes and rates, likewise.")] = INPUTS,

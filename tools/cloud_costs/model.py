@@ -145,5 +145,5 @@ def _worker(inputs: Inputs, prices: PriceList, traffic: Traffic) -> Iterator[Use
     cpu = deployed.worker_cpu.value + deployed.worker_proxy_cpu.value
     memory = deployed.worker_memory.value + deployed.worker_proxy_memory.value
     yield Use("worker, GPU", Kind.AWAKE, prices.run_gpu, seconds if traffic.gpu else 0.0)
-    yield Use("worker, CPU and memory", Kind.AWAKE, prices.run_worker_cpu, seconds * cpu)
-    yield Use("worker, CPU and memory", Kind.AWAKE, prices.run_worker_memory, seconds * memory)
+    yield Use("worker, CPU and memory, its proxy's too", Kind.AWAKE, prices.run_worker_cpu, seconds * cpu)
+    yield Use("worker, CPU and memory, its proxy's too", Kind.AWAKE, prices.run_worker_memory, seconds * memory)

@@ -18,6 +18,8 @@ class Standing(StrEnum):
     GOOGLE = "Google's page"
     #: Somebody else's copy of Google's page or of its billing API.
     SECOND_HAND = "second-hand"
+    #: The price of something similar, since none was found for the thing itself.
+    ASSUMED = "assumed"
     #: Nothing was found.
     EXAMPLE = "example: to be filled in"
 

@@ -24,6 +24,7 @@ class Question:
 def all_tables(inputs: Inputs, prices: PriceList, question: Question) -> dict[str, str]:
     """Every table of the page by its name, in Markdown."""
     return {
+        "standing": standing_costs(inputs, prices, question),
         "totals": totals(inputs, prices, question),
         "lines": lines(inputs, prices, question),
         "shapes": shapes(inputs, prices, question),
@@ -34,8 +35,19 @@ def all_tables(inputs: Inputs, prices: PriceList, question: Question) -> dict[st
     }
 
 
+def standing_costs(inputs: Inputs, prices: PriceList, question: Question) -> str:
+    """What is paid before the first image comes: what is always there, and a worker that never sleeps."""
+    nothing = _bill(inputs, prices, question, Traffic(0, 1))
+    awake = _bill(inputs, prices, question, Traffic(0, 1, scale_to_zero=False))
+    rows = [
+        ["nothing uploaded, the pool asleep: Redis, Postgres, alerts, registry, secrets", _money(nothing.total)],
+        ["more, if a worker with a GPU never sleeps", _money(awake.of(Kind.AWAKE))],
+    ]
+    return markdown_table(["", f"{prices.currency} a month:"], rows)
+
+
 def totals(inputs: Inputs, prices: PriceList, question: Question) -> str:
-    """A month's total by images, rate, and whether the pool sleeps."""
+    """A month's total by images, rate, and whether the pool sleeps; first that of a month without any image."""
     head = [
         "images a month",
         *(f"{rate:g} images/s, {_sleep(zero)}:" for zero in (True, False) for rate in question.images_per_second),
@@ -54,7 +66,7 @@ def totals(inputs: Inputs, prices: PriceList, question: Question) -> str:
             for zero in (True, False)
             for rate in question.images_per_second
         ]
-        for images in question.images
+        for images in dict.fromkeys((0, *question.images))
     ]
     return markdown_table(head, rows)
 
@@ -101,7 +113,7 @@ def without_gpu(inputs: Inputs, prices: PriceList, question: Question) -> str:
 
 
 def hour(inputs: Inputs, prices: PriceList) -> str:
-    """What an hour of one awake worker is made of, and a month of what is always there."""
+    """What an hour of one awake worker is made of."""
     awake = [
         line for line in bill(inputs, prices, Traffic(0, 1, scale_to_zero=False)).lines if line.kind is Kind.AWAKE
     ]

@@ -15,10 +15,10 @@ from tools.scaling_arithmetic.tables import GPU_RATES, RATES, all_tables
 
 def main(
     rate: Annotated[
-        list[float] | None, typer.Option(help="Images per second; may be repeated.", min=0.001)
+        list[float] | None, typer.Option(help="Images per second; may be repeated.", min=0.001, max=1e9)
     ] = None,
     images_per_second: Annotated[
-        list[float] | None, typer.Option(help="Of one instance with its GPU; may be repeated.", min=0.001)
+        list[float] | None, typer.Option(help="Of one instance with its GPU; may be repeated.", min=0.001, max=1e6)
     ] = None,
     inputs: Annotated[
         Path, typer.Option(help="Your own sizes and rates, in the form of the default ones.")
