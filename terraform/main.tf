@@ -1,5 +1,5 @@
 locals {
-  labels = merge({ app = "dropline" }, var.labels)
+  labels = merge(var.labels, { app = "dropline" })
 
   buckets = length(var.buckets) > 0 ? var.buckets : [{
     name          = "${var.project}-${var.name}-drops"

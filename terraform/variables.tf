@@ -134,6 +134,11 @@ variable "environment" {
   default     = {}
 
   validation {
+    condition     = alltrue([for name in keys(var.environment) : can(regex("^DROPLINE_(BROKER|DATABASE|ENGINE|EVENTS|IMAGES|LOG|METADATA|POOL|PUSH|WORKER)__[A-Z_]+$", name))])
+    error_message = "Settings are spelt DROPLINE_GROUP__NAME, and the group must be one that exists; docs/settings.md has all of them."
+  }
+
+  validation {
     condition     = !anytrue([for name in keys(var.environment) : startswith(name, "DROPLINE_POOL__")])
     error_message = "Sleeping and waking is set with worker_scale_to_zero and worker_sleep: it needs rights, too."
   }
@@ -164,6 +169,11 @@ variable "worker_sleep" {
   })
   default  = {}
   nullable = false
+
+  validation {
+    condition     = var.worker_sleep.idle_s > 0 && var.worker_sleep.lease_s >= 30 && var.worker_sleep.awake_s > 0
+    error_message = "Idle time and time awake are positive, and the lease has at least 30 seconds: a call to Cloud Run must fit in."
+  }
 }
 
 variable "worker" {

@@ -84,6 +84,30 @@ run "attempts_that_are_over_too_soon" {
   expect_failures = [var.retry]
 }
 
+run "a_lease_shorter_than_a_call" {
+  command = plan
+  variables {
+    worker_sleep = { lease_s = 29 }
+  }
+  expect_failures = [var.worker_sleep]
+}
+
+run "a_pool_that_never_idles" {
+  command = plan
+  variables {
+    worker_sleep = { idle_s = 0 }
+  }
+  expect_failures = [var.worker_sleep]
+}
+
+run "a_setting_of_no_group" {
+  command = plan
+  variables {
+    environment = { DROPLINE_ENGIN__DEVICE = "cpu" }
+  }
+  expect_failures = [var.environment]
+}
+
 run "a_pool_of_somebody_else" {
   command = plan
   variables {

@@ -53,6 +53,25 @@ MUTATIONS = (
     ),
     Mutation(
         policies.secrets_come_from_secret_manager,
+        "database/migrations.tf",
+        'value = local.urls["migrator"]',
+        'value = "host=127.0.0.1 dbname=dropline user=me password=hunter2"',
+    ),
+    *(
+        Mutation(
+            policies.arguments_hold_no_secrets,
+            "database/migrations.tf",
+            "args  = concat(local.proxy_arguments",
+            f"args = concat([{arguments}], local.proxy_arguments",
+        )
+        for arguments in (
+            '"--token=hunter2"',
+            '"--db-password", "hunter2"',
+            '"-c", "proxy --client-secret=hunter2"',
+        )
+    ),
+    Mutation(
+        policies.secrets_come_from_secret_manager,
         "database/users.tf",
         'type     = "CLOUD_IAM_SERVICE_ACCOUNT"',
         'type = "BUILT_IN"',
@@ -79,6 +98,21 @@ MUTATIONS = (
         "variables.tf",
         'all that they hold."\n  type        = bool\n  default     = true',
         'all that they hold."\n  type        = bool\n  default     = false',
+    ),
+    Mutation(policies.what_is_promised_is_kept, _BUCKET, "var.soft_delete_days * 86400", "0"),
+    Mutation(
+        policies.what_is_promised_is_kept,
+        _POSTGRES,
+        "retained_backups = var.retained_backups",
+        "retained_backups = 7",
+    ),
+    Mutation(policies.what_is_promised_is_kept, _POSTGRES, "log_retention_days = 7", "log_retention_days = 1"),
+    Mutation(policies.what_is_promised_is_kept, _EVENTS, '"2678400s"', '"604800s"'),
+    Mutation(
+        policies.what_is_promised_is_kept,
+        _EVENTS,
+        'replay a weekend.\n  message_retention_duration = "604800s"',
+        'replay a weekend.\n  message_retention_duration = "86400s"',
     ),
     Mutation(
         policies.agents_have_their_roles, _GRANTS, "member  = var.storage_agent", "member = local.pubsub_agent"

@@ -25,6 +25,18 @@ _ROLES = {
 }
 _PASSWORD_IN_URL = re.compile(r"://[^/@\s]*:[^/@\s]+@")
 _SECRET_NAME = re.compile(r"PASSWORD|SECRET|TOKEN|BROKER__URL")
+#: `--token=…`, `--db-password …`, `password=…`.
+_SECRET_GIVEN = re.compile(r"(?i)(?:--?[\w-]*(?:passw|secret|token)[\w-]*(?:=|\s+)|\bpassw\w*\s*=\s*)(?!-)\S")
+_DAY_S = 86_400
+#: What the pages promise: resource, end of its address, attribute, value.
+_KEPT = (
+    ("storage_bucket", "", "soft_delete_policy.retention_duration_seconds", 7 * _DAY_S),
+    ("sql_database_instance", "", "settings.backup_configuration.backup_retention_settings.retained_backups", 14),
+    ("sql_database_instance", "", "settings.backup_configuration.transaction_log_retention_days", 7),
+    ("pubsub_topic", ".objects", "message_retention_duration", f"{7 * _DAY_S}s"),
+    ("pubsub_subscription", ".push", "message_retention_duration", f"{7 * _DAY_S}s"),
+    ("pubsub_subscription", ".dead_letters", "message_retention_duration", f"{31 * _DAY_S}s"),
+)
 _EVENTS = {"OBJECT_FINALIZE", "OBJECT_DELETE"}
 #: What a role of our own may allow: captioning, and changing the number of workers.
 _CUSTOM_ROLES = (
@@ -77,7 +89,7 @@ def secrets_come_from_secret_manager(plan: Plan) -> Iterator[str]:
             value = variable["value"] or ""
             if value and _SECRET_NAME.search(variable["name"]):
                 yield f"{address} has {variable['name']} in plain text"
-            if _PASSWORD_IN_URL.search(value):
+            if _holds_a_secret(value):
                 yield f"{address} has a password in {variable['name']}"
     for each in plan.of("sql_user"):
         if each.values["password"] or not each.values["type"].startswith("CLOUD_IAM_"):
@@ -87,7 +99,7 @@ def secrets_come_from_secret_manager(plan: Plan) -> Iterator[str]:
 def arguments_hold_no_secrets(plan: Plan) -> Iterator[str]:
     """No password is in a command or an argument, which everybody sees who sees the job."""
     for address, container in containers(plan):
-        if _PASSWORD_IN_URL.search(" ".join([*(container["command"] or ()), *(container["args"] or ())])):
+        if _holds_a_secret(" ".join([*(container["command"] or ()), *(container["args"] or ())])):
             yield f"{address} has a password in an argument"
 
 
@@ -110,6 +122,15 @@ def what_holds_data_is_protected(plan: Plan) -> Iterator[str]:
     for each in plan.of("sql_database_instance"):
         if _settings(each.values)["deletion_protection_enabled"] is not True:
             yield f"{each.address} can be deleted in the console"
+
+
+def what_is_promised_is_kept(plan: Plan) -> Iterator[str]:
+    """Deleted objects, backups, Postgres's log, events and dead letters are kept for as long as the pages say."""
+    for kind, suffix, attribute, promised in _KEPT:
+        for each in plan.of(kind):
+            found = _at(each.values, attribute)
+            if each.address.endswith(suffix) and found != promised:
+                yield f"{each.address} has {found!r} for {attribute}, and the pages promise {promised!r}"
 
 
 def agents_have_their_roles(plan: Plan) -> Iterator[str]:
@@ -228,6 +249,7 @@ POLICIES: tuple[Policy, ...] = (
     arguments_hold_no_secrets,
     secrets_are_read_by_name,
     what_holds_data_is_protected,
+    what_is_promised_is_kept,
     agents_have_their_roles,
     dead_letters_are_kept,
     only_the_push_account_invokes,
@@ -245,6 +267,18 @@ POLICIES: tuple[Policy, ...] = (
 def _settings(values: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = values["settings"][0]
     return found
+
+
+def _at(values: dict[str, Any], path: str) -> Any:
+    """What stands at `block.block.attribute`, each block being the only one of its kind."""
+    *blocks, attribute = path.split(".")
+    for block in blocks:
+        (values,) = values[block] or [{}]
+    return values.get(attribute)
+
+
+def _holds_a_secret(text: str) -> bool:
+    return bool(_PASSWORD_IN_URL.search(text) or _SECRET_GIVEN.search(text))
 
 
 def _last(path: str) -> str:

@@ -15,9 +15,10 @@ from dropline.scaling.errors import ScalingDenied
 from dropline.settings import Settings, load_settings, require, variables
 from migrations.deploy import parse_grant
 from tests.support.deliveries import push
+from tests.support.dockerfile import read_dockerfile
 from tests.support.function import serve
 from tests.terraform.parts import PARTS, container_of, part
-from tests.terraform.workspace import ROOT, Plan
+from tests.terraform.workspace import PROJECT, ROOT, Plan
 from trigger_fn.broker import make_producer
 from trigger_fn.endpoint import REQUEST_BUDGET_S, Endpoint
 from trigger_fn.intake import Intake
@@ -74,18 +75,21 @@ class Effects:
 
 
 def test_a_push_reaches_the_function(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The push path, the liveness path and the port are the function's own."""
+    """Events are pushed to `/`, where they are taken; what the probes ask is what the function calls alive."""
     settings = settings_of(plan, "function", monkeypatch)
     effects: Any = Effects()
     endpoint = Endpoint(Intake(Selection(settings.events), effects, effects), None)
     client = serve(endpoint, monkeypatch).test_client()
     address = plan.one("pubsub_subscription", ".push")["push_config"][0]["push_endpoint"]
+    assert urlsplit(address).path == "/"
     update = push(event_type="OBJECT_METADATA_UPDATE")
-    assert client.post(urlsplit(address).path, data=update.body, headers=update.headers).status_code == 204
+    assert client.post("/", data=update.body, headers=update.headers).status_code == 204
     container = container_of(plan, "function")
-    probe = container["startup_probe"][0]["http_get"][0]
-    assert client.get(probe["path"]).status_code == 200
-    assert probe["port"] == container["ports"][0]["container_port"] == default_port()
+    assert client.get("/elsewhere").status_code == 405
+    for kind in ("startup_probe", "liveness_probe"):
+        probe = container[kind][0]["http_get"][0]
+        assert client.get(probe["path"]).status_code == 200
+        assert probe["port"] == container["ports"][0]["container_port"] == default_port()
 
 
 def default_port() -> int:
@@ -174,10 +178,28 @@ def test_a_push_may_take_as_long_as_the_function(plan: Plan) -> None:
     assert float(part(plan, "function")["timeout"].rstrip("s")) > REQUEST_BUDGET_S
 
 
+def test_the_image_has_a_thread_for_every_request(plan: Plan) -> None:
+    """As many threads as Cloud Run sends requests at once: one more would wait, and be counted as slow."""
+    started = read_dockerfile().stages["function"].last("CMD")
+    assert started
+    threads = int(started.command[started.command.index("--threads") + 1])
+    assert threads >= part(plan, "function")["max_instance_request_concurrency"]
+
+
 def test_the_worker_may_do_what_it_does(plan: Plan) -> None:
     """Its rights are the ones that its storage code names, no more and no fewer."""
     used = set(re.findall(r'"(storage\.objects\.\w+)"', (ROOT / "worker" / "storage.py").read_text()))
     assert set(plan.one("project_iam_custom_role", ".captioner")["permissions"]) == used
+
+
+#: How a filter or a query spells the name of a resource.
+_ALERTED = {
+    "pubsub_subscription": r'subscription_id="([^"]*)"',
+    "cloud_run_v2_service": r'service_name="([^"]*)"',
+    "cloud_run_v2_worker_pool": r'worker_pool_name="([^"]*)"',
+    "redis_instance": r'/instances/([^"]*)"\)',
+    "sql_database_instance": rf'database_id="{PROJECT}:([^"]*)"',
+}
 
 
 def test_alerts_name_what_there_is(plan: Plan) -> None:
@@ -191,8 +213,9 @@ def test_alerts_name_what_there_is(plan: Plan) -> None:
     assert all(f'"{line}"' in code for line in lines)
     assert set(re.findall(r"\bdropline\.\w+", text)) <= {contract.CAPTION_QUEUE, contract.RECOVERY_QUEUE}
     assert contract.CAPTION_QUEUE in text
-    for kind in ("pubsub_subscription", "cloud_run_v2_service", "cloud_run_v2_worker_pool", "redis_instance"):
-        assert all(each.values["name"] in text for each in plan.of(kind))
+    plain = text.replace(r"\"", '"')
+    for kind, spelt in _ALERTED.items():
+        assert set(re.findall(spelt, plain)) == {each.values["name"] for each in plan.of(kind)}
 
 
 def test_alerts_count_what_is_logged(plan: Plan) -> None:
@@ -210,6 +233,19 @@ def test_alerts_count_what_is_logged(plan: Plan) -> None:
         for name in metrics
         if name.endswith("_accepted")
     )
+
+
+def test_the_pages_promise_what_is_kept() -> None:
+    """Numbers of days and backups in docs/operate.md are those that the policy holds the plan to."""
+    text = " ".join((ROOT / "docs" / "operate.md").read_text().split())
+    for promise in (
+        "keep what was deleted or overwritten for 7 days",
+        "14 daily backups",
+        "a log that reaches back 7 days",
+        "`dropline-dead-letters`, for 31 days",
+        "The topic keeps them for 7 days",
+    ):
+        assert promise in text
 
 
 def test_the_metadata_key_is_the_one_that_is_written(plan: Plan) -> None:

@@ -223,9 +223,26 @@ def test_a_web_page_fits(terraform: Terraform, sources: Path, tmp_path: Path) ->
 _PROVIDER = 'provider "google" {\n  project = var.project\n}\n\n'
 
 
+def backends(directory: Path) -> list[str]:
+    """Where a root keeps its state; empty for a file beside it."""
+    text = "".join(path.read_text() for path in sorted(directory.glob("*.tf")))
+    return re.findall(r'^ +backend "(\w+)"', text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_the_state_is_kept_in_a_bucket(example: str, tmp_path: Path) -> None:
+    """Each example's state, which holds a password, is in Cloud Storage; control: one on a disk is noticed."""
+    assert backends(SOURCES / "examples" / example) == ["gcs"]
+    copy = copy_sources(tmp_path / "terraform") / "examples" / example
+    assert backends(copy) == ["local", "gcs"]
+
+
 def test_nothing_is_left_in_the_sources() -> None:
     """No state, no lock file with the stub's checksums, no plan is under version control."""
+    if not (SOURCES.parent / ".git").exists():
+        pytest.skip("this is no checkout of git, so nothing is under version control")
     listed = subprocess.run(
-        ["git", "ls-files", "terraform"], cwd=SOURCES.parent, capture_output=True, text=True, check=False
+        ["git", "ls-files", "terraform"], cwd=SOURCES.parent, capture_output=True, text=True, check=True
     ).stdout.splitlines()
+    assert "terraform/main.tf" in listed
     assert [name for name in listed if name.endswith((".tfstate", ".lock.hcl", ".tfplan"))] == []

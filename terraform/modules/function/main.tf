@@ -14,7 +14,7 @@ locals {
   })
 }
 
-# Takes events; `redrive.tf` has the job that takes dead letters, with the same environment.
+# Takes events; `redrive.tf` has the job that takes failed rows, with the same environment.
 resource "google_cloud_run_v2_service" "this" {
   project              = var.project
   name                 = "${var.name}-function"
@@ -83,6 +83,18 @@ resource "google_cloud_run_v2_service" "this" {
       startup_probe {
         period_seconds    = 2
         failure_threshold = 60
+        http_get {
+          path = "/healthz"
+          port = local.port
+        }
+      }
+
+      # A process that answers nobody for three minutes is started again. Each look is paid for, so once a minute; and it may
+      # wait for a thread behind a full load of events.
+      liveness_probe {
+        period_seconds    = 60
+        timeout_seconds   = 10
+        failure_threshold = 3
         http_get {
           path = "/healthz"
           port = local.port

@@ -92,12 +92,24 @@ variable "default_task" {
   description = "Florence-2 task prompt of an object that names none."
   type        = string
   default     = "<CAPTION>"
+
+  validation {
+    condition     = anytrue([for pattern in local.task_patterns : can(regex(pattern, var.default_task))])
+    error_message = "Florence-2 knows no such task, or takes none with such a text after it: give <CAPTION>, <DETAILED_CAPTION>, <MORE_DETAILED_CAPTION>, <OCR>, <OD>, <OPEN_VOCABULARY_DETECTION>a car, … (dropline/contract.py has all)."
+  }
 }
 
 variable "task_by_prefix" {
   description = "Task prompt by object name prefix; the longest prefix wins."
   type        = map(string)
   default     = {}
+
+  validation {
+    condition = alltrue([
+      for task in values(var.task_by_prefix) : anytrue([for pattern in local.task_patterns : can(regex(pattern, task))])
+    ])
+    error_message = "Florence-2 knows no such task, or takes none with such a text after it: give <CAPTION>, <DETAILED_CAPTION>, <MORE_DETAILED_CAPTION>, <OCR>, <OD>, <OPEN_VOCABULARY_DETECTION>a car, … (dropline/contract.py has all)."
+  }
 }
 
 variable "max_size_bytes" {
@@ -117,8 +129,8 @@ variable "environment" {
   default     = {}
 
   validation {
-    condition     = alltrue([for name in keys(var.environment) : startswith(name, "DROPLINE_")])
-    error_message = "Settings begin with DROPLINE_; docs/settings.md has all of them."
+    condition     = alltrue([for name in keys(var.environment) : can(regex("^DROPLINE_(BROKER|DATABASE|ENGINE|EVENTS|IMAGES|LOG|METADATA|POOL|PUSH|WORKER)__[A-Z_]+$", name))])
+    error_message = "Settings are spelt DROPLINE_GROUP__NAME, and the group must be one that exists; docs/settings.md has all of them."
   }
 
   validation {

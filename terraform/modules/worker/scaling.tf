@@ -1,5 +1,6 @@
 # Changing this one pool, and acting as its one account: without the latter Cloud Run refuses the former. Waking and putting
-# to sleep read nothing, and do not wait for the operation.
+# to sleep read nothing, and do not wait for the operation; but whether Cloud Run takes a change from somebody who may not
+# look is documented nowhere, and the least that others name has both.
 resource "google_project_iam_custom_role" "scaler" {
   count = length(var.scalers) > 0 ? 1 : 0
 

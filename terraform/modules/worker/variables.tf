@@ -20,7 +20,7 @@ variable "labels" {
 }
 
 variable "image" {
-  description = "Container image of the worker, with its model baked in or mounted: a start should not depend on a hub."
+  description = "Container image of the worker, with its model baked in: a start should not depend on a hub."
   type        = string
 }
 
@@ -177,7 +177,7 @@ variable "concurrency" {
 }
 
 variable "checkpoint" {
-  description = "Florence-2 checkpoint; null: the one that the image carries. The image asks no hub, so another one takes another image, or a mounted directory."
+  description = "Florence-2 checkpoint; null: the one that the image carries. The image asks no hub, so another one takes another image."
   type        = string
   default     = null
 }
@@ -200,8 +200,8 @@ variable "environment" {
   default     = {}
 
   validation {
-    condition     = alltrue([for name in keys(var.environment) : startswith(name, "DROPLINE_")])
-    error_message = "Settings begin with DROPLINE_; docs/settings.md has all of them."
+    condition     = alltrue([for name in keys(var.environment) : can(regex("^DROPLINE_(BROKER|DATABASE|ENGINE|EVENTS|IMAGES|LOG|METADATA|POOL|PUSH|WORKER)__[A-Z_]+$", name))])
+    error_message = "Settings are spelt DROPLINE_GROUP__NAME, and the group must be one that exists; docs/settings.md has all of them."
   }
 
   validation {

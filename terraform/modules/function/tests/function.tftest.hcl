@@ -84,6 +84,43 @@ run "a_setting_of_somebody_else" {
   expect_failures = [var.environment]
 }
 
+run "a_setting_of_no_group" {
+  command = plan
+  variables {
+    environment = { DROPLINE_LOGS__LEVEL = "DEBUG" }
+  }
+  expect_failures = [var.environment]
+}
+
+run "tasks_of_florence" {
+  command = plan
+  variables {
+    default_task   = "more-detailed-caption"
+    task_by_prefix = { "scans/" = "<OCR>", "cars/" = "<OPEN_VOCABULARY_DETECTION>a car" }
+  }
+
+  assert {
+    condition     = one([for env in google_cloud_run_v2_service.this.template[0].containers[0].env : env.value if env.name == "DROPLINE_EVENTS__DEFAULT_TASK"]) == "more-detailed-caption"
+    error_message = "The function reads the same spellings as people write."
+  }
+}
+
+run "a_task_of_nobody" {
+  command = plan
+  variables {
+    default_task = "<CAPTOIN>"
+  }
+  expect_failures = [var.default_task]
+}
+
+run "a_task_that_takes_no_text" {
+  command = plan
+  variables {
+    task_by_prefix = { "scans/" = "<OCR>", "cars/" = "<OD>a car" }
+  }
+  expect_failures = [var.task_by_prefix]
+}
+
 run "an_address_of_ones_own" {
   command = plan
   variables {

@@ -1,0 +1,24 @@
+# Tasks as the function reads them, so that a wrong one is refused by the plan and not by a container that does not start:
+# `<OD>`, `od`, `<OPEN_VOCABULARY_DETECTION>a car`, `open-vocabulary-detection: a car`. A test compares with its code.
+locals {
+  tasks = [
+    {
+      names = ["CAPTION", "DETAILED_CAPTION", "MORE_DETAILED_CAPTION", "OCR", "OCR_WITH_REGION", "OD", "DENSE_REGION_CAPTION", "REGION_PROPOSAL"]
+      after = ""
+    },
+    # Up to 500 bytes, which are counted as letters here.
+    {
+      names = ["CAPTION_TO_PHRASE_GROUNDING", "REFERRING_EXPRESSION_SEGMENTATION", "OPEN_VOCABULARY_DETECTION"]
+      after = "[^\\s<>[:cntrl:]][^<>[:cntrl:]]{0,499}"
+    },
+    {
+      names = ["REGION_TO_SEGMENTATION", "REGION_TO_CATEGORY", "REGION_TO_DESCRIPTION", "REGION_TO_OCR"]
+      after = "(?:<loc_[0-9]{1,3}>){4}"
+    },
+  ]
+
+  task_patterns = [
+    for kind in local.tasks :
+    "^\\s*(?:<(?i:${join("|", kind.names)})>|(?i:${replace(join("|", kind.names), "_", "[-_]")})\\s*(?::|$))\\s*${kind.after}\\s*$"
+  ]
+}
