@@ -167,9 +167,29 @@ def test_the_migrations_say_what_they_miss(images: ImageBuild) -> None:
     assert "DROPLINE_DATABASE__URL is not set" in finished.stderr
 
 
+@pytest.mark.parametrize(
+    ("index", "constraints", "taken"),
+    [
+        ("", "constraints-cuda.txt", True),
+        ("https://index.example/whl/cu126", "constraints.txt", True),
+        ("INDEX-FOR-CUDA-12.6", "constraints.txt", False),
+        ("", "constraints.txt", False),
+    ],
+)
+def test_an_index_that_is_none_stops_the_build(index: str, constraints: str, taken: bool) -> None:
+    """pip would only warn, and the image would hold another torch than was meant."""
+    check, _install = read_dockerfile().stages["worker-packages"].all("RUN")
+    finished = subprocess.run(
+        ["/bin/sh", "-euc", check.value],
+        env={"PIP_EXTRA_INDEX_URL": index, "TORCH_CONSTRAINTS": constraints}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (finished.returncode == 0) is taken, finished.stderr
+    assert taken or "give the address of an index" in finished.stderr
+
+
 def test_the_worker_would_get_its_extra_at_the_pinned_versions(images: ImageBuild) -> None:
     """Resolved and not installed, as torch is large; which build of torch that is depends on the machine."""
-    (install,) = read_dockerfile().stages["worker-packages"].all("RUN")
+    _check_of_the_index, install = read_dockerfile().stages["worker-packages"].all("RUN")
     command = images.moved(install.value).replace(" install ", " install --dry-run --quiet --report report.json ")
     root = images.enter("build")
     build = root / "build"
