@@ -181,8 +181,11 @@ def test_an_index_that_is_none_stops_the_build(index: str, constraints: str, tak
     check, _install = read_dockerfile().stages["worker-packages"].all("RUN")
     finished = subprocess.run(
         ["/bin/sh", "-euc", check.value],
-        env={"PIP_EXTRA_INDEX_URL": index, "TORCH_CONSTRAINTS": constraints}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        env={"PIP_EXTRA_INDEX_URL": index, "TORCH_CONSTRAINTS": constraints},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert (finished.returncode == 0) is taken, finished.stderr
     assert taken or "give the address of an index" in finished.stderr
 
