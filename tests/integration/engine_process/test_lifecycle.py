@@ -1,0 +1,185 @@
+"""How a real engine starts, is stopped, and dies."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from dropline.errors import DroplineError, EngineLost, EngineUnavailable, SettingsError
+from dropline.settings import EngineSettings, LogSettings
+from tests.support.engines import DEADLINE_S, ask, client_of, readable, running
+from tests.support.scripted_engine import DIE, GATE, image
+from worker.engine.process import EngineProcess
+
+
+def test_a_dead_engine_is_noticed_and_started_again_at_the_same_address(scripted: EngineProcess) -> None:
+    """The sentinel is readable at its death, not before; clients reach the next engine without being told."""
+    with client_of(scripted) as client:
+        assert ask(client, image(1)).text == "<CAPTION> 1"
+        assert not readable(scripted.sentinel, 0)
+        with pytest.raises(EngineLost):
+            ask(client, image(2, DIE))
+        assert readable(scripted.sentinel)
+        with pytest.raises(EngineUnavailable):
+            ask(client, image(3))
+        scripted.start()
+        assert readable(scripted.ready_fd)
+        scripted.wait_ready(0)
+        assert not readable(scripted.ready_fd, 0)
+        assert ask(client, image(4)).text == "<CAPTION> 4"
+
+
+def test_stop_lets_the_batch_under_way_end(scripted: EngineProcess, tmp_path: Path) -> None:
+    """A warm shutdown answers what runs; SIGTERM and SIGINT, which whole groups get, do not disturb it."""
+    with ThreadPoolExecutor() as pool, client_of(scripted) as client:
+        answer = pool.submit(ask, client, image(1, GATE))
+        (tmp_path / "reached").read_bytes()
+        assert scripted.pid
+        os.kill(scripted.pid, signal.SIGTERM)
+        os.kill(scripted.pid, signal.SIGINT)
+        stopping = pool.submit(scripted.stop, DEADLINE_S)
+        (tmp_path / "go").open("w").close()
+        assert answer.result(DEADLINE_S).text == "<CAPTION> 1"
+        stopping.result(DEADLINE_S)
+    assert not scripted.alive
+
+
+def test_stop_is_heard_although_forked_children_live(
+    scripted: EngineProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pool's children hold copies of the engine's standard input; it ends by itself all the same."""
+    killed = []
+    kill = subprocess.Popen.kill
+
+    def note_and_kill(process: subprocess.Popen[bytes]) -> None:
+        killed.append(process.pid)
+        kill(process)
+
+    monkeypatch.setattr(subprocess.Popen, "kill", note_and_kill)
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(writer)
+        os.read(reader, 1)
+        os._exit(0)
+    try:
+        scripted.stop(DEADLINE_S)
+        assert not killed
+    finally:
+        os.close(reader)
+        os.close(writer)
+        os.waitpid(child, 0)
+
+
+def test_stop_kills_what_does_not_end(scripted: EngineProcess, tmp_path: Path) -> None:
+    """After the grace period nothing is left of the engine, nor, after close, of its directory."""
+    with ThreadPoolExecutor() as pool, client_of(scripted) as client:
+        answer = pool.submit(ask, client, image(1, GATE))
+        (tmp_path / "reached").read_bytes()
+        scripted.close()
+        with pytest.raises(EngineLost):
+            answer.result(DEADLINE_S)
+    assert not Path(scripted.address).parent.exists()
+
+
+_SHORT_LIVED_PARENT = """
+import os, signal, sys
+from dropline.settings import EngineSettings, LogSettings
+from worker.engine.process import EngineProcess
+engine = EngineProcess(EngineSettings(stub=True), LogSettings())
+engine.start()
+engine.wait_ready()
+if os.fork() == 0:
+    signal.pause()
+print(engine.pid, flush=True)
+sys.stdin.read()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a process descriptor is the event to wait for")
+def test_the_engine_dies_with_its_parent() -> None:
+    """However the parent ends, and whoever still holds copies of its descriptors."""
+    # A parent that is killed cannot remove the socket's directory.
+    with tempfile.TemporaryDirectory() as directory:
+        parent = subprocess.Popen(
+            [sys.executable, "-c", _SHORT_LIVED_PARENT],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=os.environ | {"TMPDIR": directory},
+            start_new_session=True,
+        )
+        _check_that_the_engine_follows(parent)
+
+
+def _check_that_the_engine_follows(parent: subprocess.Popen[bytes]) -> None:
+    assert parent.stdin
+    assert parent.stdout
+    try:
+        engine = os.pidfd_open(int(parent.stdout.readline()))
+        parent.stdin.close()
+        assert readable(engine)
+        os.close(engine)
+    finally:
+        os.killpg(parent.pid, signal.SIGKILL)
+        parent.wait()
+        parent.stdout.close()
+
+
+def test_an_unreachable_hub_gives_one_clear_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It says which checkpoint, how to fetch it beforehand, and how to do without."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    with pytest.raises(EngineUnavailable) as caught, running("worker.engine"):
+        pass
+    message = str(caught.value)
+    assert "florence-community/Florence-2-base-ft" in message
+    assert "hf download florence-community/Florence-2-base-ft --revision " in message
+    assert "DROPLINE_ENGINE__CHECKPOINT=demo" in message
+    assert "\n" not in message
+
+
+def test_settings_that_cannot_work_say_so(tmp_path: Path) -> None:
+    """What only a change of settings can help is a SettingsError, in the parent too."""
+    with pytest.raises(SettingsError, match="safetensors"), running("worker.engine", checkpoint=str(tmp_path)):
+        pass
+
+
+def test_an_engine_that_dies_while_it_loads_is_reported() -> None:
+    """A death without a word becomes a sentence."""
+    with pytest.raises(EngineUnavailable, match="exit code 1"), running("tests.support.no_such_module"):
+        pass
+
+
+def test_an_engine_is_used_in_the_right_order() -> None:
+    """Waiting before the start, starting twice, and waiting too briefly are errors with a way out."""
+    engine = EngineProcess(EngineSettings(stub=True), LogSettings())
+    try:
+        with pytest.raises(EngineUnavailable, match=r"call start\(\)"):
+            engine.wait_ready()
+        engine.start()
+        with pytest.raises(EngineUnavailable, match="START_TIMEOUT_S"):
+            engine.wait_ready(0)
+        with pytest.raises(EngineUnavailable, match="already running"):
+            engine.start()
+        engine.wait_ready(DEADLINE_S)
+        engine.wait_ready(0)
+    finally:
+        engine.close()
+    with pytest.raises(DroplineError):
+        client_of(engine).announce()
+
+
+def test_a_path_too_long_for_a_socket_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message names the variable that shortens it, and nothing is left behind."""
+    long = tmp_path / ("x" * 100)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    with pytest.raises(SettingsError, match="TMPDIR"):
+        EngineProcess(EngineSettings(stub=True), LogSettings())
+    assert not list(long.iterdir())

@@ -1,0 +1,39 @@
+"""The function, and both of what it writes to, seen from outside."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psycopg
+import pytest
+import redis
+from flask import Flask
+from psycopg.rows import dict_row
+
+from db.session import libpq_url
+from tests.support.function import serve
+from tests.support.intake import Queue, opened
+
+
+@pytest.fixture
+def app(database: str, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Flask]:
+    """The function on a fresh database and an empty Redis."""
+    with opened(database, redis_url) as endpoint:
+        yield serve(endpoint, monkeypatch)
+
+
+@pytest.fixture
+def rows(database: str) -> Callable[[], list[dict[str, Any]]]:
+    """All rows, oldest first."""
+
+    def read() -> list[dict[str, Any]]:
+        with psycopg.connect(libpq_url(database), row_factory=dict_row) as connection:
+            return connection.execute("SELECT * FROM captions ORDER BY id").fetchall()
+
+    return read
+
+
+@pytest.fixture
+def queue(redis_url: str) -> Iterator["Queue"]:
+    """The captions queue, seen from outside."""
+    with redis.Redis.from_url(redis_url, protocol=2) as client:
+        yield Queue(client)

@@ -1,0 +1,177 @@
+"""What an event leaves behind in a real Postgres and a real Redis."""
+
+import itertools
+import random
+from typing import Any
+
+import psycopg
+import pytest
+from flask import Flask
+
+from db.session import libpq_url
+from dropline.contract import CAPTION_TASK, MAX_PROMPT_TEXT
+from tests.support.deliveries import BUCKET, GENERATION, Delivery, binary_cloud_event, push
+from tests.support.function import deliver, deliver_all
+from tests.support.intake import Queue, statuses
+
+DELETE = "OBJECT_DELETE"
+
+
+def test_a_new_object_is_a_row_and_a_message(app: Flask, rows: Any, queue: Queue) -> None:
+    """The row holds what the event said; the message is JSON, names the row and nothing else."""
+    assert deliver(app, push(metadata={"caption-task": "od"})).status_code == 204
+    (row,) = rows()
+    assert (row["bucket"], row["object_name"], row["generation"]) == (BUCKET, "cat.jpg", GENERATION)
+    assert (row["task"], row["status"], row["attempts"]) == ("<OD>", "queued", 0)
+    assert (row["content_type"], row["size_bytes"], row["md5_hash"]) == (
+        "image/jpeg",
+        51200,
+        "1B2M2Y8AsgTpgAmY7PhCfg==",
+    )
+    assert row["event_time"].isoformat().startswith("2026-11-22T13:00:00.123456")
+    (message,) = queue.messages()
+    assert message["content-type"] == "application/json"
+    assert (message["headers"]["task"], message["headers"]["id"]) == (CAPTION_TASK, f"caption-{row['id']}")
+    assert queue.row_ids() == [row["id"]]
+
+
+def test_one_event_a_hundred_times_at_once(app: Flask, rows: Any, queue: Queue) -> None:
+    """One row; the messages all name it, and a row can be claimed only once."""
+    assert deliver_all(app, [push()] * 100) == [204] * 100
+    (row,) = rows()
+    assert set(queue.row_ids()) == {row["id"]}
+
+
+def test_one_event_under_ten_message_ids(app: Flask, rows: Any) -> None:
+    """Identity is the object version, never the message; nor the envelope it came in."""
+    deliveries = [push(message_id=str(number)) for number in range(10)] + [binary_cloud_event()]
+    assert {deliver(app, delivery).status_code for delivery in deliveries} == {204}
+    assert len(rows()) == 1
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations([1, 2, 3])), ids=str)
+def test_versions_in_any_order(app: Flask, rows: Any, database: str, order: tuple[int, ...]) -> None:
+    """The newest generation is the current one, whichever came last."""
+    for number in order:
+        assert deliver(app, push(generation=number)).status_code == 204
+    assert statuses(rows()) == {1: "superseded", 2: "superseded", 3: "queued"}
+    with psycopg.connect(libpq_url(database)) as connection:
+        assert connection.execute("SELECT generation FROM current_captions").fetchall() == [(3,)]
+
+
+def test_shuffled_versions_at_once(app: Flask, rows: Any) -> None:
+    """Also where they come at the same time, twice each, for several objects."""
+    deliveries = [push(f"{name}.jpg", number) for name in "abcd" for number in (1, 2, 3)] * 2
+    random.Random(7).shuffle(deliveries)
+    assert set(deliver_all(app, deliveries)) == {204}
+    for name in "abcd":
+        mine = [row for row in rows() if row["object_name"] == f"{name}.jpg"]
+        assert statuses(mine) == {1: "superseded", 2: "superseded", 3: "queued"}
+
+
+@pytest.mark.parametrize("first", [DELETE, "OBJECT_FINALIZE"])
+def test_a_late_deletion_leaves_the_newer_version_alone(app: Flask, rows: Any, first: str) -> None:
+    """DELETE g1 around FINALIZE g2: g2 is intact, g1 gone."""
+    deliveries = [push(generation=1), push(generation=1, event_type=DELETE), push(generation=2)]
+    ordered = deliveries if first == DELETE else [deliveries[0], deliveries[2], deliveries[1]]
+    for delivery in ordered:
+        assert deliver(app, delivery).status_code == 204
+    assert statuses(rows()) == {1: "deleted", 2: "queued"}
+
+
+def test_a_deletion_before_its_own_object(app: Flask, rows: Any, queue: Queue) -> None:
+    """The tombstone waits: the late FINALIZE finds it, and no worker hears of it."""
+    for event_type in (DELETE, "OBJECT_FINALIZE", "OBJECT_FINALIZE"):
+        assert deliver(app, push(event_type=event_type)).status_code == 204
+    assert statuses(rows()) == {GENERATION: "deleted"}
+    assert queue.messages() == []
+
+
+def test_a_deletion_and_its_object_at_once(app: Flask, rows: Any) -> None:
+    """Whatever the order inside, the version ends up deleted."""
+    names = [f"{number}.jpg" for number in range(20)]
+    deliveries = [push(name, event_type=kind) for name in names for kind in ("OBJECT_FINALIZE", DELETE)]
+    assert set(deliver_all(app, deliveries)) == {204}
+    assert {(row["object_name"], row["status"]) for row in rows()} == {(name, "deleted") for name in names}
+
+
+def test_deletions_of_what_is_left_out(app: Flask, rows: Any) -> None:
+    """Parts of uploads and texts leave no tombstones; an image that became a text is deleted all the same."""
+    assert deliver(app, push("gsutil/tmp/parallel_composite_uploads/x", event_type=DELETE)).status_code == 204
+    assert deliver(app, push("note.txt", event_type=DELETE, contentType="text/plain")).status_code == 204
+    assert rows() == []
+    assert deliver(app, push()).status_code == 204
+    assert deliver(app, push(event_type=DELETE, contentType="text/plain")).status_code == 204
+    assert statuses(rows()) == {GENERATION: "deleted"}
+
+
+def test_no_row_for_what_needs_none(app: Flask, rows: Any, queue: Queue) -> None:
+    """Other events, left-out names and malformed messages are acknowledged and leave nothing."""
+    deliveries = [
+        push(event_type="OBJECT_METADATA_UPDATE"),
+        push(event_type="OBJECT_ARCHIVE"),
+        push(event_type="OBJECT_FUTURE"),
+        binary_cloud_event("metadataUpdated"),
+        push("gsutil/tmp/parallel_composite_uploads/x"),
+        Delivery(b"{"),
+        push(data="not base64!"),
+        push(generation="minus one"),
+        push(bucket=None),
+    ]
+    assert [deliver(app, delivery).status_code for delivery in deliveries] == [204] * len(deliveries)
+    assert (rows(), queue.messages()) == ([], [])
+
+
+def test_a_foreign_bucket_leaves_nothing(app: Flask, rows: Any, queue: Queue) -> None:
+    """Refused, not acknowledged, no row."""
+    assert deliver(app, push(bucket="somebody-elses")).status_code == 403
+    assert (rows(), queue.messages()) == ([], [])
+
+
+def test_payload_none(app: Flask, rows: Any, queue: Queue) -> None:
+    """Processed from the attributes; what they do not say is NULL."""
+    assert deliver(app, push(payload=False)).status_code == 204
+    (row,) = rows()
+    assert (row["status"], row["content_type"], row["size_bytes"]) == ("queued", None, None)
+    assert queue.row_ids() == [row["id"]]
+
+
+@pytest.mark.parametrize(
+    ("delivery", "code"),
+    [
+        (push(size="0"), "empty_object"),
+        (push(size="1000001"), "object_too_large"),
+        (push(metadata={"caption-task": "<POEM>"}), "invalid_task"),
+    ],
+)
+def test_hopeless_objects_fail_at_once(app: Flask, rows: Any, queue: Queue, delivery: Delivery, code: str) -> None:
+    """A `failed` row with a code and words, once, and no message."""
+    assert [deliver(app, delivery).status_code for _ in range(2)] == [204, 204]
+    (row,) = rows()
+    assert (row["status"], row["error_code"], bool(row["error"])) == ("failed", code, True)
+    assert queue.messages() == []
+
+
+NAMES = (
+    *("é" * 512, "🐈" * 256, "\x07" * 1024, "../x", "a#b?c%2Fd", " /lead"),
+    *("'; DROP TABLE captions; --", "\\N", "日本"),
+)
+
+
+@pytest.mark.parametrize("payload", [True, False])
+def test_names_are_kept_exactly(app: Flask, rows: Any, payload: bool) -> None:
+    """Any name Cloud Storage allows, byte for byte; also with the longest task beside it."""
+    task = "<OPEN_VOCABULARY_DETECTION>" + "".join(random.Random(1).choices("🐕🐈🐦🐟", k=MAX_PROMPT_TEXT // 4))
+    for name in NAMES:
+        delivery = push(name, payload=payload, metadata={"caption-task": task})
+        assert deliver(app, delivery).status_code == 204
+    assert tuple(row["object_name"] for row in rows()) == NAMES
+    assert {row["task"] for row in rows()} == {task if payload else "<CAPTION>"}
+
+
+def test_a_crash_between_commit_and_enqueue(app: Flask, rows: Any, queue: Queue) -> None:
+    """The row is there, its message is not: the redelivery makes up for it, with the same row."""
+    assert deliver(app, push()).status_code == 204
+    queue.client.flushall()
+    assert deliver(app, push()).status_code == 204
+    assert queue.row_ids() == [row["id"] for row in rows()]

@@ -1,0 +1,192 @@
+"""What the function answers while Postgres or Redis is away, and that nothing is lost."""
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import psycopg
+import pytest
+from flask import Flask
+
+from db.session import libpq_url
+from dropline.settings import BrokerSettings, DatabaseSettings
+from local_emulators.postgres import PostgresServer
+from local_emulators.redis import RedisServer
+from tests.support.deliveries import GENERATION, Delivery, push
+from tests.support.function import deliver, deliver_all, serve
+from tests.support.intake import Queue, opened, statuses
+from trigger_fn.broker import PRODUCERS
+from trigger_fn.endpoint import REQUEST_BUDGET_S
+
+#: A server that has just been restarted may refuse for a moment; a delivery is repeated as Pub/Sub would.
+REDELIVERIES = 50
+
+
+@contextmanager
+def black_hole() -> Iterator[int]:
+    """A port that drops connection attempts: its backlog is full, and nobody accepts."""
+    with ExitStack() as held:
+        listener = held.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        port: int = listener.getsockname()[1]
+        for _ in range(8):
+            client = held.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(("127.0.0.1", port))
+        yield port
+
+
+@contextmanager
+def silent_server() -> Iterator[int]:
+    """A port that takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+@contextmanager
+def nobody() -> Iterator[int]:
+    """A port that refuses connections."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()[1]
+
+
+UNREACHABLE = [nobody, silent_server, black_hole]
+
+
+def deferred(app: Flask, delivery: Delivery, away: str) -> None:
+    """Check that the delivery gets 503 and learns what is away; `-rP` shows the time it took."""
+    start = time.monotonic()
+    response = deliver(app, delivery)
+    print(f"503 after {time.monotonic() - start:.3f} s")
+    assert (response.status_code, response.json) == (503, {"error": away})
+
+
+def test_the_budget_is_below_three_seconds() -> None:
+    """The deadline of a request, and of each library inside it, is shorter than what Pub/Sub was promised."""
+    assert REQUEST_BUDGET_S < 3
+    assert BrokerSettings().publish_timeout_s < REQUEST_BUDGET_S
+    assert DatabaseSettings().connect_timeout_s < REQUEST_BUDGET_S
+
+
+@pytest.mark.parametrize("kind", UNREACHABLE, ids=lambda kind: kind.__name__)
+def test_postgres_unreachable(redis_url: str, queue: Queue, monkeypatch: Any, kind: Any) -> None:
+    """503 whether it refuses, is silent or drops packets; nothing is queued without a row."""
+    with kind() as port, opened(f"postgresql+psycopg://u:p@127.0.0.1:{port}/x", redis_url) as endpoint:
+        app = serve(endpoint, monkeypatch)
+        for _ in range(2):
+            deferred(app, push(), "database_unavailable")
+    assert queue.messages() == []
+
+
+@pytest.mark.parametrize("kind", UNREACHABLE, ids=lambda kind: kind.__name__)
+def test_redis_unreachable(database: str, rows: Any, monkeypatch: Any, kind: Any) -> None:
+    """503 whether it refuses, is silent or drops packets; the row is kept for the next delivery."""
+    with kind() as port, opened(database, f"redis://:p@127.0.0.1:{port}/0") as endpoint:
+        app = serve(endpoint, monkeypatch)
+        for _ in range(2):
+            deferred(app, push(), "broker_unavailable")
+    assert statuses(rows()) == {GENERATION: "queued"}
+
+
+def test_more_requests_than_threads_during_an_outage(redis_url: str, monkeypatch: Any) -> None:
+    """Every request of a crowd gets its 503, those that wait for a thread included."""
+    with black_hole() as port, opened(f"postgresql+psycopg://u:p@127.0.0.1:{port}/x", redis_url) as endpoint:
+        app = serve(endpoint, monkeypatch)
+        deliveries = [push(f"{number}.jpg") for number in range(40)]
+        assert deliver_all(app, deliveries, at_once=40) == [503] * 40
+
+
+def delivered(app: Flask, delivery: Delivery) -> bool:
+    """Repeat the delivery until it is acknowledged."""
+    return any(deliver(app, delivery).status_code == 204 for _ in range(REDELIVERIES))
+
+
+def test_redis_restarts(app: Flask, rows: Any, queue: Queue, redis_server: RedisServer) -> None:
+    """Down: 503. Up again: the redelivery enqueues the row that is there already; nothing is lost."""
+    assert deliver(app, push("before.jpg")).status_code == 204
+    redis_server.service.kill()
+    try:
+        deferred(app, push("during.jpg"), "broker_unavailable")
+    finally:
+        redis_server.service.restart()
+    assert delivered(app, push("during.jpg"))
+    assert delivered(app, push("after.jpg"))
+    assert {row["object_name"] for row in rows()} == {"before.jpg", "during.jpg", "after.jpg"}
+    assert {row["id"] for row in rows()} <= set(queue.row_ids())
+
+
+def test_idle_producers_outlive_a_restart(app: Flask, redis_server: RedisServer) -> None:
+    """Connections that died while nobody looked cost no delivery more than each one try."""
+    assert set(deliver_all(app, [push(f"{number}.jpg") for number in range(40)], PRODUCERS)) == {204}
+    redis_server.service.restart()
+    answers = [deliver(app, push("after.jpg")).status_code for _ in range(3 * PRODUCERS)]
+    assert answers[-PRODUCERS:] == [204] * PRODUCERS
+
+
+def test_redis_freezes(app: Flask, rows: Any, redis_server: RedisServer) -> None:
+    """A live socket with nobody behind it is an outage too, and ends when the process wakes."""
+    assert deliver(app, push("before.jpg")).status_code == 204
+    redis_server.service.signal(signal.SIGSTOP)
+    try:
+        deferred(app, push("during.jpg"), "broker_unavailable")
+    finally:
+        redis_server.service.signal(signal.SIGCONT)
+    assert delivered(app, push("during.jpg"))
+    assert len(rows()) == 2
+
+
+def test_redis_out_of_memory(app: Flask, queue: Queue, rows: Any) -> None:
+    """Under noeviction a full Redis refuses writes: 503, and all is well once there is room."""
+    assert deliver(app, push("before.jpg")).status_code == 204
+    queue.client.config_set("maxmemory", 1)
+    try:
+        deferred(app, push("during.jpg"), "broker_unavailable")
+    finally:
+        queue.client.config_set("maxmemory", 0)
+    assert deliver(app, push("during.jpg")).status_code == 204
+    assert queue.row_ids() == [row["id"] for row in rows()]
+
+
+def test_postgres_crashes(app: Flask, rows: Any, postgres_server: PostgresServer) -> None:
+    """Down: 503. Up again: what was acknowledged is there, what was not is delivered again."""
+    assert deliver(app, push("before.jpg")).status_code == 204
+    postgres_server.service.kill()
+    try:
+        deferred(app, push("during.jpg"), "database_unavailable")
+    finally:
+        postgres_server.service.restart()
+    assert delivered(app, push("during.jpg"))
+    assert {row["object_name"] for row in rows()} == {"before.jpg", "during.jpg"}
+
+
+def test_postgres_freezes(app: Flask, database: str, rows: Any) -> None:
+    """The backend of a pooled connection stops answering: 503 all the same, and it recovers."""
+    assert deliver(app, push("before.jpg")).status_code == 204
+    with psycopg.connect(libpq_url(database), autocommit=True) as connection:
+        query = "SELECT pid FROM pg_stat_activity WHERE application_name = 'dropline-function'"
+        backends = [pid for (pid,) in connection.execute(query)]
+        assert backends
+        for pid in backends:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            deferred(app, push("during.jpg"), "database_unavailable")
+        finally:
+            for pid in backends:
+                os.kill(pid, signal.SIGCONT)
+    assert delivered(app, push("during.jpg"))
+    assert len(rows()) == 2
+
+
+def test_a_locked_object_is_deferred(app: Flask, database: str) -> None:
+    """Somebody else's long transaction on the same object ends in 503, not in a request that hangs."""
+    assert deliver(app, push()).status_code == 204
+    with psycopg.connect(libpq_url(database)) as connection:
+        connection.execute("LOCK TABLE captions IN ACCESS EXCLUSIVE MODE")
+        deferred(app, push(), "database_unavailable")
+    assert delivered(app, push())

@@ -1,0 +1,223 @@
+"""`dropline redrive` when others are at the same rows, or something is away: each row once, none lost."""
+
+import json
+import signal
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+import psycopg
+import pytest
+import redis
+from pydantic import SecretStr
+from sqlalchemy import Connection, Engine, text
+
+from db import queries
+from db.session import libpq_url, make_engine, transaction
+from dropline.cli import redriving
+from dropline.cli.exit_codes import ExitCode
+from dropline.cli.redriving import Redriver, open_redriver
+from dropline.errors import BrokerUnavailable
+from dropline.settings import DatabaseSettings, Settings
+from local_emulators.ports import free_ports
+from local_emulators.postgres import PostgresServer
+from local_emulators.redis import RedisServer
+from tests.support.redrives import ALL, enqueued, fail_many, ignore, redrive, statuses
+from tests.support.rows import (
+    row_of,
+    take,
+)
+from tests.support.shell import run
+
+pytestmark = pytest.mark.usefixtures("as_the_function")
+
+
+@pytest.fixture
+def login_url(postgres_server: PostgresServer, database: str) -> Callable[[str], str]:
+    """The test's database, as one of Dropline's roles sees it."""
+
+    def url_of(role: str) -> str:
+        with psycopg.connect(postgres_server.url) as admin:
+            admin.execute(f"ALTER ROLE {role} LOGIN PASSWORD 'test'".encode())
+        return postgres_server.url_for(libpq_url(database).rpartition("/")[2], role, "test")
+
+    return url_of
+
+
+def test_two_at_once_send_each_row_once(
+    engine: Engine,
+    connection: Connection,
+    queue: "redis.Redis",
+    monkeypatch: pytest.MonkeyPatch,
+    settings: Settings,
+) -> None:
+    """200 rows, two redrives in small batches at the same time: 200 messages, one for each."""
+    monkeypatch.setattr(redriving, "BATCH", 7)
+    ids = fail_many(engine, 200)
+    start = Barrier(2)
+
+    def one(_number: int) -> int:
+        with open_redriver(settings, ignore, ignore) as redriver:
+            start.wait(60)
+            redriver.redrive(ALL, None)
+            return redriver.redriven.total()
+
+    with ThreadPoolExecutor(2) as threads:
+        done = list(threads.map(one, range(2)))
+    assert sum(done) == 200
+    assert sorted(enqueued(queue)) == ids
+    assert statuses(connection, ids) == {"queued"}
+
+
+def test_a_row_in_somebodys_hands_is_left_to_the_next_run(
+    engine: Engine, connection: Connection, queue: "redis.Redis"
+) -> None:
+    """A locked row is passed over without a wait; the others are sent."""
+    locked, free = fail_many(engine, 2)
+    with engine.connect() as other:
+        other.execute(text("SELECT FROM captions WHERE id = :id FOR UPDATE"), {"id": locked})
+        assert redrive("--all")["redriven"] == 1
+        other.rollback()
+    assert enqueued(queue) == [free]
+    assert redrive("--all")["redriven"] == 1
+    assert statuses(connection, [locked, free]) == {"queued"}
+
+
+def test_redis_away_midway(
+    engine: Engine,
+    connection: Connection,
+    redriver: Redriver,
+    redis_server: RedisServer,
+    queue: "redis.Redis",
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The batch that Redis did not take is failed again, word for word; a second run sends it."""
+    monkeypatch.setattr(redriving, "BATCH", 4)
+    ids = fail_many(engine, 10)
+    send = redriver.enqueue
+
+    def freeze_at_the_seventh(row_id: int) -> None:
+        if row_id == ids[6]:
+            redis_server.service.signal(signal.SIGSTOP)
+        send(row_id)
+
+    redriver.enqueue = freeze_at_the_seventh
+    try:
+        with pytest.raises(BrokerUnavailable, match="4 rows that were to be sent are failed again, as before"):
+            redriver.redrive(ALL, None)
+    finally:
+        redis_server.service.signal(signal.SIGCONT)
+    assert redriver.redriven.total() == 4
+    assert statuses(connection, ids[:4]) == {"queued"}
+    rows = [row_of(connection, row_id) for row_id in ids[4:]]
+    assert [(row["status"], row["error_code"], row["error"]) for row in rows] == [
+        ("failed", "worker_lost", f"words of {number}") for number in range(4, 10)
+    ]
+    assert redrive("--all")["redriven"] == 6
+    assert statuses(connection, ids) == {"queued"}
+    assert set(enqueued(queue)) == set(ids)
+
+
+def test_what_a_worker_has_taken_is_not_taken_back(
+    engine: Engine, connection: Connection, redriver: Redriver
+) -> None:
+    """A row whose message got through, and that is worked on, is sent; so is one that has failed again by then."""
+    ids = fail_many(engine, 4)
+
+    def away_at_the_third(row_id: int) -> None:
+        if row_id == ids[2]:
+            raise BrokerUnavailable("away")
+        with transaction(engine) as worker:
+            claim = take(worker, row_id)
+            if row_id == ids[1]:
+                queries.fail(worker, claim, "not_an_image", "PDF")
+
+    redriver.enqueue = away_at_the_third
+    with pytest.raises(BrokerUnavailable, match="2 rows"):
+        redriver.redrive(ALL, None)
+    rows = [row_of(connection, row_id) for row_id in ids]
+    assert [(row["status"], row["error_code"]) for row in rows] == [
+        ("running", None),
+        ("failed", "not_an_image"),
+        ("failed", "worker_lost"),
+        ("failed", "worker_lost"),
+    ]
+    assert redriver.redriven == {"worker_lost": 2}
+
+
+def test_a_row_that_fails_again_meanwhile_is_not_sent_again(
+    engine: Engine, connection: Connection, redriver: Redriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run comes to its end however quickly workers refuse what it sends."""
+    monkeypatch.setattr(redriving, "BATCH", 2)
+    ids = fail_many(engine, 5)
+    sent: list[int] = []
+
+    def refused_at_once(row_id: int) -> None:
+        assert row_id not in sent
+        sent.append(row_id)
+        with transaction(engine) as worker:
+            queries.fail(worker, take(worker, row_id), "not_an_image", "PDF")
+
+    redriver.enqueue = refused_at_once
+    redriver.redrive(ALL, None)
+    assert sent == ids
+    assert redriver.redriven == {"worker_lost": 5}
+    assert statuses(connection, ids) == {"failed"}
+
+
+def test_postgres_away_too(engine: Engine, connection: Connection, redriver: Redriver, database: str) -> None:
+    """Where not even the taking back works, the message says what is left behind and who picks it up."""
+    ids = fail_many(engine, 3)
+    redriver.database = make_engine(
+        DatabaseSettings(url=SecretStr(libpq_url(database)), statement_timeout_ms=300), "test", pool_size=1
+    )
+    with engine.connect() as other:
+
+        def lock_and_fail(_row_id: int) -> None:
+            other.execute(text("LOCK TABLE captions IN ACCESS EXCLUSIVE MODE"))
+            raise BrokerUnavailable("away")
+
+        redriver.enqueue = lock_and_fail
+        with pytest.raises(BrokerUnavailable, match="away; as many as 3 rows may be queued without a message"):
+            redriver.redrive(ALL, None)
+        other.rollback()
+    redriver.database.dispose()
+    assert statuses(connection, ids) == {"queued"}
+
+
+def test_without_redis_nothing_has_changed(
+    engine: Engine, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit code 4, an error that says what to do, and on standard output how the rows are: as before."""
+    (row_id,) = fail_many(engine, 1)
+    monkeypatch.setenv("DROPLINE_BROKER__URL", f"redis://127.0.0.1:{free_ports(1)[0]}/0")
+    result = run("redrive", "--all", "--json")
+    assert result.exit_code == ExitCode.UNAVAILABLE
+    assert "1 rows that were to be sent are failed again, as before; run the same command again" in result.stderr
+    assert json.loads(result.stdout)["error_codes"] == [
+        {"error_code": "worker_lost", "failed_before": 1, "redriven": 0, "failed_after": 1}
+    ]
+    assert row_of(connection, row_id)["status"] == "failed"
+
+
+def test_without_postgres(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit code 4 and an error."""
+    monkeypatch.setenv("DROPLINE_DATABASE__URL", f"postgresql://u@127.0.0.1:{free_ports(1)[0]}/x")
+    result = run("redrive", "--all")
+    assert (result.exit_code, result.stdout) == (ExitCode.UNAVAILABLE, "")
+    assert "Postgres did not answer" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("role", "code"), [("dropline_ingest", ExitCode.OK), ("dropline_reader", ExitCode.FAILED)]
+)
+def test_the_login_of_the_function_is_enough(
+    engine: Engine, login_url: Callable[[str], str], monkeypatch: pytest.MonkeyPatch, role: str, code: ExitCode
+) -> None:
+    """It works with the rights of dropline_ingest; the reader is told whose login it takes."""
+    fail_many(engine, 1)
+    monkeypatch.setenv("DROPLINE_DATABASE__URL", login_url(role))
+    result = run("redrive", "--all", "--json")
+    assert result.exit_code == code
+    assert ("the role dropline_ingest" in result.stderr) == (code is ExitCode.FAILED)

@@ -1,0 +1,227 @@
+"""`dropline redrive` against a real Postgres and Redis: which rows it takes, and what becomes of them."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import redis
+from pydantic import SecretStr
+from sqlalchemy import Connection, Engine, text
+
+from db import dead_letters, queries
+from db.session import transaction
+from dropline.cli.exit_codes import ExitCode
+from dropline.contract import CAPTION_QUEUE, ObjectFacts, ObjectVersion
+from dropline.settings import BrokerSettings
+from tests.support.redrives import ALL, enqueued, fail_many, named, redrive, statuses, table
+from tests.support.rows import (
+    OTHER_TASK,
+    caption_object,
+    drop,
+    expire_leases,
+    fail_object,
+    record,
+    row_of,
+    take,
+)
+from tests.support.shell import run
+from trigger_fn.broker import Broker
+from trigger_fn.deadline import Deadline
+
+pytestmark = pytest.mark.usefixtures("as_the_function")
+
+
+def test_failed_rows_wait_again_with_all_their_attempts(
+    engine: Engine, connection: Connection, queue: "redis.Redis"
+) -> None:
+    """The row is queued as of now and says nothing of its failure; its attempts go on where they were."""
+    with transaction(engine) as inside:
+        row_id = drop(inside, named(1))
+        for _ in range(2):
+            take(inside, row_id)
+            expire_leases(inside)
+        claim = take(inside, row_id)
+        assert claim.lost_attempts == 2
+        assert queries.fail(inside, claim, "worker_lost", "crashes")
+    before = row_of(connection, row_id)
+    assert redrive("--all") == {
+        "dry_run": False,
+        "redriven": 1,
+        "error_codes": [{"error_code": "worker_lost", "failed_before": 1, "redriven": 1, "failed_after": 0}],
+    }
+    row = row_of(connection, row_id)
+    assert (row["status"], row["error_code"], row["error"], row["lease_until"]) == ("queued", None, None, None)
+    assert (row["attempts"], row["lost_attempts"]) == (3, 0)
+    assert row["queued_at"] > before["queued_at"]
+    assert enqueued(queue) == [row_id]
+
+
+def test_the_message_is_the_one_that_the_function_sends(
+    engine: Engine, queue: "redis.Redis", redis_url: str
+) -> None:
+    """A worker cannot tell the two apart: same task, arguments and headers, no retries counted."""
+    row_id = fail_object(engine, named(1), "worker_lost", "crashes")
+    redrive("--all")
+    broker = Broker.connect(BrokerSettings(url=SecretStr(redis_url)))
+    broker.enqueue(row_id, Deadline.after(60))
+    broker.close()
+    ours, theirs = (json.loads(each) for each in queue.lrange(CAPTION_QUEUE, 0, -1))
+    assert ours["body"] == theirs["body"]
+    assert ours["headers"] == theirs["headers"]
+    assert ours["headers"]["retries"] == 0
+
+
+def test_retries_are_counted_anew(engine: Engine, connection: Connection) -> None:
+    """A row that used up its retries has all of them again, though its attempts are never lowered."""
+    with transaction(engine) as inside:
+        row_id = drop(inside, named(1))
+        for _ in range(5):
+            assert queries.put_back(inside, take(inside, row_id), "storage_unavailable", "503", lost=False)
+        claim = take(inside, row_id)
+        assert claim.retries == 5
+        assert queries.fail(inside, claim, "storage_unavailable", "503")
+    redrive("--all")
+    first = take(connection, row_id)
+    assert (first.attempt, first.retries, first.lost_attempts) == (7, 0, 0)
+    assert queries.put_back(connection, first, "storage_unavailable", "503", lost=False)
+    assert take(connection, row_id).retries == 1
+
+
+def test_a_late_result_of_an_earlier_life_is_refused(engine: Engine, connection: Connection) -> None:
+    """What an attempt from before the redrive still has to say is refused, while the row waits and after."""
+    with transaction(engine) as inside:
+        row_id = drop(inside, named(1))
+        late = take(inside, row_id)
+        assert queries.fail(inside, late, "inference_timeout", "too slow")
+    redrive("--all")
+    assert not record(connection, late, "late")
+    new = take(connection, row_id)
+    assert not record(connection, late, "late")
+    assert not queries.fail(connection, late, "late", "late")
+    assert record(connection, new, "in time")
+    assert row_of(connection, row_id)["caption"] == "in time"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "redriven"),
+    [
+        (["--error-code", "engine_lost"], ["a/1", "a_1"]),
+        (["--error-code", "engine_lost", "--error-code", "access_denied"], ["a/1", "a_1", "b/1"]),
+        (["--error-code", "no_such_code"], []),
+        (["--bucket", "other"], ["x"]),
+        (["--prefix", "a_"], ["a_1"]),
+        (["--prefix", "a%"], []),
+        (["--prefix", "a/", "--error-code", "access_denied"], []),
+        (["--since", "90m"], ["a_1", "b/1", "x"]),
+        (["--since", "2020-01-01"], ["a/1", "a_1", "b/1", "x"]),
+        (["gs://drops/b/1", "gs://drops/a/1"], ["a/1", "b/1"]),
+        (["gs://drops/b/1#7"], []),
+        (["gs://drops/b/1#1"], ["b/1"]),
+        (["gs://other/x", "--bucket", "drops"], []),
+        (["--all", "--limit", "3"], ["a/1", "a_1", "b/1"]),
+        (["--bucket", "drops", "--limit", "1"], ["a/1"]),
+        (["--all"], ["a/1", "a_1", "b/1", "x"]),
+    ],
+)
+def test_filters(
+    engine: Engine, connection: Connection, queue: "redis.Redis", arguments: list[str], redriven: list[str]
+) -> None:
+    """A row is sent where it passes every filter; the count is by error code; the rest is left as it was."""
+    codes = {"a/1": "engine_lost", "a_1": "engine_lost", "b/1": "access_denied", "x": "worker_lost"}
+    ids = {
+        name: fail_object(engine, ObjectVersion("other" if name == "x" else "drops", name, 1), code, "words")
+        for name, code in codes.items()
+    }
+    connection.execute(
+        text("UPDATE captions SET updated_at = now() - interval '2h' WHERE id = :id"), {"id": ids["a/1"]}
+    )
+    others = {name: row_of(connection, row_id) for name, row_id in ids.items() if name not in redriven}
+    assert redrive(*arguments)["redriven"] == len(redriven)
+    assert enqueued(queue) == [ids[name] for name in redriven]
+    assert statuses(connection, [ids[name] for name in redriven]) <= {"queued"}
+    assert all(row_of(connection, ids[name]) == row for name, row in others.items())
+
+
+def test_a_dry_run_counts_and_changes_nothing(
+    engine: Engine, connection: Connection, queue: "redis.Redis"
+) -> None:
+    """It says what would be sent, limit included; rows and queue are as before."""
+    fail_many(engine, 3)
+    fail_object(engine, named(9), "access_denied", "words")
+    before = table(connection)
+    assert redrive("--all", "--limit", 2, "--dry-run") == {
+        "dry_run": True,
+        "would_be_redriven": 2,
+        "error_codes": [
+            {"error_code": "worker_lost", "failed_before": 3, "would_be_redriven": 2},
+            {"error_code": "access_denied", "failed_before": 1, "would_be_redriven": 0},
+        ],
+    }
+    assert table(connection) == before
+    assert enqueued(queue) == []
+
+
+def test_only_failed_rows_are_touched(engine: Engine, connection: Connection, queue: "redis.Redis") -> None:
+    """Rows that wait, are worked on, captioned, superseded or deleted stay exactly as they are."""
+    caption_object(engine, named(1))
+    with transaction(engine) as inside:
+        queries.put_back(inside, take(inside, drop(inside, named(2))), "storage_unavailable", "503", lost=True)
+        take(inside, drop(inside, named(3)))
+        drop(inside, named(4))
+        drop(inside, replace(named(4), generation=2))
+    fail_object(engine, named(5), "worker_lost", "words")
+    with transaction(engine) as inside:
+        queries.tombstone(inside, named(5))
+    before = table(connection)
+    assert {row.status for row in before} == {"captioned", "queued", "running", "superseded", "deleted"}
+    assert redrive("--all") == {"dry_run": False, "redriven": 0, "error_codes": []}
+    assert table(connection) == before
+    assert enqueued(queue) == []
+
+
+def test_a_wish_that_cannot_be_met_is_not_replaced(engine: Engine, connection: Connection) -> None:
+    """A row whose object asks for no task of Florence-2 stays failed, and it is said why."""
+    with transaction(engine) as inside:
+        refused = queries.register_failed(
+            inside, named(1), ObjectFacts(), str(OTHER_TASK), "invalid_task", "<POEM>"
+        )
+    fail_object(engine, named(2), "worker_lost", "words")
+    result = run("redrive", "--all", "--json")
+    assert json.loads(result.stdout)["redriven"] == 1
+    assert row_of(connection, refused.row_id)["status"] == "failed"
+    assert "1 of them failed with invalid_task" in result.stderr
+    named_outright = run("redrive", "--error-code", "invalid_task")
+    assert named_outright.exit_code == ExitCode.USAGE
+    assert "caption-task and upload it again" in named_outright.stderr
+
+
+def test_for_people(engine: Engine) -> None:
+    """A table with a line per error code; a sentence where nothing fits."""
+    fail_many(engine, 2)
+    shown = run("redrive", "--all").stdout
+    assert [word for word in ("failed before", "redriven", "failed after", "worker_lost") if word in shown] == [
+        "failed before",
+        "redriven",
+        "failed after",
+        "worker_lost",
+    ]
+    assert run("redrive", "--all").stdout == "no failed row fits\n"
+
+
+@pytest.mark.parametrize("extra", [(), ("--dry-run",)])
+def test_a_filter_that_lets_nothing_pass_says_what_there_is(engine: Engine, extra: tuple[str, ...]) -> None:
+    """A misspelt code would otherwise look like success."""
+    fail_many(engine, 2)
+    found = run("redrive", "--error-code", "worker_losst", *extra)
+    assert (found.exit_code, found.stdout) == (0, "no failed row fits\n")
+    assert "failed rows there are: 2 worker_lost" in found.stderr
+
+
+def test_a_row_whose_object_has_a_newer_generation_stays(engine: Engine, connection: Connection) -> None:
+    """In a bucket with versions it could still be captioned, for nobody; a deleted newer one does not count."""
+    fail_object(engine, ObjectVersion("drops", "new.jpg", 1), "worker_lost", "x")
+    gone = fail_object(engine, ObjectVersion("drops", "gone.jpg", 1), "worker_lost", "x")
+    drop(connection, ObjectVersion("drops", "new.jpg", 2))
+    queries.tombstone(connection, ObjectVersion("drops", "gone.jpg", 2), insert=True)
+    with transaction(engine) as inside:
+        assert [row.row_id for row in dead_letters.redrive(inside, ALL, 0, 500)] == [gone]

@@ -1,0 +1,52 @@
+"""A real engine process, and what a child does with it."""
+
+import contextlib
+import select
+import time
+from collections.abc import Callable, Iterator
+
+from dropline.contract import Caption, ImageInfo, TaskPrompt, TaskRequest
+from dropline.settings import EngineSettings, LogSettings
+from tests.support.scripted_engine import SIZE
+from worker.engine.client import EngineClient
+from worker.engine.process import EngineProcess
+from worker.engine.slot import Pixels
+
+CAPTION = TaskRequest(TaskPrompt.CAPTION)
+ORIGINAL = ImageInfo(SIZE, SIZE)
+DEADLINE_S = 120.0
+
+
+@contextlib.contextmanager
+def running(module: str, **settings: object) -> Iterator[EngineProcess]:
+    """An engine that is ready; closed at the end."""
+    engine = EngineProcess(EngineSettings.model_validate(settings), LogSettings(level="DEBUG"), module=module)
+    try:
+        engine.start()
+        engine.wait_ready(DEADLINE_S)
+        yield engine
+    finally:
+        engine.close()
+
+
+def client_of(engine: EngineProcess) -> EngineClient:
+    """A child of this engine."""
+    return EngineClient(engine.address, engine.authkey)
+
+
+def ask(client: EngineClient, pixels: Pixels, *, isolated: bool = False, timeout_s: float = DEADLINE_S) -> Caption:
+    """Have one image captioned."""
+    return client.caption(pixels, CAPTION, ORIGINAL, isolated=isolated, timeout_s=timeout_s)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait for what another process does."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def readable(fd: int, timeout_s: float = DEADLINE_S) -> bool:
+    """Whether the descriptor becomes readable in time."""
+    return bool(select.select([fd], [], [], timeout_s)[0])

@@ -1,0 +1,45 @@
+"""The function in front of a real Postgres and a real Redis, and what lies there."""
+
+import base64
+import json
+from contextlib import AbstractContextManager
+from typing import Any
+
+from pydantic import SecretStr
+
+from db.session import libpq_url
+from dropline.contract import CAPTION_QUEUE
+from dropline.settings import BrokerSettings, DatabaseSettings, EventSettings, Settings
+from tests.support.deliveries import BUCKET
+from trigger_fn import service
+from trigger_fn.endpoint import Endpoint
+
+
+def opened(database: str, redis_url: str) -> AbstractContextManager[Endpoint]:
+    """The function's endpoint for one bucket and the given servers."""
+    return service.open_endpoint(
+        Settings(
+            database=DatabaseSettings(url=SecretStr(libpq_url(database))),
+            broker=BrokerSettings(url=SecretStr(redis_url)),
+            events=EventSettings(buckets=(BUCKET,), max_size_bytes=1_000_000),
+        )
+    )
+
+
+class Queue:
+    """What lies on Redis."""
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+
+    def messages(self) -> list[dict[str, Any]]:
+        """The messages, first in first."""
+        return [json.loads(message) for message in reversed(self.client.lrange(CAPTION_QUEUE, 0, -1))]
+
+    def row_ids(self) -> list[int]:
+        """The row number each message names."""
+        return [json.loads(base64.b64decode(message["body"]))[0][0] for message in self.messages()]
+
+
+def statuses(rows: list[dict[str, Any]]) -> dict[int, str]:
+    return {row["generation"]: row["status"] for row in rows}
