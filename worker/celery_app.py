@@ -50,7 +50,7 @@ def make_celery(settings: Settings) -> Celery:
         task_acks_on_timeout=False,
         task_soft_time_limit=settings.worker.soft_time_limit_s,
         task_time_limit=settings.worker.time_limit_s,
-        worker_pool="prefork",
+        worker_pool="worker.child_pool:ChildPool",
         worker_concurrency=settings.worker.concurrency,
         worker_prefetch_multiplier=1,
         worker_disable_prefetch=True,

@@ -10,8 +10,7 @@ from kombu.transport.redis import QoS
 from dropline.log import configure_logging
 from dropline.settings import load_settings
 from tests.support.failpoints import hit
-from worker import pipeline
-from worker.app import build
+from worker import app, pipeline
 from worker.celery_app import run_worker
 from worker.pipeline import Pipeline
 from worker.storage import ObjectStore
@@ -38,6 +37,7 @@ def _install() -> None:
     _around(Pipeline, "_commit_caption", before="before-commit", after="committed")
     _around(ObjectStore, "write_metadata", after="patched")
     _around(Pipeline, "run", after="before-acknowledge")
+    _around(app, "release", before="releasing")
     # The window in which Redis has forgotten the message and nobody else knows of it yet.
     _around(QoS, "append", before="append")
 
@@ -47,7 +47,7 @@ def main() -> int:
     settings = load_settings()
     configure_logging(settings.log.level, settings.log.format, "worker")
     _install()
-    return run_worker(build(settings, engine_module="tests.support.failpoint_engine"), settings)
+    return run_worker(app.build(settings, engine_module="tests.support.failpoint_engine"), settings)
 
 
 if __name__ == "__main__":

@@ -41,13 +41,20 @@ class ProcessMark:
         """Waits for the end of every marked process; returns those that still live when the time is up."""
         for pid in self.processes():
             with suppress(ProcessLookupError):
-                _wait_for_exit(pid, timeout_s)
+                wait_for_exit(pid, timeout_s)
         return self.processes()
 
 
-def _wait_for_exit(pid: int, timeout_s: float) -> None:
+def children(pid: int) -> dict[int, str]:
+    """Process id → command line of each child."""
+    ids = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return {int(child): Path(f"/proc/{child}/cmdline").read_text().replace("\0", " ") for child in ids}
+
+
+def wait_for_exit(pid: int, timeout_s: float) -> bool:
+    """Waits for the end of a process, be it this one's child or not; False when the time ran out first."""
     descriptor = os.pidfd_open(pid)
     try:
-        select.select([descriptor], [], [], timeout_s)
+        return bool(select.select([descriptor], [], [], timeout_s)[0])
     finally:
         os.close(descriptor)
