@@ -11,13 +11,15 @@ DEMO_ARGS ?=
 PYTEST_ARGS ?=
 # Passed on to the benchmark.
 BENCH_ARGS ?=
+# Passed on to the soak, for example `--short` or `--seed 7`.
+CHAOS_ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format types arrows unit terraform integration acceptance bench constraints settings-page terraform-pages cost-pages clean
+.PHONY: help install demo test lint format types arrows unit terraform integration acceptance bench chaos constraints settings-page terraform-pages cost-pages clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -61,6 +63,9 @@ acceptance: $(STAMP) ## tests of the whole stack, as real processes
 
 bench: $(STAMP) ## what the path of an event costs, without a model (docs/performance.md)
 	$(BIN)/python -m benchmarks.event_path $(BENCH_ARGS)
+
+chaos: $(STAMP) ## thousands of drops while everything is killed in turn: what is lost, twice or stuck?
+	$(BIN)/python -m tests.chaos $(CHAOS_ARGS)
 
 format: $(STAMP) ## rewrite the code in the project's style
 	$(BIN)/ruff check --fix

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -140,7 +141,7 @@ def begin_recovery(app: Celery) -> list[int]:
 
 
 def end_recovery(app: Celery) -> None:
-    """Note that everything is on the queue.
+    """Note that everything is on the queue, and drop what dead workers had taken from it.
 
     Raises:
         BrokerUnavailable: Redis cannot be reached.
@@ -148,8 +149,18 @@ def end_recovery(app: Celery) -> None:
     try:
         with app.connection_for_write() as connection:
             connection.default_channel.client.delete(RECOVERY_MARK)
+            _forget_abandoned(connection.default_channel)
     except (OperationalError, RedisError) as error:
         raise BrokerUnavailable(f"cannot note the end of the recovery: {error}") from error
+
+
+def _forget_abandoned(channel: Any) -> None:
+    """Drop messages that were taken longer ago than any task lives: their rows have just been recovered."""
+    client = channel.client
+    taken_before = time.time() - channel.visibility_timeout
+    while tags := client.zrangebyscore(channel.unacked_index_key, "-inf", taken_before, start=0, num=1000):
+        with client.pipeline() as both:
+            both.hdel(channel.unacked_key, *tags).zrem(channel.unacked_index_key, *tags).execute()
 
 
 def _row_id_of(message: bytes) -> int | None:

@@ -1,6 +1,7 @@
 """What must not cost a message, or its row would wait for a new worker: full brokers, standbys, other clocks."""
 
 import signal
+import time
 from collections.abc import Iterator
 
 import psycopg
@@ -94,6 +95,18 @@ def test_a_recovery_that_was_cut_short_is_made_whole_by_the_next(rig: Rig) -> No
     assert len(first) == 150
     assert first | _recovered(rig) == rows
     assert _recovered(rig) == set()
+
+
+def test_a_recovery_drops_what_dead_workers_had_taken_and_nothing_else(
+    rig: Rig, redis_client: redis.Redis
+) -> None:
+    """A message taken longer ago than the visibility timeout is forgotten; a younger one may be at work."""
+    row_id = rig.register(ObjectVersion(rig.bucket, "a.png", 1))
+    age_s = {"dead": rig.settings.broker.visibility_timeout_s + 60.0, "alive": 60.0}
+    redis_client.hset("unacked", mapping=dict.fromkeys(age_s, "a message"))
+    redis_client.zadd("unacked_index", {tag: time.time() - age for tag, age in age_s.items()})
+    assert _recovered(rig) == {row_id}
+    assert redis_client.hkeys("unacked") == redis_client.zrange("unacked_index", 0, -1) == [b"alive"]
 
 
 def _recovered(rig: Rig, most: int = 1_000_000) -> set[int]:
