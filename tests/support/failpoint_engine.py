@@ -3,6 +3,8 @@
 The label of an image is the first pixel, as `RRGGBB`. Images labelled `ff0000` kill the engine each time.
 """
 
+import os
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -40,6 +42,7 @@ class CountingModel:
             failpoints.arm(failpoints.directory(), "poisoned", "engine")
             failpoints.hit("poisoned")
         failpoints.hit("inference")
+        time.sleep(float(os.environ.get(failpoints.INFERENCE_VARIABLE, "0")))
         return [ModelAnswer(label, None) for label in labels]
 
     def warmup(self) -> None:

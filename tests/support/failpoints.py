@@ -11,6 +11,8 @@ from uuid import uuid4
 
 #: Where tokens lie and where inferences are counted; set for worker processes under test.
 DIRECTORY_VARIABLE = "FAILPOINT_DIRECTORY"
+#: Seconds that the model takes for a batch; none where it is not set.
+INFERENCE_VARIABLE = "FAILPOINT_INFERENCE_S"
 
 
 def arm(directory: Path, stage: str, victim: str, times: int = 1) -> None:

@@ -1,0 +1,27 @@
+"""A short soak: hundreds of drops while workers, Redis, Postgres and the function are killed."""
+
+import random
+import secrets
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.__main__ import LOST_ATTEMPTS
+from tests.chaos.plan import SHORT, make_plan
+from tests.chaos.run import carry_out
+from tests.chaos.verdict import judge
+from tests.support.processes import linux_only
+
+pytestmark = pytest.mark.acceptance
+
+_REST_S = 240.0
+
+
+@linux_only
+def test_nothing_is_lost_while_everything_is_killed_in_turn(state_directory: Path) -> None:
+    """Every version of every object gets one row and the right end; `python -m tests.chaos` is the long form."""
+    seed = secrets.randbelow(2**32)
+    print(f"python -m tests.chaos --short --seed {seed}")
+    plan = make_plan(SHORT, random.Random(seed))
+    found = carry_out(plan, state_directory, seed, _REST_S, print)
+    assert judge(found, LOST_ATTEMPTS).faults == []

@@ -1,0 +1,1 @@
+"""Soak and chaos: a stack under load while its parts are killed; `python -m tests.chaos --help`."""

@@ -1,0 +1,117 @@
+"""What a run does, and in which order: a pure function of the seed."""
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import count
+
+#: Images of this colour kill the engine that runs them (`tests.support.failpoint_engine`).
+_DEADLY = 0xFF0000
+#: Every so many poisoned objects one is an image that kills its engine; the others are no images.
+_DEADLY_EVERY = 10
+
+
+class Content(StrEnum):
+    """What is in an object."""
+
+    IMAGE = "image"
+    #: Words, called an image: fails at the first attempt.
+    WORDS = "words"
+    #: Kills its engine: fails at the third attempt.
+    DEADLY = "deadly"
+
+
+class Fault(StrEnum):
+    """What is done to the stack."""
+
+    WORKER_KILLED = "a worker killed"
+    WORKER_STOPPED = "a worker stopped and started"
+    CHILD_KILLED = "a worker's child killed"
+    ENGINE_KILLED = "an engine killed"
+    REDIS_RESTARTED = "Redis killed and started"
+    REDIS_LOST = "Redis killed and started without its data"
+    POSTGRES_RESTARTED = "Postgres crashed and started"
+    FUNCTION_KILLED = "the function killed and started"
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """One version of one object."""
+
+    name: str
+    content: Content
+    #: RGB, different for every image that is to be captioned: the caption is this in hexadecimal.
+    color: int
+    #: Whether its event comes once more, under another message id.
+    repeated: bool
+
+    @property
+    def caption(self) -> str:
+        """What the counting engine says of it."""
+        return f"{self.color:06x}"
+
+
+@dataclass(frozen=True, slots=True)
+class Dose:
+    """How much of everything; the defaults are those of the whole run."""
+
+    objects: int = 5000
+    repeated: float = 0.2
+    overwritten: float = 0.1
+    poisoned: float = 0.05
+    faults: tuple[tuple[Fault, int], ...] = (
+        (Fault.WORKER_KILLED, 40),
+        (Fault.WORKER_STOPPED, 60),
+        (Fault.CHILD_KILLED, 40),
+        (Fault.ENGINE_KILLED, 10),
+        (Fault.REDIS_RESTARTED, 7),
+        (Fault.REDIS_LOST, 3),
+        (Fault.POSTGRES_RESTARTED, 5),
+        (Fault.FUNCTION_KILLED, 5),
+    )
+
+
+#: Short enough to run with the tests.
+SHORT = Dose(
+    objects=300,
+    faults=(
+        (Fault.WORKER_KILLED, 2),
+        (Fault.WORKER_STOPPED, 1),
+        (Fault.CHILD_KILLED, 2),
+        (Fault.REDIS_LOST, 1),
+        (Fault.POSTGRES_RESTARTED, 1),
+        (Fault.FUNCTION_KILLED, 1),
+    ),
+)
+
+
+def make_plan(dose: Dose, rng: random.Random) -> list[Upload | Fault]:
+    """The steps of a run: objects are overwritten some uploads after their first version, faults spread evenly."""
+    uploads = _uploads(dose, rng)
+    faults = [fault for fault, times in dose.faults for _ in range(times)]
+    rng.shuffle(faults)
+    plan: list[Upload | Fault] = list(uploads)
+    for number in reversed(range(len(faults))):
+        plan.insert((number + 1) * len(uploads) // (len(faults) + 1), faults[number])
+    return plan
+
+
+def _uploads(dose: Dose, rng: random.Random) -> list[Upload]:
+    colors, poisoned = (color for color in count(1) if color != _DEADLY), count(1)
+    first = [_upload(f"{number:05}.png", dose, rng, colors, poisoned) for number in range(dose.objects)]
+    # Sorted by a place of its own: the second version of an object comes anywhere behind the first.
+    placed = [(float(place), upload) for place, upload in enumerate(first)]
+    for place, upload in enumerate(first):
+        if rng.random() < dose.overwritten:
+            later = _upload(upload.name, dose, rng, colors, poisoned)
+            placed.append((rng.uniform(place + 0.5, min(place + 50, dose.objects)), later))
+    return [upload for _, upload in sorted(placed, key=lambda entry: entry[0])]
+
+
+def _upload(name: str, dose: Dose, rng: random.Random, colors: Iterator[int], poisoned: Iterator[int]) -> Upload:
+    content, color = Content.IMAGE, next(colors)
+    if rng.random() < dose.poisoned:
+        deadly = next(poisoned) % _DEADLY_EVERY == 0
+        content, color = (Content.DEADLY, _DEADLY) if deadly else (Content.WORDS, color)
+    return Upload(name, content, color, repeated=rng.random() < dose.repeated)

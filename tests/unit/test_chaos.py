@@ -1,0 +1,111 @@
+"""The chaos run's own judgement: a check that cannot fail is none."""
+
+import dataclasses
+import random
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.chaos.plan import SHORT, Content, Dose, Fault, Upload, make_plan
+from tests.chaos.verdict import Aftermath, judge
+
+OLD = Upload("a.png", Content.IMAGE, 1, repeated=False)
+NEW = Upload("a.png", Content.IMAGE, 2, repeated=False)
+WORDS = Upload("b.png", Content.WORDS, 3, repeated=False)
+DEADLY = Upload("c.png", Content.DEADLY, 0xFF0000, repeated=False)
+
+
+def _row(row_id: int, generation: int, status: str, caption: str | None = None, **more: Any) -> dict[str, Any]:
+    usual = {"error_code": None, "lost_attempts": 0, "lease_until": None}
+    return {"id": row_id, "generation": generation, "status": status, "caption": caption} | usual | more
+
+
+GOOD = Aftermath(
+    uploads={11: OLD, 12: NEW, 13: WORDS, 14: DEADLY},
+    rows=[
+        _row(1, 11, "superseded"),
+        _row(2, 12, "captioned", "000002"),
+        _row(3, 13, "failed", error_code="not_an_image"),
+        _row(4, 14, "failed", error_code="engine_lost", lost_attempts=3),
+    ],
+    metadata={"a.png": {"caption": "000002"}, "b.png": {}, "c.png": {}},
+    messages=[],
+    unacknowledged=0,
+    inferences=["000002", "ff0000", "ff0000", "ff0000"],
+)
+
+
+def _with_row(place: int, **changes: Any) -> Aftermath:
+    rows = [row | (changes if number == place else {}) for number, row in enumerate(map(dict, GOOD.rows))]
+    return dataclasses.replace(GOOD, rows=rows)
+
+
+def test_what_is_as_it_should_be_passes() -> None:
+    """The right end of everything is no fault."""
+    verdict = judge(GOOD, 3)
+    assert verdict.faults == []
+    assert verdict.counts["inferences more than one an image"] == 0
+
+
+def test_an_older_version_may_have_been_captioned_in_time() -> None:
+    """With its own caption, not with another's."""
+    assert judge(_with_row(0, status="captioned", caption="000001"), 3).faults == []
+    assert len(judge(_with_row(0, status="captioned", caption="000002"), 3).faults) == 1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: dataclasses.replace(GOOD, rows=GOOD.rows[1:]),
+        lambda: dataclasses.replace(GOOD, rows=[*GOOD.rows, _row(5, 12, "captioned", "000002")]),
+        lambda: dataclasses.replace(GOOD, rows=[*GOOD.rows, _row(5, 99, "captioned", "000002")]),
+        lambda: _with_row(1, status="superseded"),
+        lambda: _with_row(1, status="deleted"),
+        lambda: _with_row(1, status="failed", caption=None, error_code="worker_lost", lost_attempts=2),
+        lambda: _with_row(1, caption="000001"),
+        lambda: _with_row(1, error_code="metadata_too_big"),
+        lambda: _with_row(1, lease_until="soon"),
+        lambda: _with_row(2, status="captioned", caption="000003", error_code=None),
+        lambda: _with_row(2, error_code="decode_failed"),
+        lambda: dataclasses.replace(GOOD, metadata={**GOOD.metadata, "a.png": {"caption": "000001"}}),
+        lambda: dataclasses.replace(GOOD, metadata={**GOOD.metadata, "a.png": {}}),
+        lambda: dataclasses.replace(GOOD, metadata={**GOOD.metadata, "b.png": {"caption": "000003"}}),
+    ],
+)
+def test_one_thing_wrong_is_one_fault(wrong: Callable[[], Aftermath]) -> None:
+    """A lost row, a second one, a foreign one, a wrong end, caption, lease or metadata."""
+    assert len(judge(wrong(), 3).faults) == 1
+
+
+@pytest.mark.parametrize("status", ["queued", "running"])
+def test_an_unfinished_row_is_told_with_what_is_left_on_the_broker(status: str) -> None:
+    """As a wrong end, and once more with the messages that might still end it."""
+    faults = judge(dataclasses.replace(_with_row(1, status=status, caption=None), messages=[2]), 3).faults
+    assert len(faults) == 2
+    assert faults[1] == "rows [2] are unfinished; on the broker: [2]"
+
+
+def test_an_innocent_image_that_was_killed_three_times_is_counted() -> None:
+    """It is no fault, since it is set aside with its reason, and it is not hidden."""
+    row = {"status": "failed", "caption": None, "error_code": "worker_lost", "lost_attempts": 3}
+    found = dataclasses.replace(_with_row(1, **row), metadata={})
+    verdict = judge(found, 3)
+    assert verdict.faults == []
+    assert verdict.counts["innocent images set aside"] == 1
+
+
+@pytest.mark.parametrize("dose", [SHORT, Dose()])
+def test_a_plan_holds_its_dose(dose: Dose) -> None:
+    """Every object, each fault as often as wanted, colours that are each image's own, and the same for a seed."""
+    plan = make_plan(dose, random.Random(7))
+    assert plan == make_plan(dose, random.Random(7))
+    uploads = [step for step in plan if isinstance(step, Upload)]
+    assert Counter(step for step in plan if isinstance(step, Fault)) == Counter(dict(dose.faults))
+    assert {upload.name for upload in uploads} == {f"{number:05}.png" for number in range(dose.objects)}
+    colors = [upload.color for upload in uploads if upload.content is not Content.DEADLY]
+    assert len(colors) == len(set(colors))
+    assert {upload.content for upload in uploads} == set(Content)
+    assert 0.05 < len(uploads) / dose.objects - 1 < 0.15
+    assert 0.1 < sum(upload.repeated for upload in uploads) / len(uploads) < 0.3
