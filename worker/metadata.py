@@ -96,7 +96,7 @@ def _room(existing: Mapping[str, str], others: dict[str, str], limits: MetadataS
 def _kept() -> WriteOutcome:
     note = (
         f"the object has a {METADATA_CAPTION} of its own, without {METADATA_MODEL}, so it was left as it is; "
-        f"to have one written, upload the object again without the key {METADATA_CAPTION}"
+        f"to have one written, remove the key {METADATA_CAPTION} and redrive the row with --metadata"
     )
     return WriteOutcome(written=False, code="metadata_kept", note=note)
 

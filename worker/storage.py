@@ -252,7 +252,7 @@ def _named_errors(
     except (api.Unauthorized, api.Forbidden, auth.InvalidOperation) as error:
         raise AccessDenied(
             f"Cloud Storage refused {right} on {version.uri}: grant the worker's service account a role with "
-            f"{right} on the bucket, then redrive the row if it is failed, or upload the object again ({error})"
+            f"{right} on the bucket, then redrive the row, with --metadata if it is captioned ({error})"
         ) from error
     except DataCorruption as error:
         raise StorageUnavailable(f"{version.uri} arrived damaged; it is downloaded again ({error})") from error

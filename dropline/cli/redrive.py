@@ -1,4 +1,4 @@
-"""`dropline redrive`: failed rows back into the queue."""
+"""`dropline redrive`: what was given up, back into the queue."""
 
 import re
 from collections.abc import Mapping
@@ -12,8 +12,8 @@ from dropline.cli.options import Json
 from dropline.errors import ClientError, DatabaseUnavailable, DroplineError
 
 if TYPE_CHECKING:
-    from db.dead_letters import Wanted
-    from dropline.cli.redriving import Redriver
+    from db.redrivable import Wanted
+    from dropline.cli.redriving import Kind, Redriver
 
 _AGE = re.compile(r"(?P<count>\d{1,4})(?P<unit>[smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -29,25 +29,30 @@ def redrive(
         list[str] | None,
         typer.Argument(
             metavar="[gs://BUCKET/NAME[#GENERATION]]…",
-            help="Objects. Without a generation: every failed one.",
+            help="Objects. Without a generation: every version of them.",
             show_default=False,
         ),
     ] = None,
     error_code: Annotated[
         list[str] | None,
-        typer.Option(metavar="CODE", help="Rows that failed for this reason; may be given several times."),
+        typer.Option(metavar="CODE", help="Rows given up for this reason; may be given several times."),
     ] = None,
     bucket: Annotated[str, typer.Option(help="Rows of this bucket.")] = "",
     prefix: Annotated[str, typer.Option(help="Rows of objects whose names begin so.")] = "",
     since: Annotated[
         str,
         typer.Option(
-            metavar="TIME", help="Rows that failed since: `90m`, `2h`, `7d` ago, or a time as 2026-11-22T14:00Z."
+            metavar="TIME", help="Rows given up since: `90m`, `2h`, `7d` ago, or a time as 2026-11-22T14:00Z."
         ),
     ] = "",
     limit: Annotated[int | None, typer.Option(min=1, help="So many rows at most, oldest first.")] = None,
-    every: Annotated[
-        bool, typer.Option("--all", help="All failed rows; needed where there is no filter.")
+    every: Annotated[bool, typer.Option("--all", help="All such rows; needed where there is no filter.")] = False,
+    metadata: Annotated[
+        bool,
+        typer.Option(
+            "--metadata",
+            help="Instead of failed rows: captions that did not reach their object. The model does not run again.",
+        ),
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count, and change nothing.")] = False,
     json: Json = False,
@@ -55,13 +60,15 @@ def redrive(
     """Queue failed rows again, with all their attempts; put the cause right first.
 
     A row has to pass every filter that is given. It needs the function's login (DROPLINE_DATABASE__URL) and Redis.
-    Exit code 4: Postgres, Redis or Cloud Run is away, and the rows that were not sent are failed as before.
+    Exit code 4: Postgres, Redis or Cloud Run is away, and the rows that were not sent are as before.
     """
     from dropline.cli.console import note
-    from dropline.cli.redriving import BATCH, open_redriver
+    from dropline.cli.redriving import BATCH, FAILED, UNWRITTEN, open_redriver
     from dropline.log import configure_logging
     from dropline.settings import load_settings
 
+    kind = UNWRITTEN if metadata else FAILED
+    _refuse_what_is_never_sent(kind, error_code or [])
     wanted = _wanted(uris or [], error_code or [], bucket, prefix, since)
     _require_a_choice(wanted, every=every)
     settings = load_settings()
@@ -70,7 +77,7 @@ def redrive(
         if done >= BATCH:
             note(f"{done} rows queued")
 
-    with open_redriver(settings, report, note) as redriver:
+    with open_redriver(settings, kind, report, note) as redriver:
         configure_logging(settings.log.level, settings.log.format, "redrive")
         (_preview if dry_run else _redrive)(redriver, wanted, limit, as_json=json)
 
@@ -78,7 +85,7 @@ def redrive(
 def _preview(redriver: "Redriver", wanted: "Wanted", limit: int | None, *, as_json: bool) -> None:
     found = redriver.count(wanted)
     would = redriver.count_redrivable(wanted, limit)
-    _print(found, would, None, as_json=as_json)
+    _print(redriver.kind, found, would, None, as_json=as_json)
     _note_what_there_is(redriver, found)
 
 
@@ -92,28 +99,25 @@ def _redrive(redriver: "Redriver", wanted: "Wanted", limit: int | None, *, as_js
             failure = error
     # What could be sent is told all the same; without Postgres the failure alone.
     with suppress(DatabaseUnavailable) if failure else nullcontext():
-        _print(found, redriver.redriven, redriver.count(wanted), as_json=as_json)
+        _print(redriver.kind, found, redriver.redriven, redriver.count(wanted), as_json=as_json)
     if failure is not None:
         raise failure
     _note_what_there_is(redriver, found)
 
 
 def _wanted(uris: list[str], codes: list[str], bucket: str, prefix: str, since: str) -> "Wanted":
-    from db.dead_letters import NEVER_REDRIVEN, Wanted
+    from db.redrivable import Wanted
     from dropline.cli.wait import parse_uri
 
-    if never := sorted(set(codes) & set(NEVER_REDRIVEN)):
-        raise ClientError(f"{', '.join(never)}: {_WHY_NEVER}")
     if bucket.startswith("gs://"):
         raise ClientError(f"--bucket {bucket!r}: give the bucket's name alone, without gs://")
     moment = parse_since(since, datetime.now(UTC)) if since else None
     return Wanted(tuple(map(parse_uri, uris)), tuple(codes), bucket, prefix, moment)
 
 
-_WHY_NEVER = (
-    "such rows are not sent again, for they would get a caption that nobody asked for; correct the object's "
-    "caption-task and upload it again"
-)
+def _refuse_what_is_never_sent(kind: "Kind", codes: list[str]) -> None:
+    if never := sorted(set(codes) & set(kind.rows.never)):
+        raise ClientError(f"{', '.join(never)}: {kind.why_never}")
 
 
 def _require_a_choice(wanted: "Wanted", *, every: bool) -> None:
@@ -147,15 +151,20 @@ def parse_since(text: str, now: datetime) -> datetime:
 
 
 def _print(
-    before: Mapping[str, int], redriven: Mapping[str, int], after: Mapping[str, int] | None, *, as_json: bool
+    kind: "Kind",
+    before: Mapping[str, int],
+    redriven: Mapping[str, int],
+    after: Mapping[str, int] | None,
+    *,
+    as_json: bool,
 ) -> None:
     """`after` is None where nothing was to be changed."""
     from dropline.cli.console import print_json, print_line, print_table
 
     column = "would be redriven" if after is None else "redriven"
     rows = [
-        {"error code": code, "failed before": before.get(code, 0), column: redriven.get(code, 0)}
-        | ({} if after is None else {"failed after": after.get(code, 0)})
+        {"error code": code, f"{kind.name} before": before.get(code, 0), column: redriven.get(code, 0)}
+        | ({} if after is None else {f"{kind.name} after": after.get(code, 0)})
         for code in dict.fromkeys([*before, *redriven, *(after or {})])
     ]
     if as_json:
@@ -164,26 +173,26 @@ def _print(
     elif rows:
         print_table(list(rows[0]), (list(row.values()) for row in rows))
     else:
-        print_line("no failed row fits")
-    _note_what_stays(before)
+        print_line(f"no {kind.name} row fits")
+    _note_what_stays(kind, before)
 
 
 def _note_what_there_is(redriver: "Redriver", found: Mapping[str, int]) -> None:
     """A filter that lets nothing pass may be misspelt."""
-    from db.dead_letters import Wanted
+    from db.redrivable import Wanted
     from dropline.cli.console import note
 
     if not found and (codes := redriver.count(Wanted())):
-        note(f"failed rows there are: {', '.join(f'{rows} {code}' for code, rows in codes.items())}")
+        there = ", ".join(f"{rows} {code}" for code, rows in codes.items())
+        note(f"{redriver.kind.name} rows there are: {there}")
 
 
 def _key(column: str) -> str:
     return column.replace(" ", "_")
 
 
-def _note_what_stays(before: Mapping[str, int]) -> None:
-    from db.dead_letters import NEVER_REDRIVEN
+def _note_what_stays(kind: "Kind", before: Mapping[str, int]) -> None:
     from dropline.cli.console import note
 
-    if stay := sum(before.get(code, 0) for code in NEVER_REDRIVEN):
-        note(f"{stay} of them failed with {', '.join(NEVER_REDRIVEN)}: {_WHY_NEVER}")
+    if stay := sum(before.get(code, 0) for code in kind.rows.never):
+        note(f"{stay} of them stay {kind.name}, with {', '.join(kind.rows.never)}: {kind.why_never}")

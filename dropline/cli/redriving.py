@@ -1,4 +1,4 @@
-"""Dead letters back into the queue, a batch at a time: rows first, then messages, then the workers are woken."""
+"""Rows back into the queue, a batch at a time: rows first, then messages, then the workers are woken."""
 
 import time
 from collections import Counter
@@ -10,8 +10,8 @@ from psycopg.errors import InsufficientPrivilege, ReadOnlySqlTransaction
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import ProgrammingError
 
-from db import dead_letters, views
-from db.dead_letters import Redriven, Wanted
+from db import dead_letters, unwritten, views
+from db.redrivable import Redrivable, Redriven, Wanted
 from db.session import make_engine, transaction
 from dropline.cli.databases import own_database
 from dropline.cli.interrupts import Interrupts
@@ -30,10 +30,36 @@ _STATEMENT_TIMEOUT_MS = 30_000
 _LONGEST_PAUSE_S = 15.0
 
 
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What is sent again, and how it is spoken of."""
+
+    rows: Redrivable
+    #: What such a row is, in a word.
+    name: str
+    #: Why rows with certain codes are not sent, and what to do instead.
+    why_never: str
+
+
+FAILED = Kind(
+    dead_letters.DEAD_LETTERS,
+    "failed",
+    "such rows are not sent again, for they would get a caption that nobody asked for; correct the object's "
+    "caption-task and upload it again",
+)
+UNWRITTEN = Kind(
+    unwritten.UNWRITTEN,
+    "unwritten",
+    "such rows are not sent again, for the version of the object that the caption is about is there no more; "
+    "the row has the caption",
+)
+
+
 @dataclass
 class Redriver:
-    """Sends dead letters again. Two at once take different rows."""
+    """Sends rows of one kind again. Two at once take different rows."""
 
+    kind: Kind
     database: Engine
     #: Puts a row on the broker; raises BrokerUnavailable.
     enqueue: Callable[[int], None]
@@ -47,25 +73,25 @@ class Redriver:
     redriven: Counter[str] = field(default_factory=Counter)
 
     def count(self, wanted: Wanted) -> dict[str, int]:
-        """Dead letters by error code.
+        """Rows of this kind by error code.
 
         Raises:
             DatabaseUnavailable: Postgres is away.
             AccessDenied: the login may not read the rows.
         """
         with _as_operator(self.database) as connection:
-            return dead_letters.count(connection, wanted)
+            return self.kind.rows.count(connection, wanted)
 
     def count_redrivable(self, wanted: Wanted, limit: int | None) -> dict[str, int]:
         """What `redrive` would send, by error code; raises as `count` does."""
         with _as_operator(self.database) as connection:
-            return dead_letters.count_redrivable(connection, wanted, limit)
+            return self.kind.rows.count_redrivable(connection, wanted, limit)
 
     def redrive(self, wanted: Wanted, limit: int | None) -> None:
-        """Send each row once, `limit` at most; rows that fail again meanwhile stay failed.
+        """Send each row once, `limit` at most; rows that fail again meanwhile stay so.
 
-        When a batch cannot be sent, its rows are made dead letters again, but for those that a worker has taken
-        already; `redriven` has what was sent.
+        When a batch cannot be sent, its rows become what they were, but for those that a worker has taken already;
+        `redriven` has what was sent.
 
         Raises:
             DatabaseUnavailable: Postgres is away.
@@ -79,7 +105,7 @@ class Redriver:
         self._wake_for_those_left_behind()
 
     def _wake_for_those_left_behind(self) -> None:
-        """Rows of a redrive that was killed are not `failed` any more; a worker that starts enqueues them."""
+        """Rows of a redrive that was killed are of no kind any more; a worker that starts enqueues them."""
         with _as_operator(self.database) as connection:
             unfinished = views.unfinished(connection)
         if unfinished:
@@ -101,7 +127,7 @@ class Redriver:
             return []
         try:
             with _as_operator(self.database) as connection:
-                return dead_letters.redrive(connection, wanted, after, size)
+                return self.kind.rows.redrive(connection, wanted, after, size)
         except DatabaseUnavailable as error:
             raise DatabaseUnavailable(f"{error}; {_left_behind(size)}") from error
 
@@ -121,21 +147,25 @@ class Redriver:
     def _take_back(self, batch: Sequence[Redriven]) -> str:
         try:
             with self.interrupts.held(), _as_operator(self.database) as connection:
-                failed = dead_letters.put_back(connection, batch)
+                as_before = self.kind.rows.put_back(connection, batch)
         except DatabaseUnavailable:
             return _left_behind(len(batch))
-        self.redriven.update(row.error_code for row in batch if row.row_id not in failed)
-        return f"{len(failed)} rows that were to be sent are failed again, as before; run the same command again"
+        self.redriven.update(row.error_code for row in batch if row.row_id not in as_before)
+        return (
+            f"{len(as_before)} rows that were to be sent are {self.kind.name} again, as before; "
+            "run the same command again"
+        )
 
 
 @contextmanager
 def open_redriver(
-    settings: Settings, report: Callable[[int], None], note: Callable[[str], None]
+    settings: Settings, kind: Kind, report: Callable[[int], None], note: Callable[[str], None]
 ) -> Iterator[Redriver]:
     """A redriver that connects on first use.
 
     Args:
         settings: with Postgres, Redis and, where it may sleep, the worker pool.
+        kind: of the rows.
         report: told how many rows are done, after each batch.
         note: told why it waits.
 
@@ -159,7 +189,7 @@ def open_redriver(
                 # A worker that is putting the pool to sleep holds its mark for `lease_s`, and may renew it once.
                 wake_patiently(waker.ensure_awake, 2 * settings.pool.lease_s, note)
 
-        yield Redriver(engine, enqueue, wake, report)
+        yield Redriver(kind, engine, enqueue, wake, report)
 
 
 def wake_patiently(
@@ -214,6 +244,6 @@ def _as_operator(database: Engine) -> Iterator[Connection]:
 
 def _left_behind(most: int) -> str:
     return (
-        f"as many as {most} rows may be queued without a message: run the same command again, which takes up all "
+        f"as many as {most} rows may be waiting without a message: run the same command again, which takes up all "
         "others and wakes the workers, and a worker enqueues these when it starts, reconnects or is idle"
     )

@@ -1,20 +1,25 @@
-"""Failed rows by the dozen, the command that sends them again, and what came of both."""
+"""Rows that were given up, by the dozen; the command that sends them again, and what came of both."""
 
 import base64
 import json
-from typing import Any
+import subprocess
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import redis
 from sqlalchemy import Connection, Engine, text
 
-from db.dead_letters import Wanted
+from db import queries
+from db.redrivable import Wanted
+from db.session import transaction
 from dropline.cli.exit_codes import ExitCode
 from dropline.contract import CAPTION_QUEUE, ObjectVersion
-from tests.support.rows import (
-    fail_object,
-    status_of,
-)
+from tests.support.rows import drop, fail_object, record, status_of, take
 from tests.support.shell import run
+from tests.support.worker_rig import DEADLINE_S
+
+StartRedrive: TypeAlias = "Callable[..., subprocess.Popen[str]]"
+Redrive: TypeAlias = Callable[..., None]
 
 ALL = Wanted()
 
@@ -29,6 +34,19 @@ def named(number: int, bucket: str = "drops") -> ObjectVersion:
 
 def fail_many(engine: Engine, count: int, code: str = "worker_lost") -> list[int]:
     return [fail_object(engine, named(number), code, f"words of {number}") for number in range(count)]
+
+
+def leave_unwritten(engine: Engine, version: ObjectVersion, code: str, error: str) -> int:
+    """A captioned row whose object did not get the caption. Returns its id."""
+    with transaction(engine) as connection:
+        row_id = drop(connection, version)
+        assert record(connection, take(connection, row_id), write_back=True)
+        assert queries.finish_write_back(connection, row_id, written=False, code=code, note=error)
+    return row_id
+
+
+def leave_many_unwritten(engine: Engine, count: int, code: str = "access_denied") -> list[int]:
+    return [leave_unwritten(engine, named(number), code, f"words of {number}") for number in range(count)]
 
 
 def enqueued(queue: "redis.Redis") -> list[int]:
@@ -51,3 +69,9 @@ def redrive(*arguments: object) -> dict[str, Any]:
     assert result.exit_code == ExitCode.OK, result.stderr
     document: dict[str, Any] = json.loads(result.stdout)
     return document
+
+
+def ended(process: "subprocess.Popen[str]") -> tuple[int, str]:
+    """Its exit code and what it said on standard error."""
+    _, errors = process.communicate(timeout=DEADLINE_S)
+    return process.returncode, errors

@@ -32,10 +32,17 @@ class Row:
     caption: str | None = None
     code: str | None = None
     written: bool = False
+    #: The redrive that gave it the lease with which it waits; the table knows it by the time of the lease.
+    redrive: int | None = field(default=None, compare=False)
 
     def end(self, status: Status) -> None:
         """Nobody works on it any more."""
-        self.status, self.lease = status, None
+        self.status = status
+        self.lend(None)
+
+    def lend(self, lease: Lease | None, redrive: int | None = None) -> None:
+        """Another lease, or none."""
+        self.lease, self.redrive = lease, redrive
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,8 @@ class ObjectModel:
 
     rows: dict[Key, Row] = field(default_factory=dict)
     notices: list[tuple[Key, Status, bool]] = field(default_factory=list)
+    #: How often an operator had copies made again.
+    redrives: int = 0
 
     def finalize(self, key: Key) -> Status:
         """An event about a new generation."""
@@ -93,7 +102,7 @@ class ObjectModel:
         if row.lease is Lease.HELD:
             return "busy"
         if row.status is Status.CAPTIONED and row.lease is Lease.OVER:
-            row.lease = Lease.HELD
+            row.lend(Lease.HELD)
             return "write back"
         return "nothing"
 
@@ -131,7 +140,7 @@ class ObjectModel:
 
     def redrive(self) -> list[Key]:
         """An operator sends all dead letters again."""
-        failed = [key for key, row in self._sorted() if row.status is Status.FAILED]
+        failed = [key for key, row in self._newest() if row.status is Status.FAILED]
         for key in failed:
             row = self.rows[key]
             row.status, row.code, row.lost_attempts, row.before_redrive = Status.QUEUED, None, 0, row.attempts
@@ -147,13 +156,35 @@ class ObjectModel:
         self._notify(key)
         return True
 
+    def redrive_copies(self) -> list[Key]:
+        """An operator has all copies made again that were given up."""
+        self.redrives += 1
+        found = [
+            key
+            for key, row in self._newest()
+            if row.status is Status.CAPTIONED and row.code and not row.written and row.lease is None
+        ]
+        for key in found:
+            self.rows[key].lend(Lease.OVER, self.redrives)
+        return found
+
+    def take_back_copy(self, key: Key, redrive: int) -> bool:
+        """The operator's message did not get through."""
+        row = self.rows[key]
+        if row.status is not Status.CAPTIONED or row.redrive != redrive:
+            return False
+        row.lend(None)
+        self._notify(key)
+        return True
+
     def finish_write_back(self, key: Key, *, written: bool) -> bool:
         """The metadata is written, or is not going to be."""
         row = self.rows.get(key)
         if row is None or row.status is not Status.CAPTIONED:
             return False
         news = row.lease is not None or written
-        row.lease, row.written, row.code = None, row.written or written, None if written else "left_out"
+        row.lend(None)
+        row.written, row.code = row.written or written, None if written else "left_out"
         if news:
             self._notify(key)
         return True
@@ -173,6 +204,11 @@ class ObjectModel:
 
     def _sorted(self) -> list[tuple[Key, Row]]:
         return sorted(self.rows.items())
+
+    def _newest(self) -> list[tuple[Key, Row]]:
+        """Those whose object has no newer generation that is still there."""
+        last = max((g for (g, _), row in self.rows.items() if row.status is not Status.DELETED), default=0)
+        return [(key, row) for key, row in self._sorted() if key[0] >= last]
 
     def _notify(self, key: Key) -> None:
         self.notices.append((key, self.rows[key].status, self.rows[key].written))

@@ -1,5 +1,7 @@
-"""A redrive with the function's settings, and the broker that it writes to."""
+"""A redrive with the function's settings, in this process or in its own, and the broker that it writes to."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -7,9 +9,12 @@ import redis
 from pydantic import SecretStr
 
 from db.session import libpq_url
-from dropline.cli.redriving import Redriver, open_redriver
+from dropline.cli.exit_codes import ExitCode
+from dropline.cli.redriving import FAILED, Redriver, open_redriver
 from dropline.settings import BrokerSettings, DatabaseSettings, Settings
-from tests.support.redrives import ignore
+from local_emulators.command import child_environment, python_path
+from tests.support.redrives import Redrive, StartRedrive, ended, ignore
+from tests.support.worker_rig import Rig
 
 
 @pytest.fixture
@@ -39,5 +44,40 @@ def settings(database: str, redis_url: str) -> Settings:
 @pytest.fixture
 def redriver(settings: Settings) -> Iterator[Redriver]:
     """As the command opens it."""
-    with open_redriver(settings, ignore, ignore) as found:
+    with open_redriver(settings, FAILED, ignore, ignore) as found:
         yield found
+
+
+@pytest.fixture
+def start_redrive(rig: Rig) -> Iterator[StartRedrive]:
+    """Starts the command with the function's settings; none outlives the test."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str, **variables: str) -> "subprocess.Popen[str]":
+        environment = child_environment(
+            PYTHONPATH=python_path(),
+            DROPLINE_DATABASE__URL=libpq_url(rig.database_url),
+            DROPLINE_BROKER__URL=rig.redis_url,
+            **variables,
+        )
+        command = [sys.executable, "-m", "dropline.cli", "redrive", *arguments]
+        started.append(
+            subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        )
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def redrive(start_redrive: StartRedrive) -> Redrive:
+    """Runs the command to its good end."""
+
+    def run(*arguments: str) -> None:
+        code, errors = ended(start_redrive(*arguments))
+        assert code == ExitCode.OK, errors
+
+    return run

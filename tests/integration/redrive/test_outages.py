@@ -16,13 +16,13 @@ from db import queries
 from db.session import libpq_url, make_engine, transaction
 from dropline.cli import redriving
 from dropline.cli.exit_codes import ExitCode
-from dropline.cli.redriving import Redriver, open_redriver
+from dropline.cli.redriving import FAILED, UNWRITTEN, Kind, Redriver, open_redriver
 from dropline.errors import BrokerUnavailable
 from dropline.settings import DatabaseSettings, Settings
 from local_emulators.ports import free_ports
 from local_emulators.postgres import PostgresServer
 from local_emulators.redis import RedisServer
-from tests.support.redrives import ALL, enqueued, fail_many, ignore, redrive, statuses
+from tests.support.redrives import ALL, enqueued, fail_many, ignore, leave_many_unwritten, redrive, statuses
 from tests.support.rows import (
     row_of,
     take,
@@ -44,20 +44,26 @@ def login_url(postgres_server: PostgresServer, database: str) -> Callable[[str],
     return url_of
 
 
+@pytest.mark.parametrize(
+    ("leave_many", "kind"),
+    [(fail_many, FAILED), (leave_many_unwritten, UNWRITTEN)],
+    ids=["failed", "unwritten"],
+)
 def test_two_at_once_send_each_row_once(
     engine: Engine,
-    connection: Connection,
     queue: "redis.Redis",
     monkeypatch: pytest.MonkeyPatch,
     settings: Settings,
+    leave_many: Callable[[Engine, int], list[int]],
+    kind: Kind,
 ) -> None:
     """200 rows, two redrives in small batches at the same time: 200 messages, one for each."""
     monkeypatch.setattr(redriving, "BATCH", 7)
-    ids = fail_many(engine, 200)
+    ids = leave_many(engine, 200)
     start = Barrier(2)
 
     def one(_number: int) -> int:
-        with open_redriver(settings, ignore, ignore) as redriver:
+        with open_redriver(settings, kind, ignore, ignore) as redriver:
             start.wait(60)
             redriver.redrive(ALL, None)
             return redriver.redriven.total()
@@ -66,7 +72,8 @@ def test_two_at_once_send_each_row_once(
         done = list(threads.map(one, range(2)))
     assert sum(done) == 200
     assert sorted(enqueued(queue)) == ids
-    assert statuses(connection, ids) == {"queued"}
+    with transaction(engine) as inside:
+        assert kind.rows.count(inside, ALL) == {}
 
 
 def test_a_row_in_somebodys_hands_is_left_to_the_next_run(
@@ -179,7 +186,7 @@ def test_postgres_away_too(engine: Engine, connection: Connection, redriver: Red
             raise BrokerUnavailable("away")
 
         redriver.enqueue = lock_and_fail
-        with pytest.raises(BrokerUnavailable, match="away; as many as 3 rows may be queued without a message"):
+        with pytest.raises(BrokerUnavailable, match="away; as many as 3 rows may be waiting without a message"):
             redriver.redrive(ALL, None)
         other.rollback()
     redriver.database.dispose()

@@ -8,7 +8,8 @@ import redis
 from pydantic import SecretStr
 from sqlalchemy import Connection, Engine, text
 
-from db import dead_letters, queries
+from db import queries
+from db.dead_letters import DEAD_LETTERS
 from db.session import transaction
 from dropline.cli.exit_codes import ExitCode
 from dropline.contract import CAPTION_QUEUE, ObjectFacts, ObjectVersion
@@ -189,7 +190,7 @@ def test_a_wish_that_cannot_be_met_is_not_replaced(engine: Engine, connection: C
     result = run("redrive", "--all", "--json")
     assert json.loads(result.stdout)["redriven"] == 1
     assert row_of(connection, refused.row_id)["status"] == "failed"
-    assert "1 of them failed with invalid_task" in result.stderr
+    assert "1 of them stay failed, with invalid_task" in result.stderr
     named_outright = run("redrive", "--error-code", "invalid_task")
     assert named_outright.exit_code == ExitCode.USAGE
     assert "caption-task and upload it again" in named_outright.stderr
@@ -224,4 +225,4 @@ def test_a_row_whose_object_has_a_newer_generation_stays(engine: Engine, connect
     drop(connection, ObjectVersion("drops", "new.jpg", 2))
     queries.tombstone(connection, ObjectVersion("drops", "gone.jpg", 2), insert=True)
     with transaction(engine) as inside:
-        assert [row.row_id for row in dead_letters.redrive(inside, ALL, 0, 500)] == [gone]
+        assert [row.row_id for row in DEAD_LETTERS.redrive(inside, ALL, 0, 500)] == [gone]

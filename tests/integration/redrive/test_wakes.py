@@ -4,8 +4,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import packages_distributions, requires
+from typing import TypeAlias
 
 import pytest
 import redis
@@ -13,17 +14,22 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from sqlalchemy import Connection, Engine, text
 
-from db import dead_letters
-from db.dead_letters import Wanted
+from db.dead_letters import DEAD_LETTERS
+from db.redrivable import Redrivable, Wanted
 from db.session import libpq_url, transaction
+from db.unwritten import UNWRITTEN
 from dropline.cli.exit_codes import ExitCode
 from dropline.contract import CAPTION_QUEUE, ObjectVersion
 from dropline.scaling.awake import MARK_KEY
 from dropline.scaling.protocol import AWAKE, SLEEPING
 from tests.support import fake_cloud_run
 from tests.support.fake_cloud_run import POOL, FakeCloudRun
+from tests.support.redrives import leave_unwritten
 from tests.support.rows import fail_object, status_of
 from tests.support.shell import run
+
+#: Leaves a row that was given up; returns its id.
+Leave: TypeAlias = Callable[[Engine, ObjectVersion, str, str], int]
 
 #: Runs the command where the named modules are not installed, as far as it can see.
 PROBE = """
@@ -179,16 +185,35 @@ def row(connection: Connection, row_id: int) -> tuple[str, str, str]:
     return (found.status, found.error_code, found.error)
 
 
+@pytest.mark.parametrize(
+    ("leave", "kind", "option"), [(fail_object, DEAD_LETTERS, []), (leave_unwritten, UNWRITTEN, ["--metadata"])]
+)
 def test_what_a_killed_redrive_left_behind_gets_workers_by_the_next_one(
-    engine: Engine, connection: Connection, pool: FakeCloudRun
+    engine: Engine, pool: FakeCloudRun, leave: Leave, kind: Redrivable, option: list[str]
 ) -> None:
-    """Killed right after a commit: its rows are not failed any more, and a starting worker enqueues them."""
-    row_id = fail_object(engine, ObjectVersion("drops", "left.jpg", 1), "worker_lost", "x")
+    """Killed right after a commit: its rows are not given up any more, and a starting worker enqueues them."""
+    row_id = leave(engine, ObjectVersion("drops", "left.jpg", 1), "access_denied", "x")
     with transaction(engine) as inside:
-        assert dead_letters.redrive(inside, Wanted(), 0, 500)
-    assert run("redrive", "--all").exit_code == 0
-    assert status_of(connection, row_id) == "queued"
+        assert [row.row_id for row in kind.redrive(inside, Wanted(), 0, 500)] == [row_id]
+    assert run("redrive", "--all", *option).exit_code == 0
     assert pool.history == [1]
+    with transaction(engine) as inside:
+        assert kind.redrive(inside, Wanted(), 0, 500) == []
+
+
+def test_a_copy_to_be_made_wakes_a_sleeping_pool(engine: Engine, pool: FakeCloudRun, queue: "redis.Redis") -> None:
+    """After its message, as for a failed row; none is woken where the row is put back."""
+    leave_unwritten(engine, ObjectVersion("drops", "b.jpg", 1), "access_denied", "x")
+    pool.fail(403)
+    refused = run("redrive", "--metadata", "--all")
+    assert refused.exit_code == ExitCode.FAILED
+    assert "1 rows that were to be sent are unwritten again" in refused.stderr
+    assert pool.history == []
+    queue.delete(CAPTION_QUEUE)
+    waiting: list[int] = []
+    pool.on_change = lambda _instances: waiting.append(int(queue.llen(CAPTION_QUEUE)))
+    assert run("redrive", "--metadata", "--all").exit_code == ExitCode.OK
+    assert (pool.history, waiting) == ([1], [1])
 
 
 def test_a_redrive_with_nothing_to_do_wakes_nobody(pool: FakeCloudRun) -> None:

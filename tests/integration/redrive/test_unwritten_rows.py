@@ -1,0 +1,295 @@
+"""`dropline redrive --metadata` with a real Postgres and Redis: which rows it takes, and what becomes of them."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+import redis
+from sqlalchemy import Connection, Engine, text
+
+from db import queries
+from db.session import transaction
+from dropline.cli.exit_codes import ExitCode
+from dropline.cli.redriving import UNWRITTEN, Redriver, open_redriver
+from dropline.contract import ObjectVersion, WriteBack
+from dropline.errors import BrokerUnavailable
+from dropline.settings import Settings
+from local_emulators.ports import free_ports
+from tests.support.redrives import (
+    ALL,
+    enqueued,
+    ignore,
+    leave_many_unwritten,
+    leave_unwritten,
+    named,
+    redrive,
+    table,
+)
+from tests.support.rows import LEASE_S, TASK, caption_object, drop, fail_object, record, row_of, take
+from tests.support.shell import run
+
+pytestmark = pytest.mark.usefixtures("as_the_function")
+
+#: What a row says of a copy that was given up, and of one that is still to come.
+STATE = ("status", "error_code", "error", "metadata_written_at", "lease_until", "attempts", "caption")
+
+
+@pytest.fixture
+def redriver(settings: Settings) -> Iterator[Redriver]:
+    """As the command opens it."""
+    with open_redriver(settings, UNWRITTEN, ignore, ignore) as found:
+        yield found
+
+
+def states(connection: Connection, ids: list[int]) -> list[list[object]]:
+    return [[row_of(connection, row_id)[column] for column in STATE] for row_id in ids]
+
+
+def write_back(connection: Connection, row_id: int) -> None:
+    """What a worker does first."""
+    assert isinstance(queries.claim(connection, row_id, LEASE_S), WriteBack)
+
+
+def test_a_caption_waits_for_its_copy_alone(engine: Engine, connection: Connection, queue: "redis.Redis") -> None:
+    """The row stays captioned and keeps its code; the worker who takes it has only to write back."""
+    (row_id,) = leave_many_unwritten(engine, 1)
+    before = row_of(connection, row_id)
+    assert redrive("--metadata", "--all") == {
+        "dry_run": False,
+        "redriven": 1,
+        "error_codes": [
+            {"error_code": "access_denied", "unwritten_before": 1, "redriven": 1, "unwritten_after": 0}
+        ],
+    }
+    after = row_of(connection, row_id)
+    assert {column for column in before if before[column] != after[column]} == {"lease_until", "updated_at"}
+    assert enqueued(queue) == [row_id]
+    work = queries.claim(connection, row_id, LEASE_S)
+    assert work == WriteBack(row_id, named(0), str(TASK), "a red circle", "demo")
+
+
+def test_redriven_twice_it_is_sent_once(engine: Engine, connection: Connection, queue: "redis.Redis") -> None:
+    """A row that waits for its copy is not unwritten any more; nor is one in a worker's hands."""
+    waiting, held = leave_many_unwritten(engine, 2)
+    assert redrive("--metadata", "--all")["redriven"] == 2
+    write_back(connection, held)
+    before = table(connection)
+    assert redrive("--metadata", "--all") == {"dry_run": False, "redriven": 0, "error_codes": []}
+    assert table(connection) == before
+    assert enqueued(queue) == [waiting, held]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "redriven"),
+    [
+        (["--error-code", "access_denied"], ["a/1", "a/2"]),
+        (["--error-code", "metadata_kept", "--error-code", "metadata_left_out"], ["b/1", "x"]),
+        (["--error-code", "worker_lost"], []),
+        (["--bucket", "other"], ["x"]),
+        (["--prefix", "a/"], ["a/1", "a/2"]),
+        (["--since", "90m"], ["a/2", "b/1", "x"]),
+        (["gs://drops/b/1", "gs://drops/a/1#1"], ["a/1", "b/1"]),
+        (["--all", "--limit", "3"], ["a/1", "a/2", "b/1"]),
+        (["--all"], ["a/1", "a/2", "b/1", "x"]),
+    ],
+)
+def test_filters(
+    engine: Engine, connection: Connection, queue: "redis.Redis", arguments: list[str], redriven: list[str]
+) -> None:
+    """They are those for failed rows; `--since` asks when the copy was given up, not when the caption came."""
+    codes = {"a/1": "access_denied", "a/2": "access_denied", "b/1": "metadata_kept", "x": "metadata_left_out"}
+    ids = {
+        name: leave_unwritten(engine, ObjectVersion("other" if name == "x" else "drops", name, 1), code, "words")
+        for name, code in codes.items()
+    }
+    connection.execute(text("UPDATE captions SET captioned_at = now() - interval '1d'"))
+    connection.execute(
+        text("UPDATE captions SET updated_at = now() - interval '2h' WHERE id = :id"), {"id": ids["a/1"]}
+    )
+    others = {name: row_of(connection, row_id) for name, row_id in ids.items() if name not in redriven}
+    assert redrive("--metadata", *arguments)["redriven"] == len(redriven)
+    assert enqueued(queue) == [ids[name] for name in redriven]
+    assert all(row_of(connection, ids[name])["lease_until"] for name in redriven)
+    assert all(row_of(connection, ids[name]) == row for name, row in others.items())
+
+
+def test_a_dry_run_counts_and_changes_nothing(
+    engine: Engine, connection: Connection, queue: "redis.Redis"
+) -> None:
+    """It says what would be sent, limit included; rows and queue are as before."""
+    leave_many_unwritten(engine, 3)
+    leave_unwritten(engine, named(9), "metadata_kept", "words")
+    before = table(connection)
+    assert redrive("--metadata", "--all", "--limit", 2, "--dry-run") == {
+        "dry_run": True,
+        "would_be_redriven": 2,
+        "error_codes": [
+            {"error_code": "access_denied", "unwritten_before": 3, "would_be_redriven": 2},
+            {"error_code": "metadata_kept", "unwritten_before": 1, "would_be_redriven": 0},
+        ],
+    }
+    assert table(connection) == before
+    assert enqueued(queue) == []
+
+
+def written(engine: Engine, version: ObjectVersion, code: str | None) -> None:
+    """A captioned row whose object has the caption, or what fits of it."""
+    with transaction(engine) as inside:
+        row_id = drop(inside, version)
+        assert record(inside, take(inside, row_id), write_back=True)
+        assert queries.finish_write_back(inside, row_id, written=True, code=code)
+
+
+def test_only_unwritten_rows_are_touched(engine: Engine, connection: Connection, queue: "redis.Redis") -> None:
+    """Whole, shortened, unwanted and pending copies stay exactly as they are; so do rows without a caption."""
+    written(engine, named(1), None)
+    written(engine, named(2), "metadata_shortened")
+    caption_object(engine, named(3))
+    with transaction(engine) as inside:
+        assert record(inside, take(inside, drop(inside, named(4))), write_back=True)
+        queries.put_back(inside, take(inside, drop(inside, named(5))), "storage_unavailable", "503", lost=True)
+        take(inside, drop(inside, named(6)))
+        drop(inside, named(7))
+        drop(inside, replace(named(7), generation=2))
+    fail_object(engine, named(8), "access_denied", "words")
+    leave_unwritten(engine, named(9), "access_denied", "words")
+    queries.tombstone(connection, named(9))
+    before = table(connection)
+    assert {row.status for row in before} == {
+        *("captioned", "queued", "running", "superseded", "failed", "deleted")
+    }
+    assert redrive("--metadata", "--all") == {"dry_run": False, "redriven": 0, "error_codes": []}
+    assert table(connection) == before
+    assert enqueued(queue) == []
+
+
+def test_without_the_option_captions_are_left_alone(
+    engine: Engine, connection: Connection, queue: "redis.Redis"
+) -> None:
+    """A plain redrive takes the failed row, whatever code the captioned one has."""
+    leave_unwritten(engine, named(1), "access_denied", "words")
+    failed = fail_object(engine, named(2), "access_denied", "words")
+    before = table(connection)[0]
+    assert redrive("--all")["redriven"] == 1
+    assert table(connection)[0] == before
+    assert enqueued(queue) == [failed]
+
+
+def test_a_row_whose_object_has_a_newer_generation_stays(
+    engine: Engine, connection: Connection, queue: "redis.Redis"
+) -> None:
+    """Nobody would see that copy; a deleted newer one does not count."""
+    old, gone = (ObjectVersion("drops", name, 1) for name in ("new.jpg", "gone.jpg"))
+    left = leave_unwritten(engine, old, "access_denied", "x")
+    taken = leave_unwritten(engine, gone, "access_denied", "x")
+    drop(connection, replace(old, generation=2))
+    queries.tombstone(connection, replace(gone, generation=2))
+    before = row_of(connection, left)
+    assert redrive("--metadata", "--all")["error_codes"] == [
+        {"error_code": "access_denied", "unwritten_before": 2, "redriven": 1, "unwritten_after": 1}
+    ]
+    assert row_of(connection, left) == before
+    assert enqueued(queue) == [taken]
+
+
+def test_a_caption_of_a_version_that_is_gone_is_not_sent(engine: Engine, connection: Connection) -> None:
+    """It has no object to be copied to, and it is said so."""
+    gone = leave_unwritten(engine, named(1), "object_gone", "words")
+    leave_unwritten(engine, named(2), "access_denied", "words")
+    before = row_of(connection, gone)
+    result = run("redrive", "--metadata", "--all", "--json")
+    assert json.loads(result.stdout)["redriven"] == 1
+    assert row_of(connection, gone) == before
+    assert "1 of them stay unwritten, with object_gone" in result.stderr
+    named_outright = run("redrive", "--metadata", "--error-code", "object_gone")
+    assert named_outright.exit_code == ExitCode.USAGE
+    assert "the row has the caption" in named_outright.stderr
+
+
+def test_for_people(engine: Engine) -> None:
+    """A table with a line per error code; a sentence where nothing fits, and what there is beside it."""
+    leave_many_unwritten(engine, 2)
+    other = run("redrive", "--metadata", "--error-code", "access_denid")
+    assert (other.exit_code, other.stdout) == (0, "no unwritten row fits\n")
+    assert "unwritten rows there are: 2 access_denied" in other.stderr
+    shown = run("redrive", "--metadata", "--all").stdout
+    for word in ("unwritten before", "redriven", "unwritten after", "access_denied"):
+        assert word in shown
+
+
+def test_without_redis_nothing_has_changed(
+    engine: Engine, connection: Connection, queue: "redis.Redis", monkeypatch: pytest.MonkeyPatch, redis_url: str
+) -> None:
+    """Exit code 4, an error that says what to do, and rows as before; a second run sends them."""
+    ids = leave_many_unwritten(engine, 2)
+    before = states(connection, ids)
+    monkeypatch.setenv("DROPLINE_BROKER__URL", f"redis://127.0.0.1:{free_ports(1)[0]}/0")
+    result = run("redrive", "--metadata", "--all", "--json")
+    assert result.exit_code == ExitCode.UNAVAILABLE
+    assert "2 rows that were to be sent are unwritten again, as before; run the same command" in result.stderr
+    assert json.loads(result.stdout)["error_codes"] == [
+        {"error_code": "access_denied", "unwritten_before": 2, "redriven": 0, "unwritten_after": 2}
+    ]
+    assert states(connection, ids) == before
+    monkeypatch.setenv("DROPLINE_BROKER__URL", redis_url)
+    assert redrive("--metadata", "--since", "90m")["redriven"] == 2
+    assert enqueued(queue) == ids
+
+
+def test_what_a_worker_has_taken_is_not_taken_back(
+    engine: Engine, connection: Connection, redriver: Redriver
+) -> None:
+    """A copy that is being made, will be tried again, is made or was given up once more has been sent."""
+    ids = leave_many_unwritten(engine, 6)
+    acts: dict[int, Callable[[Connection, int], object]] = {
+        ids[0]: lambda _inside, _row_id: None,
+        ids[1]: queries.release_lease,
+        ids[2]: lambda inside, row_id: queries.finish_write_back(inside, row_id, written=True),
+        ids[3]: lambda inside, row_id: queries.finish_write_back(
+            inside, row_id, written=False, code="metadata_kept", note="theirs"
+        ),
+    }
+
+    def away_at_the_fifth(row_id: int) -> None:
+        if row_id not in acts:
+            raise BrokerUnavailable("away")
+        with transaction(engine) as worker:
+            write_back(worker, row_id)
+        with transaction(engine) as worker:
+            acts[row_id](worker, row_id)
+
+    redriver.enqueue = away_at_the_fifth
+    with pytest.raises(BrokerUnavailable, match="2 rows that were to be sent are unwritten again"):
+        redriver.redrive(ALL, None)
+    rows = [row_of(connection, row_id) for row_id in ids]
+    found = [
+        (row["error_code"], row["lease_until"] is not None, row["metadata_written_at"] is not None) for row in rows
+    ]
+    assert found == [
+        ("access_denied", True, False),
+        ("access_denied", True, False),
+        (None, False, True),
+        ("metadata_kept", False, False),
+        ("access_denied", False, False),
+        ("access_denied", False, False),
+    ]
+    assert redriver.redriven == {"access_denied": 4}
+
+
+def test_an_interrupted_redrive_takes_back_what_it_has_not_sent(
+    engine: Engine, connection: Connection, redriver: Redriver
+) -> None:
+    """Ctrl-C between the commit and the message leaves the rows as they were."""
+    ids = leave_many_unwritten(engine, 2)
+    before = states(connection, ids)
+
+    def interrupted(_row_id: int) -> None:
+        assert all(row_of(connection, row_id)["lease_until"] for row_id in ids)
+        raise KeyboardInterrupt
+
+    redriver.enqueue = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        redriver.redrive(ALL, None)
+    assert states(connection, ids) == before
+    assert redriver.redriven == {}
