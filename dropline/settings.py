@@ -56,7 +56,9 @@ class BrokerSettings(_Group):
 
     url: SecretStr = Field(default=SecretStr(""), description="Redis, as `redis://:password@host:port/0`.")
     visibility_timeout_s: int = Field(
-        default=1800, ge=30, description="A message taken longer ago is a dead worker's: a recovery drops it."
+        default=1800,
+        ge=30,
+        description="A recovery hands out again what was taken longer ago than this.",
     )
     polling_interval_s: int = Field(
         default=30, ge=1, le=300, description="How long one blocking BRPOP waits before it is armed again."
@@ -268,7 +270,7 @@ def load_settings() -> Settings:
         raise SettingsError(
             f"DROPLINE_BROKER__VISIBILITY_TIMEOUT_S is {settings.broker.visibility_timeout_s}, but must be "
             f"larger than DROPLINE_WORKER__TIME_LIMIT_S + 30 = {settings.lease_s}, "
-            "or the message of a task at work would be taken for a dead worker's"
+            "or a recovery hands out the message of a task at work again"
         )
     return settings
 

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -125,13 +124,17 @@ def begin_recovery(app: Celery) -> list[int]:
     """Row ids of the oldest messages on the queue; none after a recovery that was cut short.
 
     What that one has enqueued is at the head of the queue, and hides the rows behind it that are not there.
+    What dead workers had taken, and Redis still holds for them, is put back before.
 
     Raises:
         BrokerUnavailable: Redis cannot be reached.
     """
     try:
         with app.connection_for_write() as connection:
-            client = connection.default_channel.client
+            channel = connection.default_channel
+            client = channel.client
+            # Kombu's sweep, once: whatever was taken longer ago than the visibility timeout.
+            channel.qos.restore_visible(num=None, interval=1)
             if not client.setnx(RECOVERY_MARK, 1):
                 return []
             bodies = client.lrange(CAPTION_QUEUE, -HEAD_LENGTH, -1)
@@ -141,7 +144,7 @@ def begin_recovery(app: Celery) -> list[int]:
 
 
 def end_recovery(app: Celery) -> None:
-    """Note that everything is on the queue, and drop what dead workers had taken from it.
+    """Note that everything is on the queue.
 
     Raises:
         BrokerUnavailable: Redis cannot be reached.
@@ -149,18 +152,8 @@ def end_recovery(app: Celery) -> None:
     try:
         with app.connection_for_write() as connection:
             connection.default_channel.client.delete(RECOVERY_MARK)
-            _forget_abandoned(connection.default_channel)
     except (OperationalError, RedisError) as error:
         raise BrokerUnavailable(f"cannot note the end of the recovery: {error}") from error
-
-
-def _forget_abandoned(channel: Any) -> None:
-    """Drop messages that were taken longer ago than any task lives: their rows have just been recovered."""
-    client = channel.client
-    taken_before = time.time() - channel.visibility_timeout
-    while tags := client.zrangebyscore(channel.unacked_index_key, "-inf", taken_before, start=0, num=1000):
-        with client.pipeline() as both:
-            both.hdel(channel.unacked_key, *tags).zrem(channel.unacked_index_key, *tags).execute()
 
 
 def _row_id_of(message: bytes) -> int | None:

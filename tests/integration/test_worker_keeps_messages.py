@@ -1,16 +1,19 @@
 """What must not cost a message, or its row would wait for a new worker: full brokers, standbys, other clocks."""
 
+import json
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import closing
 
 import psycopg
 import pytest
 import redis
 
+from benchmarks.messages import Messages
 from db import queries
 from db.session import libpq_url, transaction
-from dropline.contract import Caption, Claim, ImageInfo, ObjectVersion
+from dropline.contract import CAPTION_QUEUE, Caption, Claim, ImageInfo, ObjectVersion
 from dropline.errors import BrokerUnavailable, DatabaseUnavailable
 from local_emulators.supervisor import Service
 from tests.support.worker_rig import DEADLINE_S, Rig, png
@@ -97,19 +100,49 @@ def test_a_recovery_that_was_cut_short_is_made_whole_by_the_next(rig: Rig) -> No
     assert _recovered(rig) == set()
 
 
-def test_a_recovery_drops_what_dead_workers_had_taken_and_nothing_else(
+def test_a_recovery_hands_out_again_what_was_taken_too_long_ago(rig: Rig, redis_client: redis.Redis) -> None:
+    """A dead worker's message is back on the queue, once; one that was taken lately may be at work, and stays."""
+    rows = {age_s: rig.register(ObjectVersion(rig.bucket, f"{age_s}", 1)) for age_s in (1860.0, 60.0)}
+    for age_s, row_id in rows.items():
+        rig.enqueue(row_id)
+        _take(redis_client, age_s)
+    assert _recovered(rig) == {rows[60.0]}
+    with closing(Messages(rig.redis_url)) as messages:
+        assert messages.rows() == dict.fromkeys(rows.values(), 1)
+    assert redis_client.hkeys("unacked") == redis_client.zrange("unacked_index", 0, -1) == [b"60.0"]
+
+
+def _take(redis_client: redis.Redis, age_s: float) -> None:
+    """The next message, as if a worker had taken it so long ago."""
+    message = redis_client.rpop(CAPTION_QUEUE)
+    assert isinstance(message, bytes)
+    redis_client.hset("unacked", f"{age_s}", json.dumps([json.loads(message), CAPTION_QUEUE, CAPTION_QUEUE]))
+    redis_client.zadd("unacked_index", {f"{age_s}": time.time() - age_s})
+
+
+def test_a_message_that_a_living_worker_holds_survives_a_recovery_and_the_worker(
     rig: Rig, redis_client: redis.Redis
 ) -> None:
-    """A message taken longer ago than the visibility timeout is forgotten; a younger one may be at work."""
+    """One whose delay is longer than the visibility timeout is on the queue once its worker has stopped."""
+    worker = _started(rig)
     row_id = rig.register(ObjectVersion(rig.bucket, "a.png", 1))
-    age_s = {"dead": rig.settings.broker.visibility_timeout_s + 60.0, "alive": 60.0}
-    redis_client.hset("unacked", mapping=dict.fromkeys(age_s, "a message"))
-    redis_client.zadd("unacked_index", {tag: time.time() - age for tag, age in age_s.items()})
-    assert _recovered(rig) == {row_id}
-    assert redis_client.hkeys("unacked") == redis_client.zrange("unacked_index", 0, -1) == [b"alive"]
+    with transaction(rig.database) as connection:
+        claim = queries.claim(connection, row_id, 60)
+        assert isinstance(claim, Claim)
+        queries.put_back(connection, claim, "storage_unavailable", "tried, and resting", lost=False)
+    send_row(rig.celery, row_id, 86400)
+    assert worker.wait_for_line(f'"args": "[{row_id}]"', DEADLINE_S)
+    (tag,) = redis_client.hkeys("unacked")
+    assert isinstance(tag, bytes)
+    redis_client.zincrby("unacked_index", -rig.settings.broker.visibility_timeout_s, tag)
+    # As an idle worker does it: rows that rest are known to somebody.
+    assert _recovered(rig, resting_s=86400) == set()
+    worker.stop()
+    with closing(Messages(rig.redis_url)) as messages:
+        assert messages.rows()[row_id] == 1
 
 
-def _recovered(rig: Rig, most: int = 1_000_000) -> set[int]:
+def _recovered(rig: Rig, most: int = 1_000_000, resting_s: float = 0) -> set[int]:
     sent: list[int] = []
 
     def enqueue(row_id: int, countdown_s: float) -> None:
@@ -125,7 +158,7 @@ def _recovered(rig: Rig, most: int = 1_000_000) -> set[int]:
             enqueue,
             lambda: end_recovery(rig.celery),
             batch=40,
-            resting_s=0,
+            resting_s=resting_s,
         )
     except BrokerUnavailable:
         assert len(sent) == most
