@@ -6,13 +6,11 @@ import secrets
 import sys
 import time
 
-from tests.chaos.plan import SHORT, Dose, make_plan
+from tests.chaos.plan import SHORT, Dose, make_plan, most_repeated
 from tests.chaos.run import carry_out
+from tests.chaos.stage import CHILDREN, WORKERS
 from tests.chaos.verdict import judge
 from tests.support.services import open_directory
-
-#: `DROPLINE_WORKER__MAX_LOST_ATTEMPTS`, as it comes.
-LOST_ATTEMPTS = 3
 
 
 def main() -> int:
@@ -30,11 +28,13 @@ def main() -> int:
     plan = make_plan(SHORT if arguments.short else Dose(), random.Random(seed))
     with open_directory() as directory:
         found = carry_out(plan, directory, seed, arguments.rest, lambda line: print(line, flush=True))
-    verdict = judge(found, LOST_ATTEMPTS)
+    verdict = judge(found, most_repeated(plan, WORKERS, CHILDREN))
     for name, number in verdict.counts.items():
         print(f"{number:8} {name}")
     print(f"{time.monotonic() - began:8.0f} seconds")
-    print("\n".join(verdict.faults) or "nothing lost, nothing twice, nothing stuck")
+    print(
+        "\n".join(verdict.faults) or "nothing lost, nothing stuck, nothing repeated that the deaths do not explain"
+    )
     return 1 if verdict.faults else 0
 
 

@@ -1,13 +1,15 @@
 """What a run does, and in which order: a pure function of the seed."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import count
 
 #: Images of this colour kill the engine that runs them (`tests.support.failpoint_engine`).
 _DEADLY = 0xFF0000
+#: So often, until it is set aside.
+_DEADLY_KILLS = 3
 #: Every so many poisoned objects one is an image that kills its engine; the others are no images.
 _DEADLY_EVERY = 10
 
@@ -95,6 +97,25 @@ def make_plan(dose: Dose, rng: random.Random) -> list[Upload | Fault]:
     for number in reversed(range(len(faults))):
         plan.insert((number + 1) * len(uploads) // (len(faults) + 1), faults[number])
     return plan
+
+
+def most_repeated(plan: Sequence[Upload | Fault], workers: int, children: int) -> int:
+    """How many inferences the deaths in the plan may cost beyond one an image: what whoever dies had in hand.
+
+    Args:
+        children: of each worker.
+    """
+    at_most = {
+        Fault.WORKER_KILLED: children,
+        Fault.ENGINE_KILLED: children,
+        Fault.CHILD_KILLED: 1,
+        # A caption that cannot be recorded in time is dropped at the time limit.
+        Fault.POSTGRES_RESTARTED: workers * children,
+    }
+    killers = sum(isinstance(step, Upload) and step.content is Content.DEADLY for step in plan)
+    return (
+        sum(at_most.get(step, 0) for step in plan if isinstance(step, Fault)) + killers * _DEADLY_KILLS * children
+    )
 
 
 def _uploads(dose: Dose, rng: random.Random) -> list[Upload]:

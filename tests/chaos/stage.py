@@ -6,7 +6,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from os import kill
 from pathlib import Path
 
@@ -17,8 +17,9 @@ from tests.chaos.plan import Fault
 from tests.support.failpoints import DIRECTORY_VARIABLE, INFERENCE_VARIABLE
 from tests.support.processes import children
 
-_WORKERS = 2
-_CHILDREN = 2
+WORKERS = 2
+#: Of each worker: images it has at work.
+CHILDREN = 2
 #: Slower than the uploads, so that images wait and whoever is killed was at work.
 _INFERENCE_S = 0.1
 #: Short limits make short leases: a run waits for the last of them.
@@ -74,8 +75,9 @@ class Stage:
 
     def _kill_one_of(self, worker: Service, program: str) -> None:
         found = [pid for pid, line in children(worker.pid).items() if program in line]
-        if found:  # it may be between two
-            kill(self._rng.choice(found), signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it may die by itself this moment
+            if found:  # and be between two
+                kill(self._rng.choice(found), signal.SIGKILL)
 
 
 @contextmanager
@@ -84,7 +86,7 @@ def open_stage(directory: Path, rng: random.Random) -> Iterator[Stage]:
     failpoints = directory / "failpoints"
     failpoints.mkdir()
     options = StackOptions(
-        directory / "stack", port_base=0, model="stub", concurrency=_CHILDREN, environment=_ENVIRONMENT
+        directory / "stack", port_base=0, model="stub", concurrency=CHILDREN, environment=_ENVIRONMENT
     )
     with ExitStack() as running:
         stack = running.enter_context(Stack(options))
@@ -93,7 +95,7 @@ def open_stage(directory: Path, rng: random.Random) -> Iterator[Stage]:
         plain.stop()
         variables = {DIRECTORY_VARIABLE: str(failpoints), INFERENCE_VARIABLE: str(_INFERENCE_S)}
         workers = []
-        for number in range(_WORKERS):
+        for number in range(WORKERS):
             command = dataclasses.replace(
                 plain.command,
                 name=f"worker-{number + 1}",

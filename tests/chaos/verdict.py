@@ -7,10 +7,15 @@ from typing import Any
 
 from tests.chaos.plan import Content, Upload
 
-#: What a poisoned object's row must say.
-_CODES = {Content.WORDS: "not_an_image", Content.DEADLY: "engine_lost"}
-#: Why the image of an innocent may have been set aside: whoever worked on it was killed three times.
-_KILLED = ("worker_lost", "engine_lost")
+#: What the row of an object may say at the end. A deadly image's engine may be killed by us before it kills it.
+_CODES: dict[Content, tuple[str | None, ...]] = {
+    Content.IMAGE: (None,),
+    Content.WORDS: ("not_an_image",),
+    Content.DEADLY: ("engine_lost", "worker_lost"),
+}
+
+
+_REPEATED = "inferences beyond one an image"
 
 
 @dataclass(frozen=True)
@@ -38,11 +43,11 @@ class Verdict:
     counts: dict[str, int] = field(default_factory=dict)
 
 
-def judge(found: Aftermath, lost_attempts: int) -> Verdict:
+def judge(found: Aftermath, most_repeated: int) -> Verdict:
     """Compare what was found with what was done.
 
     Args:
-        lost_attempts: after how many an image is set aside.
+        most_repeated: inferences beyond one an image that the deaths of the run explain.
     """
     rows: dict[int, list[Mapping[str, Any]]] = {generation: [] for generation in found.uploads}
     faults = []
@@ -55,45 +60,39 @@ def judge(found: Aftermath, lost_attempts: int) -> Verdict:
     for generation, upload in found.uploads.items():
         current = latest[upload.name] == generation
         metadata = found.metadata.get(upload.name, {}) if current else None
-        wrong = _faults(upload, rows[generation], metadata, lost_attempts)
+        wrong = _faults(upload, rows[generation], metadata)
         faults += [f"{upload.name}#{generation} ({upload.content}, {upload.caption}): {fault}" for fault in wrong]
-    faults += _broker_faults(found)
-    return Verdict(faults, _counts(found))
+    faults += _unfinished(found)
+    counts = _counts(found)
+    if counts[_REPEATED] > most_repeated:
+        faults.append(f"{counts[_REPEATED]} {_REPEATED}; the deaths explain {most_repeated} at most")
+    return Verdict(faults, counts)
 
 
 def _faults(
-    upload: Upload, rows: Sequence[Mapping[str, Any]], metadata: Mapping[str, str] | None, lost_attempts: int
+    upload: Upload, rows: Sequence[Mapping[str, Any]], metadata: Mapping[str, str] | None
 ) -> Iterator[str]:
     """What is wrong with one version; `metadata` is None where a newer one has taken its place."""
     if len(rows) != 1:
         yield f"{len(rows)} rows instead of 1"
         return
     row = rows[0]
+    caption = upload.caption if upload.content is Content.IMAGE else None
     if row["lease_until"] is not None:
         yield f"{row['status']}, and still leased"
+    if metadata is not None and metadata.get("caption") != caption:
+        yield f"its metadata is {dict(metadata)}"
     if metadata is None and row["status"] in ("superseded", "deleted"):
         return
-    if _set_aside(row, lost_attempts):
-        return
-    wanted = _wanted(upload)
-    if (row["status"], row["error_code"], row["caption"]) != wanted:
+    codes = _CODES[upload.content]
+    if metadata is None and caption:
+        codes = (*codes, "object_gone")  # captioned in time, and overwritten before the copy
+    status = "captioned" if caption else "failed"
+    if (row["status"], row["caption"]) != (status, caption) or row["error_code"] not in codes:
         yield f"{row['status']}, {row['error_code']}, caption {row['caption']!r}"
-    if metadata is not None and metadata.get("caption") != wanted[2]:
-        yield f"its metadata is {dict(metadata)}"
 
 
-def _wanted(upload: Upload) -> tuple[str, str | None, str | None]:
-    """Status, error code and caption."""
-    if upload.content is Content.IMAGE:
-        return "captioned", None, upload.caption
-    return "failed", _CODES[upload.content], None
-
-
-def _set_aside(row: Mapping[str, Any], lost_attempts: int) -> bool:
-    return row["status"] == "failed" and row["error_code"] in _KILLED and row["lost_attempts"] >= lost_attempts
-
-
-def _broker_faults(found: Aftermath) -> Iterator[str]:
+def _unfinished(found: Aftermath) -> Iterator[str]:
     unfinished = {row["id"] for row in found.rows if row["status"] in ("queued", "running")}
     if unfinished:
         yield f"rows {sorted(unfinished)} are unfinished; on the broker: {sorted(found.messages)}"
@@ -101,7 +100,6 @@ def _broker_faults(found: Aftermath) -> Iterator[str]:
 
 def _counts(found: Aftermath) -> dict[str, int]:
     statuses = Counter(row["status"] for row in found.rows)
-    innocent = {generation for generation, upload in found.uploads.items() if upload.content is Content.IMAGE}
     runs = Counter(found.inferences)
     for upload in found.uploads.values():
         if upload.content is Content.DEADLY:
@@ -110,11 +108,8 @@ def _counts(found: Aftermath) -> dict[str, int]:
         "objects": len({upload.name for upload in found.uploads.values()}),
         "versions": len(found.uploads),
         **{f"rows {status}": number for status, number in sorted(statuses.items())},
-        "innocent images set aside": sum(
-            row["error_code"] in _KILLED and row["generation"] in innocent for row in found.rows
-        ),
-        "inferences of innocent images": runs.total(),
-        "inferences more than one an image": runs.total() - len(runs),
+        "inferences": runs.total(),
+        _REPEATED: runs.total() - len(runs),
         "messages left of finished rows": len(found.messages),
         "messages that killed workers had taken": found.unacknowledged,
     }

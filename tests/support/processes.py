@@ -46,9 +46,12 @@ class ProcessMark:
 
 
 def children(pid: int) -> dict[int, str]:
-    """Process id → command line of each child."""
-    ids = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return {int(child): Path(f"/proc/{child}/cmdline").read_text().replace("\0", " ") for child in ids}
+    """Process id → command line of each living child."""
+    found = {}
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        with suppress(OSError):  # it may end while it is looked at
+            found[int(child)] = Path(f"/proc/{child}/cmdline").read_text().replace("\0", " ")
+    return found
 
 
 def wait_for_exit(pid: int, timeout_s: float) -> bool:

@@ -32,6 +32,8 @@ class Row:
     caption: str | None = None
     code: str | None = None
     written: bool = False
+    #: Which of the object's captions it is, by time; 0: none.
+    recorded: int = field(default=0, compare=False)
     #: The redrive that gave it the lease with which it waits; the table knows it by the time of the lease.
     redrive: int | None = field(default=None, compare=False)
 
@@ -63,6 +65,7 @@ class ObjectModel:
     notices: list[tuple[Key, Status, bool]] = field(default_factory=list)
     #: How often an operator had copies made again.
     redrives: int = 0
+    records: int = 0
 
     def finalize(self, key: Key) -> Status:
         """An event about a new generation."""
@@ -122,6 +125,8 @@ class ObjectModel:
             return False
         news = row.status is Status.RUNNING or (row.lease is not None and not write_back)
         row.end(Status.CAPTIONED)
+        self.records += 1
+        row.recorded = self.records
         row.caption, row.code, row.lease = caption, None, Lease.HELD if write_back else None
         if news:
             self._notify(token.key)
@@ -162,7 +167,11 @@ class ObjectModel:
         found = [
             key
             for key, row in self._newest()
-            if row.status is Status.CAPTIONED and row.code and not row.written and row.lease is None
+            if row.status is Status.CAPTIONED
+            and row.code
+            and not row.written
+            and row.lease is None
+            and not self._has_a_later_caption(key)
         ]
         for key in found:
             self.rows[key].lend(Lease.OVER, self.redrives)
@@ -204,6 +213,10 @@ class ObjectModel:
 
     def _sorted(self) -> list[tuple[Key, Row]]:
         return sorted(self.rows.items())
+
+    def _has_a_later_caption(self, key: Key) -> bool:
+        others = [row for (g, _), row in self.rows.items() if g == key[0] and row.status is Status.CAPTIONED]
+        return any(row.recorded > self.rows[key].recorded for row in others)
 
     def _newest(self) -> list[tuple[Key, Row]]:
         """Those whose object has no newer generation that is still there."""

@@ -26,7 +26,7 @@ from tests.support.redrives import (
     redrive,
     table,
 )
-from tests.support.rows import LEASE_S, TASK, caption_object, drop, fail_object, record, row_of, take
+from tests.support.rows import LEASE_S, OTHER_TASK, TASK, caption_object, drop, fail_object, record, row_of, take
 from tests.support.shell import run
 
 pytestmark = pytest.mark.usefixtures("as_the_function")
@@ -191,6 +191,21 @@ def test_a_row_whose_object_has_a_newer_generation_stays(
     ]
     assert row_of(connection, left) == before
     assert enqueued(queue) == [taken]
+
+
+def test_an_earlier_caption_does_not_take_the_place_of_a_later_one(
+    engine: Engine, connection: Connection, queue: "redis.Redis"
+) -> None:
+    """An object has one caption in its metadata: that of the task that was done last."""
+    version = ObjectVersion("drops", "two.jpg", 1)
+    earlier = leave_unwritten(engine, version, "access_denied", "x")
+    later = drop(connection, version, OTHER_TASK)
+    assert redrive("--metadata", "--all", "--dry-run")["would_be_redriven"] == 1
+    assert record(connection, take(connection, later), write_back=True)
+    assert queries.finish_write_back(connection, later, written=False, code="access_denied", note="x")
+    assert redrive("--metadata", "--all")["redriven"] == 1
+    assert enqueued(queue) == [later]
+    assert row_of(connection, earlier)["lease_until"] is None
 
 
 def test_a_caption_of_a_version_that_is_gone_is_not_sent(engine: Engine, connection: Connection) -> None:
