@@ -74,7 +74,7 @@ class Stage:
         redis.start()
 
     def _kill_one_of(self, worker: Service, program: str) -> None:
-        found = [pid for pid, line in children(worker.pid).items() if program in line]
+        found = [pid for pid, child in children(worker.pid).items() if program in child.command_line]
         with suppress(ProcessLookupError):  # it may die by itself this moment
             if found:  # and be between two
                 kill(self._rng.choice(found), signal.SIGKILL)

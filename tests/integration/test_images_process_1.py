@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.contained_worker import NAMESPACE
+from tests.support.processes import children
 from tests.support.worker_rig import DEADLINE_S, Rig, png
 
 
@@ -21,15 +22,6 @@ def namespaces() -> None:
         pytest.skip(f"{' '.join(NAMESPACE)} is refused here")
 
 
-def children(pid: int) -> dict[int, str]:
-    """Process id → state of each child; `Z` is one that ended and was not reaped."""
-    found = {}
-    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        stat = Path(f"/proc/{child}/stat").read_text()
-        found[int(child)] = stat.rpartition(")")[2].split()[0]
-    return found
-
-
 def test_it_stops_on_sigterm_and_reaps_what_it_started(rig: Rig) -> None:
     """Children that are killed are replaced and reaped; SIGTERM ends it warmly, with exit code 0."""
     rig.module = "tests.support.contained_worker"
@@ -38,13 +30,13 @@ def test_it_stops_on_sigterm_and_reaps_what_it_started(rig: Rig) -> None:
     assert worker.wait_for_line("recovered", DEADLINE_S)
     (process_1,) = children(worker.pid)
     assert Path(f"/proc/{process_1}/status").read_text().split("NSpid:")[1].split()[1] == "1"
-    for child in children(process_1):
-        if "engine" not in Path(f"/proc/{child}/cmdline").read_text():
-            os.kill(child, signal.SIGKILL)
+    for pid, child in children(process_1).items():
+        if "engine" not in child.command_line:
+            os.kill(pid, signal.SIGKILL)
     (row,) = rig.wait_settled([rig.drop("a.png", png((1, 2, 3)))])
     assert row["status"] == "captioned"
     deadline = time.monotonic() + DEADLINE_S
-    while "Z" in children(process_1).values():
+    while any(child.state == "Z" for child in children(process_1).values()):
         assert time.monotonic() < deadline, "nobody reaps the children"
         time.sleep(0.1)
     os.kill(process_1, signal.SIGTERM)

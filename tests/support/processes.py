@@ -4,6 +4,7 @@ import os
 import select
 import sys
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
@@ -45,12 +46,23 @@ class ProcessMark:
         return self.processes()
 
 
-def children(pid: int) -> dict[int, str]:
-    """Process id → command line of each living child."""
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A process as its parent's list has it."""
+
+    command_line: str
+    #: `Z`: it has ended, and was not reaped.
+    state: str
+
+
+def children(pid: int) -> dict[int, Child]:
+    """Process id → each child."""
     found = {}
     for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        with suppress(OSError):  # it may end while it is looked at
-            found[int(child)] = Path(f"/proc/{child}/cmdline").read_text().replace("\0", " ")
+        with suppress(OSError):  # it may be reaped while it is looked at
+            command_line = Path(f"/proc/{child}/cmdline").read_text().replace("\0", " ")
+            state = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0]
+            found[int(child)] = Child(command_line, state)
     return found
 
 
