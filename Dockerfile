@@ -108,7 +108,7 @@ ENV LD_LIBRARY_PATH=/usr/local/nvidia/lib64
 ENV HF_HUB_CACHE=/opt/models HF_HUB_OFFLINE=1 DROPLINE_ENGINE__CHECKPOINT=$CHECKPOINT DROPLINE_ENGINE__REVISION=$REVISION
 # What is missing is missed now, and not at the first start.
 RUN [ "$CHECKPOINT" = none ] \
-    || python -c "from dropline.settings import load_settings; from worker.engine.checkpoint import find_checkpoint; print(find_checkpoint(load_settings().engine))"
+    || python -c "from dropline.settings import load_settings; from worker.engine.runtime.checkpoint import find_checkpoint; print(find_checkpoint(load_settings().engine))"
 # A start loads the model, for as long as DROPLINE_ENGINE__START_TIMEOUT_S.
 HEALTHCHECK --interval=30s --timeout=15s --start-period=600s CMD ["python", "-m", "worker.health"]
 CMD ["python", "-m", "worker"]

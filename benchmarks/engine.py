@@ -21,7 +21,7 @@ from benchmarks.provenance import Provenance
 from dropline.contract import TaskRequest
 from dropline.errors import DroplineError
 from dropline.settings import EngineSettings
-from worker.engine.florence import FlorenceModel
+from worker.engine.runtime.florence import FlorenceModel
 
 _BATCHES = [1, 8, 32]
 _PACKAGES = ("torch", "transformers", "numpy")
@@ -63,8 +63,8 @@ def _load(settings: EngineSettings, tokens: int) -> FlorenceModel:
         from benchmarks.random_florence import random_florence
 
         return random_florence(settings, tokens)
-    from worker.engine.checkpoint import find_checkpoint
-    from worker.engine.florence import load_florence
+    from worker.engine.runtime.checkpoint import find_checkpoint
+    from worker.engine.runtime.florence import load_florence
 
     return load_florence(settings, find_checkpoint(settings))
 

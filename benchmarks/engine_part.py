@@ -7,8 +7,8 @@ import numpy as np
 
 from benchmarks.figures import Figure, shown
 from dropline.contract import ImageInfo, TaskRequest
-from worker.engine.florence import FlorenceModel
-from worker.engine.model import BatchTooLarge, ImageTask
+from worker.engine.runtime.florence import FlorenceModel
+from worker.engine.runtime.model import BatchTooLarge, ImageTask
 
 #: Below this a single slow batch decides.
 _FEW = 5

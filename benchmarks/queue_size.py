@@ -11,14 +11,14 @@ import typer
 
 from benchmarks.figures import Figure, section, shown
 from benchmarks.stage import open_directory
+from dropline.broker.producer import Broker
 from dropline.contract import CAPTION_QUEUE
+from dropline.deadline import Deadline
 from dropline.errors import DroplineError
 from dropline.settings import BrokerSettings
 from local_emulators import redis
 from local_emulators.ports import free_ports
 from local_emulators.supervisor import Supervisor
-from trigger_fn.broker import Broker
-from trigger_fn.deadline import Deadline
 
 #: Row numbers as long as those of a table with more than a billion rows.
 _FIRST_ROW = 1_000_000_000

@@ -55,7 +55,7 @@ class Stage:
         Raises:
             RunInvalidError: the worker or its engine has ended.
         """
-        engine_pid = child_that_runs(self.worker.pid, "worker.engine")
+        engine_pid = child_that_runs(self.worker.pid, "worker.engine.runtime")
         now = Snapshot.take()
         whole, parent, engine = now.tree_s(self.worker.pid), now.alone_s(self.worker.pid), now.tree_s(engine_pid)
         return {

@@ -7,6 +7,7 @@
     ├── ObjectGone               this generation is no longer in the bucket: an outcome, not a fault
     ├── PermanentError           trying again gives the same answer; the row becomes `failed`
     │   ├── InvalidEvent         a message that is no object event
+    │   ├── ForeignBucket        an object of a bucket that is not configured
     │   ├── InvalidTask          not a task prompt of Florence-2, or text where none belongs
     │   ├── InvalidImage         bytes that give no pixels; `code` says how
     │   ├── ImageRefused         a limit was passed, before or during the decoding
@@ -81,6 +82,17 @@ class InvalidEvent(PermanentError):
     """A message that is not an object event."""
 
     default_code = "invalid_event"
+
+
+class ForeignBucket(PermanentError):
+    """The event's bucket is not in `DROPLINE_EVENTS__BUCKETS`.
+
+    Not acknowledged on purpose. A subscription that brings such events is wired to the wrong bucket, or the
+    list of buckets is wrong; with 204 the events would be gone for good. With 403 Pub/Sub delivers them again,
+    with back-off, as often as its dead-letter policy says, and then keeps them there for when the list is right.
+    """
+
+    default_code = "foreign_bucket"
 
 
 class InvalidTask(PermanentError):

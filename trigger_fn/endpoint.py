@@ -12,12 +12,13 @@ from typing import IO
 from flask import Request, Response, jsonify
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
-from dropline.errors import DroplineError, InvalidEvent, TransientError
+from dropline.deadline import Deadline
+from dropline.errors import DroplineError, ForeignBucket, InvalidEvent, TransientError
 from dropline.log import get_logger
 from dropline.scaling.errors import ScalingDenied
-from trigger_fn.deadline import Deadline
-from trigger_fn.errors import ForeignBucket, MissingToken, TokenRefused
-from trigger_fn.events import Skip, parse_event
+from dropline.selection import Skip
+from trigger_fn.errors import MissingToken, TokenRefused
+from trigger_fn.events import parse_event
 from trigger_fn.intake import Intake, Outcome
 
 #: All that a request may take: the 3 seconds within which an outage is answered with 503, less a margin.

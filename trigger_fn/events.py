@@ -15,6 +15,7 @@ from typing import Any
 
 from dropline.contract import METADATA_TASK, ObjectFacts, ObjectVersion
 from dropline.errors import InvalidEvent
+from dropline.selection import Skip
 
 
 class EventKind(enum.Enum):
@@ -35,13 +36,6 @@ class ObjectEvent:
     task: str | None
     #: For the logs only: the same event can come under many ids.
     message_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Skip:
-    """An event that needs nothing."""
-
-    reason: str
 
 
 _STORAGE_EVENT = "google.cloud.storage.object.v1."

@@ -5,9 +5,9 @@ from typing import Any, Protocol
 
 from db.queries import Registration
 from dropline.contract import TaskRequest
-from trigger_fn.deadline import Deadline
-from trigger_fn.events import EventKind, ObjectEvent, Skip
-from trigger_fn.selection import Accept, Reject, Selection
+from dropline.deadline import Deadline
+from dropline.selection import Accept, Reject, Selection, Skip
+from trigger_fn.events import EventKind, ObjectEvent
 
 
 class Rows(Protocol):
@@ -21,7 +21,7 @@ class Rows(Protocol):
 
 
 class Queue(Protocol):
-    """The hint to the workers; see `trigger_fn.broker.Broker`."""
+    """The hint to the workers; see `dropline.broker.producer.Broker`."""
 
     def enqueue(self, row_id: int, deadline: Deadline) -> None: ...
 
@@ -60,10 +60,10 @@ class Intake:
             TransientError, ScalingDenied: row and message are there, but the workers may be asleep; the same event
                 again wakes them.
         """
-        self._selection.require_ours(event)
+        self._selection.require_ours(event.version)
         if event.kind is EventKind.DELETED:
             return self._forget(event, deadline)
-        match self._selection.judge(event):
+        match self._selection.judge(event.version, event.facts, event.task):
             case Skip(reason):
                 return Outcome("event_skipped", {"reason": reason})
             case Reject() as verdict:
@@ -87,7 +87,7 @@ class Intake:
 
     def _forget(self, event: ObjectEvent, deadline: Deadline) -> Outcome:
         """Filters do not spare rows: they may have been set up, or the type changed, after the captioning."""
-        expected = self._selection.filtered(event) is None
+        expected = self._selection.filtered(event.version, event.facts) is None
         self._rows.forget(event, expected=expected, deadline=deadline)
         return Outcome("event_deleted", {})
 

@@ -9,11 +9,11 @@ from db import queries
 from db.queries import Registration
 from db.session import make_engine, transaction
 from dropline.contract import TaskRequest
+from dropline.deadline import Deadline, Lanes
 from dropline.errors import DatabaseUnavailable
+from dropline.selection import Reject
 from dropline.settings import DatabaseSettings
-from trigger_fn.deadline import Deadline, Lanes
 from trigger_fn.events import ObjectEvent
-from trigger_fn.selection import Reject
 
 T = TypeVar("T")
 

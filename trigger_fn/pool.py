@@ -1,8 +1,8 @@
 """The function's side of sleep and wake: workers are on their way before an event is acknowledged."""
 
+from dropline.deadline import Deadline, Lanes
 from dropline.scaling.errors import ScalingUnknown
 from dropline.scaling.waker import Waker
-from trigger_fn.deadline import Deadline, Lanes
 
 #: For each of the two: reading the mark takes a fraction of a millisecond, and a call to Cloud Run is shared by
 #: all who wait for it. A call that hangs must not keep anybody from reading.

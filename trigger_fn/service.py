@@ -5,18 +5,18 @@ import functools
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 
+from dropline.broker.producer import Broker
+from dropline.deadline import Deadline, Lanes
 from dropline.log import configure_logging
 from dropline.scaling.factory import open_waker
+from dropline.selection import Selection
 from dropline.settings import PushSettings, Settings, load_settings
-from trigger_fn.broker import Broker
-from trigger_fn.deadline import Deadline, Lanes
 from trigger_fn.endpoint import Authenticate, Endpoint
 from trigger_fn.errors import SigningKeysUnavailable
 from trigger_fn.intake import Intake
 from trigger_fn.ledger import Ledger
 from trigger_fn.pool import Pool
 from trigger_fn.push_auth import TokenVerifier, fetched_keys
-from trigger_fn.selection import Selection
 
 _KEY_LANES = 4
 

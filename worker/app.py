@@ -15,6 +15,7 @@ from dropline.errors import DroplineError
 from dropline.log import configure_logging, get_logger
 from dropline.scaling.factory import make_sleeper, rules_of
 from dropline.settings import Settings, load_settings
+from dropline.storage.objects import make_store
 from worker.celery_app import make_celery, run_worker
 from worker.engine.client import EngineClient
 from worker.engine.process import EngineProcess
@@ -23,7 +24,6 @@ from worker.pipeline import Pipeline
 from worker.recovery import recover
 from worker.sleeping import SleepTimer
 from worker.steps import install_steps, send_recovery
-from worker.storage import make_store
 from worker.tasks import register_tasks
 
 log = get_logger(__name__)
@@ -38,7 +38,7 @@ def main() -> int:
     return run_worker(build(settings), settings)
 
 
-def build(settings: Settings, *, engine_module: str = "worker.engine") -> Celery:
+def build(settings: Settings, *, engine_module: str = "worker.engine.runtime") -> Celery:
     """Everything a worker consists of, wired; nothing is started and nothing connected.
 
     Args:

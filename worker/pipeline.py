@@ -18,10 +18,10 @@ from db import queries
 from db.session import transaction
 from dropline.contract import Caption, Claim, ImageInfo, ObjectVersion, Status, TaskRequest, WriteBack
 from dropline.errors import DatabaseUnavailable, ObjectGone, PermanentError, TransientError
+from dropline.images.decoding import Decoded, decode
 from dropline.log import get_logger
 from dropline.settings import Settings
-from worker.images import Decoded, decode
-from worker.metadata import WriteOutcome
+from dropline.storage.metadata import WriteOutcome
 from worker.retry import GiveUp, Gone, RetryLater, decide, jitter
 
 log = get_logger(__name__)
@@ -53,7 +53,7 @@ class Captioner(Protocol):
 
 
 class Store(Protocol):
-    """What the pipeline needs of Cloud Storage; `worker.storage.ObjectStore` has it."""
+    """What the pipeline needs of Cloud Storage; `dropline.storage.objects.ObjectStore` has it."""
 
     def download(self, version: ObjectVersion, max_bytes: int) -> bytes:
         """The bytes of exactly this generation."""

@@ -20,7 +20,7 @@ def demo(directory: Path, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
     command = [
         sys.executable,
         "-m",
-        "dropline.cli",
+        "cli",
         "demo",
         "--dir",
         str(directory),

@@ -35,7 +35,7 @@ class Up:
     def __init__(self, directory: Path, mark: ProcessMark, *arguments: str, port_base: int = 0) -> None:
         self.directory = directory
         self.mark = mark
-        command = "from dropline.cli.main import main; main()"
+        command = "from cli.main import main; main()"
         argv = ["up", "--dir", str(directory), "--model", "stub", "--port-base", str(port_base), *arguments]
         self.process = subprocess.Popen(
             [sys.executable, "-c", command, *argv],

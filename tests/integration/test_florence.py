@@ -13,12 +13,12 @@ from dropline.contract import ImageInfo, TaskPrompt, TaskRequest
 from dropline.errors import InferenceFailed, SettingsError
 from dropline.settings import EngineSettings, LogSettings
 from tests.support.tiny_florence import POSITIONS, SIZE, build_processor, save_checkpoint
-from worker.engine.checkpoint import find_checkpoint
 from worker.engine.client import EngineClient
-from worker.engine.florence import FlorenceModel, load_florence
-from worker.engine.model import BatchTooLarge, ImageTask, ModelAnswer
 from worker.engine.process import EngineProcess
-from worker.engine.split import answer_each
+from worker.engine.runtime.checkpoint import find_checkpoint
+from worker.engine.runtime.florence import FlorenceModel, load_florence
+from worker.engine.runtime.model import BatchTooLarge, ImageTask, ModelAnswer
+from worker.engine.runtime.split import answer_each
 
 DEADLINE_S = 300.0
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 from redis import Redis
 
+from dropline.broker.producer import make_producer
 from dropline.contract import CAPTION_QUEUE, CAPTION_TASK, RECOVER_TASK, RECOVERY_QUEUE
 from dropline.errors import BrokerUnavailable
 from dropline.scaling.awake import MARK_KEY, AwakeMark
@@ -26,7 +27,6 @@ from tests.support.redis_store import RedisStore
 from tests.support.scaling_place import Place, eventually
 from tests.support.scaling_schedule import live
 from tests.support.scaling_world import Faults, World
-from trigger_fn.broker import make_producer
 
 INTERLEAVINGS = 2000
 RULES = Rules()

@@ -8,9 +8,9 @@ from google.cloud.storage import Bucket
 from dropline.contract import ObjectVersion
 from dropline.errors import AccessDenied, ImageRefused, ObjectGone, PermanentError, StorageUnavailable
 from dropline.settings import MetadataSettings
+from dropline.storage.objects import ObjectStore, WriteOutcome, make_store
 from tests.support.gcs_proxy import GcsProxy
 from tests.support.storage_rig import BODY, LIMIT, OURS, metadata_of, settings_for, upload, write
-from worker.storage import ObjectStore, WriteOutcome, make_store
 
 NAMES = (
     "plain.jpg",

@@ -7,9 +7,9 @@ from google.api_core.exceptions import BadRequest, PreconditionFailed
 from google.cloud.storage import Bucket
 
 from dropline.errors import ObjectGone, PreconditionLost, StorageUnavailable
+from dropline.storage.objects import ObjectStore, WriteOutcome
 from tests.support.gcs_proxy import GcsProxy
 from tests.support.storage_rig import LIMIT, OURS, metadata_of, set_metadata, upload, write
-from worker.storage import ObjectStore, WriteOutcome
 
 
 def test_each_step_is_one_request(store: ObjectStore, bucket: Bucket, gcs_proxy: GcsProxy) -> None:

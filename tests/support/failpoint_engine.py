@@ -11,8 +11,8 @@ import numpy as np
 
 from dropline.settings import EngineSettings
 from tests.support import failpoints
-from worker.engine.main import main
-from worker.engine.model import ImageTask, ModelAnswer
+from worker.engine.runtime.main import main
+from worker.engine.runtime.model import ImageTask, ModelAnswer
 from worker.engine.slot import Pixels
 
 #: The colour that kills whoever runs it.

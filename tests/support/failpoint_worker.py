@@ -9,11 +9,11 @@ from kombu.transport.redis import QoS
 
 from dropline.log import configure_logging
 from dropline.settings import load_settings
+from dropline.storage.objects import ObjectStore
 from tests.support.failpoints import hit
 from worker import app, pipeline
 from worker.celery_app import run_worker
 from worker.pipeline import Pipeline
-from worker.storage import ObjectStore
 
 
 def _around(owner: Any, name: str, *, before: str | None = None, after: str | None = None) -> None:

@@ -9,10 +9,10 @@ from typing import Any, TypeAlias
 import redis
 from sqlalchemy import Connection, Engine, text
 
+from cli.exit_codes import ExitCode
 from db import queries
 from db.redrivable import Wanted
 from db.session import transaction
-from dropline.cli.exit_codes import ExitCode
 from dropline.contract import CAPTION_QUEUE, ObjectVersion
 from tests.support.rows import drop, fail_object, record, status_of, take
 from tests.support.shell import run

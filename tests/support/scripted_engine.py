@@ -11,8 +11,8 @@ import numpy as np
 
 from dropline.errors import InferenceFailed
 from dropline.settings import EngineSettings
-from worker.engine.main import main
-from worker.engine.model import BatchTooLarge, ImageTask, ModelAnswer
+from worker.engine.runtime.main import main
+from worker.engine.runtime.model import BatchTooLarge, ImageTask, ModelAnswer
 from worker.engine.slot import Pixels
 
 #: Pixels per side.

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import pytest
 from typer.testing import CliRunner
 
-from dropline.cli.bucket import Storage
-from dropline.cli.main import app
-from dropline.cli.uploads import Upload, Uploaded
+from cli.main import app
 from dropline.contract import ObjectVersion, TaskRequest
+from dropline.storage.bucket import Storage
+from dropline.storage.uploads import Upload, Uploaded
 
 BUCKET = "cli-drops"
 G1 = ObjectVersion(BUCKET, "a.jpg", 1)

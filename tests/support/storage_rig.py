@@ -9,9 +9,9 @@ from google.cloud.storage import Bucket, Client
 
 from dropline.contract import ObjectVersion
 from dropline.settings import Settings
+from dropline.storage.objects import ObjectStore, WriteOutcome, make_store
 from local_emulators.gcs import GcsServer
 from tests.support.gcs_proxy import GcsProxy, serve
-from worker.storage import ObjectStore, WriteOutcome, make_store
 
 CAPTION, TASK, MODEL = "a red square", "<CAPTION>", "florence-community/Florence-2-base-ft"
 OURS = {"caption": CAPTION, "caption-task": TASK, "caption-model": MODEL}

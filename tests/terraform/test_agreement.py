@@ -11,7 +11,9 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from dropline import contract
+from dropline.broker.producer import make_producer
 from dropline.scaling.errors import ScalingDenied
+from dropline.selection import Selection
 from dropline.settings import Settings, load_settings, require, variables
 from migrations.deploy import parse_grant
 from tests.support.deliveries import push
@@ -19,11 +21,9 @@ from tests.support.dockerfile import read_dockerfile
 from tests.support.function import serve
 from tests.terraform.parts import PARTS, container_of, part
 from tests.terraform.workspace import PROJECT, ROOT, Plan
-from trigger_fn.broker import make_producer
 from trigger_fn.endpoint import REQUEST_BUDGET_S, Endpoint
 from trigger_fn.intake import Intake
 from trigger_fn.push_auth import TokenVerifier, fetched_keys
-from trigger_fn.selection import Selection
 
 
 def secret_values(plan: Plan) -> dict[str, str]:

@@ -12,7 +12,7 @@ from threading import Thread
 import pytest
 import typer.main
 
-from dropline.cli.main import app
+from cli.main import app
 from tests.terraform.parts import container_of, part
 from tests.terraform.workspace import Plan
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dropline.errors import EngineUnavailable, InferenceFailed
-from worker.engine.batcher import Batcher
-from worker.engine.model import BatchTooLarge
-from worker.engine.split import answer_each
+from worker.engine.runtime.batcher import Batcher
+from worker.engine.runtime.model import BatchTooLarge
+from worker.engine.runtime.split import answer_each
 
 #: Longer than any test may take: who waits it out has failed.
 FOREVER_S = 3600.0

@@ -9,9 +9,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from dropline.cli.exit_codes import ExitCode, code_of
-from dropline.cli.main import app
-from dropline.cli.wait import parse_uri
+from cli.exit_codes import ExitCode, code_of
+from cli.main import app
+from cli.wait import parse_uri
 from dropline.errors import (
     AccessDenied,
     ClientError,
@@ -148,7 +148,7 @@ def test_what_is_no_uri_is_refused(uri: str) -> None:
 def test_help_starts_without_the_heavy_libraries() -> None:
     """`dropline --help` imports neither databases, nor clouds, nor models."""
     source = (
-        "import sys; from dropline.cli.main import app\n"
+        "import sys; from cli.main import app\n"
         "try: app(['--help'])\n"
         "except SystemExit: pass\n"
         "heavy = {'sqlalchemy', 'psycopg', 'google.cloud.storage', 'torch', 'celery', 'redis', 'pydantic'}\n"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dropline.cli.console import (
+from cli.console import (
     cell,
     complain,
     complain_at_length,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dropline.cli.instructions import drop_lines, program
+from cli.instructions import drop_lines, program
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from dropline.cli.uploads import Upload, Uploaded, content_type, plan_uploads, upload_all
 from dropline.contract import ObjectVersion
 from dropline.errors import ClientError, StorageUnavailable
+from dropline.storage.uploads import Upload, Uploaded, content_type, plan_uploads, upload_all
 
 
 def touch(directory: Path, *names: str) -> None:

@@ -16,7 +16,7 @@ from tests.support.dockerfile import DOCKERFILE, ROOT, read_dockerfile
 from tests.support.image_build import context_entries
 from tools.dockerfile_cuda_pins import cuda_pins, names_in
 from worker import health
-from worker.engine import checkpoint
+from worker.engine.runtime import checkpoint
 
 PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 TEXT = DOCKERFILE.read_text()

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import typer
 
-from dropline.cli.main import app
+from cli.main import app
 from tests.support import gcloud_tree
 from tests.support.dockerfile import read_dockerfile
 from tests.support.pages import CLOUD_PAGES, ROOT, commands, each_page_of, pages

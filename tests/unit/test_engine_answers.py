@@ -7,8 +7,8 @@ from transformers import Florence2Processor
 
 from dropline.contract import ImageInfo, TaskPrompt
 from tests.support.tiny_florence import build_processor
-from worker.engine.answers import read_answer
-from worker.engine.model import ModelAnswer
+from worker.engine.runtime.answers import read_answer
+from worker.engine.runtime.model import ModelAnswer
 
 #: A location token spans two pixels across and one down.
 ORIGINAL = ImageInfo(width=2000, height=1000)

@@ -11,11 +11,11 @@ from huggingface_hub.errors import RevisionNotFoundError
 
 from dropline.errors import EngineUnavailable, SettingsError
 from dropline.settings import DEFAULT_CHECKPOINT, DEFAULT_REVISION, EngineSettings
-from worker.engine import checkpoint as checkpoint_module
-from worker.engine.checkpoint import find_checkpoint
-from worker.engine.device import choose_device, choose_dtype
-from worker.engine.load import load_model
-from worker.engine.stub import StubModel
+from worker.engine.runtime import checkpoint as checkpoint_module
+from worker.engine.runtime.checkpoint import find_checkpoint
+from worker.engine.runtime.device import choose_device, choose_dtype
+from worker.engine.runtime.load import load_model
+from worker.engine.runtime.stub import StubModel
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from dropline.errors import ObjectGone, PermanentError, TransientError
 
 _PAGE = Path("docs/error-codes.md").read_text()
 #: Codes of errors that end before a row exists, or that are a family's name alone.
-_NEVER_IN_A_ROW = {"permanent", "transient", "invalid_event"}
+_NEVER_IN_A_ROW = {"permanent", "transient", "invalid_event", "foreign_bucket"}
 
 
 def _kinds(kind: type[Exception]) -> Iterator[type[Exception]]:
@@ -22,7 +22,7 @@ def _kinds(kind: type[Exception]) -> Iterator[type[Exception]]:
 def _codes() -> set[str]:
     kinds = [*_kinds(PermanentError), *_kinds(TransientError), ObjectGone]
     found = {str(getattr(kind, "default_code", "")) for kind in kinds if kind.__module__ == "dropline.errors"}
-    for room in ("worker", "trigger_fn"):
+    for room in ("worker", "trigger_fn", "dropline"):
         for path in Path(room).rglob("*.py"):
             found |= set(re.findall(r'\bcode="([a-z_]+)"', path.read_text()))
     return found - _NEVER_IN_A_ROW

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from dropline.contract import ObjectFacts, ObjectVersion
 from dropline.errors import InvalidEvent
+from dropline.selection import Skip
 from tests.support.deliveries import (
     BUCKET,
     GENERATION,
@@ -21,7 +22,7 @@ from tests.support.deliveries import (
     structured_cloud_event,
     wrapped,
 )
-from trigger_fn.events import EventKind, ObjectEvent, Skip, parse_event
+from trigger_fn.events import EventKind, ObjectEvent, parse_event
 
 NAMES = [
     "cat.jpg",

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dropline.errors import ImageRefused, InvalidImage, PermanentError
+from dropline.images import decoding
+from dropline.images.decoding import decode
+from dropline.images.memory import memory_ceiling
 from dropline.settings import ImageSettings
 from tests.support import image_files
 from tests.support.image_files import MP4, PDF, SVG, TEXT, encode, halves
-from worker import images
-from worker.images import decode
-from worker.memory import memory_ceiling
 
 LIMITS = ImageSettings()
 SIZE = 32
@@ -192,7 +192,7 @@ def test_time_limits_are_not_swallowed(monkeypatch: pytest.MonkeyPatch) -> None:
     def strike(*_: object) -> None:
         raise SoftTimeLimitExceeded
 
-    monkeypatch.setattr(images, "_resized", strike)
+    monkeypatch.setattr(decoding, "_resized", strike)
     with pytest.raises(SoftTimeLimitExceeded):
         decode(SAMPLES["PNG"], SIZE, LIMITS)
 
@@ -213,7 +213,7 @@ import json, sys
 from pathlib import Path
 from dropline.errors import DroplineError
 from dropline.settings import ImageSettings
-from worker.images import decode
+from dropline.images.decoding import decode
 try:
     decode(open(sys.argv[1], "rb").read(), 768, ImageSettings())
     code = None

@@ -9,10 +9,10 @@ from PIL import Image, ImageFile
 
 from dropline.contract import ImageInfo
 from dropline.errors import InvalidImage
+from dropline.images import decoding
+from dropline.images.decoding import Decoded, decode
 from dropline.settings import ImageSettings
 from tests.support.image_files import BLUE, RED, encode, exif, halves, quadrants
-from worker import images
-from worker.images import Decoded, decode
 
 SIZE = 96
 WHITE = (255, 255, 255)
@@ -217,13 +217,13 @@ def test_lab_and_other_colour_spaces() -> None:
 def test_large_jpegs_are_shrunk_while_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     """The decoder is asked for a smaller picture, but for none smaller than the model takes."""
     loaded: list[tuple[int, int]] = []
-    resized = images._resized
+    resized = decoding._resized
 
     def spy(image: Image.Image, size: int) -> Image.Image:
         loaded.append(image.size)
         return resized(image, size)
 
-    monkeypatch.setattr(images, "_resized", spy)
+    monkeypatch.setattr(decoding, "_resized", spy)
     assert decoded(encode(halves(1600, 1200), "JPEG")).info == ImageInfo(1600, 1200)
     decoded(encode(halves(1600, 150), "JPEG"))
     assert loaded == [(200, 150), (1600, 150)]

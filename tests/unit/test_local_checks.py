@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from dropline.cli.exit_codes import ExitCode
-from dropline.cli.main import app
+from cli.exit_codes import ExitCode
+from cli.main import app
 from dropline.errors import LocalStackError, SettingsError
 from local_emulators.checks import check_model, check_postgres, check_redis
 from local_emulators.directory import StackDirectory

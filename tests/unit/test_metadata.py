@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from dropline.contract import METADATA_CAPTION, METADATA_MODEL, METADATA_TASK
 from dropline.settings import MetadataSettings
-from worker.metadata import SHORTEST_CUT_BYTES, fit_metadata, printable, shorten, total_bytes
+from dropline.storage.metadata import SHORTEST_CUT_BYTES, fit_metadata, printable, shorten, total_bytes
 
 LIMITS = MetadataSettings()
 FAMILY = "👨‍👩‍👧‍👦"

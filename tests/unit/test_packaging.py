@@ -20,8 +20,10 @@ PINS = dict(
 
 #: Which extras, beside what every role shares, stand behind a room's imports.
 ROOMS = {
-    "dropline": ("client", "function"),
+    "dropline": ("cli", "function", "worker", "heic"),
     "db": (),
+    "operations": (),
+    "cli": ("function",),
     "migrations": (),
     "trigger_fn": ("function",),
     "worker": ("worker", "heic"),
@@ -109,8 +111,8 @@ def test_what_is_required_is_pinned_within_its_range(requirement: str) -> None:
 
 
 def test_every_role_has_an_extra_and_every_package_its_types() -> None:
-    """Function, worker, gallery, local, dev; each import package says that it is typed."""
-    assert {"function", "worker", "gallery", "local", "dev"} <= EXTRAS.keys()
+    """Function, worker, cli, local, dev; each import package says that it is typed."""
+    assert {"function", "worker", "cli", "local", "dev"} <= EXTRAS.keys()
     assert all((ROOT / package / "py.typed").exists() for package in _packages())
 
 

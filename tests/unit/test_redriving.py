@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from dropline.cli.interrupts import Interrupts
-from dropline.cli.redrive import parse_since
-from dropline.cli.redriving import wake_patiently
+from cli.redrive import parse_since
 from dropline.errors import ClientError
 from dropline.scaling.errors import PoolChanging, ScalingDenied
+from operations.interrupts import Interrupts
+from operations.redriving import wake_patiently
 
 NOW = datetime(2026, 11, 22, 16, 0, tzinfo=UTC)
 

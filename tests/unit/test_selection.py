@@ -5,11 +5,10 @@ from typing import Any
 import pytest
 
 from dropline.contract import ObjectFacts, ObjectVersion, TaskPrompt, TaskRequest
-from dropline.errors import SettingsError
+from dropline.errors import ForeignBucket, SettingsError
+from dropline.selection import Accept, Reject, Selection, Skip, Verdict
 from dropline.settings import EventSettings
-from trigger_fn.errors import ForeignBucket
-from trigger_fn.events import EventKind, ObjectEvent, Skip
-from trigger_fn.selection import Accept, Reject, Selection, Verdict
+from trigger_fn.events import EventKind, ObjectEvent
 
 JPEG = ObjectFacts("image/jpeg", 1000)
 
@@ -21,7 +20,7 @@ def event(
 
 
 def judge(given: ObjectEvent, **settings: Any) -> Verdict:
-    return Selection(EventSettings(buckets=("drops",), **settings)).judge(given)
+    return Selection(EventSettings(buckets=("drops",), **settings)).judge(given.version, given.facts, given.task)
 
 
 def test_an_image_is_accepted_with_the_default_task() -> None:
@@ -33,12 +32,12 @@ def test_an_image_is_accepted_with_the_default_task() -> None:
 def test_a_foreign_bucket_is_refused(buckets: tuple[str, ...]) -> None:
     """A bucket that is not in the list is not ours, and an empty list holds none."""
     with pytest.raises(ForeignBucket, match="DROPLINE_EVENTS__BUCKETS"):
-        Selection(EventSettings(buckets=buckets)).require_ours(event())
+        Selection(EventSettings(buckets=buckets)).require_ours(event().version)
 
 
 def test_our_bucket_is_ours() -> None:
     """A bucket in the list passes."""
-    Selection(EventSettings(buckets=("other", "drops"))).require_ours(event())
+    Selection(EventSettings(buckets=("other", "drops"))).require_ours(event().version)
 
 
 @pytest.mark.parametrize(

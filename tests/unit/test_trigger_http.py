@@ -10,16 +10,16 @@ from structlog.testing import capture_logs
 
 from db.queries import Registration
 from dropline.contract import ObjectVersion, Status, TaskRequest
+from dropline.deadline import Deadline
 from dropline.errors import BrokerUnavailable, DatabaseUnavailable, TransientError
+from dropline.selection import Reject, Selection
 from dropline.settings import EventSettings
 from tests.support.deliveries import BUCKET, GENERATION, Delivery, binary_cloud_event, push
 from tests.support.function import deliver, serve
-from trigger_fn.deadline import Deadline
 from trigger_fn.endpoint import MAX_BODY_BYTES, Endpoint
 from trigger_fn.errors import MissingToken, SigningKeysUnavailable, TokenRefused
 from trigger_fn.events import ObjectEvent
 from trigger_fn.intake import Intake
-from trigger_fn.selection import Reject, Selection
 
 VERSION = ObjectVersion(BUCKET, "cat.jpg", GENERATION)
 

@@ -1,7 +1,8 @@
 """The engine: one process per GPU that turns pixels into captions for all children of a worker.
 
-    child (client.py) ── Unix-domain socket ──▶ server.py ─▶ batcher.py ─▶ florence.py
+    child (client.py) ── Unix-domain socket ──▶ runtime/server.py ─▶ runtime/batcher.py ─▶ runtime/florence.py
           └── pixels: a slot of shared memory ──────▲
 
-The worker's parent starts and ends it (process.py). Only the process itself imports torch.
+The worker's parent starts and stops it (process.py). The modules of this package run in children and parent and
+import no torch; the package `runtime` runs in the engine's process.
 """

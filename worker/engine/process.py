@@ -32,7 +32,9 @@ class EngineProcess:
     and `stop`, which close them.
     """
 
-    def __init__(self, settings: EngineSettings, log: LogSettings, *, module: str = "worker.engine") -> None:
+    def __init__(
+        self, settings: EngineSettings, log: LogSettings, *, module: str = "worker.engine.runtime"
+    ) -> None:
         """Prepare a private directory for the socket.
 
         Args:

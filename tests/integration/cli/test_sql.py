@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, text
 
+from cli.exit_codes import ExitCode
 from db.session import transaction
-from dropline.cli.exit_codes import ExitCode
 from local_emulators.ports import free_ports
 from tests.support.rows import caption_object
 from tests.support.shell import G1, HOSTILE, SHOWN, run

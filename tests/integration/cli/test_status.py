@@ -5,8 +5,8 @@ import json
 import pytest
 from sqlalchemy import Engine, text
 
+from cli.exit_codes import ExitCode
 from db.session import transaction
-from dropline.cli.exit_codes import ExitCode
 from dropline.contract import CAPTION_QUEUE, ObjectVersion
 from local_emulators.ports import free_ports
 from tests.support.rows import caption_object, drop, fail_object

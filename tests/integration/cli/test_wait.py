@@ -5,9 +5,9 @@ from pathlib import Path
 
 from sqlalchemy import Engine, text
 
+from cli.exit_codes import ExitCode
+from cli.waiting import Row, Waiter
 from db.session import transaction
-from dropline.cli.exit_codes import ExitCode
-from dropline.cli.waiting import Row, Waiter
 from dropline.contract import ObjectVersion
 from tests.support.rows import caption_object, caption_row, drop, fail_object, settings_of, take
 from tests.support.shell import BUCKET, G1, HOSTILE, SHOWN, run

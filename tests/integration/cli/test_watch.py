@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
+from cli.exit_codes import ExitCode
 from db import queries
 from db.session import transaction
-from dropline.cli.exit_codes import ExitCode
 from dropline.contract import ObjectVersion
 from tests.support.rows import caption_object, drop
 from tests.support.shell import BUCKET, G1, HOSTILE, SHOWN
@@ -25,7 +25,7 @@ def watching() -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
     started: list[subprocess.Popen[str]] = []
 
     def start(*arguments: str) -> "subprocess.Popen[str]":
-        command = [sys.executable, "-m", "dropline.cli", "watch", *arguments]
+        command = [sys.executable, "-m", "cli", "watch", *arguments]
         pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         started.append(subprocess.Popen(command, cwd=Path(__file__).resolve().parents[3], **pipes))
         assert error_line(started[-1]) == "listening\n"

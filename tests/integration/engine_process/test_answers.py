@@ -184,7 +184,7 @@ def test_pixels_of_another_shape_are_refused(scripted: EngineProcess) -> None:
 
 def test_the_stub_answers_without_a_model() -> None:
     """The stub takes images of the released checkpoints' size and imports no torch."""
-    with running("worker.engine", stub=True) as engine, client_of(engine) as client:
+    with running("worker.engine.runtime", stub=True) as engine, client_of(engine) as client:
         assert client.input_size == 768
         task = TaskRequest.parse("<OPEN_VOCABULARY_DETECTION>a car")
         answer = client.caption(

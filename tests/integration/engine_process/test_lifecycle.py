@@ -135,7 +135,7 @@ def test_an_unreachable_hub_gives_one_clear_sentence(monkeypatch: pytest.MonkeyP
     """It says which checkpoint, how to fetch it beforehand, and how to do without."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_HOME", str(tmp_path))
-    with pytest.raises(EngineUnavailable) as caught, running("worker.engine"):
+    with pytest.raises(EngineUnavailable) as caught, running("worker.engine.runtime"):
         pass
     message = str(caught.value)
     assert "florence-community/Florence-2-base-ft" in message
@@ -146,7 +146,10 @@ def test_an_unreachable_hub_gives_one_clear_sentence(monkeypatch: pytest.MonkeyP
 
 def test_settings_that_cannot_work_say_so(tmp_path: Path) -> None:
     """What only a change of settings can help is a SettingsError, in the parent too."""
-    with pytest.raises(SettingsError, match="safetensors"), running("worker.engine", checkpoint=str(tmp_path)):
+    with (
+        pytest.raises(SettingsError, match="safetensors"),
+        running("worker.engine.runtime", checkpoint=str(tmp_path)),
+    ):
         pass
 
 

@@ -13,13 +13,13 @@ import pytest
 from flask import Flask
 
 from db.session import libpq_url
+from dropline.broker.producer import PRODUCERS
 from dropline.settings import BrokerSettings, DatabaseSettings
 from local_emulators.postgres import PostgresServer
 from local_emulators.redis import RedisServer
 from tests.support.deliveries import GENERATION, Delivery, push
 from tests.support.function import deliver, deliver_all, serve
 from tests.support.intake import Queue, opened, statuses
-from trigger_fn.broker import PRODUCERS
 from trigger_fn.endpoint import REQUEST_BUDGET_S
 
 #: A server that has just been restarted may refuse for a moment; a delivery is repeated as Pub/Sub would.

@@ -8,11 +8,11 @@ import pytest
 import redis
 from pydantic import SecretStr
 
+from cli.exit_codes import ExitCode
 from db.session import libpq_url
-from dropline.cli.exit_codes import ExitCode
-from dropline.cli.redriving import FAILED, Redriver, open_redriver
 from dropline.settings import BrokerSettings, DatabaseSettings, Settings
 from local_emulators.command import child_environment, python_path
+from operations.redriving import FAILED, Redriver, open_redriver
 from tests.support.redrives import Redrive, StartRedrive, ended, ignore
 from tests.support.worker_rig import Rig
 
@@ -60,7 +60,7 @@ def start_redrive(rig: Rig) -> Iterator[StartRedrive]:
             DROPLINE_BROKER__URL=rig.redis_url,
             **variables,
         )
-        command = [sys.executable, "-m", "dropline.cli", "redrive", *arguments]
+        command = [sys.executable, "-m", "cli", "redrive", *arguments]
         started.append(
             subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         )

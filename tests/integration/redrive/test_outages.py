@@ -12,16 +12,16 @@ import redis
 from pydantic import SecretStr
 from sqlalchemy import Connection, Engine, text
 
+from cli.exit_codes import ExitCode
 from db import queries
 from db.session import libpq_url, make_engine, transaction
-from dropline.cli import redriving
-from dropline.cli.exit_codes import ExitCode
-from dropline.cli.redriving import FAILED, UNWRITTEN, Kind, Redriver, open_redriver
 from dropline.errors import BrokerUnavailable
 from dropline.settings import DatabaseSettings, Settings
 from local_emulators.ports import free_ports
 from local_emulators.postgres import PostgresServer
 from local_emulators.redis import RedisServer
+from operations import redriving
+from operations.redriving import FAILED, UNWRITTEN, Kind, Redriver, open_redriver
 from tests.support.redrives import ALL, enqueued, fail_many, ignore, leave_many_unwritten, redrive, statuses
 from tests.support.rows import (
     row_of,

@@ -8,11 +8,13 @@ import redis
 from pydantic import SecretStr
 from sqlalchemy import Connection, Engine, text
 
+from cli.exit_codes import ExitCode
 from db import queries
 from db.dead_letters import DEAD_LETTERS
 from db.session import transaction
-from dropline.cli.exit_codes import ExitCode
+from dropline.broker.producer import Broker
 from dropline.contract import CAPTION_QUEUE, ObjectFacts, ObjectVersion
+from dropline.deadline import Deadline
 from dropline.settings import BrokerSettings
 from tests.support.redrives import ALL, enqueued, fail_many, named, redrive, statuses, table
 from tests.support.rows import (
@@ -26,8 +28,6 @@ from tests.support.rows import (
     take,
 )
 from tests.support.shell import run
-from trigger_fn.broker import Broker
-from trigger_fn.deadline import Deadline
 
 pytestmark = pytest.mark.usefixtures("as_the_function")
 

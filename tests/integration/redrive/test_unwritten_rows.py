@@ -8,14 +8,14 @@ import pytest
 import redis
 from sqlalchemy import Connection, Engine, text
 
+from cli.exit_codes import ExitCode
 from db import queries
 from db.session import transaction
-from dropline.cli.exit_codes import ExitCode
-from dropline.cli.redriving import UNWRITTEN, Redriver, open_redriver
 from dropline.contract import ObjectVersion, WriteBack
 from dropline.errors import BrokerUnavailable
 from dropline.settings import Settings
 from local_emulators.ports import free_ports
+from operations.redriving import UNWRITTEN, Redriver, open_redriver
 from tests.support.redrives import (
     ALL,
     enqueued,

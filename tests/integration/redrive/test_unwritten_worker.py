@@ -7,9 +7,9 @@ import pytest
 from google.auth.credentials import AnonymousCredentials
 from google.cloud.storage import Client
 
+from cli.exit_codes import ExitCode
 from db.session import transaction
 from db.unwritten import UNWRITTEN
-from dropline.cli.exit_codes import ExitCode
 from dropline.contract import ObjectVersion
 from tests.support.failpoints import inferences
 from tests.support.gcs_proxy import GcsProxy, serve

@@ -14,11 +14,11 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from sqlalchemy import Connection, Engine, text
 
+from cli.exit_codes import ExitCode
 from db.dead_letters import DEAD_LETTERS
 from db.redrivable import Redrivable, Wanted
 from db.session import libpq_url, transaction
 from db.unwritten import UNWRITTEN
-from dropline.cli.exit_codes import ExitCode
 from dropline.contract import CAPTION_QUEUE, ObjectVersion
 from dropline.scaling.awake import MARK_KEY
 from dropline.scaling.protocol import AWAKE, SLEEPING
@@ -44,7 +44,7 @@ class Missing:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Missing(set(json.loads(sys.argv[1]))))
-from dropline.cli.main import app
+from cli.main import app
 app(["redrive", "--all"])
 """
 

@@ -7,9 +7,9 @@ import psycopg
 import pytest
 from psycopg import Notify
 
+from cli.exit_codes import ExitCode
 from db.listen import parse_notice
 from db.session import libpq_url
-from dropline.cli.exit_codes import ExitCode
 from dropline.contract import NOTIFY_CHANNEL
 from local_emulators.redis import RedisServer
 from tests.support.failpoints import inferences

@@ -1,0 +1,56 @@
+"""`dropline sql`: ask the captions table anything; change nothing."""
+
+import csv
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dropline.errors import ClientError
+
+if TYPE_CHECKING:
+    from db.read_only import Answer
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command to the application."""
+    app.command()(sql)
+
+
+def sql(
+    statement: Annotated[str, typer.Argument(help="One statement; the view `current_captions` is a good start.")],
+    json: Annotated[bool, typer.Option("--json", help="A list of objects.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="With a header line.")] = False,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, max=3600, help="Postgres gives up after this, in seconds.")
+    ] = 30,
+) -> None:
+    """Run one SQL statement, read only.
+
+    It runs in a read-only transaction as the role dropline_reader (or as the login of DATABASE_URL, where that may
+    not become the reader). Exit code 2: Postgres refused the statement.
+    """
+    from cli.console import print_answer, print_json
+    from db.logins import reader_database
+    from db.read_only import run_read_only
+    from dropline.settings import load_settings
+
+    if json and as_csv:
+        raise ClientError("--json and --csv exclude each other; take one")
+    answer = run_read_only(reader_database(load_settings()), statement, round(timeout * 1000))
+    if json:
+        print_json([dict(zip(answer.columns, row, strict=True)) for row in answer.rows])
+    elif as_csv:
+        _print_csv(answer)
+    elif answer.columns:
+        print_answer(answer.columns, answer.rows)
+
+
+def _print_csv(answer: "Answer") -> None:
+    """As it is into files and pipes; a terminal gets no control characters."""
+    from cli.console import plain_value, printable
+
+    clean = printable if sys.stdout.isatty() else str
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(map(clean, answer.columns))
+    writer.writerows([clean(plain_value(value)) for value in row] for row in answer.rows)

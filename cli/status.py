@@ -1,0 +1,101 @@
+"""`dropline status`: what is queued, what is done, what failed and why."""
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from cli.exit_codes import ExitCode
+from cli.options import Json
+
+if TYPE_CHECKING:
+    from dropline.settings import BrokerSettings, DatabaseSettings
+
+#: Minutes over which the rate is taken.
+_RATE_MINUTES = 5
+_BROKER_TIMEOUT_S = 2.0
+#: Where kombu keeps what was handed out and not yet acknowledged.
+_UNACKNOWLEDGED = "unacked"
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command to the application."""
+    app.command()(status)
+
+
+def status(json: Json = False) -> None:
+    """Count rows by status and failures by reason; show the rate, the oldest queued row and the queue on Redis.
+
+    The queue is shown where DROPLINE_BROKER__URL is set. Exit code 4: Postgres or Redis cannot be reached.
+    """
+    from cli.console import complain, print_json
+    from db.logins import reader_database
+    from dropline.settings import load_settings
+
+    settings = load_settings()
+    document = _of_database(reader_database(settings))
+    queues, error = _of_broker(settings.broker)
+    document["queues"] = queues
+    if json:
+        print_json(document)
+    else:
+        _print(document)
+    if error:
+        complain(error)
+        raise typer.Exit(ExitCode.UNAVAILABLE)
+
+
+def _of_database(database: "DatabaseSettings") -> dict[str, Any]:
+    from db import views
+    from db.session import make_engine, transaction
+
+    engine = make_engine(database, "dropline-status", pool_size=1)
+    try:
+        with transaction(engine) as connection:
+            pace = views.pace(connection, _RATE_MINUTES)
+            return {
+                "rows": views.status_counts(connection),
+                "oldest_queued_s": pace.oldest_queued_s,
+                "captions_per_minute": pace.captions_per_minute,
+                "failures": views.failures(connection),
+            }
+    finally:
+        engine.dispose()
+
+
+def _of_broker(settings: "BrokerSettings") -> tuple[dict[str, int] | None, str | None]:
+    """Messages by queue, None where no broker is configured; and what went wrong."""
+    url = settings.url.get_secret_value()
+    if not url:
+        return None, None
+    try:
+        from redis import Redis, RedisError
+    except ImportError:
+        return None, "the queue on Redis is not shown: pip install redis"
+    from dropline.contract import CAPTION_QUEUE, RECOVERY_QUEUE
+
+    try:
+        with Redis.from_url(
+            url, socket_connect_timeout=_BROKER_TIMEOUT_S, socket_timeout=_BROKER_TIMEOUT_S
+        ) as client:
+            lengths = {name: int(client.llen(name)) for name in (CAPTION_QUEUE, RECOVERY_QUEUE)}
+            return {**lengths, "handed out": int(client.hlen(_UNACKNOWLEDGED))}, None
+    except (RedisError, ValueError) as error:
+        return None, f"cannot read the queue on Redis: {error}; check DROPLINE_BROKER__URL and that Redis runs"
+
+
+def _print(document: dict[str, Any]) -> None:
+    from cli.console import print_line, print_table
+    from cli.results import status_cell
+
+    print_table(("status", "rows"), ((status_cell(name), rows) for name, rows in document["rows"].items()))
+    if document["failures"]:
+        columns = ("rows", "failed because", "for example")
+        print_table(
+            columns, ((each["rows"], each["error_code"], each["example"]) for each in document["failures"])
+        )
+    if document["oldest_queued_s"] is not None:
+        print_line(f"the oldest queued row has waited {document['oldest_queued_s']:.0f} s")
+    rate = document["captions_per_minute"]
+    print_line(f"{rate:.1f} captions per minute over the last {_RATE_MINUTES} minutes")
+    if document["queues"] is not None:
+        print_line("on Redis: " + ", ".join(f"{name} {count}" for name, count in document["queues"].items()))

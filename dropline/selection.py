@@ -1,0 +1,183 @@
+"""Which objects are captioned, and with which task. Pure: settings and an object in, a verdict out."""
+
+import fnmatch
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from dropline.contract import ObjectFacts, ObjectVersion, TaskRequest
+from dropline.errors import ForeignBucket, InvalidTask, SettingsError
+from dropline.settings import EventSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """The object or event needs no caption."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """The object is to be captioned."""
+
+    task: TaskRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """The object can be refused without looking at its bytes: its row is `failed` from the start."""
+
+    #: The task it would have had.
+    task: TaskRequest
+    code: str
+    error: str
+
+
+Verdict = Accept | Reject | Skip
+
+
+class Selection:
+    """The settings' filters and task choice, compiled once.
+
+    Raises:
+        SettingsError: a glob cannot be read.
+    """
+
+    def __init__(self, settings: EventSettings) -> None:
+        self._buckets = frozenset(settings.buckets)
+        self._include = Globs(settings.include)
+        self._exclude = Globs(settings.exclude)
+        self._content_types = Globs(kind.lower() for kind in settings.content_types)
+        self._max_size = settings.max_size_bytes
+        self._default = TaskRequest.parse(settings.default_task)
+        self._by_prefix = sorted(
+            ((prefix, TaskRequest.parse(task)) for prefix, task in settings.task_by_prefix.items()),
+            key=lambda item: len(item[0]),
+            reverse=True,
+        )
+
+    def require_ours(self, version: ObjectVersion) -> None:
+        """Refuse an object of a bucket that is not configured; an empty list of buckets refuses every object.
+
+        Raises:
+            ForeignBucket: the bucket is not in the list.
+        """
+        if version.bucket not in self._buckets:
+            raise ForeignBucket(
+                f"bucket {version.bucket} is not ours: add it to DROPLINE_EVENTS__BUCKETS, or take the "
+                "subscription off its notifications"
+            )
+
+    def judge(self, version: ObjectVersion, facts: ObjectFacts, task: str | None) -> Verdict:
+        """The verdict on a finalized object of a configured bucket.
+
+        Args:
+            version: the object version.
+            facts: as the event reports them; an unknown fact never rejects.
+            task: the object's own metadata `caption-task`; None without one.
+        """
+        usual = self._usual_task(version.name)
+        return self.filtered(version, facts) or self._impossible(facts, usual) or _requested(task, usual)
+
+    def filtered(self, version: ObjectVersion, facts: ObjectFacts) -> Skip | None:
+        """The filter that excludes the object; None where every filter admits it."""
+        name = version.name
+        if not self._include.match(name):
+            return Skip("not_included")
+        if self._exclude.match(name):
+            return Skip("excluded")
+        if name.endswith("/") and facts.size_bytes == 0:
+            return Skip("folder_placeholder")
+        return None if self._may_be_image(facts) else Skip("content_type")
+
+    def _may_be_image(self, facts: ObjectFacts) -> bool:
+        """A notification without payload has no content type; the bytes decide later."""
+        if facts.content_type is None:
+            return True
+        return self._content_types.match(facts.content_type.partition(";")[0].strip().lower())
+
+    def _impossible(self, facts: ObjectFacts, usual: TaskRequest) -> Reject | None:
+        size = facts.size_bytes
+        if size == 0:
+            return Reject(usual, "empty_object", "the object has no bytes; upload it again")
+        if size is not None and size > self._max_size:
+            limit = f"the limit of {self._max_size} (DROPLINE_EVENTS__MAX_SIZE_BYTES)"
+            return Reject(usual, "object_too_large", f"the object has {size} bytes, above {limit}")
+        return None
+
+    def _usual_task(self, name: str) -> TaskRequest:
+        """The task of the longest matching prefix, else the default."""
+        return next((task for prefix, task in self._by_prefix if name.startswith(prefix)), self._default)
+
+
+def _requested(task: str | None, usual: TaskRequest) -> Accept | Reject:
+    """The object's own task, else the usual one.
+
+    An invalid task makes a `failed` row; another task never replaces it silently.
+    """
+    if task is None:
+        return Accept(usual)
+    try:
+        return Accept(TaskRequest.parse(task))
+    except InvalidTask as error:
+        message = f"metadata caption-task: {error}; correct it and upload the object again"
+        return Reject(usual, error.code, message)
+
+
+_ANY_DEPTH = None
+_Part = re.Pattern[str] | None
+
+
+class Globs:
+    """A set of globs, compiled once.
+
+    A glob is cut at its slashes. `**`, alone between slashes, stands for any number of levels, none included;
+    every other part is a pattern of `fnmatch` (`*`, `?`, `[a-z]`, `[!a-z]`) for exactly one level. Case matters.
+
+    Names are untrusted, so matching backs up to the last `**` only: the work is bounded by the name's length times
+    the number of the glob's parts.
+
+    Raises:
+        SettingsError: a `**` is glued to something else.
+    """
+
+    def __init__(self, globs: Iterable[str]) -> None:
+        self._globs = [[_part(part, glob) for part in glob.split("/")] for glob in globs]
+
+    def match(self, name: str) -> bool:
+        """Whether one of the globs matches the whole name."""
+        levels = name.split("/")
+        return any(_matches(glob, levels) for glob in self._globs)
+
+
+def _part(part: str, glob: str) -> _Part:
+    if part == "**":
+        return _ANY_DEPTH
+    if "**" in part:
+        raise SettingsError(
+            f"the glob {glob!r} has a ** that is not alone between slashes; write **/*.jpg, not **.jpg"
+        )
+    return re.compile(fnmatch.translate(part))
+
+
+def _matches(glob: Sequence[_Part], levels: Sequence[str]) -> bool:
+    """The usual walk for one kind of wildcard: what an earlier `**` took never has to be taken back."""
+    part = level = 0
+    retry: tuple[int, int] | None = None
+    while level < len(levels):
+        if part < len(glob) and glob[part] is _ANY_DEPTH:
+            part += 1
+            retry = (part, level)
+        elif part < len(glob) and _fits(glob[part], levels[level]):
+            part, level = part + 1, level + 1
+        elif retry is not None:
+            part, level = retry[0], retry[1] + 1
+            retry = (part, level)
+        else:
+            return False
+    return all(rest is _ANY_DEPTH for rest in glob[part:])
+
+
+def _fits(part: _Part, level: str) -> bool:
+    return part is not None and part.match(level) is not None

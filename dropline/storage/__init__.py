@@ -1,0 +1,1 @@
+"""Cloud Storage: downloads by generation, object metadata and uploads."""

@@ -1,0 +1,1 @@
+"""The verbs that a person may use, one module each: no console and no HTTP."""
