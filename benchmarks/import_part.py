@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from benchmarks.errors import RunInvalidError
 from benchmarks.figures import Figure, Spread, shown, shown_spread
-from local_emulators.command import child_environment, python_path
+from local_emulators.process import child_environment, python_path
 
 _RUNS = 5
 _PROBE = """

@@ -7,10 +7,9 @@ from threading import Event
 from types import TracebackType
 from typing import Self
 
-from local_emulators.command import Command
 from local_emulators.errors import ServiceDiedError, ServiceNotReadyError, StartCancelledError
 from local_emulators.guardian import Guardian
-from local_emulators.process import ChildProcess
+from local_emulators.process import ChildProcess, Command
 
 #: How much of a dead service's log goes into the message.
 _SHOWN_LINES = 15

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dropline.settings import DEFAULT_CHECKPOINT, DEFAULT_REVISION
-from local_emulators.command import child_environment
+from local_emulators.process import child_environment
 from tests.support.dockerfile import ROOT, read_dockerfile
 from tests.support.fake_hub import open_hub
 

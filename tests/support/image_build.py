@@ -10,7 +10,7 @@ import subprocess
 import venv
 from pathlib import Path
 
-from local_emulators.command import child_environment
+from local_emulators.process import child_environment
 from tests.support.dockerfile import ROOT, Dockerfile, Instruction, Stage
 
 _DEADLINE_S = 900.0

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from dropline.settings import PREFIX, variables
 from local_emulators.application import engine_variables
-from local_emulators.command import child_environment
-from local_emulators.environment import Addresses, boto_lines, export_lines, shell_variables
+from local_emulators.directory import Addresses, boto_lines, export_lines, shell_variables
 from local_emulators.options import BUCKET
+from local_emulators.process import child_environment
 
 ADDRESSES = Addresses(
     reader_url="postgresql://dropline_reader:r@127.0.0.1:18400/dropline",

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from cli.exit_codes import ExitCode
 from db.session import libpq_url
 from dropline.settings import BrokerSettings, DatabaseSettings, Settings
-from local_emulators.command import child_environment, python_path
+from local_emulators.process import child_environment, python_path
 from operations.redriving import FAILED, Redriver, open_redriver
 from tests.support.redrives import Redrive, StartRedrive, ended, ignore
 from tests.support.worker_rig import Rig
