@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from local_emulators.options import BUCKET, DEMO_MODEL, PROJECT, STUB_MODEL
 from local_emulators.ports import HOST, require_free
-from local_emulators.process import Command, child_environment, python_path
+from local_emulators.process import Command, process_environment, python_path
 from local_emulators.supervisor import Service, Supervisor
 
 #: Requests the function serves at once: Pub/Sub's pushes under way, and some.
@@ -31,7 +31,7 @@ class ServiceEnvironment:
 
     def variables(self, database_url: str, **further: str) -> dict[str, str]:
         """The whole environment of a child."""
-        return child_environment(
+        return process_environment(
             **{
                 "PYTHONPATH": python_path(),
                 "GOOGLE_CLOUD_PROJECT": PROJECT,

@@ -8,7 +8,7 @@ import requests
 
 from dropline.errors import LocalStackError
 from local_emulators.ports import HOST, require_free
-from local_emulators.process import Command, child_environment, wheel_path
+from local_emulators.process import Command, process_environment, wheel_path
 from local_emulators.supervisor import Service, Supervisor
 
 _ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
@@ -65,7 +65,7 @@ def create_bucket(url: str, project: str, bucket: str) -> None:
         )
 
 
-def gcs_server() -> Path:
+def server_binary() -> Path:
     """The path of fake-gcs-server's binary; raises MissingBinaryError."""
     system, machine = platform.system().lower(), platform.machine().lower()
     name = f"fake-gcs-server-{system}-{_ARCHITECTURES.get(machine, machine)}"
@@ -77,12 +77,12 @@ def gcs_server() -> Path:
 def _command(http_port: int, https_port: int, events: EventTarget | None) -> Command:
     url = f"http://{HOST}:{http_port}"
     argv = [
-        str(gcs_server()),
+        str(server_binary()),
         *("-scheme", "both", "-host", HOST, "-port", str(https_port), "-port-http", str(http_port)),
         # On its filesystem backend a PATCH changes the generation.
         *("-backend", "memory", "-external-url", url, "-public-host", f"{HOST}:{http_port}"),
     ]
-    environment = child_environment()
+    environment = process_environment()
     if events is not None:
         argv += ["-event.pubsub-project-id", events.project, "-event.pubsub-topic", events.topic]
         argv += ["-event.list", "finalize,delete"]

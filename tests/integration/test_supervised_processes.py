@@ -18,7 +18,7 @@ from local_emulators.errors import (
     StartCancelledError,
 )
 from local_emulators.ports import free_ports
-from local_emulators.process import Command, child_environment
+from local_emulators.process import Command, process_environment
 from local_emulators.supervisor import Supervisor
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,7 +36,7 @@ def python_service(source: str, *arguments: str, name: str = "sample", **manners
         name=name,
         argv=(sys.executable, "-c", source, *arguments),
         ready_lines=("ready",),
-        environment=child_environment(),
+        environment=process_environment(),
         start_deadline_s=manners.get("start_deadline_s", 60),
         stop_grace_s=manners.get("stop_grace_s", 60),
     )
@@ -145,7 +145,7 @@ def test_nothing_outlives_a_supervisor_that_is_killed(state_directory: Path, fif
         "from local_emulators.supervisor import Supervisor\n"
         "s = Supervisor(Path(sys.argv[1]))\n"
         "argv = (sys.executable, '-c', sys.argv[3], sys.argv[2])\n"
-        "s.start(Command('sample', argv, ('ready',), child_environment()))\n"
+        "s.start(Command('sample', argv, ('ready',), process_environment()))\n"
         "print('started', flush=True); s.wait_for_death()"
     )
     argv = [sys.executable, "-c", source, str(state_directory), str(fifo), HOLDER]

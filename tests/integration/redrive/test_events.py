@@ -16,7 +16,7 @@ from db.session import libpq_url
 from dropline.contract import NOTIFY_CHANNEL, ObjectVersion
 from local_emulators.application import ServiceEnvironment, start_function
 from local_emulators.ports import HOST, free_ports
-from local_emulators.process import Command, child_environment, python_path
+from local_emulators.process import Command, process_environment, python_path
 from local_emulators.supervisor import Service
 from tests.support.deliveries import push
 from tests.support.failpoints import inferences
@@ -93,7 +93,7 @@ def route(rig: Rig, ports: tuple[int, int, int]) -> Iterator[Route]:
                 *("--port", str(port), "--http-port", str(keys_port)),
             ),
             ready_lines=("pubsub emulator ready",),
-            environment=child_environment(PYTHONPATH=python_path()),
+            environment=process_environment(PYTHONPATH=python_path()),
         )
     )
     url = f"http://{HOST}:{function_port}/"
