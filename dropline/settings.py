@@ -27,7 +27,7 @@ DEFAULT_REVISION = "0b03b6f15a4a211370fb204aee4e7dd48887ea37"
 #: SQLAlchemy's grammar of a URL, with a number as the port.
 _POSTGRES_URL = re.compile(
     r"(?:postgres|postgresql|postgresql\+psycopg)://(?=.)"
-    r"(?P<rest>(?:[^:/]*(?::[^@]*)?@)?(?:\[[^/?]+\]|[^/:?]+)?(?::\d*)?(?:[/?].*)?)",
+    r"(?P<rest>(?:[^:/]*(?::[^@]*)?@)?(?:\[[^/?]+\]|[^/:?]+)?(?::\d+)?(?:[/?].*)?)",
     re.DOTALL,
 )
 

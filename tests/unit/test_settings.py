@@ -134,7 +134,6 @@ def test_what_is_needed_and_missing_is_named() -> None:
         "u:p@h:5432/d",
         "u:a/b#c?d:e@h/d",
         "h",
-        "h:/d",
         "/d?host=/socket",
         "?host=h",
         "u@[::1]:5432/d",
@@ -149,7 +148,16 @@ def test_a_postgres_url_is_returned_as_psql_takes_it(scheme: str, address: str) 
 
 
 @pytest.mark.parametrize(
-    "url", ["", "foo", "postgresql://", "postgresql:/h/d", "mysql://h/d", "postgresql://u:x@h:port/d"]
+    "url",
+    [
+        "",
+        "foo",
+        "postgresql://",
+        "postgresql:/h/d",
+        "mysql://h/d",
+        "postgresql://u:x@h:port/d",
+        "postgresql://h:/d",
+    ],
 )
 def test_another_url_is_refused_without_being_shown(url: str) -> None:
     """The error has the name of the variable and not the URL, which may hold a password."""
