@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 
 from dropline.broker.producer import Broker
-from dropline.deadline import Deadline, Lanes
+from dropline.deadline import Bulkhead, Deadline
 from dropline.log import configure_logging
 from dropline.scaling.factory import open_waker
 from dropline.selection import Selection
@@ -18,7 +18,7 @@ from trigger_fn.ledger import Ledger
 from trigger_fn.pool import Pool
 from trigger_fn.push_auth import TokenVerifier, fetched_keys
 
-_KEY_LANES = 4
+_KEY_THREADS = 4
 
 
 @functools.cache
@@ -47,10 +47,10 @@ def open_endpoint(settings: Settings) -> Iterator[Endpoint]:
         closing(Ledger.connect(settings.database)) as ledger,
         closing(Broker.connect(settings.broker)) as broker,
         _open_pool(settings) as pool,
-        closing(Lanes("keys", _KEY_LANES)) as lanes,
+        closing(Bulkhead("keys", _KEY_THREADS)) as bulkhead,
     ):
         intake = Intake(Selection(settings.events), ledger, broker, pool)
-        yield Endpoint(intake, _authenticator(settings.push, lanes))
+        yield Endpoint(intake, _authenticator(settings.push, bulkhead))
 
 
 @contextmanager
@@ -63,7 +63,7 @@ def _open_pool(settings: Settings) -> Iterator[Pool | None]:
             yield pool
 
 
-def _authenticator(settings: PushSettings, lanes: Lanes) -> Authenticate | None:
+def _authenticator(settings: PushSettings, bulkhead: Bulkhead) -> Authenticate | None:
     """None without an audience: then something in front of the function checks the callers.
 
     Cloud Run does, and takes the signature off the token that it passes on, so that it cannot be checked twice.
@@ -74,6 +74,6 @@ def _authenticator(settings: PushSettings, lanes: Lanes) -> Authenticate | None:
     late = "the signing keys did not come within the time that a request may take"
 
     def authenticate(authorization: str, deadline: Deadline) -> None:
-        lanes.run(lambda: verifier.verify(authorization), deadline, SigningKeysUnavailable(late))
+        bulkhead.run(lambda: verifier.verify(authorization), deadline, SigningKeysUnavailable(late))
 
     return authenticate
