@@ -1,7 +1,7 @@
 """Deadlines for a request, enforced from outside: no client library bounds all of its waits.
 
-Connect and statement timeouts do not cover a silent name server, a frozen process behind a live socket, or the sum of
-several waits.
+Connect and statement timeouts do not cover a silent name server, a frozen process behind a live socket, or the
+sum of several waits.
 """
 
 import time
@@ -35,8 +35,8 @@ class Bulkhead:
     """Runs one kind of effect on a fixed number of threads; a caller stops waiting at its deadline.
 
     An abandoned effect keeps its thread until the client library returns, so an outage occupies at most `count`
-    threads. Every effect must be idempotent: an abandoned effect may still succeed after its request was answered with
-    503.
+    threads. Every effect must be idempotent: an abandoned effect may still succeed after its request was answered
+    with 503.
     """
 
     def __init__(self, name: str, count: int) -> None:
