@@ -218,8 +218,8 @@ class PoolSettings(_Group):
         description="The mark of an awake worker pool expires after this; the next event then wakes the pool.",
     )
     api: str = Field(
-        default="", description="Address of a replacement for Cloud Run's API, for tests; empty:
-        `https://run.googleapis.com`.",
+        default="",
+        description="Address of a replacement for Cloud Run's API, for tests; empty: `https://run.googleapis.com`.",
     )
 
 
