@@ -73,10 +73,11 @@ def register_tasks(
             log.warning("recovery_postponed", error=f"{type(error).__name__}: {error}")
             _send_again(self, _pause_s(self.request.retries))
 
-    shared = {"bind": True, "max_retries": None, "queue": CAPTION_QUEUE}
-    app.task(name=CAPTION_TASK, Request=_request_class(release), **shared)(caption)
+    # Not shared: Celery would register a shared task with every other app of the process, too.
+    common = {"bind": True, "shared": False, "max_retries": None, "queue": CAPTION_QUEUE}
+    app.task(name=CAPTION_TASK, Request=_request_class(release), **common)(caption)
     patient = {"soft_time_limit": _RECOVERY_LIMIT_S, "time_limit": _RECOVERY_LIMIT_S + 60}
-    app.task(name=RECOVER_TASK, **shared | patient | {"queue": RECOVERY_QUEUE})(recover_task)
+    app.task(name=RECOVER_TASK, **common | patient | {"queue": RECOVERY_QUEUE})(recover_task)
 
 
 def _worked(pipeline: Callable[[], Pipeline], row_id: int, delivery: Delivery) -> Finished | Later:

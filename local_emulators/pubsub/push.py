@@ -5,10 +5,8 @@ and none while it has nothing to push.
 """
 
 import asyncio
-import base64
 import contextlib
 import functools
-import json
 import logging
 import threading
 from collections.abc import Callable
@@ -17,9 +15,10 @@ from typing import Any, TypeVar
 
 import urllib3
 
-from local_emulators.pubsub.backlog import Consumer, LeasedMessage
+from local_emulators.pubsub.backlog import Consumer, Delivery
 from local_emulators.pubsub.oidc import TokenIssuer
-from local_emulators.pubsub.policy import DeliveryPolicy, PushTarget
+from local_emulators.pubsub.rendering import push_body
+from local_emulators.pubsub.rules import Push
 from local_emulators.pubsub.subscription import Subscription
 
 #: These statuses acknowledge a pushed message; every other one gives it back.
@@ -30,14 +29,14 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class PushResult:
+class Outcome:
     """What came of one request: its status, or why there is none."""
 
     acknowledged: bool
     reason: str
 
 
-class PushDispatcher:
+class PushService:
     """Pushes the messages of every subscription it is given, while that subscription has a push endpoint."""
 
     def __init__(self, issuer: TokenIssuer, *, concurrency: int = 32) -> None:
@@ -50,7 +49,7 @@ class PushDispatcher:
         """Push this subscription's messages from now until it is closed."""
         _Pusher(subscription, self._post, self._concurrency).start()
 
-    def _post(self, push: PushTarget, body: bytes, timeout: float) -> PushResult:
+    def _post(self, push: Push, body: bytes, timeout: float) -> Outcome:
         headers = {
             "Content-Type": "application/json",
             "User-Agent": "CloudPubSub-Google",
@@ -68,15 +67,15 @@ class PushDispatcher:
                 redirect=False,
             )
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            return PushResult(acknowledged=False, reason=f"{type(error).__name__}: {error}")
-        return PushResult(response.status in ACKNOWLEDGING_STATUSES, f"status {response.status}")
+            return Outcome(acknowledged=False, reason=f"{type(error).__name__}: {error}")
+        return Outcome(response.status in ACKNOWLEDGING_STATUSES, f"status {response.status}")
 
 
 class _Pusher:
     """Keeps up to `concurrency` of one subscription's messages on their way to its endpoint."""
 
     def __init__(
-        self, subscription: Subscription, post: Callable[[PushTarget, bytes, float], PushResult], concurrency: int
+        self, subscription: Subscription, post: Callable[[Push, bytes, float], Outcome], concurrency: int
     ) -> None:
         self._subscription = subscription
         self._post = post
@@ -89,49 +88,27 @@ class _Pusher:
         self._pump()
 
     def _pump(self) -> None:
-        policy = self._subscription.policy
-        if policy.push is None or not self._subscription.is_open:
+        rules = self._subscription.rules
+        if rules.push is None or not self._subscription.is_open:
             return
-        for leased in self._subscription.lease(
-            self._consumer, limit=self._concurrency, seconds=policy.ack_deadline
+        for delivery in self._subscription.lease(
+            self._consumer, limit=self._concurrency, seconds=rules.ack_deadline
         ):
-            task = asyncio.create_task(self._deliver(leased, policy.push, policy.ack_deadline))
+            task = asyncio.create_task(self._deliver(delivery, rules.push, rules.ack_deadline))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _deliver(self, leased: LeasedMessage, push: PushTarget, timeout: float) -> None:  # noqa: ASYNC109
-        body = push_body(self._subscription.name, leased, self._subscription.policy)
+    async def _deliver(self, delivery: Delivery, push: Push, timeout: float) -> None:  # noqa: ASYNC109
+        body = push_body(self._subscription.name, delivery, self._subscription.rules)
         outcome = await _in_daemon_thread(functools.partial(self._post, push, body, timeout))
         if outcome.acknowledged:
-            self._subscription.acknowledge([leased.ack_id])
+            self._subscription.acknowledge([delivery.ack_id])
             return
         _log.warning(
             "push refused subscription=%s message_id=%s attempt=%d endpoint=%s reason=%s",
-            self._subscription.name, leased.message.message_id, leased.attempt, push.endpoint, outcome.reason,
+            self._subscription.name, delivery.message.message_id, delivery.attempt, push.endpoint, outcome.reason,
         )  # fmt: skip
-        self._subscription.modify([leased.ack_id], 0)
-
-
-def push_body(subscription: str, leased: LeasedMessage, policy: DeliveryPolicy) -> bytes:
-    """The JSON that Pub/Sub posts; attempts are told only where a dead-letter policy counts them."""
-    message = leased.message
-    published = message.publish_timestamp
-    wrapped: dict[str, Any] = {
-        "messageId": message.message_id,
-        "message_id": message.message_id,
-        "publishTime": published,
-        "publish_time": published,
-    }
-    optional = {
-        "attributes": dict(message.attributes),
-        "data": base64.b64encode(message.data).decode("ascii"),
-        "orderingKey": message.ordering_key,
-    }
-    wrapped |= {name: value for name, value in optional.items() if value}
-    envelope: dict[str, Any] = {"message": wrapped, "subscription": subscription}
-    if policy.dead_letter:
-        envelope["deliveryAttempt"] = leased.attempt
-    return json.dumps(envelope).encode()
+        self._subscription.modify([delivery.ack_id], 0)
 
 
 async def _in_daemon_thread(call: Callable[[], T]) -> T:

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import Connection, text
 
 from db import queries
-from dropline.contract import Claim, Status, WriteBack
+from dropline.contract import Claim, ObjectVersion, Status, WriteBack
 from tests.support.rows import (
     G1,
     G2,
@@ -198,6 +198,18 @@ def test_a_write_back_is_taken_over_without_the_model(connection: Connection) ->
     assert found == WriteBack(row_id, G1, str(TASK), "a red circle", "demo")
     assert row_of(connection, row_id)["attempts"] == 1
     assert isinstance(queries.claim(connection, row_id, LEASE_S), queries.Busy)
+
+
+def test_a_write_back_is_claimed_of_one_row_alone(connection: Connection) -> None:
+    """Another unwritten row keeps its lease, which is over, and can be claimed by its own message."""
+    ids = [drop(connection, version) for version in (G1, ObjectVersion("drops", "other.jpg", 1))]
+    for row_id in ids:
+        record(connection, take(connection, row_id), write_back=True)
+    expire_leases(connection)
+    for row_id in ids:
+        found = queries.claim(connection, row_id, LEASE_S)
+        assert isinstance(found, WriteBack)
+        assert found.row_id == row_id
 
 
 def test_a_finished_write_back_leaves_nothing_to_do(connection: Connection) -> None:

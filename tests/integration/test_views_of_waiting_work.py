@@ -1,4 +1,4 @@
-"""What recovery and sleep look at: rows that wait, rows at rest between two tries, and the last caption."""
+"""Reads: rows that recovery and scale to zero look at, and the rows of an object."""
 
 import pytest
 from sqlalchemy import Connection, text
@@ -57,3 +57,14 @@ def test_seconds_since_the_last_caption(connection: Connection) -> None:
     assert views.seconds_since_caption(connection) == pytest.approx(3600, abs=120)
     connection.execute(text("UPDATE captions SET captioned_at = now() - interval '90 s' WHERE generation = 2"))
     assert views.seconds_since_caption(connection) == pytest.approx(90, abs=60)
+
+
+def test_the_rows_of_an_object_are_of_its_bucket_and_name(connection: Connection) -> None:
+    """All its generations, newest first, or the one that is named; no row of another object."""
+    first, second = drop(connection, G1), drop(connection, G2)
+    for other in (OTHER, ObjectVersion("others", G1.name, 1)):
+        drop(connection, other)
+    rows = views.rows_of_object(connection, G1.bucket, G1.name)
+    assert [row["id"] for row in rows] == [second, first]
+    rows = views.rows_of_object(connection, G1.bucket, G1.name, G1.generation)
+    assert [row["id"] for row in rows] == [first]

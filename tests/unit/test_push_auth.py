@@ -10,14 +10,8 @@ import pytest
 from dropline.errors import SettingsError
 from dropline.settings import PushSettings
 from tests.support.tokens import AUDIENCE, PUSHER, Signer
-from trigger_fn.push_auth import (
-    KeyResolver,
-    MissingToken,
-    SigningKeysUnavailable,
-    TokenRefused,
-    TokenVerifier,
-    fetched_keys,
-)
+from trigger_fn.errors import MissingToken, SigningKeysUnavailable, TokenRefused
+from trigger_fn.push_auth import KeyResolver, TokenVerifier, fetched_keys
 
 SETTINGS = PushSettings(audience=AUDIENCE, service_account=PUSHER)
 
@@ -81,6 +75,19 @@ def test_a_wrong_claim(verify: Callable[[str], None], signer: Signer, claims: di
     """Each single claim that is wrong is enough."""
     with pytest.raises(TokenRefused):
         verify(f"Bearer {signer.token(**claims)}")
+
+
+@pytest.mark.parametrize(("claim", "sign"), [("exp", -1), ("iat", 1), ("nbf", 1)])
+def test_clocks_may_differ_by_half_a_minute(
+    verify: Callable[[str], None], signer: Signer, claim: str, sign: int
+) -> None:
+    """A token that has just run out, or was made by a clock that is ahead, is accepted within those seconds."""
+    now = int(time.time())
+    near: dict[str, Any] = {claim: now + sign * 25}
+    far: dict[str, Any] = {claim: now + sign * 40}
+    verify(f"Bearer {signer.token(**near)}")
+    with pytest.raises(TokenRefused):
+        verify(f"Bearer {signer.token(**far)}")
 
 
 @pytest.mark.parametrize("claim", ["aud", "iss", "exp", "iat", "email", "email_verified"])

@@ -16,19 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from local_emulators.pubsub import wire
-from local_emulators.pubsub.emulator import Emulator
-from local_emulators.pubsub.resources import page
+from local_emulators.pubsub.broker import Broker
+from local_emulators.pubsub.paging import page
+from tests.support.broker import DEAD, SUBSCRIPTION, TOPIC, lease, make_broker, payloads, publish, subscribe
 from tests.support.clock import ManualClock
-from tests.support.pubsub_emulator import (
-    DEAD,
-    SUBSCRIPTION,
-    TOPIC,
-    lease,
-    make_emulator,
-    payloads,
-    publish,
-    subscribe,
-)
 
 
 @pytest.fixture
@@ -37,36 +28,36 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-def emulator(clock: ManualClock) -> Emulator:
-    return make_emulator(clock)
+def broker(clock: ManualClock) -> Broker:
+    return make_broker(clock)
 
 
-def test_deleted_topic_leaves_its_subscriptions(emulator: Emulator) -> None:
+def test_deleted_topic_leaves_its_subscriptions(broker: Broker) -> None:
     """They keep their messages, and a topic made anew under the name is another one."""
-    subscription = subscribe(emulator)
-    publish(emulator, b"before")
-    emulator.delete_topic(TOPIC)
+    subscription = subscribe(broker)
+    publish(broker, b"before")
+    broker.delete_topic(TOPIC)
     assert subscription.resource.topic == "_deleted-topic_"
-    emulator.create_topic(wire.Topic(name=TOPIC))
-    publish(emulator, b"after")
+    broker.create_topic(wire.Topic(name=TOPIC))
+    publish(broker, b"after")
     assert payloads(subscription) == [b"before"]
 
 
-def test_detached_subscription_is_empty_and_refuses(emulator: Emulator) -> None:
+def test_detached_subscription_is_empty_and_refuses(broker: Broker) -> None:
     """Detaching drops the messages, stops new ones and fails what asks for them."""
-    subscription = subscribe(emulator)
-    publish(emulator, b"x")
-    emulator.detach_subscription(SUBSCRIPTION)
-    publish(emulator, b"y")
+    subscription = subscribe(broker)
+    publish(broker, b"x")
+    broker.detach_subscription(SUBSCRIPTION)
+    publish(broker, b"y")
     assert subscription.undelivered == 0
-    assert emulator.subscription(SUBSCRIPTION).resource.detached
+    assert broker.subscription(SUBSCRIPTION).resource.detached
     with pytest.raises(FailedPrecondition):
         lease(subscription)
 
 
-def test_defaults_are_filled_in(emulator: Emulator) -> None:
+def test_defaults_are_filled_in(broker: Broker) -> None:
     """A new subscription shows the values Pub/Sub gives it."""
-    resource = subscribe(emulator, retry_policy={}, dead_letter_policy={"dead_letter_topic": DEAD}).resource
+    resource = subscribe(broker, retry_policy={}, dead_letter_policy={"dead_letter_topic": DEAD}).resource
     assert resource.ack_deadline_seconds == 10
     assert resource.message_retention_duration.seconds == 604_800
     assert resource.retry_policy.minimum_backoff.seconds == 10
@@ -97,12 +88,12 @@ def test_defaults_are_filled_in(emulator: Emulator) -> None:
     ],
 )
 def test_bad_subscription_is_refused(
-    emulator: Emulator, settings: dict[str, Any], error: type[GoogleAPICallError]
+    broker: Broker, settings: dict[str, Any], error: type[GoogleAPICallError]
 ) -> None:
     """Each fault has the status Pub/Sub gives it, and nothing is created."""
     with pytest.raises(error):
-        subscribe(emulator, **settings)
-    assert emulator.subscription_names("projects/p") == []
+        subscribe(broker, **settings)
+    assert broker.subscription_names("projects/p") == []
 
 
 @pytest.mark.parametrize(
@@ -118,48 +109,48 @@ def test_bad_subscription_is_refused(
         "projects/p/topics/" + "a" * 256,
     ],
 )
-def test_bad_topic_name_is_refused(emulator: Emulator, name: str) -> None:
+def test_bad_topic_name_is_refused(broker: Broker, name: str) -> None:
     """A topic's name has its shape, its length and its letters."""
     with pytest.raises(InvalidArgument):
-        emulator.create_topic(wire.Topic(name=name))
+        broker.create_topic(wire.Topic(name=name))
 
 
-def test_names_are_taken_once(emulator: Emulator) -> None:
+def test_names_are_taken_once(broker: Broker) -> None:
     """Creating what exists fails and leaves it alone."""
-    subscription = subscribe(emulator)
+    subscription = subscribe(broker)
     with pytest.raises(AlreadyExists):
-        emulator.create_topic(wire.Topic(name=TOPIC))
+        broker.create_topic(wire.Topic(name=TOPIC))
     with pytest.raises(AlreadyExists):
-        subscribe(emulator)
-    assert emulator.subscription(SUBSCRIPTION) is subscription
+        subscribe(broker)
+    assert broker.subscription(SUBSCRIPTION) is subscription
 
 
-def test_update_changes_only_what_the_mask_names(emulator: Emulator) -> None:
+def test_update_changes_only_what_the_mask_names(broker: Broker) -> None:
     """Fields outside the mask keep their values, and cleared ones are gone."""
-    subscribe(emulator, labels={"a": "1"}, dead_letter_policy={"dead_letter_topic": DEAD})
+    subscribe(broker, labels={"a": "1"}, dead_letter_policy={"dead_letter_topic": DEAD})
     changes = wire.Subscription(name=SUBSCRIPTION, ack_deadline_seconds=77, labels={"b": "2"})
     mask = wire.FieldMask(paths=["ack_deadline_seconds", "dead_letter_policy"])
-    updated = emulator.update_subscription(changes, mask)
-    assert updated.policy.ack_deadline == 77
-    assert updated.policy.dead_letter is None
+    updated = broker.update_subscription(changes, mask)
+    assert updated.rules.ack_deadline == 77
+    assert updated.rules.dead_letter is None
     assert dict(updated.resource.labels) == {"a": "1"}
 
 
 @pytest.mark.parametrize("paths", [[], ["topic"], ["filter"], ["name"], ["bogus"], ["push_config.bogus"]])
-def test_update_by_a_bad_mask_is_refused(emulator: Emulator, paths: list[str]) -> None:
+def test_update_by_a_bad_mask_is_refused(broker: Broker, paths: list[str]) -> None:
     """An empty mask, an unknown field and one that cannot change are errors."""
-    subscribe(emulator)
+    subscribe(broker)
     with pytest.raises(InvalidArgument):
-        emulator.update_subscription(wire.Subscription(name=SUBSCRIPTION), wire.FieldMask(paths=paths))
+        broker.update_subscription(wire.Subscription(name=SUBSCRIPTION), wire.FieldMask(paths=paths))
 
 
-def test_refused_update_changes_nothing(emulator: Emulator) -> None:
+def test_refused_update_changes_nothing(broker: Broker) -> None:
     """A value out of bounds leaves the subscription as it was."""
-    subscribe(emulator)
+    subscribe(broker)
     changes = wire.Subscription(name=SUBSCRIPTION, ack_deadline_seconds=5)
     with pytest.raises(InvalidArgument):
-        emulator.update_subscription(changes, wire.FieldMask(paths=["ack_deadline_seconds"]))
-    assert emulator.subscription(SUBSCRIPTION).resource.ack_deadline_seconds == 10
+        broker.update_subscription(changes, wire.FieldMask(paths=["ack_deadline_seconds"]))
+    assert broker.subscription(SUBSCRIPTION).resource.ack_deadline_seconds == 10
 
 
 @given(st.sets(st.text("abc", min_size=1, max_size=4)), st.integers(1, 5))

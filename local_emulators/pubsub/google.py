@@ -1,0 +1,60 @@
+"""Finds Google's own Pub/Sub emulator, a Java program that comes with the Cloud SDK."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+from local_emulators.errors import MissingBinaryError
+
+_JAR_GLOB = "platform/pubsub-emulator/lib/cloud-pubsub-emulator-*-all.jar"
+_GCLOUD_TIMEOUT = 60
+
+
+def google_emulator_command(host: str, port: int) -> list[str]:
+    """The command that runs Google's emulator on that address.
+
+    Raises MissingBinaryError where Java, the Cloud SDK or its emulator is not installed.
+    """
+    java = shutil.which("java")
+    if java is None:
+        raise MissingBinaryError(
+            "Google's Pub/Sub emulator needs Java, and there is no `java` on PATH. Install a Java runtime, "
+            "or leave --pubsub out to use Dropline's own emulator."
+        )
+    return [java, "-jar", str(_find_jar()), f"--host={host}", f"--port={port}"]
+
+
+def _find_jar() -> Path:
+    gcloud = shutil.which("gcloud")
+    if gcloud is None:
+        raise MissingBinaryError(
+            "Google's Pub/Sub emulator comes with the Cloud SDK, and there is no `gcloud` on PATH. Install "
+            "the SDK, or leave --pubsub out to use Dropline's own emulator."
+        )
+    # Where gcloud is a link or lies in the SDK's bin folder its place tells the root; asking gcloud takes seconds.
+    root = Path(gcloud).resolve().parent.parent
+    jar = _newest_jar(root) or _newest_jar(_ask_gcloud(gcloud))
+    if jar is None:
+        raise MissingBinaryError(
+            f"The Cloud SDK in {root} has no Pub/Sub emulator. Run `gcloud components install pubsub-emulator`, "
+            "or leave --pubsub out to use Dropline's own emulator."
+        )
+    return jar
+
+
+def _newest_jar(root: Path) -> Path | None:
+    return max(root.glob(_JAR_GLOB), key=lambda jar: jar.stat().st_mtime, default=None)
+
+
+def _ask_gcloud(gcloud: str) -> Path:
+    try:
+        answer = subprocess.run(
+            [gcloud, "info", "--format=value(installation.sdk_root)"],
+            capture_output=True, text=True, check=True, timeout=_GCLOUD_TIMEOUT,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError) as error:
+        raise MissingBinaryError(
+            f"`gcloud info` does not tell where the Cloud SDK is ({error}). Repair the SDK, "
+            "or leave --pubsub out to use Dropline's own emulator."
+        ) from error
+    return Path(answer.stdout.strip())

@@ -1,0 +1,68 @@
+"""Workers that reconnect together, over a real Postgres: each row is enqueued once."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from time import monotonic, sleep
+
+import pytest
+from sqlalchemy import Engine, text
+
+from db.session import transaction
+from dropline.contract import ObjectVersion
+from tests.support.rows import drop
+from worker.recovery import recover
+
+ROWS = 30
+DEADLINE_S = 60.0
+_WAITING = text("SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'advisory'")
+
+
+class Queue:
+    """A queue of two workers. The first reader is held up until the second reads, too, or waits for its turn."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.rows: list[int] = []
+        self.readers = 0
+        self._engine = engine
+        self._lock = threading.Lock()
+
+    def head(self) -> list[int]:
+        """The rows on the queue."""
+        with self._lock:
+            self.readers += 1
+            first = self.readers == 1
+            found = list(self.rows)
+        deadline = monotonic() + DEADLINE_S
+        while first and self.readers == 1 and not self._a_recovery_waits():
+            assert monotonic() < deadline, "no second recovery came"
+            sleep(0.01)
+        return found
+
+    def enqueue(self, row_id: int, _countdown_s: float) -> None:
+        """Put the row on the queue."""
+        with self._lock:
+            self.rows.append(row_id)
+
+    def _a_recovery_waits(self) -> bool:
+        with self._engine.connect() as connection:
+            return bool(connection.execute(_WAITING).scalar_one())
+
+
+@pytest.fixture
+def ids(engine: Engine) -> list[int]:
+    """Rows whose messages are lost."""
+    with transaction(engine) as connection:
+        return [drop(connection, ObjectVersion("drops", f"{number}.png", 1)) for number in range(ROWS)]
+
+
+def test_two_recoveries_at_once_enqueue_each_row_once(engine: Engine, ids: list[int]) -> None:
+    """The second waits for its turn, and then finds on the queue what the first put there."""
+    queue = Queue(engine)
+
+    def run(_: int) -> int:
+        return recover(engine, queue.head, queue.enqueue, lambda: None, batch=7, resting_s=0.0).queued
+
+    with ThreadPoolExecutor(2) as threads:
+        assert sorted(threads.map(run, range(2))) == [0, ROWS]
+    assert queue.readers == 2
+    assert sorted(queue.rows) == ids

@@ -1,0 +1,102 @@
+"""Redis in memory: kombu's memory transport, and the few Redis commands of a recovery over its queues."""
+
+import base64
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from celery import Celery
+from kombu.message import Message
+from kombu.transport import memory
+from pydantic import SecretStr
+
+from dropline.contract import CAPTION_QUEUE
+from dropline.settings import BrokerSettings, Settings
+from worker.celery_app import make_celery
+
+
+class MemoryBroker:
+    """The broker of one test: the messages on it, and the errors that it answers with."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        #: Messages that dead workers took longer ago than the visibility timeout.
+        self.overdue: list[dict[str, Any]] = []
+        self._queues: dict[str, Any] = {}
+        self._keys: set[str] = set()
+        self._error: Exception | None = None
+        put = memory.Channel._put
+        monkeypatch.setattr(memory.Channel, "queues", self._queues)
+        monkeypatch.setattr(memory.Channel, "client", self, raising=False)
+        monkeypatch.setattr(memory.Channel, "_put", self._or_error(put))
+        monkeypatch.setattr(memory.Channel.QoS, "restore_visible", self._or_error(self._restore_visible))
+
+    def app(self) -> Celery:
+        """The worker's Celery app, connected to this broker."""
+        return make_celery(Settings(broker=BrokerSettings(url=SecretStr("memory://"))))
+
+    def fail(self, error: Exception) -> None:
+        """Answer every message and every command with `error` from now on."""
+        self._error = error
+
+    def sent(self, queue: str) -> list[dict[str, Any]]:
+        """Headers of the messages on the queue, oldest first, each with its `args`."""
+        return [each["headers"] | {"args": _args_of(each)} for each in self._on(queue)]
+
+    def put(self, message: object) -> None:
+        """Put anything on the queue of captions."""
+        with self.app().connection_for_write() as connection:
+            connection.default_channel._put(CAPTION_QUEUE, message)
+
+    def lose_to_a_dead_worker(self) -> None:
+        """Take every message off the queue of captions, for longer than the visibility timeout."""
+        self.overdue += self._on(CAPTION_QUEUE)
+        del self._queues[CAPTION_QUEUE]
+
+    def take(self, app: Celery) -> Message:
+        """The oldest message on the queue of captions, as a worker gets it."""
+        with app.connection_for_write() as connection:
+            return connection.default_channel.basic_get(CAPTION_QUEUE)
+
+    def setnx(self, key: str, value: object) -> bool:
+        """Redis's SETNX: True where the key was not there."""
+        self._check()
+        is_new = key not in self._keys
+        self._keys.add(key)
+        return is_new
+
+    def delete(self, key: str) -> None:
+        """Redis's DEL."""
+        self._check()
+        self._keys.discard(key)
+
+    def lrange(self, name: str, start: int, stop: int) -> list[bytes]:
+        """Redis's LRANGE, newest message first: producers push left, workers pop right."""
+        self._check()
+        newest_first = [json.dumps(each).encode() for each in reversed(self._on(name))]
+        return newest_first[start : stop + 1 or None]
+
+    def _restore_visible(self, _qos: object, start: int = 0, num: int | None = 10, interval: int = 10) -> None:
+        count = len(self.overdue) if num is None else num
+        for message in self.overdue[:count]:
+            self.put(message)
+        del self.overdue[:count]
+
+    def _on(self, queue: str) -> list[Any]:
+        return list(self._queues[queue].queue) if queue in self._queues else []
+
+    def _or_error(self, act: Callable[..., None]) -> Callable[..., None]:
+        def checked(*args: Any, **options: Any) -> None:
+            self._check()
+            act(*args, **options)
+
+        return checked
+
+    def _check(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+
+def _args_of(message: dict[str, Any]) -> list[Any]:
+    args: list[Any] = json.loads(base64.b64decode(message["body"]))[0]
+    return args

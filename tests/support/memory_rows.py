@@ -1,0 +1,239 @@
+"""The captions table in memory: the worker's functions of `db`, over the model that Postgres is compared with.
+
+`tests/integration/test_row_life.py` leads the table and `ObjectModel` through the same steps, so a transition that
+the double allows is a transition that Postgres allows.
+"""
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Self, cast
+
+import pytest
+from sqlalchemy import Engine
+
+from db import queries, views
+from dropline.contract import Caption, Claim, ImageInfo, ObjectVersion, Status, TaskRequest, WriteBack
+from tests.support.row_model import Key, Lease, ObjectModel, Row, Token
+from tests.support.script import Script
+
+BUCKET, NAME, CAPTION = "drops", "cat.png", "<CAPTION>"
+
+
+@dataclass
+class Details:
+    """Columns of a row that the model leaves out."""
+
+    #: Seconds of the last lease: the clock stands still, so a held lease has all of them left.
+    lease_s: float = 0.0
+    error: str | None = None
+    model: str = ""
+    size_bytes: int | None = None
+    image: ImageInfo | None = None
+
+
+class MemoryRows:
+    """Rows of one object. Each function is a step of the script; a transaction that fails is rolled back."""
+
+    def __init__(self, script: Script) -> None:
+        self.model = ObjectModel()
+        self._script = script
+        self._keys: dict[int, Key] = {}
+        self._details: dict[int, Details] = {}
+        #: Whether a transaction is open.
+        self.is_open = False
+
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> Engine:
+        """Put the double in the place of `db`: the engine to hand to the code under test."""
+        for name in (
+            "claim",
+            "record_caption",
+            "finish_write_back",
+            "fail",
+            "put_back",
+            "supersede",
+            "mark_deleted",
+            "release_lease",
+        ):
+            monkeypatch.setattr(queries, name, getattr(self, name))
+        for name in ("forgotten_rows", "leased_rows"):
+            monkeypatch.setattr(views, name, getattr(self, name))
+        return cast("Engine", self)
+
+    def register(self, generation: int = 1, task: str = CAPTION) -> int:
+        """Make a queued row: its id."""
+        self.model.finalize((generation, task))
+        row_id = len(self._keys) + 1
+        self._keys[row_id] = (generation, task)
+        self._details[row_id] = Details()
+        return row_id
+
+    def claim_once(self, row_id: int, lease_s: float) -> None:
+        """Another worker claims the row."""
+        assert isinstance(self.model.claim(self._keys[row_id]), Token)
+        self._details[row_id].lease_s = lease_s
+
+    def claim_and_die(self, row_id: int) -> None:
+        """Another worker claims the row, and its process is known to be dead."""
+        self.claim_once(row_id, 0.0)
+        self.model.release(self._keys[row_id])
+
+    def put_back_once(self, row_id: int) -> None:
+        """Another worker tries the row, and puts it back a moment ago."""
+        token = self.model.claim(self._keys[row_id])
+        assert isinstance(token, Token)
+        self.model.give_up(token, Status.QUEUED, "storage_unavailable")
+
+    def row(self, row_id: int) -> Row:
+        """The model's row."""
+        return self.model.rows[self._keys[row_id]]
+
+    def details(self, row_id: int) -> Details:
+        """The row's other columns."""
+        return self._details[row_id]
+
+    @contextmanager
+    def begin(self) -> Iterator[Self]:
+        """A transaction, as `sqlalchemy.Engine.begin`. An error of `commit` is raised after the commit."""
+        self._script.check("begin")
+        before = copy.deepcopy((self.model, self._details))
+        self.is_open = True
+        try:
+            yield self
+        except BaseException:
+            self.model, self._details = before
+            raise
+        finally:
+            self.is_open = False
+        self._script.check("commit")
+
+    def execute(self, statement: object) -> None:
+        """A statement other than the functions of `db`, as `sqlalchemy.Connection.execute`: only locks."""
+        assert "lock" in str(statement)
+        self._script.step("lock")
+
+    def claim(self, connection: object, row_id: int, lease_s: float) -> Claim | WriteBack | queries.Busy | None:
+        """See `db.queries.claim`."""
+        self._step(connection, "claim")
+        if row_id not in self._keys:
+            return None
+        details = self._details[row_id]
+        match self.model.claim(self._keys[row_id]):
+            case Token(_, attempt, lost_attempts, before_redrive):
+                details.lease_s = lease_s
+                task = TaskRequest.parse(self._keys[row_id][1])
+                return Claim(row_id, self.version(row_id), task, attempt, lost_attempts, before_redrive)
+            case "write back":
+                details.lease_s = lease_s
+                caption = self.row(row_id).caption or ""
+                return WriteBack(row_id, self.version(row_id), self._keys[row_id][1], caption, details.model)
+            case "busy":
+                return queries.Busy(details.lease_s)
+            case _:
+                return None
+
+    def record_caption(
+        self,
+        connection: object,
+        claim: Claim,
+        caption: Caption,
+        image: ImageInfo,
+        *,
+        size_bytes: int,
+        write_back_lease_s: float | None,
+    ) -> bool:
+        """See `db.queries.record_caption`."""
+        self._step(connection, "record_caption")
+        write_back = write_back_lease_s is not None
+        if not self.model.record(self._token(claim), caption.text, write_back=write_back):
+            return False
+        self._details[claim.row_id] = Details(
+            write_back_lease_s or 0.0, None, caption.model, size_bytes=size_bytes, image=image
+        )
+        return True
+
+    def finish_write_back(
+        self, connection: object, row_id: int, *, written: bool, code: str | None = None, note: str | None = None
+    ) -> bool:
+        """See `db.queries.finish_write_back`."""
+        self._step(connection, "finish_write_back")
+        done = self.model.finish_write_back(self._keys[row_id], written=written)
+        if done:
+            self.row(row_id).code = code
+            self._details[row_id].error = note
+        return done
+
+    def fail(self, connection: object, claim: Claim, code: str, error: str) -> bool:
+        """See `db.queries.fail`."""
+        self._step(connection, "fail")
+        return self._give_up(claim, Status.FAILED, code, error)
+
+    def put_back(self, connection: object, claim: Claim, code: str, error: str, *, lost: bool) -> bool:
+        """See `db.queries.put_back`."""
+        self._step(connection, "put_back")
+        return self._give_up(claim, Status.QUEUED, code, error, lost=lost)
+
+    def supersede(self, connection: object, claim: Claim) -> bool:
+        """See `db.queries.supersede`."""
+        self._step(connection, "supersede")
+        return self._give_up(claim, Status.SUPERSEDED, None, None)
+
+    def mark_deleted(self, connection: object, claim: Claim) -> bool:
+        """See `db.queries.mark_deleted`."""
+        self._step(connection, "mark_deleted")
+        return self._give_up(claim, Status.DELETED, None, None)
+
+    def release_lease(self, connection: object, row_id: int) -> bool:
+        """See `db.queries.release_lease`."""
+        self._step(connection, "release_lease")
+        return self.model.release(self._keys[row_id])
+
+    def forgotten_rows(
+        self, connection: object, oldest: Sequence[int], *, whole_queue: bool, batch: int, resting_s: float = 0.0
+    ) -> Iterator[list[int]]:
+        """See `db.views.forgotten_rows`; rows are queued in the order of their ids, and put back a moment ago."""
+        self._step(connection, "forgotten_rows")
+        reach = len(self._keys) + 1 if whole_queue else max(oldest, default=0)
+        found = [
+            row_id
+            for row_id in self._keys
+            if self.row(row_id).status is Status.QUEUED
+            and row_id not in oldest
+            and row_id < reach
+            and not (resting_s and self.row(row_id).attempts > self.row(row_id).before_redrive)
+        ]
+        return _batches(found, batch)
+
+    def leased_rows(self, connection: object, batch: int) -> Iterator[list[views.Leased]]:
+        """See `db.views.leased_rows`."""
+        self._step(connection, "leased_rows")
+        found = [
+            views.Leased(row_id, self._details[row_id].lease_s if self.row(row_id).lease is Lease.HELD else 0.0)
+            for row_id in self._keys
+            if self.row(row_id).lease is not None
+        ]
+        return _batches(found, batch)
+
+    def version(self, row_id: int) -> ObjectVersion:
+        """The object version of the row."""
+        return ObjectVersion(BUCKET, NAME, self._keys[row_id][0])
+
+    def _give_up(self, claim: Claim, status: Status, code: str | None, error: str | None, **lost: bool) -> bool:
+        held = self.model.give_up(self._token(claim), status, code, **lost)
+        if held:
+            self._details[claim.row_id].error = error
+        return held
+
+    def _token(self, claim: Claim) -> Token:
+        key = self._keys[claim.row_id]
+        return Token(key, claim.attempt, claim.lost_attempts, claim.attempts_before_redrive)
+
+    def _step(self, connection: object, name: str) -> None:
+        assert connection is self, f"{name} got a connection of another database"
+        assert self.is_open, f"{name} was called outside of a transaction"
+        self._script.step(name)
+
+
+def _batches(found: list[Any], batch: int) -> Iterator[list[Any]]:
+    return (found[start : start + batch] for start in range(0, len(found), batch))

@@ -1,0 +1,107 @@
+"""With which credentials, and with which scope, Google's services are called."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import google.auth
+import pytest
+from google.auth.credentials import Credentials
+from google.auth.exceptions import DefaultCredentialsError
+from requests import PreparedRequest, Response
+from requests.adapters import HTTPAdapter
+
+from dropline.contract import ObjectVersion
+from dropline.errors import AccessDenied
+from dropline.scaling.worker_pool import make_worker_pool
+from dropline.settings import Settings
+from dropline.storage.objects import make_store
+
+POOL = "projects/p/locations/europe-west4/workerPools/captions"
+
+
+class ServiceAccount(Credentials):
+    """Credentials with a token that needs no refresh."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token = "the-service-accounts-token"
+
+    def refresh(self, request: object) -> None:
+        """Not needed."""
+
+
+@dataclass
+class Google:
+    """Google's side: the environment's credentials, and every request that would have been sent."""
+
+    scopes: list[Sequence[str]] = field(default_factory=list)
+    sent: list[PreparedRequest] = field(default_factory=list)
+
+    def default(self, *, scopes: Sequence[str]) -> tuple[Credentials, str]:
+        """As `google.auth.default`: credentials and project id."""
+        self.scopes.append(scopes)
+        return ServiceAccount(), "the-project"
+
+    def send(self, _adapter: HTTPAdapter, request: PreparedRequest, **_: Any) -> Response:
+        """As `HTTPAdapter.send`: a document that both services could have sent."""
+        self.sent.append(request)
+        response = Response()
+        response.status_code = 200
+        response.headers["content-type"] = "application/json"
+        response._content = b'{"generation": "5", "name": "operations/1"}'
+        response.request, response.url = request, str(request.url)
+        return response
+
+
+@pytest.fixture
+def google_side(monkeypatch: pytest.MonkeyPatch) -> Google:
+    """A machine that runs as a service account."""
+    side = Google()
+    monkeypatch.setattr(google.auth, "default", side.default)
+    monkeypatch.setattr(HTTPAdapter, "send", lambda adapter, request, **options: side.send(adapter, request))
+    return side
+
+
+def look_at_an_object() -> None:
+    """One request to Cloud Storage."""
+    with make_store(Settings(storage_emulator_host="")) as store:
+        assert store.live_generation(ObjectVersion("drops", "a.png", 5)) == 5
+
+
+def scale_the_worker_pool() -> None:
+    """One request to Cloud Run."""
+    pool = make_worker_pool(POOL)
+    pool.prepare()
+    pool.scale(1)
+    pool.close()
+
+
+@pytest.mark.parametrize(
+    ("call", "host", "scope"),
+    [
+        (look_at_an_object, "storage.googleapis.com", "https://www.googleapis.com/auth/devstorage.read_write"),
+        (scale_the_worker_pool, "run.googleapis.com", "https://www.googleapis.com/auth/cloud-platform"),
+    ],
+)
+def test_requests_carry_the_environments_credentials(
+    google_side: Google, call: Callable[[], None], host: str, scope: str
+) -> None:
+    """The credentials of `google.auth.default`, asked for with the scope that the service needs."""
+    call()
+    assert google_side.scopes == [[scope]]
+    (request,) = google_side.sent
+    assert str(request.url).startswith(f"https://{host}/")
+    assert request.headers["authorization"] == "Bearer the-service-accounts-token"
+
+
+@pytest.mark.parametrize("call", [look_at_an_object, scale_the_worker_pool])
+def test_without_credentials_access_is_denied(monkeypatch: pytest.MonkeyPatch, call: Callable[[], None]) -> None:
+    """The error tells how to get them."""
+
+    def default(**_: object) -> None:
+        raise DefaultCredentialsError("none found")
+
+    monkeypatch.setattr(google.auth, "default", default)
+    with pytest.raises(AccessDenied, match="GOOGLE_APPLICATION_CREDENTIALS"):
+        call()

@@ -1,0 +1,355 @@
+"""The two Celery tasks, over a pipeline that is scripted and a broker in memory."""
+
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from billiard.einfo import ExceptionInfo
+from billiard.exceptions import SoftTimeLimitExceeded, Terminated, WorkerLostError
+from celery import Celery
+from celery.exceptions import Reject, Retry
+from kombu.exceptions import OperationalError
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from dropline.contract import CAPTION_QUEUE, CAPTION_TASK, RECOVER_TASK, RECOVERY_QUEUE
+from dropline.errors import AccessDenied, BrokerUnavailable, DatabaseUnavailable
+from tests.support.memory_broker import MemoryBroker
+from worker.pipeline import Delivery, Finished, Later
+from worker.tasks import register_tasks
+
+pytestmark = pytest.mark.filterwarnings("ignore:\\s*The 'queue' task attribute is deprecated")
+
+#: Longer than any test, shorter than any difference between two pauses.
+SECOND = timedelta(seconds=1)
+
+
+@dataclass
+class Child:
+    """A child's tasks; pipeline and recovery do as the test scripts."""
+
+    broker: MemoryBroker
+    app: Celery
+    result: Finished | Later = field(default_factory=lambda: Finished("captioned"))
+    error: Exception | None = None
+    #: Row ids and deliveries that reached the pipeline.
+    runs: list[tuple[int, Delivery]] = field(default_factory=list)
+    #: Frees a row's lease; called in the parent.
+    on_release: Callable[[int], None] = lambda _: None
+    #: A recovery: `(head, enqueue, finished, resting_s)`.
+    recovery: Callable[..., object] = lambda *_: "recovered"
+
+    def pipeline(self) -> "Child":
+        """Built on first use, which may fail."""
+        if self.error:
+            raise self.error
+        return self
+
+    def recover(self, *args: Any) -> object:
+        """Run the test's recovery."""
+        return self.recovery(*args)
+
+    def release(self, row_id: int) -> None:
+        """Free a lease as the test says."""
+        self.on_release(row_id)
+
+    def run(self, row_id: int, delivery: Delivery) -> Finished | Later:
+        """The pipeline's entry."""
+        self.runs.append((row_id, delivery))
+        return self.result
+
+    def call(self, name: str, args: Sequence[Any], retries: int = 0, delivery_info: object = None) -> Any:
+        """Run a task's body as a child does for a message."""
+        task = self.app.tasks[name]
+        context = {"id": "m1", "args": args, "kwargs": {}, "retries": retries, "called_directly": False}
+        task.push_request(**context, delivery_info=delivery_info)
+        try:
+            return task.run(*args)
+        finally:
+            task.pop_request()
+
+
+@pytest.fixture
+def child(monkeypatch: pytest.MonkeyPatch) -> Child:
+    """Tasks of an app whose broker is in memory."""
+    broker = MemoryBroker(monkeypatch)
+    child = Child(broker, broker.app())
+    register_tasks(
+        child.app,
+        child.pipeline,  # type: ignore[arg-type]
+        child.recover,
+        child.release,
+    )
+    return child
+
+
+@contextmanager
+def sent_again(child: Child, queue: str, delay_s: float, retries: int) -> Any:
+    """The body sends its message again, to be delivered after the delay, as one retry more."""
+    before = datetime.now(UTC)
+    with pytest.raises(Retry):
+        yield
+    (message,) = child.broker.sent(queue)
+    due = datetime.fromisoformat(message["eta"])
+    assert before <= due - timedelta(seconds=delay_s) <= datetime.now(UTC) + SECOND / 2
+    assert message["retries"] == retries
+
+
+@pytest.mark.parametrize(
+    ("retries", "delivery_info", "expected"),
+    [
+        (0, None, Delivery(repeated=False, retries=0)),
+        (0, {}, Delivery(repeated=False, retries=0)),
+        (0, {"redelivered": None}, Delivery(repeated=False, retries=0)),
+        (0, {"redelivered": False}, Delivery(repeated=False, retries=0)),
+        (0, {"redelivered": True}, Delivery(repeated=True, retries=0)),
+        (1, {"redelivered": False}, Delivery(repeated=True, retries=1)),
+        (7, None, Delivery(repeated=True, retries=7)),
+        (2, {"redelivered": True}, Delivery(repeated=True, retries=2)),
+    ],
+)
+def test_a_message_that_came_before_is_a_repeated_delivery(
+    child: Child, retries: int, delivery_info: object, expected: Delivery
+) -> None:
+    """Redis returned it from a dead worker, or a worker sent it again."""
+    assert child.call(CAPTION_TASK, [7], retries, delivery_info) == "captioned"
+    assert child.runs == [(7, expected)]
+    assert child.broker.sent(CAPTION_QUEUE) == []
+
+
+@pytest.mark.parametrize("row_id", [0, -1, True, "7", 7.0, None, [7]], ids=repr)
+def test_a_message_without_a_row_is_dropped(child: Child, row_id: object) -> None:
+    """Neither Postgres nor the pipeline hears of it."""
+    assert child.call(CAPTION_TASK, [row_id]) == "unusable"
+    assert child.runs == []
+
+
+def test_the_smallest_row_id_is_one(child: Child) -> None:
+    """Postgres's identities begin there."""
+    assert child.call(CAPTION_TASK, [1]) == "captioned"
+
+
+@pytest.mark.parametrize(("retries", "delay_s"), [(0, 2.5), (3, 40.0)])
+def test_a_message_that_is_needed_again_is_sent_again(child: Child, retries: int, delay_s: float) -> None:
+    """With the pipeline's delay, and one retry more."""
+    child.result = Later(delay_s, "storage_unavailable")
+    with sent_again(child, CAPTION_QUEUE, delay_s, retries + 1):
+        child.call(CAPTION_TASK, [7], retries)
+    (message,) = child.broker.sent(CAPTION_QUEUE)
+    assert (message["task"], message["args"]) == (CAPTION_TASK, [7])
+
+
+@pytest.mark.parametrize(("retries", "pause_s"), [(0, 1), (1, 2), (2, 4), (5, 32), (6, 64), (7, 64), (5000, 64)])
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), AccessDenied("no credentials")])
+def test_an_unexpected_error_keeps_the_message(
+    child: Child, error: Exception, retries: int, pause_s: float
+) -> None:
+    """A pipeline that cannot be built, or has a bug: the message comes again, with a longer pause each time."""
+    child.error = error
+    with sent_again(child, CAPTION_QUEUE, pause_s, retries + 1):
+        child.call(CAPTION_TASK, [7], retries)
+
+
+@pytest.mark.parametrize("name", [CAPTION_TASK, RECOVER_TASK])
+def test_a_copy_that_redis_refuses_returns_the_message_itself(child: Child, name: str) -> None:
+    """Rejected and requeued: a message that is acknowledged without its copy would be lost."""
+    child.result, child.recovery = Later(1.0, "away"), _raise_unavailable
+    child.broker.fail(RedisConnectionError("out of memory"))
+    with pytest.raises(Reject) as caught:
+        child.call(name, [7])
+    assert caught.value.requeue is True
+
+
+def _raise_unavailable(*_: object) -> None:
+    raise DatabaseUnavailable("away")
+
+
+@pytest.mark.parametrize(("args", "resting_s"), [([], 0.0), ([480.0], 480.0)])
+def test_a_recovery_gets_the_seconds_of_rest(child: Child, args: list[float], resting_s: float) -> None:
+    """Its result is the task's."""
+    seen: list[float] = []
+
+    def recover(_head: object, _enqueue: object, _finished: object, resting_s: float) -> str:
+        seen.append(resting_s)
+        return "3 rows"
+
+    child.recovery = recover
+    assert child.call(RECOVER_TASK, args) == "3 rows"
+    assert seen == [resting_s]
+
+
+@pytest.mark.parametrize(("retries", "pause_s"), [(0, 1), (3, 8), (9, 64)])
+def test_a_recovery_that_fails_comes_again(child: Child, retries: int, pause_s: float) -> None:
+    """Rows wait for it, so it is tried until it succeeds."""
+    child.recovery = _raise_unavailable
+    with sent_again(child, RECOVERY_QUEUE, pause_s, retries + 1):
+        child.call(RECOVER_TASK, [480.0], retries)
+    (message,) = child.broker.sent(RECOVERY_QUEUE)
+    assert (message["task"], message["args"]) == (RECOVER_TASK, [480.0])
+
+
+def test_a_recovery_may_take_hours(child: Child) -> None:
+    """A million rows are enqueued in one go; the limits of an image would cut that short."""
+    task = child.app.tasks[RECOVER_TASK]
+    assert 3600 < task.soft_time_limit < task.time_limit
+    assert child.app.tasks[CAPTION_TASK].soft_time_limit == 120
+
+
+@pytest.mark.parametrize("name", [CAPTION_TASK, RECOVER_TASK])
+def test_neither_task_has_a_last_retry(child: Child, name: str) -> None:
+    """Rows and pipeline count; Celery's own limit would drop the message."""
+    assert child.app.tasks[name].max_retries is None
+
+
+def heads(child: Child, *, finish: bool = True) -> list[int]:
+    """The head of the queue that a recovery reads."""
+    found: list[int] = []
+
+    def recover(head: Callable[[], list[int]], _: object, finished: Callable[[], None], __: float) -> None:
+        found.extend(head())
+        if finish:
+            finished()
+
+    child.recovery = recover
+    child.call(RECOVER_TASK, [])
+    return found
+
+
+def enqueue(child: Child, row_id: int, countdown_s: float = 0.0) -> None:
+    """A recovery that enqueues one row."""
+    child.recovery = lambda _head, send, _finished, _resting_s: send(row_id, countdown_s)
+    child.call(RECOVER_TASK, [])
+
+
+def test_a_recovered_row_is_sent_at_once(child: Child) -> None:
+    """As the function sends it: a first delivery, without a delay."""
+    enqueue(child, 7)
+    (message,) = child.broker.sent(CAPTION_QUEUE)
+    assert (message["task"], message["args"]) == (CAPTION_TASK, [7])
+    assert (message["retries"], message["eta"]) == (0, None)
+
+
+def test_a_leased_row_is_sent_with_a_delay_and_as_repeated(child: Child) -> None:
+    """By a clock that is ahead it comes while the lease still runs, and must not end as a plain duplicate then."""
+    before = datetime.now(UTC)
+    enqueue(child, 7, 31.0)
+    (message,) = child.broker.sent(CAPTION_QUEUE)
+    assert message["retries"] == 1
+    assert before <= datetime.fromisoformat(message["eta"]) - timedelta(seconds=31) <= datetime.now(UTC)
+
+
+def test_a_recovery_sees_the_oldest_hundred_messages(child: Child) -> None:
+    """Oldest means: next to be taken by a worker."""
+    for row_id in range(1, 106):
+        enqueue(child, row_id)
+    assert sorted(heads(child)) == list(range(1, 101))
+    assert len(child.broker.sent(CAPTION_QUEUE)) == 105
+
+
+def test_a_recovery_sees_every_message_of_a_short_queue(child: Child) -> None:
+    """Delayed ones too, and messages without a row are left to the worker that takes them."""
+    enqueue(child, 3)
+    for stray in (17, {}, {"body": "e30="}, {"body": "W10="}, {"body": "W1tdXQ=="}, {"body": "W1siYSJdXQ=="}):
+        child.broker.put(stray)
+    enqueue(child, 4, 10.0)
+    assert sorted(heads(child)) == [3, 4]
+
+
+def test_messages_of_dead_workers_are_put_back_before_the_queue_is_read(child: Child) -> None:
+    """All of them at once: nothing but a recovery does it."""
+    for row_id in range(1, 31):
+        enqueue(child, row_id)
+    child.broker.lose_to_a_dead_worker()
+    assert sorted(heads(child)) == list(range(1, 31))
+    assert child.broker.overdue == []
+
+
+def test_after_a_recovery_that_was_cut_short_the_head_proves_nothing(child: Child) -> None:
+    """Its messages are at the head, and hide the rows behind them that are not there; a whole one ends that."""
+    enqueue(child, 7)
+    assert heads(child, finish=False) == [7]
+    assert heads(child) == []
+    assert heads(child) == [7]
+
+
+@pytest.mark.parametrize("error", [OperationalError("refused"), RedisConnectionError("refused")], ids=repr)
+@pytest.mark.parametrize("act", ["head", "enqueue", "finished"])
+def test_a_recovery_without_redis_gets_an_error_of_ours(child: Child, error: Exception, act: str) -> None:
+    """Each of its three calls says that the broker is away."""
+    caught: list[BrokerUnavailable] = []
+
+    def recover(
+        head: Callable[[], object], send: Callable[..., None], finished: Callable[[], None], _: float
+    ) -> None:
+        child.broker.fail(error)
+        calls = {"head": head, "enqueue": lambda: send(7, 0.0), "finished": finished}
+        with pytest.raises(BrokerUnavailable, match="refused") as found:
+            calls[act]()
+        caught.append(found.value)
+
+    child.recovery = recover
+    child.call(RECOVER_TASK, [])
+    assert len(caught) == 1
+
+
+class Parent:
+    """The worker's parent, with one message in a child's hands."""
+
+    def __init__(self, child: Child, args: list[object]) -> None:
+        #: What became of the row and of the message, in order.
+        self.acts: list[str] = []
+        child.on_release = lambda row_id: self.acts.append(f"release {row_id}")
+        child.app.send_task(CAPTION_TASK, args, queue=CAPTION_QUEUE)
+        task = child.app.tasks[CAPTION_TASK]
+        self.request = task.Request(
+            child.broker.take(child.app),
+            app=child.app,
+            task=task,
+            on_ack=lambda *_: self.acts.append("acknowledge"),
+            on_reject=lambda _log, _errors, requeue: self.acts.append("requeue" if requeue else "reject"),
+        )
+
+    def fail(self, error: BaseException) -> list[str]:
+        """The child's task ended with the error, or the child itself did."""
+        with pytest.raises(type(error)) as raised:
+            raise error
+        info = ExceptionInfo((raised.type, raised.value, raised.tb))
+        self.request.on_failure(info, send_failed_event=False, return_ok=True)
+        return self.acts
+
+
+@pytest.mark.parametrize(
+    ("error", "acts"),
+    [
+        (WorkerLostError("signal 9"), ["release 7", "requeue"]),
+        (SystemExit(1), ["release 7", "requeue"]),
+        (Terminated(15), ["release 7", "acknowledge"]),
+        (RuntimeError("a bug"), ["acknowledge"]),
+        (SoftTimeLimitExceeded(), ["acknowledge"]),
+        (Reject("redis is full", requeue=True), ["requeue"]),
+        (Retry("later"), ["acknowledge"]),
+    ],
+    ids=repr,
+)
+def test_the_row_of_a_dead_child_is_free_before_its_message_returns(
+    child: Child, error: BaseException, acts: list[str]
+) -> None:
+    """The next delivery need not wait for the lease; an error of a living child leaves the lease alone."""
+    assert Parent(child, [7]).fail(error) == acts
+
+
+def test_a_child_that_is_killed_for_its_time_frees_the_row(child: Child) -> None:
+    """The hard limit kills the child; at the soft limit the child still lives and ends the attempt itself."""
+    parent = Parent(child, [7])
+    parent.request.on_timeout(soft=True, timeout=120)
+    assert parent.acts == []
+    parent.request.on_timeout(soft=False, timeout=150)
+    assert parent.acts == ["release 7", "requeue"]
+
+
+@pytest.mark.parametrize("args", [[], ["7"], [None], [True]], ids=repr)
+def test_a_dead_child_without_a_row_frees_nothing(child: Child, args: list[object]) -> None:
+    """The message returns all the same."""
+    assert Parent(child, args).fail(WorkerLostError("signal 9")) == ["requeue"]

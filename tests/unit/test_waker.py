@@ -1,0 +1,39 @@
+"""When the function calls Cloud Run, and when that is logged, over a mark in memory."""
+
+from typing import cast
+
+import pytest
+from structlog.testing import CapturedCall, CapturingLogger
+
+from dropline.scaling import waker
+from dropline.scaling.awake import AwakeMark
+from dropline.scaling.protocol import AWAKE, Rules
+from tests.support.scaling_store import MemoryStore
+
+
+class Pool:
+    """Notes the numbers of instances that were set."""
+
+    def __init__(self) -> None:
+        self.history: list[int] = []
+
+    def prepare(self) -> None:
+        """Nothing to prepare."""
+
+    def scale(self, instances: int) -> None:
+        """Note the number."""
+        self.history.append(instances)
+
+
+@pytest.mark.parametrize(("mark", "history"), [(None, [3]), (AWAKE, [])])
+def test_a_call_that_wakes_the_worker_pool_is_logged(
+    monkeypatch: pytest.MonkeyPatch, mark: str | None, history: list[int]
+) -> None:
+    """One line per call of Cloud Run with the number of instances; none where another request has called."""
+    log, store, pool = CapturingLogger(), MemoryStore(), Pool()
+    monkeypatch.setattr(waker, "log", log)
+    store.mark = mark
+    waker.Waker(cast("AwakeMark", store), pool, Rules(instances=3)).wake()
+    assert (pool.history, store.mark) == (history, AWAKE)
+    expected = [CapturedCall("info", ("pool_woken",), {"instances": count}) for count in history]
+    assert log.calls == expected
