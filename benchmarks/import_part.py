@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from benchmarks.errors import RunInvalidError
 from benchmarks.figures import Figure, Spread, shown, shown_spread
-from local_emulators.command import child_environment, python_path
+from local_emulators.process import process_environment, python_path
 
 _RUNS = 5
 _PROBE = """
@@ -70,7 +70,7 @@ def measure_import() -> ImportResult:
 
 def _run(code: str) -> tuple[float, str]:
     """Seconds of a fresh interpreter, and what it printed; what it says of errors is passed on."""
-    environment = child_environment(PYTHONPATH=python_path())
+    environment = process_environment(PYTHONPATH=python_path())
     began = time.perf_counter()
     command = [sys.executable, "-c", code]
     finished = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)

@@ -25,7 +25,7 @@ from dropline.contract import Caption, Claim, ImageInfo, ObjectFacts, ObjectVers
 from dropline.errors import DroplineError
 from dropline.settings import DEFAULT_CHECKPOINT, DEFAULT_REVISION
 from local_emulators import database, postgres
-from local_emulators.passwords import Passwords
+from local_emulators.directory import Passwords
 from local_emulators.ports import free_ports
 from local_emulators.supervisor import Supervisor
 

@@ -1,4 +1,4 @@
-"""What the rooms agree on: names, task prompts and the frozen values that pass between them."""
+"""The contract between the rooms: names, task prompts and frozen values."""
 
 import enum
 import re
@@ -8,7 +8,7 @@ from typing import Any
 
 from dropline.errors import InvalidTask
 
-#: Celery's name of the one task: `args = [row_id]`. The row says what has to be done.
+#: Celery's name of the caption task: `args = [row_id]`. The row holds the work to do.
 CAPTION_TASK = "dropline.caption"
 #: Celery's name of the recovery task: no arguments.
 RECOVER_TASK = "dropline.recover"
@@ -19,18 +19,18 @@ RECOVERY_QUEUE = "dropline.recovery"
 #: Postgres channel: one JSON document per change of a row (`ChangeNotice`).
 NOTIFY_CHANNEL = "captions"
 
-#: Object metadata keys Dropline writes (and, for the task, reads).
+#: Object metadata keys that Dropline writes; the task key is read too.
 METADATA_CAPTION = "caption"
 METADATA_TASK = "caption-task"
 METADATA_MODEL = "caption-model"
 
-#: The longest text that a task prompt may carry, in bytes of UTF-8: beside the longest object name it still has to
-#: fit into an index entry (2,704 bytes) and a notification (8,000 bytes, in JSON).
+#: The longest text of a task prompt, in bytes of UTF-8: with the longest object name, the text must fit into an
+#: index entry (2,704 bytes) and a notification (8,000 bytes, in JSON).
 MAX_PROMPT_TEXT = 500
 
 
 class TaskPrompt(enum.StrEnum):
-    """Florence-2's task prompts, as the model card spells them."""
+    """Florence-2's task prompts, spelled as in the model card."""
 
     CAPTION = "<CAPTION>"
     DETAILED_CAPTION = "<DETAILED_CAPTION>"
@@ -50,12 +50,12 @@ class TaskPrompt(enum.StrEnum):
 
     @property
     def takes_text(self) -> bool:
-        """Whether the prompt is followed by words (a phrase, a caption)."""
+        """Whether words (a phrase, a caption) follow the prompt."""
         return self in _TAKES_TEXT
 
     @property
     def takes_region(self) -> bool:
-        """Whether the prompt is followed by one box, as four `<loc_N>` tokens."""
+        """Whether a box follows the prompt, as four `<loc_N>` tokens."""
         return self in _TAKES_REGION
 
 
@@ -76,17 +76,17 @@ _TAKES_REGION = frozenset(
 )
 _TASK = re.compile(r"\s*(?:<(?P<prompt>[A-Za-z_]+)>|(?P<bare>[A-Za-z_-]+)\s*(?::|$))(?P<text>.*)", re.DOTALL)
 _REGION = re.compile(r"(?:<loc_\d{1,3}>){4}")
-# Lone surrogates too: they have no UTF-8.
+# Lone surrogates have no encoding in UTF-8.
 _UNSAFE_TEXT = re.compile(r"[<>\x00-\x1f\x7f\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
 class TaskRequest:
-    """A task prompt with the text it needs, if it needs one."""
+    """A task prompt and its text."""
 
-    #: Which of Florence-2's tasks.
+    #: The task prompt.
     prompt: TaskPrompt
-    #: Words, or four location tokens, or empty.
+    #: Words, four location tokens, or empty, as the prompt requires.
     text: str = ""
 
     @classmethod
@@ -94,7 +94,7 @@ class TaskRequest:
         """Read `<OD>`, `od`, `<OPEN_VOCABULARY_DETECTION>a car` or `open_vocabulary_detection: a car`.
 
         Raises:
-            InvalidTask: no such task, text missing, text where none belongs, or text that is unsafe.
+            InvalidTask: the task is unknown, the text is missing, unexpected or unsafe.
         """
         match = _TASK.fullmatch(value)
         name = (match["prompt"] or match["bare"]) if match else ""
@@ -106,7 +106,7 @@ class TaskRequest:
         return cls(prompt, _checked_text(prompt, (match["text"] if match else "").strip()))
 
     def __str__(self) -> str:
-        """The canonical spelling: what `captions.task` holds and the model's processor takes."""
+        """The canonical spelling, as in `captions.task` and as input of the model's processor."""
         return f"{self.prompt.value}{self.text}"
 
 
@@ -130,7 +130,7 @@ def _checked_text(prompt: TaskPrompt, text: str) -> str:
 
 
 class Status(enum.StrEnum):
-    """The life of a row."""
+    """The states of a row."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -141,18 +141,18 @@ class Status(enum.StrEnum):
 
     @property
     def is_terminal(self) -> bool:
-        """Whether nothing more will be done by itself."""
+        """Whether the row has ended: no worker changes the row again without a request by a person."""
         return self not in (Status.QUEUED, Status.RUNNING)
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectVersion:
-    """One version of one object: the identity everything hangs on."""
+    """One version of one object; with a task, the identity of a row."""
 
     bucket: str
     #: 1 to 1024 bytes of UTF-8; untrusted.
     name: str
-    #: GCS's version number; newer versions have larger ones.
+    #: Version number of Cloud Storage; a newer version has a larger number.
     generation: int
 
     @property
@@ -163,7 +163,7 @@ class ObjectVersion:
 
 @dataclass(frozen=True, slots=True)
 class ObjectFacts:
-    """What the event said about the object, where it said so (payload NONE says nothing)."""
+    """Facts about the object from the event; all None for a notification with payload NONE."""
 
     content_type: str | None = None
     size_bytes: int | None = None
@@ -174,27 +174,27 @@ class ObjectFacts:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A row this process may work on, and the fencing token that proves it."""
+    """A claimed row, with the attempt number as its fencing token."""
 
     row_id: int
     version: ObjectVersion
     task: TaskRequest
-    #: Number of this attempt: a result is recorded only where it still matches.
+    #: Number of the attempt: a result is recorded only while the row has the same number.
     attempt: int
-    #: How many earlier attempts ended with the death of a process, since the row was last redriven.
+    #: Attempts since the last redrive that ended with the death of a process.
     lost_attempts: int
-    #: How many attempts came before the row was last redriven.
+    #: Attempts before the last redrive.
     attempts_before_redrive: int = 0
 
     @property
     def retries(self) -> int:
-        """How often the row was put back after a transient error, since it was last redriven."""
+        """Attempts since the last redrive that ended with a transient error."""
         return max(0, self.attempt - 1 - self.lost_attempts - self.attempts_before_redrive)
 
 
 @dataclass(frozen=True, slots=True)
 class WriteBack:
-    """A caption that is recorded and still has to reach the object's metadata."""
+    """A recorded caption whose copy in the object's metadata is still missing."""
 
     row_id: int
     version: ObjectVersion
@@ -205,9 +205,9 @@ class WriteBack:
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """What the engine answers for one image."""
+    """The engine's answer for one image."""
 
-    #: The text: a caption, OCR, or for structured tasks the labels, comma separated.
+    #: A caption or OCR text; for structured tasks the labels, separated by commas.
     text: str
     #: Boxes, polygons and labels in pixels of the upright original; None for plain text tasks.
     result: dict[str, Any] | None
@@ -219,7 +219,7 @@ class Caption:
 
 @dataclass(frozen=True, slots=True)
 class ImageInfo:
-    """The upright original's size, in pixels."""
+    """Size of the upright original, in pixels."""
 
     width: int
     height: int
@@ -227,7 +227,7 @@ class ImageInfo:
 
 @dataclass(frozen=True, slots=True)
 class ChangeNotice:
-    """A change of one row, as sent on `NOTIFY_CHANNEL`."""
+    """A notification on `NOTIFY_CHANNEL` about one changed row."""
 
     id: int
     bucket: str

@@ -1,7 +1,7 @@
-"""A request's time is bounded from outside, because no client library bounds all of its waits.
+"""Deadlines for a request, enforced from outside: no client library bounds all of its waits.
 
-Connect and statement timeouts do not cover a name server that is silent, a frozen process behind a live socket, or
-the sum of several waits.
+Connect and statement timeouts do not cover a silent name server, a frozen process behind a live socket, or the
+sum of several waits.
 """
 
 import time
@@ -31,12 +31,12 @@ class Deadline:
         return max(0.0, self.at - time.monotonic())
 
 
-class Lanes:
-    """Runs one kind of effect on a fixed number of threads, and stops waiting when a deadline has passed.
+class Bulkhead:
+    """Runs one kind of effect on a fixed number of threads; a caller stops waiting at its deadline.
 
-    What is given up keeps its thread until the client library lets go, so an outage occupies at most `count` of
-    them. The effects are idempotent: one that still goes through after its request was answered with 503 does no
-    harm.
+    An abandoned effect keeps its thread until the client library returns, so an outage occupies at most `count`
+    threads. Every effect must be idempotent: an abandoned effect may still succeed after its request was answered
+    with 503.
     """
 
     def __init__(self, name: str, count: int) -> None:
@@ -56,5 +56,5 @@ class Lanes:
         return future.result()
 
     def close(self) -> None:
-        """Wait for what is running, and end the threads."""
+        """Wait for running effects and end the threads."""
         self._threads.shutdown(cancel_futures=True)

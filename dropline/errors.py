@@ -1,38 +1,38 @@
-"""Every error Dropline raises on purpose.
+"""All errors of Dropline.
 
     DroplineError
     ├── SettingsError            a setting is missing or wrong; names the variable
-    ├── LocalStackError          a part of the laptop's cloud cannot start, or died
-    ├── ClientError              what was asked for on the command line cannot be done
-    ├── ObjectGone               this generation is no longer in the bucket: an outcome, not a fault
-    ├── PermanentError           trying again gives the same answer; the row becomes `failed`
-    │   ├── InvalidEvent         a message that is no object event
+    ├── LocalStackError          a service of the local stack cannot start, or died
+    ├── ClientError              a command cannot be carried out as given
+    ├── ObjectGone               the generation is no longer in the bucket: an outcome, not a fault
+    ├── PermanentError           another attempt fails in the same way; the row becomes `failed`
+    │   ├── InvalidEvent         a delivery is not an object event
     │   ├── ForeignBucket        an object of a bucket that is not configured
-    │   ├── InvalidTask          not a task prompt of Florence-2, or text where none belongs
-    │   ├── InvalidImage         bytes that give no pixels; `code` says how
-    │   ├── ImageRefused         a limit was passed, before or during the decoding
-    │   ├── InferenceFailed      the model cannot caption this input
-    │   └── AccessDenied         credentials lack a right
-    └── TransientError           worth trying again, later
+    │   ├── InvalidTask          not a task prompt of Florence-2, or a wrong text for the prompt
+    │   ├── InvalidImage         the bytes cannot be decoded; `code` has the reason
+    │   ├── ImageRefused         the image exceeds a limit, found before or during decoding
+    │   ├── InferenceFailed      the model fails on the input
+    │   └── AccessDenied         the credentials lack a right
+    └── TransientError           a later attempt may succeed
         ├── DatabaseUnavailable
         ├── BrokerUnavailable
         ├── StorageUnavailable
-        ├── EngineUnavailable    the engine is starting, stopping, or was not reached
-        ├── EngineLost           the engine died while it ran this very request
-        └── PreconditionLost     somebody else wrote to the object meanwhile
+        ├── EngineUnavailable    the engine is starting or stopping, or was not reached
+        ├── EngineLost           the engine died while the request was running
+        └── PreconditionLost     another client wrote to the object in between
 
-`dropline.scaling.errors` adds what can go wrong between us and a worker pool.
+`dropline.scaling.errors` adds the errors of scaling a worker pool.
 
-`code` is what lands in `captions.error_code`: stable, lower case, made for `GROUP BY`.
+`code` is the value of `captions.error_code`: stable and in lower case, for `GROUP BY`.
 """
 
 from typing import ClassVar
 
 
 class DroplineError(Exception):
-    """Something Dropline knows how to name went wrong."""
+    """Base class of all errors that Dropline raises."""
 
-    #: Stable machine-readable name of the fault.
+    #: Stable, machine-readable name of the error.
     default_code: ClassVar[str] = "error"
 
     def __init__(self, message: str, *, code: str | None = None) -> None:
@@ -40,7 +40,7 @@ class DroplineError(Exception):
         self.code = code or self.default_code
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Keep `code` when the error crosses a process boundary."""
+        """Pickle `code` with the message."""
         return _rebuild, (type(self), str(self), self.code)
 
 
@@ -49,19 +49,19 @@ def _rebuild(kind: type[DroplineError], message: str, code: str) -> DroplineErro
 
 
 class SettingsError(DroplineError):
-    """A setting is missing or has a value that cannot be used."""
+    """A setting is missing or has an unusable value."""
 
     default_code = "settings"
 
 
 class LocalStackError(DroplineError):
-    """A part of the local stack cannot start or has died."""
+    """A service of the local stack cannot start or has died."""
 
     default_code = "local_stack"
 
 
 class ClientError(DroplineError):
-    """A command was asked for something that cannot be done."""
+    """A command cannot be carried out as given."""
 
     default_code = "client"
 
@@ -73,13 +73,13 @@ class ObjectGone(DroplineError):
 
 
 class PermanentError(DroplineError):
-    """Trying again would give the same answer."""
+    """Another attempt fails in the same way."""
 
     default_code = "permanent"
 
 
 class InvalidEvent(PermanentError):
-    """A message that is not an object event."""
+    """A delivery is not an object event."""
 
     default_code = "invalid_event"
 
@@ -87,52 +87,52 @@ class InvalidEvent(PermanentError):
 class ForeignBucket(PermanentError):
     """The event's bucket is not in `DROPLINE_EVENTS__BUCKETS`.
 
-    Not acknowledged on purpose. A subscription that brings such events is wired to the wrong bucket, or the
-    list of buckets is wrong; with 204 the events would be gone for good. With 403 Pub/Sub delivers them again,
-    with back-off, as often as its dead-letter policy says, and then keeps them there for when the list is right.
+    Deliberately not acknowledged: either the subscription is attached to the wrong bucket, or the list of buckets
+    is wrong, and an acknowledged event would be lost. With 403, Pub/Sub delivers the event again with back-off
+    until the dead-letter policy applies; the dead-letter topic then keeps the event until the list is corrected.
     """
 
     default_code = "foreign_bucket"
 
 
 class InvalidTask(PermanentError):
-    """A task prompt Florence-2 does not have, or text where it takes none."""
+    """Not a task prompt of Florence-2, or a wrong text for the prompt."""
 
     default_code = "invalid_task"
 
 
 class InvalidImage(PermanentError):
-    """Bytes that give no pixels."""
+    """The bytes cannot be decoded to pixels."""
 
     default_code = "invalid_image"
 
 
 class ImageRefused(PermanentError):
-    """The image is beyond a limit of this deployment."""
+    """The image exceeds a limit of the deployment."""
 
     default_code = "image_refused"
 
 
 class InferenceFailed(PermanentError):
-    """The model cannot caption this input."""
+    """The model fails on the input."""
 
     default_code = "inference_failed"
 
 
 class AccessDenied(PermanentError):
-    """The credentials lack a right that this step needs."""
+    """The credentials lack a required right."""
 
     default_code = "access_denied"
 
 
 class TransientError(DroplineError):
-    """Worth trying again, later."""
+    """A later attempt may succeed."""
 
     default_code = "transient"
 
 
 class DatabaseUnavailable(TransientError):
-    """Postgres cannot be reached, or gave up on the statement."""
+    """Postgres cannot be reached, or cancelled the statement."""
 
     default_code = "database_unavailable"
 
@@ -144,24 +144,24 @@ class BrokerUnavailable(TransientError):
 
 
 class StorageUnavailable(TransientError):
-    """Cloud Storage cannot be reached, or asks for patience (429, 5xx)."""
+    """Cloud Storage cannot be reached, or answered 429 or 5xx."""
 
     default_code = "storage_unavailable"
 
 
 class EngineUnavailable(TransientError):
-    """The engine is not there to take the request."""
+    """The engine is not running, or cannot be reached."""
 
     default_code = "engine_unavailable"
 
 
 class EngineLost(TransientError):
-    """The engine died while it was running this very request."""
+    """The engine died while the request was running."""
 
     default_code = "engine_lost"
 
 
 class PreconditionLost(TransientError):
-    """The object changed between our read and our write."""
+    """The object's metadata changed between read and write."""
 
     default_code = "precondition_lost"

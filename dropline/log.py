@@ -1,4 +1,4 @@
-"""Structured logs: one JSON line per event on standard error, in the keys Cloud Logging reads."""
+"""Structured logs: a JSON line per event on standard error, with the keys of Cloud Logging."""
 
 import logging
 import sys
@@ -11,13 +11,13 @@ LogFormat = Literal["json", "console"]
 
 
 def configure_logging(level: str, fmt: LogFormat, service: str, stream: TextIO | None = None) -> None:
-    """Send structlog's and the standard library's records to one stream, in one format.
+    """Send the records of structlog and of the standard library to the same stream, in the same format.
 
     Args:
         level: `DEBUG`, `INFO`, `WARNING` or `ERROR`.
         fmt: `json` for machines, `console` for people.
-        service: name of the process, bound to every line.
-        stream: where to write; standard error by default.
+        service: name of the process, added to every line.
+        stream: the output stream; standard error by default.
     """
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -40,7 +40,7 @@ def configure_logging(level: str, fmt: LogFormat, service: str, stream: TextIO |
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:
-    """A logger that binds key-value pairs; lazily configured, so safe at import."""
+    """A logger that binds key-value pairs; configured on first use, so a module may get its logger at import."""
     logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)
     return logger
 

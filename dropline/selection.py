@@ -1,4 +1,4 @@
-"""Which objects are captioned, and with which task. Pure: settings and an object in, a verdict out."""
+"""Selection of the objects to caption, and of their tasks. Pure: settings and an object in, a verdict out."""
 
 import fnmatch
 import re
@@ -19,16 +19,16 @@ class Skip:
 
 @dataclass(frozen=True, slots=True)
 class Accept:
-    """The object is to be captioned."""
+    """The object will be captioned."""
 
     task: TaskRequest
 
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """The object can be refused without looking at its bytes: its row is `failed` from the start."""
+    """The object is refused without a look at the bytes: its row starts as `failed`."""
 
-    #: The task it would have had.
+    #: The task of the `failed` row.
     task: TaskRequest
     code: str
     error: str
@@ -38,7 +38,7 @@ Verdict = Accept | Reject | Skip
 
 
 class Selection:
-    """The settings' filters and task choice, compiled once.
+    """Filters and task choice of the settings, compiled once.
 
     Raises:
         SettingsError: a glob cannot be read.
@@ -74,14 +74,14 @@ class Selection:
 
         Args:
             version: the object version.
-            facts: as the event reports them; an unknown fact never rejects.
+            facts: from the event; an unknown fact never rejects an object.
             task: the object's own metadata `caption-task`; None without one.
         """
         usual = self._usual_task(version.name)
         return self.filtered(version, facts) or self._impossible(facts, usual) or _requested(task, usual)
 
     def filtered(self, version: ObjectVersion, facts: ObjectFacts) -> Skip | None:
-        """The filter that excludes the object; None where every filter admits it."""
+        """The filter that excludes the object; None where all filters admit the object."""
         name = version.name
         if not self._include.match(name):
             return Skip("not_included")
@@ -132,21 +132,22 @@ _Part = re.Pattern[str] | None
 class Globs:
     """A set of globs, compiled once.
 
-    A glob is cut at its slashes. `**`, alone between slashes, stands for any number of levels, none included;
-    every other part is a pattern of `fnmatch` (`*`, `?`, `[a-z]`, `[!a-z]`) for exactly one level. Case matters.
+    A glob is cut at its slashes. `**`, alone between slashes, matches any number of levels, including zero; every
+    other part is a pattern of `fnmatch` (`*`, `?`, `[a-z]`, `[!a-z]`) for exactly one level. Matching is
+    case-sensitive.
 
-    Names are untrusted, so matching backs up to the last `**` only: the work is bounded by the name's length times
-    the number of the glob's parts.
+    Names are untrusted, so matching backtracks to the last `**` only: the work is bounded by the length of the
+    name times the number of parts of the glob.
 
     Raises:
-        SettingsError: a `**` is glued to something else.
+        SettingsError: a part contains `**` beside other characters.
     """
 
     def __init__(self, globs: Iterable[str]) -> None:
         self._globs = [[_part(part, glob) for part in glob.split("/")] for glob in globs]
 
     def match(self, name: str) -> bool:
-        """Whether one of the globs matches the whole name."""
+        """Whether a glob matches the whole name."""
         levels = name.split("/")
         return any(_matches(glob, levels) for glob in self._globs)
 
@@ -162,7 +163,7 @@ def _part(part: str, glob: str) -> _Part:
 
 
 def _matches(glob: Sequence[_Part], levels: Sequence[str]) -> bool:
-    """The usual walk for one kind of wildcard: what an earlier `**` took never has to be taken back."""
+    """Greedy matching: the levels matched by an earlier `**` never have to be reconsidered."""
     part = level = 0
     retry: tuple[int, int] | None = None
     while level < len(levels):

@@ -1,12 +1,13 @@
-"""The only reader of the environment: one frozen object, refused at start when a value is wrong.
+"""The only reader of the environment: a frozen object; a wrong value is refused at start.
 
-Variables are `DROPLINE_GROUP__NAME`; the ecosystem's own (`STORAGE_EMULATOR_HOST`, `PUBSUB_EMULATOR_HOST`,
-`GOOGLE_CLOUD_PROJECT`) are honoured under their usual names. Lists and maps are JSON.
+Variables are `DROPLINE_GROUP__NAME`; the variables of Google's libraries (`STORAGE_EMULATOR_HOST`,
+`PUBSUB_EMULATOR_HOST`, `GOOGLE_CLOUD_PROJECT`) keep their usual names. Lists and maps are JSON.
 """
 
 import difflib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
@@ -18,10 +19,17 @@ from dropline.errors import InvalidTask, SettingsError
 
 PREFIX = "DROPLINE_"
 
-#: The checkpoint of a deployment that names none.
+#: The default checkpoint.
 DEFAULT_CHECKPOINT = "florence-community/Florence-2-base-ft"
 #: Its pinned commit.
 DEFAULT_REVISION = "0b03b6f15a4a211370fb204aee4e7dd48887ea37"
+
+#: SQLAlchemy's grammar of a URL, with a number as the port.
+_POSTGRES_URL = re.compile(
+    r"(?:postgres|postgresql|postgresql\+psycopg)://(?=.)"
+    r"(?P<rest>(?:[^:/]*(?::[^@]*)?@)?(?:\[[^/?]+\]|[^/:?]+)?(?::\d+)?(?:[/?].*)?)",
+    re.DOTALL,
+)
 
 
 def _canonical_task(value: str) -> str:
@@ -58,22 +66,24 @@ class BrokerSettings(_Group):
     visibility_timeout_s: int = Field(
         default=1800,
         ge=30,
-        description="A recovery hands out again what was taken longer ago than this.",
+        description="A recovery puts back messages that were taken longer ago than this and not acknowledged.",
     )
     polling_interval_s: int = Field(
-        default=30, ge=1, le=300, description="How long one blocking BRPOP waits before it is armed again."
+        default=30, ge=1, le=300, description="Longest wait of one blocking BRPOP; then the worker arms the next."
     )
-    publish_timeout_s: float = Field(
-        default=1.0, gt=0, le=30, description="Longest wait of a producer on a dead Redis."
+    publish_timeout_s: float = Field(default=1.0, gt=0, le=30, description="Longest wait of a sender for Redis.")
+    send_events: bool = Field(
+        default=False,
+        description="Send Celery's task events, for Flower. An idle worker then sends commands all the time.",
     )
-    send_events: bool = Field(default=False, description="Celery's task events, for Flower; they end the quiet.")
 
 
 class EventSettings(_Group):
-    """Which objects are captioned, and how."""
+    """Selection of objects and tasks."""
 
     buckets: tuple[str, ...] = Field(
-        default=(), description="Buckets that are ours; events of others are refused. Empty: none is."
+        default=(),
+        description="Buckets of this deployment; events of other buckets are refused. Empty: all are refused.",
     )
     include: tuple[str, ...] = Field(default=("**",), description="Globs; an object name must match one of them.")
     exclude: tuple[str, ...] = Field(
@@ -87,22 +97,24 @@ class EventSettings(_Group):
     )
     content_types: tuple[str, ...] = Field(
         default=("image/*", "application/octet-stream", ""),
-        description="Globs of content types worth a look; bytes decide later. The empty one: none was given.",
+        description="Globs of content types to download; the bytes decide later. Empty glob: no type given.",
     )
     max_size_bytes: int = Field(default=50_000_000, ge=1, description="Larger objects become a `failed` row.")
-    default_task: TaskText = Field(default="<CAPTION>", description="Task prompt where nothing else names one.")
+    default_task: TaskText = Field(
+        default="<CAPTION>", description="Task prompt of an object without another choice."
+    )
     task_by_prefix: dict[str, TaskText] = Field(
         default_factory=dict, description="Task prompt by object name prefix; the longest prefix wins."
     )
 
 
 class PushSettings(_Group):
-    """Who may call the function, checked on the push token (OpenID Connect)."""
+    """Checks of the push token (OpenID Connect) of callers of the function."""
 
-    audience: str = Field(default="", description="Expected audience; empty switches the check of tokens off.")
+    audience: str = Field(default="", description="Expected audience; empty: tokens are not checked.")
     service_account: str = Field(default="", description="Expected e-mail of the pushing service account.")
     certs_url: str = Field(
-        default="https://www.googleapis.com/oauth2/v3/certs", description="Where the signing keys (JWKS) are."
+        default="https://www.googleapis.com/oauth2/v3/certs", description="Address of the signing keys (JWKS)."
     )
     issuers: tuple[str, ...] = Field(
         default=("https://accounts.google.com", "accounts.google.com"),
@@ -113,30 +125,38 @@ class PushSettings(_Group):
 class WorkerSettings(_Group):
     """The Celery worker."""
 
-    concurrency: int = Field(default=4, ge=1, le=512, description="Children: images in flight at once.")
-    soft_time_limit_s: int = Field(default=120, ge=1, description="A task is asked to stop after this.")
-    time_limit_s: int = Field(default=150, ge=2, description="Its child is killed after this.")
-    max_lost_attempts: int = Field(
-        default=3, ge=1, description="Deaths of a process before an image is set aside."
+    concurrency: int = Field(default=4, ge=1, le=512, description="Number of children: images at work at once.")
+    soft_time_limit_s: int = Field(
+        default=120, ge=1, description="Soft time limit of a task: an exception ends the attempt."
     )
-    max_retries: int = Field(default=100, ge=0, description="Transient errors before an image is set aside.")
+    time_limit_s: int = Field(default=150, ge=2, description="Hard time limit of a task: its child is killed.")
+    max_lost_attempts: int = Field(
+        default=3,
+        ge=1,
+        description="Attempts that end with the death of a process before the row becomes `failed`.",
+    )
+    max_retries: int = Field(default=100, ge=0, description="Transient errors before the row becomes `failed`.")
     retry_base_s: float = Field(default=1.0, gt=0, description="First bound of the jittered back-off.")
     retry_cap_s: float = Field(default=300.0, gt=0, description="Largest bound of the jittered back-off.")
     recovery_batch: int = Field(default=500, ge=1, description="Rows re-enqueued per statement at recovery.")
     recover_on_start: bool = Field(
-        default=True, description="Re-enqueue what Redis lost; off only to show why it is on."
+        default=True, description="Enqueue rows that Redis lost; off only for the control of the chaos test."
     )
 
 
 class ImageSettings(_Group):
     """Limits on untrusted images."""
 
-    max_pixels: int = Field(default=100_000_000, ge=1, description="Width times height, read before decoding.")
+    max_pixels: int = Field(
+        default=100_000_000,
+        ge=1,
+        description="Most pixels (width times height), read from the header before decoding.",
+    )
     max_side: int = Field(default=30_000, ge=1, description="Largest width or height, in pixels.")
     child_memory_bytes: int = Field(
         default=1_300_000_000,
         ge=0,
-        description="Memory a child may allocate beyond what it holds, while it decodes; 0: no limit.",
+        description="Memory that a child may allocate while it decodes an image; 0: no limit.",
     )
 
 
@@ -149,50 +169,57 @@ class EngineSettings(_Group):
     revision: str = Field(default="", description="Commit of a hub checkpoint; empty: the default's pinned one.")
     device: str = Field(default="auto", description="`auto`, `cpu`, `cuda` or `cuda:N`.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        default="auto", description="auto: bfloat16 where the device has it, else float32."
+        default="auto", description="auto: bfloat16 on a device with hardware support, else float32."
     )
     max_batch: int = Field(default=32, ge=1, le=1024, description="Most images in one batch.")
     max_wait_ms: float = Field(
-        default=4.0, ge=0, le=1000, description="Longest wait for requests known to be on their way."
+        default=4.0, ge=0, le=1000, description="Longest wait of a batch for announced requests."
     )
     num_beams: int = Field(default=3, ge=1, le=10, description="Beams of the search; 1 is greedy.")
     max_new_tokens: int = Field(default=1024, ge=1, le=4096, description="Longest answer, in tokens.")
-    threads: int = Field(default=0, ge=0, le=256, description="Torch threads on a CPU; 0: torch decides.")
-    start_timeout_s: int = Field(default=600, ge=1, description="Longest loading of the model.")
-    request_timeout_s: float = Field(default=100.0, gt=0, description="A child's longest wait for an answer.")
-    stub: bool = Field(default=False, description="Answer without a model: for benchmarks of the event path only.")
+    threads: int = Field(default=0, ge=0, le=256, description="Torch threads on a CPU; 0: torch's default.")
+    start_timeout_s: int = Field(default=600, ge=1, description="Longest time to load the model.")
+    request_timeout_s: float = Field(default=100.0, gt=0, description="Longest wait of a child for an answer.")
+    stub: bool = Field(default=False, description="Answer without a model; for benchmarks of the event path only.")
 
 
 class MetadataSettings(_Group):
-    """What is written back to the object."""
+    """The write-back to the object's metadata."""
 
     write: bool = Field(default=True, description="Write the caption to the object's metadata.")
-    max_value_bytes: int = Field(default=4096, ge=64, le=4096, description="Longest value of one key, UTF-8.")
-    max_total_bytes: int = Field(default=8192, ge=256, le=8192, description="All custom metadata of an object.")
+    max_value_bytes: int = Field(
+        default=4096, ge=64, le=4096, description="Longest value of one key, in bytes of UTF-8."
+    )
+    max_total_bytes: int = Field(
+        default=8192, ge=256, le=8192, description="Most bytes of all custom metadata of an object."
+    )
 
 
 class PoolSettings(_Group):
-    """The worker pool in Cloud Run, if it sleeps while nothing is to be done. The same for function and worker."""
+    """The worker pool in Cloud Run, for scale to zero. Function and worker need the same values."""
 
     name: str = Field(
         default="",
         pattern=r"^(projects/[^/\s]+/locations/[^/\s]+/workerPools/[^/\s]+)?$",
-        description="Pool to put to sleep and to wake, as `projects/P/locations/L/workerPools/W`; empty: none.",
+        description="Worker pool to scale to zero, as `projects/P/locations/L/workerPools/W`; empty: none.",
     )
-    instances: int = Field(default=1, ge=1, le=1000, description="Instances of the pool when it is awake.")
+    instances: int = Field(default=1, ge=1, le=1000, description="Instances of the worker pool while it is awake.")
     idle_s: float = Field(
-        default=300.0, gt=0, description="A worker without work for this long puts the pool to sleep."
+        default=300.0, gt=0, description="A worker that is idle for this long scales the worker pool to zero."
     )
     lease_s: float = Field(
-        default=60.0, ge=30, description="For this long events wait while a call puts the pool to sleep."
+        default=60.0,
+        ge=30,
+        description="Longest time that events wait during a call that scales the worker pool to zero.",
     )
     awake_s: float = Field(
         default=600.0,
         gt=0,
-        description="For this long an awake pool is believed in; then the next event wakes it anew.",
+        description="The mark of an awake worker pool expires after this; the next event then wakes the pool.",
     )
     api: str = Field(
-        default="", description="Address of a stand-in for Cloud Run; empty: `https://run.googleapis.com`."
+        default="",
+        description="Address of a replacement for Cloud Run's API, for tests; empty: `https://run.googleapis.com`.",
     )
 
 
@@ -244,18 +271,18 @@ class Settings(BaseSettings):
 
     @property
     def lease_s(self) -> int:
-        """How long a claim holds: longer than a task can live, shorter than the visibility timeout."""
+        """Seconds of a lease: longer than the hard time limit, shorter than the visibility timeout."""
         return self.worker.time_limit_s + 30
 
 
 def load_settings() -> Settings:
-    """Read the environment once; for composition roots only.
+    """Read the environment; composition roots call this function once.
 
     Raises:
-        SettingsError: a variable has a wrong value, or its name is not one of ours.
+        SettingsError: a variable has a wrong value, or an unknown name that begins with `DROPLINE_`.
     """
     _refuse_unknown(os.environ)
-    _refuse_what_is_no_json(os.environ)
+    _refuse_invalid_json(os.environ)
     try:
         settings = Settings()
     except ValidationError as error:
@@ -264,13 +291,13 @@ def load_settings() -> Settings:
         raise SettingsError(
             f"DROPLINE_WORKER__SOFT_TIME_LIMIT_S is {settings.worker.soft_time_limit_s}, but must be smaller than "
             f"DROPLINE_WORKER__TIME_LIMIT_S ({settings.worker.time_limit_s}),"
-            " or nothing is asked to stop before it is killed"
+            " or a task is killed before the soft limit can end it"
         )
     if settings.lease_s >= settings.broker.visibility_timeout_s:
         raise SettingsError(
             f"DROPLINE_BROKER__VISIBILITY_TIMEOUT_S is {settings.broker.visibility_timeout_s}, but must be "
             f"larger than DROPLINE_WORKER__TIME_LIMIT_S + 30 = {settings.lease_s}, "
-            "or a recovery hands out the message of a task at work again"
+            "or a recovery puts back the message of a running task"
         )
     return settings
 
@@ -283,8 +310,23 @@ def require(value: SecretStr | str, variable: str) -> str:
     """
     text = value.get_secret_value() if isinstance(value, SecretStr) else value
     if not text:
-        raise SettingsError(f"{variable} is not set; see docs/settings.md for what it should hold")
+        raise SettingsError(f"{variable} is not set; see docs/settings.md for its value")
     return text
+
+
+def check_postgres_url(url: str, name: str) -> str:
+    """The URL in the form that psql and psycopg take: `postgresql://user:password@host:port/database`.
+
+    `name` is the variable or the option with this value. The error has `name` and not the URL: a URL may hold
+    a password.
+
+    Raises:
+        SettingsError: `url` is not a Postgres URL.
+    """
+    match = _POSTGRES_URL.fullmatch(url)
+    if match is None:
+        raise SettingsError(f"{name} must look like postgresql://user:password@host:port/name")
+    return f"postgresql://{match['rest']}"
 
 
 def variables() -> Iterator[tuple[str, Any, str]]:
@@ -309,8 +351,8 @@ def _refuse_unknown(environment: Mapping[str, str]) -> None:
             raise SettingsError(f"{name} is not a setting of Dropline{hint}")
 
 
-def _refuse_what_is_no_json(environment: Mapping[str, str]) -> None:
-    """pydantic-settings names the group only, and raises an error of its own."""
+def _refuse_invalid_json(environment: Mapping[str, str]) -> None:
+    """pydantic-settings raises an error of its own type and names only the group."""
     examples = {name: default for name, default, _ in variables() if isinstance(default, tuple | dict)}
     for name, value in environment.items():
         if name.upper() not in examples:

@@ -5,9 +5,9 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from local_emulators.command import Command, child_environment, python_path
 from local_emulators.options import BUCKET, DEMO_MODEL, PROJECT, STUB_MODEL
 from local_emulators.ports import HOST, require_free
+from local_emulators.process import Command, process_environment, python_path
 from local_emulators.supervisor import Service, Supervisor
 
 #: Requests the function serves at once: Pub/Sub's pushes under way, and some.
@@ -20,7 +20,7 @@ _WORKER_STOP_GRACE_S = 60.0
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class ServiceEnvironment:
     """What both processes are told."""
 
     broker_url: str
@@ -31,7 +31,7 @@ class Surroundings:
 
     def variables(self, database_url: str, **further: str) -> dict[str, str]:
         """The whole environment of a child."""
-        return child_environment(
+        return process_environment(
             **{
                 "PYTHONPATH": python_path(),
                 "GOOGLE_CLOUD_PROJECT": PROJECT,
@@ -45,7 +45,7 @@ class Surroundings:
         )
 
 
-def start_function(supervisor: Supervisor, port: int, surroundings: Surroundings, database_url: str) -> Service:
+def start_function(supervisor: Supervisor, port: int, shared: ServiceEnvironment, database_url: str) -> Service:
     """Starts the function on `port`, behind the server it has in the cloud.
 
     Raises:
@@ -62,13 +62,13 @@ def start_function(supervisor: Supervisor, port: int, surroundings: Surroundings
             ),
             # gunicorn itself only says that the port is open; this says that the application is there.
             ready_lines=("function_ready",),
-            environment=surroundings.variables(database_url),
+            environment=shared.variables(database_url),
         )
     )
 
 
 def start_worker(
-    supervisor: Supervisor, surroundings: Surroundings, database_url: str, model: str, concurrency: int
+    supervisor: Supervisor, shared: ServiceEnvironment, database_url: str, model: str, concurrency: int
 ) -> Service:
     """Starts a worker with its engine; it is ready once the model is loaded.
 
@@ -80,7 +80,7 @@ def start_worker(
             name="worker",
             argv=(sys.executable, "-m", "worker"),
             ready_lines=("worker_ready",),
-            environment=surroundings.variables(
+            environment=shared.variables(
                 database_url, DROPLINE_WORKER__CONCURRENCY=str(concurrency), **engine_variables(model)
             ),
             start_deadline_s=_WORKER_START_DEADLINE_S,

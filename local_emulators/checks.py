@@ -8,12 +8,11 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from dropline.errors import LocalStackError, SettingsError
-from dropline.settings import DEFAULT_CHECKPOINT, load_settings
+from dropline.settings import DEFAULT_CHECKPOINT, check_postgres_url, load_settings
 from local_emulators.options import DEMO_MODEL, STUB_MODEL, StackOptions
 
 #: Longest wait for a server of the user's own.
 _TIMEOUT_S = 5
-_POSTGRES_SCHEMES = ("postgres", "postgresql", "postgresql+psycopg")
 
 
 def check(options: StackOptions) -> None:
@@ -59,11 +58,9 @@ def check_postgres(url: str) -> None:
         SettingsError: the URL is none of Postgres.
         LocalStackError: it does not answer, or refuses.
     """
-    scheme, _, rest = url.partition("://")
-    if scheme not in _POSTGRES_SCHEMES or not rest:
-        raise SettingsError("--database-url must look like postgresql://user:password@host:port/name")
+    address = check_postgres_url(url, "--database-url")
     try:
-        psycopg.connect(f"postgresql://{rest}", connect_timeout=_TIMEOUT_S).close()
+        psycopg.connect(address, connect_timeout=_TIMEOUT_S).close()
     except psycopg.Error as error:
         told = " ".join(str(error).split())
         raise LocalStackError(f"The Postgres of --database-url cannot be used: {told}") from error

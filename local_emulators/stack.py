@@ -5,14 +5,19 @@ from types import TracebackType
 from typing import Self
 
 from local_emulators import application, checks, database, gcs, postgres, pubsub_process, redis
-from local_emulators.application import Surroundings
+from local_emulators.application import ServiceEnvironment
 from local_emulators.database import DatabaseUrls
-from local_emulators.directory import StackDirectory
-from local_emulators.environment import Addresses, boto_lines, export_lines, shell_variables
+from local_emulators.directory import (
+    Addresses,
+    Passwords,
+    StackDirectory,
+    boto_lines,
+    export_lines,
+    shell_variables,
+)
 from local_emulators.options import BUCKET, PROJECT, TOPIC, StackOptions
-from local_emulators.passwords import Passwords
 from local_emulators.ports import HOST, Ports
-from local_emulators.subscriptions import create_route
+from local_emulators.subscriptions import create_subscriptions
 from local_emulators.supervisor import Service, Supervisor
 
 #: Called with a service's name and where it is, once it is ready.
@@ -94,9 +99,9 @@ class Stack:
         """SIGKILL for everything; a `stop` under way then ends at once."""
         self._supervisor.kill()
 
-    def create_route(self) -> None:
+    def create_subscriptions(self) -> None:
         """Creates topics and subscriptions on the running Pub/Sub: once at the start, again after its restart."""
-        create_route(self._pubsub_host, self.function_url)
+        create_subscriptions(self._pubsub_host, self.function_url)
 
     def _start(self) -> None:
         checks.check(self.options)
@@ -105,9 +110,9 @@ class Stack:
         broker_url = self._start_broker(passwords)
         self._start_pubsub()
         storage_url = self._start_storage()
-        surroundings = Surroundings(broker_url, storage_url, self.options.environment)
-        self._start_function(surroundings, database_urls)
-        self._start_worker(surroundings, database_urls)
+        shared = ServiceEnvironment(broker_url, storage_url, self.options.environment)
+        self._start_function(shared, database_urls)
+        self._start_worker(shared, database_urls)
         self._write_environment(database_urls, broker_url, storage_url)
 
     def _start_database(self, passwords: Passwords) -> DatabaseUrls:
@@ -132,7 +137,7 @@ class Stack:
 
     def _start_pubsub(self) -> None:
         pubsub_process.start(self._supervisor, self.ports.pubsub, self.options.pubsub)
-        self.create_route()
+        self.create_subscriptions()
         self._announce("pubsub", f"{self._pubsub_host}, topic {TOPIC}")
 
     def _start_storage(self) -> str:
@@ -142,13 +147,13 @@ class Stack:
         self._announce("gcs", f"{server.url}, bucket gs://{BUCKET}")
         return server.url
 
-    def _start_function(self, surroundings: Surroundings, urls: DatabaseUrls) -> None:
-        application.start_function(self._supervisor, self.ports.function, surroundings, urls.ingest)
+    def _start_function(self, shared: ServiceEnvironment, urls: DatabaseUrls) -> None:
+        application.start_function(self._supervisor, self.ports.function, shared, urls.ingest)
         self._announce("function", self.function_url)
 
-    def _start_worker(self, surroundings: Surroundings, urls: DatabaseUrls) -> None:
+    def _start_worker(self, shared: ServiceEnvironment, urls: DatabaseUrls) -> None:
         model, concurrency = self.options.model, self.options.concurrency
-        application.start_worker(self._supervisor, surroundings, urls.worker, model, concurrency)
+        application.start_worker(self._supervisor, shared, urls.worker, model, concurrency)
         self._announce("worker", f"model {model}, {concurrency} images at once")
 
     def _write_environment(self, urls: DatabaseUrls, broker_url: str, storage_url: str) -> None:

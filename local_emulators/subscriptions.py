@@ -33,7 +33,7 @@ _ACK_DEADLINE_S = 30
 _REACHABLE_S = 60
 
 
-def create_route(host: str, push_endpoint: str) -> None:
+def create_subscriptions(host: str, push_endpoint: str) -> None:
     """Creates topic, push subscription, dead-letter topic and its subscription on the emulator at `host`.
 
     What exists already is left as it is.
@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("--pubsub", required=True, metavar="HOST:PORT", help="the emulator")
     parser.add_argument("--push-endpoint", required=True, metavar="URL", help="where the function listens")
     arguments = parser.parse_args()
-    create_route(arguments.pubsub, arguments.push_endpoint)
+    create_subscriptions(arguments.pubsub, arguments.push_endpoint)
 
 
 if __name__ == "__main__":

@@ -7,10 +7,9 @@ from threading import Event
 from types import TracebackType
 from typing import Self
 
-from local_emulators.command import Command
 from local_emulators.errors import ServiceDiedError, ServiceNotReadyError, StartCancelledError
 from local_emulators.guardian import Guardian
-from local_emulators.process import ChildProcess
+from local_emulators.process import Command, ServiceProcess
 
 #: How much of a dead service's log goes into the message.
 _SHOWN_LINES = 15
@@ -92,7 +91,7 @@ class Service:
     def __init__(self, supervisor: Supervisor, command: Command) -> None:
         self.command = command
         self._supervisor = supervisor
-        self._child: ChildProcess | None = None
+        self._process: ServiceProcess | None = None
         self._end_expected = False
 
     @property
@@ -108,12 +107,12 @@ class Service:
     @property
     def pid(self) -> int:
         """The process id of its latest run, which is the id of its process group too."""
-        return self._running_child().pid
+        return self._latest_run().pid
 
     @property
     def alive(self) -> bool:
         """Whether its process has not ended."""
-        return self._child is not None and not self._child.exited.is_set()
+        return self._process is not None and not self._process.exited.is_set()
 
     def start(self) -> None:
         """Ends what is left of an earlier run, starts the process and waits until it is ready.
@@ -124,30 +123,30 @@ class Service:
         if self._supervisor.cancelled.is_set():
             raise StartCancelledError(f"{self.name} was not started: the stack is stopping.")
         self._end_expected = False
-        child = ChildProcess(self.command, self.log_path, self._ended)
-        self._child = child
+        process = ServiceProcess(self.command, self.log_path, self._ended)
+        self._process = process
         if self._supervisor.cancelled.is_set():
-            child.cancel_wait()
-        self._supervisor.guardian.watch(child.pid, self.command.stop_signal)
-        settled = child.wait_until_settled(self.command.start_deadline_s)
-        self._raise_unless_ready(child, settled)
+            process.cancel_wait()
+        self._supervisor.guardian.watch(process.pid, self.command.stop_signal)
+        settled = process.wait_until_settled(self.command.start_deadline_s)
+        self._raise_unless_ready(process, settled)
 
     def stop(self) -> None:
         """Ends it in good order; SIGKILL after its grace. Nothing happens where it has ended already."""
-        if self._child is not None:
+        if self._process is not None:
             self._end_expected = True
-            self._child.stop()
-            self._supervisor.guardian.release(self._child.pid)
+            self._process.stop()
+            self._supervisor.guardian.release(self._process.pid)
 
     def kill(self, number: signal.Signals | None = None) -> None:
         """Ends the process as a crash would, waits for its end, and leaves its children alone.
 
         `number` replaces the command's own crash signal.
         """
-        child = self._running_child()
+        process = self._latest_run()
         self._end_expected = True
-        child.signal(number or self.command.crash_signal)
-        child.exited.wait()
+        process.signal(number or self.command.crash_signal)
+        process.exited.wait()
 
     def restart(self) -> None:
         """Stops what runs, then starts it again with the same command line; raises as `start` does."""
@@ -155,44 +154,44 @@ class Service:
 
     def signal(self, number: signal.Signals) -> None:
         """Sends a signal to the process alone, not to its group; its end then counts as a death."""
-        self._running_child().signal(number)
+        self._latest_run().signal(number)
 
     def wait_for_line(self, text: str, timeout_s: float) -> bool:
         """Waits until a line of the latest run's output has held `text`; False when that never came."""
-        return self._running_child().wait_for_line(text, timeout_s)
+        return self._latest_run().wait_for_line(text, timeout_s)
 
     def wait_for_exit(self, timeout_s: float) -> bool:
         """Waits for the process's end; False when the time ran out first."""
-        return self._running_child().exited.wait(timeout_s)
+        return self._latest_run().exited.wait(timeout_s)
 
     def last_lines(self, count: int = _SHOWN_LINES) -> list[str]:
         """The latest lines of the latest run's output."""
-        return self._running_child().last_lines(count)
+        return self._latest_run().last_lines(count)
 
     def describe_death(self) -> str:
         """What happened and where to look, with the last lines of the log."""
-        child = self._running_child()
-        lines = "\n".join(f"    {line}" for line in child.last_lines(_SHOWN_LINES)) or "    (it said nothing)"
-        ending = _ending(child.exit_status)
+        process = self._latest_run()
+        lines = "\n".join(f"    {line}" for line in process.last_lines(_SHOWN_LINES)) or "    (it said nothing)"
+        ending = _ending(process.exit_status)
         return f"{self.name} {ending}. Its last lines:\n{lines}\nThe whole log: {self.log_path}"
 
     def kill_group(self) -> None:
         """SIGKILL for the process and its group, without waiting."""
-        if self._child is not None:
+        if self._process is not None:
             self._end_expected = True
-            self._child.kill_group()
+            self._process.kill_group()
 
     def cancel_start(self) -> None:
         """Makes a `start` that is waiting give up."""
-        if self._child is not None:
-            self._child.cancel_wait()
+        if self._process is not None:
+            self._process.cancel_wait()
 
-    def _running_child(self) -> ChildProcess:
-        assert self._child is not None, f"{self.name} has not been started"
-        return self._child
+    def _latest_run(self) -> ServiceProcess:
+        assert self._process is not None, f"{self.name} has not been started"
+        return self._process
 
-    def _raise_unless_ready(self, child: ChildProcess, settled: bool) -> None:
-        if child.exited.is_set():
+    def _raise_unless_ready(self, process: ServiceProcess, settled: bool) -> None:
+        if process.exited.is_set():
             raise ServiceDiedError(self.describe_death())
         if self._supervisor.cancelled.is_set():
             raise StartCancelledError(f"{self.name} was still starting when the stack was told to stop.")
@@ -202,8 +201,8 @@ class Service:
                 f"Look at its log: {self.log_path}"
             )
 
-    def _ended(self, child: ChildProcess) -> None:
-        if child.ready and not self._end_expected:
+    def _ended(self, process: ServiceProcess) -> None:
+        if process.ready and not self._end_expected:
             self._supervisor.report_death(self)
 
 

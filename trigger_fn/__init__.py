@@ -1,1 +1,1 @@
-"""The function: one HTTP request per storage event; the row first, then the message to the worker."""
+"""The function: receives an HTTP request per storage event; first the row, then the message to the worker."""

@@ -1,8 +1,8 @@
-"""From an HTTP request to an HTTP answer: every delivery gets one log line and one status.
+"""From HTTP request to HTTP response: one log line and one status per delivery.
 
-Pub/Sub takes 2xx as an acknowledgement and delivers anything else again, with back-off. So 204 says that
-nothing is left to do, a malformed message included: it would be malformed for ever. 401, 403 and 503 leave the
-event with Pub/Sub, because something outside the event has to change first.
+Pub/Sub takes 2xx as an acknowledgement and delivers again, with back-off, after any other status. So 204 means
+that no work is left; a malformed message gets 204 too, since a new delivery would be equally malformed. 401, 403
+and 503 leave the event with Pub/Sub, because the cause lies outside the event.
 """
 
 from collections.abc import Callable
@@ -17,33 +17,33 @@ from dropline.errors import DroplineError, ForeignBucket, InvalidEvent, Transien
 from dropline.log import get_logger
 from dropline.scaling.errors import ScalingDenied
 from dropline.selection import Skip
-from trigger_fn.errors import MissingToken, TokenRefused
 from trigger_fn.events import parse_event
 from trigger_fn.intake import Intake, Outcome
+from trigger_fn.push_auth import MissingToken, TokenRefused
 
-#: All that a request may take: the 3 seconds within which an outage is answered with 503, less a margin.
+#: Longest duration of a request: an outage must be answered with 503 within 3 seconds; the rest is a margin.
 REQUEST_BUDGET_S = 2.7
-#: A notification has a few kilobytes: 8 KiB of metadata and a name of 1 KiB, in base64.
+#: A notification has some kilobytes: at most 8 KiB of metadata and a name of 1 KiB, in base64.
 MAX_BODY_BYTES = 1_000_000
 _CHUNK_BYTES = 65_536
-#: Where `GET` says that the process lives. (Cloud Run keeps paths that end in z for itself.)
+#: Paths of the liveness check by `GET`. (Cloud Run reserves paths that end in z.)
 _LIVENESS_PATHS = ("/", "/healthz")
 
-#: Accepts the value of an `Authorization` header, or raises.
+#: Verifies the value of an `Authorization` header, or raises.
 Authenticate = Callable[[str, Deadline], None]
 
 log = get_logger(__name__)
 
 
 class Endpoint:
-    """The function's HTTP side. Safe to call from many threads."""
+    """The HTTP endpoint of the function. Thread-safe."""
 
     def __init__(self, intake: Intake, authenticate: Authenticate | None) -> None:
         self._intake = intake
         self._authenticate = authenticate
 
     def respond(self, request: Request) -> Response:
-        """Answer one request: 204 done or nothing to do, 401, 403, 405, or 503 when something is away."""
+        """Answer a request: 204 done or no work left, 401, 403, 405, or 503 when a service is unavailable."""
         if request.method != "POST":
             return _not_a_delivery(request)
         clear_contextvars()
@@ -80,7 +80,7 @@ class Endpoint:
 
 
 def _bounded_body(stream: IO[bytes]) -> bytes:
-    """The whole body; too large a one is read to its end, so that the connection stays usable, and dropped."""
+    """The whole body. A larger body is read to its end, so that the connection stays usable, and dropped."""
     chunks: list[bytes] = []
     size = 0
     while chunk := stream.read(_CHUNK_BYTES):
@@ -99,7 +99,7 @@ def _not_a_delivery(request: Request) -> Response:
 
 
 def _refusal(error: DroplineError) -> Response:
-    """A code is enough for the caller; what lies behind it stands in the log."""
+    """The caller gets the code alone; the log has the details."""
     response = jsonify(error=error.code)
     response.status_code = _status_of(error)
     if response.status_code == HTTPStatus.UNAUTHORIZED:
@@ -109,6 +109,6 @@ def _refusal(error: DroplineError) -> Response:
 
 def _status_of(error: DroplineError) -> HTTPStatus:
     if isinstance(error, TransientError | ScalingDenied):
-        # A pool that may not be woken is the deployment's fault, and the event is to outlive it.
+        # A missing right on the worker pool is a fault of the deployment; the event must survive the repair.
         return HTTPStatus.SERVICE_UNAVAILABLE
     return HTTPStatus.UNAUTHORIZED if isinstance(error, MissingToken) else HTTPStatus.FORBIDDEN

@@ -1,7 +1,7 @@
-"""A request's headers and body become one object event, or a reason to do nothing. Pure: no input, no output.
+"""Parses the headers and body of a request to an object event, or to a reason to skip. Pure: no input, no output.
 
-Understood are Pub/Sub push envelopes of storage notifications (payload `JSON_API_V1` and `NONE`), the same in a
-CloudEvent, and Eventarc's direct storage events; CloudEvents in binary and structured mode.
+Accepted formats: Pub/Sub push envelopes of storage notifications (payload `JSON_API_V1` and `NONE`), the same
+envelope in a CloudEvent, and Eventarc's direct storage events; CloudEvents in binary and structured mode.
 """
 
 import base64
@@ -19,7 +19,7 @@ from dropline.selection import Skip
 
 
 class EventKind(enum.Enum):
-    """What happened to the object version."""
+    """The kind of change of the object version."""
 
     FINALIZED = "finalized"
     DELETED = "deleted"
@@ -27,21 +27,21 @@ class EventKind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class ObjectEvent:
-    """One object version came to be, or is gone."""
+    """An object version was finalized or deleted."""
 
     kind: EventKind
     version: ObjectVersion
     facts: ObjectFacts
-    #: The object's own metadata `caption-task`, as it stands there; None where it has none or nothing was said.
+    #: Unparsed metadata `caption-task` of the object; None where the key is missing or the event has no payload.
     task: str | None
-    #: For the logs only: the same event can come under many ids.
+    #: For the logs only: the same event can arrive with several ids.
     message_id: str
 
 
 _STORAGE_EVENT = "google.cloud.storage.object.v1."
 _PUBSUB_MESSAGE = "google.cloud.pubsub.topic.v1.messagePublished"
-# ARCHIVE is no deletion: the generation still exists, only no longer as the live one, and its caption stays true.
-# When it goes for good, or where an overwrite took its place, DELETE and FINALIZE say so.
+# ARCHIVE is not a deletion: the generation still exists as a noncurrent version, and its caption stays true.
+# DELETE reports the final removal, FINALIZE the overwrite.
 _KINDS = {
     "OBJECT_FINALIZE": EventKind.FINALIZED,
     "OBJECT_DELETE": EventKind.DELETED,
@@ -57,14 +57,14 @@ _MAX_CONTENT_TYPE = 255
 
 
 def parse_event(headers: Mapping[str, str], body: bytes) -> ObjectEvent | Skip:
-    """Read one delivery.
+    """Parse a delivery.
 
     Args:
-        headers: of the request, with names in lower case.
-        body: of the request, complete.
+        headers: headers of the request, names in lower case.
+        body: complete body of the request.
 
     Raises:
-        InvalidEvent: no storage event, or one whose object cannot exist; the same bytes will never be one.
+        InvalidEvent: not a storage event, or the object cannot exist; the same bytes never become valid.
     """
     if event_type := headers.get("ce-type"):
         return _cloud_event(event_type, headers.get("ce-id", ""), headers.get("ce-time"), body)
@@ -77,9 +77,9 @@ def parse_event(headers: Mapping[str, str], body: bytes) -> ObjectEvent | Skip:
 
 
 def _cloud_event(event_type: str, event_id: Any, time: Any, data: Any) -> ObjectEvent | Skip:
-    """`data` is the object's resource, or a Pub/Sub envelope; as bytes in binary mode.
+    """Parse a CloudEvent; `data` is the object's resource or a Pub/Sub envelope, as bytes in binary mode.
 
-    Identity comes from the resource: `ce-subject` may or may not be percent-encoded, and knows no generation.
+    Identity comes from the resource: `ce-subject` may be percent-encoded, and has no generation.
     """
     kind = _KINDS.get(event_type)
     if kind is None and event_type != _PUBSUB_MESSAGE:
@@ -109,7 +109,7 @@ def _push_message(envelope: Mapping[str, Any]) -> ObjectEvent | Skip:
 
 
 def _payload(message: Mapping[str, Any], attributes: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The object's resource; None where the notification was set up to carry none."""
+    """The object's resource; None for a notification without payload."""
     data = message.get("data")
     if not data or attributes.get("payloadFormat") == "NONE":
         return None
@@ -136,12 +136,12 @@ def _object_event(
 
 def _bucket(value: Any) -> str:
     if not isinstance(value, str) or not _BUCKET.fullmatch(value):
-        raise InvalidEvent(f"the bucket is {_shown(value)}, which is no bucket's name")
+        raise InvalidEvent(f"the bucket is {_shown(value)}, which is not a bucket name")
     return value
 
 
 def _name(value: Any) -> str:
-    """Cloud Storage's own rules, and no NUL, which Postgres cannot hold."""
+    """Cloud Storage's rules for names; NUL is refused too, since Postgres cannot store NUL."""
     if not isinstance(value, str) or not 1 <= len(value.encode()) <= _MAX_NAME_BYTES:
         raise InvalidEvent(f"the object's name is {_shown(value)}, not 1 to {_MAX_NAME_BYTES} bytes of UTF-8")
     if value in {".", ".."} or any(character in value for character in "\r\n\x00"):
@@ -164,7 +164,7 @@ def _number(value: Any) -> int | None:
 
 
 def _facts(resource: Mapping[str, Any] | None, event_time: Any) -> ObjectFacts:
-    """A fact that makes no sense is left out rather than costing the event: the bytes decide later."""
+    """The facts; an implausible one becomes None and does not invalidate the event: the bytes decide later."""
     if resource is None:
         return ObjectFacts(event_time=_time(event_time))
     content_type = resource.get("contentType")
@@ -209,7 +209,7 @@ def _base64(value: Any, where: str) -> bytes:
 def _json(data: bytes, where: str) -> Any:
     try:
         document = json.loads(data)
-        # Half a surrogate pair is legal in JSON's escapes, but no text: neither Postgres nor Storage can hold it.
+        # JSON's escapes allow a lone surrogate, but Postgres and Cloud Storage cannot store such text.
         json.dumps(document, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise InvalidEvent(f"{where} is not JSON: {str(error)[:200]}") from None

@@ -9,7 +9,7 @@ from db import queries
 from db.queries import Registration
 from db.session import make_engine, transaction
 from dropline.contract import TaskRequest
-from dropline.deadline import Deadline, Lanes
+from dropline.deadline import Bulkhead, Deadline
 from dropline.errors import DatabaseUnavailable
 from dropline.selection import Reject
 from dropline.settings import DatabaseSettings
@@ -25,9 +25,9 @@ class Ledger:
         DatabaseUnavailable: Postgres is away, or the deadline has passed; the row may or may not be there.
     """
 
-    def __init__(self, engine: Engine, lanes: Lanes) -> None:
+    def __init__(self, engine: Engine, bulkhead: Bulkhead) -> None:
         self._engine = engine
-        self._lanes = lanes
+        self._bulkhead = bulkhead
 
     @classmethod
     def connect(cls, settings: DatabaseSettings) -> "Ledger":
@@ -36,7 +36,7 @@ class Ledger:
         Raises:
             SettingsError: no URL is set, or it is not one of Postgres.
         """
-        return cls(make_engine(settings, "dropline-function"), Lanes("postgres", settings.pool_size))
+        return cls(make_engine(settings, "dropline-function"), Bulkhead("postgres", settings.pool_size))
 
     def register(self, event: ObjectEvent, task: TaskRequest, deadline: Deadline) -> Registration:
         """Make or find the row of an object that is to be captioned."""
@@ -58,7 +58,7 @@ class Ledger:
 
     def close(self) -> None:
         """Let go of all threads and connections."""
-        self._lanes.close()
+        self._bulkhead.close()
         self._engine.dispose()
 
     def _commit(self, statement: Callable[[Connection], T], deadline: Deadline) -> T:
@@ -67,4 +67,4 @@ class Ledger:
                 return statement(connection)
 
         late = DatabaseUnavailable("Postgres did not answer within the time that a request may take")
-        return self._lanes.run(work, deadline, late)
+        return self._bulkhead.run(work, deadline, late)

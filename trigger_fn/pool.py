@@ -1,12 +1,12 @@
 """The function's side of sleep and wake: workers are on their way before an event is acknowledged."""
 
-from dropline.deadline import Deadline, Lanes
+from dropline.deadline import Bulkhead, Deadline
 from dropline.scaling.errors import ScalingUnknown
 from dropline.scaling.waker import Waker
 
 #: For each of the two: reading the mark takes a fraction of a millisecond, and a call to Cloud Run is shared by
 #: all who wait for it. A call that hangs must not keep anybody from reading.
-_LANES = 4
+_THREADS = 4
 
 
 class Pool:
@@ -14,8 +14,8 @@ class Pool:
 
     def __init__(self, waker: Waker) -> None:
         self._waker = waker
-        self._looking = Lanes("mark", _LANES)
-        self._waking = Lanes("pool", _LANES)
+        self._looking = Bulkhead("mark", _THREADS)
+        self._waking = Bulkhead("pool", _THREADS)
 
     def ensure_awake(self, deadline: Deadline) -> None:
         """Wake the workers if they may be asleep.

@@ -1,4 +1,11 @@
-"""Who may call the function: the OpenID Connect token that Pub/Sub puts on every push."""
+"""Authentication of pushes by the OpenID Connect token of Pub/Sub.
+
+PermanentError
+├── MissingToken             401: a bearer token is required
+└── TokenRefused             403: the token is not from the pushing service account
+TransientError
+└── SigningKeysUnavailable   503: the keys that verify tokens cannot be fetched
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,11 +14,10 @@ import jwt
 from jwt import PyJWK, PyJWKClient
 from jwt.exceptions import PyJWKClientConnectionError, PyJWKClientError, PyJWTError
 
-from dropline.errors import SettingsError
+from dropline.errors import PermanentError, SettingsError, TransientError
 from dropline.settings import PushSettings
-from trigger_fn.errors import MissingToken, SigningKeysUnavailable, TokenRefused
 
-#: From a token to the key that signed it. May raise SigningKeysUnavailable and TokenRefused.
+#: Finds the key that signed a token. May raise SigningKeysUnavailable and TokenRefused.
 KeyResolver = Callable[[str], PyJWK]
 
 _CLOCK_SKEW_S = 30
@@ -19,11 +25,29 @@ _KEYS_LIFESPAN_S = 3600
 _FETCH_TIMEOUT_S = 1.5
 
 
+class MissingToken(PermanentError):
+    """The request has no bearer token."""
+
+    default_code = "missing_token"
+
+
+class TokenRefused(PermanentError):
+    """The push token is expired or forged, or has another audience or another account."""
+
+    default_code = "token_refused"
+
+
+class SigningKeysUnavailable(TransientError):
+    """The issuer's signing keys (JWKS) cannot be fetched."""
+
+    default_code = "signing_keys_unavailable"
+
+
 class TokenVerifier:
-    """Checks signature, issuer, audience, times and the e-mail of the pushing service account.
+    """Verifies signature, issuer, audience, times and the e-mail of the pushing service account.
 
     Raises:
-        SettingsError: an audience without a service account, which anybody with a Google account could satisfy.
+        SettingsError: an audience is set without a service account, so a token of any Google account would pass.
     """
 
     def __init__(self, settings: PushSettings, key_of: KeyResolver) -> None:
@@ -36,11 +60,11 @@ class TokenVerifier:
         self._key_of = key_of
 
     def verify(self, authorization: str) -> None:
-        """Accept the value of an `Authorization` header.
+        """Verify the value of an `Authorization` header.
 
         Raises:
-            MissingToken: it is no bearer token.
-            TokenRefused: the token is not the pushing service account's for this audience, now.
+            MissingToken: the value is not a bearer token.
+            TokenRefused: the token is not valid now for the service account and the audience.
             SigningKeysUnavailable: the keys cannot be fetched.
         """
         scheme, _, token = authorization.partition(" ")
@@ -72,10 +96,10 @@ class TokenVerifier:
 
 
 def fetched_keys(certs_url: str) -> KeyResolver:
-    """Keys from a JWKS address: kept for an hour, fetched again at most every 30 s for an unknown key.
+    """Keys from a JWKS address: cached for an hour, fetched again at most every 30 s for an unknown key.
 
     Raises:
-        SettingsError: no address of a web server.
+        SettingsError: not an http or https address.
     """
     try:
         client = PyJWKClient(certs_url, lifespan=_KEYS_LIFESPAN_S, timeout=_FETCH_TIMEOUT_S)

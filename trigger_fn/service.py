@@ -1,4 +1,4 @@
-"""Composition root of the function: one endpoint per process, wired from the settings."""
+"""Composition root of the function: an endpoint per process, built from the settings."""
 
 import atexit
 import functools
@@ -6,24 +6,23 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 
 from dropline.broker.producer import Broker
-from dropline.deadline import Deadline, Lanes
+from dropline.deadline import Bulkhead, Deadline
 from dropline.log import configure_logging
 from dropline.scaling.factory import open_waker
 from dropline.selection import Selection
 from dropline.settings import PushSettings, Settings, load_settings
 from trigger_fn.endpoint import Authenticate, Endpoint
-from trigger_fn.errors import SigningKeysUnavailable
 from trigger_fn.intake import Intake
 from trigger_fn.ledger import Ledger
 from trigger_fn.pool import Pool
-from trigger_fn.push_auth import TokenVerifier, fetched_keys
+from trigger_fn.push_auth import SigningKeysUnavailable, TokenVerifier, fetched_keys
 
-_KEY_LANES = 4
+_KEY_THREADS = 4
 
 
 @functools.cache
 def current() -> Endpoint:
-    """This process's endpoint; made on the first call, since importing the function must do no work.
+    """The endpoint of the process; built on the first call, since an import must do no work.
 
     Raises:
         SettingsError: a setting is missing or wrong.
@@ -37,20 +36,20 @@ def current() -> Endpoint:
 
 @contextmanager
 def open_endpoint(settings: Settings) -> Iterator[Endpoint]:
-    """An endpoint that connects on its first event; its connections are closed at the end.
+    """An endpoint that connects on its first event; all connections are closed at the end of the block.
 
     Raises:
         SettingsError: a setting is missing or wrong.
-        AccessDenied: there is a worker pool to wake, and there are no credentials to do it with.
+        AccessDenied: a worker pool is configured, but there are no Google credentials.
     """
     with (
         closing(Ledger.connect(settings.database)) as ledger,
         closing(Broker.connect(settings.broker)) as broker,
         _open_pool(settings) as pool,
-        closing(Lanes("keys", _KEY_LANES)) as lanes,
+        closing(Bulkhead("keys", _KEY_THREADS)) as bulkhead,
     ):
         intake = Intake(Selection(settings.events), ledger, broker, pool)
-        yield Endpoint(intake, _authenticator(settings.push, lanes))
+        yield Endpoint(intake, _authenticator(settings.push, bulkhead))
 
 
 @contextmanager
@@ -63,17 +62,18 @@ def _open_pool(settings: Settings) -> Iterator[Pool | None]:
             yield pool
 
 
-def _authenticator(settings: PushSettings, lanes: Lanes) -> Authenticate | None:
-    """None without an audience: then something in front of the function checks the callers.
+def _authenticator(settings: PushSettings, bulkhead: Bulkhead) -> Authenticate | None:
+    """The check of push tokens; None without an audience: then a service in front of the function checks callers.
 
-    Cloud Run does, and takes the signature off the token that it passes on, so that it cannot be checked twice.
+    Cloud Run checks tokens and removes the signature before it forwards a request, so a second check is
+    impossible.
     """
     if not settings.audience:
         return None
     verifier = TokenVerifier(settings, fetched_keys(settings.certs_url))
-    late = "the signing keys did not come within the time that a request may take"
+    late = "the signing keys did not arrive before the deadline of the request"
 
     def authenticate(authorization: str, deadline: Deadline) -> None:
-        lanes.run(lambda: verifier.verify(authorization), deadline, SigningKeysUnavailable(late))
+        bulkhead.run(lambda: verifier.verify(authorization), deadline, SigningKeysUnavailable(late))
 
     return authenticate

@@ -10,7 +10,7 @@ from trigger_fn import service
 
 
 def create() -> Flask:
-    """The framework's application; here wrong settings stop the process, not the first event.
+    """The framework's application. Wrong settings stop the process at start, not at the first event.
 
     Raises:
         SettingsError: a setting is missing or wrong.

@@ -5,7 +5,7 @@ from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
 from dropline.contract import CAPTION_QUEUE, CAPTION_TASK
-from dropline.deadline import Deadline, Lanes
+from dropline.deadline import Bulkhead, Deadline
 from dropline.errors import BrokerUnavailable
 from dropline.settings import BrokerSettings, require
 
@@ -16,9 +16,9 @@ PRODUCERS = 8
 class Broker:
     """Puts row numbers on the captions queue."""
 
-    def __init__(self, app: Celery, lanes: Lanes) -> None:
+    def __init__(self, app: Celery, bulkhead: Bulkhead) -> None:
         self._app = app
-        self._lanes = lanes
+        self._bulkhead = bulkhead
 
     @classmethod
     def connect(cls, settings: BrokerSettings) -> "Broker":
@@ -27,7 +27,7 @@ class Broker:
         Raises:
             SettingsError: no URL is set.
         """
-        return cls(make_producer(settings), Lanes("redis", PRODUCERS))
+        return cls(make_producer(settings), Bulkhead("redis", PRODUCERS))
 
     def enqueue(self, row_id: int, deadline: Deadline) -> None:
         """Tell the workers about a row.
@@ -37,11 +37,11 @@ class Broker:
                 queue all the same.
         """
         late = BrokerUnavailable("Redis did not answer within the time that a request may take")
-        self._lanes.run(lambda: self._send(row_id), deadline, late)
+        self._bulkhead.run(lambda: self._send(row_id), deadline, late)
 
     def close(self) -> None:
         """Let go of all threads and connections."""
-        self._lanes.close()
+        self._bulkhead.close()
         self._app.close()
 
     def _send(self, row_id: int) -> None:

@@ -1,7 +1,7 @@
 """The messages of one subscription: which are ready, which are out on a lease, which wait for a redelivery.
 
 Pure: time comes in as an argument (seconds on any monotonic clock), nothing sleeps and nothing locks.
-Delivery is at least once and unordered. Messages live in memory until they are acknowledged or forwarded.
+LeasedMessage is at least once and unordered. Messages live in memory until they are acknowledged or forwarded.
 """
 
 import heapq
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from local_emulators.pubsub.rules import Rules
+from local_emulators.pubsub.policy import DeliveryPolicy
 
 #: Forwards a message whose attempts are used up; False when it could not, and the message stays.
 Forward = Callable[["Message", int], bool]
@@ -36,9 +36,14 @@ class Message:
         """Bytes of the payload and the attributes."""
         return len(self.data) + sum(len(key) + len(value) for key, value in self.attributes.items())
 
+    @property
+    def publish_timestamp(self) -> str:
+        """`publish_time` as Pub/Sub writes it in JSON and in attributes, to the millisecond."""
+        return self.publish_time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
+class LeasedMessage:
     """One delivery of a message; `attempt` counts from 1."""
 
     ack_id: str
@@ -77,7 +82,7 @@ class Backlog:
     """One subscription's undelivered and unacknowledged messages."""
 
     name: str
-    rules: Rules
+    policy: DeliveryPolicy
     forward: Forward
     _entries: dict[int, _Entry] = field(default_factory=dict)
     _ready: deque[int] = field(default_factory=deque)
@@ -95,21 +100,21 @@ class Backlog:
 
     def lease(
         self, now: float, *, limit: int, max_bytes: int, seconds: float, consumer: Consumer
-    ) -> list[Delivery]:
+    ) -> list[LeasedMessage]:
         """Hand out up to `limit` ready messages for `seconds`, oldest first, while the consumer has room.
 
         Stops before `max_bytes` are passed, but never leaves out the first.
         """
-        deliveries: list[Delivery] = []
+        leased_messages: list[LeasedMessage] = []
         size = 0
-        while self._ready and len(deliveries) < limit and consumer.has_room:
+        while self._ready and len(leased_messages) < limit and consumer.has_room:
             entry = self._entries[self._ready[0]]
             size += entry.message.size
-            if deliveries and size > max_bytes:
+            if leased_messages and size > max_bytes:
                 break
             self._ready.popleft()
-            deliveries.append(self._deliver(entry, now + seconds, consumer))
-        return deliveries
+            leased_messages.append(self._deliver(entry, now + seconds, consumer))
+        return leased_messages
 
     def acknowledge(self, ack_ids: Iterable[str]) -> None:
         """Remove the messages; an id whose lease is over is ignored. Raises MalformedAckId."""
@@ -148,13 +153,13 @@ class Backlog:
         self._ready.clear()
         self._timers.clear()
 
-    def _deliver(self, entry: _Entry, due: float, consumer: Consumer) -> Delivery:
+    def _deliver(self, entry: _Entry, due: float, consumer: Consumer) -> LeasedMessage:
         entry.attempt += 1
         entry.holder = consumer
         consumer.messages += 1
         consumer.bytes += entry.message.size
         self._schedule(entry, due)
-        return Delivery(f"{self.name}:{entry.serial}:{entry.attempt}", entry.message, entry.attempt)
+        return LeasedMessage(f"{self.name}:{entry.serial}:{entry.attempt}", entry.message, entry.attempt)
 
     def _leased(self, ack_ids: Iterable[str]) -> list[_Entry]:
         """The entries whose present lease these ids name, each once; every id is checked before any is used."""
@@ -170,7 +175,7 @@ class Backlog:
 
     def _fail(self, entry: _Entry, now: float) -> None:
         self._free(entry)
-        dead_letter = self.rules.dead_letter
+        dead_letter = self.policy.dead_letter
         if (
             dead_letter
             and entry.attempt >= dead_letter.max_attempts
@@ -178,7 +183,7 @@ class Backlog:
         ):
             del self._entries[entry.serial]
             return
-        delay = self.rules.backoff.after(entry.attempt)
+        delay = self.policy.backoff.after(entry.attempt)
         if delay > 0:
             self._schedule(entry, now + delay)
         else:

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from google.api_core.exceptions import InvalidArgument
 
 from local_emulators.pubsub import wire
-from local_emulators.pubsub.broker import Broker, Draft
-from local_emulators.pubsub.paging import page
-from local_emulators.pubsub.rpc import Method, Service
+from local_emulators.pubsub.emulator import Draft, Emulator
+from local_emulators.pubsub.resources import page
 
 _MAX_MESSAGES = 1000
 _MAX_ATTRIBUTES = 100
@@ -18,47 +17,47 @@ _MAX_VALUE_BYTES = 1024
 class Publisher:
     """One method per RPC: request message in, response message out, google.api_core exceptions for errors."""
 
-    def __init__(self, broker: Broker) -> None:
-        self._broker = broker
+    def __init__(self, emulator: Emulator) -> None:
+        self._emulator = emulator
 
-    def service(self) -> Service:
+    def rpcs(self) -> wire.RpcService:
         """The RPCs by name."""
-        return Service(
+        return wire.RpcService(
             "google.pubsub.v1.Publisher",
             {
-                "CreateTopic": Method(self.create_topic, wire.Topic, wire.Topic),
-                "GetTopic": Method(self.get_topic, wire.GetTopicRequest, wire.Topic),
-                "UpdateTopic": Method(self.update_topic, wire.UpdateTopicRequest, wire.Topic),
-                "ListTopics": Method(self.list_topics, wire.ListTopicsRequest, wire.ListTopicsResponse),
-                "DeleteTopic": Method(self.delete_topic, wire.DeleteTopicRequest, wire.Empty),
-                "Publish": Method(self.publish, wire.PublishRequest, wire.PublishResponse),
-                "ListTopicSubscriptions": Method(
+                "CreateTopic": wire.UnaryRpc(self.create_topic, wire.Topic, wire.Topic),
+                "GetTopic": wire.UnaryRpc(self.get_topic, wire.GetTopicRequest, wire.Topic),
+                "UpdateTopic": wire.UnaryRpc(self.update_topic, wire.UpdateTopicRequest, wire.Topic),
+                "ListTopics": wire.UnaryRpc(self.list_topics, wire.ListTopicsRequest, wire.ListTopicsResponse),
+                "DeleteTopic": wire.UnaryRpc(self.delete_topic, wire.DeleteTopicRequest, wire.Empty),
+                "Publish": wire.UnaryRpc(self.publish, wire.PublishRequest, wire.PublishResponse),
+                "ListTopicSubscriptions": wire.UnaryRpc(
                     self.list_topic_subscriptions,
                     wire.ListTopicSubscriptionsRequest,
                     wire.ListTopicSubscriptionsResponse,
                 ),
-                "DetachSubscription": Method(
+                "DetachSubscription": wire.UnaryRpc(
                     self.detach_subscription, wire.DetachSubscriptionRequest, wire.DetachSubscriptionResponse
                 ),
             },
         )
 
     async def create_topic(self, request: wire.Proto) -> wire.Proto:
-        return self._broker.create_topic(request).resource
+        return self._emulator.create_topic(request).resource
 
     async def get_topic(self, request: wire.Proto) -> wire.Proto:
-        return self._broker.topic(request.topic).resource
+        return self._emulator.topic(request.topic).resource
 
     async def update_topic(self, request: wire.Proto) -> wire.Proto:
-        return self._broker.update_topic(request.topic, request.update_mask).resource
+        return self._emulator.update_topic(request.topic, request.update_mask).resource
 
     async def list_topics(self, request: wire.Proto) -> wire.Proto:
-        found, token = page(self._broker.topic_names(request.project), request.page_size, request.page_token)
-        topics = [self._broker.topic(name).resource for name in found]
+        found, token = page(self._emulator.topic_names(request.project), request.page_size, request.page_token)
+        topics = [self._emulator.topic(name).resource for name in found]
         return wire.ListTopicsResponse(topics=topics, next_page_token=token)
 
     async def delete_topic(self, request: wire.Proto) -> wire.Proto:
-        self._broker.delete_topic(request.topic)
+        self._emulator.delete_topic(request.topic)
         return wire.Empty()
 
     async def publish(self, request: wire.Proto) -> wire.Proto:
@@ -66,15 +65,15 @@ class Publisher:
         drafts = [
             Draft(message.data, dict(message.attributes), message.ordering_key) for message in request.messages
         ]
-        return wire.PublishResponse(message_ids=self._broker.publish(request.topic, drafts))
+        return wire.PublishResponse(message_ids=self._emulator.publish(request.topic, drafts))
 
     async def list_topic_subscriptions(self, request: wire.Proto) -> wire.Proto:
-        attached = self._broker.topic(request.topic).subscriptions
+        attached = self._emulator.topic(request.topic).subscriptions
         found, token = page(attached, request.page_size, request.page_token)
         return wire.ListTopicSubscriptionsResponse(subscriptions=found, next_page_token=token)
 
     async def detach_subscription(self, request: wire.Proto) -> wire.Proto:
-        self._broker.detach_subscription(request.subscription)
+        self._emulator.detach_subscription(request.subscription)
         return wire.DetachSubscriptionResponse()
 
 

@@ -5,8 +5,10 @@ and none while it has nothing to push.
 """
 
 import asyncio
+import base64
 import contextlib
 import functools
+import json
 import logging
 import threading
 from collections.abc import Callable
@@ -15,10 +17,9 @@ from typing import Any, TypeVar
 
 import urllib3
 
-from local_emulators.pubsub.backlog import Consumer, Delivery
+from local_emulators.pubsub.backlog import Consumer, LeasedMessage
 from local_emulators.pubsub.oidc import TokenIssuer
-from local_emulators.pubsub.rendering import push_body
-from local_emulators.pubsub.rules import Push
+from local_emulators.pubsub.policy import DeliveryPolicy, PushTarget
 from local_emulators.pubsub.subscription import Subscription
 
 #: These statuses acknowledge a pushed message; every other one gives it back.
@@ -29,14 +30,14 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class PushResult:
     """What came of one request: its status, or why there is none."""
 
     acknowledged: bool
     reason: str
 
 
-class PushService:
+class PushDispatcher:
     """Pushes the messages of every subscription it is given, while that subscription has a push endpoint."""
 
     def __init__(self, issuer: TokenIssuer, *, concurrency: int = 32) -> None:
@@ -49,7 +50,7 @@ class PushService:
         """Push this subscription's messages from now until it is closed."""
         _Pusher(subscription, self._post, self._concurrency).start()
 
-    def _post(self, push: Push, body: bytes, timeout: float) -> Outcome:
+    def _post(self, push: PushTarget, body: bytes, timeout: float) -> PushResult:
         headers = {
             "Content-Type": "application/json",
             "User-Agent": "CloudPubSub-Google",
@@ -67,15 +68,15 @@ class PushService:
                 redirect=False,
             )
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            return Outcome(acknowledged=False, reason=f"{type(error).__name__}: {error}")
-        return Outcome(response.status in ACKNOWLEDGING_STATUSES, f"status {response.status}")
+            return PushResult(acknowledged=False, reason=f"{type(error).__name__}: {error}")
+        return PushResult(response.status in ACKNOWLEDGING_STATUSES, f"status {response.status}")
 
 
 class _Pusher:
     """Keeps up to `concurrency` of one subscription's messages on their way to its endpoint."""
 
     def __init__(
-        self, subscription: Subscription, post: Callable[[Push, bytes, float], Outcome], concurrency: int
+        self, subscription: Subscription, post: Callable[[PushTarget, bytes, float], PushResult], concurrency: int
     ) -> None:
         self._subscription = subscription
         self._post = post
@@ -88,27 +89,49 @@ class _Pusher:
         self._pump()
 
     def _pump(self) -> None:
-        rules = self._subscription.rules
-        if rules.push is None or not self._subscription.is_open:
+        policy = self._subscription.policy
+        if policy.push is None or not self._subscription.is_open:
             return
-        for delivery in self._subscription.lease(
-            self._consumer, limit=self._concurrency, seconds=rules.ack_deadline
+        for leased in self._subscription.lease(
+            self._consumer, limit=self._concurrency, seconds=policy.ack_deadline
         ):
-            task = asyncio.create_task(self._deliver(delivery, rules.push, rules.ack_deadline))
+            task = asyncio.create_task(self._deliver(leased, policy.push, policy.ack_deadline))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _deliver(self, delivery: Delivery, push: Push, timeout: float) -> None:  # noqa: ASYNC109
-        body = push_body(self._subscription.name, delivery, self._subscription.rules)
+    async def _deliver(self, leased: LeasedMessage, push: PushTarget, timeout: float) -> None:  # noqa: ASYNC109
+        body = push_body(self._subscription.name, leased, self._subscription.policy)
         outcome = await _in_daemon_thread(functools.partial(self._post, push, body, timeout))
         if outcome.acknowledged:
-            self._subscription.acknowledge([delivery.ack_id])
+            self._subscription.acknowledge([leased.ack_id])
             return
         _log.warning(
             "push refused subscription=%s message_id=%s attempt=%d endpoint=%s reason=%s",
-            self._subscription.name, delivery.message.message_id, delivery.attempt, push.endpoint, outcome.reason,
+            self._subscription.name, leased.message.message_id, leased.attempt, push.endpoint, outcome.reason,
         )  # fmt: skip
-        self._subscription.modify([delivery.ack_id], 0)
+        self._subscription.modify([leased.ack_id], 0)
+
+
+def push_body(subscription: str, leased: LeasedMessage, policy: DeliveryPolicy) -> bytes:
+    """The JSON that Pub/Sub posts; attempts are told only where a dead-letter policy counts them."""
+    message = leased.message
+    published = message.publish_timestamp
+    wrapped: dict[str, Any] = {
+        "messageId": message.message_id,
+        "message_id": message.message_id,
+        "publishTime": published,
+        "publish_time": published,
+    }
+    optional = {
+        "attributes": dict(message.attributes),
+        "data": base64.b64encode(message.data).decode("ascii"),
+        "orderingKey": message.ordering_key,
+    }
+    wrapped |= {name: value for name, value in optional.items() if value}
+    envelope: dict[str, Any] = {"message": wrapped, "subscription": subscription}
+    if policy.dead_letter:
+        envelope["deliveryAttempt"] = leased.attempt
+    return json.dumps(envelope).encode()
 
 
 async def _in_daemon_thread(call: Callable[[], T]) -> T:

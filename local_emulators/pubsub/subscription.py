@@ -7,8 +7,8 @@ from typing import Protocol
 from google.api_core.exceptions import FailedPrecondition, GoogleAPICallError, InvalidArgument
 
 from local_emulators.pubsub import wire
-from local_emulators.pubsub.backlog import Backlog, Consumer, Delivery, Forward, MalformedAckId, Message
-from local_emulators.pubsub.rules import Rules
+from local_emulators.pubsub.backlog import Backlog, Consumer, Forward, LeasedMessage, MalformedAckId, Message
+from local_emulators.pubsub.policy import DeliveryPolicy
 
 #: No response carries more than this, save for one message that is larger by itself.
 MAX_RESPONSE_BYTES = 10 * 1024 * 1024
@@ -37,11 +37,11 @@ class Subscription:
     Operations raise the google.api_core exception that the RPC answers with.
     """
 
-    def __init__(self, resource: wire.Proto, rules: Rules, clock: Clock, forward: Forward) -> None:
+    def __init__(self, resource: wire.Proto, policy: DeliveryPolicy, clock: Clock, forward: Forward) -> None:
         #: The google.pubsub.v1.Subscription message, as Get answers it.
         self.resource = resource
         self._clock = clock
-        self._backlog = Backlog(resource.name, rules, forward)
+        self._backlog = Backlog(resource.name, policy, forward)
         self._listeners: set[Callable[[], object]] = set()
         self._timer: TimerHandle | None = None
         self._timer_due: float | None = None
@@ -53,9 +53,9 @@ class Subscription:
         return str(self.resource.name)
 
     @property
-    def rules(self) -> Rules:
+    def policy(self) -> DeliveryPolicy:
         """How messages are treated now."""
-        return self._backlog.rules
+        return self._backlog.policy
 
     @property
     def undelivered(self) -> int:
@@ -67,29 +67,29 @@ class Subscription:
         """False once deleted or detached."""
         return self._closed is None
 
-    def change(self, resource: wire.Proto, rules: Rules) -> None:
-        """Replace resource and rules; leases that are out keep their deadline."""
+    def change(self, resource: wire.Proto, policy: DeliveryPolicy) -> None:
+        """Replace resource and policy; leases that are out keep their deadline."""
         self.resource = resource
-        self._backlog.rules = rules
+        self._backlog.policy = policy
         self._changed()
 
     def offer(self, messages: Iterable[Message]) -> None:
         """Take the messages that pass the filter."""
         before = len(self._backlog)
         for message in messages:
-            if self.rules.accepts(message.attributes):
+            if self.policy.accepts(message.attributes):
                 self._backlog.add(message)
         if len(self._backlog) > before:
             self._changed()
 
-    def lease(self, consumer: Consumer, *, limit: int, seconds: float) -> list[Delivery]:
+    def lease(self, consumer: Consumer, *, limit: int, seconds: float) -> list[LeasedMessage]:
         """Hand out ready messages. Raises what `close` was given, once closed."""
         self.check_open()
-        deliveries = self._backlog.lease(
+        leased_messages = self._backlog.lease(
             self._clock.time(), limit=limit, max_bytes=MAX_RESPONSE_BYTES, seconds=seconds, consumer=consumer
         )
         self._rearm()
-        return deliveries
+        return leased_messages
 
     def acknowledge(self, ack_ids: Iterable[str]) -> None:
         """Remove messages. Raises InvalidArgument for an id that is none of ours."""
@@ -122,10 +122,10 @@ class Subscription:
     def check_pullable(self) -> None:
         """Raise FailedPrecondition while messages are pushed."""
         self.check_open()
-        if self.rules.push is not None:
+        if self.policy.push is not None:
             raise FailedPrecondition(
                 f"Pull is not supported for this subscription type: {self.name} pushes to "
-                f"{self.rules.push.endpoint}. Clear its push_config first."
+                f"{self.policy.push.endpoint}. Clear its push_config first."
             )
 
     def _changed(self) -> None:

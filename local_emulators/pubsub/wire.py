@@ -5,8 +5,12 @@ and the form that gRPC's serializers and FieldMask work on. Protobuf builds thes
 type checker knows them only as Any.
 """
 
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import grpc
+from google.api_core.exceptions import GoogleAPICallError
 from google.protobuf import empty_pb2, field_mask_pb2
 from google.pubsub_v1 import types
 
@@ -45,3 +49,88 @@ PullRequest: Any = types.PullRequest.pb()
 PullResponse: Any = types.PullResponse.pb()
 StreamingPullRequest: Any = types.StreamingPullRequest.pb()
 StreamingPullResponse: Any = types.StreamingPullResponse.pb()
+
+_Handler: TypeAlias = "grpc.RpcMethodHandler[Proto, Proto]"
+_Context: TypeAlias = "grpc.aio.ServicerContext[Proto, Proto]"
+
+
+@dataclass(frozen=True, slots=True)
+class UnaryRpc:
+    """A unary RPC: its handler and the protobuf classes of its request and response."""
+
+    handler: Callable[[Proto], Awaitable[Proto]]
+    request: Proto
+    response: Proto
+
+
+@dataclass(frozen=True, slots=True)
+class StreamRpc:
+    """A bidirectional RPC: its handler gets the requests and a function that sends a response."""
+
+    handler: Callable[[AsyncIterator[Proto], Callable[[Proto], Awaitable[None]]], Awaitable[None]]
+    request: Proto
+    response: Proto
+
+
+@dataclass(frozen=True, slots=True)
+class RpcService:
+    """A gRPC service: its full name and its RPCs."""
+
+    name: str
+    methods: Mapping[str, UnaryRpc | StreamRpc]
+
+
+class RpcRouter(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in its stubs alone
+    """Routes calls to the services; every other RPC is answered UNIMPLEMENTED, in words."""
+
+    def __init__(self, services: Sequence[RpcService]) -> None:
+        self._handlers = {
+            f"/{service.name}/{name}": _stream_handler(method)
+            if isinstance(method, StreamRpc)
+            else _unary_handler(method)
+            for service in services
+            for name, method in service.methods.items()
+        }
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> _Handler:
+        """The handler of one call."""
+        path = handler_call_details.method
+        return self._handlers.get(path) or _unimplemented_handler(path)
+
+
+def _unary_handler(method: UnaryRpc) -> _Handler:
+    async def handle(request: Proto, context: _Context) -> Proto:
+        try:
+            return await method.handler(request)
+        except GoogleAPICallError as error:
+            return await context.abort(error.grpc_status_code or grpc.StatusCode.UNKNOWN, error.message)
+
+    return grpc.unary_unary_rpc_method_handler(
+        handle,
+        request_deserializer=method.request.FromString,
+        response_serializer=method.response.SerializeToString,
+    )
+
+
+def _stream_handler(method: StreamRpc) -> _Handler:
+    async def handle(requests: AsyncIterator[Proto], context: _Context) -> None:
+        try:
+            await method.handler(requests, context.write)
+        except GoogleAPICallError as error:
+            await context.abort(error.grpc_status_code or grpc.StatusCode.UNKNOWN, error.message)
+
+    return grpc.stream_stream_rpc_method_handler(
+        handle,
+        request_deserializer=method.request.FromString,
+        response_serializer=method.response.SerializeToString,
+    )
+
+
+def _unimplemented_handler(path: str) -> _Handler:
+    async def handle(_request: bytes, context: _Context) -> None:
+        await context.abort(
+            grpc.StatusCode.UNIMPLEMENTED,
+            f"This emulator does not implement {path.lstrip('/')}. docs/pubsub-emulator.md lists what it does.",
+        )
+
+    return grpc.unary_unary_rpc_method_handler(handle)

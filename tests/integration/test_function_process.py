@@ -15,7 +15,7 @@ import requests
 
 from db.session import libpq_url
 from dropline.contract import CAPTION_QUEUE
-from local_emulators.application import Surroundings, start_function
+from local_emulators.application import ServiceEnvironment, start_function
 from local_emulators.ports import HOST, free_ports
 from local_emulators.redis import RedisServer
 from local_emulators.supervisor import Service, Supervisor
@@ -44,10 +44,8 @@ def function(database: str, redis_url: str, tmp_path: Path) -> Iterator[Function
     (port,) = free_ports(1)
     environment = {"DROPLINE_EVENTS__BUCKETS": json.dumps([BUCKET])}
     with Supervisor(tmp_path) as supervisor:
-        surroundings = Surroundings(redis_url, "http://127.0.0.1:1", environment)
-        yield Function(
-            start_function(supervisor, port, surroundings, libpq_url(database)), f"http://{HOST}:{port}/"
-        )
+        shared = ServiceEnvironment(redis_url, "http://127.0.0.1:1", environment)
+        yield Function(start_function(supervisor, port, shared, libpq_url(database)), f"http://{HOST}:{port}/")
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dropline.settings import DEFAULT_CHECKPOINT, DEFAULT_REVISION
-from local_emulators.command import child_environment
+from local_emulators.process import process_environment
 from tests.support.dockerfile import ROOT, read_dockerfile
 from tests.support.fake_hub import open_hub
 
@@ -43,7 +43,7 @@ def build_model(models: Path, arguments: dict[str, str]) -> subprocess.Completed
     variables.pop("PATH", None)
     return subprocess.run(
         ["/bin/sh", "-euc", in_place_of_the_image(run.value, models)],
-        env=child_environment(**variables, **arguments),
+        env=process_environment(**variables, **arguments),
         capture_output=True, text=True, check=False, timeout=DEADLINE_S,
     )  # fmt: skip
 
@@ -58,7 +58,7 @@ def look_for_model(models: Path, arguments: dict[str, str], **others: str) -> su
     variables["PATH"] = f"{sys.prefix}/bin:/usr/bin:/bin"
     return subprocess.run(
         ["/bin/sh", "-euc", run.value],
-        env=child_environment(**(variables | arguments | others)),
+        env=process_environment(**(variables | arguments | others)),
         capture_output=True, text=True, check=False, timeout=DEADLINE_S,
     )  # fmt: skip
 

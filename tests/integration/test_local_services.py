@@ -13,7 +13,7 @@ import requests
 
 from db.session import libpq_url
 from dropline.errors import LocalStackError
-from local_emulators import binaries, checks, gcs, postgres, redis
+from local_emulators import checks, gcs, postgres, redis
 from local_emulators.errors import (
     MissingBinaryError,
     PortInUseError,
@@ -116,7 +116,7 @@ def test_a_taken_port_is_named_with_its_service_and_the_flag(
     assert not (state_directory / "postgres").exists()
 
 
-@pytest.mark.parametrize("find", [binaries.postgres_installation, binaries.valkey_server, binaries.gcs_server])
+@pytest.mark.parametrize("find", [postgres.installation_directory, redis.server_binary, gcs.server_binary])
 def test_a_missing_wheel_is_named_with_the_command_that_installs_it(
     find: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,7 +131,7 @@ def test_a_wheel_without_a_binary_for_this_machine_is_named(monkeypatch: pytest.
     """An unknown processor gives an error with the path that was looked for."""
     monkeypatch.setattr(platform, "machine", lambda: "abacus")
     with pytest.raises(MissingBinaryError, match="abacus"):
-        binaries.valkey_server()
+        redis.server_binary()
 
 
 def test_own_servers_that_do_not_answer_are_named_with_their_option() -> None:

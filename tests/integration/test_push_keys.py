@@ -17,8 +17,7 @@ from tests.support.deliveries import BUCKET, push
 from tests.support.function import deliver, serve
 from tests.support.tokens import AUDIENCE, PUSHER, Signer
 from trigger_fn import service
-from trigger_fn.errors import SigningKeysUnavailable, TokenRefused
-from trigger_fn.push_auth import fetched_keys
+from trigger_fn.push_auth import SigningKeysUnavailable, TokenRefused, fetched_keys
 
 
 class KeyServer:

@@ -142,7 +142,7 @@ def test_a_slow_cloud_run_does_not_hold_up_the_answer(rig: Rig, cloud_run: FakeC
 def test_a_call_that_hangs_holds_up_nobody_who_finds_the_pool_awake(
     rig: Rig, cloud_run: FakeCloudRun, app: Flask, redis: Redis
 ) -> None:
-    """Another instance's call was answered meanwhile; reading that needs none of the lanes for calls."""
+    """Another instance's call was answered meanwhile; reading the mark needs none of the threads for calls."""
     answered = threading.Event()
     cloud_run.before(lambda: answered.wait(DEADLINE_S))
     hanging = [event(ObjectVersion(rig.bucket, f"{n}.png", 1)) for n in range(8)]

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from local_emulators import redis
-from local_emulators.command import Command, child_environment
 from local_emulators.errors import (
     MissingBinaryError,
     ServiceDiedError,
@@ -19,6 +18,7 @@ from local_emulators.errors import (
     StartCancelledError,
 )
 from local_emulators.ports import free_ports
+from local_emulators.process import Command, process_environment
 from local_emulators.supervisor import Supervisor
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,7 +36,7 @@ def python_service(source: str, *arguments: str, name: str = "sample", **manners
         name=name,
         argv=(sys.executable, "-c", source, *arguments),
         ready_lines=("ready",),
-        environment=child_environment(),
+        environment=process_environment(),
         start_deadline_s=manners.get("start_deadline_s", 60),
         stop_grace_s=manners.get("stop_grace_s", 60),
     )
@@ -141,11 +141,11 @@ def test_nothing_of_a_service_outlives_its_stop(supervisor: Supervisor, fifo: Pa
 def test_nothing_outlives_a_supervisor_that_is_killed(state_directory: Path, fifo: Path) -> None:
     """After `kill -9` of the process that started it, a service is ended all the same."""
     source = (
-        "import sys; from pathlib import Path; from local_emulators.command import *\n"
+        "import sys; from pathlib import Path; from local_emulators.process import *\n"
         "from local_emulators.supervisor import Supervisor\n"
         "s = Supervisor(Path(sys.argv[1]))\n"
         "argv = (sys.executable, '-c', sys.argv[3], sys.argv[2])\n"
-        "s.start(Command('sample', argv, ('ready',), child_environment()))\n"
+        "s.start(Command('sample', argv, ('ready',), process_environment()))\n"
         "print('started', flush=True); s.wait_for_death()"
     )
     argv = [sys.executable, "-c", source, str(state_directory), str(fifo), HOLDER]

@@ -10,7 +10,7 @@ import subprocess
 import venv
 from pathlib import Path
 
-from local_emulators.command import child_environment
+from local_emulators.process import process_environment
 from tests.support.dockerfile import ROOT, Dockerfile, Instruction, Stage
 
 _DEADLINE_S = 900.0
@@ -64,7 +64,7 @@ class ImageBuild:
         found = self._dockerfile.stages[name].environment(self._arguments)
         system = f"{self._base / 'bin'}{os.pathsep}{os.defpath}"
         path = os.pathsep.join(filter(None, (found.get("PATH", "").rstrip(":"), system)))
-        inherited = child_environment()
+        inherited = process_environment()
         for variable in ("PYTHONPATH", "VIRTUAL_ENV"):
             inherited.pop(variable, None)
         return inherited | {key: self.moved(value) for key, value in (found | {"PATH": path}).items()}

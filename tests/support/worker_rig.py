@@ -20,7 +20,7 @@ from db.listen import listening
 from db.session import libpq_url, make_engine, transaction
 from dropline.contract import CAPTION_QUEUE, ObjectFacts, ObjectVersion, TaskRequest
 from dropline.settings import BrokerSettings, DatabaseSettings, Settings
-from local_emulators.command import Command, child_environment, python_path
+from local_emulators.process import Command, process_environment, python_path
 from local_emulators.supervisor import Service, Supervisor
 from tests.support.failpoints import DIRECTORY_VARIABLE
 from worker.celery_app import make_celery
@@ -71,7 +71,7 @@ class Rig:
             name=name,
             argv=(sys.executable, "-m", self.module),
             ready_lines=(ready,),
-            environment=child_environment(**(environment | self.variables | variables)),
+            environment=process_environment(**(environment | self.variables | variables)),
         )
         return self.supervisor.start(command)
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from dropline.settings import PREFIX, variables
 from local_emulators.application import engine_variables
-from local_emulators.command import child_environment
-from local_emulators.environment import Addresses, boto_lines, export_lines, shell_variables
+from local_emulators.directory import Addresses, boto_lines, export_lines, shell_variables
 from local_emulators.options import BUCKET
+from local_emulators.process import process_environment
 
 ADDRESSES = Addresses(
     reader_url="postgresql://dropline_reader:r@127.0.0.1:18400/dropline",
@@ -78,7 +78,7 @@ def test_children_do_not_inherit_another_cloud(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/key.json")
     monkeypatch.setenv("DROPLINE_LOG__LEVEL", "DEBUG")
     monkeypatch.setenv("NO_PROXY", "example.org")
-    found = child_environment(STORAGE_EMULATOR_HOST="http://here")
+    found = process_environment(STORAGE_EMULATOR_HOST="http://here")
     assert not {"DATABASE_URL", "PGHOST", "GOOGLE_APPLICATION_CREDENTIALS"} & found.keys()
     assert found["DROPLINE_LOG__LEVEL"] == "DEBUG"
     assert found["NO_PROXY"] == found["no_proxy"] == "example.org,127.0.0.1,localhost"

@@ -50,7 +50,7 @@ DISTRIBUTIONS = {
     "werkzeug": "flask",
 }
 #: The only files that touch the environment beside the settings: to hand it on to a process of their own.
-HANDS_ON = {"local_emulators/command.py", "worker/engine/process.py"}
+HANDS_ON = {"local_emulators/process.py", "worker/engine/process.py"}
 #: A program with requirements of its own, and an environment for them (tests/terraform/requirements.txt).
 APART = ROOT / "tests" / "terraform" / "stub_provider.py"
 

@@ -6,16 +6,16 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from local_emulators.pubsub.backlog import Backlog, Consumer, Delivery, MalformedAckId, Message
-from local_emulators.pubsub.rules import NO_BACKOFF, Backoff, DeadLetter, Rules
+from local_emulators.pubsub.backlog import Backlog, Consumer, LeasedMessage, MalformedAckId, Message
+from local_emulators.pubsub.policy import NO_BACKOFF, Backoff, DeadLetterPolicy, DeliveryPolicy
 
 NAME = "projects/p/subscriptions/sub"
 MEBIBYTE = 2**20
 
 
-def rules(*, backoff: Backoff = NO_BACKOFF, max_attempts: int = 0) -> Rules:
-    dead_letter = DeadLetter("projects/p/topics/dead", max_attempts) if max_attempts else None
-    return Rules(lambda _attributes: True, 10, backoff, dead_letter, None)
+def policy(*, backoff: Backoff = NO_BACKOFF, max_attempts: int = 0) -> DeliveryPolicy:
+    dead_letter = DeadLetterPolicy("projects/p/topics/dead", max_attempts) if max_attempts else None
+    return DeliveryPolicy(lambda _attributes: True, 10, backoff, dead_letter, None)
 
 
 def message(number: int, data: bytes = b"") -> Message:
@@ -26,14 +26,14 @@ def refuse(_message: Message, _attempts: int) -> bool:
     return False
 
 
-def take(backlog: Backlog, now: float, consumer: Consumer | None = None, limit: int = 100) -> list[Delivery]:
+def take(backlog: Backlog, now: float, consumer: Consumer | None = None, limit: int = 100) -> list[LeasedMessage]:
     return backlog.lease(now, limit=limit, max_bytes=MEBIBYTE, seconds=10, consumer=consumer or Consumer())
 
 
 class BacklogMachine(RuleBasedStateMachine):
     """Every message is in exactly one place until it is acknowledged or has used up its attempts."""
 
-    deliveries: Bundle[Delivery] = Bundle("deliveries")
+    leased_messages: Bundle[LeasedMessage] = Bundle("leased_messages")
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class BacklogMachine(RuleBasedStateMachine):
         self.leased_until: dict[str, float] = {}
         self.ack_ids: dict[str, str] = {}
         self.consumer = Consumer(max_messages=3)
-        self.backlog = Backlog(NAME, rules(backoff=Backoff(1, 4), max_attempts=5), self._forward)
+        self.backlog = Backlog(NAME, policy(backoff=Backoff(1, 4), max_attempts=5), self._forward)
 
     def _forward(self, forwarded: Message, attempts: int) -> bool:
         assert attempts == self.attempts[forwarded.message_id] == 5
@@ -62,35 +62,35 @@ class BacklogMachine(RuleBasedStateMachine):
             self.published += 1
             self.backlog.add(message(self.published))
 
-    @rule(target=deliveries, limit=st.integers(1, 3))
-    def lease(self, limit: int) -> Delivery:
+    @rule(target=leased_messages, limit=st.integers(1, 3))
+    def lease(self, limit: int) -> LeasedMessage:
         taken = take(self.backlog, self.now, self.consumer, limit)
-        for delivery in taken:
-            message_id = delivery.message.message_id
+        for leased in taken:
+            message_id = leased.message.message_id
             assert message_id not in self.leased_until
             assert message_id not in self.gone
             self.attempts[message_id] = self.attempts.get(message_id, 0) + 1
-            assert delivery.attempt == self.attempts[message_id]
+            assert leased.attempt == self.attempts[message_id]
             self.leased_until[message_id] = self.now + 10
-            self.ack_ids[message_id] = delivery.ack_id
-        return taken[0] if taken else Delivery(f"{NAME}:999999:1", message(0), 1)
+            self.ack_ids[message_id] = leased.ack_id
+        return taken[0] if taken else LeasedMessage(f"{NAME}:999999:1", message(0), 1)
 
-    @rule(delivery=consumes(deliveries))
-    def acknowledge(self, delivery: Delivery) -> None:
-        self.backlog.acknowledge([delivery.ack_id, delivery.ack_id])
-        message_id = delivery.message.message_id
-        if self.ack_ids.get(message_id) == delivery.ack_id:
+    @rule(leased=consumes(leased_messages))
+    def acknowledge(self, leased: LeasedMessage) -> None:
+        self.backlog.acknowledge([leased.ack_id, leased.ack_id])
+        message_id = leased.message.message_id
+        if self.ack_ids.get(message_id) == leased.ack_id:
             self._end_lease(message_id)
             self.gone.add(message_id)
 
-    @rule(delivery=deliveries, seconds=st.sampled_from([0, 1, 600]))
-    def modify(self, delivery: Delivery, seconds: int) -> None:
-        message_id = delivery.message.message_id
-        if self.ack_ids.get(message_id) == delivery.ack_id:
+    @rule(leased=leased_messages, seconds=st.sampled_from([0, 1, 600]))
+    def modify(self, leased: LeasedMessage, seconds: int) -> None:
+        message_id = leased.message.message_id
+        if self.ack_ids.get(message_id) == leased.ack_id:
             self.leased_until[message_id] = self.now + seconds
             if not seconds:
                 self._end_lease(message_id)
-        self.backlog.modify([delivery.ack_id], seconds, self.now)
+        self.backlog.modify([leased.ack_id], seconds, self.now)
 
     @rule(seconds=st.floats(0, 12))
     def advance(self, seconds: float) -> None:
@@ -126,15 +126,15 @@ TestBacklog = BacklogMachine.TestCase
 
 def test_oldest_message_goes_first() -> None:
     """Messages that were never delivered come in the order of their publishing."""
-    backlog = Backlog(NAME, rules(), refuse)
+    backlog = Backlog(NAME, policy(), refuse)
     for number in range(5):
         backlog.add(message(number))
-    assert [delivery.message.message_id for delivery in take(backlog, 0, limit=3)] == ["0", "1", "2"]
+    assert [leased.message.message_id for leased in take(backlog, 0, limit=3)] == ["0", "1", "2"]
 
 
 def test_response_is_bounded_in_bytes_but_never_empty() -> None:
     """A lease stops before its byte limit, yet a message larger than the limit is handed out alone."""
-    backlog = Backlog(NAME, rules(), refuse)
+    backlog = Backlog(NAME, policy(), refuse)
     for number, size in enumerate([MEBIBYTE * 2, MEBIBYTE // 2, MEBIBYTE // 4, MEBIBYTE // 2]):
         backlog.add(message(number, bytes(size)))
     assert [len(take(backlog, 0)) for _ in range(4)] == [1, 2, 1, 0]
@@ -142,7 +142,7 @@ def test_response_is_bounded_in_bytes_but_never_empty() -> None:
 
 def test_consumer_limit_in_bytes() -> None:
     """A consumer with a byte limit gets no more once it holds that many."""
-    backlog = Backlog(NAME, rules(), refuse)
+    backlog = Backlog(NAME, policy(), refuse)
     for number in range(4):
         backlog.add(message(number, bytes(100)))
     consumer = Consumer(max_bytes=150)
@@ -154,12 +154,12 @@ def test_consumer_limit_in_bytes() -> None:
 
 def test_dead_letter_that_cannot_be_forwarded_stays() -> None:
     """While there is nowhere to forward a message to, it is delivered again."""
-    backlog = Backlog(NAME, rules(max_attempts=5), refuse)
+    backlog = Backlog(NAME, policy(max_attempts=5), refuse)
     backlog.add(message(1))
     for attempt in range(1, 9):
-        (delivery,) = take(backlog, 0)
-        assert delivery.attempt == attempt
-        backlog.modify([delivery.ack_id], 0, 0)
+        (leased,) = take(backlog, 0)
+        assert leased.attempt == attempt
+        backlog.modify([leased.ack_id], 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -167,18 +167,18 @@ def test_dead_letter_that_cannot_be_forwarded_stays() -> None:
 )
 def test_malformed_ack_id_changes_nothing(ack_id: str) -> None:
     """An id of a foreign shape raises, and a good id beside it is not used."""
-    backlog = Backlog(NAME, rules(), refuse)
+    backlog = Backlog(NAME, policy(), refuse)
     backlog.add(message(1))
-    (delivery,) = take(backlog, 0)
+    (leased,) = take(backlog, 0)
     with pytest.raises(MalformedAckId):
-        backlog.acknowledge([delivery.ack_id, ack_id])
+        backlog.acknowledge([leased.ack_id, ack_id])
     assert len(backlog) == 1
 
 
 def test_project_names_may_hold_colons() -> None:
     """Ids of a domain-scoped project's subscription are understood."""
-    backlog = Backlog("projects/example.com:p/subscriptions/sub", rules(), refuse)
+    backlog = Backlog("projects/example.com:p/subscriptions/sub", policy(), refuse)
     backlog.add(message(1))
-    (delivery,) = take(backlog, 0)
-    backlog.acknowledge([delivery.ack_id])
+    (leased,) = take(backlog, 0)
+    backlog.acknowledge([leased.ack_id])
     assert len(backlog) == 0

@@ -1,4 +1,4 @@
-"""The way of a message through the broker, on a clock that the test moves."""
+"""The way of a message through the emulator, on a clock that the test moves."""
 
 import pytest
 from google.api_core.exceptions import (
@@ -7,10 +7,10 @@ from google.api_core.exceptions import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local_emulators.pubsub.broker import Broker
-from local_emulators.pubsub.rules import Backoff
-from tests.support.broker import DEAD, SUBSCRIPTION, lease, make_broker, payloads, publish, subscribe
+from local_emulators.pubsub.emulator import Emulator
+from local_emulators.pubsub.policy import Backoff
 from tests.support.clock import ManualClock
+from tests.support.pubsub_emulator import DEAD, SUBSCRIPTION, lease, make_emulator, payloads, publish, subscribe
 
 
 @pytest.fixture
@@ -19,44 +19,44 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-def broker(clock: ManualClock) -> Broker:
-    return make_broker(clock)
+def emulator(clock: ManualClock) -> Emulator:
+    return make_emulator(clock)
 
 
-def test_message_reaches_every_subscription(broker: Broker) -> None:
+def test_message_reaches_every_subscription(emulator: Emulator) -> None:
     """Each subscription of a topic gets its own copy."""
-    first = subscribe(broker)
-    second = subscribe(broker, name="projects/p/subscriptions/other")
-    publish(broker, b"x")
+    first = subscribe(emulator)
+    second = subscribe(emulator, name="projects/p/subscriptions/other")
+    publish(emulator, b"x")
     assert payloads(first) == payloads(second) == [b"x"]
 
 
-def test_subscription_gets_only_what_comes_after_it(broker: Broker) -> None:
+def test_subscription_gets_only_what_comes_after_it(emulator: Emulator) -> None:
     """Messages published before a subscription was made are not for it."""
-    publish(broker, b"early")
-    subscription = subscribe(broker)
-    publish(broker, b"late")
+    publish(emulator, b"early")
+    subscription = subscribe(emulator)
+    publish(emulator, b"late")
     assert payloads(subscription) == [b"late"]
 
 
-def test_message_ids_are_unique(broker: Broker) -> None:
+def test_message_ids_are_unique(emulator: Emulator) -> None:
     """No two messages share an id."""
-    ids = publish(broker, *[b"x"] * 50) + publish(broker, *[b"x"] * 50)
+    ids = publish(emulator, *[b"x"] * 50) + publish(emulator, *[b"x"] * 50)
     assert len(set(ids)) == 100
 
 
-def test_filter_decides_at_publishing(broker: Broker) -> None:
+def test_filter_decides_at_publishing(emulator: Emulator) -> None:
     """A subscription keeps only the messages that pass its filter."""
-    subscription = subscribe(broker, filter='attributes.eventType = "OBJECT_FINALIZE"')
-    publish(broker, b"no", eventType="OBJECT_DELETE")
-    publish(broker, b"yes", eventType="OBJECT_FINALIZE")
+    subscription = subscribe(emulator, filter='attributes.eventType = "OBJECT_FINALIZE"')
+    publish(emulator, b"no", eventType="OBJECT_DELETE")
+    publish(emulator, b"yes", eventType="OBJECT_FINALIZE")
     assert payloads(subscription) == [b"yes"]
 
 
-def test_expired_deadline_redelivers(broker: Broker, clock: ManualClock) -> None:
+def test_expired_deadline_redelivers(emulator: Emulator, clock: ManualClock) -> None:
     """A message is out of sight until its deadline, and ready right then."""
-    subscription = subscribe(broker, ack_deadline_seconds=20)
-    publish(broker, b"x")
+    subscription = subscribe(emulator, ack_deadline_seconds=20)
+    publish(emulator, b"x")
     assert payloads(subscription) == [b"x"]
     clock.advance(19.9)
     assert payloads(subscription) == []
@@ -64,37 +64,37 @@ def test_expired_deadline_redelivers(broker: Broker, clock: ManualClock) -> None
     assert payloads(subscription) == [b"x"]
 
 
-def test_extended_deadline_counts_from_now(broker: Broker, clock: ManualClock) -> None:
+def test_extended_deadline_counts_from_now(emulator: Emulator, clock: ManualClock) -> None:
     """Modifying a deadline sets it anew, shorter or longer."""
-    subscription = subscribe(broker)
-    publish(broker, b"x")
-    (delivery,) = lease(subscription)
+    subscription = subscribe(emulator)
+    publish(emulator, b"x")
+    (leased,) = lease(subscription)
     clock.advance(9)
-    subscription.modify([delivery.ack_id], 60)
+    subscription.modify([leased.ack_id], 60)
     clock.advance(59)
     assert payloads(subscription) == []
     clock.advance(1)
     assert payloads(subscription) == [b"x"]
 
 
-def test_retry_policy_spaces_redeliveries(broker: Broker, clock: ManualClock) -> None:
+def test_retry_policy_spaces_redeliveries(emulator: Emulator, clock: ManualClock) -> None:
     """The wait doubles from the minimum up to the maximum."""
     subscription = subscribe(
-        broker, retry_policy={"minimum_backoff": {"seconds": 5}, "maximum_backoff": {"seconds": 15}}
+        emulator, retry_policy={"minimum_backoff": {"seconds": 5}, "maximum_backoff": {"seconds": 15}}
     )
-    publish(broker, b"x")
+    publish(emulator, b"x")
     for wait in (5, 10, 15, 15):
-        (delivery,) = lease(subscription)
-        subscription.modify([delivery.ack_id], 0)
+        (leased,) = lease(subscription)
+        subscription.modify([leased.ack_id], 0)
         clock.advance(wait - 0.1)
         assert payloads(subscription) == []
         clock.advance(0.1)
 
 
-def test_retry_policy_applies_to_expired_deadlines(broker: Broker, clock: ManualClock) -> None:
+def test_retry_policy_applies_to_expired_deadlines(emulator: Emulator, clock: ManualClock) -> None:
     """A deadline that ran out waits as a negative acknowledgement does."""
-    subscription = subscribe(broker, retry_policy={"minimum_backoff": {"seconds": 30}})
-    publish(broker, b"x")
+    subscription = subscribe(emulator, retry_policy={"minimum_backoff": {"seconds": 30}})
+    publish(emulator, b"x")
     lease(subscription)
     clock.advance(10 + 29.9)
     assert payloads(subscription) == []
@@ -109,16 +109,16 @@ def test_backoff_stays_within_its_bounds(one: float, other: float, attempt: int)
     assert backoff.minimum <= backoff.after(attempt) <= backoff.after(attempt + 1) <= backoff.maximum
 
 
-def test_dead_letter_is_forwarded_with_its_origin(broker: Broker) -> None:
+def test_dead_letter_is_forwarded_with_its_origin(emulator: Emulator) -> None:
     """After the last attempt the message is on the dead-letter topic, with where it came from."""
-    subscription = subscribe(broker, dead_letter_policy={"dead_letter_topic": DEAD, "max_delivery_attempts": 5})
-    dead = subscribe(broker, name="projects/p/subscriptions/dead", topic=DEAD)
-    (message_id,) = publish(broker, b"x", k="v")
+    subscription = subscribe(emulator, dead_letter_policy={"dead_letter_topic": DEAD, "max_delivery_attempts": 5})
+    dead = subscribe(emulator, name="projects/p/subscriptions/dead", topic=DEAD)
+    (message_id,) = publish(emulator, b"x", k="v")
     for attempt in range(1, 6):
-        (delivery,) = lease(subscription)
-        assert delivery.attempt == attempt
+        (leased,) = lease(subscription)
+        assert leased.attempt == attempt
         assert subscription.undelivered == 1
-        subscription.modify([delivery.ack_id], 0)
+        subscription.modify([leased.ack_id], 0)
     (letter,) = lease(dead)
     assert subscription.undelivered == 0
     assert letter.message.data == b"x"
@@ -132,52 +132,52 @@ def test_dead_letter_is_forwarded_with_its_origin(broker: Broker) -> None:
     }
 
 
-def test_expired_deadlines_count_as_attempts(broker: Broker, clock: ManualClock) -> None:
+def test_expired_deadlines_count_as_attempts(emulator: Emulator, clock: ManualClock) -> None:
     """A consumer that never answers ends on the dead-letter topic too."""
-    subscription = subscribe(broker, dead_letter_policy={"dead_letter_topic": DEAD, "max_delivery_attempts": 5})
-    dead = subscribe(broker, name="projects/p/subscriptions/dead", topic=DEAD)
-    publish(broker, b"x")
+    subscription = subscribe(emulator, dead_letter_policy={"dead_letter_topic": DEAD, "max_delivery_attempts": 5})
+    dead = subscribe(emulator, name="projects/p/subscriptions/dead", topic=DEAD)
+    publish(emulator, b"x")
     for _ in range(5):
         assert payloads(subscription) == [b"x"]
         clock.advance(10)
     assert payloads(dead) == [b"x"]
 
 
-def test_dead_letter_survives_a_deleted_topic(broker: Broker) -> None:
+def test_dead_letter_survives_a_deleted_topic(emulator: Emulator) -> None:
     """Where the dead-letter topic is gone, the message stays on its subscription."""
-    subscription = subscribe(broker, dead_letter_policy={"dead_letter_topic": DEAD})
-    publish(broker, b"x")
-    broker.delete_topic(DEAD)
+    subscription = subscribe(emulator, dead_letter_policy={"dead_letter_topic": DEAD})
+    publish(emulator, b"x")
+    emulator.delete_topic(DEAD)
     for _ in range(7):
-        (delivery,) = lease(subscription)
-        subscription.modify([delivery.ack_id], 0)
+        (leased,) = lease(subscription)
+        subscription.modify([leased.ack_id], 0)
     assert subscription.undelivered == 1
 
 
-def test_listener_hears_of_every_change(broker: Broker, clock: ManualClock) -> None:
+def test_listener_hears_of_every_change(emulator: Emulator, clock: ManualClock) -> None:
     """Publishing, expiry and closing call the listener; after unwatching nothing does."""
-    subscription = subscribe(broker)
+    subscription = subscribe(emulator)
     heard: list[str] = []
     unwatch = subscription.watch(lambda: heard.append("changed"))
-    publish(broker, b"x", b"y")
+    publish(emulator, b"x", b"y")
     assert len(heard) == 1
     lease(subscription)
     clock.advance(10)
     assert len(heard) == 2
-    broker.delete_subscription(SUBSCRIPTION)
+    emulator.delete_subscription(SUBSCRIPTION)
     assert len(heard) == 3
     unwatch()
     subscription.close(NotFound("again"))
     assert len(heard) == 3
 
 
-def test_idle_subscription_has_no_timer(broker: Broker, clock: ManualClock) -> None:
+def test_idle_subscription_has_no_timer(emulator: Emulator, clock: ManualClock) -> None:
     """Nothing is scheduled while nothing is leased or delayed."""
-    subscription = subscribe(broker)
+    subscription = subscribe(emulator)
     assert clock.pending == 0
-    publish(broker, b"x", b"y")
+    publish(emulator, b"x", b"y")
     assert clock.pending == 0
-    deliveries = lease(subscription)
+    leased_messages = lease(subscription)
     assert clock.pending == 1
-    subscription.acknowledge([delivery.ack_id for delivery in deliveries])
+    subscription.acknowledge([leased.ack_id for leased in leased_messages])
     assert clock.pending == 0

@@ -6,12 +6,13 @@ from typing import Any
 import jwt
 import pytest
 
-from local_emulators.pubsub.backlog import Delivery, Message
-from local_emulators.pubsub.broker import Broker
+from local_emulators.pubsub.backlog import LeasedMessage, Message
+from local_emulators.pubsub.emulator import Emulator
 from local_emulators.pubsub.oidc import ISSUER, TokenIssuer
-from local_emulators.pubsub.rendering import push_body, received_message
-from tests.support.broker import DEAD, NOW, SUBSCRIPTION, make_broker, subscribe
+from local_emulators.pubsub.push import push_body
+from local_emulators.pubsub.subscriber import received_message
 from tests.support.clock import ManualClock
+from tests.support.pubsub_emulator import DEAD, NOW, SUBSCRIPTION, make_emulator, subscribe
 
 #: The test's clock is not the one PyJWT looks at.
 UNTIMED: Any = {"verify_exp": False, "verify_iat": False}
@@ -23,18 +24,18 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-def broker(clock: ManualClock) -> Broker:
-    return make_broker(clock)
+def emulator(clock: ManualClock) -> Emulator:
+    return make_emulator(clock)
 
 
-def delivery(data: bytes, attributes: dict[str, str]) -> Delivery:
+def leased(data: bytes, attributes: dict[str, str]) -> LeasedMessage:
     message = Message("7", data, attributes, "", NOW)
-    return Delivery("ack", message, 3)
+    return LeasedMessage("ack", message, 3)
 
 
-def test_push_body_has_both_spellings(broker: Broker) -> None:
+def test_push_body_has_both_spellings(emulator: Emulator) -> None:
     """The envelope names id and time twice, encodes the data, and tells no attempt without dead letters."""
-    body = json.loads(push_body(SUBSCRIPTION, delivery(b"\x00\xff", {"k": "ü"}), subscribe(broker).rules))
+    body = json.loads(push_body(SUBSCRIPTION, leased(b"\x00\xff", {"k": "ü"}), subscribe(emulator).policy))
     assert body == {
         "subscription": SUBSCRIPTION,
         "message": {
@@ -48,13 +49,13 @@ def test_push_body_has_both_spellings(broker: Broker) -> None:
     }
 
 
-def test_attempt_is_told_with_a_dead_letter_policy(broker: Broker) -> None:
+def test_attempt_is_told_with_a_dead_letter_policy(emulator: Emulator) -> None:
     """Push and pull both carry the attempt, and a message without data has no data field."""
-    rules = subscribe(broker, dead_letter_policy={"dead_letter_topic": DEAD}).rules
-    body = json.loads(push_body(SUBSCRIPTION, delivery(b"", {"k": "v"}), rules))
+    policy = subscribe(emulator, dead_letter_policy={"dead_letter_topic": DEAD}).policy
+    body = json.loads(push_body(SUBSCRIPTION, leased(b"", {"k": "v"}), policy))
     assert body["deliveryAttempt"] == 3
     assert "data" not in body["message"]
-    assert received_message(delivery(b"", {}), rules).delivery_attempt == 3
+    assert received_message(leased(b"", {}), policy).delivery_attempt == 3
 
 
 def test_token_is_signed_and_renewed_in_time() -> None:

@@ -10,8 +10,14 @@ import pytest
 from dropline.errors import SettingsError
 from dropline.settings import PushSettings
 from tests.support.tokens import AUDIENCE, PUSHER, Signer
-from trigger_fn.errors import MissingToken, SigningKeysUnavailable, TokenRefused
-from trigger_fn.push_auth import KeyResolver, TokenVerifier, fetched_keys
+from trigger_fn.push_auth import (
+    KeyResolver,
+    MissingToken,
+    SigningKeysUnavailable,
+    TokenRefused,
+    TokenVerifier,
+    fetched_keys,
+)
 
 SETTINGS = PushSettings(audience=AUDIENCE, service_account=PUSHER)
 

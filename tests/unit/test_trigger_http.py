@@ -17,9 +17,9 @@ from dropline.settings import EventSettings
 from tests.support.deliveries import BUCKET, GENERATION, Delivery, binary_cloud_event, push
 from tests.support.function import deliver, serve
 from trigger_fn.endpoint import MAX_BODY_BYTES, Endpoint
-from trigger_fn.errors import MissingToken, SigningKeysUnavailable, TokenRefused
 from trigger_fn.events import ObjectEvent
 from trigger_fn.intake import Intake
+from trigger_fn.push_auth import MissingToken, SigningKeysUnavailable, TokenRefused
 
 VERSION = ObjectVersion(BUCKET, "cat.jpg", GENERATION)
 

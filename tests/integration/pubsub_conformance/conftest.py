@@ -12,7 +12,7 @@ import pytest
 from local_emulators import pubsub_process
 from local_emulators.errors import MissingBinaryError
 from local_emulators.ports import free_ports
-from local_emulators.pubsub.google import google_emulator_command
+from local_emulators.pubsub_process import google_emulator_command
 from local_emulators.supervisor import Supervisor
 from tests.support.pubsub import Differs, Pubsub, PushEndpoint
 

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from cli.exit_codes import ExitCode
 from db.session import libpq_url
 from dropline.settings import BrokerSettings, DatabaseSettings, Settings
-from local_emulators.command import child_environment, python_path
+from local_emulators.process import process_environment, python_path
 from operations.redriving import FAILED, Redriver, open_redriver
 from tests.support.redrives import Redrive, StartRedrive, ended, ignore
 from tests.support.worker_rig import Rig
@@ -54,7 +54,7 @@ def start_redrive(rig: Rig) -> Iterator[StartRedrive]:
     started: list[subprocess.Popen[str]] = []
 
     def start(*arguments: str, **variables: str) -> "subprocess.Popen[str]":
-        environment = child_environment(
+        environment = process_environment(
             PYTHONPATH=python_path(),
             DROPLINE_DATABASE__URL=libpq_url(rig.database_url),
             DROPLINE_BROKER__URL=rig.redis_url,

@@ -14,9 +14,9 @@ import pytest
 
 from db.session import libpq_url
 from dropline.contract import NOTIFY_CHANNEL, ObjectVersion
-from local_emulators.application import Surroundings, start_function
-from local_emulators.command import Command, child_environment, python_path
+from local_emulators.application import ServiceEnvironment, start_function
 from local_emulators.ports import HOST, free_ports
+from local_emulators.process import Command, process_environment, python_path
 from local_emulators.supervisor import Service
 from tests.support.deliveries import push
 from tests.support.failpoints import inferences
@@ -93,7 +93,7 @@ def route(rig: Rig, ports: tuple[int, int, int]) -> Iterator[Route]:
                 *("--port", str(port), "--http-port", str(keys_port)),
             ),
             ready_lines=("pubsub emulator ready",),
-            environment=child_environment(PYTHONPATH=python_path()),
+            environment=process_environment(PYTHONPATH=python_path()),
         )
     )
     url = f"http://{HOST}:{function_port}/"
@@ -116,8 +116,8 @@ def function(rig: Rig, ports: tuple[int, int, int]) -> Callable[[str], Service]:
             "DROPLINE_PUSH__SERVICE_ACCOUNT": PUSHER,
             "DROPLINE_PUSH__CERTS_URL": f"http://{HOST}:{ports[1]}/oauth2/v3/certs",
         }
-        surroundings = Surroundings(rig.redis_url, rig.gcs_url, environment)
-        return start_function(rig.supervisor, ports[2], surroundings, libpq_url(rig.database_url))
+        shared = ServiceEnvironment(rig.redis_url, rig.gcs_url, environment)
+        return start_function(rig.supervisor, ports[2], shared, libpq_url(rig.database_url))
 
     return start
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from google.api_core.exceptions import InvalidArgument, MethodNotImplemented, OutOfRange
 
-from local_emulators.pubsub import names, wire
+from local_emulators.pubsub import resources, wire
 from local_emulators.pubsub.filters import InvalidFilter, Predicate, parse_filter
 
 DEFAULT_ACK_DEADLINE = 10
@@ -50,7 +50,7 @@ PUSH_BACKOFF = Backoff(0.1, 60)
 
 
 @dataclass(frozen=True, slots=True)
-class DeadLetter:
+class DeadLetterPolicy:
     """Where a message goes after `max_attempts` failed deliveries."""
 
     topic: str
@@ -58,7 +58,7 @@ class DeadLetter:
 
 
 @dataclass(frozen=True, slots=True)
-class Push:
+class PushTarget:
     """Where messages are posted; with an e-mail, every request carries a signed OpenID Connect token."""
 
     endpoint: str
@@ -67,14 +67,14 @@ class Push:
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class DeliveryPolicy:
     """How one subscription treats its messages."""
 
     accepts: Predicate
     ack_deadline: int
     backoff: Backoff
-    dead_letter: DeadLetter | None
-    push: Push | None
+    dead_letter: DeadLetterPolicy | None
+    push: PushTarget | None
 
 
 def complete(resource: wire.Proto) -> None:
@@ -94,12 +94,12 @@ def complete(resource: wire.Proto) -> None:
     resource.state = resource.ACTIVE
 
 
-def read_rules(resource: wire.Proto) -> Rules:
-    """The rules of a completed resource. Raises InvalidArgument, OutOfRange or MethodNotImplemented."""
+def read_policy(resource: wire.Proto) -> DeliveryPolicy:
+    """The policy of a completed resource. Raises InvalidArgument, OutOfRange or MethodNotImplemented."""
     _refuse_unsupported(resource)
     check_ack_deadline(resource.ack_deadline_seconds, minimum=MIN_ACK_DEADLINE)
     push = _read_push(resource.push_config)
-    return Rules(
+    return DeliveryPolicy(
         accepts=_read_filter(resource.filter),
         ack_deadline=resource.ack_deadline_seconds,
         backoff=_read_backoff(resource, push),
@@ -140,7 +140,7 @@ def _read_filter(text: str) -> Predicate:
         raise InvalidArgument(f"Invalid filter {text!r}: {error}.") from error
 
 
-def _read_backoff(resource: wire.Proto, push: Push | None) -> Backoff:
+def _read_backoff(resource: wire.Proto, push: PushTarget | None) -> Backoff:
     if not resource.HasField("retry_policy"):
         return PUSH_BACKOFF if push else NO_BACKOFF
     policy = resource.retry_policy
@@ -160,21 +160,21 @@ def _seconds(duration: wire.Proto, field: str) -> float:
     return seconds
 
 
-def _read_dead_letter(resource: wire.Proto) -> DeadLetter | None:
+def _read_dead_letter(resource: wire.Proto) -> DeadLetterPolicy | None:
     if not resource.HasField("dead_letter_policy"):
         return None
     policy = resource.dead_letter_policy
-    names.check_topic(policy.dead_letter_topic)
+    resources.check_topic(policy.dead_letter_topic)
     if not 5 <= policy.max_delivery_attempts <= 100:
         raise OutOfRange(f"max_delivery_attempts is {policy.max_delivery_attempts}. Use 5 to 100.")
-    return DeadLetter(policy.dead_letter_topic, policy.max_delivery_attempts)
+    return DeadLetterPolicy(policy.dead_letter_topic, policy.max_delivery_attempts)
 
 
-def _read_push(config: wire.Proto) -> Push | None:
+def _read_push(config: wire.Proto) -> PushTarget | None:
     endpoint = config.push_endpoint
     if not endpoint:
         return None
     parts = urlsplit(endpoint)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise InvalidArgument(f"Unsupported push_endpoint {endpoint!r}. Use an http or https URL.")
-    return Push(endpoint, config.oidc_token.service_account_email, config.oidc_token.audience or endpoint)
+    return PushTarget(endpoint, config.oidc_token.service_account_email, config.oidc_token.audience or endpoint)

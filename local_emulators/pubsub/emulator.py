@@ -20,11 +20,9 @@ from google.api_core.exceptions import (
 )
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from local_emulators.pubsub import names, wire
+from local_emulators.pubsub import resources, wire
 from local_emulators.pubsub.backlog import Message
-from local_emulators.pubsub.masks import MUTABLE_SUBSCRIPTION_FIELDS, MUTABLE_TOPIC_FIELDS, updated
-from local_emulators.pubsub.rendering import timestamp
-from local_emulators.pubsub.rules import complete, read_rules
+from local_emulators.pubsub.policy import complete, read_policy
 from local_emulators.pubsub.subscription import Clock, Subscription
 
 _UNSUPPORTED_TOPIC_FIELDS = ("schema_settings", "ingestion_data_source_settings", "message_transforms")
@@ -53,7 +51,7 @@ def _utcnow() -> datetime:
     return datetime.now(UTC)
 
 
-class Broker:
+class Emulator:
     """Every topic and subscription of every project, in memory."""
 
     def __init__(
@@ -74,7 +72,7 @@ class Broker:
 
     def create_topic(self, resource: wire.Proto) -> Topic:
         """Raises InvalidArgument, AlreadyExists, MethodNotImplemented."""
-        names.check_topic(resource.name)
+        resources.check_topic(resource.name)
         for topic_field, _ in resource.ListFields():
             if topic_field.name in _UNSUPPORTED_TOPIC_FIELDS:
                 raise MethodNotImplemented(
@@ -88,26 +86,26 @@ class Broker:
 
     def topic(self, name: str) -> Topic:
         """Raises InvalidArgument, NotFound."""
-        names.check_topic(name)
+        resources.check_topic(name)
         if name not in self._topics:
             raise NotFound(f"Topic not found: {name}. Create it first.")
         return self._topics[name]
 
     def topic_names(self, project: str) -> list[str]:
         """The names of a project's topics. Raises InvalidArgument."""
-        names.check_project(project)
+        resources.check_project(project)
         return [name for name in self._topics if name.startswith(f"{project}/")]
 
     def update_topic(self, changes: wire.Proto, mask: FieldMask) -> Topic:
         """Raises InvalidArgument, NotFound."""
         topic = self.topic(changes.name)
-        topic.resource = updated(topic.resource, changes, mask, MUTABLE_TOPIC_FIELDS)
+        topic.resource = resources.updated(topic.resource, changes, mask, resources.MUTABLE_TOPIC_FIELDS)
         return topic
 
     def delete_topic(self, name: str) -> None:
         """Its subscriptions stay, with the messages they have. Raises InvalidArgument, NotFound."""
         for subscription in self.topic(name).subscriptions.values():
-            subscription.resource.topic = names.DELETED_TOPIC
+            subscription.resource.topic = resources.DELETED_TOPIC
         del self._topics[name]
         _log.info("topic deleted topic=%s", name)
 
@@ -121,16 +119,16 @@ class Broker:
 
     def create_subscription(self, resource: wire.Proto) -> Subscription:
         """Raises InvalidArgument, OutOfRange, NotFound, AlreadyExists, MethodNotImplemented."""
-        names.check_subscription(resource.name)
+        resources.check_subscription(resource.name)
         if resource.name in self._subscriptions:
             raise AlreadyExists(f"Subscription already exists: {resource.name}. Use it, or delete it first.")
         topic = self.topic(resource.topic)
         complete(resource)
-        rules = read_rules(resource)
-        if rules.dead_letter:
-            self.topic(rules.dead_letter.topic)
+        policy = read_policy(resource)
+        if policy.dead_letter:
+            self.topic(policy.dead_letter.topic)
         subscription = Subscription(
-            resource, rules, self._clock, lambda message, attempts: self._forward(subscription, message, attempts)
+            resource, policy, self._clock, lambda message, attempts: self._forward(subscription, message, attempts)
         )
         self._subscriptions[resource.name] = topic.subscriptions[resource.name] = subscription
         self._on_subscription(subscription)
@@ -139,25 +137,25 @@ class Broker:
 
     def subscription(self, name: str) -> Subscription:
         """Raises InvalidArgument, NotFound."""
-        names.check_subscription(name)
+        resources.check_subscription(name)
         if name not in self._subscriptions:
             raise NotFound(f"Subscription does not exist: {name}. Create it first.")
         return self._subscriptions[name]
 
     def subscription_names(self, project: str) -> list[str]:
         """The names of a project's subscriptions. Raises InvalidArgument."""
-        names.check_project(project)
+        resources.check_project(project)
         return [name for name in self._subscriptions if name.startswith(f"{project}/")]
 
     def update_subscription(self, changes: wire.Proto, mask: FieldMask) -> Subscription:
         """Raises InvalidArgument, OutOfRange, NotFound, MethodNotImplemented."""
         subscription = self.subscription(changes.name)
-        resource = updated(subscription.resource, changes, mask, MUTABLE_SUBSCRIPTION_FIELDS)
+        resource = resources.updated(subscription.resource, changes, mask, resources.MUTABLE_SUBSCRIPTION_FIELDS)
         complete(resource)
-        rules = read_rules(resource)
-        if rules.dead_letter:
-            self.topic(rules.dead_letter.topic)
-        subscription.change(resource, rules)
+        policy = read_policy(resource)
+        if policy.dead_letter:
+            self.topic(policy.dead_letter.topic)
+        subscription.change(resource, policy)
         return subscription
 
     def delete_subscription(self, name: str) -> None:
@@ -195,7 +193,7 @@ class Broker:
         )
 
     def _forward(self, source: Subscription, message: Message, attempts: int) -> bool:
-        dead_letter = source.rules.dead_letter
+        dead_letter = source.policy.dead_letter
         if dead_letter is None or dead_letter.topic not in self._topics:
             _log.warning("dead letter kept: its topic is gone subscription=%s", source.name)
             return False
@@ -211,7 +209,7 @@ class Broker:
 def _origin(subscription: str, message: Message, attempts: int) -> dict[str, str]:
     return {
         "CloudPubSubDeadLetterSourceDeliveryCount": str(attempts),
-        "CloudPubSubDeadLetterSourceSubscription": names.short_id(subscription),
-        "CloudPubSubDeadLetterSourceSubscriptionProject": names.project_id(subscription),
-        "CloudPubSubDeadLetterSourceTopicPublishTime": timestamp(message.publish_time),
+        "CloudPubSubDeadLetterSourceSubscription": resources.short_id(subscription),
+        "CloudPubSubDeadLetterSourceSubscriptionProject": resources.project_id(subscription),
+        "CloudPubSubDeadLetterSourceTopicPublishTime": message.publish_timestamp,
     }

@@ -16,10 +16,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from local_emulators.pubsub import wire
-from local_emulators.pubsub.broker import Broker
-from local_emulators.pubsub.paging import page
-from tests.support.broker import DEAD, SUBSCRIPTION, TOPIC, lease, make_broker, payloads, publish, subscribe
+from local_emulators.pubsub.emulator import Emulator
+from local_emulators.pubsub.resources import page
 from tests.support.clock import ManualClock
+from tests.support.pubsub_emulator import (
+    DEAD,
+    SUBSCRIPTION,
+    TOPIC,
+    lease,
+    make_emulator,
+    payloads,
+    publish,
+    subscribe,
+)
 
 
 @pytest.fixture
@@ -28,36 +37,36 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-def broker(clock: ManualClock) -> Broker:
-    return make_broker(clock)
+def emulator(clock: ManualClock) -> Emulator:
+    return make_emulator(clock)
 
 
-def test_deleted_topic_leaves_its_subscriptions(broker: Broker) -> None:
+def test_deleted_topic_leaves_its_subscriptions(emulator: Emulator) -> None:
     """They keep their messages, and a topic made anew under the name is another one."""
-    subscription = subscribe(broker)
-    publish(broker, b"before")
-    broker.delete_topic(TOPIC)
+    subscription = subscribe(emulator)
+    publish(emulator, b"before")
+    emulator.delete_topic(TOPIC)
     assert subscription.resource.topic == "_deleted-topic_"
-    broker.create_topic(wire.Topic(name=TOPIC))
-    publish(broker, b"after")
+    emulator.create_topic(wire.Topic(name=TOPIC))
+    publish(emulator, b"after")
     assert payloads(subscription) == [b"before"]
 
 
-def test_detached_subscription_is_empty_and_refuses(broker: Broker) -> None:
+def test_detached_subscription_is_empty_and_refuses(emulator: Emulator) -> None:
     """Detaching drops the messages, stops new ones and fails what asks for them."""
-    subscription = subscribe(broker)
-    publish(broker, b"x")
-    broker.detach_subscription(SUBSCRIPTION)
-    publish(broker, b"y")
+    subscription = subscribe(emulator)
+    publish(emulator, b"x")
+    emulator.detach_subscription(SUBSCRIPTION)
+    publish(emulator, b"y")
     assert subscription.undelivered == 0
-    assert broker.subscription(SUBSCRIPTION).resource.detached
+    assert emulator.subscription(SUBSCRIPTION).resource.detached
     with pytest.raises(FailedPrecondition):
         lease(subscription)
 
 
-def test_defaults_are_filled_in(broker: Broker) -> None:
+def test_defaults_are_filled_in(emulator: Emulator) -> None:
     """A new subscription shows the values Pub/Sub gives it."""
-    resource = subscribe(broker, retry_policy={}, dead_letter_policy={"dead_letter_topic": DEAD}).resource
+    resource = subscribe(emulator, retry_policy={}, dead_letter_policy={"dead_letter_topic": DEAD}).resource
     assert resource.ack_deadline_seconds == 10
     assert resource.message_retention_duration.seconds == 604_800
     assert resource.retry_policy.minimum_backoff.seconds == 10
@@ -88,12 +97,12 @@ def test_defaults_are_filled_in(broker: Broker) -> None:
     ],
 )
 def test_bad_subscription_is_refused(
-    broker: Broker, settings: dict[str, Any], error: type[GoogleAPICallError]
+    emulator: Emulator, settings: dict[str, Any], error: type[GoogleAPICallError]
 ) -> None:
     """Each fault has the status Pub/Sub gives it, and nothing is created."""
     with pytest.raises(error):
-        subscribe(broker, **settings)
-    assert broker.subscription_names("projects/p") == []
+        subscribe(emulator, **settings)
+    assert emulator.subscription_names("projects/p") == []
 
 
 @pytest.mark.parametrize(
@@ -109,48 +118,48 @@ def test_bad_subscription_is_refused(
         "projects/p/topics/" + "a" * 256,
     ],
 )
-def test_bad_topic_name_is_refused(broker: Broker, name: str) -> None:
+def test_bad_topic_name_is_refused(emulator: Emulator, name: str) -> None:
     """A topic's name has its shape, its length and its letters."""
     with pytest.raises(InvalidArgument):
-        broker.create_topic(wire.Topic(name=name))
+        emulator.create_topic(wire.Topic(name=name))
 
 
-def test_names_are_taken_once(broker: Broker) -> None:
+def test_names_are_taken_once(emulator: Emulator) -> None:
     """Creating what exists fails and leaves it alone."""
-    subscription = subscribe(broker)
+    subscription = subscribe(emulator)
     with pytest.raises(AlreadyExists):
-        broker.create_topic(wire.Topic(name=TOPIC))
+        emulator.create_topic(wire.Topic(name=TOPIC))
     with pytest.raises(AlreadyExists):
-        subscribe(broker)
-    assert broker.subscription(SUBSCRIPTION) is subscription
+        subscribe(emulator)
+    assert emulator.subscription(SUBSCRIPTION) is subscription
 
 
-def test_update_changes_only_what_the_mask_names(broker: Broker) -> None:
+def test_update_changes_only_what_the_mask_names(emulator: Emulator) -> None:
     """Fields outside the mask keep their values, and cleared ones are gone."""
-    subscribe(broker, labels={"a": "1"}, dead_letter_policy={"dead_letter_topic": DEAD})
+    subscribe(emulator, labels={"a": "1"}, dead_letter_policy={"dead_letter_topic": DEAD})
     changes = wire.Subscription(name=SUBSCRIPTION, ack_deadline_seconds=77, labels={"b": "2"})
     mask = wire.FieldMask(paths=["ack_deadline_seconds", "dead_letter_policy"])
-    updated = broker.update_subscription(changes, mask)
-    assert updated.rules.ack_deadline == 77
-    assert updated.rules.dead_letter is None
+    updated = emulator.update_subscription(changes, mask)
+    assert updated.policy.ack_deadline == 77
+    assert updated.policy.dead_letter is None
     assert dict(updated.resource.labels) == {"a": "1"}
 
 
 @pytest.mark.parametrize("paths", [[], ["topic"], ["filter"], ["name"], ["bogus"], ["push_config.bogus"]])
-def test_update_by_a_bad_mask_is_refused(broker: Broker, paths: list[str]) -> None:
+def test_update_by_a_bad_mask_is_refused(emulator: Emulator, paths: list[str]) -> None:
     """An empty mask, an unknown field and one that cannot change are errors."""
-    subscribe(broker)
+    subscribe(emulator)
     with pytest.raises(InvalidArgument):
-        broker.update_subscription(wire.Subscription(name=SUBSCRIPTION), wire.FieldMask(paths=paths))
+        emulator.update_subscription(wire.Subscription(name=SUBSCRIPTION), wire.FieldMask(paths=paths))
 
 
-def test_refused_update_changes_nothing(broker: Broker) -> None:
+def test_refused_update_changes_nothing(emulator: Emulator) -> None:
     """A value out of bounds leaves the subscription as it was."""
-    subscribe(broker)
+    subscribe(emulator)
     changes = wire.Subscription(name=SUBSCRIPTION, ack_deadline_seconds=5)
     with pytest.raises(InvalidArgument):
-        broker.update_subscription(changes, wire.FieldMask(paths=["ack_deadline_seconds"]))
-    assert broker.subscription(SUBSCRIPTION).resource.ack_deadline_seconds == 10
+        emulator.update_subscription(changes, wire.FieldMask(paths=["ack_deadline_seconds"]))
+    assert emulator.subscription(SUBSCRIPTION).resource.ack_deadline_seconds == 10
 
 
 @given(st.sets(st.text("abc", min_size=1, max_size=4)), st.integers(1, 5))
