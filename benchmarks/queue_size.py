@@ -11,7 +11,7 @@ import typer
 
 from benchmarks.figures import Figure, section, shown
 from benchmarks.stage import open_directory
-from dropline.broker.producer import Broker
+from dropline.broker.queue import CaptionQueue
 from dropline.contract import CAPTION_QUEUE
 from dropline.deadline import Deadline
 from dropline.errors import DroplineError
@@ -67,19 +67,19 @@ def measure_queue_size(messages: int) -> QueueSizeResult:
     with open_directory() as directory, Supervisor(directory / "logs") as supervisor:
         server = redis.start(supervisor, directory / "redis", free_ports(1)[0], "benchmark")
         with client.Redis.from_url(server.url) as connection:
-            broker = Broker.connect(BrokerSettings.model_validate({"url": server.url}))
+            queue = CaptionQueue.connect(BrokerSettings.model_validate({"url": server.url}))
             try:
-                return _measured(connection, broker, messages)
+                return _measured(connection, queue, messages)
             finally:
-                broker.close()
+                queue.close()
 
 
-def _measured(connection: Any, broker: Broker, messages: int) -> QueueSizeResult:
+def _measured(connection: Any, queue: CaptionQueue, messages: int) -> QueueSizeResult:
     # The first one also brings the connection's buffers and the queue's binding.
-    broker.enqueue(_FIRST_ROW, Deadline.after(_DEADLINE_S))
+    queue.enqueue(_FIRST_ROW, Deadline.after(_DEADLINE_S))
     before = connection.info("memory")["used_memory"]
     for number in range(1, messages + 1):
-        broker.enqueue(_FIRST_ROW + number, Deadline.after(_DEADLINE_S))
+        queue.enqueue(_FIRST_ROW + number, Deadline.after(_DEADLINE_S))
     used = connection.info("memory")["used_memory"] - before
     found = connection.llen(CAPTION_QUEUE)
     if found != messages + 1:

@@ -13,7 +13,7 @@ from dropline.errors import ClientError, DatabaseUnavailable, DroplineError
 
 if TYPE_CHECKING:
     from db.redrivable import Wanted
-    from operations.redriving import Kind, Redriver
+    from operations.redrive import Kind, Redriver
 
 _AGE = re.compile(r"(?P<count>\d{1,4})(?P<unit>[smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -65,7 +65,7 @@ def redrive(
     from cli.console import note
     from dropline.log import configure_logging
     from dropline.settings import load_settings
-    from operations.redriving import BATCH, FAILED, UNWRITTEN, open_redriver
+    from operations.redrive import BATCH, FAILED, UNWRITTEN, open_redriver
 
     kind = UNWRITTEN if metadata else FAILED
     _refuse_what_is_never_sent(kind, error_code or [])

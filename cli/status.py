@@ -12,9 +12,6 @@ if TYPE_CHECKING:
 
 #: Minutes over which the rate is taken.
 _RATE_MINUTES = 5
-_BROKER_TIMEOUT_S = 2.0
-#: Where kombu keeps what was handed out and not yet acknowledged.
-_UNACKNOWLEDGED = "unacked"
 
 
 def register(app: typer.Typer) -> None:
@@ -64,23 +61,18 @@ def _of_database(database: "DatabaseSettings") -> dict[str, Any]:
 
 def _of_broker(settings: "BrokerSettings") -> tuple[dict[str, int] | None, str | None]:
     """Messages by queue, None where no broker is configured; and what went wrong."""
-    url = settings.url.get_secret_value()
-    if not url:
+    if not settings.url.get_secret_value():
         return None, None
-    try:
-        from redis import Redis, RedisError
-    except ImportError:
-        return None, "the queue on Redis is not shown: pip install redis"
+    from dropline.broker.lengths import read_lengths
     from dropline.contract import CAPTION_QUEUE, RECOVERY_QUEUE
+    from dropline.errors import BrokerUnavailable
 
     try:
-        with Redis.from_url(
-            url, socket_connect_timeout=_BROKER_TIMEOUT_S, socket_timeout=_BROKER_TIMEOUT_S
-        ) as client:
-            lengths = {name: int(client.llen(name)) for name in (CAPTION_QUEUE, RECOVERY_QUEUE)}
-            return {**lengths, "handed out": int(client.hlen(_UNACKNOWLEDGED))}, None
-    except (RedisError, ValueError) as error:
-        return None, f"cannot read the queue on Redis: {error}; check DROPLINE_BROKER__URL and that Redis runs"
+        found = read_lengths(settings)
+    except BrokerUnavailable as error:
+        return None, str(error)
+    lengths = {CAPTION_QUEUE: found.captions, RECOVERY_QUEUE: found.recoveries}
+    return lengths | {"handed out": found.unacknowledged}, None
 
 
 def _print(document: dict[str, Any]) -> None:

@@ -21,7 +21,7 @@ class Rows(Protocol):
 
 
 class Queue(Protocol):
-    """The hint to the workers; see `dropline.broker.producer.Broker`."""
+    """The hint to the workers; see `dropline.broker.queue.CaptionQueue`."""
 
     def enqueue(self, row_id: int, deadline: Deadline) -> None: ...
 

@@ -5,7 +5,7 @@ import functools
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 
-from dropline.broker.producer import Broker
+from dropline.broker.queue import CaptionQueue
 from dropline.deadline import Bulkhead, Deadline
 from dropline.log import configure_logging
 from dropline.scaling.factory import open_waker
@@ -44,11 +44,11 @@ def open_endpoint(settings: Settings) -> Iterator[Endpoint]:
     """
     with (
         closing(Ledger.connect(settings.database)) as ledger,
-        closing(Broker.connect(settings.broker)) as broker,
+        closing(CaptionQueue.connect(settings.broker)) as queue,
         _open_pool(settings) as pool,
         closing(Bulkhead("keys", _KEY_THREADS)) as bulkhead,
     ):
-        intake = Intake(Selection(settings.events), ledger, broker, pool)
+        intake = Intake(Selection(settings.events), ledger, queue, pool)
         yield Endpoint(intake, _authenticator(settings.push, bulkhead))
 
 

@@ -1,4 +1,4 @@
-"""The worker's composition root: settings in, a Celery worker with its engine out."""
+"""The worker's composition root: from settings to a Celery worker with its engine."""
 
 import functools
 import math
@@ -11,6 +11,7 @@ from sqlalchemy import Engine
 
 from db import queries, views
 from db.session import make_engine, transaction
+from dropline.broker.queue import CaptionQueue
 from dropline.errors import DroplineError
 from dropline.log import configure_logging, get_logger
 from dropline.scaling.factory import make_sleeper, rules_of
@@ -21,9 +22,9 @@ from worker.engine.client import EngineClient
 from worker.engine.process import EngineProcess
 from worker.engine_keeper import EngineKeeper
 from worker.pipeline import Pipeline
-from worker.recovery import recover
+from worker.recovery import Recovery, request_recovery
 from worker.sleeping import SleepTimer
-from worker.steps import install_steps, send_recovery
+from worker.steps import install_steps
 from worker.tasks import register_tasks
 
 log = get_logger(__name__)
@@ -32,45 +33,36 @@ T = TypeVar("T")
 
 
 def main() -> int:
-    """Run a worker until it is told to stop: the process's exit code."""
+    """Run a worker until it is stopped: the process's exit code."""
     settings = load_settings()
     configure_logging(settings.log.level, settings.log.format, "worker")
     return run_worker(build(settings), settings)
 
 
 def build(settings: Settings, *, engine_module: str = "worker.engine.runtime") -> Celery:
-    """Everything a worker consists of, wired; nothing is started and nothing connected.
+    """All parts of a worker, wired; nothing is started and no connection opened.
 
     Args:
         settings: of this process.
-        engine_module: what the engine's process runs.
+        engine_module: the module that the engine process runs.
 
     Raises:
-        SettingsError: a needed setting is missing.
+        SettingsError: a required setting is missing.
     """
     app = make_celery(settings)
+    queue = CaptionQueue(app)
     engine = EngineProcess(settings.engine, settings.log, module=engine_module)
     keeper = EngineKeeper(engine, settings.engine.start_timeout_s, settings.engine.request_timeout_s)
-    database = once_per_process(lambda: make_engine(settings.database, "dropline-worker", pool_size=1))
-    pipeline = once_per_process(
-        lambda: Pipeline(database(), make_store(settings), EngineClient(engine.address, engine.authkey), settings)
-    )
-    register_tasks(
-        app,
-        pipeline,
-        lambda head, enqueue, finished, resting_s: recover(
-            database(), head, enqueue, finished, settings.worker.recovery_batch, resting_s
-        ),
-        lambda row_id: release(database(), row_id),
-    )
-    sleep_timer = _sleep_timer(app, settings, database)
-    install_steps(app, keeper, sleep_timer, recover_on_start=settings.worker.recover_on_start)
+    resources = ProcessResources(settings, engine, queue)
+    register_tasks(app, resources)
+    sleep_timer = _sleep_timer(settings, resources, queue)
+    install_steps(app, keeper, queue, sleep_timer, recover_on_start=settings.worker.recover_on_start)
     _connect_signals(keeper)
     return app
 
 
 def once_per_process(build_one: Callable[[], T]) -> Callable[[], T]:
-    """Build on first use, and again after a fork: connections must not be shared with a parent."""
+    """Build on first use, and again after a fork: a child must not share connections with its parent."""
 
     @functools.lru_cache(maxsize=1)
     def of_process(_pid: int) -> T:
@@ -79,47 +71,69 @@ def once_per_process(build_one: Callable[[], T]) -> Callable[[], T]:
     return lambda: of_process(os.getpid())
 
 
-def release(database: Engine, row_id: int) -> None:
-    """Free the lease of a row whose child is dead; if Postgres is away, the lease runs out by itself."""
-    try:
-        with transaction(database) as connection:
-            queries.release_lease(connection, row_id)
-    except DroplineError as error:
-        log.warning("lease_not_released", row_id=row_id, error=str(error))
+class ProcessResources:
+    """Pipeline, recovery and database of the worker's parent and of each child; built on first use."""
+
+    def __init__(self, settings: Settings, engine: EngineProcess, queue: CaptionQueue) -> None:
+        self._settings = settings
+        self._engine = engine
+        self._queue = queue
+        self.database = once_per_process(self._make_database)
+        self.pipeline = once_per_process(self._make_pipeline)
+        self.recovery = once_per_process(self._make_recovery)
+
+    def release_lease(self, row_id: int) -> None:
+        """Free the lease of a row whose child is dead; if Postgres is unreachable, the lease expires by itself."""
+        try:
+            with transaction(self.database()) as connection:
+                queries.release_lease(connection, row_id)
+        except DroplineError as error:
+            log.warning("lease_not_released", row_id=row_id, error=str(error))
+
+    def has_unfinished_rows(self) -> bool:
+        """True if a row is queued or leased.
+
+        Raises:
+            DatabaseUnavailable: Postgres is unreachable.
+        """
+        with transaction(self.database()) as connection:
+            return views.unfinished(connection)
+
+    def seconds_since_caption(self) -> float:
+        """Seconds since any worker captioned an image: Redis gives messages to the workers in turn.
+
+        Raises:
+            DatabaseUnavailable: Postgres is unreachable.
+        """
+        with transaction(self.database()) as connection:
+            found = views.seconds_since_caption(connection)
+        return math.inf if found is None else found
+
+    def _make_database(self) -> Engine:
+        return make_engine(self._settings.database, "dropline-worker", pool_size=1)
+
+    def _make_pipeline(self) -> Pipeline:
+        client = EngineClient(self._engine.address, self._engine.authkey)
+        return Pipeline(self.database(), make_store(self._settings), client, self._settings)
+
+    def _make_recovery(self) -> Recovery:
+        return Recovery(self.database(), self._queue, self._settings.worker.recovery_batch)
 
 
-def unfinished(database: Engine) -> bool:
-    """Whether there is anything to stay awake for.
-
-    Raises:
-        DatabaseUnavailable: that is not known.
-    """
-    with transaction(database) as connection:
-        return views.unfinished(connection)
-
-
-def quiet_s(database: Engine) -> float:
-    """Seconds since any worker captioned an image: Redis gives its messages to a pool's workers in turn.
-
-    Raises:
-        DatabaseUnavailable: that is not known.
-    """
-    with transaction(database) as connection:
-        found = views.seconds_since_caption(connection)
-    return math.inf if found is None else found
-
-
-def _sleep_timer(app: Celery, settings: Settings, database: Callable[[], Engine]) -> SleepTimer | None:
-    """None where there is no pool to put to sleep."""
+def _sleep_timer(settings: Settings, resources: ProcessResources, queue: CaptionQueue) -> SleepTimer | None:
+    """None where the settings name no worker pool."""
     if not settings.pool.name:
         return None
     sleeper = once_per_process(
-        lambda: make_sleeper(settings.pool, settings.broker, lambda: unfinished(database()))
+        lambda: make_sleeper(settings.pool, settings.broker, resources.has_unfinished_rows)
     )
-    # Longer than any row rests between two tries.
+    # Longer than any row rests between two attempts.
     resting_s = settings.worker.retry_cap_s + settings.lease_s
     timer = SleepTimer(
-        sleeper, rules_of(settings.pool), lambda: send_recovery(app, resting_s), lambda: quiet_s(database())
+        sleeper,
+        rules_of(settings.pool),
+        lambda: request_recovery(queue, resting_s),
+        resources.seconds_since_caption,
     )
 
     @signals.task_received.connect(weak=False)
@@ -130,13 +144,13 @@ def _sleep_timer(app: Celery, settings: Settings, database: Callable[[], Engine]
 
 
 def _connect_signals(keeper: EngineKeeper) -> None:
-    # Receivers are kept weakly by default, and nothing else holds these.
+    # Celery holds receivers weakly by default, and these have no other reference.
     @signals.setup_logging.connect(weak=False)
     def _keep_our_logging(**_: object) -> None:
-        """With a receiver here, Celery leaves the logging as it is."""
+        """Celery leaves the logging alone when this signal has a receiver."""
 
     @signals.worker_ready.connect(weak=False)
-    def _say_ready(**_: object) -> None:
+    def _log_ready(**_: object) -> None:
         log.info("worker_ready", pid=os.getpid())
 
     @signals.worker_shutdown.connect(weak=False)

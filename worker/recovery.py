@@ -1,75 +1,103 @@
-"""What Redis forgot, put back: rows that are queued but not on the broker, and leases that run out.
+"""Recovery: enqueues rows that are queued in Postgres but have no message on Redis, and rows with a lease.
 
-Run when a worker becomes ready, when it reconnects, and when it would put its pool to sleep and finds rows
-unfinished; no sweep.
+A recovery runs when a worker becomes ready, when it reconnects to Redis, and when it is about to scale the worker
+pool to zero and finds unfinished rows. Nothing runs one on a timer.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 
 from db import views
 from db.session import transaction
+from dropline.broker.queue import HEAD_LENGTH, CaptionQueue
+from dropline.errors import BrokerUnavailable
 from dropline.log import get_logger
 
 log = get_logger(__name__)
 
-#: How many of the oldest messages are looked at to learn how far the queue reaches back.
-HEAD_LENGTH = 100
-
-#: Puts one row on the broker: `(row_id, countdown_s)`.
-Enqueue = Callable[[int, float], None]
-
-# Workers that reconnect together take turns: each must see what the one before enqueued.
+# Workers that reconnect together recover one after another: each must see the messages of the one before.
 _LOCK = text("SELECT pg_advisory_xact_lock(8240173355)")
+
+
+class RecoveryQueue(Protocol):
+    """The queue, as a recovery uses it; see `dropline.broker.queue.CaptionQueue`."""
+
+    def begin_recovery(self) -> Sequence[int]: ...
+
+    def enqueue_again(self, row_id: int, countdown_s: float) -> None: ...
+
+    def end_recovery(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """What a recovery put back."""
+    """Numbers of rows that a recovery enqueued."""
 
+    #: Rows that were queued and had no message.
     queued: int
+    #: Rows with a lease.
     leased: int
 
 
-def recover(
-    database: Engine,
-    head: Callable[[], Sequence[int]],
-    enqueue: Enqueue,
-    finished: Callable[[], None],
-    batch: int,
-    resting_s: float,
-) -> Recovered:
-    """Enqueue rows the broker does not know; a row enqueued twice is done once, since it is claimed once.
+class Recovery:
+    """Enqueues rows. A row enqueued twice is captioned once, since it is claimed once."""
 
-    Args:
-        head: reads the row ids of the oldest `HEAD_LENGTH` messages on the queue; none where what lies behind
-            them is not known, because the recovery before this one was cut short.
-        enqueue: puts one row on the broker.
-        finished: notes that nothing was cut short, before the next worker's turn.
-        batch: rows per statement.
-        resting_s: rows that were tried and put back within so many seconds are not looked for.
+    def __init__(self, database: Engine, queue: RecoveryQueue, batch: int) -> None:
+        """A recovery that reads `batch` rows per statement."""
+        self._database = database
+        self._queue = queue
+        self._batch = batch
 
-    Raises:
-        DatabaseUnavailable: nothing is known of the rest; run it again.
-        BrokerUnavailable: likewise.
-    """
-    with transaction(database) as connection:
-        connection.execute(_LOCK)
-        oldest = list(head())
-        queued = 0
-        whole = len(oldest) < HEAD_LENGTH
-        for ids in views.forgotten_rows(connection, oldest, whole_queue=whole, batch=batch, resting_s=resting_s):
+    def run(self, resting_s: float = 0.0) -> Recovered:
+        """Enqueue every row that has no message, and every leased row for the end of its lease.
+
+        Args:
+            resting_s: rows that were tried and put back within so many seconds are left alone: a living worker
+                holds their messages.
+
+        Raises:
+            DatabaseUnavailable, BrokerUnavailable: some rows may not be enqueued; run the recovery again.
+        """
+        with transaction(self._database) as connection:
+            connection.execute(_LOCK)
+            oldest = self._queue.begin_recovery()
+            recovered = Recovered(
+                self._enqueue_queued(connection, oldest, resting_s), self._enqueue_leased(connection)
+            )
+            # Before the lock is free: the next worker's recovery reads the mark.
+            self._queue.end_recovery()
+        log.info("recovered", queued=recovered.queued, leased=recovered.leased)
+        return recovered
+
+    def _enqueue_queued(self, connection: Connection, oldest: Sequence[int], resting_s: float) -> int:
+        count = 0
+        for ids in views.forgotten_rows(
+            connection, oldest, whole_queue=len(oldest) < HEAD_LENGTH, batch=self._batch, resting_s=resting_s
+        ):
             for row_id in ids:
-                enqueue(row_id, 0.0)
-            queued += len(ids)
-        leased = 0
-        for rows in views.leased_rows(connection, batch):
+                self._queue.enqueue_again(row_id, 0.0)
+            count += len(ids)
+        return count
+
+    def _enqueue_leased(self, connection: Connection) -> int:
+        count = 0
+        for rows in views.leased_rows(connection, self._batch):
             for row in rows:
-                # Its owner may be at work: it is looked at when the lease is over, not before.
-                enqueue(row.row_id, row.remaining_s + 1 if row.remaining_s else 0.0)
-            leased += len(rows)
-        finished()
-    log.info("recovered", queued=queued, leased=leased)
-    return Recovered(queued, leased)
+                # The owner may be alive, so the message comes after the end of the lease.
+                self._queue.enqueue_again(row.row_id, row.remaining_s + 1 if row.remaining_s else 0.0)
+            count += len(rows)
+        return count
+
+
+def request_recovery(queue: CaptionQueue, resting_s: float = 0.0) -> None:
+    """Enqueue a recovery; see `Recovery.run`. An unreachable Redis is only logged.
+
+    The worker's consumer loses its connection to that Redis too, and requests a recovery when it has reconnected.
+    """
+    try:
+        queue.enqueue_recovery(resting_s)
+    except BrokerUnavailable as error:
+        log.warning("recovery_not_sent", error=str(error))

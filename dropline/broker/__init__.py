@@ -1,1 +1,1 @@
-"""Redis as Celery's broker: every command that function, worker, operations and command line send to it."""
+"""Redis as Celery's broker: every Redis command that function, worker, operations and command line send to the queue."""

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 from redis import Redis
 
-from dropline.broker.producer import make_producer
+from dropline.broker.configuration import make_producer
 from dropline.contract import CAPTION_QUEUE, CAPTION_TASK, RECOVER_TASK, RECOVERY_QUEUE
 from dropline.errors import BrokerUnavailable
 from dropline.scaling.awake import MARK_KEY, AwakeMark

@@ -37,7 +37,7 @@ def _install() -> None:
     _around(Pipeline, "_commit_caption", before="before-commit", after="committed")
     _around(ObjectStore, "write_metadata", after="patched")
     _around(Pipeline, "run", after="before-acknowledge")
-    _around(app, "release", before="releasing")
+    _around(app.ProcessResources, "release_lease", before="releasing")
     # The window in which Redis has forgotten the message and nobody else knows of it yet.
     _around(QoS, "append", before="append")
 

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from dropline import contract
-from dropline.broker.producer import make_producer
+from dropline.broker.configuration import make_producer
 from dropline.scaling.errors import ScalingDenied
 from dropline.selection import Selection
 from dropline.settings import Settings, load_settings, require, variables

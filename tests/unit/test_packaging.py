@@ -23,7 +23,7 @@ ROOMS = {
     "dropline": ("cli", "function", "worker", "heic"),
     "db": (),
     "operations": (),
-    "cli": ("function",),
+    "cli": (),
     "migrations": (),
     "trigger_fn": ("function",),
     "worker": ("worker", "heic"),

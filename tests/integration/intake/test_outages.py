@@ -13,7 +13,7 @@ import pytest
 from flask import Flask
 
 from db.session import libpq_url
-from dropline.broker.producer import PRODUCERS
+from dropline.broker.configuration import PRODUCER_CONNECTIONS
 from dropline.settings import BrokerSettings, DatabaseSettings
 from local_emulators.postgres import PostgresServer
 from local_emulators.redis import RedisServer
@@ -123,10 +123,10 @@ def test_redis_restarts(app: Flask, rows: Any, queue: Queue, redis_server: Redis
 
 def test_idle_producers_outlive_a_restart(app: Flask, redis_server: RedisServer) -> None:
     """Connections that died while nobody looked cost no delivery more than each one try."""
-    assert set(deliver_all(app, [push(f"{number}.jpg") for number in range(40)], PRODUCERS)) == {204}
+    assert set(deliver_all(app, [push(f"{number}.jpg") for number in range(40)], PRODUCER_CONNECTIONS)) == {204}
     redis_server.service.restart()
-    answers = [deliver(app, push("after.jpg")).status_code for _ in range(3 * PRODUCERS)]
-    assert answers[-PRODUCERS:] == [204] * PRODUCERS
+    answers = [deliver(app, push("after.jpg")).status_code for _ in range(3 * PRODUCER_CONNECTIONS)]
+    assert answers[-PRODUCER_CONNECTIONS:] == [204] * PRODUCER_CONNECTIONS
 
 
 def test_redis_freezes(app: Flask, rows: Any, redis_server: RedisServer) -> None:

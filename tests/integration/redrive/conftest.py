@@ -12,7 +12,7 @@ from cli.exit_codes import ExitCode
 from db.session import libpq_url
 from dropline.settings import BrokerSettings, DatabaseSettings, Settings
 from local_emulators.process import process_environment, python_path
-from operations.redriving import FAILED, Redriver, open_redriver
+from operations.redrive import FAILED, Redriver, open_redriver
 from tests.support.redrives import Redrive, StartRedrive, ended, ignore
 from tests.support.worker_rig import Rig
 

@@ -20,8 +20,8 @@ from dropline.settings import DatabaseSettings, Settings
 from local_emulators.ports import free_ports
 from local_emulators.postgres import PostgresServer
 from local_emulators.redis import RedisServer
-from operations import redriving
-from operations.redriving import FAILED, UNWRITTEN, Kind, Redriver, open_redriver
+from operations import redrive as redrive_module
+from operations.redrive import FAILED, UNWRITTEN, Kind, Redriver, open_redriver
 from tests.support.redrives import ALL, enqueued, fail_many, ignore, leave_many_unwritten, redrive, statuses
 from tests.support.rows import (
     row_of,
@@ -58,7 +58,7 @@ def test_two_at_once_send_each_row_once(
     kind: Kind,
 ) -> None:
     """200 rows, two redrives in small batches at the same time: 200 messages, one for each."""
-    monkeypatch.setattr(redriving, "BATCH", 7)
+    monkeypatch.setattr(redrive_module, "BATCH", 7)
     ids = leave_many(engine, 200)
     start = Barrier(2)
 
@@ -99,7 +99,7 @@ def test_redis_away_midway(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The batch that Redis did not take is failed again, word for word; a second run sends it."""
-    monkeypatch.setattr(redriving, "BATCH", 4)
+    monkeypatch.setattr(redrive_module, "BATCH", 4)
     ids = fail_many(engine, 10)
     send = redriver.enqueue
 
@@ -156,7 +156,7 @@ def test_a_row_that_fails_again_meanwhile_is_not_sent_again(
     engine: Engine, connection: Connection, redriver: Redriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run comes to its end however quickly workers refuse what it sends."""
-    monkeypatch.setattr(redriving, "BATCH", 2)
+    monkeypatch.setattr(redrive_module, "BATCH", 2)
     ids = fail_many(engine, 5)
     sent: list[int] = []
 

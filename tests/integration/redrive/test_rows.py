@@ -12,7 +12,7 @@ from cli.exit_codes import ExitCode
 from db import queries
 from db.dead_letters import DEAD_LETTERS
 from db.session import transaction
-from dropline.broker.producer import Broker
+from dropline.broker.queue import CaptionQueue
 from dropline.contract import CAPTION_QUEUE, ObjectFacts, ObjectVersion
 from dropline.deadline import Deadline
 from dropline.settings import BrokerSettings
@@ -63,9 +63,9 @@ def test_the_message_is_the_one_that_the_function_sends(
     """A worker cannot tell the two apart: same task, arguments and headers, no retries counted."""
     row_id = fail_object(engine, named(1), "worker_lost", "crashes")
     redrive("--all")
-    broker = Broker.connect(BrokerSettings(url=SecretStr(redis_url)))
-    broker.enqueue(row_id, Deadline.after(60))
-    broker.close()
+    caption_queue = CaptionQueue.connect(BrokerSettings(url=SecretStr(redis_url)))
+    caption_queue.enqueue(row_id, Deadline.after(60))
+    caption_queue.close()
     ours, theirs = (json.loads(each) for each in queue.lrange(CAPTION_QUEUE, 0, -1))
     assert ours["body"] == theirs["body"]
     assert ours["headers"] == theirs["headers"]

@@ -15,7 +15,7 @@ from dropline.contract import ObjectVersion, WriteBack
 from dropline.errors import BrokerUnavailable
 from dropline.settings import Settings
 from local_emulators.ports import free_ports
-from operations.redriving import UNWRITTEN, Redriver, open_redriver
+from operations.redrive import UNWRITTEN, Redriver, open_redriver
 from tests.support.redrives import (
     ALL,
     enqueued,

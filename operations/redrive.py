@@ -14,7 +14,7 @@ from db import dead_letters, unwritten, views
 from db.logins import own_database
 from db.redrivable import Redrivable, Redriven, Wanted
 from db.session import make_engine, transaction
-from dropline.broker.producer import Broker
+from dropline.broker.queue import CaptionQueue
 from dropline.deadline import Deadline
 from dropline.errors import AccessDenied, DatabaseUnavailable, DroplineError, TransientError
 from dropline.scaling.factory import open_waker
@@ -176,13 +176,13 @@ def open_redriver(
     database = own_database(settings)
     patient = {"statement_timeout_ms": max(database.statement_timeout_ms, _STATEMENT_TIMEOUT_MS)}
     with (
-        closing(Broker.connect(settings.broker)) as broker,
+        closing(CaptionQueue.connect(settings.broker)) as queue,
         open_waker(settings.pool, settings.broker) as waker,
         _engine(make_engine(database.model_copy(update=patient), "dropline-redrive", pool_size=1)) as engine,
     ):
 
         def enqueue(row_id: int) -> None:
-            broker.enqueue(row_id, Deadline.after(_ENQUEUE_S))
+            queue.enqueue(row_id, Deadline.after(_ENQUEUE_S))
 
         def wake() -> None:
             if waker is not None:

@@ -10,7 +10,7 @@ from cli.redrive import parse_since
 from dropline.errors import ClientError
 from dropline.scaling.errors import PoolChanging, ScalingDenied
 from operations.interrupts import Interrupts
-from operations.redriving import wake_patiently
+from operations.redrive import wake_patiently
 
 NOW = datetime(2026, 11, 22, 16, 0, tzinfo=UTC)
 

@@ -1,0 +1,85 @@
+"""Celery's configuration, as far as producers and workers share it, and kombu's options for Redis."""
+
+import uuid
+from typing import Any
+
+from celery import Celery
+
+from dropline.settings import BrokerSettings, require
+
+#: Connections of one producer, at most: enqueuing takes half a millisecond, so a few connections serve many requests.
+PRODUCER_CONNECTIONS = 8
+
+#: Longest silence of Redis on a worker's connection before kombu checks the connection, in seconds.
+_HEALTH_CHECK_S = 10
+#: Kombu returns overdue messages to the queue on a timer. Dropline does so in a recovery instead (see "Nothing
+#: polls" in `docs/how-it-works.md`), so the timer's interval is ten years.
+_NEVER_S = 10 * 365 * 24 * 3600
+
+
+def make_app(settings: BrokerSettings, transport_options: dict[str, Any], *, set_as_current: bool) -> Celery:
+    """A Celery app without tasks; opens no connection. Messages are JSON, and no result is stored.
+
+    Args:
+        settings: with the URL of Redis.
+        transport_options: `producer_transport` or `worker_transport`.
+        set_as_current: True makes the app Celery's current app of this process.
+
+    Raises:
+        SettingsError: no URL is set.
+    """
+    app = Celery(
+        "dropline", broker=require(settings.url, "DROPLINE_BROKER__URL"), set_as_current=set_as_current
+    )
+    app.conf.update(
+        broker_transport_options=transport_options,
+        task_serializer="json",
+        accept_content=["json"],
+        task_ignore_result=True,
+    )
+    return app
+
+
+def make_producer(settings: BrokerSettings) -> Celery:
+    """The Celery app of a process that only sends messages; nothing is sent twice.
+
+    Raises:
+        SettingsError: no URL is set.
+    """
+    app = make_app(settings, producer_transport(settings), set_as_current=False)
+    app.conf.update(
+        task_publish_retry=False,
+        broker_pool_limit=PRODUCER_CONNECTIONS,
+        broker_connection_timeout=settings.publish_timeout_s,
+    )
+    return app
+
+
+def producer_transport(settings: BrokerSettings) -> dict[str, Any]:
+    """Options of kombu's Redis transport for a process that only sends messages: every wait is short."""
+    return _common_transport(settings) | {
+        "socket_connect_timeout": settings.publish_timeout_s,
+        "socket_timeout": settings.publish_timeout_s,
+        # Without this option kombu tries to connect for ever, `retry=False` or not.
+        "max_retries": 0,
+    }
+
+
+def worker_transport(settings: BrokerSettings) -> dict[str, Any]:
+    """Options of kombu's Redis transport for a worker: a blocking BRPOP, and no sweep of overdue messages."""
+    return _common_transport(settings) | {
+        "polling_interval": settings.polling_interval_s,
+        "queue_order_strategy": "priority",
+        "unacked_restore_interval": _NEVER_S,
+        "unacked_restore_throttle": 1,
+        "socket_connect_timeout": 5,
+        # Kombu gives up a silent BRPOP after the polling interval and up to two health checks.
+        "socket_timeout": settings.polling_interval_s + 2 * _HEALTH_CHECK_S,
+        "health_check_interval": _HEALTH_CHECK_S,
+        # `CaptionQueue.end_blocking_pop` finds the worker's connection by this name.
+        "client_name": f"dropline-worker-{uuid.uuid4().hex}",
+    }
+
+
+def _common_transport(settings: BrokerSettings) -> dict[str, Any]:
+    return {"visibility_timeout": settings.visibility_timeout_s, "socket_keepalive": True}

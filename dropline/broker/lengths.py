@@ -1,0 +1,49 @@
+"""How many messages are on Redis. Celery is not imported here: the command line starts faster without it."""
+
+from dataclasses import dataclass
+
+from dropline.contract import CAPTION_QUEUE, RECOVERY_QUEUE
+from dropline.errors import BrokerUnavailable
+from dropline.settings import BrokerSettings, require
+
+_TIMEOUT_S = 2.0
+#: Kombu's hash of messages that a worker has taken and not yet acknowledged.
+_UNACKNOWLEDGED = "unacked"
+
+
+@dataclass(frozen=True, slots=True)
+class QueueLengths:
+    """Numbers of messages."""
+
+    #: On the queue of captions.
+    captions: int
+    #: On the queue of recoveries.
+    recoveries: int
+    #: Taken by workers and not yet acknowledged.
+    unacknowledged: int
+
+
+def read_lengths(settings: BrokerSettings) -> QueueLengths:
+    """Count the messages on Redis.
+
+    Raises:
+        SettingsError: no URL is set.
+        BrokerUnavailable: Redis is unreachable, or its client library is not installed.
+    """
+    url = require(settings.url, "DROPLINE_BROKER__URL")
+    try:
+        # Imported when it is needed: a machine that only uploads and reads has no Redis client.
+        from redis import Redis, RedisError
+    except ImportError as error:
+        raise BrokerUnavailable("the queue on Redis is not shown: pip install redis") from error
+    try:
+        with Redis.from_url(url, socket_connect_timeout=_TIMEOUT_S, socket_timeout=_TIMEOUT_S) as client:
+            return QueueLengths(
+                captions=int(client.llen(CAPTION_QUEUE)),
+                recoveries=int(client.llen(RECOVERY_QUEUE)),
+                unacknowledged=int(client.hlen(_UNACKNOWLEDGED)),
+            )
+    except (RedisError, ValueError) as error:
+        raise BrokerUnavailable(
+            f"cannot read the queue on Redis: {error}; check DROPLINE_BROKER__URL and that Redis runs"
+        ) from error
