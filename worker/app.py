@@ -124,9 +124,7 @@ def _sleep_timer(settings: Settings, resources: ProcessResources, queue: Caption
     """None where the settings name no worker pool."""
     if not settings.pool.name:
         return None
-    sleeper = once_per_process(
-        lambda: make_sleeper(settings.pool, settings.broker, resources.has_unfinished_rows)
-    )
+    sleeper = once_per_process(lambda: make_sleeper(settings.pool, settings.broker, resources.has_unfinished_rows))
     # Longer than any row rests between two attempts.
     resting_s = settings.worker.retry_cap_s + settings.lease_s
     timer = SleepTimer(

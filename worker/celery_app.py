@@ -71,11 +71,11 @@ def run_worker(app: Celery, settings: Settings) -> int:
 
 
 class _FlushingPool(AsynPool):
-    """Reads the output of a dead child before the child's pipe is closed, even while another child is cleared away.
+    """Reads the output of a dead child before its pipe is closed, also when it dies while another is cleared away.
 
-    In that case Celery 5.7 calls `on_partial_read` first. If the child had accepted a message and Celery has not
-    read the acceptance yet, Celery takes the message for unstarted and gives it to another child. That child finds
-    the row leased and drops the message as a duplicate; the lease of the dead child is never released.
+    In the second case Celery 5.7 calls `on_partial_read` first. If the child had accepted a message and Celery has
+    not read the acceptance yet, Celery takes the message for unstarted and gives it to another child. That child
+    finds the row leased and drops the message as a duplicate; the lease of the dead child is never released.
     """
 
     def on_partial_read(self, job: Any, proc: Any) -> None:

@@ -1,1 +1,1 @@
-"""Redis as Celery's broker: every Redis command that function, worker, operations and command line send to the queue."""
+"""Redis as Celery's broker: every Redis command of the queue, for all rooms."""

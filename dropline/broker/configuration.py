@@ -7,7 +7,7 @@ from celery import Celery
 
 from dropline.settings import BrokerSettings, require
 
-#: Connections of one producer, at most: enqueuing takes half a millisecond, so a few connections serve many requests.
+#: Most connections of one producer: enqueuing takes half a millisecond, so a few connections serve many requests.
 PRODUCER_CONNECTIONS = 8
 
 #: Longest silence of Redis on a worker's connection before kombu checks the connection, in seconds.
@@ -28,9 +28,7 @@ def make_app(settings: BrokerSettings, transport_options: dict[str, Any], *, set
     Raises:
         SettingsError: no URL is set.
     """
-    app = Celery(
-        "dropline", broker=require(settings.url, "DROPLINE_BROKER__URL"), set_as_current=set_as_current
-    )
+    app = Celery("dropline", broker=require(settings.url, "DROPLINE_BROKER__URL"), set_as_current=set_as_current)
     app.conf.update(
         broker_transport_options=transport_options,
         task_serializer="json",

@@ -58,7 +58,7 @@ class CaptionQueue:
         self._bulkhead.run(lambda: self._send_caption(row_id, task_id=f"caption-{row_id}"), deadline, late)
 
     def enqueue_again(self, row_id: int, countdown_s: float) -> None:
-        """Send one more message of a row whose message may be lost, to be delivered after `countdown_s` seconds."""
+        """Send a message of a row whose message may be lost, to be delivered after `countdown_s` seconds."""
         if not countdown_s:
             self._send_caption(row_id)
             return
@@ -67,7 +67,7 @@ class CaptionQueue:
         self._send_caption(row_id, countdown=countdown_s, retries=1)
 
     def enqueue_recovery(self, resting_s: float = 0.0) -> None:
-        """Send the message that starts a recovery, which leaves alone rows put back in the last `resting_s` seconds."""
+        """Send the message that starts a recovery; `resting_s` is its argument, see `worker.recovery`."""
         with _errors_named("Redis did not take the recovery message"):
             arguments = [resting_s] if resting_s else []
             self._app.send_task(RECOVER_TASK, arguments, queue=RECOVERY_QUEUE, retry=False)

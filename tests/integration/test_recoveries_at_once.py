@@ -10,7 +10,7 @@ from sqlalchemy import Engine, text
 from db.session import transaction
 from dropline.contract import ObjectVersion
 from tests.support.rows import drop
-from worker.recovery import recover
+from worker.recovery import Recovery
 
 ROWS = 30
 DEADLINE_S = 60.0
@@ -26,7 +26,7 @@ class Queue:
         self._engine = engine
         self._lock = threading.Lock()
 
-    def head(self) -> list[int]:
+    def begin_recovery(self) -> list[int]:
         """The rows on the queue."""
         with self._lock:
             self.readers += 1
@@ -38,10 +38,13 @@ class Queue:
             sleep(0.01)
         return found
 
-    def enqueue(self, row_id: int, _countdown_s: float) -> None:
+    def enqueue_again(self, row_id: int, _countdown_s: float) -> None:
         """Put the row on the queue."""
         with self._lock:
             self.rows.append(row_id)
+
+    def end_recovery(self) -> None:
+        """No recovery is cut short here."""
 
     def _a_recovery_waits(self) -> bool:
         with self._engine.connect() as connection:
@@ -60,7 +63,7 @@ def test_two_recoveries_at_once_enqueue_each_row_once(engine: Engine, ids: list[
     queue = Queue(engine)
 
     def run(_: int) -> int:
-        return recover(engine, queue.head, queue.enqueue, lambda: None, batch=7, resting_s=0.0).queued
+        return Recovery(engine, queue, batch=7).run().queued
 
     with ThreadPoolExecutor(2) as threads:
         assert sorted(threads.map(run, range(2))) == [0, ROWS]

@@ -13,12 +13,12 @@ import redis
 from benchmarks.messages import Messages
 from db import queries
 from db.session import libpq_url, transaction
+from dropline.broker.queue import CaptionQueue
 from dropline.contract import CAPTION_QUEUE, Caption, Claim, ImageInfo, ObjectVersion
 from dropline.errors import BrokerUnavailable, DatabaseUnavailable
 from local_emulators.supervisor import Service
 from tests.support.worker_rig import DEADLINE_S, Rig, png
-from worker.recovery import recover
-from worker.tasks import begin_recovery, end_recovery, send_row
+from worker.recovery import Recovery
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_a_delayed_message_that_comes_early_waits_for_the_end_of_the_lease(rig: 
     row_id = rig.register(rig.upload("a.png", png((1, 0, 24))))
     with transaction(rig.database) as connection:
         queries.claim(connection, row_id, 3)
-    send_row(rig.celery, row_id, 0.01)
+    rig.queue.enqueue_again(row_id, 0.01)
     (row,) = rig.wait_settled([row_id])
     assert (row["status"], row["lost_attempts"]) == ("captioned", 1)
 
@@ -130,7 +130,7 @@ def test_a_message_that_a_living_worker_holds_survives_a_recovery_and_the_worker
         claim = queries.claim(connection, row_id, 60)
         assert isinstance(claim, Claim)
         queries.put_back(connection, claim, "storage_unavailable", "tried, and resting", lost=False)
-    send_row(rig.celery, row_id, 86400)
+    rig.queue.enqueue_again(row_id, 86400)
     assert worker.wait_for_line(f'"args": "[{row_id}]"', DEADLINE_S)
     (tag,) = redis_client.hkeys("unacked")
     assert isinstance(tag, bytes)
@@ -142,27 +142,31 @@ def test_a_message_that_a_living_worker_holds_survives_a_recovery_and_the_worker
         assert messages.rows()[row_id] == 1
 
 
-def _recovered(rig: Rig, most: int = 1_000_000, resting_s: float = 0) -> set[int]:
-    sent: list[int] = []
+class _UnreliableQueue:
+    """The rig's queue, on a Redis that goes away after `most` messages."""
 
-    def enqueue(row_id: int, countdown_s: float) -> None:
-        if len(sent) == most:
+    def __init__(self, queue: CaptionQueue, most: int) -> None:
+        self.sent: list[int] = []
+        self.begin_recovery = queue.begin_recovery
+        self.end_recovery = queue.end_recovery
+        self._queue = queue
+        self._most = most
+
+    def enqueue_again(self, row_id: int, countdown_s: float) -> None:
+        """Send the message while Redis is there."""
+        if len(self.sent) == self._most:
             raise BrokerUnavailable("Redis went away")
-        send_row(rig.celery, row_id, countdown_s)
-        sent.append(row_id)
+        self._queue.enqueue_again(row_id, countdown_s)
+        self.sent.append(row_id)
 
+
+def _recovered(rig: Rig, most: int = 1_000_000, resting_s: float = 0) -> set[int]:
+    queue = _UnreliableQueue(rig.queue, most)
     try:
-        recover(
-            rig.database,
-            lambda: begin_recovery(rig.celery),
-            enqueue,
-            lambda: end_recovery(rig.celery),
-            batch=40,
-            resting_s=resting_s,
-        )
+        Recovery(rig.database, queue, batch=40).run(resting_s)
     except BrokerUnavailable:
-        assert len(sent) == most
-    return set(sent)
+        assert len(queue.sent) == most
+    return set(queue.sent)
 
 
 def test_boxes_whose_labels_postgres_cannot_hold_are_recorded(rig: Rig) -> None:

@@ -70,6 +70,11 @@ class MemoryBroker:
         self._check()
         self._keys.discard(key)
 
+    def client_list(self) -> list[dict[str, str]]:
+        """Redis's CLIENT LIST: no connection is known."""
+        self._check()
+        return []
+
     def lrange(self, name: str, start: int, stop: int) -> list[bytes]:
         """Redis's LRANGE, newest message first: producers push left, workers pop right."""
         self._check()

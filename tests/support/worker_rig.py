@@ -18,13 +18,13 @@ from sqlalchemy import Engine
 from db import queries, views
 from db.listen import listening
 from db.session import libpq_url, make_engine, transaction
+from dropline.broker.queue import CaptionQueue
 from dropline.contract import CAPTION_QUEUE, ObjectFacts, ObjectVersion, TaskRequest
 from dropline.settings import BrokerSettings, DatabaseSettings, Settings
 from local_emulators.process import Command, process_environment, python_path
 from local_emulators.supervisor import Service, Supervisor
 from tests.support.failpoints import DIRECTORY_VARIABLE
 from worker.celery_app import make_celery
-from worker.tasks import send_row
 
 #: Generous: these machines are shared, and nothing is measured here.
 DEADLINE_S = 180.0
@@ -52,6 +52,7 @@ class Rig:
         )
         self.database: Engine = make_engine(database, "test")
         self.celery: Celery = make_celery(self.settings)
+        self.queue = CaptionQueue(self.celery)
         self.gcs = Client(
             project="test", credentials=AnonymousCredentials(), client_options={"api_endpoint": self.gcs_url}
         )
@@ -90,7 +91,7 @@ class Rig:
 
     def enqueue(self, row_id: int) -> None:
         """Put the row on the broker."""
-        send_row(self.celery, row_id, 0.0)
+        self.queue.enqueue_again(row_id, 0.0)
 
     def drop(self, name: str, data: bytes) -> int:
         """Upload, register and enqueue: the row's id."""

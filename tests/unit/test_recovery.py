@@ -9,14 +9,14 @@ import pytest
 from dropline.errors import BrokerUnavailable, DatabaseUnavailable
 from tests.support.memory_rows import MemoryRows
 from tests.support.script import Script
-from worker.recovery import recover
+from worker.recovery import Recovery
 
 #: Messages at the head of the queue that a recovery reads.
 HEAD = 100
 
 
 @dataclass
-class Recovery:
+class Scene:
     """A recovery with rows and queue in memory; each call is a step of the script."""
 
     script: Script
@@ -29,42 +29,42 @@ class Recovery:
 
     def run(self, batch: int = 500, resting_s: float = 0.0) -> tuple[int, int]:
         """Recover: numbers of queued and of leased rows that were enqueued."""
-        found = recover(self.engine, self._head, self._enqueue, self._finished, batch, resting_s)
+        found = Recovery(self.engine, self, batch).run(resting_s)
         return found.queued, found.leased
 
-    def _head(self) -> Sequence[int]:
+    def begin_recovery(self) -> Sequence[int]:
         self.script.step("head")
         return self.oldest
 
-    def _enqueue(self, row_id: int, countdown_s: float) -> None:
+    def enqueue_again(self, row_id: int, countdown_s: float) -> None:
         self.script.step("enqueue")
         self.sent.append((row_id, countdown_s))
 
-    def _finished(self) -> None:
+    def end_recovery(self) -> None:
         assert self.rows.is_open, "the next worker's turn must not come before the end is noted"
         self.script.step("finished")
 
 
 @pytest.fixture
-def recovery(monkeypatch: pytest.MonkeyPatch) -> Recovery:
+def recovery(monkeypatch: pytest.MonkeyPatch) -> Scene:
     """A recovery without rows and messages."""
     script = Script()
     rows = MemoryRows(script)
-    return Recovery(script, rows, rows.install(monkeypatch))
+    return Scene(script, rows, rows.install(monkeypatch))
 
 
-def drop(recovery: Recovery, count: int) -> list[int]:
+def drop(recovery: Scene, count: int) -> list[int]:
     """So many queued rows, one task each: their ids."""
     return [recovery.rows.register(task=f"task {number}") for number in range(count)]
 
 
-def test_nothing_is_enqueued_where_nothing_waits(recovery: Recovery) -> None:
+def test_nothing_is_enqueued_where_nothing_waits(recovery: Scene) -> None:
     """The recovery takes its turn, looks once, and notes its end."""
     assert recovery.run() == (0, 0)
     assert recovery.script.journal == ["lock", "head", "forgotten_rows", "leased_rows", "finished"]
 
 
-def test_rows_without_a_message_are_enqueued_at_once(recovery: Recovery) -> None:
+def test_rows_without_a_message_are_enqueued_at_once(recovery: Scene) -> None:
     """Of a short queue every message is known, so that every other queued row has none."""
     first, second, third = drop(recovery, 3)
     recovery.oldest = [second]
@@ -73,7 +73,7 @@ def test_rows_without_a_message_are_enqueued_at_once(recovery: Recovery) -> None
 
 
 @pytest.mark.parametrize(("messages", "enqueued"), [(HEAD - 1, 2), (HEAD, 1)])
-def test_behind_a_full_head_nothing_is_known(recovery: Recovery, messages: int, enqueued: int) -> None:
+def test_behind_a_full_head_nothing_is_known(recovery: Scene, messages: int, enqueued: int) -> None:
     """A row younger than the youngest message of a full head may have its message behind the head."""
     ids = drop(recovery, messages + 2)
     recovery.oldest = ids[1:-1]
@@ -81,14 +81,14 @@ def test_behind_a_full_head_nothing_is_known(recovery: Recovery, messages: int, 
     assert recovery.sent == [(ids[0], 0.0), (ids[-1], 0.0)][:enqueued]
 
 
-def test_many_rows_are_enqueued_in_batches(recovery: Recovery) -> None:
+def test_many_rows_are_enqueued_in_batches(recovery: Scene) -> None:
     """Each row once, in the order of the ids, and the count is of rows."""
     ids = drop(recovery, 7)
     assert recovery.run(batch=3) == (7, 0)
     assert recovery.sent == [(row_id, 0.0) for row_id in ids]
 
 
-def test_a_leased_row_is_enqueued_for_the_end_of_its_lease(recovery: Recovery) -> None:
+def test_a_leased_row_is_enqueued_for_the_end_of_its_lease(recovery: Scene) -> None:
     """Its owner may be at work: the message comes after the lease, and soon after it."""
     (row_id,) = drop(recovery, 1)
     recovery.rows.claim_once(row_id, 30)
@@ -98,7 +98,7 @@ def test_a_leased_row_is_enqueued_for_the_end_of_its_lease(recovery: Recovery) -
     assert 30 < countdown_s <= 40
 
 
-def test_a_row_whose_lease_is_over_is_enqueued_at_once(recovery: Recovery) -> None:
+def test_a_row_whose_lease_is_over_is_enqueued_at_once(recovery: Scene) -> None:
     """Its owner is dead; a countdown would only delay the caption."""
     (row_id,) = drop(recovery, 1)
     recovery.rows.claim_and_die(row_id)
@@ -106,7 +106,7 @@ def test_a_row_whose_lease_is_over_is_enqueued_at_once(recovery: Recovery) -> No
     assert recovery.sent == [(row_id, 0.0)]
 
 
-def test_queued_and_leased_rows_are_counted_apart(recovery: Recovery) -> None:
+def test_queued_and_leased_rows_are_counted_apart(recovery: Scene) -> None:
     """In batches of both kinds."""
     ids = drop(recovery, 5)
     for row_id in ids[:3]:
@@ -117,7 +117,7 @@ def test_queued_and_leased_rows_are_counted_apart(recovery: Recovery) -> None:
 
 @pytest.mark.parametrize(("resting_s", "enqueued"), [(300.0, 1), (0.0, 2)])
 def test_rows_that_rest_between_two_attempts_are_left_out(
-    recovery: Recovery, resting_s: float, enqueued: int
+    recovery: Scene, resting_s: float, enqueued: int
 ) -> None:
     """A living worker holds their message, and will send it in time."""
     tried, fresh = drop(recovery, 2)
@@ -127,7 +127,7 @@ def test_rows_that_rest_between_two_attempts_are_left_out(
 
 
 @pytest.mark.parametrize("call", ["head", "enqueue"])
-def test_a_recovery_that_loses_redis_is_not_finished(recovery: Recovery, call: str) -> None:
+def test_a_recovery_that_loses_redis_is_not_finished(recovery: Scene, call: str) -> None:
     """Its end is not noted: what it enqueued would hide the other rows from the next recovery."""
     drop(recovery, 3)
     recovery.script.plan(call, BrokerUnavailable("away"))
@@ -137,7 +137,7 @@ def test_a_recovery_that_loses_redis_is_not_finished(recovery: Recovery, call: s
 
 
 @pytest.mark.parametrize("call", ["begin", "lock", "forgotten_rows", "leased_rows"])
-def test_a_recovery_that_loses_postgres_is_not_finished(recovery: Recovery, call: str) -> None:
+def test_a_recovery_that_loses_postgres_is_not_finished(recovery: Scene, call: str) -> None:
     """Likewise; and without its turn it does not look at the queue."""
     drop(recovery, 3)
     recovery.script.plan(call, DatabaseUnavailable("away"))

@@ -4,21 +4,20 @@ from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from billiard.einfo import ExceptionInfo
 from billiard.exceptions import SoftTimeLimitExceeded, Terminated, WorkerLostError
 from celery import Celery
 from celery.exceptions import Reject, Retry
-from kombu.exceptions import OperationalError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from dropline.contract import CAPTION_QUEUE, CAPTION_TASK, RECOVER_TASK, RECOVERY_QUEUE
-from dropline.errors import AccessDenied, BrokerUnavailable, DatabaseUnavailable
+from dropline.errors import AccessDenied, DatabaseUnavailable
 from tests.support.memory_broker import MemoryBroker
 from worker.pipeline import Delivery, Finished, Later
-from worker.tasks import register_tasks
+from worker.tasks import Resources, register_tasks
 
 pytestmark = pytest.mark.filterwarnings("ignore:\\s*The 'queue' task attribute is deprecated")
 
@@ -38,8 +37,8 @@ class Child:
     runs: list[tuple[int, Delivery]] = field(default_factory=list)
     #: Frees a row's lease; called in the parent.
     on_release: Callable[[int], None] = lambda _: None
-    #: A recovery: `(head, enqueue, finished, resting_s)`.
-    recovery: Callable[..., object] = lambda *_: "recovered"
+    #: Runs a recovery with the given seconds of rest.
+    recover: Callable[[float], object] = lambda _: "recovered"
 
     def pipeline(self) -> "Child":
         """Built on first use, which may fail."""
@@ -47,11 +46,11 @@ class Child:
             raise self.error
         return self
 
-    def recover(self, *args: Any) -> object:
-        """Run the test's recovery."""
-        return self.recovery(*args)
+    def recovery(self) -> "ScriptedRecovery":
+        """The test's recovery."""
+        return ScriptedRecovery(self.recover)
 
-    def release(self, row_id: int) -> None:
+    def release_lease(self, row_id: int) -> None:
         """Free a lease as the test says."""
         self.on_release(row_id)
 
@@ -71,17 +70,19 @@ class Child:
             task.pop_request()
 
 
+@dataclass
+class ScriptedRecovery:
+    """A recovery that does as the test scripts."""
+
+    run: Callable[[float], object]
+
+
 @pytest.fixture
 def child(monkeypatch: pytest.MonkeyPatch) -> Child:
     """Tasks of an app whose broker is in memory."""
     broker = MemoryBroker(monkeypatch)
     child = Child(broker, broker.app())
-    register_tasks(
-        child.app,
-        child.pipeline,  # type: ignore[arg-type]
-        child.recover,
-        child.release,
-    )
+    register_tasks(child.app, cast("Resources", child))
     return child
 
 
@@ -155,14 +156,14 @@ def test_an_unexpected_error_keeps_the_message(
 @pytest.mark.parametrize("name", [CAPTION_TASK, RECOVER_TASK])
 def test_a_copy_that_redis_refuses_returns_the_message_itself(child: Child, name: str) -> None:
     """Rejected and requeued: a message that is acknowledged without its copy would be lost."""
-    child.result, child.recovery = Later(1.0, "away"), _raise_unavailable
+    child.result, child.recover = Later(1.0, "away"), _raise_unavailable
     child.broker.fail(RedisConnectionError("out of memory"))
     with pytest.raises(Reject) as caught:
         child.call(name, [7])
     assert caught.value.requeue is True
 
 
-def _raise_unavailable(*_: object) -> None:
+def _raise_unavailable(_: float) -> None:
     raise DatabaseUnavailable("away")
 
 
@@ -171,11 +172,11 @@ def test_a_recovery_gets_the_seconds_of_rest(child: Child, args: list[float], re
     """Its result is the task's."""
     seen: list[float] = []
 
-    def recover(_head: object, _enqueue: object, _finished: object, resting_s: float) -> str:
+    def recover(resting_s: float) -> str:
         seen.append(resting_s)
         return "3 rows"
 
-    child.recovery = recover
+    child.recover = recover
     assert child.call(RECOVER_TASK, args) == "3 rows"
     assert seen == [resting_s]
 
@@ -183,7 +184,7 @@ def test_a_recovery_gets_the_seconds_of_rest(child: Child, args: list[float], re
 @pytest.mark.parametrize(("retries", "pause_s"), [(0, 1), (3, 8), (9, 64)])
 def test_a_recovery_that_fails_comes_again(child: Child, retries: int, pause_s: float) -> None:
     """Rows wait for it, so it is tried until it succeeds."""
-    child.recovery = _raise_unavailable
+    child.recover = _raise_unavailable
     with sent_again(child, RECOVERY_QUEUE, pause_s, retries + 1):
         child.call(RECOVER_TASK, [480.0], retries)
     (message,) = child.broker.sent(RECOVERY_QUEUE)
@@ -201,97 +202,6 @@ def test_a_recovery_may_take_hours(child: Child) -> None:
 def test_neither_task_has_a_last_retry(child: Child, name: str) -> None:
     """Rows and pipeline count; Celery's own limit would drop the message."""
     assert child.app.tasks[name].max_retries is None
-
-
-def heads(child: Child, *, finish: bool = True) -> list[int]:
-    """The head of the queue that a recovery reads."""
-    found: list[int] = []
-
-    def recover(head: Callable[[], list[int]], _: object, finished: Callable[[], None], __: float) -> None:
-        found.extend(head())
-        if finish:
-            finished()
-
-    child.recovery = recover
-    child.call(RECOVER_TASK, [])
-    return found
-
-
-def enqueue(child: Child, row_id: int, countdown_s: float = 0.0) -> None:
-    """A recovery that enqueues one row."""
-    child.recovery = lambda _head, send, _finished, _resting_s: send(row_id, countdown_s)
-    child.call(RECOVER_TASK, [])
-
-
-def test_a_recovered_row_is_sent_at_once(child: Child) -> None:
-    """As the function sends it: a first delivery, without a delay."""
-    enqueue(child, 7)
-    (message,) = child.broker.sent(CAPTION_QUEUE)
-    assert (message["task"], message["args"]) == (CAPTION_TASK, [7])
-    assert (message["retries"], message["eta"]) == (0, None)
-
-
-def test_a_leased_row_is_sent_with_a_delay_and_as_repeated(child: Child) -> None:
-    """By a clock that is ahead it comes while the lease still runs, and must not end as a plain duplicate then."""
-    before = datetime.now(UTC)
-    enqueue(child, 7, 31.0)
-    (message,) = child.broker.sent(CAPTION_QUEUE)
-    assert message["retries"] == 1
-    assert before <= datetime.fromisoformat(message["eta"]) - timedelta(seconds=31) <= datetime.now(UTC)
-
-
-def test_a_recovery_sees_the_oldest_hundred_messages(child: Child) -> None:
-    """Oldest means: next to be taken by a worker."""
-    for row_id in range(1, 106):
-        enqueue(child, row_id)
-    assert sorted(heads(child)) == list(range(1, 101))
-    assert len(child.broker.sent(CAPTION_QUEUE)) == 105
-
-
-def test_a_recovery_sees_every_message_of_a_short_queue(child: Child) -> None:
-    """Delayed ones too, and messages without a row are left to the worker that takes them."""
-    enqueue(child, 3)
-    for stray in (17, {}, {"body": "e30="}, {"body": "W10="}, {"body": "W1tdXQ=="}, {"body": "W1siYSJdXQ=="}):
-        child.broker.put(stray)
-    enqueue(child, 4, 10.0)
-    assert sorted(heads(child)) == [3, 4]
-
-
-def test_messages_of_dead_workers_are_put_back_before_the_queue_is_read(child: Child) -> None:
-    """All of them at once: nothing but a recovery does it."""
-    for row_id in range(1, 31):
-        enqueue(child, row_id)
-    child.broker.lose_to_a_dead_worker()
-    assert sorted(heads(child)) == list(range(1, 31))
-    assert child.broker.overdue == []
-
-
-def test_after_a_recovery_that_was_cut_short_the_head_proves_nothing(child: Child) -> None:
-    """Its messages are at the head, and hide the rows behind them that are not there; a whole one ends that."""
-    enqueue(child, 7)
-    assert heads(child, finish=False) == [7]
-    assert heads(child) == []
-    assert heads(child) == [7]
-
-
-@pytest.mark.parametrize("error", [OperationalError("refused"), RedisConnectionError("refused")], ids=repr)
-@pytest.mark.parametrize("act", ["head", "enqueue", "finished"])
-def test_a_recovery_without_redis_gets_an_error_of_ours(child: Child, error: Exception, act: str) -> None:
-    """Each of its three calls says that the broker is away."""
-    caught: list[BrokerUnavailable] = []
-
-    def recover(
-        head: Callable[[], object], send: Callable[..., None], finished: Callable[[], None], _: float
-    ) -> None:
-        child.broker.fail(error)
-        calls = {"head": head, "enqueue": lambda: send(7, 0.0), "finished": finished}
-        with pytest.raises(BrokerUnavailable, match="refused") as found:
-            calls[act]()
-        caught.append(found.value)
-
-    child.recovery = recover
-    child.call(RECOVER_TASK, [])
-    assert len(caught) == 1
 
 
 class Parent:
