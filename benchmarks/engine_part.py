@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.figures import Figure, shown
-from dropline.contract import ImageInfo, TaskRequest
+from dropline.contract import Dimensions, TaskRequest
 from worker.engine.runtime.florence import FlorenceModel
-from worker.engine.runtime.model import BatchTooLarge, ImageTask
+from worker.engine.runtime.model import BatchTooLarge
+from worker.engine.wire import CaptionRequest
 
 #: Below this a single slow batch decides.
 _FEW = 5
@@ -56,7 +57,7 @@ def measure_batches(model: FlorenceModel, task: TaskRequest, batch: int, seconds
         return None
 
 
-def _run(model: FlorenceModel, images: list[ImageTask]) -> int:
+def _run(model: FlorenceModel, images: list[CaptionRequest]) -> int:
     """Tokens of the longest answer, the first one left out. What comes back is on the CPU, so the GPU is done."""
     import torch
 
@@ -67,7 +68,7 @@ def _run(model: FlorenceModel, images: list[ImageTask]) -> int:
     return max(len(row) for row in rows) - 1
 
 
-def _noise(model: FlorenceModel, task: TaskRequest, seed: int) -> ImageTask:
+def _noise(model: FlorenceModel, task: TaskRequest, seed: int) -> CaptionRequest:
     pixels = model.allocate()
     pixels[:] = np.random.default_rng(seed).integers(0, 256, pixels.shape, dtype=np.uint8)
-    return ImageTask(pixels, task, ImageInfo(model.input_size, model.input_size))
+    return CaptionRequest(pixels, task, Dimensions(model.input_size, model.input_size))

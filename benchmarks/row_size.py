@@ -21,7 +21,7 @@ from benchmarks.figures import Figure, section, shown
 from benchmarks.stage import open_directory
 from db import queries
 from db.session import sqlalchemy_url
-from dropline.contract import Caption, Claim, ImageInfo, ObjectFacts, ObjectVersion, TaskRequest
+from dropline.contract import Caption, Claim, Dimensions, ObjectFacts, ObjectVersion, TaskRequest
 from dropline.errors import DroplineError
 from dropline.settings import DEFAULT_CHECKPOINT, DEFAULT_REVISION
 from local_emulators import database, postgres
@@ -155,7 +155,7 @@ def _one_life(connection: Connection, number: int, caption: str) -> None:
     answer = Caption(caption, None, DEFAULT_CHECKPOINT, DEFAULT_REVISION)
     with connection.begin():
         queries.record_caption(
-            connection, claim, answer, ImageInfo(1600, 1200), size_bytes=438_000 + number, write_back_lease_s=180
+            connection, claim, answer, Dimensions(1600, 1200), size_bytes=438_000 + number, write_back_lease_s=180
         )
     with connection.begin():
         queries.finish_write_back(connection, row.row_id, written=True)

@@ -16,7 +16,7 @@ from db.models import EVERY_TASK
 from dropline.contract import (
     Caption,
     Claim,
-    ImageInfo,
+    Dimensions,
     ObjectFacts,
     ObjectVersion,
     Status,
@@ -191,7 +191,7 @@ def record_caption(
     connection: Connection,
     claim: Claim,
     caption: Caption,
-    image: ImageInfo,
+    image: Dimensions,
     *,
     size_bytes: int,
     write_back_lease_s: float | None,

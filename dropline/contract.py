@@ -218,8 +218,8 @@ class Caption:
 
 
 @dataclass(frozen=True, slots=True)
-class ImageInfo:
-    """Size of the upright original, in pixels."""
+class Dimensions:
+    """Width and height of the upright original, in pixels."""
 
     width: int
     height: int

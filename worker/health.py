@@ -5,14 +5,12 @@ its death, the connection waits in the parent's queue. An engine does not outliv
 of both. Nothing outside this machine is asked: neither Redis nor Postgres, whose absence no restart would mend.
 """
 
-import socket
 import sys
 import tempfile
 import time
-from multiprocessing.connection import Connection
 from pathlib import Path
 
-from worker.engine.address import find_addresses
+from worker.engine.sockets import connect, find_addresses
 
 #: Longest wait for the greeting, in seconds: shorter than the health check's timeout in the Dockerfile.
 _TIMEOUT_S = 10.0
@@ -62,14 +60,10 @@ def find_complaint(directory: Path, timeout_s: float) -> str:
 
 
 def _wait_for_greeting(address: Path, deadline: float) -> None:
-    with socket.socket(socket.AF_UNIX) as line:
-        line.settimeout(max(0.0, deadline - time.monotonic()))
-        line.connect(str(address))
-        line.setblocking(True)
-        with Connection(line.detach()) as connection:
-            if not connection.poll(max(0.0, deadline - time.monotonic())):
-                raise TimeoutError("the engine is not ready; its worker's log says engine_ready once it is")
-            connection.recv_bytes(_LONGEST_GREETING)
+    with connect(address, max(0.0, deadline - time.monotonic())) as connection:
+        if not connection.poll(max(0.0, deadline - time.monotonic())):
+            raise TimeoutError("the engine is not ready; its worker's log says engine_ready once it is")
+        connection.recv_bytes(_LONGEST_GREETING)
 
 
 if __name__ == "__main__":

@@ -10,18 +10,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, assert_never
 
-import numpy as np
-import numpy.typing as npt
 from sqlalchemy import Engine
 
 from db import queries
 from db.session import transaction
-from dropline.contract import Caption, Claim, ImageInfo, ObjectVersion, Status, TaskRequest, WriteBack
+from dropline.contract import Caption, Claim, Dimensions, ObjectVersion, Status, WriteBack
 from dropline.errors import DatabaseUnavailable, ObjectGone, PermanentError, TransientError
 from dropline.images.decoding import Decoded, decode
 from dropline.log import get_logger
 from dropline.settings import Settings
 from dropline.storage.metadata import WriteOutcome
+from worker.engine.wire import CaptionRequest
 from worker.retry import GiveUp, Gone, RetryLater, decide, jitter
 
 log = get_logger(__name__)
@@ -40,16 +39,8 @@ class Captioner(Protocol):
     def retract(self) -> None:
         """Tell the engine that the announced request will not come."""
 
-    def caption(
-        self,
-        pixels: npt.NDArray[np.uint8],
-        task: TaskRequest,
-        original: ImageInfo,
-        *,
-        isolated: bool,
-        timeout_s: float,
-    ) -> Caption:
-        """What the model says of `pixels` ([size, size, 3])."""
+    def caption(self, request: CaptionRequest, *, timeout_s: float) -> Caption:
+        """Caption one image, waiting at most `timeout_s` seconds for the engine."""
 
 
 class Store(Protocol):
@@ -146,17 +137,17 @@ class Pipeline:
             return self._not_captioned(claim, error)
         return self._record(claim, caption, image, size, delivery)
 
-    def _caption(self, claim: Claim) -> tuple[ImageInfo, int, Caption]:
+    def _caption(self, claim: Claim) -> tuple[Dimensions, int, Caption]:
         size, decoded = self._fetch(claim.version)
-        caption = self._captioner.caption(
+        request = CaptionRequest(
             decoded.pixels,
             claim.task,
-            decoded.info,
-            # What may have killed an engine before must not take its neighbours along.
+            decoded.dimensions,
+            # An image that may have killed an engine before must not take the images of its batch along.
             isolated=claim.lost_attempts > 0,
-            timeout_s=self._settings.engine.request_timeout_s,
         )
-        return decoded.info, size, caption
+        caption = self._captioner.caption(request, timeout_s=self._settings.engine.request_timeout_s)
+        return decoded.dimensions, size, caption
 
     def _fetch(self, version: ObjectVersion) -> tuple[int, Decoded]:
         # Announced first: without an engine there is no point in a download.
@@ -169,7 +160,7 @@ class Pipeline:
             raise
 
     def _record(
-        self, claim: Claim, caption: Caption, image: ImageInfo, size: int, delivery: Delivery
+        self, claim: Claim, caption: Caption, image: Dimensions, size: int, delivery: Delivery
     ) -> Finished | Later:
         write_back = self._settings.metadata.write
         recorded = self._patiently(
@@ -187,7 +178,7 @@ class Pipeline:
         return self._write_back(text, delivery)
 
     def _commit_caption(
-        self, claim: Claim, caption: Caption, image: ImageInfo, size: int, lease_s: float | None
+        self, claim: Claim, caption: Caption, image: Dimensions, size: int, lease_s: float | None
     ) -> bool:
         with transaction(self._database) as connection:
             return queries.record_caption(

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageCms
 
-from dropline.contract import ImageInfo
+from dropline.contract import Dimensions
 from dropline.errors import ImageRefused, InvalidImage, PermanentError
 from dropline.images.memory import memory_ceiling
 from dropline.images.sniffing import ImageFormat, is_cut_short, jpeg_exif_bytes, sniff
@@ -58,8 +58,8 @@ class Decoded:
 
     #: uint8, [size, size, 3], C-contiguous, RGB.
     pixels: npt.NDArray[np.uint8]
-    #: Size of the upright original.
-    info: ImageInfo
+    #: Of the upright original.
+    dimensions: Dimensions
 
 
 def decode(data: bytes, size: int, limits: ImageSettings) -> Decoded:
@@ -89,7 +89,7 @@ def decode(data: bytes, size: int, limits: ImageSettings) -> Decoded:
         pixels = np.array(small.transpose(_TURNS[orientation]) if orientation in _TURNS else small)
     if orientation in _WIDTH_AND_HEIGHT_SWAPPED:
         width, height = height, width
-    return Decoded(np.ascontiguousarray(pixels, dtype=np.uint8), ImageInfo(width, height))
+    return Decoded(np.ascontiguousarray(pixels, dtype=np.uint8), Dimensions(width, height))
 
 
 @contextlib.contextmanager

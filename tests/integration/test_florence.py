@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dropline.contract import ImageInfo, TaskPrompt, TaskRequest
+from dropline.contract import Caption, Dimensions, TaskPrompt, TaskRequest
 from dropline.errors import InferenceFailed, SettingsError
 from dropline.settings import EngineSettings, LogSettings
 from tests.support.tiny_florence import POSITIONS, SIZE, build_processor, save_checkpoint
@@ -17,8 +17,9 @@ from worker.engine.client import EngineClient
 from worker.engine.process import EngineProcess
 from worker.engine.runtime.checkpoint import find_checkpoint
 from worker.engine.runtime.florence import FlorenceModel, load_florence
-from worker.engine.runtime.model import BatchTooLarge, ImageTask, ModelAnswer
+from worker.engine.runtime.model import BatchTooLarge
 from worker.engine.runtime.split import answer_each
+from worker.engine.wire import CaptionRequest
 
 DEADLINE_S = 300.0
 
@@ -53,20 +54,20 @@ def _request(prompt: TaskPrompt) -> TaskRequest:
 
 
 @pytest.fixture(scope="module")
-def tasks() -> list[ImageTask]:
+def tasks() -> list[CaptionRequest]:
     """One image for each of the task prompts, all different."""
     random = np.random.default_rng(3)
     return [
-        ImageTask(
+        CaptionRequest(
             random.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8),
             _request(prompt),
-            ImageInfo(640 + number, 480),
+            Dimensions(640 + number, 480),
         )
         for number, prompt in enumerate(TaskPrompt)
     ]
 
 
-def _one_by_one(florence: FlorenceModel, item: ImageTask) -> Any:
+def _one_by_one(florence: FlorenceModel, item: CaptionRequest) -> Any:
     """The model card's own way, with the whole processor."""
     processor = florence._processor
     inputs = processor(text=str(item.task), images=Image.fromarray(item.pixels), return_tensors="pt")
@@ -79,10 +80,10 @@ def _one_by_one(florence: FlorenceModel, item: ImageTask) -> Any:
 
 
 def test_every_task_in_one_batch_equals_one_image_at_a_time(
-    florence: FlorenceModel, tasks: list[ImageTask]
+    florence: FlorenceModel, tasks: list[CaptionRequest]
 ) -> None:
     """All 15 task prompts, mixed and padded in one batch, get the answers that they get alone."""
-    answers = florence.answer(tasks)
+    answers = florence.caption(tasks)
     for item, answer in zip(tasks, answers, strict=True):
         expected = _one_by_one(florence, item)
         assert (answer.result or answer.text) == expected, item.task
@@ -90,7 +91,7 @@ def test_every_task_in_one_batch_equals_one_image_at_a_time(
     assert len({tuple(row) for row in rows}) == len(tasks), "answers that are alike would prove nothing"
 
 
-def test_preprocessing_equals_the_processor_s(florence: FlorenceModel, tasks: list[ImageTask]) -> None:
+def test_preprocessing_equals_the_processor_s(florence: FlorenceModel, tasks: list[CaptionRequest]) -> None:
     """Pixels are rescaled and normalised as by the processor, and prompts have its very tokens."""
     for item in tasks:
         ours = florence.preprocess([item])
@@ -101,18 +102,18 @@ def test_preprocessing_equals_the_processor_s(florence: FlorenceModel, tasks: li
         assert ours["attention_mask"].tolist() == theirs["attention_mask"].tolist()
 
 
-def test_a_prompt_that_is_too_long_fails_alone(florence: FlorenceModel, tasks: list[ImageTask]) -> None:
+def test_a_prompt_that_is_too_long_fails_alone(florence: FlorenceModel, tasks: list[CaptionRequest]) -> None:
     """More tokens than the model has positions never reach the device; neighbours are answered."""
     long = TaskRequest(TaskPrompt.OPEN_VOCABULARY_DETECTION, "x" * POSITIONS)
-    batch = [tasks[0], ImageTask(tasks[1].pixels, long, tasks[1].original), tasks[2]]
-    outcomes = [outcome for _, outcome in answer_each(batch, florence.answer, florence.warmup)]
-    assert isinstance(outcomes[0], ModelAnswer)
+    batch = [tasks[0], CaptionRequest(tasks[1].pixels, long, tasks[1].original), tasks[2]]
+    outcomes = [outcome for _, outcome in answer_each(batch, florence.caption, florence.warmup)]
+    assert isinstance(outcomes[0], Caption)
     assert isinstance(outcomes[1], InferenceFailed)
     assert "shorten the text" in str(outcomes[1])
-    assert isinstance(outcomes[2], ModelAnswer)
+    assert isinstance(outcomes[2], Caption)
 
 
-def test_the_longest_answer_fits_the_model(checkpoint: Path, tasks: list[ImageTask]) -> None:
+def test_the_longest_answer_fits_the_model(checkpoint: Path, tasks: list[CaptionRequest]) -> None:
     """Asked for more tokens than it has positions, the model stops at its own limit instead of failing."""
     florence = _load(checkpoint, max_new_tokens=4096, num_beams=1)
     florence._generation.update(suppress_tokens=[2])
@@ -121,7 +122,7 @@ def test_the_longest_answer_fits_the_model(checkpoint: Path, tasks: list[ImageTa
 
 
 def test_memory_that_runs_out_is_no_image_s_fault(
-    florence: FlorenceModel, tasks: list[ImageTask], monkeypatch: pytest.MonkeyPatch
+    florence: FlorenceModel, tasks: list[CaptionRequest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Torch's error becomes the one that splits the batch, and keeps no tensors alive."""
 
@@ -130,7 +131,7 @@ def test_memory_that_runs_out_is_no_image_s_fault(
 
     monkeypatch.setattr(florence._model, "generate", out_of_memory)
     with pytest.raises(BatchTooLarge, match="3 GiB") as caught:
-        florence.answer(tasks)
+        florence.caption(tasks)
     assert caught.value.__context__ is None
 
 
@@ -165,14 +166,13 @@ def engine(checkpoint: Path) -> Iterator[EngineProcess]:
 
 
 def test_the_process_answers_as_the_model_does(
-    engine: EngineProcess, florence: FlorenceModel, tasks: list[ImageTask]
+    engine: EngineProcess, florence: FlorenceModel, tasks: list[CaptionRequest]
 ) -> None:
     """Through shared memory and socket, the caption is the model's, with the checkpoint's name and revision."""
     with EngineClient(engine.address, engine.authkey) as client:
         assert client.input_size == SIZE
         for item in tasks:
             client.announce()
-            answer = client.caption(item.pixels, item.task, item.original, timeout_s=DEADLINE_S)
-            expected = florence.answer([item])[0]
-            assert (answer.text, answer.result) == (expected.text, expected.result)
+            answer = client.caption(item, timeout_s=DEADLINE_S)
+            assert answer == florence.caption([item])[0]
             assert (answer.model, answer.model_revision) == (florence.name, florence.revision)

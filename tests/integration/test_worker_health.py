@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from dropline.contract import ImageInfo, TaskPrompt, TaskRequest
+from dropline.contract import Dimensions, TaskPrompt, TaskRequest
 from dropline.settings import EngineSettings, LogSettings
 from tests.support.scripted_engine import SIZE, image
-from worker.engine.address import address_in, make_directory
 from worker.engine.client import EngineClient
 from worker.engine.process import EngineProcess
+from worker.engine.sockets import address_in, make_directory
+from worker.engine.wire import CaptionRequest
 from worker.health import find_complaint, main
 
 DEADLINE_S = 120.0
@@ -107,9 +108,8 @@ def test_being_asked_does_an_engine_no_harm(engine: EngineProcess, temporary: Pa
     with EngineClient(engine.address, engine.authkey) as client:
         for number in range(20):
             assert not find_complaint(temporary, DEADLINE_S)
-            caption = client.caption(
-                image(number), TaskRequest(TaskPrompt.CAPTION), ImageInfo(SIZE, SIZE), timeout_s=DEADLINE_S
-            )
+            request = CaptionRequest(image(number), TaskRequest(TaskPrompt.CAPTION), Dimensions(SIZE, SIZE))
+            caption = client.caption(request, timeout_s=DEADLINE_S)
             assert caption.text == f"<CAPTION> {number}"
 
 

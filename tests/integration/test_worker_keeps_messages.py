@@ -14,7 +14,7 @@ from benchmarks.messages import Messages
 from db import queries
 from db.session import libpq_url, transaction
 from dropline.broker.queue import CaptionQueue
-from dropline.contract import CAPTION_QUEUE, Caption, Claim, ImageInfo, ObjectVersion
+from dropline.contract import CAPTION_QUEUE, Caption, Claim, Dimensions, ObjectVersion
 from dropline.errors import BrokerUnavailable, DatabaseUnavailable
 from local_emulators.supervisor import Service
 from tests.support.worker_rig import DEADLINE_S, Rig, png
@@ -177,7 +177,7 @@ def test_boxes_whose_labels_postgres_cannot_hold_are_recorded(rig: Rig) -> None:
         assert isinstance(claim, Claim)
         caption = Caption("a", {"labels": ["a\x00b", "\ud800"], "bboxes": [[1.5]]}, "model", "revision")
         assert queries.record_caption(
-            connection, claim, caption, ImageInfo(1, 1), size_bytes=1, write_back_lease_s=None
+            connection, claim, caption, Dimensions(1, 1), size_bytes=1, write_back_lease_s=None
         )
     assert rig.row(row_id)["result"] == {"labels": ["a\N{REPLACEMENT CHARACTER}b", "?"], "bboxes": [[1.5]]}
 

@@ -3,13 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
-from dropline.contract import Caption, ImageInfo, ObjectVersion, TaskRequest
+from dropline.contract import Caption, ObjectVersion
 from dropline.errors import ImageRefused, ObjectGone
 from dropline.storage.metadata import WriteOutcome
 from tests.support.script import Script
+from worker.engine.wire import CaptionRequest
 
 
 class FakeStore:
@@ -48,13 +46,10 @@ class FakeStore:
 
 
 @dataclass(frozen=True)
-class Request:
-    """What a captioner was given for one image."""
+class TimedRequest:
+    """A request to the captioner, and the longest wait for the caption, in seconds."""
 
-    shape: tuple[int, ...]
-    task: TaskRequest
-    original: ImageInfo
-    isolated: bool
+    request: CaptionRequest
     timeout_s: float
 
 
@@ -64,7 +59,7 @@ class FakeCaptioner:
     input_size = 8
 
     def __init__(self, script: Script) -> None:
-        self.requests: list[Request] = []
+        self.requests: list[TimedRequest] = []
         #: Called while the model is at work.
         self.meanwhile: Callable[[], object] = lambda: None
         self._script = script
@@ -77,17 +72,9 @@ class FakeCaptioner:
         """Note that the announced request will not come."""
         self._script.step("retract")
 
-    def caption(
-        self,
-        pixels: npt.NDArray[np.uint8],
-        task: TaskRequest,
-        original: ImageInfo,
-        *,
-        isolated: bool,
-        timeout_s: float,
-    ) -> Caption:
+    def caption(self, request: CaptionRequest, *, timeout_s: float) -> Caption:
         """The caption `a red half`."""
         self._script.step("caption")
-        self.requests.append(Request(pixels.shape, task, original, isolated, timeout_s))
+        self.requests.append(TimedRequest(request, timeout_s))
         self.meanwhile()
         return Caption("a red half", None, "fake", "r1")

@@ -5,15 +5,16 @@ import select
 import time
 from collections.abc import Callable, Iterator
 
-from dropline.contract import Caption, ImageInfo, TaskPrompt, TaskRequest
+from dropline.contract import Caption, Dimensions, TaskPrompt, TaskRequest
 from dropline.settings import EngineSettings, LogSettings
 from tests.support.scripted_engine import SIZE
 from worker.engine.client import EngineClient
 from worker.engine.process import EngineProcess
 from worker.engine.slot import Pixels
+from worker.engine.wire import CaptionRequest
 
 CAPTION = TaskRequest(TaskPrompt.CAPTION)
-ORIGINAL = ImageInfo(SIZE, SIZE)
+ORIGINAL = Dimensions(SIZE, SIZE)
 DEADLINE_S = 120.0
 
 
@@ -36,7 +37,7 @@ def client_of(engine: EngineProcess) -> EngineClient:
 
 def ask(client: EngineClient, pixels: Pixels, *, isolated: bool = False, timeout_s: float = DEADLINE_S) -> Caption:
     """Have one image captioned."""
-    return client.caption(pixels, CAPTION, ORIGINAL, isolated=isolated, timeout_s=timeout_s)
+    return client.caption(CaptionRequest(pixels, CAPTION, ORIGINAL, isolated), timeout_s=timeout_s)
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

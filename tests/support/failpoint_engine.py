@@ -9,11 +9,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from dropline.contract import Caption
 from dropline.settings import EngineSettings
 from tests.support import failpoints
 from worker.engine.runtime.main import main
-from worker.engine.runtime.model import ImageTask, ModelAnswer
 from worker.engine.slot import Pixels
+from worker.engine.wire import CaptionRequest
 
 #: The colour that kills whoever runs it.
 POISON = "ff0000"
@@ -33,7 +34,7 @@ class CountingModel:
         """Plain memory for one image."""
         return np.empty((self.input_size, self.input_size, 3), np.uint8)
 
-    def answer(self, batch: Sequence[ImageTask]) -> list[ModelAnswer]:
+    def caption(self, batch: Sequence[CaptionRequest]) -> list[Caption]:
         """One label per image, each noted."""
         labels = [bytes(item.pixels[0, 0]).hex() for item in batch]
         for label in labels:
@@ -43,7 +44,7 @@ class CountingModel:
             failpoints.hit("poisoned")
         failpoints.hit("inference")
         time.sleep(float(os.environ.get(failpoints.INFERENCE_VARIABLE, "0")))
-        return [ModelAnswer(label, None) for label in labels]
+        return [Caption(label, None, self.name, self.revision) for label in labels]
 
     def warmup(self) -> None:
         """Nothing is cold."""

@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import Engine
 
 from db import queries, views
-from dropline.contract import Caption, Claim, ImageInfo, ObjectVersion, Status, TaskRequest, WriteBack
+from dropline.contract import Caption, Claim, Dimensions, ObjectVersion, Status, TaskRequest, WriteBack
 from tests.support.row_model import Key, Lease, ObjectModel, Row, Token
 from tests.support.script import Script
 
@@ -30,7 +30,7 @@ class Details:
     error: str | None = None
     model: str = ""
     size_bytes: int | None = None
-    image: ImageInfo | None = None
+    image: Dimensions | None = None
 
 
 class MemoryRows:
@@ -138,7 +138,7 @@ class MemoryRows:
         connection: object,
         claim: Claim,
         caption: Caption,
-        image: ImageInfo,
+        image: Dimensions,
         *,
         size_bytes: int,
         write_back_lease_s: float | None,

@@ -12,7 +12,7 @@ from db.session import transaction
 from dropline.contract import (
     Caption,
     Claim,
-    ImageInfo,
+    Dimensions,
     ObjectFacts,
     ObjectVersion,
     Status,
@@ -24,7 +24,7 @@ from dropline.settings import DatabaseSettings
 TASK = TaskRequest(TaskPrompt.CAPTION)
 OTHER_TASK = TaskRequest(TaskPrompt.OPEN_VOCABULARY_DETECTION, "a \N{CAT FACE}")
 G1, G2, G3 = (ObjectVersion("drops", "a.jpg", generation) for generation in (1, 2, 3))
-IMAGE = ImageInfo(width=640, height=480)
+IMAGE = Dimensions(width=640, height=480)
 LEASE_S = 600.0
 
 

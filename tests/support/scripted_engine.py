@@ -9,11 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
+from dropline.contract import Caption
 from dropline.errors import InferenceFailed
 from dropline.settings import EngineSettings
 from worker.engine.runtime.main import main
-from worker.engine.runtime.model import BatchTooLarge, ImageTask, ModelAnswer
+from worker.engine.runtime.model import BatchTooLarge
 from worker.engine.slot import Pixels
+from worker.engine.wire import CaptionRequest
 
 #: Pixels per side.
 SIZE = 8
@@ -41,13 +43,16 @@ class ScriptedModel:
         """Plain memory for one image."""
         return np.empty((SIZE, SIZE, 3), np.uint8)
 
-    def answer(self, batch: Sequence[ImageTask]) -> list[ModelAnswer]:
+    def caption(self, batch: Sequence[CaptionRequest]) -> list[Caption]:
         """Follow the script."""
         if len(batch) > FITS:
             raise BatchTooLarge(f"{len(batch)} images")
         for item in batch:
             self._act(int(item.pixels[0, 0, 0]))
-        return [ModelAnswer(f"{item.task} {label(item.pixels)}", None) for item in batch]
+        return [self._caption(f"{item.task} {label(item.pixels)}") for item in batch]
+
+    def _caption(self, text: str) -> Caption:
+        return Caption(text, None, self.name, self.revision)
 
     def warmup(self) -> None:
         """Works unless something has ruined the device."""

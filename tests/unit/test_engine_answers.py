@@ -5,13 +5,12 @@ from typing import Any
 import pytest
 from transformers import Florence2Processor
 
-from dropline.contract import ImageInfo, TaskPrompt
+from dropline.contract import Dimensions, TaskPrompt
 from tests.support.tiny_florence import build_processor
 from worker.engine.runtime.answers import read_answer
-from worker.engine.runtime.model import ModelAnswer
 
 #: A location token spans two pixels across and one down.
-ORIGINAL = ImageInfo(width=2000, height=1000)
+ORIGINAL = Dimensions(width=2000, height=1000)
 BOX = "<loc_10><loc_20><loc_30><loc_40>"
 #: The middle of each location's pixels.
 BOX_PIXELS = [21, 20, 61, 40]
@@ -23,7 +22,7 @@ def processor() -> Florence2Processor:
     return build_processor()
 
 
-def _read(processor: Florence2Processor, prompt: TaskPrompt, said: str) -> ModelAnswer:
+def _read(processor: Florence2Processor, prompt: TaskPrompt, said: str) -> tuple[str, dict[str, Any] | None]:
     tokens = processor.tokenizer(f"</s><s>{said}</s><pad><pad>", add_special_tokens=False).input_ids
     return read_answer(processor, tokens, prompt, ORIGINAL)
 
@@ -42,7 +41,7 @@ def _read(processor: Florence2Processor, prompt: TaskPrompt, said: str) -> Model
 )
 def test_plain_text_is_text_alone(processor: Florence2Processor, prompt: TaskPrompt) -> None:
     """The words as said, without special tokens or padding, and no structure."""
-    assert _read(processor, prompt, "a café, 5 € — “open”") == ModelAnswer("a café, 5 € — “open”", None)
+    assert _read(processor, prompt, "a café, 5 € — “open”") == ("a café, 5 € — “open”", None)
 
 
 @pytest.mark.parametrize(
@@ -108,12 +107,12 @@ def test_structure_is_in_pixels_of_the_original(
     processor: Florence2Processor, prompt: TaskPrompt, said: str, text: str, result: dict[str, Any]
 ) -> None:
     """Boxes, quadrilaterals and polygons with their labels; the text is the labels."""
-    assert _read(processor, prompt, said) == ModelAnswer(text, result)
+    assert _read(processor, prompt, said) == (text, result)
 
 
 @pytest.mark.parametrize("prompt", list(TaskPrompt))
 def test_nothing_is_invented(processor: Florence2Processor, prompt: TaskPrompt) -> None:
     """A model that says nothing gives an empty text and empty lists, for every task."""
-    answer = _read(processor, prompt, "")
-    assert answer.text == ""
-    assert not any((answer.result or {}).values())
+    text, result = _read(processor, prompt, "")
+    assert text == ""
+    assert not any((result or {}).values())

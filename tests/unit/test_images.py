@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from dropline.contract import ImageInfo
+from dropline.contract import Dimensions
 from dropline.errors import InvalidImage
 from dropline.images import decoding
 from dropline.images.decoding import Decoded, decode
@@ -51,7 +51,7 @@ def test_every_format_decodes(kind: str, options: dict[str, object]) -> None:
     assert picture.pixels.shape == (SIZE, SIZE, 3)
     assert picture.pixels.dtype == np.uint8
     assert picture.pixels.flags.c_contiguous
-    assert picture.info == ImageInfo(64, 48)
+    assert picture.dimensions == Dimensions(64, 48)
     assert near(colour(picture, 0.25, 0.5), RED)
     assert near(colour(picture, 0.75, 0.5), BLUE)
 
@@ -68,7 +68,7 @@ def test_heic_decodes() -> None:
 
     heif.from_pillow(halves(256, 192)).save(Sink(), quality=90, format="HEIF")
     picture = decoded(bytes(data))
-    assert picture.info == ImageInfo(256, 192)
+    assert picture.dimensions == Dimensions(256, 192)
     assert near(colour(picture, 0.25, 0.5), RED)
     assert "HEIF" not in Image.OPEN
 
@@ -97,7 +97,7 @@ def test_pictures_come_out_upright(kind: str, orientation: int) -> None:
     upright = quadrants().resize((120, 90))
     stored = upright.transpose(turn) if turn is not None else upright
     picture = decoded(encode(stored, kind, exif=exif(orientation)))
-    assert picture.info == ImageInfo(120, 90)
+    assert picture.dimensions == Dimensions(120, 90)
     shades = [colour(picture, x, y)[0] for y in (0.25, 0.75) for x in (0.25, 0.75)]
     assert all(abs(shade - wanted) <= 12 for shade, wanted in zip(shades, (20, 90, 160, 230), strict=True)), shades
 
@@ -105,7 +105,7 @@ def test_pictures_come_out_upright(kind: str, orientation: int) -> None:
 def test_avif_is_turned_too() -> None:
     """AVIF keeps the turn in its own box, and it is applied."""
     picture = decoded(encode(halves(96, 64).transpose(Image.Transpose.ROTATE_90), "AVIF", exif=exif(6)))
-    assert picture.info == ImageInfo(96, 64)
+    assert picture.dimensions == Dimensions(96, 64)
     assert near(colour(picture, 0.25, 0.5), RED)
 
 
@@ -114,7 +114,7 @@ def test_avif_is_turned_too() -> None:
 )
 def test_broken_exif_is_tolerated(broken: bytes) -> None:
     """A damaged EXIF block costs its orientation and nothing else."""
-    assert decoded(encode(halves(), "JPEG", exif=broken)).info == ImageInfo(64, 48)
+    assert decoded(encode(halves(), "JPEG", exif=broken)).dimensions == Dimensions(64, 48)
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
@@ -204,7 +204,7 @@ def test_odd_shapes(width: int, height: int) -> None:
     """A single pixel and a very long strip decode like anything else."""
     for kind in ("PNG", "JPEG"):
         picture = decoded(encode(Image.new("RGB", (width, height), RED), kind))
-        assert picture.info == ImageInfo(width, height)
+        assert picture.dimensions == Dimensions(width, height)
         assert near(colour(picture, 0.5, 0.5), RED)
 
 
@@ -224,7 +224,7 @@ def test_large_jpegs_are_shrunk_while_decoding(monkeypatch: pytest.MonkeyPatch) 
         return resized(image, size)
 
     monkeypatch.setattr(decoding, "_resized", spy)
-    assert decoded(encode(halves(1600, 1200), "JPEG")).info == ImageInfo(1600, 1200)
+    assert decoded(encode(halves(1600, 1200), "JPEG")).dimensions == Dimensions(1600, 1200)
     decoded(encode(halves(1600, 150), "JPEG"))
     assert loaded == [(200, 150), (1600, 150)]
 

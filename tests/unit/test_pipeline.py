@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from billiard.exceptions import SoftTimeLimitExceeded
 
-from dropline.contract import ImageInfo, ObjectVersion, Status, TaskPrompt, TaskRequest
+from dropline.contract import Dimensions, ObjectVersion, Status, TaskPrompt, TaskRequest
 from dropline.errors import (
     AccessDenied,
     DatabaseUnavailable,
@@ -27,7 +27,7 @@ from dropline.settings import (
     WorkerSettings,
 )
 from dropline.storage.metadata import WriteOutcome
-from tests.support.captioning import FakeCaptioner, FakeStore, Request
+from tests.support.captioning import FakeCaptioner, FakeStore
 from tests.support.image_files import encode, halves
 from tests.support.memory_rows import MemoryRows
 from tests.support.row_model import Lease, Row
@@ -127,9 +127,12 @@ def test_the_row_gets_the_bytes_and_pixels_of_the_original(bench: Bench) -> None
     row_id = bench.drop()
     bench.run(row_id)
     details = bench.rows.details(row_id)
-    assert (details.size_bytes, details.image, details.model) == (len(PNG), ImageInfo(64, 48), "fake")
+    assert (details.size_bytes, details.image, details.model) == (len(PNG), Dimensions(64, 48), "fake")
     task = TaskRequest(TaskPrompt.CAPTION)
-    assert bench.captioner.requests == [Request((8, 8, 3), task, ImageInfo(64, 48), isolated=False, timeout_s=77)]
+    (timed,) = bench.captioner.requests
+    request = timed.request
+    assert (request.pixels.shape, request.task, request.original) == ((8, 8, 3), task, Dimensions(64, 48))
+    assert (request.isolated, timed.timeout_s) == (False, 77)
 
 
 @pytest.mark.parametrize("during", ["caption", "write_metadata"])
@@ -238,7 +241,7 @@ def test_after_a_death_the_image_is_captioned_apart(bench: Bench) -> None:
     row_id = bench.drop()
     bench.rows.claim_and_die(row_id)
     assert bench.run(row_id) == Finished("captioned")
-    assert [request.isolated for request in bench.captioner.requests] == [True]
+    assert [timed.request.isolated for timed in bench.captioner.requests] == [True]
 
 
 def test_an_image_that_kills_its_process_is_set_aside(bench: Bench) -> None:

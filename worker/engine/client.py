@@ -1,37 +1,38 @@
-"""What a worker's child calls to have an image captioned. Imports no torch."""
+"""The client of the engine, for a worker's children. Imports no torch."""
 
 import contextlib
 import itertools
 import os
-import socket
 import time
 from collections.abc import Iterator
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Connection, answer_challenge, deliver_challenge
 from multiprocessing.reduction import recv_handle
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from dropline.contract import Caption, ImageInfo, TaskRequest
+from dropline.contract import Caption
 from dropline.errors import EngineLost, EngineUnavailable, InferenceFailed
 from worker.engine import slot, wire
-from worker.engine.slot import Pixels
+from worker.engine.sockets import connect
+from worker.engine.wire import CaptionRequest
 
-_BROKEN = (EOFError, OSError, AuthenticationError)
+_CONNECTION_ERRORS = (EOFError, OSError, AuthenticationError)
 #: Longest wait for an engine that is loading, in seconds: far less than a task's time limit.
-_GREETING_TIMEOUT_S = 30.0
+_HANDSHAKE_TIMEOUT_S = 30.0
 
 
 class EngineClient:
-    """One child's line to the engine: connects on first use, and again after every break.
+    """One child's connection to the engine: opened on first use, and again after every error.
 
-    Not thread-safe, and to be created after the fork: it carries one request at a time.
+    Not thread-safe: one request at a time. Create a client after the fork.
     """
 
     def __init__(self, address: str, authkey: bytes) -> None:
         self._address = address
         self._authkey = authkey
-        self._line: _Line | None = None
+        self._connection: _EngineConnection | None = None
         self._ids = itertools.count(1)
 
     def __enter__(self) -> Self:
@@ -49,143 +50,107 @@ class EngineClient:
         Raises:
             EngineUnavailable: the engine cannot be reached.
         """
-        return self._connected().hello.input_size
-
-    @property
-    def model(self) -> str:
-        """Checkpoint the engine serves, as configured.
-
-        Raises:
-            EngineUnavailable: the engine cannot be reached.
-        """
-        return self._connected().hello.model
-
-    @property
-    def model_revision(self) -> str:
-        """Commit of the checkpoint, or a digest of its weights.
-
-        Raises:
-            EngineUnavailable: the engine cannot be reached.
-        """
-        return self._connected().hello.model_revision
+        return self._connected().input_size
 
     def announce(self) -> None:
-        """Tell the engine that a request is on its way, so that a batch may wait a moment for it.
+        """Tell the engine that a request will follow, so that a batch may wait a moment for the request.
 
         Raises:
             EngineUnavailable: the engine cannot be reached.
         """
-        with self._unharmed() as line:
-            line.send(wire.Announce())
+        with self._closed_on_error() as connection:
+            connection.send(wire.Announce())
 
     def retract(self) -> None:
-        """Tell the engine that the announced request will not come. Never fails and never connects."""
-        if self._line:
-            with contextlib.suppress(EngineUnavailable), self._unharmed() as line:
-                line.send(wire.Retract())
+        """Tell the engine that the announced request will not follow. Never fails and never connects."""
+        if self._connection:
+            with contextlib.suppress(EngineUnavailable), self._closed_on_error() as connection:
+                connection.send(wire.Retract())
 
-    def caption(
-        self,
-        pixels: Pixels,
-        task: TaskRequest,
-        original: ImageInfo,
-        *,
-        isolated: bool = False,
-        timeout_s: float,
-    ) -> Caption:
+    def caption(self, request: CaptionRequest, *, timeout_s: float) -> Caption:
         """Caption one image.
 
         Args:
-            pixels: uint8 `[input_size, input_size, 3]`, RGB.
-            task: the task prompt.
-            original: size of the upright original, whose pixels `Caption.result` counts in.
-            isolated: run it alone, because it may be what killed an engine before.
-            timeout_s: longest wait for the answer, in seconds.
+            request: image and task.
+            timeout_s: longest wait for the caption, in seconds.
 
         Raises:
-            EngineUnavailable: the engine was not reached, went away before it began, or gave no answer in time.
-            EngineLost: the engine died while it ran this request.
+            EngineUnavailable: the engine was not reached, ended before the batch, or sent no caption in time.
+            EngineLost: the engine died during the batch of this request.
             InferenceFailed: the model cannot caption this image.
             ValueError: the pixels have another shape.
         """
-        with self._unharmed() as line:
-            shape = (line.hello.input_size, line.hello.input_size, 3)
-            if pixels.shape != shape or pixels.dtype != "uint8":
-                raise ValueError(f"pixels must be uint8 {shape}, not {pixels.dtype} {pixels.shape}")
-            ask = wire.Ask(
-                id=next(self._ids),
-                task=str(task),
-                width=original.width,
-                height=original.height,
-                isolated=isolated,
-            )
-            slot.write(line.slot, pixels)
-            line.send(ask)
-            answer = line.wait_for(ask.id, timeout_s)
-            hello = line.hello
-        if isinstance(answer, wire.Refusal):
-            raise (EngineUnavailable if answer.transient else InferenceFailed)(answer.message)
-        return Caption(answer.text, answer.result, hello.model, hello.model_revision)
+        with self._closed_on_error() as connection:
+            _check_pixels(request.pixels, connection.input_size)
+            message = wire.Request.of(next(self._ids), request)
+            slot.write(connection.slot, request.pixels)
+            connection.send(message)
+            outcome = connection.wait_for(message.id, timeout_s)
+        if isinstance(outcome, wire.Captioned):
+            return outcome.caption
+        if outcome.transient:
+            raise EngineUnavailable(outcome.message)
+        raise InferenceFailed(outcome.message)
 
     def close(self) -> None:
-        """Hang up; the next call connects again."""
-        if self._line:
-            line, self._line = self._line, None
-            line.close()
+        """Close the connection; the next call opens a new connection."""
+        if self._connection:
+            connection, self._connection = self._connection, None
+            connection.close()
 
-    def _connected(self) -> "_Line":
-        if self._line is None:
-            self._line = _Line.open(self._address, self._authkey)
-        return self._line
+    def _connected(self) -> "_EngineConnection":
+        if self._connection is None:
+            self._connection = _EngineConnection.open(self._address, self._authkey)
+        return self._connection
 
     @contextlib.contextmanager
-    def _unharmed(self) -> Iterator["_Line"]:
-        """Hang up whatever goes wrong, time limits included: a half-read answer must not meet the next request."""
-        line = self._connected()
+    def _closed_on_error(self) -> Iterator["_EngineConnection"]:
+        """Close the connection on any error, time limits too: the next request must not read an old answer."""
+        connection = self._connected()
         try:
-            yield line
-        except _BROKEN as error:
+            yield connection
+        except _CONNECTION_ERRORS as error:
             self.close()
-            kind = EngineLost if line.started else EngineUnavailable
-            doing = "while it ran this request" if line.started else "before it began with this request"
-            raise kind(f"the engine went away {doing} ({_said(error)}); try again in a moment") from error
+            if connection.started:
+                raise EngineLost(_ended("while it ran this request", error)) from error
+            raise EngineUnavailable(_ended("before it began with this request", error)) from error
         except BaseException:
             self.close()
             raise
 
 
-class _Line:
-    """An open connection and the slot that belongs to it."""
+class _EngineConnection:
+    """An open connection to the engine, and the slot of the connection."""
 
-    def __init__(self, connection: Connection, hello: wire.Hello, slot_fd: int) -> None:
-        self._connection = connection
-        self.hello = hello
+    def __init__(self, socket: Connection, input_size: int, slot_fd: int) -> None:
+        self._socket = socket
+        self.input_size = input_size
         self.slot = slot_fd
-        #: Whether the model has begun with the request under way.
+        #: Whether the model has begun with the current request.
         self.started = False
 
     @classmethod
-    def open(cls, address: str, authkey: bytes) -> "_Line":
+    def open(cls, address: str, authkey: bytes) -> "_EngineConnection":
         with contextlib.ExitStack() as cleanup:
             try:
-                connection = cleanup.enter_context(_connect(address))
-                hello, slot_fd = _greet(connection, authkey)
-            except _BROKEN as error:
+                socket = cleanup.enter_context(connect(Path(address), _HANDSHAKE_TIMEOUT_S))
+                input_size, slot_fd = _handshake(socket, authkey)
+            except _CONNECTION_ERRORS as error:
                 raise EngineUnavailable(
-                    f"the engine at {address} cannot be reached ({_said(error)}); it is starting, stopping or has "
-                    "died: look for engine_ready in the worker's log"
+                    f"the engine at {address} cannot be reached ({_reason(error)}); it is starting, stopping or "
+                    "has died: look for engine_ready in the worker's log"
                 ) from error
             cleanup.pop_all()
-        return cls(connection, hello, slot_fd)
+        return cls(socket, input_size, slot_fd)
 
     def send(self, message: wire.FromChild) -> None:
         self.started = False
-        self._connection.send_bytes(message.encode())
+        self._socket.send_bytes(message.encode())
 
-    def wait_for(self, request_id: int, timeout_s: float) -> wire.Answer | wire.Refusal:
+    def wait_for(self, request_id: int, timeout_s: float) -> wire.Captioned | wire.Failed:
         deadline = time.monotonic() + timeout_s
-        while self._connection.poll(max(0.0, deadline - time.monotonic())):
-            message = wire.from_engine(self._connection.recv_bytes())
+        while self._socket.poll(max(0.0, deadline - time.monotonic())):
+            message = wire.from_engine(self._socket.recv_bytes())
             if isinstance(message, wire.Hello) or message.id != request_id:
                 continue
             if not isinstance(message, wire.Started):
@@ -199,31 +164,32 @@ class _Line:
 
     def close(self) -> None:
         os.close(self.slot)
-        self._connection.close()
+        self._socket.close()
 
 
-def _connect(address: str) -> Connection:
-    with contextlib.ExitStack() as cleanup:
-        line = cleanup.enter_context(socket.socket(socket.AF_UNIX))
-        # With a timeout a full backlog, of children that gave up on an engine that is away, is an error at once.
-        line.settimeout(_GREETING_TIMEOUT_S)
-        line.connect(address)
-        line.setblocking(True)
-        return Connection(line.detach())
+def _check_pixels(pixels: slot.Pixels, input_size: int) -> None:
+    shape = (input_size, input_size, 3)
+    if pixels.shape != shape or pixels.dtype != "uint8":
+        raise ValueError(f"pixels must be uint8 {shape}, not {pixels.dtype} {pixels.shape}")
 
 
-def _greet(connection: Connection, authkey: bytes) -> tuple[wire.Hello, int]:
-    if not connection.poll(_GREETING_TIMEOUT_S):
-        raise TimeoutError(f"no greeting within {_GREETING_TIMEOUT_S:g} s")
-    answer_challenge(connection, authkey)
-    deliver_challenge(connection, authkey)
-    hello = wire.from_engine(connection.recv_bytes())
+def _handshake(socket: Connection, authkey: bytes) -> tuple[int, int]:
+    """Prove the key and receive the model's input size and the slot's descriptor."""
+    if not socket.poll(_HANDSHAKE_TIMEOUT_S):
+        raise TimeoutError(f"no greeting within {_HANDSHAKE_TIMEOUT_S:g} s")
+    answer_challenge(socket, authkey)
+    deliver_challenge(socket, authkey)
+    hello = wire.from_engine(socket.recv_bytes())
     if not isinstance(hello, wire.Hello):
         raise OSError(f"a greeting was expected, not {hello.op}")
-    slot_fd = recv_handle(connection)
+    slot_fd = recv_handle(socket)
     os.set_inheritable(slot_fd, False)
-    return hello, slot_fd
+    return hello.input_size, slot_fd
 
 
-def _said(error: BaseException) -> str:
+def _ended(when: str, error: BaseException) -> str:
+    return f"the engine ended {when} ({_reason(error)}); try again in a moment"
+
+
+def _reason(error: BaseException) -> str:
     return str(error) or type(error).__name__

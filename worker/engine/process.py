@@ -11,8 +11,8 @@ import sys
 
 from dropline.errors import EngineUnavailable, SettingsError
 from dropline.settings import EngineSettings, LogSettings
-from worker.engine.address import address_in, make_directory
 from worker.engine.boot import Boot, Report
+from worker.engine.sockets import address_in, make_directory
 
 #: What a Unix-domain socket's path may measure, in bytes, on every system we run on.
 _LONGEST_ADDRESS = 103

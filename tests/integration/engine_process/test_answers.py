@@ -13,13 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dropline.contract import Caption, ImageInfo, TaskRequest
+from dropline.contract import Caption, Dimensions, TaskRequest
 from dropline.errors import EngineLost, EngineUnavailable, InferenceFailed
 from tests.support.engines import DEADLINE_S, ask, client_of, readable, running, wait_until
 from tests.support.scripted_engine import GATE, HANG, RAISE, REFUSE, RUIN, SIZE, image
 from worker.engine import slot
 from worker.engine.client import EngineClient
 from worker.engine.process import EngineProcess
+from worker.engine.wire import CaptionRequest
 
 
 def test_fifty_children_each_get_their_own_answer(scripted: EngineProcess) -> None:
@@ -168,7 +169,7 @@ def test_strangers_and_nonsense_are_turned_away(scripted: EngineProcess) -> None
         answer_challenge(raw, scripted.authkey)
         deliver_challenge(raw, scripted.authkey)
         raw.recv_bytes()
-        raw.send_bytes(b'{"op": "ask", "id": "x"}')
+        raw.send_bytes(b'{"op": "request", "id": "x"}')
         os.close(recv_handle(raw))
         with pytest.raises((EOFError, OSError)):
             raw.recv_bytes()
@@ -187,9 +188,8 @@ def test_the_stub_answers_without_a_model() -> None:
     with running("worker.engine.runtime", stub=True) as engine, client_of(engine) as client:
         assert client.input_size == 768
         task = TaskRequest.parse("<OPEN_VOCABULARY_DETECTION>a car")
-        answer = client.caption(
-            np.zeros((768, 768, 3), np.uint8), task, ImageInfo(4000, 3000), timeout_s=DEADLINE_S
-        )
+        request = CaptionRequest(np.zeros((768, 768, 3), np.uint8), task, Dimensions(4000, 3000))
+        answer = client.caption(request, timeout_s=DEADLINE_S)
         assert answer == Caption(f"stub {task}", None, "stub", "stub")
         if sys.platform == "linux":
             assert "libtorch" not in Path(f"/proc/{engine.pid}/maps").read_text()

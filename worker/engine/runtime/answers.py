@@ -5,16 +5,15 @@ from typing import Any
 
 from transformers import Florence2Processor
 
-from dropline.contract import ImageInfo, TaskPrompt
-from worker.engine.runtime.model import ModelAnswer
+from dropline.contract import Dimensions, TaskPrompt
 
 _LABELS = ("labels", "bboxes_labels", "polygons_labels")
 _DECIMALS = 1
 
 
 def read_answer(
-    processor: Florence2Processor, tokens: Sequence[int], prompt: TaskPrompt, original: ImageInfo
-) -> ModelAnswer:
+    processor: Florence2Processor, tokens: Sequence[int], prompt: TaskPrompt, original: Dimensions
+) -> tuple[str, dict[str, Any] | None]:
     """What the generated tokens say; nothing is added to them, so the text may be empty.
 
     Args:
@@ -29,8 +28,8 @@ def read_answer(
     size = (original.width, original.height)
     parsed = processor.post_process_generation(text=text, task=prompt.value, image_size=size)[prompt.value]
     if isinstance(parsed, str):
-        return ModelAnswer(parsed, None)
-    return ModelAnswer(_labels(parsed), {key: _rounded(value) for key, value in parsed.items()})
+        return parsed, None
+    return _labels(parsed), {key: _rounded(value) for key, value in parsed.items()}
 
 
 def _labels(parsed: dict[str, Any]) -> str:

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, answer_challenge, deliver_challenge
 from multiprocessing.reduction import send_handle
 
-from dropline.contract import ImageInfo, TaskRequest
 from worker.engine import slot, wire
-from worker.engine.runtime.model import ImageTask
 from worker.engine.slot import Pixels
+from worker.engine.wire import CaptionRequest
 
 
 class Child:
@@ -41,17 +40,17 @@ class Child:
             EOFError, OSError: the child has hung up.
             pydantic.ValidationError: it talks nonsense.
         """
-        return wire.from_child(self._connection.recv_bytes(wire.MAX_FROM_CHILD))
+        return wire.from_child(self._connection.recv_bytes(wire.MAX_CHILD_MESSAGE_BYTES))
 
-    def image_task(self, ask: wire.Ask) -> ImageTask:
-        """What was asked, with the pixels from the slot; valid until the child asks again.
+    def request(self, message: wire.Request) -> CaptionRequest:
+        """The request of a message, with the pixels from the slot; valid until the child's next request.
 
         Raises:
             OSError: the slot holds no whole image.
             InvalidTask: no task of Florence-2.
         """
         slot.read(self._slot, self._pixels)
-        return ImageTask(self._pixels, TaskRequest.parse(ask.task), ImageInfo(ask.width, ask.height))
+        return message.with_pixels(self._pixels)
 
     def send(self, message: wire.FromEngine) -> None:
         """Answer; a child that is gone is passed over, as its reading thread will notice."""
@@ -73,5 +72,9 @@ class Job:
 
     child: Child
     id: int
-    image: ImageTask
-    isolated: bool
+    request: CaptionRequest
+
+    @property
+    def isolated(self) -> bool:
+        """Whether the request must run in a batch of its own."""
+        return self.request.isolated

@@ -17,14 +17,15 @@ from transformers import (
 )
 from transformers import logging as transformers_logging
 
-from dropline.contract import ImageInfo, TaskPrompt, TaskRequest
+from dropline.contract import Caption, Dimensions, TaskPrompt, TaskRequest
 from dropline.errors import InferenceFailed, SettingsError
 from dropline.settings import EngineSettings
 from worker.engine.runtime.answers import read_answer
 from worker.engine.runtime.checkpoint import Checkpoint
 from worker.engine.runtime.device import choose_device, choose_dtype
-from worker.engine.runtime.model import BatchTooLarge, ImageTask, ModelAnswer
+from worker.engine.runtime.model import BatchTooLarge
 from worker.engine.slot import Pixels
+from worker.engine.wire import CaptionRequest
 
 #: Part of a child's patience that one batch may take on a processor, where a batch is no faster than its images.
 _BATCH_SHARE = 0.25
@@ -91,8 +92,8 @@ class FlorenceModel:
         pixels: Pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=on_gpu).numpy()
         return pixels
 
-    def answer(self, batch: Sequence[ImageTask]) -> list[ModelAnswer]:
-        """Answer all of a batch, in its order.
+    def caption(self, batch: Sequence[CaptionRequest]) -> list[Caption]:
+        """Caption all of a batch, in its order.
 
         Raises:
             BatchTooLarge: the device's memory ran out.
@@ -109,7 +110,7 @@ class FlorenceModel:
         raise BatchTooLarge(reason)
 
     @torch.inference_mode()
-    def preprocess(self, batch: Sequence[ImageTask]) -> dict[str, Tensor]:
+    def preprocess(self, batch: Sequence[CaptionRequest]) -> dict[str, Tensor]:
         """`pixel_values` `[batch, 3, size, size]`, and `input_ids` and `attention_mask` `[batch, tokens]`.
 
         Raises:
@@ -129,9 +130,10 @@ class FlorenceModel:
         rows: list[list[int]] = self._model.generate(**inputs, generation_config=self._generation).tolist()
         return rows
 
-    def postprocess(self, row: Sequence[int], item: ImageTask) -> ModelAnswer:
+    def postprocess(self, row: Sequence[int], item: CaptionRequest) -> Caption:
         """What the generated ids say, in pixels of the upright original."""
-        return read_answer(self._processor, row, item.task.prompt, item.original)
+        text, result = read_answer(self._processor, row, item.task.prompt, item.original)
+        return Caption(text, result, self.name, self.revision)
 
     def warmup(self) -> None:
         """Caption a grey image twice: the first time is slow, the second one tells how many fit into a batch.
@@ -142,10 +144,10 @@ class FlorenceModel:
         self._check_tasks()
         grey = self.allocate()
         grey.fill(127)
-        probe = ImageTask(grey, TaskRequest(TaskPrompt.CAPTION), ImageInfo(self.input_size, self.input_size))
-        self.answer([probe])
+        probe = CaptionRequest(grey, TaskRequest(TaskPrompt.CAPTION), Dimensions(self.input_size, self.input_size))
+        self.caption([probe])
         began = time.monotonic()
-        self.answer([probe])
+        self.caption([probe])
         if self._model.device.type == "cpu":
             self.largest_batch = max(1, int(self._batch_budget_s / (time.monotonic() - began)))
 
@@ -153,7 +155,7 @@ class FlorenceModel:
         end = [self._processor.tokenizer.eos_token_id]
         for prompt in TaskPrompt:
             try:
-                read_answer(self._processor, end, prompt, ImageInfo(1, 1))
+                read_answer(self._processor, end, prompt, Dimensions(1, 1))
             except ValueError as error:
                 raise SettingsError(
                     f"{self.name} cannot serve {prompt}: its processor's configuration lacks it ({error}); use a "

@@ -1,32 +1,11 @@
 """What the server asks of a model, and what a model answers."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
-from dropline.contract import ImageInfo, TaskRequest
+from dropline.contract import Caption
 from worker.engine.slot import Pixels
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ImageTask:
-    """One image and what is asked about it."""
-
-    #: uint8 `[input_size, input_size, 3]`, RGB.
-    pixels: Pixels
-    task: TaskRequest
-    #: Size of the upright original, in pixels.
-    original: ImageInfo
-
-
-@dataclass(frozen=True, slots=True)
-class ModelAnswer:
-    """What the model says about one image."""
-
-    #: A caption or text read; for structured tasks the labels, comma separated. May be empty.
-    text: str
-    #: Boxes, polygons and labels in pixels of the upright original; None for plain text tasks.
-    result: dict[str, Any] | None
+from worker.engine.wire import CaptionRequest
 
 
 class BatchTooLarge(Exception):
@@ -52,8 +31,8 @@ class Model(Protocol):
         """Memory for one image, uint8 `[input_size, input_size, 3]`, of the kind the device reads fastest."""
         ...
 
-    def answer(self, batch: Sequence[ImageTask]) -> list[ModelAnswer]:
-        """Answer all of a batch, in its order.
+    def caption(self, batch: Sequence[CaptionRequest]) -> list[Caption]:
+        """Caption all of a batch, in its order.
 
         Raises:
             BatchTooLarge: the device's memory ran out; it is usable again.

@@ -11,13 +11,14 @@ from multiprocessing.connection import Connection
 
 from pydantic import ValidationError
 
+from dropline.contract import Caption
 from dropline.errors import DroplineError, InvalidTask, TransientError
 from dropline.log import get_logger
 from dropline.settings import EngineSettings
 from worker.engine import wire
 from worker.engine.runtime.batcher import Batcher
 from worker.engine.runtime.child import Child, Job
-from worker.engine.runtime.model import BatchTooLarge, Model, ModelAnswer
+from worker.engine.runtime.model import BatchTooLarge, Model
 from worker.engine.runtime.split import answer_each
 
 #: Part of a child's patience after which a batch counts as hanging.
@@ -34,7 +35,7 @@ class Server:
         self._model = model
         self._hang_s = settings.request_timeout_s * _HANG_AT
         self._authkey = authkey
-        self._hello = wire.Hello(input_size=model.input_size, model=model.name, model_revision=model.revision)
+        self._hello = wire.Hello(input_size=model.input_size)
         limit = min(settings.max_batch, model.largest_batch)
         self._batcher: Batcher[Job] = Batcher(limit, settings.max_wait_ms / 1000)
         self._listener = socket.socket(fileno=listener_fd)
@@ -82,8 +83,8 @@ class Server:
                 self._batcher.announce(child)
             case wire.Retract():
                 self._batcher.retract(child)
-            case wire.Ask():
-                self._batcher.submit(Job(child, message.id, child.image_task(message), message.isolated))
+            case wire.Request():
+                self._batcher.submit(Job(child, message.id, child.request(message)))
 
     def _answer(self, batch: list[Job]) -> None:
         began = time.monotonic()
@@ -93,10 +94,10 @@ class Server:
             job.child.send(_reply(job, outcome))
         _log.debug("batch", size=len(batch), seconds=round(time.monotonic() - began, 4))
 
-    def _run(self, batch: Sequence[Job]) -> list[ModelAnswer]:
+    def _run(self, batch: Sequence[Job]) -> list[Caption]:
         try:
             with _hanging_ends_the_process(self._hang_s):
-                return self._model.answer([job.image for job in batch])
+                return self._model.caption([job.request for job in batch])
         except BatchTooLarge:
             self._batcher.shrink(len(batch) // 2)
             _log.warning("batch_too_large", size=len(batch), max_batch=self._batcher.max_batch)
@@ -110,10 +111,10 @@ class Server:
             self._model.warmup()
 
 
-def _reply(job: Job, outcome: ModelAnswer | DroplineError) -> wire.FromEngine:
-    if isinstance(outcome, ModelAnswer):
-        return wire.Answer(id=job.id, text=outcome.text, result=outcome.result)
-    return wire.Refusal(id=job.id, transient=isinstance(outcome, TransientError), message=str(outcome))
+def _reply(job: Job, outcome: Caption | DroplineError) -> wire.FromEngine:
+    if isinstance(outcome, Caption):
+        return wire.Captioned(id=job.id, caption=outcome)
+    return wire.Failed(id=job.id, transient=isinstance(outcome, TransientError), message=str(outcome))
 
 
 @contextlib.contextmanager

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from worker.engine.runtime.model import ImageTask, ModelAnswer
+from dropline.contract import Caption
 from worker.engine.slot import Pixels
+from worker.engine.wire import CaptionRequest
 
 
 class StubModel:
@@ -23,9 +24,9 @@ class StubModel:
         """Plain memory for one image."""
         return np.empty((self.input_size, self.input_size, 3), np.uint8)
 
-    def answer(self, batch: Sequence[ImageTask]) -> list[ModelAnswer]:
+    def caption(self, batch: Sequence[CaptionRequest]) -> list[Caption]:
         """The same words for everybody."""
-        return [ModelAnswer(f"stub {item.task}", None) for item in batch]
+        return [Caption(f"stub {item.task}", None, self.name, self.revision) for item in batch]
 
     def warmup(self) -> None:
         """Nothing is cold."""
