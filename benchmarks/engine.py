@@ -64,7 +64,7 @@ def _load(settings: EngineSettings, tokens: int) -> FlorenceModel:
 
         return random_florence(settings, tokens)
     from worker.engine.runtime.checkpoint import find_checkpoint
-    from worker.engine.runtime.florence import load_florence
+    from worker.engine.runtime.loading import load_florence
 
     return load_florence(settings, find_checkpoint(settings))
 

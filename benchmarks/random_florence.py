@@ -16,8 +16,8 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from dropline.settings import EngineSettings
 from tools.demo_model.tokenizer import build_tokenizer
 from worker.engine.runtime.checkpoint import Checkpoint
-from worker.engine.runtime.device import choose_device, choose_dtype
 from worker.engine.runtime.florence import FlorenceModel
+from worker.engine.runtime.loading import choose_device, choose_dtype
 
 #: Pixels per side.
 SIZE = 768

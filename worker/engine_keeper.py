@@ -1,4 +1,4 @@
-"""Keeps the engine alive from the parent's event loop: descriptors wake it, no timer asks after it."""
+"""Keeps the engine running, from the parent's event loop: descriptors report state changes, without polling."""
 
 import os
 import signal
@@ -16,19 +16,19 @@ from worker.engine.process import EngineProcess
 
 log = get_logger(__name__)
 
-#: An engine that dies again and again is started again after 1, 2, 4 … seconds, at most this.
-_LONGEST_PAUSE_S = 60.0
+#: Longest pause before another start, in seconds. After repeated deaths the pauses are 0, 1, 2, 4 … seconds.
+_MAX_RESTART_PAUSE_S = 60.0
 
 
 class Stoppable(Protocol):
-    """The worker, as far as the keeper ends it."""
+    """The part of Celery's worker that the keeper uses."""
 
     def stop(self, in_sighandler: bool = False, exitcode: int | None = None) -> None:
-        """Stop warmly."""
+        """Stop after the current tasks."""
 
 
 class EngineKeeper:
-    """Starts one engine, starts it again when it dies, and stops it."""
+    """Starts one engine, restarts the engine after its death, and stops the engine."""
 
     def __init__(self, engine: EngineProcess, start_timeout_s: float, stop_grace_s: float) -> None:
         self._engine = engine
@@ -37,17 +37,18 @@ class EngineKeeper:
         self._hub: Hub | None = None
         self._worker: Stoppable | None = None
         self._watched: dict[int, Callable[..., None]] = {}
-        self._patience: Entry | None = None
+        self._start_timer: Entry | None = None
+        #: Deaths and failed starts since the engine was last ready.
         self._failures = 0
         self._stopped = False
 
     def start(self, hub: Hub, worker: Stoppable, on_signal: Callable[[], None]) -> None:
-        """Start the engine and wait until it is ready: a worker without a model takes no tasks.
+        """Start the engine and wait until the engine is ready: a worker without a model takes no tasks.
 
         Args:
             hub: the parent's event loop, which does not run yet.
-            worker: what to stop when the engine cannot be started again.
-            on_signal: called after each signal that came meanwhile; raises to give up.
+            worker: stopped when the engine cannot be started again.
+            on_signal: called after each signal during the wait; raises to end the wait.
 
         Raises:
             SettingsError: the checkpoint cannot be used.
@@ -63,7 +64,7 @@ class EngineKeeper:
         self._watch(self._engine.sentinel, self._on_death)
 
     def resume(self) -> None:
-        """Watch again, after a lost connection to the broker: Celery then empties the loop of all readers."""
+        """Watch again after a lost connection to the broker, when Celery removes all readers from the loop."""
         if self._hub is None or self._stopped:
             return
         if not self._engine.alive:
@@ -73,7 +74,7 @@ class EngineKeeper:
             self._hub.add_reader(fd, callback, fd)
 
     def stop(self) -> None:
-        """Let the batch under way end, then end the engine; it is not started again."""
+        """Let the current batch end, then end the engine; no restart follows."""
         self._stopped = True
         self._unwatch()
         self._engine.stop(self._stop_grace_s)
@@ -81,7 +82,7 @@ class EngineKeeper:
 
     def _on_death(self, *_: object) -> None:
         self._unwatch()
-        # Its descriptors can close a moment before it can be reaped.
+        # A dying engine's descriptors can close a moment before the process can be reaped.
         self._engine.stop(0)
         log.error("engine_died", failures=self._failures)
         self._restart_later()
@@ -89,7 +90,7 @@ class EngineKeeper:
     def _restart_later(self) -> None:
         if self._stopped or self._hub is None:
             return
-        pause = 0.0 if self._failures == 0 else min(_LONGEST_PAUSE_S, 2.0 ** (self._failures - 1))
+        pause = 0.0 if self._failures == 0 else min(_MAX_RESTART_PAUSE_S, 2.0 ** (self._failures - 1))
         self._failures += 1
         if pause:
             self._hub.call_later(pause, self.resume)
@@ -107,9 +108,9 @@ class EngineKeeper:
         self._watch(self._engine.sentinel, self._on_death)
         self._watch(self._engine.ready_fd, self._on_ready)
         assert self._hub is not None
-        self._patience = self._hub.call_later(self._start_timeout_s, self._on_too_slow)
+        self._start_timer = self._hub.call_later(self._start_timeout_s, self._on_start_timeout)
 
-    def _on_too_slow(self) -> None:
+    def _on_start_timeout(self) -> None:
         log.error("engine_too_slow", start_timeout_s=self._start_timeout_s)
         self._unwatch()
         self._engine.stop(0)
@@ -138,9 +139,9 @@ class EngineKeeper:
         self._watched[fd] = callback
 
     def _unwatch(self) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
+        if self._start_timer is not None:
+            self._start_timer.cancel()
+            self._start_timer = None
         if self._hub is not None:
             for fd in self._watched:
                 self._hub.remove_reader(fd)
@@ -149,7 +150,7 @@ class EngineKeeper:
 
 @contextmanager
 def _signals_readable() -> Iterator[int]:
-    """A descriptor that becomes readable with each signal that has a handler: `select` alone resumes after it."""
+    """A descriptor that becomes readable at each handled signal: `select` alone would continue to wait."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     previous = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)

@@ -1,4 +1,4 @@
-"""Florence-2 itself, small and untrained: what the engine does equals what transformers does image by image."""
+"""A small, untrained Florence-2: the engine's captions equal those of transformers, image by image."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,10 +15,11 @@ from dropline.settings import EngineSettings, LogSettings
 from tests.support.tiny_florence import POSITIONS, SIZE, build_processor, save_checkpoint
 from worker.engine.client import EngineClient
 from worker.engine.process import EngineProcess
+from worker.engine.runtime.batcher import run_with_bisection
 from worker.engine.runtime.checkpoint import find_checkpoint
-from worker.engine.runtime.florence import FlorenceModel, load_florence
+from worker.engine.runtime.florence import FlorenceModel
+from worker.engine.runtime.loading import load_florence
 from worker.engine.runtime.model import BatchTooLarge
-from worker.engine.runtime.split import answer_each
 from worker.engine.wire import CaptionRequest
 
 DEADLINE_S = 300.0
@@ -26,7 +27,7 @@ DEADLINE_S = 300.0
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with a whole checkpoint."""
+    """The directory of a complete checkpoint."""
     return save_checkpoint(tmp_path_factory.mktemp("tiny-florence"))
 
 
@@ -54,7 +55,7 @@ def _request(prompt: TaskPrompt) -> TaskRequest:
 
 
 @pytest.fixture(scope="module")
-def tasks() -> list[CaptionRequest]:
+def requests() -> list[CaptionRequest]:
     """One image for each of the task prompts, all different."""
     random = np.random.default_rng(3)
     return [
@@ -68,7 +69,7 @@ def tasks() -> list[CaptionRequest]:
 
 
 def _one_by_one(florence: FlorenceModel, item: CaptionRequest) -> Any:
-    """The model card's own way, with the whole processor."""
+    """The model card's example, with the whole processor."""
     processor = florence._processor
     inputs = processor(text=str(item.task), images=Image.fromarray(item.pixels), return_tensors="pt")
     tokens = florence._model.generate(**inputs, num_beams=3, do_sample=False, max_new_tokens=16, max_length=None)
@@ -80,20 +81,20 @@ def _one_by_one(florence: FlorenceModel, item: CaptionRequest) -> Any:
 
 
 def test_every_task_in_one_batch_equals_one_image_at_a_time(
-    florence: FlorenceModel, tasks: list[CaptionRequest]
+    florence: FlorenceModel, requests: list[CaptionRequest]
 ) -> None:
-    """All 15 task prompts, mixed and padded in one batch, get the answers that they get alone."""
-    answers = florence.caption(tasks)
-    for item, answer in zip(tasks, answers, strict=True):
+    """All 15 task prompts, mixed and padded in one batch, give the same captions as alone."""
+    answers = florence.caption(requests)
+    for item, answer in zip(requests, answers, strict=True):
         expected = _one_by_one(florence, item)
         assert (answer.result or answer.text) == expected, item.task
-    rows = florence.generate(florence.preprocess(tasks))
-    assert len({tuple(row) for row in rows}) == len(tasks), "answers that are alike would prove nothing"
+    rows = florence.generate(florence.preprocess(requests))
+    assert len({tuple(row) for row in rows}) == len(requests), "equal outputs would prove no order"
 
 
-def test_preprocessing_equals_the_processor_s(florence: FlorenceModel, tasks: list[CaptionRequest]) -> None:
-    """Pixels are rescaled and normalised as by the processor, and prompts have its very tokens."""
-    for item in tasks:
+def test_preprocessing_equals_the_processor_s(florence: FlorenceModel, requests: list[CaptionRequest]) -> None:
+    """Pixels are rescaled and normalised as by the processor, and prompts have the processor's tokens."""
+    for item in requests:
         ours = florence.preprocess([item])
         theirs = florence._processor(text=str(item.task), images=Image.fromarray(item.pixels), return_tensors="pt")
         assert set(ours) == set(theirs)
@@ -102,41 +103,41 @@ def test_preprocessing_equals_the_processor_s(florence: FlorenceModel, tasks: li
         assert ours["attention_mask"].tolist() == theirs["attention_mask"].tolist()
 
 
-def test_a_prompt_that_is_too_long_fails_alone(florence: FlorenceModel, tasks: list[CaptionRequest]) -> None:
-    """More tokens than the model has positions never reach the device; neighbours are answered."""
+def test_a_prompt_that_is_too_long_fails_alone(florence: FlorenceModel, requests: list[CaptionRequest]) -> None:
+    """A prompt longer than the model's positions never reaches the device; the other requests are captioned."""
     long = TaskRequest(TaskPrompt.OPEN_VOCABULARY_DETECTION, "x" * POSITIONS)
-    batch = [tasks[0], CaptionRequest(tasks[1].pixels, long, tasks[1].original), tasks[2]]
-    outcomes = [outcome for _, outcome in answer_each(batch, florence.caption, florence.warmup)]
+    batch = [requests[0], CaptionRequest(requests[1].pixels, long, requests[1].original), requests[2]]
+    outcomes = [outcome for _, outcome in run_with_bisection(batch, florence.caption, florence.warmup)]
     assert isinstance(outcomes[0], Caption)
     assert isinstance(outcomes[1], InferenceFailed)
     assert "shorten the text" in str(outcomes[1])
     assert isinstance(outcomes[2], Caption)
 
 
-def test_the_longest_answer_fits_the_model(checkpoint: Path, tasks: list[CaptionRequest]) -> None:
-    """Asked for more tokens than it has positions, the model stops at its own limit instead of failing."""
+def test_the_longest_output_fits_the_model(checkpoint: Path, requests: list[CaptionRequest]) -> None:
+    """With `max_new_tokens` above its positions, the model stops at its own limit instead of failing."""
     florence = _load(checkpoint, max_new_tokens=4096, num_beams=1)
     florence._generation.update(suppress_tokens=[2])
-    rows = florence.generate(florence.preprocess(tasks[:2]))
+    rows = florence.generate(florence.preprocess(requests[:2]))
     assert max(map(len, rows)) == POSITIONS
 
 
 def test_memory_that_runs_out_is_no_image_s_fault(
-    florence: FlorenceModel, tasks: list[CaptionRequest], monkeypatch: pytest.MonkeyPatch
+    florence: FlorenceModel, requests: list[CaptionRequest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Torch's error becomes the one that splits the batch, and keeps no tensors alive."""
+    """Torch's error becomes BatchTooLarge, which keeps no tensors alive."""
 
     def out_of_memory(**_: object) -> None:
         raise torch.OutOfMemoryError("tried to allocate 3 GiB")
 
     monkeypatch.setattr(florence._model, "generate", out_of_memory)
     with pytest.raises(BatchTooLarge, match="3 GiB") as caught:
-        florence.caption(tasks)
+        florence.caption(requests)
     assert caught.value.__context__ is None
 
 
 def test_a_processor_without_all_tasks_is_refused(tmp_path: Path) -> None:
-    """A task that the checkpoint cannot read the answers of is found when the engine starts, not by an image."""
+    """A processor without the output grammar of a task is refused at the start, not at the first image."""
     processor = build_processor()
     assert processor.post_processor_config
     del processor.post_processor_config["ocr"]
@@ -146,7 +147,7 @@ def test_a_processor_without_all_tasks_is_refused(tmp_path: Path) -> None:
 
 
 def test_another_kind_of_model_is_refused(tmp_path: Path) -> None:
-    """The message says what the directory holds instead."""
+    """The error names the model type in the directory."""
     (tmp_path / "model.safetensors").write_bytes(b"")
     (tmp_path / "config.json").write_text('{"model_type": "clip"}')
     with pytest.raises(SettingsError, match="'clip'"):
@@ -155,7 +156,7 @@ def test_another_kind_of_model_is_refused(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def engine(checkpoint: Path) -> Iterator[EngineProcess]:
-    """The real engine in its process."""
+    """A real engine process, ready."""
     engine = EngineProcess(_settings(checkpoint), LogSettings())
     try:
         engine.start()
@@ -165,13 +166,13 @@ def engine(checkpoint: Path) -> Iterator[EngineProcess]:
         engine.close()
 
 
-def test_the_process_answers_as_the_model_does(
-    engine: EngineProcess, florence: FlorenceModel, tasks: list[CaptionRequest]
+def test_the_process_captions_as_the_model_does(
+    engine: EngineProcess, florence: FlorenceModel, requests: list[CaptionRequest]
 ) -> None:
-    """Through shared memory and socket, the caption is the model's, with the checkpoint's name and revision."""
+    """The caption through shared memory and socket is the model's, with the checkpoint's name and revision."""
     with EngineClient(engine.address, engine.authkey) as client:
         assert client.input_size == SIZE
-        for item in tasks:
+        for item in requests:
             client.announce()
             answer = client.caption(item, timeout_s=DEADLINE_S)
             assert answer == florence.caption([item])[0]

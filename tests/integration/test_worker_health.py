@@ -18,16 +18,16 @@ from worker.engine.client import EngineClient
 from worker.engine.process import EngineProcess
 from worker.engine.sockets import address_in, make_directory
 from worker.engine.wire import CaptionRequest
-from worker.health import find_complaint, main
+from worker.health import find_problem, main
 
 DEADLINE_S = 120.0
-#: Long enough for a greeting that is there to be read, and no wait for one that never comes.
+#: Long enough to read a sent greeting, and short where no greeting is sent.
 BRIEF_S = 0.5
 
 
 @pytest.fixture
 def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The directory for temporary files, empty; with a short path, as it is for sockets."""
+    """An empty directory for temporary files; the path is short enough for sockets."""
     with tempfile.TemporaryDirectory(prefix="health-") as name:
         monkeypatch.setattr(tempfile, "tempdir", name)
         yield Path(name)
@@ -35,7 +35,7 @@ def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture
 def engine(temporary: Path) -> Iterator[EngineProcess]:
-    """One that is not started yet."""
+    """An engine that is not started."""
     settings = EngineSettings(checkpoint=str(temporary))
     engine = EngineProcess(settings, LogSettings(), module="tests.support.scripted_engine")
     try:
@@ -50,13 +50,13 @@ def start(engine: EngineProcess) -> None:
 
 
 def test_a_machine_without_a_worker_is_unhealthy(temporary: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Exit code 1, and a sentence that says what is missing."""
+    """Exit code 1, and the reason on standard error."""
     assert main([]) == 1
     assert "no worker runs" in capsys.readouterr().err
 
 
 def test_a_ready_engine_is_healthy(engine: EngineProcess, temporary: Path) -> None:
-    """As a program too: exit code 0, not a word."""
+    """As a program too: exit code 0 and no output."""
     start(engine)
     assert main([]) == 0
     finished = subprocess.run(
@@ -65,56 +65,56 @@ def test_a_ready_engine_is_healthy(engine: EngineProcess, temporary: Path) -> No
     assert (finished.returncode, finished.stdout, finished.stderr) == (0, "", "")
 
 
-def test_a_worker_whose_engine_is_not_there_yet_is_unhealthy(engine: EngineProcess, temporary: Path) -> None:
-    """The parent's queue takes the connection, but nobody greets."""
-    assert "not ready" in find_complaint(temporary, BRIEF_S)
+def test_a_worker_without_a_ready_engine_is_unhealthy(engine: EngineProcess, temporary: Path) -> None:
+    """The connection waits in the parent's backlog without a greeting."""
+    assert "not ready" in find_problem(temporary, BRIEF_S)
     start(engine)
-    assert not find_complaint(temporary, DEADLINE_S)
+    assert not find_problem(temporary, DEADLINE_S)
 
 
-def test_the_death_of_an_engine_is_seen_and_so_is_the_next(engine: EngineProcess, temporary: Path) -> None:
+def test_the_death_and_the_restart_of_an_engine_are_detected(engine: EngineProcess, temporary: Path) -> None:
     """Healthy, unhealthy, healthy."""
     start(engine)
-    assert not find_complaint(temporary, DEADLINE_S)
+    assert not find_problem(temporary, DEADLINE_S)
     assert engine.pid
     os.kill(engine.pid, signal.SIGKILL)
     engine.stop(DEADLINE_S)
-    assert find_complaint(temporary, BRIEF_S)
+    assert find_problem(temporary, BRIEF_S)
     start(engine)
-    assert not find_complaint(temporary, DEADLINE_S)
+    assert not find_problem(temporary, DEADLINE_S)
 
 
 def test_a_worker_that_was_killed_does_not_count(engine: EngineProcess, temporary: Path) -> None:
-    """What it left refuses connections; another worker beside it is healthy all the same."""
+    """The socket of a killed worker refuses connections, and the reason counts such sockets."""
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(address_in(make_directory())))
         left.listen()
     engine.close()
-    assert "nobody behind them: 1" in find_complaint(temporary, BRIEF_S)
+    assert f"sockets of killed workers in {temporary}: 1" in find_problem(temporary, BRIEF_S)
 
 
-def test_it_is_enough_that_one_engine_answers(engine: EngineProcess, temporary: Path) -> None:
-    """A container that was started again still holds what its former worker left."""
+def test_one_ready_engine_is_enough(engine: EngineProcess, temporary: Path) -> None:
+    """A restarted container still holds the socket of its former worker."""
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(address_in(make_directory())))
         left.listen()
     start(engine)
-    assert not find_complaint(temporary, DEADLINE_S)
+    assert not find_problem(temporary, DEADLINE_S)
 
 
-def test_being_asked_does_an_engine_no_harm(engine: EngineProcess, temporary: Path) -> None:
-    """It goes on answering its children; they do not notice."""
+def test_health_checks_do_not_disturb_an_engine(engine: EngineProcess, temporary: Path) -> None:
+    """The engine captions its children's images between health checks."""
     start(engine)
     with EngineClient(engine.address, engine.authkey) as client:
         for number in range(20):
-            assert not find_complaint(temporary, DEADLINE_S)
+            assert not find_problem(temporary, DEADLINE_S)
             request = CaptionRequest(image(number), TaskRequest(TaskPrompt.CAPTION), Dimensions(SIZE, SIZE))
             caption = client.caption(request, timeout_s=DEADLINE_S)
             assert caption.text == f"<CAPTION> {number}"
 
 
-def test_asking_is_cheap() -> None:
-    """It is done twice a minute for as long as a container lives: the standard library is enough."""
+def test_a_health_check_is_cheap() -> None:
+    """A container runs the check twice a minute: only the standard library is imported."""
     script = "import sys, worker.health; print([name for name in sys.modules if name in set(sys.argv[1:])])"
     heavy = ["pydantic", "celery", "numpy", "torch", "sqlalchemy", "redis", "dropline.settings"]
     finished = subprocess.run(

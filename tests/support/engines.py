@@ -1,4 +1,4 @@
-"""A real engine process, and what a child does with it."""
+"""A real engine process, and a child's use of the engine."""
 
 import contextlib
 import select
@@ -20,7 +20,7 @@ DEADLINE_S = 120.0
 
 @contextlib.contextmanager
 def running(module: str, **settings: object) -> Iterator[EngineProcess]:
-    """An engine that is ready; closed at the end."""
+    """A ready engine; closed at the end."""
     engine = EngineProcess(EngineSettings.model_validate(settings), LogSettings(level="DEBUG"), module=module)
     try:
         engine.start()
@@ -31,17 +31,19 @@ def running(module: str, **settings: object) -> Iterator[EngineProcess]:
 
 
 def client_of(engine: EngineProcess) -> EngineClient:
-    """A child of this engine."""
+    """A client, as in a child of this engine's worker."""
     return EngineClient(engine.address, engine.authkey)
 
 
-def ask(client: EngineClient, pixels: Pixels, *, isolated: bool = False, timeout_s: float = DEADLINE_S) -> Caption:
-    """Have one image captioned."""
+def caption(
+    client: EngineClient, pixels: Pixels, *, isolated: bool = False, timeout_s: float = DEADLINE_S
+) -> Caption:
+    """Caption one image."""
     return client.caption(CaptionRequest(pixels, CAPTION, ORIGINAL, isolated), timeout_s=timeout_s)
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait for what another process does."""
+    """Wait until another process has made the condition true."""
     deadline = time.monotonic() + DEADLINE_S
     while not condition():
         assert time.monotonic() < deadline
@@ -49,5 +51,5 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 def readable(fd: int, timeout_s: float = DEADLINE_S) -> bool:
-    """Whether the descriptor becomes readable in time."""
+    """True if the descriptor becomes readable in time."""
     return bool(select.select([fd], [], [], timeout_s)[0])

@@ -1,4 +1,4 @@
-"""The engine of a worker under test: no model, but it counts, crashes and hangs as told by the pixels' colour.
+"""The engine of a worker under test: a stub that counts, crashes and hangs by the colour of the pixels.
 
 The label of an image is the first pixel, as `RRGGBB`. Images labelled `ff0000` kill the engine each time.
 """
@@ -16,12 +16,12 @@ from worker.engine.runtime.main import main
 from worker.engine.slot import Pixels
 from worker.engine.wire import CaptionRequest
 
-#: The colour that kills whoever runs it.
+#: The colour of an image that kills the engine.
 POISON = "ff0000"
 
 
 class CountingModel:
-    """Answers with the image's label."""
+    """Captions an image with the image's label."""
 
     input_size = 32
     device = "none"
@@ -35,8 +35,8 @@ class CountingModel:
         return np.empty((self.input_size, self.input_size, 3), np.uint8)
 
     def caption(self, batch: Sequence[CaptionRequest]) -> list[Caption]:
-        """One label per image, each noted."""
-        labels = [bytes(item.pixels[0, 0]).hex() for item in batch]
+        """One label per image; each inference is counted."""
+        labels = [bytes(request.pixels[0, 0]).hex() for request in batch]
         for label in labels:
             failpoints.note_inference(label)
         if POISON in labels:
@@ -47,7 +47,7 @@ class CountingModel:
         return [Caption(label, None, self.name, self.revision) for label in labels]
 
     def warmup(self) -> None:
-        """Nothing is cold."""
+        """No work."""
 
 
 def _load(_settings: EngineSettings) -> CountingModel:

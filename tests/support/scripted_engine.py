@@ -1,4 +1,4 @@
-"""An engine whose model does what the first pixel says: `python -m tests.support.scripted_engine`."""
+"""An engine whose model follows the code in the first pixel: `python -m tests.support.scripted_engine`."""
 
 import os
 import signal
@@ -19,14 +19,14 @@ from worker.engine.wire import CaptionRequest
 
 #: Pixels per side.
 SIZE = 8
-#: What the first byte of an image makes the model do; anything else is answered.
+#: First byte of an image: the model's action. Images with other first bytes are captioned.
 RUIN, RAISE, DIE, HANG, GATE, REFUSE = 250, 251, 252, 253, 254, 255
-#: More images than this do not fit into the device's memory.
+#: Images that fit into the device's memory.
 FITS = 4
 
 
 class ScriptedModel:
-    """Answers with the second and third byte of the image, which thereby name it."""
+    """Captions an image with the number in the second and third byte."""
 
     input_size = SIZE
     name = "scripted"
@@ -44,18 +44,18 @@ class ScriptedModel:
         return np.empty((SIZE, SIZE, 3), np.uint8)
 
     def caption(self, batch: Sequence[CaptionRequest]) -> list[Caption]:
-        """Follow the script."""
+        """Act on each code, then caption with the numbers."""
         if len(batch) > FITS:
             raise BatchTooLarge(f"{len(batch)} images")
-        for item in batch:
-            self._act(int(item.pixels[0, 0, 0]))
-        return [self._caption(f"{item.task} {label(item.pixels)}") for item in batch]
+        for request in batch:
+            self._act(int(request.pixels[0, 0, 0]))
+        return [self._caption(f"{request.task} {label(request.pixels)}") for request in batch]
 
     def _caption(self, text: str) -> Caption:
         return Caption(text, None, self.name, self.revision)
 
     def warmup(self) -> None:
-        """Works unless something has ruined the device."""
+        """Fails after a `RUIN`."""
         if self._ruined:
             raise RuntimeError("the device is ruined")
 
@@ -77,12 +77,12 @@ class ScriptedModel:
 
 
 def label(pixels: Pixels) -> int:
-    """The number an image carries."""
+    """The number in an image."""
     return int(pixels[0, 0, 1]) * 256 + int(pixels[0, 0, 2])
 
 
 def image(number: int, code: int = 0) -> Pixels:
-    """An image with a number and a script, uint8 `[SIZE, SIZE, 3]`."""
+    """An image with a number and a code, uint8 `[SIZE, SIZE, 3]`."""
     pixels = np.zeros((SIZE, SIZE, 3), np.uint8)
     pixels[0, 0] = (code, number // 256, number % 256)
     return pixels

@@ -1,4 +1,4 @@
-"""How batches are formed, and how a bad one is taken apart."""
+"""Batches of queued requests, and the bisection of a failing batch."""
 
 import threading
 from collections.abc import Sequence
@@ -10,18 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dropline.errors import EngineUnavailable, InferenceFailed
-from worker.engine.runtime.batcher import Batcher
+from worker.engine.runtime.batcher import Batcher, run_with_bisection
 from worker.engine.runtime.model import BatchTooLarge
-from worker.engine.runtime.split import answer_each
 
-#: Longer than any test may take: who waits it out has failed.
+#: Longer than any test may take.
 FOREVER_S = 3600.0
 DEADLINE_S = 60.0
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the batcher sees of a request."""
+    """A request with the properties that the batcher needs."""
 
     child: int
     number: int
@@ -29,19 +28,19 @@ class Request:
 
 
 OPERATIONS = st.lists(
-    st.tuples(st.sampled_from(["announce", "retract", "submit", "isolated", "forget", "take"]), st.integers(0, 5)),
+    st.tuples(st.sampled_from(["announce", "retract", "submit", "isolated", "remove", "take"]), st.integers(0, 5)),
     max_size=60,
 )
 
 
 class Reference:
-    """What the batcher must do, as simply as it can be said."""
+    """The batcher's rules as a simple list."""
 
     def __init__(self, max_batch: int) -> None:
         self.waiting: list[Request] = []
         self._max_batch = max_batch
 
-    def forget(self, child: int) -> None:
+    def remove(self, child: int) -> None:
         self.waiting = [request for request in self.waiting if request.child != child]
 
     def next_batch(self) -> list[Request]:
@@ -54,7 +53,7 @@ class Reference:
 
 @given(operations=OPERATIONS, max_batch=st.integers(1, 5))
 def test_every_request_is_handed_out_exactly_once(operations: list[tuple[str, int]], max_batch: int) -> None:
-    """Each request of a living child comes out once, in order, within the limit, isolated ones alone."""
+    """Each request of a connected child is returned once, in order, within the maximum, isolated ones alone."""
     batcher: Batcher[Request] = Batcher(max_batch, max_wait_s=0)
     reference = Reference(max_batch)
     for number, (operation, child) in enumerate(operations):
@@ -62,9 +61,9 @@ def test_every_request_is_handed_out_exactly_once(operations: list[tuple[str, in
             case "submit" | "isolated":
                 reference.waiting.append(Request(child, number, operation == "isolated"))
                 batcher.submit(reference.waiting[-1])
-            case "forget":
-                reference.forget(child)
-                batcher.forget(child)
+            case "remove":
+                reference.remove(child)
+                batcher.remove(child)
             case "take":
                 if reference.waiting:
                     assert batcher.next_batch() == reference.next_batch()
@@ -80,8 +79,8 @@ def _next(pool: ThreadPoolExecutor, batcher: Batcher[Request]) -> Future[list[Re
     return pool.submit(batcher.next_batch)
 
 
-def test_a_batch_waits_for_what_was_announced() -> None:
-    """A request that is on its way joins the batch of the one that is there."""
+def test_a_batch_waits_for_announced_requests() -> None:
+    """An announced request joins the batch of the queued request."""
     batcher: Batcher[Request] = Batcher(8, FOREVER_S)
     with ThreadPoolExecutor() as pool:
         batcher.announce(2)
@@ -91,9 +90,9 @@ def test_a_batch_waits_for_what_was_announced() -> None:
         assert [request.number for request in batch.result(DEADLINE_S)] == [1, 2]
 
 
-@pytest.mark.parametrize("end", ["retract", "forget"])
-def test_a_batch_waits_no_longer_for_what_will_not_come(end: str) -> None:
-    """A retracted announcement, or one of a dead child, lets the batch go at once."""
+@pytest.mark.parametrize("end", ["retract", "remove"])
+def test_a_batch_does_not_wait_for_retracted_requests(end: str) -> None:
+    """A retraction, or the removal of the announcing child, ends the wait at once."""
     batcher: Batcher[Request] = Batcher(8, FOREVER_S)
     with ThreadPoolExecutor() as pool:
         batcher.announce(2)
@@ -103,8 +102,8 @@ def test_a_batch_waits_no_longer_for_what_will_not_come(end: str) -> None:
         assert [request.number for request in batch.result(DEADLINE_S)] == [1]
 
 
-def test_a_full_batch_waits_for_nobody() -> None:
-    """With the batch full, announcements do not matter."""
+def test_a_full_batch_does_not_wait() -> None:
+    """A full batch ignores announcements."""
     batcher: Batcher[Request] = Batcher(2, FOREVER_S)
     batcher.announce(9)
     for number in range(3):
@@ -114,7 +113,7 @@ def test_a_full_batch_waits_for_nobody() -> None:
 
 
 def test_the_wait_for_announced_requests_ends() -> None:
-    """A child that announces and never asks delays its neighbours by the configured wait at most."""
+    """A child that announces and sends no request delays other children by the configured wait at most."""
     batcher: Batcher[Request] = Batcher(8, 0.01)
     batcher.announce(2)
     batcher.submit(Request(1, 1))
@@ -122,20 +121,20 @@ def test_the_wait_for_announced_requests_ends() -> None:
         assert len(_next(pool, batcher).result(DEADLINE_S)) == 1
 
 
-def test_a_batch_whose_only_child_dies_is_not_handed_out() -> None:
-    """When the queue empties while the batcher waits, it goes back to waiting for work."""
+def test_a_removed_child_s_requests_are_not_returned() -> None:
+    """When the queue becomes empty during the wait, the batcher waits for the next request."""
     batcher: Batcher[Request] = Batcher(8, FOREVER_S)
     with ThreadPoolExecutor() as pool:
         batcher.announce(2)
         batcher.submit(Request(1, 1))
         batch = _next(pool, batcher)
-        batcher.forget(1)
+        batcher.remove(1)
         batcher.submit(Request(2, 2))
         assert [request.number for request in batch.result(DEADLINE_S)] == [2]
 
 
 def test_closing_wakes_the_model() -> None:
-    """A model that waits for work is told to stop by an empty batch."""
+    """The thread that waits for a batch gets an empty batch."""
     batcher: Batcher[Request] = Batcher(8, FOREVER_S)
     with ThreadPoolExecutor() as pool:
         batch = _next(pool, batcher)
@@ -144,7 +143,7 @@ def test_closing_wakes_the_model() -> None:
 
 
 def test_a_batch_that_was_too_large_lowers_the_limit_for_good() -> None:
-    """The limit only ever falls, and never below one."""
+    """The maximum never rises and never falls below 1."""
     batcher: Batcher[Request] = Batcher(8, 0)
     batcher.shrink(3)
     batcher.shrink(5)
@@ -154,7 +153,7 @@ def test_a_batch_that_was_too_large_lowers_the_limit_for_good() -> None:
 
 
 def test_many_children_at_once_lose_nothing() -> None:
-    """Submitted from many threads while batches are taken, every request comes out once."""
+    """Requests from many threads are each returned once."""
     batcher: Batcher[Request] = Batcher(7, 0.001)
     seen: list[int] = []
 
@@ -179,35 +178,37 @@ def test_many_children_at_once_lose_nothing() -> None:
 
 @given(size=st.integers(1, 40), poison=st.sets(st.integers(0, 39)), fits=st.integers(1, 40))
 def test_poison_fails_alone(size: int, poison: set[int], fits: int) -> None:
-    """Every item has one outcome, in order: its answer, or an error for exactly those that are poisonous."""
+    """Every item has an outcome, in order: an error for exactly the poisonous items, a result for the others."""
 
     def run(batch: Sequence[int]) -> list[str]:
         if len(batch) > fits:
             raise BatchTooLarge("too many")
         if poison & set(batch):
             raise RuntimeError("poison")
-        return [f"answer {item}" for item in batch]
+        return [f"result {item}" for item in batch]
 
-    outcomes = list(answer_each(range(size), run, probe=lambda: None))
+    outcomes = list(run_with_bisection(range(size), run, probe=lambda: None))
     assert [item for item, _ in outcomes] == list(range(size))
     for item, outcome in outcomes:
         if item in poison:
             assert isinstance(outcome, InferenceFailed)
         else:
-            assert outcome == f"answer {item}"
+            assert outcome == f"result {item}"
 
 
 def test_a_device_without_memory_blames_no_image() -> None:
-    """An image that does not fit by itself can be tried again: that is the device's fault."""
+    """An image that does not fit alone gets a transient error: the fault is the device's."""
 
     def run(batch: Sequence[int]) -> list[str]:
         raise BatchTooLarge("full")
 
-    assert all(isinstance(outcome, EngineUnavailable) for _, outcome in answer_each([1, 2], run, lambda: None))
+    assert all(
+        isinstance(outcome, EngineUnavailable) for _, outcome in run_with_bisection([1, 2], run, lambda: None)
+    )
 
 
 def test_a_broken_model_blames_no_image() -> None:
-    """When the model fails on the probe too, its error comes out and no item is given a verdict."""
+    """When the probe fails too, the probe's error is raised and no item gets an error."""
 
     def run(batch: Sequence[int]) -> list[str]:
         raise RuntimeError("device-side assert")
@@ -216,4 +217,4 @@ def test_a_broken_model_blames_no_image() -> None:
         run([0])
 
     with pytest.raises(RuntimeError, match="device-side"):
-        list(answer_each([1, 2, 3], run, probe))
+        list(run_with_bisection([1, 2, 3], run, probe))

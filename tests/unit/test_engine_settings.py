@@ -1,4 +1,4 @@
-"""Which checkpoint, device and arithmetic the settings lead to, and what is said when they lead nowhere."""
+"""Checkpoint, device and dtype by the settings, and the errors of unusable settings."""
 
 import re
 from pathlib import Path
@@ -13,33 +13,33 @@ from dropline.errors import EngineUnavailable, SettingsError
 from dropline.settings import DEFAULT_CHECKPOINT, DEFAULT_REVISION, EngineSettings
 from worker.engine.runtime import checkpoint as checkpoint_module
 from worker.engine.runtime.checkpoint import find_checkpoint
-from worker.engine.runtime.device import choose_device, choose_dtype
-from worker.engine.runtime.load import load_model
-from worker.engine.runtime.stub import StubModel
+from worker.engine.runtime.loading import choose_device, choose_dtype
+from worker.engine.runtime.main import load_model
+from worker.engine.runtime.model import StubModel
 
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[str, str]]:
-    """A hub that has everything; says what was asked of it."""
-    asked = []
+    """A hub with every checkpoint: the list of the requested names and commits."""
+    requested = []
 
     def download(name: str, *, revision: str, allow_patterns: list[str]) -> str:
         assert not any(pattern.endswith((".bin", ".pt", "*")) for pattern in allow_patterns)
-        asked.append((name, revision))
+        requested.append((name, revision))
         return str(tmp_path)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
-    return asked
+    return requested
 
 
 def test_the_default_checkpoint_is_pinned(hub: list[tuple[str, str]]) -> None:
-    """A deployment that says nothing gets one known commit."""
+    """Settings without a checkpoint give the default checkpoint at a fixed commit."""
     assert find_checkpoint(EngineSettings()).revision == DEFAULT_REVISION
     assert hub == [(DEFAULT_CHECKPOINT, DEFAULT_REVISION)]
 
 
 def test_another_hub_checkpoint_is_loaded_at_its_commit(hub: list[tuple[str, str]]) -> None:
-    """The configured commit is what is asked for and what is recorded."""
+    """The configured commit is requested and recorded."""
     settings = EngineSettings(checkpoint="florence-community/Florence-2-large", revision="a" * 40)
     assert find_checkpoint(settings).revision == "a" * 40
     assert hub == [("florence-community/Florence-2-large", "a" * 40)]
@@ -47,7 +47,7 @@ def test_another_hub_checkpoint_is_loaded_at_its_commit(hub: list[tuple[str, str
 
 @pytest.mark.parametrize("revision", ["", "main", "abc123", "A" * 40])
 def test_an_unpinned_hub_checkpoint_is_refused(hub: list[tuple[str, str]], revision: str) -> None:
-    """Branches move; the message names the variable that pins."""
+    """A branch can change; the error names the variable for the commit."""
     settings = EngineSettings(checkpoint="florence-community/Florence-2-large", revision=revision)
     with pytest.raises(SettingsError, match="DROPLINE_ENGINE__REVISION"):
         find_checkpoint(settings)
@@ -55,15 +55,15 @@ def test_an_unpinned_hub_checkpoint_is_refused(hub: list[tuple[str, str]], revis
 
 
 @pytest.mark.parametrize("name", ["", "florence", "/no/such/directory", "./missing/model", "a/b/c"])
-def test_what_is_no_checkpoint_is_refused(hub: list[tuple[str, str]], name: str) -> None:
-    """Neither a directory nor a hub name: the message names the variable."""
+def test_an_unknown_checkpoint_is_refused(hub: list[tuple[str, str]], name: str) -> None:
+    """Neither a directory nor a hub name: the error names the variable."""
     with pytest.raises(SettingsError, match="DROPLINE_ENGINE__CHECKPOINT"):
         find_checkpoint(EngineSettings(checkpoint=name))
     assert not hub
 
 
 def test_a_directory_is_identified_by_its_weights(tmp_path: Path) -> None:
-    """The same bytes give the same revision; other bytes, another."""
+    """The same bytes give the same revision, other bytes another revision."""
     (tmp_path / "model.safetensors").write_bytes(b"weights")
     first = find_checkpoint(EngineSettings(checkpoint=str(tmp_path)))
     again = find_checkpoint(EngineSettings(checkpoint=str(tmp_path)))
@@ -76,28 +76,28 @@ def test_a_directory_is_identified_by_its_weights(tmp_path: Path) -> None:
 
 
 def test_pickled_weights_are_no_checkpoint(tmp_path: Path) -> None:
-    """A directory without safetensors is refused before anything is loaded."""
+    """A directory without safetensors is refused before the load."""
     (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
     with pytest.raises(SettingsError, match="safetensors"):
         find_checkpoint(EngineSettings(checkpoint=str(tmp_path)))
 
 
 def test_the_demo_model_is_found_by_its_name() -> None:
-    """It is packaged, with weights that identify it."""
+    """The package has a demo model, identified by the weights."""
     found = find_checkpoint(EngineSettings(checkpoint="demo"))
     assert (found.directory / "config.json").is_file()
     assert found.revision.startswith("sha256-")
 
 
-def test_a_missing_demo_model_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the package that carries it, `demo` names the extra to install."""
+def test_a_missing_demo_model_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the package of the demo model, the error names the extra to install."""
     monkeypatch.setattr(checkpoint_module, "_DEMO_PACKAGE", "no_such_package")
     with pytest.raises(SettingsError, match="extra `local`"):
         find_checkpoint(EngineSettings(checkpoint="demo"))
 
 
-def test_an_unknown_commit_is_a_matter_of_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A hub that answers, but has no such commit, will not have it later."""
+def test_an_unknown_commit_is_a_settings_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hub that answers without the commit will not have the commit later."""
 
     def download(*_: object, **__: object) -> str:
         request = httpx2.Request("GET", "https://hub.invalid")
@@ -108,8 +108,8 @@ def test_an_unknown_commit_is_a_matter_of_settings(monkeypatch: pytest.MonkeyPat
         find_checkpoint(EngineSettings())
 
 
-def test_a_download_that_breaks_off_can_be_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the network does, the sentence is the same and the error is transient."""
+def test_an_interrupted_download_is_transient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every network error gives the same message, and the error is transient."""
 
     def download(*_: object, **__: object) -> str:
         raise ConnectionError("reset\nby peer")
@@ -119,27 +119,27 @@ def test_a_download_that_breaks_off_can_be_tried_again(monkeypatch: pytest.Monke
         find_checkpoint(EngineSettings())
 
 
-def test_the_library_still_takes_our_arguments() -> None:
-    """The double above has the arguments of the real function."""
+def test_the_library_has_the_arguments_of_the_double() -> None:
+    """The double takes the arguments of the real function."""
     assert {"revision", "allow_patterns"} <= set(snapshot_download.__annotations__)
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:x", "mps", "", "cpu:1"])
 def test_an_unknown_device_is_refused(device: str) -> None:
-    """The message names the variable and what it may hold."""
+    """The error names the variable and the permitted values."""
     with pytest.raises(SettingsError, match=r"DROPLINE_ENGINE__DEVICE.*auto, cpu, cuda or cuda:N"):
         choose_device(EngineSettings(device=device))
 
 
-def test_a_gpu_that_is_not_there_is_refused() -> None:
-    """Beyond the last GPU, the message says how many there are."""
+def test_a_missing_gpu_is_refused() -> None:
+    """For a number beyond the last GPU, the error counts the GPUs."""
     with pytest.raises(SettingsError, match="CUDA_VISIBLE_DEVICES"):
         choose_device(EngineSettings(device=f"cuda:{torch.cuda.device_count()}"))
 
 
 @pytest.mark.parametrize("gpu", [True, False])
-def test_auto_takes_the_gpu_that_is_there(monkeypatch: pytest.MonkeyPatch, gpu: bool) -> None:
-    """A GPU where there is one, else the processor."""
+def test_auto_prefers_a_gpu(monkeypatch: pytest.MonkeyPatch, gpu: bool) -> None:
+    """The first GPU, else the CPU."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
     assert choose_device(EngineSettings()).type == ("cuda" if gpu else "cpu")
 
@@ -148,7 +148,7 @@ def test_auto_takes_the_gpu_that_is_there(monkeypatch: pytest.MonkeyPatch, gpu: 
     ("amx", "avx512", "expected"),
     [(True, False, torch.bfloat16), (False, True, torch.bfloat16), (False, False, torch.float32)],
 )
-def test_auto_computes_in_bfloat16_where_the_processor_does(
+def test_auto_is_bfloat16_on_cpus_that_compute_in_bfloat16(
     monkeypatch: pytest.MonkeyPatch, amx: bool, avx512: bool, expected: torch.dtype
 ) -> None:
     """Emulated bfloat16 is slower than float32."""
@@ -158,18 +158,18 @@ def test_auto_computes_in_bfloat16_where_the_processor_does(
 
 
 @pytest.mark.parametrize("native", [True, False])
-def test_auto_computes_in_bfloat16_where_the_gpu_does(monkeypatch: pytest.MonkeyPatch, native: bool) -> None:
-    """Older GPUs emulate it."""
+def test_auto_is_bfloat16_on_gpus_that_compute_in_bfloat16(monkeypatch: pytest.MonkeyPatch, native: bool) -> None:
+    """Older GPUs emulate bfloat16."""
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: native)
     expected = torch.bfloat16 if native else torch.float32
     assert choose_dtype(EngineSettings(), torch.device("cuda")) is expected
 
 
-def test_a_configured_dtype_is_taken_as_it_is() -> None:
-    """Whoever sets it knows why."""
+def test_a_configured_dtype_is_not_checked() -> None:
+    """The CPU gets float16 if configured."""
     assert choose_dtype(EngineSettings(dtype="float16"), torch.device("cpu")) is torch.float16
 
 
 def test_the_stub_needs_no_checkpoint() -> None:
-    """It is for the path of the events alone."""
+    """The stub measures the system without a model."""
     assert isinstance(load_model(EngineSettings(stub=True, checkpoint="nowhere")), StubModel)

@@ -3,6 +3,6 @@
     child (client.py) ── Unix-domain socket ──▶ runtime/server.py ─▶ runtime/batcher.py ─▶ runtime/florence.py
           └── pixels: a slot of shared memory ──────▲
 
-The worker's parent starts and stops it (process.py). The modules of this package run in children and parent and
-import no torch; the package `runtime` runs in the engine's process.
+The worker's parent starts and stops the engine (process.py). The modules of this package run in children and
+parent and import no torch; the package `runtime` runs in the engine's process.
 """

@@ -1,4 +1,4 @@
-"""The engine's process, as the worker's parent sees it: start, wait, notice its death, stop. Imports no torch."""
+"""The engine's process, seen from the worker's parent: start, wait, notice the death, stop. Imports no torch."""
 
 import contextlib
 import os
@@ -9,27 +9,54 @@ import socket
 import subprocess
 import sys
 
+from pydantic import BaseModel, ConfigDict
+
 from dropline.errors import EngineUnavailable, SettingsError
 from dropline.settings import EngineSettings, LogSettings
-from worker.engine.boot import Boot, Report
 from worker.engine.sockets import address_in, make_directory
 
-#: What a Unix-domain socket's path may measure, in bytes, on every system we run on.
-_LONGEST_ADDRESS = 103
-
-
-#: Connections that may wait to be accepted: all children of a worker start at once.
+#: Maximum length of a Unix-domain socket's path, in bytes: the smallest limit of all supported systems.
+_MAX_ADDRESS_BYTES = 103
+#: Connections that may wait for acceptance: all children of a worker start at once.
 _BACKLOG = 512
 
 
+class StartRequest(BaseModel):
+    """The first line on the engine's standard input, as JSON. The input stays open while the parent lives."""
+
+    model_config = ConfigDict(frozen=True)
+
+    settings: EngineSettings
+    log: LogSettings
+    #: Descriptor of the listening socket. The parent keeps the socket open: children wait in the backlog.
+    listener_fd: int
+    #: The key of all clients, in hexadecimal.
+    authkey: str
+    #: Descriptor of the pipe for the `StartReport`.
+    ready_fd: int
+    #: Descriptor that the engine only holds: the closing reports the engine's death to the parent.
+    sentinel_fd: int
+
+
+class StartReport(BaseModel):
+    """The engine's line of JSON to the parent: ready, or the reason for the failure."""
+
+    model_config = ConfigDict(frozen=True)
+
+    #: One sentence for the log; empty when the engine is ready.
+    error: str = ""
+    #: True if only a change of settings can help.
+    permanent: bool = False
+
+
 class EngineProcess:
-    """One engine, which can be started again after it died; its address and key stay the same.
+    """One engine, which can be started again after its death at the same address and with the same key.
 
-    The engine ends when this process does, however that ends. It ignores SIGINT and SIGTERM, which a terminal or
-    an init system sends to whole groups: children still need it while they finish.
+    The engine ends with this process, a killed process included. The engine ignores SIGINT and SIGTERM, which a
+    terminal or an init system sends to whole process groups: children still need the engine while they finish.
 
-    To notice its death in an event loop, watch `sentinel`; take it and `ready_fd` out of the loop before `start`
-    and `stop`, which close them.
+    To notice the death in an event loop, watch `sentinel`. Remove `sentinel` and `ready_fd` from the loop before
+    `start` and `stop`, which close both.
     """
 
     def __init__(
@@ -38,9 +65,9 @@ class EngineProcess:
         """Prepare a private directory for the socket.
 
         Args:
-            settings: what the engine serves, and how.
-            log: where its log lines go.
-            module: what `python -m` runs.
+            settings: of the engine.
+            log: of the engine's log lines.
+            module: for `python -m`.
 
         Raises:
             SettingsError: the directory for temporary files has too long a path for a socket.
@@ -52,29 +79,29 @@ class EngineProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._fds: list[int] = []
         self._ready = False
-        #: Where clients connect; a path.
+        #: Path of the socket that clients connect to.
         self.address = str(address_in(self._directory))
-        #: What clients prove to know.
+        #: The key of all clients.
         self.authkey = secrets.token_bytes(32)
         self._listener = socket.socket(socket.AF_UNIX)
-        if len(os.fsencode(self.address)) > _LONGEST_ADDRESS:
+        if len(os.fsencode(self.address)) > _MAX_ADDRESS_BYTES:
             self.close()
             raise SettingsError(
                 f"{self.address} is too long for a socket; set TMPDIR to a directory with a shorter path"
             )
-        # Ours, not the engine's: children that connect while it is away wait for the next one.
+        # The parent's socket, not the engine's: children that connect without an engine wait for the next engine.
         self._listener.bind(self.address)
         self._listener.listen(_BACKLOG)
 
     def start(self) -> None:
-        """Spawn the engine, or spawn it again after it died; returns at once.
+        """Spawn the engine, for the first time or after its death; returns at once.
 
         Raises:
-            EngineUnavailable: it is still running, or the system cannot start a process.
+            EngineUnavailable: the engine is still running, or the system cannot start a process.
         """
         if self._process and self._process.poll() is None:
             raise EngineUnavailable(f"the engine is already running as process {self._process.pid}")
-        self._release()
+        self._reap()
         ready_r, ready_w = os.pipe()
         sentinel_r, sentinel_w = os.pipe()
         self._fds = [ready_r, sentinel_r]
@@ -88,34 +115,34 @@ class EngineProcess:
 
     @property
     def pid(self) -> int | None:
-        """The process's number; None before the first `start`."""
+        """The process id; None before the first `start`."""
         return self._process.pid if self._process else None
 
     @property
     def alive(self) -> bool:
-        """Whether the process runs, ready or not."""
+        """True while the process runs, ready or not."""
         return self._process is not None and self._process.poll() is None
 
     @property
     def ready_fd(self) -> int:
-        """Descriptor that is readable when `wait_ready` has something to say; after that, only at death."""
-        return self._started()[0]
+        """Descriptor that becomes readable when `wait_ready` has a result; after `wait_ready`, only at death."""
+        return self._started_fds()[0]
 
     @property
     def sentinel(self) -> int:
-        """Descriptor that is readable, at its end, once the engine has died."""
-        return self._started()[1]
+        """Descriptor that becomes readable (end of file) at the engine's death."""
+        return self._started_fds()[1]
 
     def wait_ready(self, timeout_s: float | None = None, *, interrupt_fd: int | None = None) -> bool:
-        """Wait until the engine serves; once it does, returns True at once.
+        """Wait until the engine is ready; True at once for a ready engine.
 
         Args:
-            timeout_s: longest wait, in seconds; `start_timeout_s` of the settings by default, 0 looks only.
-            interrupt_fd: descriptor that ends the wait when it is readable; False is returned then.
+            timeout_s: longest wait, in seconds; by default `start_timeout_s` of the settings, 0 for no wait.
+            interrupt_fd: descriptor that ends the wait, with False, when readable.
 
         Raises:
             SettingsError: the checkpoint, revision, device or dtype cannot be used.
-            EngineUnavailable: the checkpoint cannot be fetched, the engine died, or it is not ready yet.
+            EngineUnavailable: the checkpoint cannot be fetched, the engine died, or the wait was too short.
         """
         if self._ready:
             return True
@@ -129,16 +156,16 @@ class EngineProcess:
             )
         if self.ready_fd not in readable:
             return False
-        self._take_report()
+        self._read_report()
         return True
 
     def stop(self, grace_s: float) -> None:
-        """Let the batch under way end, for at most `grace_s` seconds; then kill. `start` may follow.
+        """Let the current batch end, for at most `grace_s` seconds; then kill. `start` may follow.
 
         Does nothing when no engine runs.
         """
         if self._process and self._process.stdin:
-            # A word, because the pipe may not end: children that were forked since hold copies of it.
+            # An explicit line: end of file is not enough, as later forked children hold copies of the pipe.
             with contextlib.suppress(BrokenPipeError):
                 self._process.stdin.write(b"stop\n")
                 self._process.stdin.flush()
@@ -146,15 +173,15 @@ class EngineProcess:
                 self._process.wait(grace_s)
             except subprocess.TimeoutExpired:
                 self._process.kill()
-        self._release()
+        self._reap()
 
     def close(self) -> None:
-        """Kill the engine if it runs, and remove the socket's directory: the end of this object."""
+        """Kill the engine if running, and remove the socket's directory. No `start` may follow."""
         self.stop(0)
         self._listener.close()
         shutil.rmtree(self._directory, ignore_errors=True)
 
-    def _started(self) -> list[int]:
+    def _started_fds(self) -> list[int]:
         if not self._fds:
             raise EngineUnavailable("the engine has not been started; call start() first")
         return self._fds
@@ -164,11 +191,11 @@ class EngineProcess:
             [sys.executable, "-m", self._module],
             stdin=subprocess.PIPE,
             pass_fds=(self._listener.fileno(), ready_fd, sentinel_fd),
-            # Torch's threads share the processor with the children. Spinning while they wait for each other, they
-            # made a batch fifty times slower on busy cores.
+            # Torch's threads share the CPU with the children. Threads that spin while waiting for each other made
+            # a batch fifty times slower on busy cores.
             env={"OMP_WAIT_POLICY": "PASSIVE"} | os.environ,
         )
-        boot = Boot(
+        request = StartRequest(
             settings=self._settings,
             log=self._log,
             listener_fd=self._listener.fileno(),
@@ -177,29 +204,31 @@ class EngineProcess:
             sentinel_fd=sentinel_fd,
         )
         assert self._process.stdin
-        self._process.stdin.write(boot.model_dump_json().encode() + b"\n")
+        self._process.stdin.write(request.model_dump_json().encode() + b"\n")
         self._process.stdin.flush()
 
-    def _take_report(self) -> None:
+    def _read_report(self) -> None:
         line = os.read(self.ready_fd, 65_536)
         if not line:
-            raise EngineUnavailable(self._obituary())
-        report = Report.model_validate_json(line)
+            raise EngineUnavailable(self._exit_reason())
+        report = StartReport.model_validate_json(line)
+        if report.error and report.permanent:
+            raise SettingsError(report.error)
         if report.error:
-            raise (SettingsError if report.permanent else EngineUnavailable)(report.error)
+            raise EngineUnavailable(report.error)
         self._ready = True
 
-    def _obituary(self) -> str:
+    def _exit_reason(self) -> str:
         assert self._process
         code = self._process.wait()
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
         return (
-            f"the engine's process {how} while it loaded {self._settings.checkpoint}; its own output above says "
-            "why, and signal 9 usually means that memory ran out"
+            f"the engine's process {how} while loading {self._settings.checkpoint}; the engine's output above "
+            "gives the reason, and signal 9 usually means that memory ran out"
         )
 
-    def _release(self) -> None:
-        """Reap the process, which has ended or is being killed, and close what belonged to it."""
+    def _reap(self) -> None:
+        """Wait for the end of a process that has ended or was killed, and close the descriptors."""
         if self._process:
             if self._process.stdin:
                 with contextlib.suppress(BrokenPipeError):

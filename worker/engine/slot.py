@@ -1,8 +1,8 @@
 """A child's slot: anonymous shared memory for the pixels of one image, reached through a descriptor alone.
 
-It has no name, so the kernel frees it once neither side holds it, however they ended; and it does not count
-against `/dev/shm`, of which a container has 64 MiB by default. It is written and read with `pwrite` and `preadv`,
-never mapped, so a child that shortens it cannot crash the engine.
+A slot has no name, so the kernel frees the memory after the end of child and engine, crashes included. A slot does
+not count against `/dev/shm`, of which a container has 64 MiB by default. Both sides use `pwrite` and `preadv` and
+never map the memory, so a child that shortens a slot cannot crash the engine.
 """
 
 import os
@@ -15,7 +15,7 @@ Pixels = NDArray[np.uint8]
 
 
 def create() -> int:
-    """Create an empty slot; returns its descriptor, which the caller closes."""
+    """Create an empty slot; returns the descriptor, which the caller closes."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create("dropline-pixels", os.MFD_CLOEXEC)
     with tempfile.TemporaryFile(buffering=0) as file:
@@ -23,10 +23,10 @@ def create() -> int:
 
 
 def write(slot: int, pixels: Pixels) -> None:
-    """Put an image into the slot.
+    """Write an image into the slot.
 
     Raises:
-        OSError: there is no memory left for it.
+        OSError: not enough memory for the image.
     """
     data = np.ascontiguousarray(pixels).data.cast("B")
     written = os.pwrite(slot, data, 0)

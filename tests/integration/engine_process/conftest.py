@@ -1,4 +1,4 @@
-"""An engine that does as it is told."""
+"""An engine that follows codes in the images."""
 
 import os
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from worker.engine.process import EngineProcess
 
 @pytest.fixture
 def scripted(tmp_path: Path) -> Iterator[EngineProcess]:
-    """An engine whose images tell it what to do."""
+    """An engine with the scripted model, ready."""
     os.mkfifo(tmp_path / "reached")
     os.mkfifo(tmp_path / "go")
     with running("tests.support.scripted_engine", checkpoint=str(tmp_path), max_batch=16) as engine:

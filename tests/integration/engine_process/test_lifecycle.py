@@ -1,4 +1,4 @@
-"""How a real engine starts, is stopped, and dies."""
+"""Start, stop and death of a real engine."""
 
 import os
 import signal
@@ -12,32 +12,32 @@ import pytest
 
 from dropline.errors import DroplineError, EngineLost, EngineUnavailable, SettingsError
 from dropline.settings import EngineSettings, LogSettings
-from tests.support.engines import DEADLINE_S, ask, client_of, readable, running
+from tests.support.engines import DEADLINE_S, caption, client_of, readable, running
 from tests.support.scripted_engine import DIE, GATE, image
 from worker.engine.process import EngineProcess
 
 
 def test_a_dead_engine_is_noticed_and_started_again_at_the_same_address(scripted: EngineProcess) -> None:
-    """The sentinel is readable at its death, not before; clients reach the next engine without being told."""
+    """The sentinel is readable at the death, not before; clients reconnect to the next engine by themselves."""
     with client_of(scripted) as client:
-        assert ask(client, image(1)).text == "<CAPTION> 1"
+        assert caption(client, image(1)).text == "<CAPTION> 1"
         assert not readable(scripted.sentinel, 0)
         with pytest.raises(EngineLost):
-            ask(client, image(2, DIE))
+            caption(client, image(2, DIE))
         assert readable(scripted.sentinel)
         with pytest.raises(EngineUnavailable):
-            ask(client, image(3))
+            caption(client, image(3))
         scripted.start()
         assert readable(scripted.ready_fd)
         scripted.wait_ready(0)
         assert not readable(scripted.ready_fd, 0)
-        assert ask(client, image(4)).text == "<CAPTION> 4"
+        assert caption(client, image(4)).text == "<CAPTION> 4"
 
 
-def test_stop_lets_the_batch_under_way_end(scripted: EngineProcess, tmp_path: Path) -> None:
-    """A warm shutdown answers what runs; SIGTERM and SIGINT, which whole groups get, do not disturb it."""
+def test_stop_lets_the_current_batch_end(scripted: EngineProcess, tmp_path: Path) -> None:
+    """A warm shutdown finishes the current batch; SIGTERM and SIGINT, sent to whole groups, are ignored."""
     with ThreadPoolExecutor() as pool, client_of(scripted) as client:
-        answer = pool.submit(ask, client, image(1, GATE))
+        answer = pool.submit(caption, client, image(1, GATE))
         (tmp_path / "reached").read_bytes()
         assert scripted.pid
         os.kill(scripted.pid, signal.SIGTERM)
@@ -49,10 +49,10 @@ def test_stop_lets_the_batch_under_way_end(scripted: EngineProcess, tmp_path: Pa
     assert not scripted.alive
 
 
-def test_stop_is_heard_although_forked_children_live(
+def test_stop_works_although_forked_children_live(
     scripted: EngineProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The pool's children hold copies of the engine's standard input; it ends by itself all the same."""
+    """Prefork children hold copies of the engine's standard input; the engine ends without a kill all the same."""
     killed = []
     kill = subprocess.Popen.kill
 
@@ -76,10 +76,10 @@ def test_stop_is_heard_although_forked_children_live(
         os.waitpid(child, 0)
 
 
-def test_stop_kills_what_does_not_end(scripted: EngineProcess, tmp_path: Path) -> None:
-    """After the grace period nothing is left of the engine, nor, after close, of its directory."""
+def test_stop_kills_after_the_grace_period(scripted: EngineProcess, tmp_path: Path) -> None:
+    """After the grace period the process is gone, and after close the directory too."""
     with ThreadPoolExecutor() as pool, client_of(scripted) as client:
-        answer = pool.submit(ask, client, image(1, GATE))
+        answer = pool.submit(caption, client, image(1, GATE))
         (tmp_path / "reached").read_bytes()
         scripted.close()
         with pytest.raises(EngineLost):
@@ -104,7 +104,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a process descriptor is the event to wait for")
 def test_the_engine_dies_with_its_parent() -> None:
-    """However the parent ends, and whoever still holds copies of its descriptors."""
+    """The parent is killed while a forked child holds copies of the descriptors."""
     # A parent that is killed cannot remove the socket's directory.
     with tempfile.TemporaryDirectory() as directory:
         parent = subprocess.Popen(
@@ -114,10 +114,10 @@ def test_the_engine_dies_with_its_parent() -> None:
             env=os.environ | {"TMPDIR": directory},
             start_new_session=True,
         )
-        _check_that_the_engine_follows(parent)
+        _check_that_the_engine_ends(parent)
 
 
-def _check_that_the_engine_follows(parent: subprocess.Popen[bytes]) -> None:
+def _check_that_the_engine_ends(parent: subprocess.Popen[bytes]) -> None:
     assert parent.stdin
     assert parent.stdout
     try:
@@ -131,8 +131,8 @@ def _check_that_the_engine_follows(parent: subprocess.Popen[bytes]) -> None:
         parent.stdout.close()
 
 
-def test_an_unreachable_hub_gives_one_clear_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """It says which checkpoint, how to fetch it beforehand, and how to do without."""
+def test_an_unreachable_hub_gives_a_one_line_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The error names the checkpoint, the command to fetch the checkpoint beforehand, and the demo model."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     with pytest.raises(EngineUnavailable) as caught, running("worker.engine.runtime"):
@@ -144,8 +144,8 @@ def test_an_unreachable_hub_gives_one_clear_sentence(monkeypatch: pytest.MonkeyP
     assert "\n" not in message
 
 
-def test_settings_that_cannot_work_say_so(tmp_path: Path) -> None:
-    """What only a change of settings can help is a SettingsError, in the parent too."""
+def test_unusable_settings_are_a_settings_error(tmp_path: Path) -> None:
+    """The engine's SettingsError is a SettingsError in the parent too."""
     with (
         pytest.raises(SettingsError, match="safetensors"),
         running("worker.engine.runtime", checkpoint=str(tmp_path)),
@@ -154,13 +154,13 @@ def test_settings_that_cannot_work_say_so(tmp_path: Path) -> None:
 
 
 def test_an_engine_that_dies_while_it_loads_is_reported() -> None:
-    """A death without a word becomes a sentence."""
+    """The error names the exit code of an engine that died without a report."""
     with pytest.raises(EngineUnavailable, match="exit code 1"), running("tests.support.no_such_module"):
         pass
 
 
 def test_an_engine_is_used_in_the_right_order() -> None:
-    """Waiting before the start, starting twice, and waiting too briefly are errors with a way out."""
+    """Waiting before the start, a second start, and too short a wait are errors that name the remedy."""
     engine = EngineProcess(EngineSettings(stub=True), LogSettings())
     try:
         with pytest.raises(EngineUnavailable, match=r"call start\(\)"):
@@ -179,7 +179,7 @@ def test_an_engine_is_used_in_the_right_order() -> None:
 
 
 def test_a_path_too_long_for_a_socket_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The message names the variable that shortens it, and nothing is left behind."""
+    """The error names TMPDIR, and the directory is removed."""
     long = tmp_path / ("x" * 100)
     long.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(long))

@@ -1,1 +1,1 @@
-"""The engine's own process: serves a Florence-2 model to the children. Only here is torch imported."""
+"""The engine's own process: a Florence-2 model behind a socket. Only modules of this package import torch."""

@@ -1,7 +1,6 @@
-"""`python -m worker.engine.runtime`: started by `process.py`, which writes the boot line."""
+"""`python -m worker.engine.runtime`: started by `EngineProcess`, which writes the `StartRequest`."""
 
-from worker.engine.runtime.load import load_model
-from worker.engine.runtime.main import main
+from worker.engine.runtime.main import load_model, main
 
 if __name__ == "__main__":
     main(load_model)

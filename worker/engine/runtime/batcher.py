@@ -1,30 +1,35 @@
-"""Forms batches of what has arrived, and never keeps a free model waiting for what nobody announced."""
+"""Forms batches of queued requests, and runs a batch so that one bad image fails alone."""
 
 import threading
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Generic, Protocol, TypeVar
 
+from dropline.errors import DroplineError, EngineUnavailable, InferenceFailed
+from worker.engine.runtime.model import BatchTooLarge
 
-class Queued(Protocol):
-    """What the batcher looks at in a request."""
+
+class Batchable(Protocol):
+    """The properties of a request that the batcher needs."""
 
     @property
     def child(self) -> Hashable:
-        """Who asked."""
+        """The sender of the request."""
         ...
 
     @property
     def isolated(self) -> bool:
-        """Whether it must run alone."""
+        """True if the request must run in a batch of its own."""
         ...
 
 
-Q = TypeVar("Q", bound=Queued)
+B = TypeVar("B", bound=Batchable)
+T = TypeVar("T")
+R = TypeVar("R")
 
 
-class Batcher(Generic[Q]):
-    """A queue that hands out batches; thread-safe.
+class Batcher(Generic[B]):
+    """A thread-safe queue of requests, read in batches. A free model waits only for announced requests.
 
     All tasks may share a batch: the images are 85 % of the work and of one size, and prompts are padded.
     """
@@ -32,73 +37,122 @@ class Batcher(Generic[Q]):
     def __init__(self, max_batch: int, max_wait_s: float) -> None:
         self._max_batch = max_batch
         self._max_wait_s = max_wait_s
-        self._queue: deque[Q] = deque()
-        self._coming: set[Hashable] = set()
+        self._queue: deque[B] = deque()
+        #: Children whose next request is announced and has not arrived.
+        self._announced: set[Hashable] = set()
         self._closed = False
         self._changed = threading.Condition()
 
     @property
     def max_batch(self) -> int:
-        """Most requests in one batch."""
+        """Maximum number of requests in one batch."""
         return self._max_batch
 
     def shrink(self, max_batch: int) -> None:
-        """Lower the limit: the device's memory turned out to hold no more."""
+        """Lower the maximum, after a batch that did not fit into the device's memory."""
         with self._changed:
             self._max_batch = max(1, min(self._max_batch, max_batch))
 
     def announce(self, child: Hashable) -> None:
-        """A request of this child is on its way; a batch may wait a moment for it."""
+        """Note that a request of this child will follow; a batch may wait a moment for the request."""
         with self._changed:
-            self._coming.add(child)
+            self._announced.add(child)
 
     def retract(self, child: Hashable) -> None:
-        """The announced request will not come."""
+        """Note that the announced request will not follow."""
         with self._changed:
-            self._coming.discard(child)
+            self._announced.discard(child)
             self._changed.notify_all()
 
-    def submit(self, request: Q) -> None:
-        """A request has arrived."""
+    def submit(self, request: B) -> None:
+        """Add an arrived request to the queue."""
         with self._changed:
-            self._coming.discard(request.child)
+            self._announced.discard(request.child)
             self._queue.append(request)
             self._changed.notify_all()
 
-    def forget(self, child: Hashable) -> None:
-        """The child is gone: nobody waits for what it asked."""
+    def remove(self, child: Hashable) -> None:
+        """Remove the queued requests and the announcement of a child that has disconnected."""
         with self._changed:
-            self._coming.discard(child)
+            self._announced.discard(child)
             self._queue = deque(request for request in self._queue if request.child != child)
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Hand out no further batch."""
+        """Return no further batch."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
-    def next_batch(self) -> list[Q]:
-        """Block until there is work, then return it in order of arrival; empty once closed."""
+    def next_batch(self) -> list[B]:
+        """Block until a request is queued, then return a batch in order of arrival; empty once closed."""
         with self._changed:
             while not self._closed:
                 self._changed.wait_for(lambda: self._queue or self._closed)
-                self._changed.wait_for(self._nothing_to_wait_for, self._max_wait_s)
+                self._changed.wait_for(self._need_not_wait, self._max_wait_s)
                 if self._queue and not self._closed:
                     return self._take()
             return []
 
-    def _nothing_to_wait_for(self) -> bool:
+    def _need_not_wait(self) -> bool:
         full = len(self._queue) >= self._max_batch
-        return full or not self._coming or not self._queue or self._queue[0].isolated or self._closed
+        return full or not self._announced or not self._queue or self._queue[0].isolated or self._closed
 
-    def _take(self) -> list[Q]:
+    def _take(self) -> list[B]:
         if self._queue[0].isolated:
             return [self._queue.popleft()]
-        batch: list[Q] = []
-        left: deque[Q] = deque()
+        batch: list[B] = []
+        left: deque[B] = deque()
         for request in self._queue:
-            fits = len(batch) < self._max_batch and not request.isolated
-            (batch if fits else left).append(request)
+            if len(batch) < self._max_batch and not request.isolated:
+                batch.append(request)
+            else:
+                left.append(request)
         self._queue = left
         return batch
+
+
+def run_with_bisection(
+    batch: Sequence[T], run: Callable[[Sequence[T]], Sequence[R]], probe: Callable[[], None]
+) -> Iterator[tuple[T, R | DroplineError]]:
+    """Run a batch; after an error run each half, down to the item at fault.
+
+    Args:
+        batch: the items; not empty.
+        run: returns the results of all items, or raises; `BatchTooLarge` is no fault of an item.
+        probe: raises if the model itself is broken, so that no image is set aside for a broken model.
+
+    Returns:
+        Every item once, in order, with the item's result or error.
+
+    Raises:
+        Exception: the error of `probe`; the remaining items have no result.
+    """
+    try:
+        results = run(batch)
+    except Exception as error:  # noqa: BLE001 - an error of the model concerns this batch only
+        if len(batch) == 1:
+            yield batch[0], _error_of_item(error, probe)
+            return
+    else:
+        yield from zip(batch, results, strict=True)
+        return
+    # Outside the handler: the frames of the error hold the tensors of the failed attempt.
+    middle = len(batch) // 2
+    yield from run_with_bisection(batch[:middle], run, probe)
+    yield from run_with_bisection(batch[middle:], run, probe)
+
+
+def _error_of_item(error: Exception, probe: Callable[[], None]) -> DroplineError:
+    if isinstance(error, BatchTooLarge):
+        return EngineUnavailable(
+            f"the device's memory does not hold even one image ({error}); end other programs that use the device, "
+            "or lower DROPLINE_ENGINE__NUM_BEAMS"
+        )
+    if isinstance(error, InferenceFailed):
+        return error
+    probe()
+    return InferenceFailed(
+        f"the model fails on this image and task, though not on others ({type(error).__name__}: {error}); "
+        "look at the image, or try another task"
+    )

@@ -1,4 +1,7 @@
-"""Finds the files of a checkpoint: on the hub, in a directory, or the demo model that is packaged."""
+"""Finds the files of a checkpoint: on the hub, in a directory, or in the packaged demo model.
+
+Imports no torch: a missing checkpoint is reported before the seconds of that import.
+"""
 
 import hashlib
 import re
@@ -10,7 +13,7 @@ from dropline.errors import EngineUnavailable, SettingsError
 from dropline.settings import DEFAULT_CHECKPOINT, DEFAULT_REVISION, EngineSettings
 
 _DEMO = "demo"
-#: The package that carries the demo model; looked up, never imported.
+#: The package with the demo model; looked up, never imported.
 _DEMO_PACKAGE = "local_emulators"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
@@ -19,7 +22,7 @@ _FILES = ["*.json", "*.txt", "*.safetensors"]
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A checkpoint whose files are on this machine."""
+    """A checkpoint on this machine."""
 
     #: As configured.
     name: str
@@ -29,10 +32,10 @@ class Checkpoint:
 
 
 def find_checkpoint(settings: EngineSettings) -> Checkpoint:
-    """Find the checkpoint that the settings name; downloads it from the hub unless it is in the cache.
+    """Find the configured checkpoint; downloads a hub checkpoint that is not in the cache.
 
     Raises:
-        SettingsError: there is no such checkpoint or revision, or a hub checkpoint is not pinned to a commit.
+        SettingsError: the checkpoint or revision does not exist, or a hub checkpoint is not pinned to a commit.
         EngineUnavailable: the hub cannot be reached.
     """
     name = settings.checkpoint
@@ -56,7 +59,7 @@ def _demo_directory() -> Path:
         if directory.is_dir():
             return directory
     raise SettingsError(
-        "DROPLINE_ENGINE__CHECKPOINT is demo, but the demo model is not installed here; install dropline with its "
+        "DROPLINE_ENGINE__CHECKPOINT is demo, but the demo model is not installed; install dropline with its "
         f"extra `local`, or unset the variable to use {DEFAULT_CHECKPOINT}"
     )
 

@@ -9,51 +9,21 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import (
-    Florence2ForConditionalGeneration,
-    Florence2Processor,
-    GenerationConfig,
-    PretrainedConfig,
-)
-from transformers import logging as transformers_logging
+from transformers import Florence2Processor, GenerationConfig
 
 from dropline.contract import Caption, Dimensions, TaskPrompt, TaskRequest
 from dropline.errors import InferenceFailed, SettingsError
 from dropline.settings import EngineSettings
-from worker.engine.runtime.answers import read_answer
 from worker.engine.runtime.checkpoint import Checkpoint
-from worker.engine.runtime.device import choose_device, choose_dtype
 from worker.engine.runtime.model import BatchTooLarge
 from worker.engine.slot import Pixels
 from worker.engine.wire import CaptionRequest
 
-#: Part of a child's patience that one batch may take on a processor, where a batch is no faster than its images.
-_BATCH_SHARE = 0.25
-
-
-def load_florence(settings: EngineSettings, checkpoint: Checkpoint) -> "FlorenceModel":
-    """Load a checkpoint onto the device that the settings name.
-
-    Raises:
-        SettingsError: the checkpoint, device or dtype cannot be used.
-    """
-    device = choose_device(settings)
-    dtype = choose_dtype(settings, device)
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    config, _ = PretrainedConfig.get_config_dict(checkpoint.directory)
-    if config.get("model_type") != "florence2":
-        raise SettingsError(
-            f"{checkpoint.name} is no Florence-2 checkpoint in transformers' native format (its model_type is "
-            f"{config.get('model_type')!r}); the ones of florence-community are"
-        )
-    processor = Florence2Processor.from_pretrained(checkpoint.directory, trust_remote_code=False)
-    model: Any = Florence2ForConditionalGeneration.from_pretrained(
-        checkpoint.directory, dtype=dtype, use_safetensors=True, trust_remote_code=False
-    )
-    return FlorenceModel(model.to(device).eval(), processor, checkpoint, settings)
+#: Share of the children's request timeout that one batch may take on a CPU, where batching saves no time.
+_BATCH_TIME_SHARE = 0.25
+_LABEL_KEYS = ("labels", "bboxes_labels", "polygons_labels")
+#: Of coordinates, in pixels.
+_DECIMALS = 1
 
 
 class FlorenceModel:
@@ -71,14 +41,14 @@ class FlorenceModel:
     ) -> None:
         self._model = model
         self._processor = processor
-        self._batch_budget_s = settings.request_timeout_s * _BATCH_SHARE
-        self._generation = _generation(model, settings)
-        self._longest_input: int = model.config.text_config.max_position_embeddings
-        images = processor.image_processor
+        self._batch_budget_s = settings.request_timeout_s * _BATCH_TIME_SHARE
+        self._generation = _generation_config(model, settings)
+        self._max_prompt_tokens: int = model.config.text_config.max_position_embeddings
+        image_processor = processor.image_processor
         self._scale, self._shift = _normalisation(
-            images.image_mean, images.image_std, images.rescale_factor, model.device
+            image_processor.image_mean, image_processor.image_std, image_processor.rescale_factor, model.device
         )
-        self.input_size: int = images.size["height"]
+        self.input_size: int = image_processor.size["height"]
         self.name = checkpoint.name
         self.revision = checkpoint.revision
         self.largest_batch = sys.maxsize
@@ -86,26 +56,26 @@ class FlorenceModel:
         self.dtype = str(model.dtype).removeprefix("torch.")
 
     def allocate(self) -> Pixels:
-        """Memory for one image; page-locked where a GPU reads it."""
+        """Memory for one image; page-locked if a GPU reads the image."""
         shape = (self.input_size, self.input_size, 3)
         on_gpu = self._model.device.type == "cuda"
         pixels: Pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=on_gpu).numpy()
         return pixels
 
     def caption(self, batch: Sequence[CaptionRequest]) -> list[Caption]:
-        """Caption all of a batch, in its order.
+        """The captions of a batch, in the batch's order.
 
         Raises:
             BatchTooLarge: the device's memory ran out.
-            InferenceFailed: a prompt is longer than the model reads.
+            InferenceFailed: a prompt has more tokens than the model reads.
         """
         try:
-            rows = self.generate(self.preprocess(batch))
+            outputs = self.generate(self.preprocess(batch))
         except torch.OutOfMemoryError as error:
             reason = str(error)
         else:
-            return [self.postprocess(row, item) for row, item in zip(rows, batch, strict=True)]
-        # Out of the handler, the failed attempt's tensors are free to go.
+            return [self.postprocess(tokens, request) for tokens, request in zip(outputs, batch, strict=True)]
+        # Outside the handler, no frame holds the tensors of the failed attempt.
         torch.cuda.empty_cache()
         raise BatchTooLarge(reason)
 
@@ -114,29 +84,29 @@ class FlorenceModel:
         """`pixel_values` `[batch, 3, size, size]`, and `input_ids` and `attention_mask` `[batch, tokens]`.
 
         Raises:
-            InferenceFailed: a prompt is longer than the model reads.
+            InferenceFailed: a prompt has more tokens than the model reads.
         """
         device = self._model.device
-        images = [torch.from_numpy(item.pixels).to(device, non_blocking=True) for item in batch]
+        images = [torch.from_numpy(request.pixels).to(device, non_blocking=True) for request in batch]
         pixels = torch.stack(images).permute(0, 3, 1, 2) * self._scale + self._shift
         prompts = self._processor.tokenizer.pad(
-            {"input_ids": [self._prompt_ids(item.task) for item in batch]}, return_tensors="pt"
+            {"input_ids": [self._prompt_ids(request.task) for request in batch]}, return_tensors="pt"
         ).to(device)
         return {"pixel_values": pixels.to(self._model.dtype), **prompts}
 
     @torch.inference_mode()
     def generate(self, inputs: dict[str, Tensor]) -> list[list[int]]:
-        """The generated ids of every image, padded to one length."""
-        rows: list[list[int]] = self._model.generate(**inputs, generation_config=self._generation).tolist()
-        return rows
+        """The generated token ids of every image, padded to one length."""
+        outputs: list[list[int]] = self._model.generate(**inputs, generation_config=self._generation).tolist()
+        return outputs
 
-    def postprocess(self, row: Sequence[int], item: CaptionRequest) -> Caption:
-        """What the generated ids say, in pixels of the upright original."""
-        text, result = read_answer(self._processor, row, item.task.prompt, item.original)
+    def postprocess(self, tokens: Sequence[int], request: CaptionRequest) -> Caption:
+        """The caption of the generated token ids."""
+        text, result = parse_output(self._processor, tokens, request.task.prompt, request.original)
         return Caption(text, result, self.name, self.revision)
 
     def warmup(self) -> None:
-        """Caption a grey image twice: the first time is slow, the second one tells how many fit into a batch.
+        """Caption a grey image twice: the first run is slow, the second run measures the largest batch of a CPU.
 
         Raises:
             SettingsError: the checkpoint's processor lacks a task.
@@ -144,7 +114,8 @@ class FlorenceModel:
         self._check_tasks()
         grey = self.allocate()
         grey.fill(127)
-        probe = CaptionRequest(grey, TaskRequest(TaskPrompt.CAPTION), Dimensions(self.input_size, self.input_size))
+        original = Dimensions(self.input_size, self.input_size)
+        probe = CaptionRequest(grey, TaskRequest(TaskPrompt.CAPTION), original)
         self.caption([probe])
         began = time.monotonic()
         self.caption([probe])
@@ -155,7 +126,7 @@ class FlorenceModel:
         end = [self._processor.tokenizer.eos_token_id]
         for prompt in TaskPrompt:
             try:
-                read_answer(self._processor, end, prompt, Dimensions(1, 1))
+                parse_output(self._processor, end, prompt, Dimensions(1, 1))
             except ValueError as error:
                 raise SettingsError(
                     f"{self.name} cannot serve {prompt}: its processor's configuration lacks it ({error}); use a "
@@ -165,36 +136,68 @@ class FlorenceModel:
     def _prompt_ids(self, task: TaskRequest) -> list[int]:
         processor, tokenizer = self._processor, self._processor.tokenizer
         prompt = task.prompt.value
-        words = processor.task_prompts_without_inputs.get(prompt)
-        if words is None:
-            words = processor.task_prompts_with_input[prompt].format(input=task.text)
+        text = processor.task_prompts_without_inputs.get(prompt)
+        if text is None:
+            text = processor.task_prompts_with_input[prompt].format(input=task.text)
         ids: list[int] = [processor.image_token_id] * processor.num_image_tokens
-        ids += tokenizer(tokenizer.bos_token + words + tokenizer.eos_token, add_special_tokens=False).input_ids
-        if len(ids) > self._longest_input:
+        ids += tokenizer(tokenizer.bos_token + text + tokenizer.eos_token, add_special_tokens=False).input_ids
+        if len(ids) > self._max_prompt_tokens:
             raise InferenceFailed(
                 f"{prompt} with its text is {len(ids)} tokens long, image included, but {self.name} reads "
-                f"{self._longest_input}; shorten the text"
+                f"{self._max_prompt_tokens}; shorten the text"
             )
         return ids
 
 
-def _generation(model: Any, settings: EngineSettings) -> GenerationConfig:
-    generation: GenerationConfig = copy.deepcopy(model.generation_config)
-    longest = model.config.text_config.max_position_embeddings - 1
-    generation.update(
+def parse_output(
+    processor: Florence2Processor, tokens: Sequence[int], prompt: TaskPrompt, original: Dimensions
+) -> tuple[str, dict[str, Any] | None]:
+    """Text and result of a `Caption`, as generated: no text is added, so the text may be empty.
+
+    Args:
+        processor: has the output grammar of every task.
+        tokens: generated ids, padding included.
+        prompt: the task prompt of the request.
+        original: boxes and polygons of the result refer to these dimensions.
+    """
+    padding = processor.tokenizer.pad_token_id
+    generated = [token for token in tokens if token != padding]
+    text = processor.tokenizer.decode(generated, skip_special_tokens=False)
+    size = (original.width, original.height)
+    parsed = processor.post_process_generation(text=text, task=prompt.value, image_size=size)[prompt.value]
+    if isinstance(parsed, str):
+        return parsed, None
+    return _joined_labels(parsed), {key: _rounded(value) for key, value in parsed.items()}
+
+
+def _joined_labels(parsed: dict[str, Any]) -> str:
+    labels = [label for key in _LABEL_KEYS for label in parsed.get(key, ())]
+    return ", ".join(label for label in labels if label)
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_rounded(item) for item in value]
+    return round(value, _DECIMALS) if isinstance(value, float) else value
+
+
+def _generation_config(model: Any, settings: EngineSettings) -> GenerationConfig:
+    config: GenerationConfig = copy.deepcopy(model.generation_config)
+    max_output_tokens = model.config.text_config.max_position_embeddings - 1
+    config.update(
         num_beams=settings.num_beams,
-        early_stopping=settings.num_beams > 1 and generation.early_stopping,
+        early_stopping=settings.num_beams > 1 and config.early_stopping,
         do_sample=False,
         max_length=None,
-        max_new_tokens=min(settings.max_new_tokens, longest),
+        max_new_tokens=min(settings.max_new_tokens, max_output_tokens),
     )
-    return generation
+    return config
 
 
 def _normalisation(
     mean: Sequence[float], std: Sequence[float], rescale: float, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """`pixels * scale + shift` is what the image processor computes in three steps; both `[3, 1, 1]`."""
+    """Scale and shift, both `[3, 1, 1]`: `pixels * scale + shift` joins the image processor's three steps."""
     deviation = np.asarray(std)
     scale = torch.tensor(rescale / deviation, dtype=torch.float32, device=device)
     shift = torch.tensor(-np.asarray(mean) / deviation, dtype=torch.float32, device=device)

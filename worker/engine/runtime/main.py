@@ -1,4 +1,4 @@
-"""The engine's process: read the boot line, load the model, say so, serve, end with the parent."""
+"""The engine's process: read the start request, load the model, report, serve, end with the parent."""
 
 import ctypes
 import os
@@ -12,8 +12,9 @@ from collections.abc import Callable
 from dropline.errors import DroplineError, PermanentError, SettingsError
 from dropline.log import configure_logging, get_logger
 from dropline.settings import EngineSettings
-from worker.engine.boot import Boot, Report
-from worker.engine.runtime.model import Model
+from worker.engine.process import StartReport, StartRequest
+from worker.engine.runtime.checkpoint import find_checkpoint
+from worker.engine.runtime.model import Model, StubModel
 from worker.engine.runtime.server import Server
 
 _PR_SET_PDEATHSIG = 1
@@ -21,72 +22,89 @@ _PR_SET_PDEATHSIG = 1
 _log = get_logger(__name__)
 
 
+def load_model(settings: EngineSettings) -> Model:
+    """The configured model.
+
+    Raises:
+        SettingsError: checkpoint, revision, device or dtype cannot be used.
+        EngineUnavailable: the checkpoint cannot be fetched.
+    """
+    if settings.stub:
+        return StubModel()
+    # Before the import of torch, which takes seconds: a missing checkpoint is reported at once.
+    checkpoint = find_checkpoint(settings)
+    from worker.engine.runtime.loading import load_florence
+
+    return load_florence(settings, checkpoint)
+
+
 def main(load: Callable[[EngineSettings], Model]) -> None:
-    """Serve the model that `load` gives until standard input says stop or ends; exits with 1 when it cannot."""
+    """Serve the model from `load` until standard input has a line or ends; exit code 1 after an error."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    boot = Boot.model_validate_json(sys.stdin.buffer.readline())
-    for fd in (boot.listener_fd, boot.ready_fd, boot.sentinel_fd):
+    request = StartRequest.model_validate_json(sys.stdin.buffer.readline())
+    for fd in (request.listener_fd, request.ready_fd, request.sentinel_fd):
         os.set_inheritable(fd, False)
-    configure_logging(boot.log.level, boot.log.format, "engine")
+    configure_logging(request.log.level, request.log.format, "engine")
     _raise_file_limit()
-    lifeline = Lifeline()
+    parent = ParentWatch()
     try:
-        server = _prepare(boot, load)
-    except Exception as error:  # noqa: BLE001 - the parent is told of whatever went wrong
-        _report(boot, _failure(boot.settings, error))
-        _leave(1)
-    lifeline.at_end(server.stop)
-    _report(boot, Report())
+        server = _load_server(request, load)
+    except Exception as error:  # noqa: BLE001 - the parent gets a report of every error
+        _report(request, _failure_report(request.settings, error))
+        _exit_now(1)
+    parent.on_stop(server.stop)
+    _report(request, StartReport())
     try:
         server.run()
-    except Exception:  # noqa: BLE001 - whatever broke it, the log says so and the parent starts another
+    except Exception:  # noqa: BLE001 - every error goes to the log, and the parent starts the next engine
         _log.exception("engine_broken")
-        _leave(1)
+        _exit_now(1)
     _log.info("engine_stopped")
 
 
-class Lifeline:
-    """Waits for the parent's word to stop, or for its end, which closes our standard input."""
+class ParentWatch:
+    """Waits for the parent's stop line, or for the parent's end, which closes standard input."""
 
     def __init__(self) -> None:
-        self._at_end: Callable[[], None] = _leave
+        self._on_stop: Callable[[], None] = _exit_now
         _die_with_parent()
-        threading.Thread(target=self._watch, name="lifeline", daemon=True).start()
+        threading.Thread(target=self._watch, name="parent-watch", daemon=True).start()
 
-    def at_end(self, action: Callable[[], None]) -> None:
-        """What to do then; until told, the process ends on the spot."""
-        self._at_end = action
+    def on_stop(self, action: Callable[[], None]) -> None:
+        """Set the action for the stop; before the first call, the process exits at once."""
+        self._on_stop = action
 
     def _watch(self) -> None:
         sys.stdin.buffer.read(1)
-        self._at_end()
+        self._on_stop()
 
 
-def _leave(code: int = 0) -> None:
-    # Without the interpreter's own end: it would crash on the lifeline, whose thread still reads standard input.
+def _exit_now(code: int = 0) -> None:
+    # Without the interpreter's shutdown, which would crash while the watching thread reads standard input.
     sys.stderr.flush()
     os._exit(code)
 
 
 def _die_with_parent() -> None:
-    # Children that the parent forked hold copies of the pipe, so its end can come late; Linux has a signal for it.
+    # Forked children hold copies of the pipe and delay the end of file. Linux can signal the parent's death.
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _raise_file_limit() -> None:
-    # Two descriptors per child; the usual soft limit of 1024 is too low for 512 of them.
+    # Two descriptors per child: the usual soft limit of 1024 is too low for 512 children.
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _prepare(boot: Boot, load: Callable[[EngineSettings], Model]) -> Server:
+def _load_server(request: StartRequest, load: Callable[[EngineSettings], Model]) -> Server:
     began = time.monotonic()
-    _log.info("engine_loading", checkpoint="stub" if boot.settings.stub else boot.settings.checkpoint)
-    model = load(boot.settings)
+    settings = request.settings
+    _log.info("engine_loading", checkpoint="stub" if settings.stub else settings.checkpoint)
+    model = load(settings)
     model.warmup()
-    server = Server(model, boot.settings, boot.listener_fd, bytes.fromhex(boot.authkey))
+    server = Server(model, settings, request.listener_fd, bytes.fromhex(request.authkey))
     _log.info(
         "engine_ready",
         model=model.name,
@@ -99,15 +117,15 @@ def _prepare(boot: Boot, load: Callable[[EngineSettings], Model]) -> Server:
     return server
 
 
-def _failure(settings: EngineSettings, error: Exception) -> Report:
+def _failure_report(settings: EngineSettings, error: Exception) -> StartReport:
     if isinstance(error, DroplineError):
-        return Report(error=str(error), permanent=isinstance(error, (SettingsError, PermanentError)))
+        return StartReport(error=str(error), permanent=isinstance(error, (SettingsError, PermanentError)))
     _log.error("engine_failed", exc_info=error)
-    return Report(
-        error=f"the engine cannot load {settings.checkpoint} ({type(error).__name__}: {error}); the lines "
-        "before this one say where it broke"
+    return StartReport(
+        error=f"the engine cannot load {settings.checkpoint} ({type(error).__name__}: {error}); see the traceback "
+        "of engine_failed in the log above"
     )
 
 
-def _report(boot: Boot, report: Report) -> None:
-    os.write(boot.ready_fd, report.model_dump_json().encode() + b"\n")
+def _report(request: StartRequest, report: StartReport) -> None:
+    os.write(request.ready_fd, report.model_dump_json().encode() + b"\n")

@@ -1,7 +1,10 @@
-"""What the server asks of a model, and what a model answers."""
+"""The interface between server and model, and a stub without a model, to measure the rest of the system."""
 
+import sys
 from collections.abc import Sequence
 from typing import Protocol
+
+import numpy as np
 
 from dropline.contract import Caption
 from worker.engine.slot import Pixels
@@ -13,33 +16,55 @@ class BatchTooLarge(Exception):
 
 
 class Model(Protocol):
-    """A loaded model; used by one thread, but for `allocate`."""
+    """A loaded model. One thread uses a model; only `allocate` is thread-safe."""
 
-    #: Pixels per side of the square it takes.
+    #: Pixels per side of the square image that the model takes.
     input_size: int
     #: Checkpoint as configured.
     name: str
-    #: Commit of the checkpoint, or a digest of its weights.
+    #: Commit of the checkpoint, or a digest of the weights.
     revision: str
-    #: The largest batch that ends well before a child gives up waiting; known after `warmup`.
+    #: The largest batch that ends well before the children's request timeout; set by `warmup`.
     largest_batch: int
-    #: Where it runs and in which arithmetic, for the log.
+    #: Device and dtype, for the log.
     device: str
     dtype: str
 
     def allocate(self) -> Pixels:
-        """Memory for one image, uint8 `[input_size, input_size, 3]`, of the kind the device reads fastest."""
+        """Memory for one image, uint8 `[input_size, input_size, 3]`, of the kind that the device reads fastest."""
         ...
 
     def caption(self, batch: Sequence[CaptionRequest]) -> list[Caption]:
-        """Caption all of a batch, in its order.
+        """The captions of a batch, in the batch's order.
 
         Raises:
-            BatchTooLarge: the device's memory ran out; it is usable again.
-            InferenceFailed: an input that no attempt can answer is among them.
+            BatchTooLarge: the device's memory ran out; the device is usable again.
+            InferenceFailed: a request of the batch fails on every attempt.
         """
         ...
 
     def warmup(self) -> None:
-        """Run once through everything; raises whatever is broken."""
+        """Caption a test image; raises the error of a broken model."""
         ...
+
+
+class StubModel:
+    """A model whose caption is `stub <task>` for every image."""
+
+    input_size = 768
+    name = "stub"
+    revision = "stub"
+    largest_batch = sys.maxsize
+    device = "none"
+    dtype = "none"
+
+    def allocate(self) -> Pixels:
+        """Plain memory for one image."""
+        return np.empty((self.input_size, self.input_size, 3), np.uint8)
+
+    def caption(self, batch: Sequence[CaptionRequest]) -> list[Caption]:
+        """The task of each request as the caption."""
+        return [Caption(f"stub {request.task}", None, self.name, self.revision) for request in batch]
+
+    def warmup(self) -> None:
+        """No work."""

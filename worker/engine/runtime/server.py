@@ -2,12 +2,15 @@
 
 import contextlib
 import faulthandler
+import os
 import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from multiprocessing import AuthenticationError
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, answer_challenge, deliver_challenge
+from multiprocessing.reduction import send_handle
 
 from pydantic import ValidationError
 
@@ -15,56 +18,133 @@ from dropline.contract import Caption
 from dropline.errors import DroplineError, InvalidTask, TransientError
 from dropline.log import get_logger
 from dropline.settings import EngineSettings
-from worker.engine import wire
-from worker.engine.runtime.batcher import Batcher
-from worker.engine.runtime.child import Child, Job
+from worker.engine import slot, wire
+from worker.engine.runtime.batcher import Batcher, run_with_bisection
 from worker.engine.runtime.model import BatchTooLarge, Model
-from worker.engine.runtime.split import answer_each
+from worker.engine.slot import Pixels
+from worker.engine.wire import CaptionRequest
 
-#: Part of a child's patience after which a batch counts as hanging.
-_HANG_AT = 0.8
+#: A batch that takes longer than this share of the children's request timeout counts as hanging.
+_HANG_TIMEOUT_SHARE = 0.8
 
 _log = get_logger(__name__)
 
 
+class ChildConnection:
+    """The engine's end of the connection to one child, and the child's slot.
+
+    One thread receives and another thread sends; either may find the connection broken.
+    """
+
+    def __init__(self, connection: Connection, pixels: Pixels) -> None:
+        self._connection = connection
+        self._pixels = pixels
+        self._slot = slot.create()
+        self._sending = threading.Lock()
+        self._closed = False
+
+    def greet(self, authkey: bytes, hello: wire.Hello) -> None:
+        """Check the child's key, then send the greeting and the slot's descriptor.
+
+        Raises:
+            EOFError, OSError, multiprocessing.AuthenticationError: the connection is not from a child.
+        """
+        deliver_challenge(self._connection, authkey)
+        answer_challenge(self._connection, authkey)
+        self._connection.send_bytes(hello.encode())
+        send_handle(self._connection, self._slot, None)
+
+    def receive(self) -> wire.FromChild:
+        """The next message; blocks.
+
+        Raises:
+            EOFError, OSError: the child has closed the connection.
+            pydantic.ValidationError: no message of the protocol.
+        """
+        return wire.from_child(self._connection.recv_bytes(wire.MAX_CHILD_MESSAGE_BYTES))
+
+    def read_request(self, message: wire.Request) -> CaptionRequest:
+        """The request of a message, with the pixels from the slot; valid until the child's next request.
+
+        Raises:
+            OSError: the slot holds no whole image.
+            InvalidTask: Florence-2 has no such task.
+        """
+        slot.read(self._slot, self._pixels)
+        return message.with_pixels(self._pixels)
+
+    def send(self, message: wire.FromEngine) -> None:
+        """Send a message; ignores a broken connection, which the receiving thread notices."""
+        with self._sending, contextlib.suppress(OSError):
+            if not self._closed:
+                self._connection.send_bytes(message.encode())
+
+    def close(self) -> None:
+        """Close the connection and the slot."""
+        with self._sending:
+            self._closed = True
+            self._connection.close()
+            os.close(self._slot)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PendingRequest:
+    """A request in the queue or in a batch."""
+
+    child: ChildConnection
+    id: int
+    request: CaptionRequest
+
+    @property
+    def isolated(self) -> bool:
+        """True if the request must run in a batch of its own."""
+        return self.request.isolated
+
+    def outcome_message(self, outcome: Caption | DroplineError) -> wire.FromEngine:
+        """The message to the child for a caption or an error."""
+        if isinstance(outcome, Caption):
+            return wire.Captioned(id=self.id, caption=outcome)
+        return wire.Failed(id=self.id, transient=isinstance(outcome, TransientError), message=str(outcome))
+
+
 class Server:
-    """Threads: one per child that only reads, one that accepts, and the caller's, which runs the model."""
+    """The engine's threads: one receives per child, one accepts connections, and the caller's runs the model."""
 
     def __init__(self, model: Model, settings: EngineSettings, listener_fd: int, authkey: bytes) -> None:
-        """Serve on a socket that listens already; children may be waiting in it."""
+        """Serve on a socket that already listens; children may be waiting in the backlog."""
         self._model = model
-        self._hang_s = settings.request_timeout_s * _HANG_AT
+        self._hang_timeout_s = settings.request_timeout_s * _HANG_TIMEOUT_SHARE
         self._authkey = authkey
         self._hello = wire.Hello(input_size=model.input_size)
-        limit = min(settings.max_batch, model.largest_batch)
-        self._batcher: Batcher[Job] = Batcher(limit, settings.max_wait_ms / 1000)
+        max_batch = min(settings.max_batch, model.largest_batch)
+        self._batcher: Batcher[PendingRequest] = Batcher(max_batch, settings.max_wait_ms / 1000)
         self._listener = socket.socket(fileno=listener_fd)
 
     def run(self) -> None:
-        """Answer until `stop`.
+        """Caption requests until `stop`.
 
         Raises:
-            Exception: the model is broken, and not by one image; the process has to end.
+            Exception: the model is broken for every image; the process has to end.
         """
         threading.Thread(target=self._accept, name="accept", daemon=True).start()
         while batch := self._batcher.next_batch():
-            self._answer(batch)
+            self._caption(batch)
 
     def stop(self) -> None:
-        """Let `run` return when the batch under way is done."""
+        """Let `run` return after the current batch."""
         self._batcher.close()
 
     def _accept(self) -> None:
-        # Without its door the engine is of no use: whatever breaks here ends it.
+        # An engine that accepts no connections is useless: every error of this thread ends the engine.
         with contextlib.ExitStack() as at_end:
             at_end.callback(self.stop)
             while True:
                 accepted, _ = self._listener.accept()
                 connection = Connection(accepted.detach())
-                threading.Thread(target=self._attend, args=(connection,), name="child", daemon=True).start()
+                threading.Thread(target=self._serve_child, args=(connection,), name="child", daemon=True).start()
 
-    def _attend(self, connection: Connection) -> None:
-        child = Child(connection, self._model.allocate())
+    def _serve_child(self, connection: Connection) -> None:
+        child = ChildConnection(connection, self._model.allocate())
         try:
             child.greet(self._authkey, self._hello)
             while True:
@@ -74,30 +154,30 @@ class Server:
         except (AuthenticationError, ValidationError, InvalidTask) as error:
             _log.warning("child_refused", error=str(error))
         finally:
-            self._batcher.forget(child)
+            self._batcher.remove(child)
             child.close()
 
-    def _handle(self, child: Child, message: wire.FromChild) -> None:
+    def _handle(self, child: ChildConnection, message: wire.FromChild) -> None:
         match message:
             case wire.Announce():
                 self._batcher.announce(child)
             case wire.Retract():
                 self._batcher.retract(child)
             case wire.Request():
-                self._batcher.submit(Job(child, message.id, child.request(message)))
+                self._batcher.submit(PendingRequest(child, message.id, child.read_request(message)))
 
-    def _answer(self, batch: list[Job]) -> None:
+    def _caption(self, batch: list[PendingRequest]) -> None:
         began = time.monotonic()
-        for job in batch:
-            job.child.send(wire.Started(id=job.id))
-        for job, outcome in answer_each(batch, self._run, self._probe):
-            job.child.send(_reply(job, outcome))
+        for pending in batch:
+            pending.child.send(wire.Started(id=pending.id))
+        for pending, outcome in run_with_bisection(batch, self._run_model, self._probe_model):
+            pending.child.send(pending.outcome_message(outcome))
         _log.debug("batch", size=len(batch), seconds=round(time.monotonic() - began, 4))
 
-    def _run(self, batch: Sequence[Job]) -> list[Caption]:
+    def _run_model(self, batch: Sequence[PendingRequest]) -> list[Caption]:
         try:
-            with _hanging_ends_the_process(self._hang_s):
-                return self._model.caption([job.request for job in batch])
+            with _exit_if_hanging(self._hang_timeout_s):
+                return self._model.caption([pending.request for pending in batch])
         except BatchTooLarge:
             self._batcher.shrink(len(batch) // 2)
             _log.warning("batch_too_large", size=len(batch), max_batch=self._batcher.max_batch)
@@ -106,21 +186,16 @@ class Server:
             _log.warning("batch_failed", size=len(batch), error=f"{type(error).__name__}: {error}")
             raise
 
-    def _probe(self) -> None:
-        with _hanging_ends_the_process(self._hang_s):
+    def _probe_model(self) -> None:
+        with _exit_if_hanging(self._hang_timeout_s):
             self._model.warmup()
 
 
-def _reply(job: Job, outcome: Caption | DroplineError) -> wire.FromEngine:
-    if isinstance(outcome, Caption):
-        return wire.Captioned(id=job.id, caption=outcome)
-    return wire.Failed(id=job.id, transient=isinstance(outcome, TransientError), message=str(outcome))
-
-
 @contextlib.contextmanager
-def _hanging_ends_the_process(seconds: float) -> Iterator[None]:
-    # Nothing can stop a kernel that hangs. With the process gone every child knows, and the parent starts another.
-    faulthandler.dump_traceback_later(seconds, exit=True)
+def _exit_if_hanging(timeout_s: float) -> Iterator[None]:
+    # A hanging kernel cannot be interrupted. The end of the process breaks all connections, so that every child
+    # gets an error, and the parent starts the next engine.
+    faulthandler.dump_traceback_later(timeout_s, exit=True)
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""What Florence-2's tokens become: text, and structure in pixels of the upright original."""
+"""Florence-2's output tokens as text, and as structure in pixels of the upright original."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from transformers import Florence2Processor
 
 from dropline.contract import Dimensions, TaskPrompt
 from tests.support.tiny_florence import build_processor
-from worker.engine.runtime.answers import read_answer
+from worker.engine.runtime.florence import parse_output
 
 #: A location token spans two pixels across and one down.
 ORIGINAL = Dimensions(width=2000, height=1000)
@@ -18,13 +18,13 @@ BOX_PIXELS = [21, 20, 61, 40]
 
 @pytest.fixture(scope="module")
 def processor() -> Florence2Processor:
-    """The tiny checkpoint's processor: Florence-2's own class and grammar."""
+    """The tiny checkpoint's processor: Florence-2's own class and output grammar."""
     return build_processor()
 
 
-def _read(processor: Florence2Processor, prompt: TaskPrompt, said: str) -> tuple[str, dict[str, Any] | None]:
-    tokens = processor.tokenizer(f"</s><s>{said}</s><pad><pad>", add_special_tokens=False).input_ids
-    return read_answer(processor, tokens, prompt, ORIGINAL)
+def _parse(processor: Florence2Processor, prompt: TaskPrompt, output: str) -> tuple[str, dict[str, Any] | None]:
+    tokens = processor.tokenizer(f"</s><s>{output}</s><pad><pad>", add_special_tokens=False).input_ids
+    return parse_output(processor, tokens, prompt, ORIGINAL)
 
 
 @pytest.mark.parametrize(
@@ -40,12 +40,12 @@ def _read(processor: Florence2Processor, prompt: TaskPrompt, said: str) -> tuple
     ],
 )
 def test_plain_text_is_text_alone(processor: Florence2Processor, prompt: TaskPrompt) -> None:
-    """The words as said, without special tokens or padding, and no structure."""
-    assert _read(processor, prompt, "a café, 5 € — “open”") == ("a café, 5 € — “open”", None)
+    """The generated text without special tokens or padding, and no structure."""
+    assert _parse(processor, prompt, "a café, 5 € — “open”") == ("a café, 5 € — “open”", None)
 
 
 @pytest.mark.parametrize(
-    ("prompt", "said", "text", "result"),
+    ("prompt", "output", "text", "result"),
     [
         (
             TaskPrompt.OD,
@@ -104,15 +104,15 @@ def test_plain_text_is_text_alone(processor: Florence2Processor, prompt: TaskPro
     ],
 )
 def test_structure_is_in_pixels_of_the_original(
-    processor: Florence2Processor, prompt: TaskPrompt, said: str, text: str, result: dict[str, Any]
+    processor: Florence2Processor, prompt: TaskPrompt, output: str, text: str, result: dict[str, Any]
 ) -> None:
-    """Boxes, quadrilaterals and polygons with their labels; the text is the labels."""
-    assert _read(processor, prompt, said) == (text, result)
+    """Boxes, quadrilaterals and polygons with labels; the text is the labels."""
+    assert _parse(processor, prompt, output) == (text, result)
 
 
 @pytest.mark.parametrize("prompt", list(TaskPrompt))
-def test_nothing_is_invented(processor: Florence2Processor, prompt: TaskPrompt) -> None:
-    """A model that says nothing gives an empty text and empty lists, for every task."""
-    text, result = _read(processor, prompt, "")
+def test_an_empty_output_stays_empty(processor: Florence2Processor, prompt: TaskPrompt) -> None:
+    """An output without text gives an empty text and empty lists, for every task."""
+    text, result = _parse(processor, prompt, "")
     assert text == ""
     assert not any((result or {}).values())

@@ -1,4 +1,4 @@
-"""What children get from a real engine: answers, and errors when it crashes, hangs or is asked nonsense."""
+"""Requests to a real engine: captions, and errors when the engine crashes, hangs or gets bad messages."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ import pytest
 
 from dropline.contract import Caption, Dimensions, TaskRequest
 from dropline.errors import EngineLost, EngineUnavailable, InferenceFailed
-from tests.support.engines import DEADLINE_S, ask, client_of, readable, running, wait_until
+from tests.support.engines import DEADLINE_S, caption, client_of, readable, running, wait_until
 from tests.support.scripted_engine import GATE, HANG, RAISE, REFUSE, RUIN, SIZE, image
 from worker.engine import slot
 from worker.engine.client import EngineClient
@@ -23,15 +23,15 @@ from worker.engine.process import EngineProcess
 from worker.engine.wire import CaptionRequest
 
 
-def test_fifty_children_each_get_their_own_answer(scripted: EngineProcess) -> None:
-    """Fifty at a time, in batches that do not even fit the device's memory: nobody gets another one's caption."""
+def test_fifty_children_each_get_their_own_captions(scripted: EngineProcess) -> None:
+    """Fifty children at once, in batches too large for the device's memory: no child gets another's caption."""
 
     def child(number: int) -> list[str]:
         with client_of(scripted) as client:
             captions = []
             for round_ in range(5):
                 client.announce()
-                captions.append(ask(client, image(number * 10 + round_), isolated=round_ == 3).text)
+                captions.append(caption(client, image(number * 10 + round_), isolated=round_ == 3).text)
             return captions
 
     with ThreadPoolExecutor(50) as pool:
@@ -41,14 +41,14 @@ def test_fifty_children_each_get_their_own_answer(scripted: EngineProcess) -> No
 
 
 def test_a_poisonous_image_fails_alone(scripted: EngineProcess) -> None:
-    """Images the model raises on fail with a reason; those that arrived with them are captioned."""
+    """Images on which the model raises fail with a reason; other images of the batch are captioned."""
 
     def child(number: int) -> str:
         poison = {3: RAISE, 7: REFUSE}.get(number % 10, 0)
         with client_of(scripted) as client:
             client.announce()
             try:
-                return ask(client, image(number, poison)).text
+                return caption(client, image(number, poison)).text
             except InferenceFailed as error:
                 return str(error)
 
@@ -65,72 +65,72 @@ def test_a_poisonous_image_fails_alone(scripted: EngineProcess) -> None:
     assert scripted.alive
 
 
-def test_the_image_under_way_is_lost_and_the_next_is_not_reached(scripted: EngineProcess, tmp_path: Path) -> None:
-    """kill -9: who was in the batch hears EngineLost, who still waited hears EngineUnavailable, at once."""
-    with ThreadPoolExecutor() as pool, client_of(scripted) as running, client_of(scripted) as waiting:
-        lost = pool.submit(ask, running, image(1, GATE))
+def test_a_killed_engine_loses_only_the_current_batch(scripted: EngineProcess, tmp_path: Path) -> None:
+    """After kill -9 a request of the batch gets EngineLost and a queued request EngineUnavailable, at once."""
+    with ThreadPoolExecutor() as pool, client_of(scripted) as current, client_of(scripted) as queued:
+        lost = pool.submit(caption, current, image(1, GATE))
         (tmp_path / "reached").read_bytes()
-        assert waiting.input_size == SIZE
-        unreached = pool.submit(ask, waiting, image(2))
+        assert queued.input_size == SIZE
+        unavailable = pool.submit(caption, queued, image(2))
         assert scripted.pid
         os.kill(scripted.pid, signal.SIGKILL)
         with pytest.raises(EngineLost):
             lost.result(DEADLINE_S)
         with pytest.raises(EngineUnavailable):
-            unreached.result(DEADLINE_S)
+            unavailable.result(DEADLINE_S)
 
 
-def test_a_ruined_device_blames_no_image(scripted: EngineProcess) -> None:
-    """When the model fails without the image too, the engine ends, and the image can be tried again."""
+def test_a_broken_device_fails_no_image(scripted: EngineProcess) -> None:
+    """When the model fails on the test image too, the engine ends, and the image can be tried again."""
     with client_of(scripted) as client, pytest.raises(EngineLost):
-        ask(client, image(1, RUIN))
+        caption(client, image(1, RUIN))
     assert readable(scripted.sentinel)
 
 
-def test_an_inference_that_hangs_ends_the_engine(tmp_path: Path) -> None:
-    """Nothing can interrupt a hanging kernel, so the process ends and the child hears EngineLost."""
+def test_a_hanging_inference_ends_the_engine(tmp_path: Path) -> None:
+    """A hanging kernel cannot be interrupted, so the process ends and the child gets EngineLost."""
     with (
         running("tests.support.scripted_engine", checkpoint=str(tmp_path), request_timeout_s=2) as engine,
         client_of(engine) as client,
     ):
         with pytest.raises(EngineLost):
-            ask(client, image(1, HANG))
+            caption(client, image(1, HANG))
         assert readable(engine.sentinel)
 
 
-def test_a_late_answer_is_not_taken_for_the_next(scripted: EngineProcess, tmp_path: Path) -> None:
-    """After a child gave up waiting, its next request gets its own answer."""
+def test_a_late_caption_is_not_taken_for_the_next(scripted: EngineProcess, tmp_path: Path) -> None:
+    """After a child's request timed out, the child's next request gets its own caption."""
     with ThreadPoolExecutor() as pool, client_of(scripted) as client:
-        late = pool.submit(ask, client, image(1, GATE), timeout_s=3)
+        late = pool.submit(caption, client, image(1, GATE), timeout_s=3)
         (tmp_path / "reached").read_bytes()
         with pytest.raises(EngineUnavailable, match="no answer within"):
             late.result(DEADLINE_S)
         (tmp_path / "go").open("w").close()
-        assert ask(client, image(2)).text == "<CAPTION> 2"
+        assert caption(client, image(2)).text == "<CAPTION> 2"
 
 
 class _SoftLimit(Exception):
-    """What Celery raises in a task that takes too long."""
+    """Stands for Celery's soft time limit."""
 
 
 def test_a_soft_time_limit_leaves_a_usable_client(scripted: EngineProcess, tmp_path: Path) -> None:
-    """An exception out of a signal handler, anywhere in a request, does not mix up the following answers."""
+    """An exception from a signal handler during a request does not mix up the following captions."""
 
     def interrupt(*_: object) -> None:
         raise _SoftLimit
 
-    def interrupt_once_under_way() -> None:
+    def interrupt_the_inference() -> None:
         (tmp_path / "reached").read_bytes()
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGALRM)
 
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
         with ThreadPoolExecutor() as pool, client_of(scripted) as client:
-            pool.submit(interrupt_once_under_way)
+            pool.submit(interrupt_the_inference)
             with pytest.raises(_SoftLimit):
-                ask(client, image(1, GATE))
+                caption(client, image(1, GATE))
             (tmp_path / "go").open("w").close()
-            assert ask(client, image(2)).text == "<CAPTION> 2"
+            assert caption(client, image(2)).text == "<CAPTION> 2"
     finally:
         signal.signal(signal.SIGALRM, before)
 
@@ -149,20 +149,20 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_a_dead_child_leaves_nothing_behind(scripted: EngineProcess) -> None:
-    """Children killed in the middle of a request cost the engine neither memory, nor a wait, nor a descriptor."""
+    """Children killed after an announcement cost the engine no memory, no wait and no descriptor."""
     with client_of(scripted) as client:
-        ask(client, image(1))
+        caption(client, image(1))
         before, shared = _descriptors(scripted), sorted(Path("/dev/shm").glob("dropline*"))
         arguments = [sys.executable, "-c", _DYING_CHILD, scripted.address, scripted.authkey.hex()]
         for _ in range(3):
             assert subprocess.run(arguments, check=False).returncode == -signal.SIGKILL
         wait_until(lambda: _descriptors(scripted) == before)
         assert sorted(Path("/dev/shm").glob("dropline*")) == shared
-        assert ask(client, image(2)).text == "<CAPTION> 2"
+        assert caption(client, image(2)).text == "<CAPTION> 2"
 
 
-def test_strangers_and_nonsense_are_turned_away(scripted: EngineProcess) -> None:
-    """A wrong key gets no line; a child that sends nonsense loses its line; the others notice nothing."""
+def test_wrong_keys_and_bad_messages_are_refused(scripted: EngineProcess) -> None:
+    """A wrong key or a bad message closes the connection; other children are served."""
     with pytest.raises(EngineUnavailable), EngineClient(scripted.address, b"wrong") as stranger:
         stranger.announce()
     with Client(scripted.address, "AF_UNIX") as raw:
@@ -174,16 +174,16 @@ def test_strangers_and_nonsense_are_turned_away(scripted: EngineProcess) -> None
         with pytest.raises((EOFError, OSError)):
             raw.recv_bytes()
     with client_of(scripted) as client:
-        assert ask(client, image(1)).text == "<CAPTION> 1"
+        assert caption(client, image(1)).text == "<CAPTION> 1"
 
 
 def test_pixels_of_another_shape_are_refused(scripted: EngineProcess) -> None:
-    """Only what the model takes is put into the slot."""
+    """Only pixels of the model's input size are written to the slot."""
     with client_of(scripted) as client, pytest.raises(ValueError, match="pixels must be"):
-        ask(client, np.zeros((SIZE, SIZE + 1, 3), np.uint8))
+        caption(client, np.zeros((SIZE, SIZE + 1, 3), np.uint8))
 
 
-def test_the_stub_answers_without_a_model() -> None:
+def test_the_stub_captions_without_a_model() -> None:
     """The stub takes images of the released checkpoints' size and imports no torch."""
     with running("worker.engine.runtime", stub=True) as engine, client_of(engine) as client:
         assert client.input_size == 768
@@ -196,7 +196,7 @@ def test_the_stub_answers_without_a_model() -> None:
 
 
 def test_the_slot_refuses_less_than_an_image() -> None:
-    """A slot that a broken child cut short gives an error, not a crash."""
+    """A slot shortened by a broken child gives an error, not a crash."""
     fd = slot.create()
     try:
         slot.write(fd, image(77))
@@ -208,6 +208,6 @@ def test_the_slot_refuses_less_than_an_image() -> None:
 
 
 def test_children_and_parent_import_no_torch() -> None:
-    """What runs in the worker's parent and children loads no model library."""
+    """The modules of the worker's parent and children load no model library."""
     code = "import sys, worker.engine.client, worker.engine.process; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

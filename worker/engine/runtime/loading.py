@@ -1,0 +1,77 @@
+"""Loads a checkpoint: the device, the dtype, and the model on the device."""
+
+import re
+from typing import Any
+
+import torch
+from transformers import Florence2ForConditionalGeneration, Florence2Processor, PretrainedConfig
+from transformers import logging as transformers_logging
+
+from dropline.errors import SettingsError
+from dropline.settings import EngineSettings
+from worker.engine.runtime.checkpoint import Checkpoint
+from worker.engine.runtime.florence import FlorenceModel
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_DEVICE = re.compile(r"cpu|cuda(:\d+)?")
+
+
+def load_florence(settings: EngineSettings, checkpoint: Checkpoint) -> FlorenceModel:
+    """Load a checkpoint onto the configured device.
+
+    Raises:
+        SettingsError: the checkpoint, device or dtype cannot be used.
+    """
+    device = choose_device(settings)
+    dtype = choose_dtype(settings, device)
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    config, _ = PretrainedConfig.get_config_dict(checkpoint.directory)
+    if config.get("model_type") != "florence2":
+        raise SettingsError(
+            f"{checkpoint.name} is no Florence-2 checkpoint in transformers' native format (its model_type is "
+            f"{config.get('model_type')!r}); use a checkpoint of florence-community"
+        )
+    processor = Florence2Processor.from_pretrained(checkpoint.directory, trust_remote_code=False)
+    model: Any = Florence2ForConditionalGeneration.from_pretrained(
+        checkpoint.directory, dtype=dtype, use_safetensors=True, trust_remote_code=False
+    )
+    return FlorenceModel(model.to(device).eval(), processor, checkpoint, settings)
+
+
+def choose_device(settings: EngineSettings) -> torch.device:
+    """The configured device; for `auto` the first GPU, else the CPU.
+
+    Raises:
+        SettingsError: the device does not exist.
+    """
+    if settings.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not _DEVICE.fullmatch(settings.device):
+        raise SettingsError(
+            f"DROPLINE_ENGINE__DEVICE is {settings.device!r}, but must be auto, cpu, cuda or cuda:N"
+        )
+    device = torch.device(settings.device)
+    gpus = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= gpus:
+        raise SettingsError(
+            f"DROPLINE_ENGINE__DEVICE is {settings.device!r}, but torch {torch.__version__} finds {gpus} CUDA "
+            "devices; check the driver and CUDA_VISIBLE_DEVICES, or set DROPLINE_ENGINE__DEVICE=auto"
+        )
+    return device
+
+
+def choose_dtype(settings: EngineSettings, device: torch.device) -> torch.dtype:
+    """The configured dtype; for `auto` bfloat16 if the device computes in bfloat16, else float32."""
+    if settings.dtype != "auto":
+        return _DTYPES[settings.dtype]
+    return torch.bfloat16 if _computes_in_bf16(device) else torch.float32
+
+
+def _computes_in_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # On other CPUs torch computes bfloat16 by conversion, slower than float32.
+    return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()  # noqa: SLF001 - no public name
