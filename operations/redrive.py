@@ -17,7 +17,7 @@ from db.session import make_engine, transaction
 from dropline.broker.queue import CaptionQueue
 from dropline.deadline import Deadline
 from dropline.errors import AccessDenied, DatabaseUnavailable, DroplineError, TransientError
-from dropline.scaling.factory import open_waker
+from dropline.scaling.activation import open_activator
 from dropline.settings import Settings
 from operations.interrupts import Interrupts
 
@@ -177,7 +177,7 @@ def open_redriver(
     patient = {"statement_timeout_ms": max(database.statement_timeout_ms, _STATEMENT_TIMEOUT_MS)}
     with (
         closing(CaptionQueue.connect(settings.broker)) as queue,
-        open_waker(settings.pool, settings.broker) as waker,
+        open_activator(settings.pool, settings.broker) as activator,
         _engine(make_engine(database.model_copy(update=patient), "dropline-redrive", pool_size=1)) as engine,
     ):
 
@@ -185,9 +185,9 @@ def open_redriver(
             queue.enqueue(row_id, Deadline.after(_ENQUEUE_S))
 
         def wake() -> None:
-            if waker is not None:
+            if activator is not None:
                 # A worker that is putting the pool to sleep holds its mark for `lease_s`, and may renew it once.
-                wake_patiently(waker.ensure_awake, 2 * settings.pool.lease_s, note)
+                wake_patiently(activator.ensure_awake, 2 * settings.pool.lease_s, note)
 
         yield Redriver(kind, engine, enqueue, wake, report)
 

@@ -27,7 +27,7 @@ class Queue(Protocol):
 
 
 class Workers(Protocol):
-    """Who reads the queue; see `trigger_fn.pool.Pool`."""
+    """Who reads the queue; see `trigger_fn.activation.DeadlineActivator`."""
 
     def ensure_awake(self, deadline: Deadline) -> None: ...
 

@@ -8,13 +8,13 @@ from contextlib import ExitStack, closing, contextmanager
 from dropline.broker.queue import CaptionQueue
 from dropline.deadline import Bulkhead, Deadline
 from dropline.log import configure_logging
-from dropline.scaling.factory import open_waker
+from dropline.scaling.activation import open_activator
 from dropline.selection import Selection
 from dropline.settings import PushSettings, Settings, load_settings
+from trigger_fn.activation import DeadlineActivator
 from trigger_fn.endpoint import Authenticate, Endpoint
 from trigger_fn.intake import Intake
 from trigger_fn.ledger import Ledger
-from trigger_fn.pool import Pool
 from trigger_fn.push_auth import SigningKeysUnavailable, TokenVerifier, fetched_keys
 
 _KEY_THREADS = 4
@@ -45,21 +45,21 @@ def open_endpoint(settings: Settings) -> Iterator[Endpoint]:
     with (
         closing(Ledger.connect(settings.database)) as ledger,
         closing(CaptionQueue.connect(settings.broker)) as queue,
-        _open_pool(settings) as pool,
+        _open_activator(settings) as workers,
         closing(Bulkhead("keys", _KEY_THREADS)) as bulkhead,
     ):
-        intake = Intake(Selection(settings.events), ledger, queue, pool)
+        intake = Intake(Selection(settings.events), ledger, queue, workers)
         yield Endpoint(intake, _authenticator(settings.push, bulkhead))
 
 
 @contextmanager
-def _open_pool(settings: Settings) -> Iterator[Pool | None]:
-    with open_waker(settings.pool, settings.broker) as waker:
-        if waker is None:
+def _open_activator(settings: Settings) -> Iterator[DeadlineActivator | None]:
+    with open_activator(settings.pool, settings.broker) as activator:
+        if activator is None:
             yield None
             return
-        with closing(Pool(waker)) as pool:
-            yield pool
+        with closing(DeadlineActivator(activator)) as workers:
+            yield workers
 
 
 def _authenticator(settings: PushSettings, bulkhead: Bulkhead) -> Authenticate | None:

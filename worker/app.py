@@ -14,16 +14,16 @@ from db.session import make_engine, transaction
 from dropline.broker.queue import CaptionQueue
 from dropline.errors import DroplineError
 from dropline.log import configure_logging, get_logger
-from dropline.scaling.factory import make_sleeper, rules_of
+from dropline.scaling.activation import make_deactivator, policy_from_settings
 from dropline.settings import Settings, load_settings
 from dropline.storage.objects import make_store
 from worker.celery_app import make_celery, run_worker
 from worker.engine.client import EngineClient
 from worker.engine.process import EngineProcess
 from worker.engine_keeper import EngineKeeper
+from worker.idle_timer import IdleTimer
 from worker.pipeline import Pipeline
 from worker.recovery import Recovery, request_recovery
-from worker.sleeping import SleepTimer
 from worker.steps import install_steps
 from worker.tasks import register_tasks
 
@@ -55,8 +55,8 @@ def build(settings: Settings, *, engine_module: str = "worker.engine.runtime") -
     keeper = EngineKeeper(engine, settings.engine.start_timeout_s, settings.engine.request_timeout_s)
     resources = ProcessResources(settings, engine, queue)
     register_tasks(app, resources)
-    sleep_timer = _sleep_timer(settings, resources, queue)
-    install_steps(app, keeper, queue, sleep_timer, recover_on_start=settings.worker.recover_on_start)
+    idle_timer = _idle_timer(settings, resources, queue)
+    install_steps(app, keeper, queue, idle_timer, recover_on_start=settings.worker.recover_on_start)
     _connect_signals(keeper)
     return app
 
@@ -120,16 +120,18 @@ class ProcessResources:
         return Recovery(self.database(), self._queue, self._settings.worker.recovery_batch)
 
 
-def _sleep_timer(settings: Settings, resources: ProcessResources, queue: CaptionQueue) -> SleepTimer | None:
+def _idle_timer(settings: Settings, resources: ProcessResources, queue: CaptionQueue) -> IdleTimer | None:
     """None where the settings name no worker pool."""
     if not settings.pool.name:
         return None
-    sleeper = once_per_process(lambda: make_sleeper(settings.pool, settings.broker, resources.has_unfinished_rows))
+    deactivator = once_per_process(
+        lambda: make_deactivator(settings.pool, settings.broker, resources.has_unfinished_rows)
+    )
     # Longer than any row rests between two attempts.
     resting_s = settings.worker.retry_cap_s + settings.lease_s
-    timer = SleepTimer(
-        sleeper,
-        rules_of(settings.pool),
+    timer = IdleTimer(
+        deactivator,
+        policy_from_settings(settings.pool),
         lambda: request_recovery(queue, resting_s),
         resources.seconds_since_caption,
     )

@@ -9,8 +9,8 @@ from dropline.broker.queue import CaptionQueue
 from dropline.errors import BrokerUnavailable, DroplineError
 from dropline.log import get_logger
 from worker.engine_keeper import EngineKeeper
+from worker.idle_timer import IdleTimer
 from worker.recovery import request_recovery
-from worker.sleeping import SleepTimer
 
 log = get_logger(__name__)
 
@@ -19,15 +19,15 @@ def install_steps(
     app: Celery,
     keeper: EngineKeeper,
     queue: CaptionQueue,
-    sleep_timer: SleepTimer | None,
+    idle_timer: IdleTimer | None,
     *,
     recover_on_start: bool,
 ) -> None:
     """Add the steps to the app's worker and consumer blueprints."""
     app.steps["worker"].add(_engine_step(keeper))
     app.steps["consumer"].add(_recovery_step(keeper, queue, recover_on_start=recover_on_start))
-    if sleep_timer is not None:
-        app.steps["consumer"].add(_sleep_step(sleep_timer))
+    if idle_timer is not None:
+        app.steps["consumer"].add(_idle_step(idle_timer))
 
 
 def _engine_step(keeper: EngineKeeper) -> type[bootsteps.StartStopStep]:
@@ -71,8 +71,8 @@ def _recovery_step(
     return RecoveryStep
 
 
-def _sleep_step(timer: SleepTimer) -> type[bootsteps.StartStopStep]:
-    class SleepStep(bootsteps.StartStopStep):
+def _idle_step(timer: IdleTimer) -> type[bootsteps.StartStopStep]:
+    class IdleStep(bootsteps.StartStopStep):
         """Counts the idle time from each start of the consumer."""
 
         requires = ("celery.worker.consumer.tasks:Tasks",)
@@ -83,4 +83,4 @@ def _sleep_step(timer: SleepTimer) -> type[bootsteps.StartStopStep]:
         def stop(self, parent: Any) -> None:  # noqa: ARG002 - the signature is Celery's
             timer.stop()
 
-    return SleepStep
+    return IdleStep

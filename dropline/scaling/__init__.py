@@ -1,5 +1,5 @@
-"""Sleep and wake: a pool of workers that costs nothing while no image comes, and is woken by the next one.
+"""Scale to zero: an idle worker pool has 0 instances and costs nothing; the next event scales the pool up again.
 
-`Waker` is for whoever puts messages on the queue, `Sleeper` for the worker; `protocol` has the argument's steps.
-See `docs/decisions/` for the argument itself.
+`activation.Activator` is for processes that enqueue messages, `activation.Deactivator` for the worker. `protocol`
+has the steps of both; `docs/decisions/0011-sleep-and-wake.md` proves the protocol.
 """

@@ -1,38 +1,38 @@
-"""Why the pool was not woken, or not put to sleep.
+"""Errors of scaling the worker pool up or to zero.
 
 TransientError
-├── PoolChanging        a worker is putting the pool to sleep this moment; deliver again
-├── ScalingRefused      Cloud Run did not do it, and may the next time (busy, quota, no connection to begin with)
-└── ScalingUnknown      Cloud Run may have done it: the answer is lost, or says that something broke
+├── PoolChanging        a worker is scaling the worker pool to zero at this moment; deliver the event again
+├── ScalingRefused      Cloud Run changed nothing; a later call may succeed (busy, quota, no connection made)
+└── ScalingUnknown      Cloud Run may have changed the number of instances: no answer, or an answer of a failure
 PermanentError
-└── ScalingDenied       Cloud Run will not do it before somebody changes a right or a name
+└── ScalingDenied       Cloud Run changed nothing; calls fail until a permission or a name is corrected
 
-The last two kinds are kept apart because a call to 0 that may still be under way forbids what one that was refused
-allows.
+`ScalingRefused` and `ScalingUnknown` differ in the consequence: while a call to 0 may still be under way, calls
+to 1 are forbidden; after a refused call to 0, calls to 1 are safe.
 """
 
 from dropline.errors import PermanentError, TransientError
 
 
 class PoolChanging(TransientError):
-    """A worker is putting the pool to sleep."""
+    """A worker is scaling the worker pool to zero."""
 
     default_code = "pool_changing"
 
 
 class ScalingRefused(TransientError):
-    """Nothing has changed, and the same call may succeed later."""
+    """The number of instances is unchanged; the same call may succeed later."""
 
     default_code = "scaling_refused"
 
 
 class ScalingUnknown(TransientError):
-    """Whether anything has changed, or will, is not known."""
+    """The number of instances may have changed, or may still change."""
 
     default_code = "scaling_unknown"
 
 
 class ScalingDenied(PermanentError):
-    """Nothing has changed, and nothing will until the settings or the rights do."""
+    """The number of instances is unchanged; the same call fails until the settings or the permissions change."""
 
     default_code = "scaling_denied"

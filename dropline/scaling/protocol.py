@@ -1,13 +1,13 @@
-"""The protocol, without any I/O: who may call Cloud Run, when, and what may be believed afterwards.
+"""The protocol of scale to zero, without I/O: when to call Cloud Run, and how far each answer can be trusted.
 
-Each procedure is a generator. It yields one command at a time, each a single Redis command, API call or
-question, and is sent the answer; so a test can put anything between any two of them. One key in Redis, the mark,
-says what is known of the pool:
+Each procedure is a generator. A procedure yields one command at a time (a single Redis command, API call or
+database query) and is sent the answer, so a test can put other steps between any two commands. One key in
+Redis, the mark, records the state of the worker pool:
 
-    (none)          nothing is: whoever has work for the pool calls Cloud Run
-    waking:TOKEN    somebody has begun to call; so does everybody else until one of them has had an answer
-    awake           a call to wake it was answered, and no call to put it to sleep can come after that one
-    sleeping:TOKEN  a worker is calling 0; nobody may call 1 now, or believe anything. Runs out by itself.
+    (absent)        unknown: a process with work for the worker pool calls 1 (sets the number of instances to 1)
+    waking:TOKEN    a call to 1 has begun; every other process calls 1 too, until one call has been answered
+    awake           a call to 1 was answered, and no call to 0 can take effect after that call
+    sleeping:TOKEN  a worker is calling 0; no process may call 1 or trust an earlier mark. Expires.
 """
 
 from collections.abc import Callable, Generator
@@ -24,195 +24,197 @@ AWAKE = "awake"
 WAKING = "waking:"
 SLEEPING = "sleeping:"
 
-#: Rounds of a waker whose mark somebody changes under its hands, before it leaves the event to its redelivery.
-_ROUNDS = 3
+#: Tries of `scale_up` while other processes change the mark; after the last try, the event is left to redelivery.
+_TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
-    """What a deployment decides."""
+class ScalingPolicy:
+    """The scaling settings of a deployment."""
 
-    #: Instances of a pool that is awake.
+    #: Instances of a scaled-up worker pool.
     instances: int = 1
-    #: Seconds without work after which a worker puts the pool to sleep.
+    #: Seconds without work before a worker scales the worker pool to zero.
     idle_s: float = 300.0
-    #: Seconds for which a sleeping mark holds: longer than a call to Cloud Run can possibly be under way.
+    #: Seconds until a sleeping mark expires: longer than any call to Cloud Run can be under way.
     lease_s: float = 60.0
-    #: Seconds for which `awake` is believed; then the next event calls Cloud Run again, whatever went wrong.
+    #: Seconds until `awake` expires; the next event then calls 1 again, which ends any undetected error.
     awake_s: float = 600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """Read the mark: a `str`, or None."""
+class ReadMark:
+    """Read the mark. Answer: a `str`, or None."""
 
 
 @dataclass(frozen=True, slots=True)
-class Swap:
-    """Replace the mark if it is as expected: whether it was."""
+class ReplaceMark:
+    """Replace the mark if its value is `expected`. Answer: True if the mark was replaced."""
 
     expected: str | None
     new: str | None
-    #: Seconds until the new one is gone; None: it stays.
+    #: Seconds until the new mark expires; None: the mark does not expire.
     ttl_s: float | None = None
 
 
-class Claimed(Enum):
-    """The answer to `Claim`."""
+class Admission(Enum):
+    """The answer to `BeginScaleToZero`."""
 
+    #: The mark was set.
     GRANTED = "granted"
-    #: There are messages on a queue.
+    #: A queue has messages.
     QUEUED = "queued"
-    #: Another worker is at it.
+    #: Another worker's sleeping mark exists.
     TAKEN = "taken"
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
-    """In one step: if all queues are empty and no worker's mark is there, set this one. Answers `Claimed`."""
+class BeginScaleToZero:
+    """Set `mark` if all queues are empty and no sleeping mark exists, in one step. Answer: an `Admission`."""
 
     mark: str
     ttl_s: float
 
 
 @dataclass(frozen=True, slots=True)
-class AskUnfinished:
-    """Ask Postgres whether any row is unfinished: a `bool`."""
+class CheckUnfinished:
+    """Query Postgres for unfinished rows. Answer: True if a row is queued or leased."""
 
 
 @dataclass(frozen=True, slots=True)
-class Scale:
-    """Call Cloud Run. Answers None; raises ScalingRefused, ScalingDenied or ScalingUnknown."""
+class SetInstances:
+    """Call Cloud Run. Answer: None, or an error ScalingRefused, ScalingDenied or ScalingUnknown."""
 
     instances: int
 
 
-Command = Look | Swap | Claim | AskUnfinished | Scale
+Command = ReadMark | ReplaceMark | BeginScaleToZero | CheckUnfinished | SetInstances
 Procedure = Generator[Command, Any, T]
 
 
-class Slept(Enum):
-    """What came of a worker's attempt to put the pool to sleep."""
+class ScaleToZeroOutcome(Enum):
+    """Outcome of a worker's attempt to scale the worker pool to zero."""
 
-    #: Done; this process will be told to stop.
+    #: Scaled to zero; Cloud Run is about to stop this process.
     ASLEEP = "asleep"
-    #: There are messages on a queue: they are being worked on, or will be at once.
+    #: A queue has messages: workers are busy or about to be.
     QUEUED = "queued"
-    #: The queues are empty and rows are not finished: another worker has them, or nobody knows of them.
+    #: The queues are empty and rows are unfinished: another worker holds the rows, or their messages are lost.
     UNFINISHED = "unfinished"
-    #: Another worker is at it, or died at it.
+    #: Another worker is scaling to zero, or died while scaling to zero.
     TAKEN = "taken"
-    #: The mark was lost before the call; nothing was called.
+    #: The mark was lost before the call to 0; Cloud Run was not called.
     ABANDONED = "abandoned"
-    #: Cloud Run did not do it.
+    #: Cloud Run changed nothing.
     REFUSED = "refused"
-    #: Cloud Run may have done it.
+    #: Cloud Run may have set 0.
     UNKNOWN = "unknown"
-    #: The mark was lost during the call, so that an event may have been told that the pool is awake: woken again.
+    #: The mark was lost during the call to 0, so an event may have read `awake`: scaled up again.
     WOKEN_AGAIN = "woken_again"
 
-    def again_after_s(self, rules: Rules) -> float:
-        """Seconds until the worker, should it live, tries again."""
-        waits_for_a_lease = self in (Slept.TAKEN, Slept.UNKNOWN)
-        return rules.lease_s if waits_for_a_lease else rules.idle_s
+    def again_after_s(self, policy: ScalingPolicy) -> float:
+        """Seconds until the worker, if still running, tries again."""
+        must_expire = self in (ScaleToZeroOutcome.TAKEN, ScaleToZeroOutcome.UNKNOWN)
+        return policy.lease_s if must_expire else policy.idle_s
 
 
-def wake(token: str, rules: Rules) -> Procedure[bool]:
-    """See to it that the pool is awake; for after the enqueueing, and before the event is acknowledged.
+def scale_up(token: str, policy: ScalingPolicy) -> Procedure[bool]:
+    """Ensure that the worker pool is scaled up; runs after enqueueing and before the event is acknowledged.
 
     Args:
-        token: never used before.
-        rules: of this deployment.
+        token: unique to this run.
+        policy: of this deployment.
 
     Returns:
-        Whether Cloud Run was called.
+        True if Cloud Run was called.
 
     Raises:
-        PoolChanging: a worker is putting it to sleep; the event must come again.
-        ScalingRefused, ScalingDenied, ScalingUnknown: likewise.
+        PoolChanging: a worker is scaling to zero; the event must be redelivered.
+        ScalingRefused, ScalingDenied, ScalingUnknown: the event must be redelivered.
     """
-    for number in range(_ROUNDS):
-        mark = yield Look()
+    for number in range(_TRIES):
+        mark = yield ReadMark()
         if mark == AWAKE:
             return False
         if mark is not None and mark.startswith(SLEEPING):
             break
         if mark is None:
-            # Of this round alone: one that came back could vouch for a call from before the pool fell asleep.
+            # Each try has its own mark: a mark reused after a scale-down would confirm a call made before the
+            # scale-down.
             mark = f"{WAKING}{token}.{number}"
-            if not (yield Swap(None, mark)):
+            if not (yield ReplaceMark(None, mark)):
                 continue
-        yield Scale(rules.instances)
-        if (yield Swap(mark, AWAKE, rules.awake_s)):
+        yield SetInstances(policy.instances)
+        if (yield ReplaceMark(mark, AWAKE, policy.awake_s)):
             return True
-    raise PoolChanging("a worker is putting the pool to sleep; deliver the event again, and it will be woken")
+    raise PoolChanging("a worker is scaling the worker pool to zero; deliver the event again to scale the pool up")
 
 
-def sleep(token: str, rules: Rules) -> Procedure[Slept]:
-    """Put the pool to sleep if there is nothing to do; for a worker that has been idle.
+def scale_to_zero(token: str, policy: ScalingPolicy) -> Procedure[ScaleToZeroOutcome]:
+    """Scale the worker pool to zero if no work is left; for a worker whose idle period is over.
 
     Args:
-        token: never used before.
-        rules: of this deployment.
+        token: unique to this run.
+        policy: of this deployment.
 
     Raises:
-        DatabaseUnavailable: Postgres could not be asked; the pool stays awake.
-        BrokerUnavailable: nothing was called; the pool stays awake.
+        DatabaseUnavailable: the query failed; the worker pool stays up.
+        BrokerUnavailable: Cloud Run was not called; the worker pool stays up.
     """
     mark = SLEEPING + token
-    claimed = yield Claim(mark, rules.lease_s)
-    if claimed is not Claimed.GRANTED:
-        return Slept.QUEUED if claimed is Claimed.QUEUED else Slept.TAKEN
-    # Asked after the claim: what was acknowledged before it is a row by now, and what comes after it waits.
-    if (yield from _unfinished(mark)):
-        return Slept.UNFINISHED
-    if not (yield Swap(mark, mark, rules.lease_s)):
-        return Slept.ABANDONED
+    admission = yield BeginScaleToZero(mark, policy.lease_s)
+    if admission is not Admission.GRANTED:
+        return ScaleToZeroOutcome.QUEUED if admission is Admission.QUEUED else ScaleToZeroOutcome.TAKEN
+    # Queried while the mark is set: an event acknowledged earlier has a row by now, and a later event gets a 503.
+    if (yield from _has_unfinished_rows(mark)):
+        return ScaleToZeroOutcome.UNFINISHED
+    if not (yield ReplaceMark(mark, mark, policy.lease_s)):
+        return ScaleToZeroOutcome.ABANDONED
     try:
-        yield Scale(0)
+        yield SetInstances(0)
     except (ScalingRefused, ScalingDenied):
-        yield Swap(mark, None)
-        return Slept.REFUSED
+        yield ReplaceMark(mark, None)
+        return ScaleToZeroOutcome.REFUSED
     except ScalingUnknown:
-        # It may still take effect: until the mark runs out by itself, nobody may call 1.
-        return Slept.UNKNOWN
-    return (yield from _settle(mark, rules))
+        # The call to 0 may still take effect: calls to 1 stay forbidden until the mark expires.
+        return ScaleToZeroOutcome.UNKNOWN
+    return (yield from _remove_mark_or_scale_up(mark, policy))
 
 
-def _unfinished(mark: str) -> Procedure[bool]:
+def _has_unfinished_rows(mark: str) -> Procedure[bool]:
     try:
-        unfinished: bool = yield AskUnfinished()
+        unfinished: bool = yield CheckUnfinished()
     except Exception:
-        # Whatever it was: under a mark that nobody needs, events would wait for nothing.
-        yield Swap(mark, None)
+        # Remove the mark after any error: under a useless mark, events would get 503 for no reason.
+        yield ReplaceMark(mark, None)
         raise
     if unfinished:
-        yield Swap(mark, None)
+        yield ReplaceMark(mark, None)
     return unfinished
 
 
-def _settle(mark: str, rules: Rules) -> Procedure[Slept]:
+def _remove_mark_or_scale_up(mark: str, policy: ScalingPolicy) -> Procedure[ScaleToZeroOutcome]:
     try:
-        if (yield Swap(mark, None)):
-            return Slept.ASLEEP
+        if (yield ReplaceMark(mark, None)):
+            return ScaleToZeroOutcome.ASLEEP
     except BrokerUnavailable:
-        pass  # a Redis that is away may come back without the mark
-    yield Scale(rules.instances)
-    return Slept.WOKEN_AGAIN
+        pass  # an unreachable Redis may come back without the mark
+    yield SetInstances(policy.instances)
+    return ScaleToZeroOutcome.WOKEN_AGAIN
 
 
-def carry_out(procedure: Procedure[T], execute: Callable[[Command], Any]) -> T:
-    """Lead a procedure to its end.
+def run_procedure(procedure: Procedure[T], execute: Callable[[Command], Any]) -> T:
+    """Execute a procedure's commands until the procedure returns.
 
     Raises:
-        DroplineError: what a command raised and the procedure had no answer to.
+        DroplineError: raised by a command and not handled by the procedure.
     """
     try:
         command = next(procedure)
         while True:
             try:
                 answer = execute(command)
-            except Exception as error:  # noqa: BLE001 - the procedure raises what it has no answer to
+            except Exception as error:  # noqa: BLE001 - the procedure raises every error without a handler again
                 command = procedure.throw(error)
             else:
                 command = procedure.send(answer)

@@ -1,8 +1,8 @@
-"""Cloud Run's Admin API, as far as it is needed: one PATCH that sets the number of a worker pool's instances.
+"""Client of one call of Cloud Run's Admin API: a PATCH that sets a worker pool's number of instances.
 
 `PATCH https://run.googleapis.com/v2/projects/P/locations/L/workerPools/W?updateMask=scaling.manualInstanceCount`.
-It makes no new revision. It needs `run.workerpools.update` on the pool, and `iam.serviceAccounts.actAs` on the
-service account that the pool runs as.
+The PATCH creates no revision. Required permissions: `run.workerpools.update` on the worker pool, and
+`iam.serviceAccounts.actAs` on the service account of the worker pool.
 """
 
 import re
@@ -16,33 +16,33 @@ if TYPE_CHECKING:
     from google.auth.credentials import Credentials
     from requests import Response, Session
 
-#: Where the Admin API is.
+#: Address of the Admin API.
 CLOUD_RUN_API = "https://run.googleapis.com"
-#: Seconds for connecting, and for the longest silence; together well below the lease of a sleeping mark.
+#: Seconds for connecting, and between received bytes; the sum is well below the lifetime of a sleeping mark.
 TIMEOUT_S = (3.0, 10.0)
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 _NAME = re.compile(r"projects/[^/\s]+/locations/[^/\s]+/workerPools/[^/\s]+")
-#: Answers that say: not done, and perhaps the next time.
-_NOT_NOW = {HTTPStatus.UNAUTHORIZED, HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS}
+#: Nothing was changed, and a later call may succeed.
+_REFUSED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS}
 
 
 class WorkerPool(Protocol):
-    """Something with a number of instances."""
+    """A worker pool whose number of instances can be set."""
 
     def prepare(self) -> None:
-        """See to it that the next call needs no time but its own.
+        """Fetch an access token, so that the next call does not have to.
 
         Raises:
-            ScalingRefused: there is no token now.
+            ScalingRefused: no access token can be fetched now.
         """
 
     def scale(self, instances: int) -> None:
-        """Set the number; to set it to what it is does no harm.
+        """Set the number of instances; idempotent.
 
         Raises:
-            ScalingRefused: it was not set; it may be the next time.
-            ScalingDenied: it was not set; somebody has to change a right or a name first.
-            ScalingUnknown: it may have been set, or be set in the next seconds.
+            ScalingRefused: the number is unchanged; a later call may succeed.
+            ScalingDenied: the number is unchanged; an operator must correct a permission or a name first.
+            ScalingUnknown: the number may have been set, or may be set in the next seconds.
         """
 
 
@@ -52,14 +52,15 @@ class CloudRunWorkerPool:
     def __init__(
         self, session: "Session", name: str, api: str = CLOUD_RUN_API, credentials: "Credentials | None" = None
     ) -> None:
-        """A pool reached over a session that adds the credentials.
+        """Use a session that adds the credentials to each request.
 
         Raises:
-            SettingsError: the name is none of a worker pool.
+            SettingsError: `name` is not the name of a worker pool.
         """
         if not _NAME.fullmatch(name):
             raise SettingsError(
-                f"{name!r} is no worker pool: its name is projects/PROJECT/locations/REGION/workerPools/POOL"
+                f"{name!r} is not the name of a worker pool: write "
+                "projects/PROJECT/locations/REGION/workerPools/POOL"
             )
         self._session = session
         self._credentials = credentials
@@ -76,25 +77,25 @@ class CloudRunWorkerPool:
         try:
             self._credentials.before_request(Request(), "PATCH", self._url, {})  # type: ignore[no-untyped-call]
         except GoogleAuthError as error:
-            raise self._without_token(error) from error
+            raise self._no_token(error) from error
 
     def scale(self, instances: int) -> None:
-        """See `WorkerPool.scale`. Returns when the number is accepted, before instances start or stop."""
+        """See `WorkerPool.scale`. Returns when Cloud Run has accepted the number; instances change later."""
         response = self._patch({"scaling": {"manualInstanceCount": instances}})
         if response.ok:
             return self._check_operation(response)
         message = f"Cloud Run answered {response.status_code} to {instances} instances for {self._name}: "
-        message += _words(response)
+        message += _error_message(response)
         if response.status_code == HTTPStatus.UNAUTHORIZED:
-            self._forget_token()
-        if response.status_code in _NOT_NOW:
-            raise ScalingRefused(f"{message}; it is tried again")
-        if _says_no(response.status_code):
+            self._drop_token()
+        if response.status_code in _REFUSED:
+            raise ScalingRefused(f"{message}; the call is tried again")
+        if _is_permanent(response.status_code):
             raise ScalingDenied(
                 f"{message}; check the pool's name, run.workerpools.update on it, and "
                 "iam.serviceAccounts.actAs on its service account"
             )
-        raise ScalingUnknown(f"{message}; it may have been done all the same, and is tried again")
+        raise ScalingUnknown(f"{message}; the number of instances may have changed; the call is tried again")
 
     def close(self) -> None:
         """Close the connections."""
@@ -113,55 +114,56 @@ class CloudRunWorkerPool:
                 allow_redirects=False,
             )
         except GoogleAuthError as error:
-            raise self._without_token(error) from error
+            raise self._no_token(error) from error
         except RequestException as error:
             raise ScalingUnknown(
-                f"no answer from Cloud Run about {self._name}; it may have changed, and is tried again ({error})"
+                f"no answer from Cloud Run for {self._name}; the number of instances may have changed; "
+                f"the call is tried again ({error})"
             ) from error
 
-    def _without_token(self, error: Exception) -> ScalingRefused:
+    def _no_token(self, error: Exception) -> ScalingRefused:
         return ScalingRefused(
-            f"no token for Cloud Run, so {self._name} was not changed; it is tried again ({error})"
+            f"no access token for Cloud Run, so {self._name} is unchanged; the call is tried again ({error})"
         )
 
-    def _forget_token(self) -> None:
-        """The next call gets a new one."""
+    def _drop_token(self) -> None:
+        """Make the next call fetch a new access token."""
         if self._credentials is not None:
             self._credentials.token = None
 
     def _check_operation(self, response: "Response") -> None:
-        """An operation that has failed at once comes with 200."""
+        """Raise if the operation in the answer has failed already: the status is 200 nevertheless."""
         try:
             failure = response.json().get("error")
         except (ValueError, AttributeError):
-            failure = {"message": "the answer is no operation"}
+            failure = {"message": "the answer is not an operation"}
         if failure:
             raise ScalingUnknown(
-                f"Cloud Run took the call for {self._name} and failed: {failure}; it is tried again"
+                f"Cloud Run accepted the call for {self._name} and failed: {failure}; the call is tried again"
             )
 
 
 def make_worker_pool(name: str, api: str = "") -> CloudRunWorkerPool:
-    """A worker pool with the environment's credentials, or without any where another address is given.
+    """Return a worker pool, reached with the environment's credentials; without credentials if `api` is set.
 
-    To be called in the process that uses it: connections do not survive a fork.
+    Call in the process that uses the worker pool: connections do not survive a fork.
 
     Args:
         name: `projects/PROJECT/locations/REGION/workerPools/POOL`.
-        api: a stand-in's address; empty: Cloud Run.
+        api: address of an emulator; empty: Cloud Run.
 
     Raises:
-        AccessDenied: there are no credentials.
-        SettingsError: the name is none of a worker pool.
+        AccessDenied: no credentials were found.
+        SettingsError: `name` is not the name of a worker pool.
     """
     from google.auth.credentials import AnonymousCredentials
     from google.auth.transport.requests import AuthorizedSession
 
     credentials = AnonymousCredentials() if api else _credentials()  # type: ignore[no-untyped-call]
-    # A call that is refused is not made again with a new token: that could come after the mark has run out.
+    # No second call with a new token after a 401: the second call could come after the mark has expired.
     session: Session = AuthorizedSession(credentials, refresh_status_codes=())  # type: ignore[no-untyped-call]
     if api:
-        # A proxy of the developer's has no business with a stand-in.
+        # Ignore proxy settings: the emulator runs on this machine.
         session.trust_env = False
     return CloudRunWorkerPool(session, name, api or CLOUD_RUN_API, credentials)
 
@@ -180,12 +182,12 @@ def _credentials() -> "Credentials":
     return credentials
 
 
-def _says_no(status: int) -> bool:
-    """A timeout is no answer, though its number looks like one."""
+def _is_permanent(status: int) -> bool:
+    """Return True for client errors except 408: after a timeout, the call may have been executed."""
     return 400 <= status < 500 and status != HTTPStatus.REQUEST_TIMEOUT
 
 
-def _words(response: "Response") -> str:
+def _error_message(response: "Response") -> str:
     try:
         return str(response.json()["error"]["message"])
     except (ValueError, KeyError, TypeError):

@@ -13,11 +13,18 @@ from redis import Redis
 from dropline.broker.configuration import make_producer
 from dropline.contract import CAPTION_QUEUE, CAPTION_TASK, RECOVER_TASK, RECOVERY_QUEUE
 from dropline.errors import BrokerUnavailable
-from dropline.scaling.awake import MARK_KEY, AwakeMark
+from dropline.scaling.activation import Activator, Deactivator
 from dropline.scaling.errors import PoolChanging, ScalingDenied, ScalingRefused, ScalingUnknown
-from dropline.scaling.protocol import AWAKE, SLEEPING, Claim, Claimed, Rules, Slept, Swap
-from dropline.scaling.sleeper import Sleeper
-from dropline.scaling.waker import Waker
+from dropline.scaling.mark import MARK_KEY, PoolMark
+from dropline.scaling.protocol import (
+    AWAKE,
+    SLEEPING,
+    Admission,
+    BeginScaleToZero,
+    ReplaceMark,
+    ScaleToZeroOutcome,
+    ScalingPolicy,
+)
 from dropline.scaling.worker_pool import CloudRunWorkerPool, make_worker_pool
 from dropline.settings import BrokerSettings
 from local_emulators.ports import free_ports
@@ -29,7 +36,7 @@ from tests.support.scaling_schedule import live
 from tests.support.scaling_world import Faults, World
 
 INTERLEAVINGS = 2000
-RULES = Rules()
+POLICY = ScalingPolicy()
 DEADLINE_S = 120
 
 
@@ -40,8 +47,8 @@ def redis(redis_url: str) -> Iterator["Redis"]:
 
 
 @pytest.fixture
-def mark(redis_url: str) -> Iterator[AwakeMark]:
-    with contextlib.closing(AwakeMark.connect(redis_url, timeout_s=30)) as found:
+def mark(redis_url: str) -> Iterator[PoolMark]:
+    with contextlib.closing(PoolMark.connect(redis_url, timeout_s=30)) as found:
         yield found
 
 
@@ -58,17 +65,17 @@ def pool(cloud_run: FakeCloudRun) -> Iterator[CloudRunWorkerPool]:
 
 
 @pytest.fixture
-def waker(mark: AwakeMark, pool: CloudRunWorkerPool) -> Waker:
-    return Waker(mark, pool, RULES)
+def activator(mark: PoolMark, pool: CloudRunWorkerPool) -> Activator:
+    return Activator(mark, pool, POLICY)
 
 
 @pytest.fixture
-def sleeper(mark: AwakeMark, pool: CloudRunWorkerPool) -> Sleeper:
-    return Sleeper(mark, pool, RULES, lambda: False)
+def deactivator(mark: PoolMark, pool: CloudRunWorkerPool) -> Deactivator:
+    return Deactivator(mark, pool, POLICY, lambda: False)
 
 
 @pytest.mark.parametrize("faults", [Faults(), Faults(flush=True)])
-def test_any_interleaving_in_a_real_redis(redis: "Redis", mark: AwakeMark, faults: Faults) -> None:
+def test_any_interleaving_in_a_real_redis(redis: "Redis", mark: PoolMark, faults: Faults) -> None:
     """2,000 interleavings: the scripts answer as the model does, and no image waits on a sleeping pool."""
 
     @settings(max_examples=INTERLEAVINGS // 2, deadline=None, print_blob=True)
@@ -80,39 +87,43 @@ def test_any_interleaving_in_a_real_redis(redis: "Redis", mark: AwakeMark, fault
 
 
 @pytest.mark.parametrize(("task", "queue"), [(CAPTION_TASK, CAPTION_QUEUE), (RECOVER_TASK, RECOVERY_QUEUE)])
-def test_a_message_of_celery_keeps_the_pool_awake(redis_url: str, mark: AwakeMark, task: str, queue: str) -> None:
+def test_a_message_of_celery_keeps_the_pool_awake(redis_url: str, mark: PoolMark, task: str, queue: str) -> None:
     """The names of the queues are those that kombu gives its lists."""
-    assert mark.claim(Claim(SLEEPING + "1", 60)) is Claimed.GRANTED
-    assert mark.swap(Swap(SLEEPING + "1", None))
+    assert mark.begin(BeginScaleToZero(SLEEPING + "1", 60)) is Admission.GRANTED
+    assert mark.replace(ReplaceMark(SLEEPING + "1", None))
     with make_producer(BrokerSettings(url=SecretStr(redis_url))) as app:
         app.send_task(task, queue=queue)
-    assert mark.claim(Claim(SLEEPING + "2", 60)) is Claimed.QUEUED
+    assert mark.begin(BeginScaleToZero(SLEEPING + "2", 60)) is Admission.QUEUED
 
 
-def test_marks_run_out_only_where_they_must(redis: "Redis", mark: AwakeMark) -> None:
+def test_marks_run_out_only_where_they_must(redis: "Redis", mark: PoolMark) -> None:
     """A sleeping mark and `awake` do, a waking one does not."""
-    mark.swap(Swap(None, "waking:1"))
+    mark.replace(ReplaceMark(None, "waking:1"))
     assert redis.pttl(MARK_KEY) == -1
-    mark.swap(Swap("waking:1", AWAKE, 600))
+    mark.replace(ReplaceMark("waking:1", AWAKE, 600))
     assert 500_000 < int(str(redis.pttl(MARK_KEY))) <= 600_000
-    mark.claim(Claim(SLEEPING + "1", 60))
+    mark.begin(BeginScaleToZero(SLEEPING + "1", 60))
     assert 50_000 < int(str(redis.pttl(MARK_KEY))) <= 60_000
 
 
 def test_a_redis_that_is_away_is_an_error_of_ours() -> None:
     """The event comes again, and nothing is believed meanwhile."""
-    with contextlib.closing(AwakeMark.connect(f"redis://127.0.0.1:{free_ports(1)[0]}/0", 1)) as mark:
-        for act in (mark.look, lambda: mark.swap(Swap(None, AWAKE)), lambda: mark.claim(Claim("sleeping:1", 1))):
+    with contextlib.closing(PoolMark.connect(f"redis://127.0.0.1:{free_ports(1)[0]}/0", 1)) as mark:
+        for act in (
+            mark.read,
+            lambda: mark.replace(ReplaceMark(None, AWAKE)),
+            lambda: mark.begin(BeginScaleToZero("sleeping:1", 1)),
+        ):
             with pytest.raises(BrokerUnavailable, match="try again"):
                 act()
 
 
-def test_asleep_awake_asleep(cloud_run: FakeCloudRun, waker: Waker, sleeper: Sleeper) -> None:
+def test_asleep_awake_asleep(cloud_run: FakeCloudRun, activator: Activator, deactivator: Deactivator) -> None:
     """The first event calls, the others only look; after the idle period one call to 0."""
     for _ in range(3):
-        waker.ensure_awake()
-    assert sleeper.try_to_sleep() is Slept.ASLEEP
-    waker.ensure_awake()
+        activator.ensure_awake()
+    assert deactivator.try_scale_to_zero() is ScaleToZeroOutcome.ASLEEP
+    activator.ensure_awake()
     assert cloud_run.history == [1, 0, 1]
 
 
@@ -166,80 +177,84 @@ def test_no_answer_and_a_failed_operation_are_unknown(
     assert len(cloud_run.history) <= 1
 
 
-def test_a_wake_without_an_answer_is_repeated_by_the_redelivery(cloud_run: FakeCloudRun, waker: Waker) -> None:
+def test_a_wake_without_an_answer_is_repeated_by_the_redelivery(
+    cloud_run: FakeCloudRun, activator: Activator
+) -> None:
     """The first delivery fails, and leaves a mark that does not keep the second from calling."""
     cloud_run.lose_response()
     with pytest.raises(ScalingUnknown):
-        waker.ensure_awake()
-    waker.ensure_awake()
-    waker.ensure_awake()
+        activator.ensure_awake()
+    activator.ensure_awake()
+    activator.ensure_awake()
     assert cloud_run.history == [1, 1]
 
 
 def test_an_event_during_the_call_to_0_comes_again(
-    cloud_run: FakeCloudRun, waker: Waker, sleeper: Sleeper
+    cloud_run: FakeCloudRun, activator: Activator, deactivator: Deactivator
 ) -> None:
     """It is not acknowledged, and its redelivery wakes the pool."""
-    waker.ensure_awake()
+    activator.ensure_awake()
 
     def drop() -> None:
         with pytest.raises(PoolChanging):
-            waker.ensure_awake()
+            activator.ensure_awake()
 
     cloud_run.around(drop)
     cloud_run.history.clear()
-    assert sleeper.try_to_sleep() is Slept.ASLEEP
-    waker.ensure_awake()
+    assert deactivator.try_scale_to_zero() is ScaleToZeroOutcome.ASLEEP
+    activator.ensure_awake()
     assert cloud_run.history == [0, 1]
 
 
 def test_a_flush_during_the_call_to_0_is_made_good(
-    cloud_run: FakeCloudRun, redis: "Redis", waker: Waker, sleeper: Sleeper
+    cloud_run: FakeCloudRun, redis: "Redis", activator: Activator, deactivator: Deactivator
 ) -> None:
     """An event of that moment is told that the pool is awake; the worker finds its mark gone and wakes it."""
-    waker.ensure_awake()
+    activator.ensure_awake()
 
     def flush() -> None:
         redis.flushall()
-        waker.ensure_awake()
+        activator.ensure_awake()
 
     cloud_run.before(flush)
-    assert sleeper.try_to_sleep() is Slept.WOKEN_AGAIN
+    assert deactivator.try_scale_to_zero() is ScaleToZeroOutcome.WOKEN_AGAIN
     assert cloud_run.instances == 1
 
 
 def test_a_call_to_0_without_an_answer_leaves_its_mark(
-    cloud_run: FakeCloudRun, redis: "Redis", waker: Waker, sleeper: Sleeper
+    cloud_run: FakeCloudRun, redis: "Redis", activator: Activator, deactivator: Deactivator
 ) -> None:
     """Events wait for as long as the call may be under way, and then wake the pool."""
-    waker.ensure_awake()
+    activator.ensure_awake()
     cloud_run.lose_response()
-    assert sleeper.try_to_sleep() is Slept.UNKNOWN
+    assert deactivator.try_scale_to_zero() is ScaleToZeroOutcome.UNKNOWN
     with pytest.raises(PoolChanging):
-        waker.ensure_awake()
-    assert sleeper.try_to_sleep() is Slept.TAKEN
+        activator.ensure_awake()
+    assert deactivator.try_scale_to_zero() is ScaleToZeroOutcome.TAKEN
     redis.pexpire(MARK_KEY, 1)
     eventually(lambda: not redis.exists(MARK_KEY))
-    waker.ensure_awake()
+    activator.ensure_awake()
     assert cloud_run.instances == 1
 
 
-def test_what_is_believed_of_an_awake_pool_runs_out(cloud_run: FakeCloudRun, redis: "Redis", waker: Waker) -> None:
+def test_what_is_believed_of_an_awake_pool_runs_out(
+    cloud_run: FakeCloudRun, redis: "Redis", activator: Activator
+) -> None:
     """Somebody sets the pool to 0 by hand; the first event after `awake_s` wakes it all the same."""
-    waker.ensure_awake()
+    activator.ensure_awake()
     cloud_run.set(0)
-    waker.ensure_awake()
+    activator.ensure_awake()
     assert cloud_run.instances == 0
     redis.pexpire(MARK_KEY, 1)
     eventually(lambda: not redis.exists(MARK_KEY))
-    waker.ensure_awake()
+    activator.ensure_awake()
     assert cloud_run.instances == 1
 
 
-def test_many_requests_of_one_process_share_a_call(cloud_run: FakeCloudRun, waker: Waker) -> None:
+def test_many_requests_of_one_process_share_a_call(cloud_run: FakeCloudRun, activator: Activator) -> None:
     """A burst on a sleeping pool is one call to Cloud Run."""
     with ThreadPoolExecutor(40) as threads:
-        list(threads.map(lambda _: waker.ensure_awake(), range(200)))
+        list(threads.map(lambda _: activator.ensure_awake(), range(200)))
     assert cloud_run.history == [1]
 
 

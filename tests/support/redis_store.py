@@ -2,8 +2,8 @@
 
 from redis import Redis
 
-from dropline.scaling.awake import MARK_KEY, AwakeMark
-from dropline.scaling.protocol import Claim, Claimed, Swap
+from dropline.scaling.mark import MARK_KEY, PoolMark
+from dropline.scaling.protocol import Admission, BeginScaleToZero, ReplaceMark
 from tests.support.scaling_store import MemoryStore
 
 QUEUE = "dropline.captions"
@@ -12,27 +12,27 @@ QUEUE = "dropline.captions"
 class RedisStore:
     """Does every step in both, and compares."""
 
-    def __init__(self, client: "Redis", mark: AwakeMark) -> None:
+    def __init__(self, client: "Redis", mark: PoolMark) -> None:
         self._client = client
         self._mark = mark
         self._model = MemoryStore()
         self._client.flushall()
 
-    def look(self) -> str | None:
-        found = self._mark.look()
-        assert found == self._model.look()
+    def read(self) -> str | None:
+        found = self._mark.read()
+        assert found == self._model.read()
         return found
 
-    def swap(self, swap: Swap) -> bool:
-        done = self._mark.swap(swap)
-        assert done == self._model.swap(swap)
-        self.look()
+    def replace(self, swap: ReplaceMark) -> bool:
+        done = self._mark.replace(swap)
+        assert done == self._model.replace(swap)
+        self.read()
         return done
 
-    def claim(self, claim: Claim) -> Claimed:
-        claimed = self._mark.claim(claim)
-        assert claimed is self._model.claim(claim)
-        self.look()
+    def begin(self, claim: BeginScaleToZero) -> Admission:
+        claimed = self._mark.begin(claim)
+        assert claimed is self._model.begin(claim)
+        self.read()
         return claimed
 
     def push(self, row: int) -> None:

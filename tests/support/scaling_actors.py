@@ -71,8 +71,8 @@ class Instance:
     #: Told to stop; it goes on until it is killed.
     stopping: bool = False
     hand: set[int] = field(default_factory=set)
-    sleeper: Actor | None = None
-    #: The sleeper's mark ran out between being renewed and the call.
+    deactivator: Actor | None = None
+    #: The deactivator's mark ran out between being renewed and the call.
     late: bool = False
 
 

@@ -8,14 +8,13 @@ from redis import Redis
 
 from dropline.contract import CAPTION_QUEUE
 from dropline.errors import TransientError
-from dropline.scaling.awake import AwakeMark
-from dropline.scaling.protocol import Rules
-from dropline.scaling.sleeper import Sleeper
-from dropline.scaling.waker import Waker
+from dropline.scaling.activation import Activator, Deactivator
+from dropline.scaling.mark import PoolMark
+from dropline.scaling.protocol import ScalingPolicy
 from dropline.scaling.worker_pool import make_worker_pool
 from tests.support.fake_cloud_run import POOL, FakeCloudRun
 
-RULES = Rules()
+POLICY = ScalingPolicy()
 DEADLINE_S = 120
 
 
@@ -28,11 +27,11 @@ class Place:
         self._lock = threading.Lock()
         self._workers: list[threading.Thread] = []
         self._serving = False
-        self._wakers = [self._connect(Waker) for _ in range(2)]
+        self._activators = [self._connect(Activator) for _ in range(2)]
         cloud_run.on_change = self._on_change
 
-    def _connect(self, kind: type[Waker]) -> Waker:
-        return kind(AwakeMark.connect(self._url, 30), make_worker_pool(POOL, self._cloud_run.url), RULES)
+    def _connect(self, kind: type[Activator]) -> Activator:
+        return kind(PoolMark.connect(self._url, 30), make_worker_pool(POOL, self._cloud_run.url), POLICY)
 
     def unfinished(self) -> list[int]:
         with self._lock:
@@ -46,7 +45,7 @@ class Place:
                     return None
             self._redis.lpush(CAPTION_QUEUE, row)
             with contextlib.suppress(TransientError):
-                return self._wakers[row % 2].ensure_awake()
+                return self._activators[row % 2].ensure_awake()
 
     def _on_change(self, instances: int) -> None:
         with self._lock:
@@ -57,15 +56,15 @@ class Place:
 
     def _work(self) -> None:
         pool = make_worker_pool(POOL, self._cloud_run.url)
-        mark = AwakeMark.connect(self._url, 30)
-        sleeper = Sleeper(mark, pool, RULES, lambda: bool(self.unfinished()))
+        mark = PoolMark.connect(self._url, 30)
+        deactivator = Deactivator(mark, pool, POLICY, lambda: bool(self.unfinished()))
         with contextlib.closing(mark), contextlib.closing(pool):
             while self._is_wanted():
                 for row in self.unfinished():
                     self._redis.lpush(CAPTION_QUEUE, row)
                 while self._caption_one():
                     pass
-                sleeper.try_to_sleep()
+                deactivator.try_scale_to_zero()
 
     def _is_wanted(self) -> bool:
         with self._lock:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import partial
 
 from dropline.scaling.errors import ScalingDenied, ScalingRefused
-from dropline.scaling.protocol import AWAKE, SLEEPING, Slept
+from dropline.scaling.protocol import AWAKE, SLEEPING, ScaleToZeroOutcome
 from tests.support.scaling_actors import Call, Instance
 from tests.support.scaling_world import World
 
@@ -101,17 +101,17 @@ def _steps_of_instance(world: World, instance: Instance) -> list[Step]:
             found.append(("take", partial(world.take, instance)))
         if instance.hand:
             found.append(("finish", partial(world.finish, instance)))
-        if instance.sleeper is None:
-            found.append(("idle", partial(world.begin_to_sleep, instance)))
-        elif not world.calls_of(instance.sleeper):
-            found.append(("sleeper", partial(world.step_sleeper, instance)))
-    if not (world.faults.flush and instance.sleeper is not None):
+        if instance.deactivator is None:
+            found.append(("idle", partial(world.begin_scale_to_zero, instance)))
+        elif not world.calls_of(instance.deactivator):
+            found.append(("deactivator", partial(world.step_deactivator, instance)))
+    if not (world.faults.flush and instance.deactivator is not None):
         found.append(("crash of a worker", partial(world.crash_worker, instance)))
     return found
 
 
 def _steps_of_redis(world: World) -> list[Step]:
-    mark = world.store.look()
+    mark = world.store.read()
     found: list[Step] = []
     if mark is not None and mark.startswith(SLEEPING):
         found.append(("lapse", world.lapse))
@@ -138,9 +138,9 @@ def come_to_rest(world: World) -> None:
     assert not world.unfinished(), f"rows {world.unfinished()} wait for ever"
     if world.count:
         _work(world)
-        assert _idle(world, world.instances[-1]) is Slept.ASLEEP
+        assert _idle(world, world.instances[-1]) is ScaleToZeroOutcome.ASLEEP
     assert world.count == 0
-    assert world.store.look() != AWAKE
+    assert world.store.read() != AWAKE
 
 
 def _work(world: World) -> None:
@@ -157,26 +157,26 @@ def _work(world: World) -> None:
             world.finish(instance)
 
 
-def _idle(world: World, instance: Instance) -> Slept:
-    world.begin_to_sleep(instance)
-    sleeper = instance.sleeper
-    assert sleeper is not None
+def _idle(world: World, instance: Instance) -> ScaleToZeroOutcome:
+    world.begin_scale_to_zero(instance)
+    deactivator = instance.deactivator
+    assert deactivator is not None
     _end_what_is_under_way(world)
-    assert isinstance(sleeper.result, Slept)
-    return sleeper.result
+    assert isinstance(deactivator.result, ScaleToZeroOutcome)
+    return deactivator.result
 
 
 def _end_what_is_under_way(world: World) -> None:
-    while world.calls or world.deliveries or any(instance.sleeper for instance in world.instances):
+    while world.calls or world.deliveries or any(instance.deactivator for instance in world.instances):
         _end_calls(world)
         for delivery in list(world.deliveries):
             if not world.calls_of(delivery.actor):
                 world.step_delivery(delivery)
         for instance in world.instances:
-            if instance.sleeper is not None and not world.calls_of(instance.sleeper):
-                world.step_sleeper(instance)
+            if instance.deactivator is not None and not world.calls_of(instance.deactivator):
+                world.step_deactivator(instance)
         world.check()
-    if (world.store.look() or "").startswith(SLEEPING):
+    if (world.store.read() or "").startswith(SLEEPING):
         world.lapse()
 
 

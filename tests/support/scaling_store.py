@@ -2,15 +2,15 @@
 
 from typing import Protocol
 
-from dropline.scaling.protocol import SLEEPING, Claim, Claimed, Swap
+from dropline.scaling.protocol import SLEEPING, Admission, BeginScaleToZero, ReplaceMark
 
 
 class Store(Protocol):
     """What is in Redis."""
 
-    def look(self) -> str | None: ...
-    def swap(self, swap: Swap) -> bool: ...
-    def claim(self, claim: Claim) -> Claimed: ...
+    def read(self) -> str | None: ...
+    def replace(self, swap: ReplaceMark) -> bool: ...
+    def begin(self, claim: BeginScaleToZero) -> Admission: ...
     def push(self, row: int) -> None: ...
     def pop(self) -> int | None: ...
     def queued(self) -> list[int]: ...
@@ -25,22 +25,22 @@ class MemoryStore:
         self.mark: str | None = None
         self.queue: list[int] = []
 
-    def look(self) -> str | None:
+    def read(self) -> str | None:
         return self.mark
 
-    def swap(self, swap: Swap) -> bool:
+    def replace(self, swap: ReplaceMark) -> bool:
         if self.mark != swap.expected:
             return False
         self.mark = swap.new
         return True
 
-    def claim(self, claim: Claim) -> Claimed:
+    def begin(self, claim: BeginScaleToZero) -> Admission:
         if self.mark is not None and self.mark.startswith(SLEEPING):
-            return Claimed.TAKEN
+            return Admission.TAKEN
         if self.queue:
-            return Claimed.QUEUED
+            return Admission.QUEUED
         self.mark = claim.mark
-        return Claimed.GRANTED
+        return Admission.GRANTED
 
     def push(self, row: int) -> None:
         self.queue.append(row)

@@ -15,21 +15,21 @@ from dropline.errors import DroplineError
 from dropline.scaling.errors import ScalingRefused, ScalingUnknown
 from dropline.scaling.protocol import (
     AWAKE,
-    AskUnfinished,
-    Claim,
-    Look,
+    BeginScaleToZero,
+    CheckUnfinished,
     Procedure,
-    Rules,
-    Scale,
-    Slept,
-    Swap,
-    sleep,
-    wake,
+    ReadMark,
+    ReplaceMark,
+    ScaleToZeroOutcome,
+    ScalingPolicy,
+    SetInstances,
+    scale_to_zero,
+    scale_up,
 )
 from tests.support.scaling_actors import Actor, Atomically, Call, Commit, Delivery, Instance, Push
 from tests.support.scaling_store import MemoryStore, Store
 
-RULES = Rules()
+POLICY = ScalingPolicy()
 _MOST_INSTANCES = 3
 
 
@@ -47,12 +47,12 @@ class World:
         self,
         store: Store,
         faults: Faults = Faults(),
-        wake_with: Callable[[str, Rules], Procedure[bool]] = wake,
-        sleep_with: Callable[[str, Rules], Procedure[Slept]] = sleep,
+        scale_up_with: Callable[[str, ScalingPolicy], Procedure[bool]] = scale_up,
+        scale_to_zero_with: Callable[[str, ScalingPolicy], Procedure[ScaleToZeroOutcome]] = scale_to_zero,
     ) -> None:
         self.store = store
         self.faults = faults
-        self.wake_with, self.sleep_with = wake_with, sleep_with
+        self.scale_up_with, self.scale_to_zero_with = scale_up_with, scale_to_zero_with
         self.count = 0
         #: Row to whether it is finished; a row is there once it is committed.
         self.rows: dict[int, bool] = {}
@@ -85,7 +85,7 @@ class World:
     def _handle(self, row: int) -> Generator[Any, Any, None]:
         if (yield Commit(row)):
             yield Push(row)
-            yield from self.wake_with(self._token(), RULES)
+            yield from self.scale_up_with(self._token(), POLICY)
 
     def step_delivery(self, delivery: Delivery) -> None:
         self._execute(delivery.actor)
@@ -134,39 +134,39 @@ class World:
     def finish(self, instance: Instance) -> None:
         self.rows[instance.hand.pop()] = True
 
-    def begin_to_sleep(self, instance: Instance) -> None:
+    def begin_scale_to_zero(self, instance: Instance) -> None:
         instance.late = False
-        instance.sleeper = Actor(self.sleep_with(self._token(), RULES))
+        instance.deactivator = Actor(self.scale_to_zero_with(self._token(), POLICY))
 
-    def step_sleeper(self, instance: Instance) -> None:
-        assert instance.sleeper is not None
+    def step_deactivator(self, instance: Instance) -> None:
+        assert instance.deactivator is not None
         if (
             instance.late
-            and isinstance(instance.sleeper.command, Scale)
-            and instance.sleeper.command.instances == 0
+            and isinstance(instance.deactivator.command, SetInstances)
+            and instance.deactivator.command.instances == 0
         ):
-            # What `Sleeper` does with a mark that has run out meanwhile.
-            instance.sleeper.fail(ScalingRefused("late"))
+            # What `Deactivator` does with a mark that has run out meanwhile.
+            instance.deactivator.fail(ScalingRefused("late"))
         else:
-            self._execute(instance.sleeper)
-        self._collect_sleeper(instance)
+            self._execute(instance.deactivator)
+        self._collect_deactivator(instance)
 
-    def _collect_sleeper(self, instance: Instance) -> None:
-        assert instance.sleeper is not None
-        if not instance.sleeper.done:
+    def _collect_deactivator(self, instance: Instance) -> None:
+        assert instance.deactivator is not None
+        if not instance.deactivator.done:
             return
-        result = instance.sleeper.result
-        if instance.sleeper.error is None:
+        result = instance.deactivator.result
+        if instance.deactivator.error is None:
             self.seen[result.value] += 1
-        if result is Slept.UNFINISHED:
+        if result is ScaleToZeroOutcome.UNFINISHED:
             self._recover()
-        instance.sleeper = None
+        instance.deactivator = None
 
     def crash_worker(self, instance: Instance) -> None:
         """Killed, by a fault or because it was told to stop and did not."""
         self.instances.remove(instance)
-        if instance.sleeper is not None:
-            self._abandon(instance.sleeper)
+        if instance.deactivator is not None:
+            self._abandon(instance.deactivator)
 
     # Cloud Run.
 
@@ -198,8 +198,8 @@ class World:
         tell(call.actor)
         for delivery in [each for each in self.deliveries if each.actor is call.actor]:
             self._collect(delivery)
-        for instance in [each for each in self.instances if each.sleeper is call.actor]:
-            self._collect_sleeper(instance)
+        for instance in [each for each in self.instances if each.deactivator is call.actor]:
+            self._collect_deactivator(instance)
 
     # Redis.
 
@@ -210,15 +210,15 @@ class World:
             self.lose(call)
         self.calls = [call for call in self.calls if call.instances or call.applied]
         for instance in self.instances:
-            instance.late = instance.sleeper is not None
+            instance.late = instance.deactivator is not None
 
     def _execute(self, actor: Actor) -> None:
         match actor.command:
             case Commit(row):
                 actor.answer(not self.rows.setdefault(row, False))
-            case AskUnfinished():
+            case CheckUnfinished():
                 actor.answer(bool(self.unfinished()))
-            case Scale(instances):
+            case SetInstances(instances):
                 self._calls_made += 1
                 self.calls.append(Call(instances, actor, self._calls_made))
             case command:
@@ -228,12 +228,12 @@ class World:
         match command:
             case Push(row):
                 return self.store.push(row)
-            case Look():
-                return self.store.look()
-            case Swap():
-                return self.store.swap(command)
-            case Claim():
-                return self.store.claim(command)
+            case ReadMark():
+                return self.store.read()
+            case ReplaceMark():
+                return self.store.replace(command)
+            case BeginScaleToZero():
+                return self.store.begin(command)
             case Atomically(act):
                 assert isinstance(self.store, MemoryStore)
                 return act(self.store)
@@ -250,7 +250,7 @@ class World:
             return
         waiting = self.acknowledged & set(self.unfinished())
         assert self.count or not waiting, f"rows {waiting} are acknowledged and wait on a sleeping pool"
-        if self.store.look() == AWAKE:
+        if self.store.read() == AWAKE:
             assert self.count, "the mark says awake, and the pool sleeps"
             assert not any(call.instances == 0 and not call.applied for call in self.calls), "and 0 is under way"
 

@@ -1,23 +1,28 @@
-"""The idle period, and a sleeper whose process was frozen at the worst moment."""
+"""The idle period, and a deactivator whose process was frozen at the worst moment."""
 
 import subprocess
 import sys
 from typing import Any, cast
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from dropline.errors import DatabaseUnavailable, SettingsError
-from dropline.scaling.awake import AwakeMark
+from dropline.scaling.activation import Deactivator
 from dropline.scaling.errors import ScalingRefused
-from dropline.scaling.protocol import SLEEPING, Claim, Claimed, Rules, Slept, Swap
-from dropline.scaling.sleeper import IdleWatch, Sleeper
+from dropline.scaling.mark import PoolMark
+from dropline.scaling.protocol import (
+    SLEEPING,
+    Admission,
+    BeginScaleToZero,
+    ReplaceMark,
+    ScaleToZeroOutcome,
+    ScalingPolicy,
+)
 from dropline.scaling.worker_pool import CloudRunWorkerPool
 from tests.support.clock import ManualClock
 from tests.support.scaling_store import MemoryStore
 
-RULES = Rules(idle_s=60, lease_s=30)
+POLICY = ScalingPolicy(idle_s=60, lease_s=30)
 
 
 class Pool:
@@ -34,41 +39,32 @@ class Pool:
         self.asked.append(instances)
 
 
-def make_sleeper(store: MemoryStore, pool: Pool, clock: ManualClock, unfinished: Any) -> Sleeper:
-    return Sleeper(cast("AwakeMark", store), pool, RULES, unfinished, clock.time)
-
-
-@given(st.lists(st.floats(0, 100), max_size=10), st.floats(0, 200))
-def test_the_idle_period_begins_with_the_last_message(gaps: list[float], quiet: float) -> None:
-    """Over exactly `idle_s` after the last message, whatever came before."""
-    clock = ManualClock()
-    watch = IdleWatch(RULES.idle_s, clock.time)
-    for gap in gaps:
-        clock.advance(gap)
-        watch.touch()
-    clock.advance(quiet)
-    assert watch.left_s() == pytest.approx(max(0, RULES.idle_s - quiet), abs=1e-6)
+def make_deactivator(store: MemoryStore, pool: Pool, clock: ManualClock, unfinished: Any) -> Deactivator:
+    return Deactivator(cast("PoolMark", store), pool, POLICY, unfinished, clock.time)
 
 
 def test_an_idle_pool_is_put_to_sleep() -> None:
     """One call to 0, and no mark left."""
     store, pool = MemoryStore(), Pool()
-    assert make_sleeper(store, pool, ManualClock(), lambda: False).try_to_sleep() is Slept.ASLEEP
+    assert (
+        make_deactivator(store, pool, ManualClock(), lambda: False).try_scale_to_zero()
+        is ScaleToZeroOutcome.ASLEEP
+    )
     assert (pool.asked, store.mark) == ([0], None)
 
 
 def test_a_process_frozen_before_the_call_does_not_call() -> None:
     """Its mark may have run out, and somebody may have been told that the pool is awake."""
     store, pool, clock = MemoryStore(), Pool(), ManualClock()
-    swap_at_once = store.swap
+    swap_at_once = store.replace
 
-    def swap_and_freeze(swap: Swap) -> bool:
+    def swap_and_freeze(swap: ReplaceMark) -> bool:
         done = swap_at_once(swap)
-        clock.advance(RULES.lease_s)
+        clock.advance(POLICY.lease_s)
         return done
 
-    store.swap = swap_and_freeze  # type: ignore[method-assign]
-    assert make_sleeper(store, pool, clock, lambda: False).try_to_sleep() is Slept.REFUSED
+    store.replace = swap_and_freeze  # type: ignore[method-assign]
+    assert make_deactivator(store, pool, clock, lambda: False).try_scale_to_zero() is ScaleToZeroOutcome.REFUSED
     assert pool.asked == []
 
 
@@ -77,24 +73,24 @@ def test_a_slow_postgres_does_not_shorten_the_lease() -> None:
     store, pool, clock = MemoryStore(), Pool(), ManualClock()
 
     def ask() -> bool:
-        clock.advance(RULES.lease_s - 1)
+        clock.advance(POLICY.lease_s - 1)
         return False
 
-    assert make_sleeper(store, pool, clock, ask).try_to_sleep() is Slept.ASLEEP
+    assert make_deactivator(store, pool, clock, ask).try_scale_to_zero() is ScaleToZeroOutcome.ASLEEP
 
 
 def test_a_token_is_there_before_the_mark_is() -> None:
     """Getting one may take long, and the mark does not hold for long."""
     store, pool, clock = MemoryStore(), Pool(), ManualClock()
     seen: list[int] = []
-    claim_at_once = store.claim
+    claim_at_once = store.begin
 
-    def claim_and_note(claim: Claim) -> Claimed:
+    def claim_and_note(claim: BeginScaleToZero) -> Admission:
         seen.append(pool.prepared)
         return claim_at_once(claim)
 
-    store.claim = claim_and_note  # type: ignore[method-assign]
-    assert make_sleeper(store, pool, clock, lambda: False).try_to_sleep() is Slept.ASLEEP
+    store.begin = claim_and_note  # type: ignore[method-assign]
+    assert make_deactivator(store, pool, clock, lambda: False).try_scale_to_zero() is ScaleToZeroOutcome.ASLEEP
     assert seen == [1]
 
 
@@ -106,7 +102,10 @@ def test_without_a_token_nothing_is_marked() -> None:
             raise ScalingRefused("no token")
 
     store, pool = MemoryStore(), Locked()
-    assert make_sleeper(store, pool, ManualClock(), lambda: False).try_to_sleep() is Slept.REFUSED
+    assert (
+        make_deactivator(store, pool, ManualClock(), lambda: False).try_scale_to_zero()
+        is ScaleToZeroOutcome.REFUSED
+    )
     assert (pool.asked, store.mark) == ([], None)
 
 
@@ -120,15 +119,15 @@ def test_a_pool_stays_awake_while_postgres_cannot_be_asked(error: Exception) -> 
         raise error
 
     with pytest.raises(type(error)):
-        make_sleeper(store, pool, ManualClock(), ask).try_to_sleep()
+        make_deactivator(store, pool, ManualClock(), ask).try_scale_to_zero()
     assert (pool.asked, store.mark) == ([], None)
 
 
-@pytest.mark.parametrize("outcome", Slept)
-def test_a_worker_that_lives_tries_again(outcome: Slept) -> None:
+@pytest.mark.parametrize("outcome", ScaleToZeroOutcome)
+def test_a_worker_that_lives_tries_again(outcome: ScaleToZeroOutcome) -> None:
     """After a lease where one has to run out first, else after the idle period."""
-    waits = outcome in (Slept.TAKEN, Slept.UNKNOWN)
-    assert outcome.again_after_s(RULES) == (RULES.lease_s if waits else RULES.idle_s)
+    waits = outcome in (ScaleToZeroOutcome.TAKEN, ScaleToZeroOutcome.UNKNOWN)
+    assert outcome.again_after_s(POLICY) == (POLICY.lease_s if waits else POLICY.idle_s)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +142,7 @@ def test_a_name_that_is_no_pool_is_refused_at_once(name: str) -> None:
 def test_the_libraries_are_imported_by_whoever_connects() -> None:
     """A command or a function without a pool to scale pays for neither redis nor google-auth."""
     probe = (
-        "import sys, dropline.scaling.waker, dropline.scaling.sleeper;"
+        "import sys, dropline.scaling.activation;"
         "print(sorted({'redis', 'google.auth', 'requests', 'celery', 'sqlalchemy', 'torch'} & {*sys.modules}))"
     )
     finished = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)

@@ -16,17 +16,17 @@ from dropline.scaling.protocol import (
     AWAKE,
     SLEEPING,
     WAKING,
-    AskUnfinished,
-    Claim,
-    Claimed,
-    Look,
+    Admission,
+    BeginScaleToZero,
+    CheckUnfinished,
     Procedure,
-    Rules,
-    Scale,
-    Slept,
-    Swap,
-    sleep,
-    wake,
+    ReadMark,
+    ReplaceMark,
+    ScaleToZeroOutcome,
+    ScalingPolicy,
+    SetInstances,
+    scale_to_zero,
+    scale_up,
 )
 from tests.support.scaling_actors import Atomically
 from tests.support.scaling_schedule import live
@@ -35,8 +35,8 @@ from tests.support.scaling_world import Faults, World
 
 INTERLEAVINGS = 3000
 
-Wake = Callable[[str, Rules], Procedure[bool]]
-Sleep = Callable[[str, Rules], Procedure[Slept]]
+ScaleUp = Callable[[str, ScalingPolicy], Procedure[bool]]
+ScaleToZero = Callable[[str, ScalingPolicy], Procedure[ScaleToZeroOutcome]]
 
 seeds = st.integers(0, 2**63)
 lengths = st.integers(20, 200)
@@ -70,26 +70,26 @@ def test_no_image_waits_on_a_sleeping_pool() -> None:
     """3,000 interleavings with crashes, lost answers, refusals and marks that run out; every outcome was met."""
     seen = check_any(lambda: World(MemoryStore()))
     errors = {kind.default_code for kind in (PoolChanging, ScalingRefused, ScalingDenied, ScalingUnknown)}
-    outcomes = {outcome.value for outcome in Slept}
+    outcomes = {outcome.value for outcome in ScaleToZeroOutcome}
     assert seen.keys() == errors | outcomes | {"acknowledged"}
 
 
 def test_a_redis_that_forgets_everything_costs_time_and_no_image() -> None:
     """With FLUSHALL at any step, as long as the worker that just calls 0 is not killed too."""
     seen = check_any(lambda: World(MemoryStore(), Faults(flush=True)))
-    assert seen[Slept.WOKEN_AGAIN.value]
-    assert seen[Slept.UNFINISHED.value]
+    assert seen[ScaleToZeroOutcome.WOKEN_AGAIN.value]
+    assert seen[ScaleToZeroOutcome.UNFINISHED.value]
 
 
-def wake_if_first(token: str, rules: Rules) -> Procedure[bool]:
+def scale_up_if_first(token: str, policy: ScalingPolicy) -> Procedure[bool]:
     """SET NX, and only the winner calls: one that dies in between leaves a mark that stops all others."""
-    won: bool = yield Swap(None, AWAKE)
+    won: bool = yield ReplaceMark(None, AWAKE)
     if won:
-        yield Scale(rules.instances)
+        yield SetInstances(policy.instances)
     return won
 
 
-def sleep_then_look_again(token: str, rules: Rules) -> Procedure[Slept]:
+def scale_to_zero_then_look_again(token: str, policy: ScalingPolicy) -> Procedure[ScaleToZeroOutcome]:
     """DEL while the queue is empty, 0, and another look: which a stopping worker may not live to take."""
 
     def delete(store: MemoryStore) -> bool:
@@ -99,125 +99,129 @@ def sleep_then_look_again(token: str, rules: Rules) -> Procedure[Slept]:
 
     deleted: bool = yield Atomically(delete)  # type: ignore[misc]
     if not deleted:
-        return Slept.QUEUED
-    yield Scale(0)
-    if (yield Look()):
-        yield Scale(rules.instances)
-        return Slept.WOKEN_AGAIN
-    return Slept.ASLEEP
+        return ScaleToZeroOutcome.QUEUED
+    yield SetInstances(0)
+    if (yield ReadMark()):
+        yield SetInstances(policy.instances)
+        return ScaleToZeroOutcome.WOKEN_AGAIN
+    return ScaleToZeroOutcome.ASLEEP
 
 
-def wake_without_proof(token: str, rules: Rules) -> Procedure[bool]:
+def scale_up_without_proof(token: str, policy: ScalingPolicy) -> Procedure[bool]:
     """Calls 1 and sets `awake`, whatever has happened meanwhile."""
-    mark = yield Look()
+    mark = yield ReadMark()
     if mark == AWAKE:
         return False
     if mark is not None and mark.startswith(SLEEPING):
         raise PoolChanging("later")
-    yield Scale(rules.instances)
+    yield SetInstances(policy.instances)
     yield Atomically(lambda store: setattr(store, "mark", AWAKE))  # type: ignore[misc]
     return True
 
 
-def wake_while_it_falls_asleep(token: str, rules: Rules) -> Procedure[bool]:
+def scale_up_while_it_falls_asleep(token: str, policy: ScalingPolicy) -> Procedure[bool]:
     """Calls 1 under a sleeping mark, and acknowledges."""
-    mark = yield Look()
+    mark = yield ReadMark()
     if mark != AWAKE:
-        yield Scale(rules.instances)
-        yield Swap(None, AWAKE)
+        yield SetInstances(policy.instances)
+        yield ReplaceMark(None, AWAKE)
     return True
 
 
-def wake_with_one_token_for_all(token: str, rules: Rules) -> Procedure[bool]:
+def scale_up_with_one_token_for_all(token: str, policy: ScalingPolicy) -> Procedure[bool]:
     """A mark that comes back vouches for calls from before the sleep."""
-    return (yield from wake("same", rules))
+    return (yield from scale_up("same", policy))
 
 
-def wake_by_the_first_alone(token: str, rules: Rules) -> Procedure[bool]:
+def scale_up_by_the_first_alone(token: str, policy: ScalingPolicy) -> Procedure[bool]:
     """Who finds a waking mark leaves the call to whoever set it, and acknowledges."""
-    mark = yield Look()
+    mark = yield ReadMark()
     if mark is not None and mark.startswith(WAKING):
         return False
-    return (yield from wake(token, rules))
+    return (yield from scale_up(token, policy))
 
 
-def sleep_without_asking(token: str, rules: Rules) -> Procedure[Slept]:
+def scale_to_zero_without_asking(token: str, policy: ScalingPolicy) -> Procedure[ScaleToZeroOutcome]:
     """Trusts the empty queue: what other workers have in hand is not on it."""
-    procedure = sleep(token, rules)
+    procedure = scale_to_zero(token, policy)
     command = next(procedure)
     while True:
         try:
-            if isinstance(command, AskUnfinished):
+            if isinstance(command, CheckUnfinished):
                 command = procedure.send(False)
             else:
                 command = procedure.send((yield command))
         except StopIteration as end:
-            result: Slept = end.value
+            result: ScaleToZeroOutcome = end.value
             return result
 
 
-def sleep_asking_first(token: str, rules: Rules) -> Procedure[Slept]:
+def scale_to_zero_asking_first(token: str, policy: ScalingPolicy) -> Procedure[ScaleToZeroOutcome]:
     """Asks Postgres before the mark is set: an event may slip in between."""
-    if (yield AskUnfinished()):
-        return Slept.UNFINISHED
-    return (yield from sleep_without_asking(token, rules))
+    if (yield CheckUnfinished()):
+        return ScaleToZeroOutcome.UNFINISHED
+    return (yield from scale_to_zero_without_asking(token, policy))
 
 
-def sleep_with_a_short_mark(token: str, rules: Rules) -> Procedure[Slept]:
+def scale_to_zero_with_a_short_mark(token: str, policy: ScalingPolicy) -> Procedure[ScaleToZeroOutcome]:
     """Takes the mark away while a call to 0 may still be under way."""
     mark = SLEEPING + token
-    if (yield Claim(mark, rules.lease_s)) is not Claimed.GRANTED:
-        return Slept.TAKEN
-    if (yield AskUnfinished()):
-        yield Swap(mark, None)
-        return Slept.UNFINISHED
+    if (yield BeginScaleToZero(mark, policy.lease_s)) is not Admission.GRANTED:
+        return ScaleToZeroOutcome.TAKEN
+    if (yield CheckUnfinished()):
+        yield ReplaceMark(mark, None)
+        return ScaleToZeroOutcome.UNFINISHED
     try:
-        yield Scale(0)
+        yield SetInstances(0)
     except ScalingUnknown:
-        yield Swap(mark, None)
-        return Slept.UNKNOWN
-    yield Swap(mark, None)
-    return Slept.ASLEEP
+        yield ReplaceMark(mark, None)
+        return ScaleToZeroOutcome.UNKNOWN
+    yield ReplaceMark(mark, None)
+    return ScaleToZeroOutcome.ASLEEP
 
 
 @pytest.mark.parametrize(
-    ("wake_with", "sleep_with"),
+    ("scale_up_with", "scale_to_zero_with"),
     [
-        (wake_if_first, sleep),
-        (wake, sleep_then_look_again),
-        (wake_if_first, sleep_then_look_again),
-        (wake_without_proof, sleep),
-        (wake_while_it_falls_asleep, sleep),
-        (wake_with_one_token_for_all, sleep),
-        (wake_by_the_first_alone, sleep),
-        (wake, sleep_without_asking),
-        (wake, sleep_asking_first),
-        (wake, sleep_with_a_short_mark),
+        (scale_up_if_first, scale_to_zero),
+        (scale_up, scale_to_zero_then_look_again),
+        (scale_up_if_first, scale_to_zero_then_look_again),
+        (scale_up_without_proof, scale_to_zero),
+        (scale_up_while_it_falls_asleep, scale_to_zero),
+        (scale_up_with_one_token_for_all, scale_to_zero),
+        (scale_up_by_the_first_alone, scale_to_zero),
+        (scale_up, scale_to_zero_without_asking),
+        (scale_up, scale_to_zero_asking_first),
+        (scale_up, scale_to_zero_with_a_short_mark),
     ],
 )
-def test_the_interleavings_find_what_is_wrong(wake_with: Wake, sleep_with: Sleep) -> None:
+def test_the_interleavings_find_what_is_wrong(scale_up_with: ScaleUp, scale_to_zero_with: ScaleToZero) -> None:
     """Each protocol with one protection taken away leaves an image waiting, or believes in a pool that sleeps."""
-    worlds = (World(MemoryStore(), wake_with=wake_with, sleep_with=sleep_with) for _ in itertools.count())
+    worlds = (
+        World(MemoryStore(), scale_up_with=scale_up_with, scale_to_zero_with=scale_to_zero_with)
+        for _ in itertools.count()
+    )
     assert any(goes_wrong(next(worlds), seed) for seed in range(10 * INTERLEAVINGS))
 
 
-def sleep_without_looking_back(token: str, rules: Rules) -> Procedure[Slept]:
+def scale_to_zero_without_looking_back(token: str, policy: ScalingPolicy) -> Procedure[ScaleToZeroOutcome]:
     """Does not mind that its mark is gone after the call."""
     mark = SLEEPING + token
-    if (yield Claim(mark, rules.lease_s)) is not Claimed.GRANTED:
-        return Slept.TAKEN
-    if (yield AskUnfinished()):
-        yield Swap(mark, None)
-        return Slept.UNFINISHED
-    if (yield Swap(mark, mark, rules.lease_s)):
-        yield Scale(0)
-        yield Swap(mark, None)
-    return Slept.ASLEEP
+    if (yield BeginScaleToZero(mark, policy.lease_s)) is not Admission.GRANTED:
+        return ScaleToZeroOutcome.TAKEN
+    if (yield CheckUnfinished()):
+        yield ReplaceMark(mark, None)
+        return ScaleToZeroOutcome.UNFINISHED
+    if (yield ReplaceMark(mark, mark, policy.lease_s)):
+        yield SetInstances(0)
+        yield ReplaceMark(mark, None)
+    return ScaleToZeroOutcome.ASLEEP
 
 
 def test_a_flush_is_survived_only_by_looking_back() -> None:
     """The same faults, and a worker that does not wake the pool again: an image waits for ever."""
     worlds = (
-        World(MemoryStore(), Faults(flush=True), sleep_with=sleep_without_looking_back) for _ in itertools.count()
+        World(MemoryStore(), Faults(flush=True), scale_to_zero_with=scale_to_zero_without_looking_back)
+        for _ in itertools.count()
     )
     assert any(goes_wrong(next(worlds), seed) for seed in range(10 * INTERLEAVINGS))

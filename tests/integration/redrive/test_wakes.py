@@ -20,7 +20,7 @@ from db.redrivable import Redrivable, Wanted
 from db.session import libpq_url, transaction
 from db.unwritten import UNWRITTEN
 from dropline.contract import CAPTION_QUEUE, ObjectVersion
-from dropline.scaling.awake import MARK_KEY
+from dropline.scaling.mark import MARK_KEY
 from dropline.scaling.protocol import AWAKE, SLEEPING
 from tests.support import fake_cloud_run
 from tests.support.fake_cloud_run import POOL, FakeCloudRun
@@ -118,7 +118,7 @@ def test_a_pool_that_falls_asleep_this_moment_is_woken_after_that(
     queue.set(MARK_KEY, f"{SLEEPING}x", px=1500)
     result = run("redrive", "--all")
     assert result.exit_code == ExitCode.OK
-    assert "putting the pool to sleep" in result.stderr
+    assert "scaling the worker pool to zero" in result.stderr
     assert pool.history == [1]
 
 

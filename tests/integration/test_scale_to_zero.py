@@ -13,7 +13,7 @@ from redis import Redis
 
 from db.session import libpq_url
 from dropline.contract import CAPTION_QUEUE, ObjectVersion
-from dropline.scaling.awake import MARK_KEY
+from dropline.scaling.mark import MARK_KEY
 from dropline.scaling.protocol import AWAKE, SLEEPING
 from dropline.settings import BrokerSettings, DatabaseSettings, EventSettings, PoolSettings, Settings
 from tests.support import fake_cloud_run

@@ -1,4 +1,4 @@
-"""The mark in Redis: one key, and two scripts that look and change it in one step."""
+"""The mark in Redis: one key, and two scripts that compare and change the key in one atomic step."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING
 
 from dropline.contract import CAPTION_QUEUE, RECOVERY_QUEUE
 from dropline.errors import BrokerUnavailable
-from dropline.scaling.protocol import SLEEPING, Claim, Claimed, Swap
+from dropline.scaling.protocol import SLEEPING, Admission, BeginScaleToZero, ReplaceMark
 
 if TYPE_CHECKING:
     from redis import Redis
 
-#: Says what is known of the pool; see `dropline.scaling.protocol`.
+#: The key of the mark; `dropline.scaling.protocol` explains its values.
 MARK_KEY = "dropline.pool"
-#: A pool with messages on one of these is not put to sleep.
+#: Messages on any of these queues keep the worker pool from being scaled to zero.
 QUEUES = (CAPTION_QUEUE, RECOVERY_QUEUE)
 
-# An empty string stands for no mark.
-_SWAP = """
+# An empty string stands for an absent mark.
+_REPLACE = """
 if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
 if ARGV[2] == '' then
     redis.call('DEL', KEYS[1])
@@ -28,7 +28,7 @@ else
 end
 return 1
 """
-_CLAIM = """
+_BEGIN = """
 local mark = redis.call('GET', KEYS[1]) or ''
 if string.sub(mark, 1, #ARGV[3]) == ARGV[3] then return 'taken' end
 for number = 2, #KEYS do
@@ -39,28 +39,28 @@ return 'granted'
 """
 
 
-class AwakeMark:
-    """The mark, as threads may share it. Each method is one round trip, and one atomic step of Redis."""
+class PoolMark:
+    """The mark of the worker pool. Threads may share it. Each method is one round trip and one atomic step."""
 
     def __init__(self, client: "Redis", key: str = MARK_KEY, queues: Sequence[str] = QUEUES) -> None:
         self._client = client
         self._keys = (key, *queues)
-        self._swap = client.register_script(_SWAP)
-        self._claim = client.register_script(_CLAIM)
+        self._replace = client.register_script(_REPLACE)
+        self._begin = client.register_script(_BEGIN)
 
     @classmethod
-    def connect(cls, url: str, timeout_s: float) -> "AwakeMark":
-        """A mark in the broker's Redis; connects on first use.
+    def connect(cls, url: str, timeout_s: float) -> "PoolMark":
+        """Return a mark in the broker's Redis; the first command connects.
 
         Args:
-            url: as Celery gets it.
-            timeout_s: for connecting, and for each answer.
+            url: Celery's broker URL.
+            timeout_s: seconds for connecting, and for each answer.
         """
         from redis import Redis
         from redis.backoff import NoBackoff
         from redis.retry import Retry
 
-        # Nothing is sent twice: a swap whose first answer was lost would say that it had failed.
+        # Send each command once: a replacement repeated after a lost answer would report a failure.
         return cls(
             Redis.from_url(
                 url,
@@ -71,36 +71,36 @@ class AwakeMark:
             )
         )
 
-    def look(self) -> str | None:
-        """The mark; None where there is none.
+    def read(self) -> str | None:
+        """Return the mark, or None if the key is absent.
 
         Raises:
-            BrokerUnavailable: Redis is away.
+            BrokerUnavailable: Redis is unreachable.
         """
         with _named_errors("read"):
             found = self._client.get(self._keys[0])
         return None if found is None else _text(found)
 
-    def swap(self, swap: Swap) -> bool:
-        """Replace the mark if it is as expected: whether it was.
+    def replace(self, command: ReplaceMark) -> bool:
+        """Replace the mark if its value is the expected value; return True if the mark was replaced.
 
         Raises:
-            BrokerUnavailable: Redis is away; it may have been replaced.
+            BrokerUnavailable: Redis is unreachable; the mark may have been replaced.
         """
-        arguments: list[str | int] = [swap.expected or "", swap.new or "", _milliseconds(swap.ttl_s)]
+        arguments: list[str | int] = [command.expected or "", command.new or "", _milliseconds(command.ttl_s)]
         with _named_errors("change"):
-            return bool(self._swap(keys=self._keys[:1], args=arguments))
+            return bool(self._replace(keys=self._keys[:1], args=arguments))
 
-    def claim(self, claim: Claim) -> Claimed:
-        """Set a sleeping mark if all queues are empty and there is none.
+    def begin(self, command: BeginScaleToZero) -> Admission:
+        """Set a sleeping mark if all queues are empty and no sleeping mark exists.
 
         Raises:
-            BrokerUnavailable: Redis is away; it may have been set.
+            BrokerUnavailable: Redis is unreachable; the mark may have been set.
         """
-        arguments: list[str | int] = [claim.mark, _milliseconds(claim.ttl_s), SLEEPING]
-        with _named_errors("claim"):
-            answer = self._claim(keys=self._keys, args=arguments)
-        return Claimed(_text(answer))
+        arguments: list[str | int] = [command.mark, _milliseconds(command.ttl_s), SLEEPING]
+        with _named_errors("set"):
+            answer = self._begin(keys=self._keys, args=arguments)
+        return Admission(_text(answer))
 
     def close(self) -> None:
         """Close the connections."""
@@ -116,12 +116,12 @@ def _text(answer: bytes | str) -> str:
 
 
 @contextmanager
-def _named_errors(what: str) -> Iterator[None]:
+def _named_errors(action: str) -> Iterator[None]:
     from redis.exceptions import RedisError
 
     try:
         yield
     except RedisError as error:
         raise BrokerUnavailable(
-            f"cannot {what} the pool's mark in Redis, so nothing is known of the pool: {error}; try again"
+            f"cannot {action} the worker pool's mark in Redis, so its state is unknown: {error}; try again"
         ) from error

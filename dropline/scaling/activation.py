@@ -1,0 +1,203 @@
+"""Both sides of scale to zero, built from the settings: `Activator` scales up, `Deactivator` scales to zero."""
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+from dropline.errors import DroplineError
+from dropline.log import get_logger
+from dropline.scaling.errors import ScalingRefused
+from dropline.scaling.mark import PoolMark
+from dropline.scaling.protocol import (
+    AWAKE,
+    BeginScaleToZero,
+    CheckUnfinished,
+    Command,
+    ReadMark,
+    ReplaceMark,
+    ScaleToZeroOutcome,
+    ScalingPolicy,
+    SetInstances,
+    run_procedure,
+    scale_to_zero,
+    scale_up,
+)
+from dropline.scaling.worker_pool import WorkerPool, make_worker_pool
+from dropline.settings import BrokerSettings, PoolSettings, require
+
+log = get_logger(__name__)
+
+
+class Activator:
+    """Scales the worker pool up if the worker pool may be at zero. Threads may share it."""
+
+    def __init__(self, mark: PoolMark, pool: WorkerPool, policy: ScalingPolicy) -> None:
+        self._mark = mark
+        self._pool = pool
+        self._policy = policy
+        self._one_call = threading.Lock()
+
+    def ensure_awake(self) -> None:
+        """Scale up unless the mark is `awake` (one GET); call after enqueueing, before acknowledging the event.
+
+        Raises:
+            PoolChanging, ScalingRefused, ScalingUnknown, BrokerUnavailable: the event must be redelivered.
+            ScalingDenied: the event must be redelivered after an operator has corrected the deployment.
+        """
+        if not self.is_awake():
+            self.scale_up()
+
+    def is_awake(self) -> bool:
+        """Return True if the mark is `awake`; one GET.
+
+        Raises:
+            BrokerUnavailable: Redis is unreachable.
+        """
+        return self._mark.read() == AWAKE
+
+    def scale_up(self) -> None:
+        """Scale up unless another process has set `awake` in the meantime; raises the errors of `ensure_awake`."""
+        # Requests of one process share one call: each request that waits for the lock then reads `awake`.
+        with self._one_call:
+            called = run_procedure(scale_up(uuid.uuid4().hex, self._policy), self._execute)
+        if called:
+            log.info("pool_woken", instances=self._policy.instances)
+
+    def _execute(self, command: Command) -> Any:
+        match command:
+            case ReadMark():
+                return self._mark.read()
+            case ReplaceMark():
+                return self._mark.replace(command)
+            case SetInstances(instances):
+                return self._pool.scale(instances)
+            case _:
+                raise TypeError(f"{command} is not a command of scale_up")
+
+
+class Deactivator:
+    """Scales the worker pool to zero. For one thread."""
+
+    def __init__(
+        self,
+        mark: PoolMark,
+        pool: WorkerPool,
+        policy: ScalingPolicy,
+        unfinished: Callable[[], bool],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Store the parts; `unfinished` returns True if Postgres has a queued or leased row."""
+        self._mark = mark
+        self._pool = pool
+        self._policy = policy
+        self._unfinished = unfinished
+        self._clock = clock
+        self._marked_at = clock()
+
+    def try_scale_to_zero(self) -> ScaleToZeroOutcome:
+        """Scale to zero unless work is left; call when the idle period is over.
+
+        Returns:
+            The outcome; `again_after_s` of the outcome is the time of the next call.
+
+        Raises:
+            DatabaseUnavailable, BrokerUnavailable: the worker pool stays up; try again after the idle period.
+            ScalingRefused, ScalingDenied, ScalingUnknown: the mark was lost, and the call to scale up again
+                failed. An event may have read `awake`: call `scale_up_again` until the call succeeds.
+        """
+        if not self._prepared():
+            return ScaleToZeroOutcome.REFUSED
+        outcome = run_procedure(scale_to_zero(uuid.uuid4().hex, self._policy), self._execute)
+        log.info("pool_sleep_tried", outcome=outcome.value)
+        return outcome
+
+    def _prepared(self) -> bool:
+        """Fetch an access token before the mark is set: the fetch may be slow, and the mark expires soon."""
+        try:
+            self._pool.prepare()
+        except ScalingRefused as error:
+            log.warning("pool_not_scaled", instances=0, code=error.code, error=str(error))
+            return False
+        return True
+
+    def scale_up_again(self) -> None:
+        """Repeat the failed last call of `try_scale_to_zero`; harmless if the worker pool is up.
+
+        Raises:
+            ScalingRefused, ScalingDenied, ScalingUnknown: try again.
+        """
+        self._pool.scale(self._policy.instances)
+
+    def _execute(self, command: Command) -> Any:
+        match command:
+            case BeginScaleToZero():
+                return self._mark.begin(command)
+            case ReplaceMark():
+                self._marked_at = self._clock()
+                return self._mark.replace(command)
+            case CheckUnfinished():
+                return self._unfinished()
+            case SetInstances(instances):
+                return self._scale(instances)
+            case ReadMark():
+                raise TypeError(f"{command} is not a command of scale_to_zero")
+
+    def _scale(self, instances: int) -> None:
+        try:
+            self._refuse_when_late(instances)
+            self._pool.scale(instances)
+        except DroplineError as error:
+            # The protocol handles the error; the log line is for the operator.
+            log.warning("pool_not_scaled", instances=instances, code=error.code, error=str(error))
+            raise
+
+    def _refuse_when_late(self, instances: int) -> None:
+        """Refuse to call 0 under an expired mark, as after a freeze of the process between mark and call."""
+        late_s = self._clock() - self._marked_at
+        if instances == 0 and late_s > self._policy.lease_s / 4:
+            raise ScalingRefused(
+                f"{late_s:.0f} s have passed since the mark was set, more than a quarter of the lease of "
+                f"{self._policy.lease_s:.0f} s; the worker pool stays up until the next idle period"
+            )
+
+
+def policy_from_settings(pool: PoolSettings) -> ScalingPolicy:
+    """The policy of a deployment."""
+    return ScalingPolicy(pool.instances, pool.idle_s, pool.lease_s, pool.awake_s)
+
+
+@contextmanager
+def open_activator(pool: PoolSettings, broker: BrokerSettings) -> Iterator[Activator | None]:
+    """Yield an activator that connects on first use; None if the settings name no worker pool.
+
+    Raises:
+        AccessDenied: no credentials were found.
+        SettingsError: Redis's URL is missing.
+    """
+    if not pool.name:
+        yield None
+        return
+    with (
+        closing(PoolMark.connect(require(broker.url, "DROPLINE_BROKER__URL"), broker.publish_timeout_s)) as mark,
+        closing(make_worker_pool(pool.name, pool.api)) as workers,
+    ):
+        yield Activator(mark, workers, policy_from_settings(pool))
+
+
+def make_deactivator(pool: PoolSettings, broker: BrokerSettings, unfinished: Callable[[], bool]) -> Deactivator:
+    """Return a deactivator that connects on first use, for the rest of this process.
+
+    Args:
+        pool: settings with the name of a worker pool.
+        broker: settings of the Redis with the mark.
+        unfinished: returns True if Postgres has a queued or leased row.
+
+    Raises:
+        AccessDenied: no credentials were found.
+        SettingsError: Redis's URL is missing.
+    """
+    mark = PoolMark.connect(require(broker.url, "DROPLINE_BROKER__URL"), broker.publish_timeout_s)
+    return Deactivator(mark, make_worker_pool(pool.name, pool.api), policy_from_settings(pool), unfinished)
