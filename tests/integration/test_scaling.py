@@ -1,4 +1,4 @@
-"""Sleep and wake with a real Redis, and the Admin API over HTTP."""
+"""Scale to zero with a real Redis, and the Admin API over HTTP."""
 
 import contextlib
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Who takes part in sleep and wake: procedures under way, deliveries, workers, and calls to Cloud Run."""
+"""Actors of scale to zero: running procedures, deliveries, workers, and calls to Cloud Run."""
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from tests.support.scaling_store import MemoryStore
 
 @dataclass(frozen=True)
 class Commit:
-    """The function writes the row: whether it is unfinished."""
+    """The function commits the row. Answer: True if the row is unfinished."""
 
     row: int
 
@@ -24,13 +24,13 @@ class Push:
 
 @dataclass(frozen=True)
 class Atomically:
-    """For protocols that are wrong on purpose: any single step in Redis."""
+    """Any single step in Redis; for protocols with a deliberate error."""
 
     act: Callable[["MemoryStore"], Any]
 
 
 class Actor:
-    """A procedure under way, and the command it waits for."""
+    """A running procedure, and the command whose answer is due."""
 
     def __init__(self, procedure: Generator[Any, Any, Any]) -> None:
         self._procedure = procedure
@@ -68,20 +68,20 @@ class Instance:
     """A worker."""
 
     ready: bool = False
-    #: Told to stop; it goes on until it is killed.
+    #: Has received SIGTERM; continues until killed.
     stopping: bool = False
     hand: set[int] = field(default_factory=set)
     deactivator: Actor | None = None
-    #: The deactivator's mark ran out between being renewed and the call.
+    #: The mark of the deactivator expired between its renewal and the call.
     late: bool = False
 
 
 @dataclass(eq=False)
 class Call:
-    """A call to Cloud Run under way."""
+    """A running call to Cloud Run."""
 
     instances: int
-    #: Who waits for the answer; None: nobody any more.
+    #: The actor that waits for the answer; None: the actor has crashed or given up.
     actor: Actor | None
     number: int
     applied: bool = False

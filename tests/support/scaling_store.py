@@ -1,4 +1,4 @@
-"""What is in Redis, as far as sleep and wake go: the mark and the queue."""
+"""The content of Redis for scale to zero: the mark and the queue."""
 
 from typing import Protocol
 
@@ -6,7 +6,7 @@ from dropline.scaling.protocol import SLEEPING, Admission, BeginScaleToZero, Rep
 
 
 class Store(Protocol):
-    """What is in Redis."""
+    """The mark and the queue."""
 
     def read(self) -> str | None: ...
     def replace(self, swap: ReplaceMark) -> bool: ...
@@ -19,7 +19,7 @@ class Store(Protocol):
 
 
 class MemoryStore:
-    """The mark and the queue as they should be, in a few lines of Python: what the scripts are compared with."""
+    """Reference model of the mark and the queue; the Redis scripts are compared with this model."""
 
     def __init__(self) -> None:
         self.mark: str | None = None

@@ -1,9 +1,9 @@
-"""A world in which a pool is woken and put to sleep: events, functions, workers, Redis, Cloud Run, step by step.
+"""Simulation of scale to zero, step by step: events, functions, workers, Redis and Cloud Run.
 
-Each step is one Redis command, one API call or one end of it, or one fault; whoever chooses the steps chooses the
-interleaving. After every step the world looks for an image that was acknowledged and waits on a sleeping pool.
+Each step is one Redis command, one API call or its end, or one fault; the caller chooses the steps and so the
+interleaving. After every step the world checks that no acknowledged image waits at 0 instances.
 
-What it takes for granted: a call to 0 takes effect before its mark runs out, or never.
+Assumption: a call to 0 takes effect before its mark expires, or never.
 """
 
 from collections import Counter
@@ -35,13 +35,13 @@ _MOST_INSTANCES = 3
 
 @dataclass(frozen=True)
 class Faults:
-    """What may go wrong beside crashes, lost answers and refusals."""
+    """Faults beside crashes, lost answers and refusals."""
 
     flush: bool = False
 
 
 class World:
-    """Everything, and the steps that are possible now."""
+    """The simulated state, and the steps that change the state."""
 
     def __init__(
         self,
@@ -54,9 +54,9 @@ class World:
         self.faults = faults
         self.scale_up_with, self.scale_to_zero_with = scale_up_with, scale_to_zero_with
         self.count = 0
-        #: Row to whether it is finished; a row is there once it is committed.
+        #: Committed rows; the value is True for a finished row.
         self.rows: dict[int, bool] = {}
-        #: Events that Pub/Sub has, or had.
+        #: Published events.
         self.events: set[int] = set()
         self.acknowledged: set[int] = set()
         self.deliveries: list[Delivery] = []
@@ -145,7 +145,7 @@ class World:
             and isinstance(instance.deactivator.command, SetInstances)
             and instance.deactivator.command.instances == 0
         ):
-            # What `Deactivator` does with a mark that has run out meanwhile.
+            # `Deactivator` refuses to call 0 under an expired mark.
             instance.deactivator.fail(ScalingRefused("late"))
         else:
             self._execute(instance.deactivator)
@@ -163,7 +163,7 @@ class World:
         instance.deactivator = None
 
     def crash_worker(self, instance: Instance) -> None:
-        """Killed, by a fault or because it was told to stop and did not."""
+        """Killed by a fault, or after SIGTERM."""
         self.instances.remove(instance)
         if instance.deactivator is not None:
             self._abandon(instance.deactivator)
@@ -185,7 +185,7 @@ class World:
         self._end(call, lambda actor: actor.fail(error))
 
     def lose(self, call: Call) -> None:
-        """The caller gives up; what it asked for may still happen."""
+        """The caller gives up; the call may still take effect."""
         actor, applied = call.actor, call.applied
         self._end(call, lambda actor: actor.fail(ScalingUnknown("no answer")))
         if actor is not None and not applied:
@@ -204,7 +204,7 @@ class World:
     # Redis.
 
     def lapse(self) -> None:
-        """A sleeping mark runs out, and with it what may still be under way to 0."""
+        """A sleeping mark expires, and with the mark every running call to 0."""
         self.store.expire()
         for call in [each for each in self.calls if each.instances == 0 and not each.applied]:
             self.lose(call)
@@ -239,19 +239,19 @@ class World:
                 return act(self.store)
         raise AssertionError(f"{command} is no step of this world")
 
-    # What must hold.
+    # Checks.
 
     def unfinished(self) -> list[int]:
         return [row for row, finished in self.rows.items() if not finished]
 
     def check(self) -> None:
-        """Nobody who was promised a caption waits on a sleeping pool; nobody believes in one that sleeps."""
+        """No acknowledged row waits at 0 instances, and the mark is never `awake` at 0 instances."""
         if self.faults.flush:
             return
         waiting = self.acknowledged & set(self.unfinished())
-        assert self.count or not waiting, f"rows {waiting} are acknowledged and wait on a sleeping pool"
+        assert self.count or not waiting, f"rows {waiting} are acknowledged and wait at 0 instances"
         if self.store.read() == AWAKE:
-            assert self.count, "the mark says awake, and the pool sleeps"
+            assert self.count, "the mark is awake at 0 instances"
             assert not any(call.instances == 0 and not call.applied for call in self.calls), "and 0 is under way"
 
     def _token(self) -> str:

@@ -1,4 +1,4 @@
-"""What breaks the policies of sleep and wake."""
+"""Mutations that break the policies of scale to zero."""
 
 from tests.terraform import sleep_policies
 from tests.terraform.mutation import Mutation

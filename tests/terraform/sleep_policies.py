@@ -1,4 +1,4 @@
-"""What must hold of sleep and wake, and of the job that redrives, which wakes too."""
+"""Policies of scale to zero, and of the redrive job, which also scales up."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +12,7 @@ _ENOUGH_ATTEMPTS = 10
 
 
 def whoever_scales_names_the_pool(plan: Plan) -> Iterator[str]:
-    """All are told the same of sleep and wake, and it is the pool that there is."""
+    """Function, worker and redrive job have the same scaling settings, with the name of the planned worker pool."""
     told = {name: _pool_settings(plan, name) for name in _SCALERS}
     if any(settings != told["worker"] for settings in told.values()):
         yield f"not all are told the same: {told}"

@@ -1,6 +1,6 @@
-"""Sleep and wake under any interleaving: nobody waits on a sleeping pool, and no idle pool stays awake.
+"""Scale to zero under any interleaving: no image waits at 0 instances, and no idle worker pool stays up.
 
-The same test is pointed at protocols that are wrong on purpose, so that it is known to see what it looks for.
+The same test runs on protocols with a deliberate error each, to prove that the test detects the error.
 """
 
 import itertools

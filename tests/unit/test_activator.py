@@ -5,9 +5,9 @@ from typing import cast
 import pytest
 from structlog.testing import CapturedCall, CapturingLogger
 
-from dropline.scaling import waker
-from dropline.scaling.awake import AwakeMark
-from dropline.scaling.protocol import AWAKE, Rules
+from dropline.scaling import activation
+from dropline.scaling.mark import PoolMark
+from dropline.scaling.protocol import AWAKE, ScalingPolicy
 from tests.support.scaling_store import MemoryStore
 
 
@@ -26,14 +26,14 @@ class Pool:
 
 
 @pytest.mark.parametrize(("mark", "history"), [(None, [3]), (AWAKE, [])])
-def test_a_call_that_wakes_the_worker_pool_is_logged(
+def test_a_call_that_scales_the_worker_pool_up_is_logged(
     monkeypatch: pytest.MonkeyPatch, mark: str | None, history: list[int]
 ) -> None:
     """One line per call of Cloud Run with the number of instances; none where another request has called."""
     log, store, pool = CapturingLogger(), MemoryStore(), Pool()
-    monkeypatch.setattr(waker, "log", log)
+    monkeypatch.setattr(activation, "log", log)
     store.mark = mark
-    waker.Waker(cast("AwakeMark", store), pool, Rules(instances=3)).wake()
+    activation.Activator(cast("PoolMark", store), pool, ScalingPolicy(instances=3)).scale_up()
     assert (pool.history, store.mark) == (history, AWAKE)
     expected = [CapturedCall("info", ("pool_woken",), {"instances": count}) for count in history]
     assert log.calls == expected
