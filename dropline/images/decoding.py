@@ -1,4 +1,4 @@
-"""Pure: untrusted bytes to pixels, with every limit. Nothing here knows where the bytes came from."""
+"""Decode untrusted bytes to pixels, within the limits of the settings. Without I/O."""
 
 import contextlib
 import io
@@ -14,11 +14,11 @@ from PIL import ExifTags, Image, ImageCms
 
 from dropline.contract import Dimensions
 from dropline.errors import ImageRefused, InvalidImage, PermanentError
-from dropline.images.memory import memory_ceiling
-from dropline.images.sniffing import ImageFormat, is_cut_short, jpeg_exif_bytes, sniff
+from dropline.images.formats import ImageFormat, detect_format, is_cut_short, jpeg_exif_bytes
+from dropline.images.memory_limit import memory_limit
 from dropline.settings import ImageSettings
 
-#: What decoders raise on bytes they cannot read. Not `Exception`: a time limit is raised in here too.
+#: Errors of decoders on damaged bytes. Not `Exception`: Celery raises its time limit inside a decoder, too.
 _DECODER_ERRORS = (
     ArithmeticError,
     AttributeError,
@@ -34,7 +34,7 @@ _DECODER_ERRORS = (
     struct.error,
     zlib.error,
 )
-_TURNS = {
+_UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -44,49 +44,54 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _WIDTH_AND_HEIGHT_SWAPPED = frozenset({5, 6, 7, 8})
-#: Modes Pillow can resize as they are; everything else becomes RGB or RGBA first.
-_RESIZED_AS_THEY_ARE = frozenset({"L", "LA", "RGB", "RGBA", "I", "F"})
-
-
-#: Cameras write some ten thousand bytes; Pillow's time to join the segments grows with the square.
+#: Modes that Pillow resizes without conversion; images of other modes become RGB or RGBA first.
+_RESIZABLE_MODES = frozenset({"L", "LA", "RGB", "RGBA", "I", "F"})
+#: Cameras write some ten thousand bytes; Pillow's time to join EXIF segments grows with the square of the size.
 _MAX_EXIF_BYTES = 1_048_576
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """One image, ready for the engine."""
+    """A decoded image, ready for the engine."""
 
-    #: uint8, [size, size, 3], C-contiguous, RGB.
+    #: uint8, [side_px, side_px, 3], C-contiguous, RGB.
     pixels: npt.NDArray[np.uint8]
-    #: Of the upright original.
+    #: Of the upright original, in pixels.
     dimensions: Dimensions
 
 
-def decode(data: bytes, size: int, limits: ImageSettings) -> Decoded:
-    """Decode the first frame of `data`, turn it upright and stretch it to a square of `size` pixels.
+def decode(data: bytes, side_px: int, limits: ImageSettings) -> Decoded:
+    """Decode the first frame of `data`, turn the frame upright and stretch the frame to a square.
 
-    Transparent pixels are laid on white. 16-bit greys keep their range; 32-bit and floating-point greys are
-    stretched from their smallest to their largest value. The resize is bicubic, as Florence-2's processor does it.
+    Transparent pixels get a white background. 16-bit greys keep their range; 32-bit and floating-point greys are
+    stretched from the smallest to the largest value. The resize is bicubic, as in Florence-2's processor.
+
+    Args:
+        data: bytes of an image file.
+        side_px: width and height of the square, in pixels.
+        limits: most pixels, longest side, and memory of the decoder.
 
     Raises:
         InvalidImage: `empty_object`, `not_an_image`, `unsupported_format`, `heic_unsupported`, `truncated_image`
             or `corrupt_image`.
         ImageRefused: `image_too_large` (known from the header), `metadata_too_large` or `out_of_memory`.
     """
-    kind = sniff(data)
+    kind = detect_format(data)
     _refuse_huge_exif(kind, data)
-    with _named_errors(kind, data, limits), memory_ceiling(limits.child_memory_bytes):
+    with _named_errors(kind, data, limits), memory_limit(limits.child_memory_bytes):
         image = _open(data, kind)
         width, height = image.size
         _refuse_large(width, height, limits)
         if kind is ImageFormat.JPEG:
-            # Shrinks while it decodes, and never below what is asked for.
-            image.draft("RGB", (size, size))
+            # Let the decoder shrink the image, never below the requested size.
+            image.draft("RGB", (side_px, side_px))
         image.load()
-        # Read last: a PNG may carry it behind its pixels, and Pillow has turned a TIFF already.
+        # Read after the pixels: a PNG may have EXIF behind its pixels, and Pillow turns a TIFF while loading.
         orientation = _orientation(image)
-        small = _on_white(_resized(image, size))
-        pixels = np.array(small.transpose(_TURNS[orientation]) if orientation in _TURNS else small)
+        small = _on_white(_resized(image, side_px))
+        if orientation in _UPRIGHT:
+            small = small.transpose(_UPRIGHT[orientation])
+        pixels = np.array(small)
     if orientation in _WIDTH_AND_HEIGHT_SWAPPED:
         width, height = height, width
     return Decoded(np.ascontiguousarray(pixels, dtype=np.uint8), Dimensions(width, height))
@@ -96,7 +101,7 @@ def decode(data: bytes, size: int, limits: ImageSettings) -> Decoded:
 def _named_errors(kind: ImageFormat, data: bytes, limits: ImageSettings) -> Iterator[None]:
     try:
         with warnings.catch_warnings():
-            # Pillow warns about sizes below our own limit and about damaged tags that do no harm.
+            # Pillow warns about images below `max_pixels` and about harmless damaged tags.
             warnings.simplefilter("ignore")
             yield
     except MemoryError:
@@ -106,20 +111,20 @@ def _named_errors(kind: ImageFormat, data: bytes, limits: ImageSettings) -> Iter
             code="out_of_memory",
         ) from None
     except _DECODER_ERRORS as error:
-        raise _named(error, kind, data) from error
+        raise _error_for(error, kind, data) from error
 
 
-def _named(error: Exception, kind: ImageFormat, data: bytes) -> PermanentError:
-    words = str(error) or type(error).__name__
+def _error_for(error: Exception, kind: ImageFormat, data: bytes) -> PermanentError:
+    message = str(error) or type(error).__name__
     if isinstance(error, Image.DecompressionBombError):
-        return ImageRefused(f"this {kind} has too many pixels: {words}", code="image_too_large")
-    if "MAX_TEXT" in words:
-        return ImageRefused(f"this {kind} carries too much text: {words}", code="metadata_too_large")
-    if isinstance(error, EOFError) or "truncated" in words.lower() or is_cut_short(kind, data):
+        return ImageRefused(f"this {kind} has too many pixels: {message}", code="image_too_large")
+    if "MAX_TEXT" in message:
+        return ImageRefused(f"this {kind} carries too much text: {message}", code="metadata_too_large")
+    if isinstance(error, EOFError) or "truncated" in message.lower() or is_cut_short(kind, data):
         return InvalidImage(
-            f"this {kind} of {len(data)} bytes is cut short: upload it again ({words})", code="truncated_image"
+            f"this {kind} of {len(data)} bytes is cut short: upload it again ({message})", code="truncated_image"
         )
-    return InvalidImage(f"this {kind} is damaged: upload a good copy ({words})", code="corrupt_image")
+    return InvalidImage(f"this {kind} is damaged: upload a good copy ({message})", code="corrupt_image")
 
 
 def _open(data: bytes, kind: ImageFormat) -> Image.Image:
@@ -137,7 +142,7 @@ def _open_heif(data: bytes) -> Image.Image:
             "add it to the worker with pip install 'dropline[heic]', then redo this image",
             code="heic_unsupported",
         ) from None
-    # Used directly, so that no plugin is registered for the whole process.
+    # Called directly: a registered plugin would apply to the whole process.
     return HeifImageFile(io.BytesIO(data))
 
 
@@ -151,25 +156,25 @@ def _refuse_large(width: int, height: int, limits: ImageSettings) -> None:
 
 
 def _refuse_huge_exif(kind: ImageFormat, data: bytes) -> None:
-    if kind is ImageFormat.JPEG and (size := jpeg_exif_bytes(data)) > _MAX_EXIF_BYTES:
+    if kind is ImageFormat.JPEG and (exif_bytes := jpeg_exif_bytes(data)) > _MAX_EXIF_BYTES:
         raise ImageRefused(
-            f"this JPEG carries {size} bytes of EXIF, more than the {_MAX_EXIF_BYTES} that are read: "
+            f"this JPEG carries {exif_bytes} bytes of EXIF, more than the {_MAX_EXIF_BYTES} that are read: "
             "strip them and upload it again",
             code="metadata_too_large",
         )
 
 
 def _orientation(image: Image.Image) -> int:
-    """1 to 8 as EXIF numbers them; 1 where there is no EXIF or it cannot be read."""
+    """EXIF orientation, 1 to 8; 1 if the EXIF data is absent or unreadable."""
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except _DECODER_ERRORS:
         return 1
 
 
-def _resized(image: Image.Image, size: int) -> Image.Image:
-    """Square, in mode L, LA, RGB or RGBA."""
-    square = (size, size)
+def _resized(image: Image.Image, side_px: int) -> Image.Image:
+    """Return a square image of mode L, LA, RGB or RGBA."""
+    square = (side_px, side_px)
     if image.mode.startswith("I;16"):
         wide = image.convert("I").resize(square, Image.Resampling.BICUBIC)
         return _eight_bits(wide, 0, 65535)
@@ -177,7 +182,7 @@ def _resized(image: Image.Image, size: int) -> Image.Image:
         image = image.convert("RGBA")
     elif image.mode == "LAB":
         image = _from_lab(image)
-    elif image.mode not in _RESIZED_AS_THEY_ARE:
+    elif image.mode not in _RESIZABLE_MODES:
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")
     small = image.resize(square, Image.Resampling.BICUBIC)
     return _eight_bits(small) if small.mode in ("I", "F") else small
@@ -200,7 +205,7 @@ def _from_lab(image: Image.Image) -> Image.Image:
 
 def _on_white(image: Image.Image) -> Image.Image:
     if image.mode == "RGB":
-        return image  # converting would copy it
+        return image  # a conversion would copy the pixels
     if image.mode not in ("LA", "RGBA"):
         return image.convert("RGB")
     white = Image.new("RGBA", image.size, "white")

@@ -16,7 +16,7 @@ from PIL import Image
 from dropline.errors import ImageRefused, InvalidImage, PermanentError
 from dropline.images import decoding
 from dropline.images.decoding import decode
-from dropline.images.memory import memory_ceiling
+from dropline.images.memory_limit import memory_limit
 from dropline.settings import ImageSettings
 from tests.support import image_files
 from tests.support.image_files import MP4, PDF, SVG, TEXT, encode, halves
@@ -243,7 +243,7 @@ def test_bombs_stay_under_the_memory_limit(bomb: str, tmp_path: Path) -> None:
 def test_the_ceiling_holds_and_is_lifted() -> None:
     """Inside the block an allocation beyond the ceiling fails; afterwards it succeeds."""
     before = resource.getrlimit(resource.RLIMIT_DATA)
-    with pytest.raises(MemoryError), memory_ceiling(50_000_000):
+    with pytest.raises(MemoryError), memory_limit(50_000_000):
         bytearray(200_000_000)
     assert len(bytearray(200_000_000)) == 200_000_000
     assert resource.getrlimit(resource.RLIMIT_DATA) == before
@@ -251,5 +251,5 @@ def test_the_ceiling_holds_and_is_lifted() -> None:
 
 def test_no_ceiling_means_none() -> None:
     """A limit of 0 bytes switches the ceiling off."""
-    with memory_ceiling(0):
+    with memory_limit(0):
         assert len(bytearray(200_000_000)) == 200_000_000

@@ -1,4 +1,4 @@
-"""Pure: what the first bytes of an object look like. Names and content types are never asked."""
+"""Detect the format of an image from its bytes, never from the object name or the content type."""
 
 import enum
 from typing import Literal
@@ -7,7 +7,7 @@ from dropline.errors import InvalidImage
 
 
 class ImageFormat(enum.StrEnum):
-    """The formats that are decoded, as Pillow spells them."""
+    """The supported formats, under Pillow's names."""
 
     JPEG = "JPEG"
     PNG = "PNG"
@@ -48,7 +48,7 @@ _OTHER_IMAGES = (
     (b"%!PS", "a PostScript document"),
     (b"SIMPLE  =", "a FITS image"),
 )
-_NO_IMAGES = (
+_NOT_IMAGES = (
     (b"%PDF-", "a PDF document"),
     (b"PK\x03\x04", "a ZIP archive or an Office document"),
     (b"\x1f\x8b", "gzip-compressed data"),
@@ -73,12 +73,12 @@ _HEIF_BRANDS = frozenset(
 )
 
 
-def sniff(data: bytes) -> ImageFormat:
-    """The format `data` begins like.
+def detect_format(data: bytes) -> ImageFormat:
+    """Return the format of `data`, from its first bytes.
 
     Raises:
         InvalidImage: `empty_object`, `not_an_image` (text, document, video, unknown bytes) or
-            `unsupported_format` (an image, but of a format that is not decoded).
+            `unsupported_format` (an image of a format without a decoder).
     """
     if not data:
         raise InvalidImage("the object is empty (0 bytes): upload the image again", code="empty_object")
@@ -86,20 +86,20 @@ def sniff(data: bytes) -> ImageFormat:
         if data.startswith(magic):
             return found
     if data.startswith(b"RIFF"):
-        return _sniff_riff(data)
+        return _riff_format(data)
     if data[4:8] == b"ftyp":
-        return _sniff_media_file(data)
+        return _media_file_format(data)
     raise _not_decodable(data)
 
 
-def _sniff_riff(data: bytes) -> ImageFormat:
+def _riff_format(data: bytes) -> ImageFormat:
     if data[8:12] == b"WEBP":
         return ImageFormat.WEBP
-    raise _no_image({b"AVI ": "an AVI video", b"WAVE": "a WAVE audio file"}.get(data[8:12], "a RIFF file"))
+    raise _not_an_image({b"AVI ": "an AVI video", b"WAVE": "a WAVE audio file"}.get(data[8:12], "a RIFF file"))
 
 
-def _sniff_media_file(data: bytes) -> ImageFormat:
-    """ISO base media files: AVIF, HEIC and most videos differ only in their brands."""
+def _media_file_format(data: bytes) -> ImageFormat:
+    """Return the format of an ISO base media file: AVIF, HEIC and most videos differ only in their brands."""
     length = min(int.from_bytes(data[:4], "big"), 512)
     brands = [data[8:12], *(data[at : at + 4] for at in range(16, length, 4))]
     if not _AVIF_BRANDS.isdisjoint(brands):
@@ -108,28 +108,28 @@ def _sniff_media_file(data: bytes) -> ImageFormat:
         return ImageFormat.HEIF
     if data[8:12] == b"crx ":
         raise _unsupported("a Canon raw photograph")
-    raise _no_image("an MP4, QuickTime or other media file")
+    raise _not_an_image("an MP4, QuickTime or other media file")
 
 
 def _not_decodable(data: bytes) -> InvalidImage:
     for magic, name in _OTHER_IMAGES:
         if data.startswith(magic):
             return _unsupported(name)
-    for magic, name in _NO_IMAGES:
+    for magic, name in _NOT_IMAGES:
         if data.startswith(magic):
-            return _no_image(name)
+            return _not_an_image(name)
     return _not_decodable_text(data[:4096])
 
 
 def _not_decodable_text(head: bytes) -> InvalidImage:
     text = head.decode("utf-8-sig", "ignore").lstrip()
     if not text or "\x00" in text or len(text.encode()) < 0.9 * len(head.strip()):
-        return _no_image(f"no image format known here (its first bytes are {head[:8].hex(' ')})")
+        return _not_an_image(f"no image format known here (its first bytes are {head[:8].hex(' ')})")
     if "<svg" in text:
         return _unsupported("an SVG, a drawing and no pixels")
     if text.startswith("<"):
-        return _no_image("an HTML or XML document")
-    return _no_image("text")
+        return _not_an_image("an HTML or XML document")
+    return _not_an_image("text")
 
 
 def _unsupported(name: str) -> InvalidImage:
@@ -139,14 +139,14 @@ def _unsupported(name: str) -> InvalidImage:
     )
 
 
-def _no_image(name: str) -> InvalidImage:
+def _not_an_image(name: str) -> InvalidImage:
     return InvalidImage(
         f"the object is no image, whatever its name says: it looks like {name}", code="not_an_image"
     )
 
 
 def is_cut_short(kind: ImageFormat, data: bytes) -> bool:
-    """Whether the end of the file is missing, as far as its format tells."""
+    """Return True if the end of the file is missing, as far as the format can tell."""
     match kind:
         case ImageFormat.JPEG:
             return b"\xff\xd9" not in data[-65536:]
@@ -165,15 +165,15 @@ def is_cut_short(kind: ImageFormat, data: bytes) -> bool:
 
 
 def _boxes_end(data: bytes) -> int:
-    """Where the last of the top-level boxes says that it ends."""
+    """Offset of the end of the last top-level box, from the sizes in the boxes."""
     at = 0
     while at < len(data):
-        size = int.from_bytes(data[at : at + 4], "big")
-        if size == 1:
-            size = int.from_bytes(data[at + 8 : at + 16], "big")
-        if size < 8:
+        box_bytes = int.from_bytes(data[at : at + 4], "big")
+        if box_bytes == 1:
+            box_bytes = int.from_bytes(data[at + 8 : at + 16], "big")
+        if box_bytes < 8:
             break
-        at += size
+        at += box_bytes
     return at
 
 
@@ -182,7 +182,7 @@ def _byte_order(data: bytes) -> Literal["little", "big"]:
 
 
 def jpeg_exif_bytes(data: bytes) -> int:
-    """Bytes of EXIF in front of a JPEG's pixels, over all of its segments."""
+    """Bytes of EXIF before the pixels of a JPEG, in all segments together."""
     at, total = 2, 0
     while data[at : at + 1] == b"\xff" and data[at + 1 : at + 2] != b"\xda":
         length = int.from_bytes(data[at + 2 : at + 4], "big")
