@@ -2,10 +2,10 @@
 
 TransientError
 ├── PoolChanging        a worker is scaling the worker pool to zero at this moment; deliver the event again
-├── ScalingRefused      Cloud Run changed nothing; a later call may succeed (busy, quota, no connection made)
+├── ScalingRefused      the number of instances is unchanged; a later call may succeed (busy, quota, no token)
 └── ScalingUnknown      Cloud Run may have changed the number of instances: no answer, or an answer of a failure
 PermanentError
-└── ScalingDenied       Cloud Run changed nothing; calls fail until a permission or a name is corrected
+└── ScalingDenied       the number of instances is unchanged, until a permission or a name is corrected
 
 `ScalingRefused` and `ScalingUnknown` differ in the consequence: while a call to 0 may still be under way, calls
 to 1 are forbidden; after a refused call to 0, calls to 1 are safe.

@@ -105,7 +105,7 @@ class ScaleToZeroOutcome(Enum):
     TAKEN = "taken"
     #: The mark was lost before the call to 0; Cloud Run was not called.
     ABANDONED = "abandoned"
-    #: Cloud Run changed nothing.
+    #: Cloud Run refused the call to 0.
     REFUSED = "refused"
     #: Cloud Run may have set 0.
     UNKNOWN = "unknown"

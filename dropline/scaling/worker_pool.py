@@ -22,7 +22,7 @@ CLOUD_RUN_API = "https://run.googleapis.com"
 TIMEOUT_S = (3.0, 10.0)
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 _NAME = re.compile(r"projects/[^/\s]+/locations/[^/\s]+/workerPools/[^/\s]+")
-#: Nothing was changed, and a later call may succeed.
+#: The number of instances is unchanged, and a later call may succeed.
 _REFUSED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS}
 
 

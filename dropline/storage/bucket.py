@@ -1,4 +1,4 @@
-"""Cloud Storage as a person uses it: uploads, and the generation that is there now."""
+"""Cloud Storage for the command line: uploads, and the live version of an object."""
 
 import contextlib
 from collections.abc import Iterator
@@ -6,20 +6,20 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from dropline.contract import METADATA_TASK, ObjectVersion, TaskRequest
-from dropline.errors import AccessDenied, ClientError, StorageUnavailable
+from dropline.errors import AccessDenied, ClientError
 from dropline.settings import Settings
 from dropline.storage.uploads import Upload, Uploaded
 
 if TYPE_CHECKING:
     from google.cloud.storage import Client
 
-#: How long the library may go on repeating one request, in seconds; a local stack is there or it is not.
-_PATIENCE_S = 30.0
-_PATIENCE_WITH_EMULATOR_S = 2.0
+#: Seconds in which the library repeats one request. Short with an emulator, which does not recover from errors.
+_RETRY_S = 30.0
+_RETRY_WITH_EMULATOR_S = 2.0
 
 
 class Storage:
-    """The buckets that the caller's credentials, or the emulator, can reach. Threads may share it."""
+    """The buckets that the user's credentials, or an emulator, can reach. Threads may share it."""
 
     def __init__(self, client: "Client", *, local: bool = False) -> None:
         self._client = client
@@ -27,21 +27,22 @@ class Storage:
 
     @classmethod
     def connect(cls, settings: Settings) -> Self:
-        """With the caller's own credentials, or for the emulator where one is set.
+        """Connect with the user's credentials, or to the emulator if the settings name an emulator.
 
         Raises:
             ClientError: google-cloud-storage is not installed.
-            AccessDenied: there are no credentials.
+            AccessDenied: no credentials were found.
         """
         try:
             from google.auth.exceptions import DefaultCredentialsError
-            from google.cloud.storage import Client
+
+            from dropline.storage.client import make_client
         except ImportError as error:
             raise ClientError("Cloud Storage needs: pip install 'dropline[cli]'") from error
         if settings.storage_emulator_host:
             return cls.on_emulator(settings.storage_emulator_host, settings.project)
         try:
-            return cls(Client(project=settings.project or None))
+            return cls(make_client(settings.project, emulator=""))
         except (DefaultCredentialsError, OSError) as error:
             raise AccessDenied(
                 "there are no Google credentials: run `gcloud auth application-default login`, or for the local "
@@ -50,73 +51,50 @@ class Storage:
 
     @classmethod
     def on_emulator(cls, address: str, project: str) -> Self:
-        """With a local Cloud Storage at `host:port` or a URL, which wants no credentials."""
-        from google.auth.credentials import AnonymousCredentials
-        from google.auth.transport.requests import AuthorizedSession
-        from google.cloud.storage import Client
+        """Connect to an emulator at `host:port` or a URL, without credentials."""
+        from dropline.storage.client import make_client
 
-        anonymous = AnonymousCredentials()
-        session = AuthorizedSession(anonymous)
-        # A proxy of the developer's has no business with an emulator.
-        session.trust_env = False
-        options = {"api_endpoint": address if "://" in address else f"http://{address}"}
-        client = Client(project or "dropline", credentials=anonymous, _http=session, client_options=options)
-        return cls(client, local=True)
+        return cls(make_client(project or "dropline", address), local=True)
 
     def upload(self, bucket: str, upload: Upload, task: TaskRequest | None) -> Uploaded:
-        """Upload one file; the task goes along as metadata.
+        """Upload one file, with the task as metadata.
 
         Raises:
             OSError: the file cannot be read.
-            ClientError: no such bucket, or a name it does not allow.
+            ClientError: the bucket does not exist, or does not allow the object name.
             AccessDenied, StorageUnavailable.
         """
         blob = self._client.bucket(bucket).blob(upload.name)
         if task is not None:
             blob.metadata = {METADATA_TASK: str(task)}
-        with self._named_errors(f"gs://{bucket}/{upload.name}", "storage.objects.create", f"gs://{bucket}"):
+        uri = f"gs://{bucket}/{upload.name}"
+        with self._named_errors(uri, "storage.objects.create", missing=f"gs://{bucket}"):
             blob.upload_from_filename(str(upload.path), content_type=upload.content_type, retry=self._retry())
         version = ObjectVersion(bucket, upload.name, int(blob.generation))
         return Uploaded(upload, version, datetime.now(UTC))
 
     def live_version(self, bucket: str, name: str) -> ObjectVersion:
-        """The version of an object that is in the bucket now.
+        """Return the live version of an object.
 
         Raises:
-            ClientError: no such object.
+            ClientError: the object does not exist.
             AccessDenied, StorageUnavailable.
         """
         blob = self._client.bucket(bucket).blob(name)
         uri = f"gs://{bucket}/{name}"
-        with self._named_errors(uri, "storage.objects.get", uri):
+        with self._named_errors(uri, "storage.objects.get", missing=uri):
             blob.reload(retry=self._retry())
         return ObjectVersion(bucket, name, int(blob.generation))
 
     def _retry(self) -> Any:
         from google.cloud.storage.retry import DEFAULT_RETRY
 
-        return DEFAULT_RETRY.with_timeout(_PATIENCE_WITH_EMULATOR_S if self._local else _PATIENCE_S)
+        return DEFAULT_RETRY.with_timeout(_RETRY_WITH_EMULATOR_S if self._local else _RETRY_S)
 
     @contextlib.contextmanager
-    def _named_errors(self, uri: str, right: str, missing: str) -> Iterator[None]:
+    def _named_errors(self, uri: str, permission: str, *, missing: str) -> Iterator[None]:
+        from dropline.storage.errors import command_errors
+
         hint = "; is `dropline up` running?" if self._local else ""
-        with _named_errors(uri, right, missing, hint):
+        with command_errors(uri, permission, missing=missing, hint=hint):
             yield
-
-
-@contextlib.contextmanager
-def _named_errors(uri: str, right: str, missing: str, hint: str) -> Iterator[None]:
-    from google.api_core import exceptions as api
-    from google.auth.exceptions import GoogleAuthError
-    from requests import RequestException
-
-    try:
-        yield
-    except api.NotFound as error:
-        raise ClientError(f"{missing} is not there") from error
-    except (api.Unauthorized, api.Forbidden) as error:
-        raise AccessDenied(f"Cloud Storage refused {right} on {uri}: {error.message}") from error
-    except (api.ServerError, api.TooManyRequests, api.RetryError, GoogleAuthError, RequestException) as error:
-        raise StorageUnavailable(f"Cloud Storage did not take the request for {uri}{hint}: {error}") from error
-    except api.GoogleAPICallError as error:
-        raise ClientError(f"Cloud Storage refused the request for {uri}: {error.message}") from error

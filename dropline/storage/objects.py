@@ -1,57 +1,34 @@
-"""Cloud Storage: read one generation of an object, and write its caption back without harming anybody's keys."""
+"""Cloud Storage for the worker: download one generation of an object, and write its caption to its metadata."""
 
-import contextlib
 import io
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Self
 
-import google.auth
-import requests
 import urllib3
 from google.api_core import exceptions as api
-from google.auth import exceptions as auth
-from google.auth.credentials import AnonymousCredentials, Credentials
-from google.auth.transport.requests import AuthorizedSession
+from google.auth.exceptions import DefaultCredentialsError
 from google.cloud.storage import Blob, Client
-from google.cloud.storage.exceptions import DataCorruption
 from requests.adapters import HTTPAdapter
 
 from dropline.contract import METADATA_CAPTION, METADATA_MODEL, METADATA_TASK, ObjectVersion
-from dropline.errors import (
-    AccessDenied,
-    ImageRefused,
-    ObjectGone,
-    PermanentError,
-    PreconditionLost,
-    StorageUnavailable,
-)
+from dropline.errors import AccessDenied, ImageRefused, ObjectGone, PreconditionLost
 from dropline.settings import MetadataSettings, Settings
-from dropline.storage.metadata import Fitted, WriteOutcome, fit_metadata
+from dropline.storage.client import make_client
+from dropline.storage.errors import worker_errors
+from dropline.storage.metadata import FittedMetadata, WriteOutcome, fit_metadata
 
 __all__ = ["ObjectStore", "WriteOutcome", "make_store"]
 
-#: Seconds for connecting, and for the longest silence of a connection.
+#: Seconds for connecting, and between received bytes.
 TIMEOUT_S = (5.0, 30.0)
-#: Connections kept by one store: as many threads may share it without opening new ones.
-POOL_SIZE = 32
-_SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
+#: Connections kept open by one store; more threads than connections open new connections.
+CONNECTIONS = 32
 _GZIP = 16 + zlib.MAX_WBITS
-_UNREACHABLE = (
-    requests.RequestException,
-    urllib3.exceptions.HTTPError,
-    ConnectionError,
-    TimeoutError,
-    auth.TransportError,
-    auth.RefreshError,
-    api.RetryError,
-)
-_BUSY = (api.TooManyRequests, api.ServerError)
-_BUSY_STATUS = 408
 
 
 class ObjectStore:
-    """The objects of the buckets that the credentials can reach. Threads may share it; processes may not."""
+    """The objects of all buckets that the credentials can reach. Threads may share a store; processes may not."""
 
     def __init__(
         self,
@@ -61,7 +38,8 @@ class ObjectStore:
     ) -> None:
         self._client = client
         self._limits = limits
-        #: No call is repeated by the library: it cannot tell its own lost PATCH from a stranger's.
+        #: The library repeats no request: after a lost response, the repeated PATCH would fail with 412 as if
+        #: another writer had changed the object.
         self._options = {"timeout": timeout_s, "retry": None}
 
     def __enter__(self) -> Self:
@@ -75,44 +53,44 @@ class ObjectStore:
         self._client.close()
 
     def download(self, version: ObjectVersion, max_bytes: int) -> bytes:
-        """The bytes of exactly this generation, checked against the server's checksum, unpacked where gzipped.
+        """Download exactly this generation, verified by checksum; gzip-encoded content is decompressed.
 
         Raises:
-            ObjectGone: overwritten or deleted.
-            ImageRefused: `object_too_large`, after at most `max_bytes` and one block have been read.
+            ObjectGone: the object was overwritten or deleted.
+            ImageRefused: `object_too_large`, after at most `max_bytes` and one block.
             AccessDenied, StorageUnavailable, PermanentError.
         """
         blob = self._blob(version)
-        body = _Bounded(version, max_bytes)
-        with _named_errors(version, "storage.objects.get"):
+        body = _BoundedBuffer(version, max_bytes)
+        with worker_errors(version, "storage.objects.get"):
             blob.download_to_file(body, raw_download=True, checksum="auto", **self._options)
         data = body.getvalue()
         return _unzipped(data, version, max_bytes) if blob.content_encoding == "gzip" else data
 
     def live_generation(self, version: ObjectVersion) -> int | None:
-        """The generation under this name now; None where there is none. Tells overwritten from deleted.
+        """Return the live generation of the object name, or None if the object was deleted.
 
         Raises:
             AccessDenied, StorageUnavailable, PermanentError.
         """
         blob = self._client.bucket(version.bucket).blob(version.name)
         try:
-            with _named_errors(version, "storage.objects.get"):
+            with worker_errors(version, "storage.objects.get"):
                 blob.reload(**self._options)
         except ObjectGone:
             return None
         return int(blob.generation)
 
     def write_metadata(self, version: ObjectVersion, caption: str, task: str, model: str) -> WriteOutcome:
-        """Copy the caption to the metadata of exactly this generation; call it again after any transient error.
+        """Copy the caption to the metadata of exactly this generation; safe to repeat after any transient error.
 
-        Sets `caption`, `caption-task` and `caption-model` and no other key, under both preconditions; sends
-        nothing where they already have these values, so a lost response does no harm. What becomes of captions
-        that do not fit, or that a person wrote: see `dropline.storage.metadata.fit_metadata`.
+        Sets only `caption`, `caption-task` and `caption-model`, under preconditions for generation and
+        metageneration. Sends no PATCH if the keys already have these values, so a lost response is harmless.
+        `dropline.storage.metadata.fit_metadata` handles captions that do not fit or that a person wrote.
 
         Raises:
-            ObjectGone: overwritten or deleted.
-            PreconditionLost: somebody else wrote to the metadata between our read and our write.
+            ObjectGone: the object was overwritten or deleted.
+            PreconditionLost: another writer changed the metadata between read and PATCH.
             AccessDenied, StorageUnavailable, PermanentError.
         """
         ours = {METADATA_CAPTION: caption, METADATA_TASK: task, METADATA_MODEL: model}
@@ -122,7 +100,7 @@ class ObjectStore:
         try:
             self._patch(version, blob, fitted)
         except api.PreconditionFailed:
-            return self._settle(version, ours)
+            return self._resolve_precondition_failure(version, ours)
         except api.BadRequest as error:
             return WriteOutcome(
                 written=False,
@@ -131,28 +109,28 @@ class ObjectStore:
             )
         return fitted.outcome
 
-    def _settle(self, version: ObjectVersion, ours: Mapping[str, str]) -> WriteOutcome:
-        """After a 412: our own write, whose response was lost, or a stranger's."""
+    def _resolve_precondition_failure(self, version: ObjectVersion, ours: Mapping[str, str]) -> WriteOutcome:
+        """Handle a 412: an earlier PATCH of this worker whose response was lost, or another writer's change."""
         if self.live_generation(version) != version.generation:
             raise ObjectGone(f"{version.uri} was overwritten or deleted before its metadata was written")
         blob, fitted = self._read(version, ours)
         if _holds(blob, fitted):
             return fitted.outcome
         raise PreconditionLost(
-            f"somebody else wrote to the metadata of {version.uri}; it is read again and retried"
+            f"another writer changed the metadata of {version.uri} meanwhile; the write-back is retried"
         )
 
-    def _read(self, version: ObjectVersion, ours: Mapping[str, str]) -> tuple[Blob, Fitted]:
+    def _read(self, version: ObjectVersion, ours: Mapping[str, str]) -> tuple[Blob, FittedMetadata]:
         blob = self._blob(version)
-        with _named_errors(version, "storage.objects.get"):
+        with worker_errors(version, "storage.objects.get"):
             blob.reload(**self._options)
         return blob, fit_metadata(blob.metadata or {}, ours, self._limits)
 
-    def _patch(self, version: ObjectVersion, read: Blob, fitted: Fitted) -> None:
-        # A fresh one, so that the PATCH carries our keys alone.
+    def _patch(self, version: ObjectVersion, read: Blob, fitted: FittedMetadata) -> None:
+        # A new Blob: the PATCH must contain only the keys of Dropline.
         blob = self._blob(version)
         blob.metadata = fitted.values
-        with _named_errors(version, "storage.objects.update", answered=(api.PreconditionFailed, api.BadRequest)):
+        with worker_errors(version, "storage.objects.update", handled=(api.PreconditionFailed, api.BadRequest)):
             blob.patch(
                 if_generation_match=version.generation,
                 if_metageneration_match=read.metageneration,
@@ -164,44 +142,28 @@ class ObjectStore:
 
 
 def make_store(settings: Settings) -> ObjectStore:
-    """A store with the environment's credentials, or for the emulator where one is set.
+    """Return a store with the environment's credentials, or for the emulator if the settings name an emulator.
 
-    To be called in the process that uses it: connections do not survive a fork.
+    Call in the process that uses the store: connections do not survive a fork.
 
     Raises:
-        AccessDenied: there are no credentials.
+        AccessDenied: no credentials were found.
     """
-    emulator = settings.storage_emulator_host
-    credentials = AnonymousCredentials() if emulator else _credentials()
-    session = AuthorizedSession(credentials)
-    # One second try of what is safe to repeat: the server may have closed an idle connection meanwhile.
+    # One retry of safe requests on connection errors: the server may have closed an idle connection.
     retry = urllib3.Retry(total=1, status=0, other=0, allowed_methods={"GET"})
-    for scheme in ("https://", "http://"):
-        session.mount(scheme, HTTPAdapter(pool_maxsize=POOL_SIZE, max_retries=retry))
-    options = None
-    if emulator:
-        # A proxy of the developer's has no business with an emulator.
-        session.trust_env = False
-        options = {"api_endpoint": emulator if "://" in emulator else f"http://{emulator}"}
-    client = Client(settings.project or None, credentials, _http=session, client_options=options)
-    # It would look every bucket up from a thread of its own, for trace attributes, with a right we do not need.
-    client._bucket_metadata_cache = None  # noqa: SLF001 - its only other switch is the environment
-    return ObjectStore(client, settings.metadata)
-
-
-def _credentials() -> Credentials:
+    adapter = HTTPAdapter(pool_maxsize=CONNECTIONS, max_retries=retry)
     try:
-        credentials: Credentials = google.auth.default(scopes=[_SCOPE])[0]
-    except auth.DefaultCredentialsError as error:
+        client = make_client(settings.project, settings.storage_emulator_host, adapter)
+    except DefaultCredentialsError as error:
         raise AccessDenied(
             "there are no Google credentials: run as a service account, set GOOGLE_APPLICATION_CREDENTIALS, "
             f"or set STORAGE_EMULATOR_HOST for a local bucket ({error})"
         ) from error
-    return credentials
+    return ObjectStore(client, settings.metadata)
 
 
-class _Bounded(io.BytesIO):
-    """Refuses to grow past the limit, which ends the download."""
+class _BoundedBuffer(io.BytesIO):
+    """A buffer that raises when its limit is passed, which ends the download."""
 
     def __init__(self, version: ObjectVersion, max_bytes: int) -> None:
         super().__init__()
@@ -215,7 +177,7 @@ class _Bounded(io.BytesIO):
 
 
 def _unzipped(data: bytes, version: ObjectVersion, max_bytes: int) -> bytes:
-    """What `gsutil cp -Z` packed; bytes that only claim to be gzip stay as they are."""
+    """Decompress an upload of `gsutil cp -Z`; content that is wrongly labelled as gzip is returned unchanged."""
     unzip = zlib.decompressobj(_GZIP)
     try:
         plain = unzip.decompress(data, max_bytes + 1)
@@ -234,37 +196,5 @@ def _too_large(version: ObjectVersion, max_bytes: int) -> ImageRefused:
     )
 
 
-def _holds(blob: Blob, fitted: Fitted) -> bool:
+def _holds(blob: Blob, fitted: FittedMetadata) -> bool:
     return fitted.values.items() <= (blob.metadata or {}).items()
-
-
-@contextlib.contextmanager
-def _named_errors(
-    version: ObjectVersion, right: str, answered: tuple[type[Exception], ...] = ()
-) -> Iterator[None]:
-    """Every error of the library under a name of ours, but for those that the caller has an answer to."""
-    try:
-        yield
-    except answered:
-        raise
-    except api.NotFound as error:
-        raise ObjectGone(f"{version.uri} was overwritten or deleted") from error
-    except (api.Unauthorized, api.Forbidden, auth.InvalidOperation) as error:
-        raise AccessDenied(
-            f"Cloud Storage refused {right} on {version.uri}: grant the worker's service account a role with "
-            f"{right} on the bucket, then redrive the row, with --metadata if it is captioned ({error})"
-        ) from error
-    except DataCorruption as error:
-        raise StorageUnavailable(f"{version.uri} arrived damaged; it is downloaded again ({error})") from error
-    except (*_UNREACHABLE, *_BUSY) as error:
-        raise _unavailable(version, error) from error
-    except api.GoogleAPICallError as error:
-        if error.code == _BUSY_STATUS:
-            raise _unavailable(version, error) from error
-        raise PermanentError(
-            f"Cloud Storage refused the request for {version.uri}: {error.message}", code="storage_refused"
-        ) from error
-
-
-def _unavailable(version: ObjectVersion, error: Exception) -> StorageUnavailable:
-    return StorageUnavailable(f"Cloud Storage did not serve {version.uri}; it is tried again ({error})")

@@ -1,4 +1,4 @@
-"""Which files go up, and under which names; and getting them there, several at a time."""
+"""Plan uploads (files and their object names), and run several uploads at a time."""
 
 import mimetypes
 from collections import defaultdict
@@ -11,7 +11,7 @@ from pathlib import Path
 from dropline.contract import ObjectVersion
 from dropline.errors import ClientError
 
-#: What Python's table has only in later versions, or only where the system has a table of its own.
+#: Types missing in the `mimetypes` table of some Python versions and systems.
 _IMAGE_TYPES = {
     ".avif": "image/avif",
     ".heic": "image/heic",
@@ -23,38 +23,38 @@ _LONGEST_NAME = 1024
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """One file and where it goes."""
+    """One file and its object name."""
 
     path: Path
     name: str
-    #: Guessed from the file's name; None where it says nothing.
+    #: Guessed from the file's extension; None if the extension is unknown.
     content_type: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Uploaded:
-    """A file that has become an object."""
+    """A finished upload."""
 
     upload: Upload
     version: ObjectVersion
-    #: When its upload was done, by this machine's clock.
+    #: End of the upload, by this machine's clock.
     at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What will be uploaded, and what a directory had besides."""
+    """The uploads, and the skipped files of directories."""
 
     uploads: tuple[Upload, ...]
-    #: Files in directories whose names say that they are no images.
+    #: Files in directories without the extension of an image.
     skipped: tuple[Path, ...]
 
 
 def plan_uploads(paths: Sequence[Path], prefix: str = "") -> Plan:
-    """Files as they are named; directories with all images below them, under the directory's own name.
+    """Plan the upload of files, and of all images below directories; object names begin with the directory's name.
 
     Raises:
-        ClientError: a path is not there, nothing is left, two files would become one object, or an object name
+        ClientError: a path does not exist, no file is left, two files have the same object name, or an object name
             is not allowed.
     """
     uploads: list[Upload] = []
@@ -65,13 +65,11 @@ def plan_uploads(paths: Sequence[Path], prefix: str = "") -> Plan:
             uploads += (upload for upload in found if _may_be_image(upload))
             skipped += (upload.path for upload in found if not _may_be_image(upload))
         elif path.exists():
-            uploads.append(_anything(_upload(path, f"{prefix}{path.name}")))
+            uploads.append(_as_bytes_unless_image(_upload(path, f"{prefix}{path.name}")))
         else:
             raise ClientError(f"{path} is not there; check the path")
     if not uploads:
-        raise ClientError(
-            f"no image in {', '.join(map(str, paths))}; name the files themselves to drop them anyway"
-        )
+        raise ClientError(f"no image in {', '.join(map(str, paths))}; give the paths of files to drop any file")
     _refuse_collisions(uploads)
     return Plan(tuple(uploads), tuple(skipped))
 
@@ -79,14 +77,23 @@ def plan_uploads(paths: Sequence[Path], prefix: str = "") -> Plan:
 def upload_all(
     plan: Plan, upload: Callable[[Upload], Uploaded], parallel: int, on_done: Callable[[Uploaded], None]
 ) -> tuple[list[Uploaded], list[tuple[Upload, str]]]:
-    """Upload everything, `parallel` at a time: what became of it, and what could not be read and why.
+    """Run all uploads of a plan, `parallel` at a time.
 
-    `on_done` is called from this thread. An error of the storage ends it all: nothing new is begun.
+    An error of Cloud Storage cancels all uploads that have not started, and is raised.
+
+    Args:
+        plan: files and object names.
+        upload: uploads one file.
+        parallel: number of threads.
+        on_done: called in the caller's thread after each upload.
+
+    Returns:
+        The finished uploads, and the unreadable files with the reason.
     """
     done: list[Uploaded] = []
     unreadable: list[tuple[Upload, str]] = []
-    with ThreadPoolExecutor(parallel, thread_name_prefix="upload") as pool:
-        futures = {pool.submit(upload, each): each for each in plan.uploads}
+    with ThreadPoolExecutor(parallel, thread_name_prefix="upload") as threads:
+        futures = {threads.submit(upload, each): each for each in plan.uploads}
         try:
             for future in as_completed(futures):
                 try:
@@ -96,7 +103,7 @@ def upload_all(
                 else:
                     on_done(done[-1])
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            threads.shutdown(wait=False, cancel_futures=True)
             raise
     return done, unreadable
 
@@ -113,7 +120,7 @@ def _upload(path: Path, name: str) -> Upload:
     try:
         length = len(name.encode())
     except UnicodeEncodeError:
-        raise ClientError(f"the name of {path!r} is no UTF-8, as object names must be; rename the file") from None
+        raise ClientError(f"the name of {path!r} is not UTF-8, as object names must be; rename the file") from None
     if length > _LONGEST_NAME or "\n" in name or "\r" in name:
         raise ClientError(
             f"{path} would become an object with a name that is not allowed (at most {_LONGEST_NAME} bytes, "
@@ -123,7 +130,7 @@ def _upload(path: Path, name: str) -> Upload:
 
 
 def content_type(name: str) -> str | None:
-    """What a file's name says about its content, on every machine the same; None where it says nothing."""
+    """Guess the content type from an extension, equally on every machine; None if the extension is unknown."""
     types = mimetypes.MimeTypes()
     for extension, kind in _IMAGE_TYPES.items():
         types.add_type(kind, extension)
@@ -136,8 +143,8 @@ def _may_be_image(upload: Upload) -> bool:
     return upload.content_type.startswith("image/")
 
 
-def _anything(upload: Upload) -> Upload:
-    """A file that somebody named is to be looked at: as bytes, whatever its name says."""
+def _as_bytes_unless_image(upload: Upload) -> Upload:
+    """Upload a file given by its path even without an image's extension: the worker inspects the bytes."""
     return upload if _may_be_image(upload) else replace(upload, content_type="application/octet-stream")
 
 
@@ -148,5 +155,5 @@ def _refuse_collisions(uploads: Sequence[Upload]) -> None:
     for name, paths in by_name.items():
         if len(paths) > 1:
             raise ClientError(
-                f"{' and '.join(paths)} would both become {name!r}; drop them apart, with a --prefix"
+                f"{' and '.join(paths)} would both become {name!r}; drop each separately, with its own --prefix"
             )

@@ -12,7 +12,7 @@ _ENOUGH_ATTEMPTS = 10
 
 
 def whoever_scales_names_the_pool(plan: Plan) -> Iterator[str]:
-    """Function, worker and redrive job have the same scaling settings, with the name of the planned worker pool."""
+    """Function, worker and redrive job have the same scaling settings, with the planned worker pool."""
     told = {name: _pool_settings(plan, name) for name in _SCALERS}
     if any(settings != told["worker"] for settings in told.values()):
         yield f"not all are told the same: {told}"

@@ -102,7 +102,7 @@ def test_a_caption_of_ten_kilobytes_is_shortened() -> None:
     """A long caption gets as much of a value as there is."""
     fitted = fit_metadata({}, ours("word " * 2000), LIMITS)
     assert 4080 <= len(fitted.values[METADATA_CAPTION].encode()) <= 4096
-    assert "the row has all of it" in str(fitted.outcome.note)
+    assert "the row has the whole caption" in str(fitted.outcome.note)
 
 
 def test_an_object_that_is_full_is_left_alone() -> None:

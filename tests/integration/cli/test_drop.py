@@ -140,7 +140,7 @@ def test_drop_into_a_bucket_that_is_not_there_is_told(image: Path) -> None:
 
 def test_drop_to_a_storage_that_is_away_is_told(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One line, exit code 4, and no endless trying."""
-    monkeypatch.setattr("dropline.storage.bucket._PATIENCE_S", 0.1)
+    monkeypatch.setattr("dropline.storage.bucket._RETRY_S", 0.1)
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{free_ports(1)[0]}")
     result = run("drop", image)
     assert result.exit_code == ExitCode.UNAVAILABLE, result.output
