@@ -9,21 +9,31 @@ updates leave behind. VACUUM runs after every tenth of the rows, as autovacuum w
 
 import random
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import psycopg
 import typer
-from sqlalchemy import Connection, Engine, create_engine
+from pydantic import SecretStr
 
 from benchmarks.figures import Figure, section, shown
 from benchmarks.stage import open_directory
 from db import queries
-from db.session import sqlalchemy_url
-from dropline.contract import Caption, Claim, Dimensions, ObjectFacts, ObjectVersion, TaskRequest
+from db.session import Database
+from dropline.contract import (
+    Caption,
+    Claim,
+    Dimensions,
+    ObjectFacts,
+    ObjectVersion,
+    TaskRequest,
+    WriteBack,
+    WriteOutcome,
+)
 from dropline.errors import DroplineError
-from dropline.settings import DEFAULT_CHECKPOINT, DEFAULT_REVISION
+from dropline.settings import DEFAULT_CHECKPOINT, DEFAULT_REVISION, DatabaseSettings
 from local_emulators import database, postgres
 from local_emulators.directory import Passwords
 from local_emulators.ports import free_ports
@@ -122,43 +132,43 @@ def measure_row_size(rows: int, words: int) -> RowSizeResult:
 def _measured(url: str, superuser: psycopg.Connection[tuple[Any, ...]], rows: int, words: int) -> RowSizeResult:
     captions = list(_captions(rows, words))
     before = _scalar(superuser, "SELECT pg_current_wal_insert_lsn()")
-    engine = create_engine(sqlalchemy_url(url))
-    try:
-        _live(engine, superuser, captions)
-    finally:
-        engine.dispose()
+    settings = DatabaseSettings(url=SecretStr(url))
+    with closing(Database.connect(settings, "dropline-benchmark", connections=1)) as captions_database:
+        _live(captions_database, superuser, captions)
     wal = _scalar(superuser, f"SELECT pg_current_wal_insert_lsn() - '{before}'::pg_lsn")
     lived, indexes = _sizes(superuser), _index_sizes(superuser)
     superuser.execute("VACUUM FULL captions")
     return RowSizeResult(rows, words, sum(map(len, captions)) / rows, lived, _sizes(superuser), indexes, int(wal))
 
 
-def _live(engine: Engine, superuser: psycopg.Connection[tuple[Any, ...]], captions: list[str]) -> None:
+def _live(
+    captions_database: Database, superuser: psycopg.Connection[tuple[Any, ...]], captions: list[str]
+) -> None:
     step = max(1, len(captions) // _ROUNDS)
-    with engine.connect() as connection:
-        for number, caption in enumerate(captions):
-            _one_life(connection, number, caption)
-            if number % step == step - 1:
-                superuser.execute("VACUUM captions")
+    for number, caption in enumerate(captions):
+        _one_life(captions_database, number, caption)
+        if number % step == step - 1:
+            superuser.execute("VACUUM captions")
     superuser.execute("VACUUM captions")
 
 
-def _one_life(connection: Connection, number: int, caption: str) -> None:
+def _one_life(captions_database: Database, number: int, caption: str) -> None:
     version = ObjectVersion(_BUCKET, f"uploads/2026/11/IMG_{number:08}.jpg", _GENERATION + number * 7919)
     facts = ObjectFacts("image/jpeg", 438_000 + number, "1B2M2Y8AsgTpgAmY7PhCfg==", "AAAAAA==", datetime.now(UTC))
-    with connection.begin():
+    with captions_database.transaction() as connection:
         row = queries.register_object(connection, version, facts, TaskRequest.parse("<CAPTION>"))
-    with connection.begin():
+    with captions_database.transaction() as connection:
         claim = queries.claim(connection, row.row_id, 180)
     if not isinstance(claim, Claim):
         raise DroplineError(f"row {row.row_id} could not be claimed, so it was not there alone")
+    write_back = WriteBack(row.row_id, version, "<CAPTION>", caption, DEFAULT_CHECKPOINT)
     answer = Caption(caption, None, DEFAULT_CHECKPOINT, DEFAULT_REVISION)
-    with connection.begin():
+    with captions_database.transaction() as connection:
         queries.record_caption(
             connection, claim, answer, Dimensions(1600, 1200), size_bytes=438_000 + number, write_back_lease_s=180
         )
-    with connection.begin():
-        queries.finish_write_back(connection, row.row_id, written=True)
+    with captions_database.transaction() as connection:
+        queries.finish_write_back(connection, write_back, WriteOutcome(written=True))
 
 
 def _captions(count: int, words: int) -> Iterator[str]:

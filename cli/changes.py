@@ -2,16 +2,16 @@
 
 import time
 from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Engine
-
-from cli.waiting import RECONNECT_AFTER_S, Row
-from db import views
+from cli.waiting import RECONNECT_AFTER_S
+from db import reads
 from db.listen import Listener, listening
-from db.session import make_engine, transaction
+from db.reads import CaptionRecord
+from db.session import Database
 from dropline.contract import Status
 from dropline.errors import DatabaseUnavailable
 from dropline.settings import DatabaseSettings
@@ -28,30 +28,27 @@ class Change:
     status: Status
     #: Whether this is the news that the metadata is written.
     metadata_written: bool
-    row: Row
+    row: CaptionRecord
 
     def document(self) -> dict[str, Any]:
         """The row for programs, with the state this change led to."""
-        return {**self.row, "status": self.status, "metadata_written": self.metadata_written}
+        return {**self.row.document(), "status": self.status, "metadata_written": self.metadata_written}
 
 
-def follow(database: DatabaseSettings, note: Callable[[str], None]) -> Generator[Change, None, None]:
+def follow(settings: DatabaseSettings, note: Callable[[str], None]) -> Generator[Change, None, None]:
     """Every change from now on, without end.
 
     Raises:
         DatabaseUnavailable: Postgres cannot be reached, or went away and did not come back.
     """
-    engine = make_engine(database, _APPLICATION, pool_size=1)
-    try:
-        yield from _Following(database, engine, note).changes()
-    finally:
-        engine.dispose()
+    with closing(Database.connect(settings, _APPLICATION, connections=1)) as database:
+        yield from _Following(settings, database, note).changes()
 
 
 class _Following:
-    def __init__(self, database: DatabaseSettings, engine: Engine, note: Callable[[str], None]) -> None:
+    def __init__(self, settings: DatabaseSettings, database: Database, note: Callable[[str], None]) -> None:
+        self._settings = settings
         self._database = database
-        self._engine = engine
         self._note = note
         #: When the latest change we know of was made, by Postgres's clock; None before the first.
         self._latest: datetime | None = None
@@ -60,7 +57,7 @@ class _Following:
         pauses: Iterator[float] | None = None
         while True:
             try:
-                with listening(self._database, _APPLICATION) as listener:
+                with listening(self._settings, _APPLICATION) as listener:
                     self._note("listening")
                     yield from self._missed()
                     pauses = iter(RECONNECT_AFTER_S)
@@ -74,18 +71,18 @@ class _Following:
 
     def _heard(self, listener: Listener) -> Iterator[Change]:
         for notice in listener.notices():
-            with transaction(self._engine) as connection:
-                row = views.row(connection, notice.id)
+            with self._database.transaction() as connection:
+                row = reads.row(connection, notice.id)
             if row is not None:
-                self._latest = row["updated_at"]
+                self._latest = row.updated_at
                 news = notice.status is Status.CAPTIONED and notice.metadata_written
                 yield Change(notice.status, news, row)
 
     def _missed(self) -> Iterator[Change]:
         if self._latest is None:
             return
-        with transaction(self._engine) as connection:
-            rows = views.rows_changed_since(connection, self._latest, _MOST_MISSED)
+        with self._database.transaction() as connection:
+            rows = reads.rows_changed_since(connection, self._latest, _MOST_MISSED)
         for row in rows:
-            self._latest = row["updated_at"]
-            yield Change(Status(row["status"]), row["metadata_written_at"] is not None, row)
+            self._latest = row.updated_at
+            yield Change(row.status, row.metadata_written_at is not None, row)

@@ -14,8 +14,9 @@ from rich.text import Text
 from cli import results
 from cli.console import cell, print_line, print_table
 from cli.dropping import Dropped, Target, drop_files
-from cli.waiting import Row, Waiter
+from cli.waiting import Waiter
 from db.read_only import run_read_only
+from db.reads import CaptionRecord
 from dropline.contract import ObjectVersion, Status, TaskPrompt, TaskRequest
 from dropline.settings import DatabaseSettings
 from dropline.storage.bucket import Storage
@@ -70,11 +71,11 @@ class _Announcer:
     def uploaded(self, _: Uploaded) -> None:
         """Nothing to say before the caption is there."""
 
-    def ended(self, _: ObjectVersion, rows: list[Row]) -> None:
+    def ended(self, _: ObjectVersion, rows: list[CaptionRecord]) -> None:
         """One line per row."""
         for row in rows:
-            state = results.status_cell(row["status"])
-            print_line(Text("  ").join([state, cell(row["object_name"]), cell(results.words_of(row))]))
+            state = results.status_cell(row.status)
+            print_line(Text("  ").join([state, cell(row.object_name), cell(results.words_of(row))]))
 
 
 def demonstrate(environment: Mapping[str, str], *, knows_samples: bool) -> Verdict:
@@ -125,21 +126,21 @@ def _drop_samples(database: DatabaseSettings, target: Target, prefix: str) -> Dr
 
 
 def _judge(dropped: Dropped, expected: Mapping[str, str] | None) -> Verdict:
-    captions = {_file_name(row): row["caption"] for row in dropped.rows if row["status"] == Status.CAPTIONED}
+    captions = {_file_name(row): row.caption for row in dropped.rows if row.status is Status.CAPTIONED}
     right = None if expected is None else sum(captions.get(name) == caption for name, caption in expected.items())
     return Verdict(len(dropped.uploaded) + len(dropped.unreadable), len(captions), right)
 
 
-def _file_name(row: Row) -> str:
-    return str(row["object_name"]).rpartition("/")[2]
+def _file_name(row: CaptionRecord) -> str:
+    return row.object_name.rpartition("/")[2]
 
 
 def _print_captions(dropped: Dropped) -> None:
     uploaded_at = {each.version: each.at for each in dropped.uploaded}
     lines = []
     for row in sorted(dropped.rows, key=_file_name):
-        took = (row["captioned_at"] or row["updated_at"]) - uploaded_at[results.version_of(row)]
-        lines.append((row["object_name"], results.words_of(row), str(round(took / timedelta(milliseconds=1)))))
+        took = (row.captioned_at or row.updated_at) - uploaded_at[row.version]
+        lines.append((row.object_name, results.words_of(row), str(round(took / timedelta(milliseconds=1)))))
     print_line()
     print_table(("object", "caption", "ms from upload to row"), lines)
 
@@ -149,8 +150,8 @@ def _print_query(database: DatabaseSettings, title: str, statement: str) -> None
     print_line(title)
     for line in _dedented(statement):
         print_line(Text(f"    {line}", style="cyan"))
-    answer = run_read_only(database, statement, _SQL_TIMEOUT_MS)
-    print_table(answer.columns, answer.rows)
+    result = run_read_only(database, statement, _SQL_TIMEOUT_MS)
+    print_table(result.columns, result.rows)
 
 
 def _dedented(statement: str) -> list[str]:

@@ -66,10 +66,10 @@ def _drop(settings: "Settings", plan: "Plan", target: "Target", timeout_s: float
     from cli.dropping import drop_files
     from cli.progress import Bars
     from cli.waiting import Waiter
-    from db.logins import reader_database
+    from db.session import reader_settings
 
     with ExitStack() as stack:
-        waiter = None if timeout_s is None else stack.enter_context(Waiter(reader_database(settings)))
+        waiter = None if timeout_s is None else stack.enter_context(Waiter(reader_settings(settings)))
         bars = stack.enter_context(Bars(len(plan.uploads), waiting=waiter is not None))
         return drop_files(plan, target, bars, waiter=waiter, timeout_s=timeout_s or 0)
 
@@ -89,7 +89,7 @@ def _report_as_json(dropped: "Dropped") -> None:
     from cli import results
     from cli.console import print_json
 
-    rows = {results.version_of(row): row for row in dropped.rows}
+    rows = {row.version: row for row in dropped.rows}
     documents: list[dict[str, Any]] = []
     for each in dropped.uploaded:
         row = rows.get(each.version)

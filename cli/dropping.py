@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from cli.waiting import Row, Waiter
+from cli.waiting import Waiter
+from db.reads import CaptionRecord
 from dropline.contract import ObjectVersion, TaskRequest
 from dropline.storage.bucket import Storage
 from dropline.storage.uploads import Plan, Upload, Uploaded, upload_all
@@ -15,7 +16,7 @@ class Audience(Protocol):
     def uploaded(self, uploaded: Uploaded) -> None:
         """A file has become an object."""
 
-    def ended(self, version: ObjectVersion, rows: list[Row]) -> None:
+    def ended(self, version: ObjectVersion, rows: list[CaptionRecord]) -> None:
         """All rows of an uploaded object have ended."""
 
 
@@ -42,9 +43,9 @@ class Dropped:
     #: Files that could not be read, and why.
     unreadable: list[tuple[Upload, str]]
     #: Rows of objects that ended.
-    rows: list[Row] = field(default_factory=list)
+    rows: list[CaptionRecord] = field(default_factory=list)
     #: Objects that had not ended when the time was over.
-    missing: dict[ObjectVersion, list[Row]] = field(default_factory=dict)
+    missing: dict[ObjectVersion, list[CaptionRecord]] = field(default_factory=dict)
 
 
 def drop_files(
@@ -60,7 +61,7 @@ def drop_files(
     if waiter is None:
         return dropped
 
-    def on_end(version: ObjectVersion, rows: list[Row]) -> None:
+    def on_end(version: ObjectVersion, rows: list[CaptionRecord]) -> None:
         dropped.rows.extend(rows)
         audience.ended(version, rows)
 

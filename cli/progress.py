@@ -6,7 +6,7 @@ from typing import Self
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from cli.console import err
-from cli.waiting import Row
+from db.reads import CaptionRecord
 from dropline.contract import ObjectVersion
 from dropline.storage.uploads import Uploaded
 
@@ -34,6 +34,6 @@ class Bars:
         """One more went up."""
         self._progress.advance(self._uploaded)
 
-    def ended(self, _: ObjectVersion, __: list[Row]) -> None:
+    def ended(self, _: ObjectVersion, __: list[CaptionRecord]) -> None:
         """One more came back."""
         self._progress.advance(self._ended)

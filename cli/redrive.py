@@ -12,7 +12,7 @@ from cli.options import Json
 from dropline.errors import ClientError, DatabaseUnavailable, DroplineError
 
 if TYPE_CHECKING:
-    from db.redrivable import Wanted
+    from db.redrivable import RowFilter
     from operations.redrive import Kind, Redriver
 
 _AGE = re.compile(r"(?P<count>\d{1,4})(?P<unit>[smhd])")
@@ -69,8 +69,8 @@ def redrive(
 
     kind = UNWRITTEN if metadata else FAILED
     _refuse_what_is_never_sent(kind, error_code or [])
-    wanted = _wanted(uris or [], error_code or [], bucket, prefix, since)
-    _require_a_choice(wanted, every=every)
+    row_filter = _row_filter(uris or [], error_code or [], bucket, prefix, since)
+    _require_a_choice(row_filter, every=every)
     settings = load_settings()
 
     def report(done: int) -> None:
@@ -79,49 +79,51 @@ def redrive(
 
     with open_redriver(settings, kind, report, note) as redriver:
         configure_logging(settings.log.level, settings.log.format, "redrive")
-        (_preview if dry_run else _redrive)(redriver, wanted, limit, as_json=json)
+        (_preview if dry_run else _redrive)(redriver, row_filter, limit, as_json=json)
 
 
-def _preview(redriver: "Redriver", wanted: "Wanted", limit: int | None, *, as_json: bool) -> None:
-    found = redriver.count(wanted)
-    would = redriver.count_redrivable(wanted, limit)
+def _preview(redriver: "Redriver", row_filter: "RowFilter", limit: int | None, *, as_json: bool) -> None:
+    found = redriver.count(row_filter)
+    would = redriver.count_redrivable(row_filter, limit)
     _print(redriver.kind, found, would, None, as_json=as_json)
     _note_what_there_is(redriver, found)
 
 
-def _redrive(redriver: "Redriver", wanted: "Wanted", limit: int | None, *, as_json: bool) -> None:
-    found = redriver.count(wanted)
+def _redrive(redriver: "Redriver", row_filter: "RowFilter", limit: int | None, *, as_json: bool) -> None:
+    found = redriver.count(row_filter)
     failure: DroplineError | None = None
     with redriver.interrupts.caught():
         try:
-            redriver.redrive(wanted, limit)
+            redriver.redrive(row_filter, limit)
         except DroplineError as error:
             failure = error
     # What could be sent is told all the same; without Postgres the failure alone.
     with suppress(DatabaseUnavailable) if failure else nullcontext():
-        _print(redriver.kind, found, redriver.redriven, redriver.count(wanted), as_json=as_json)
+        _print(redriver.kind, found, redriver.redriven, redriver.count(row_filter), as_json=as_json)
     if failure is not None:
         raise failure
     _note_what_there_is(redriver, found)
 
 
-def _wanted(uris: list[str], codes: list[str], bucket: str, prefix: str, since: str) -> "Wanted":
+def _row_filter(uris: list[str], codes: list[str], bucket: str, prefix: str, since: str) -> "RowFilter":
     from cli.wait import parse_uri
-    from db.redrivable import Wanted
+    from db.redrivable import RowFilter
 
     if bucket.startswith("gs://"):
         raise ClientError(f"--bucket {bucket!r}: give the bucket's name alone, without gs://")
     moment = parse_since(since, datetime.now(UTC)) if since else None
-    return Wanted(tuple(map(parse_uri, uris)), tuple(codes), bucket, prefix, moment)
+    return RowFilter(tuple(map(parse_uri, uris)), tuple(codes), bucket, prefix, moment)
 
 
 def _refuse_what_is_never_sent(kind: "Kind", codes: list[str]) -> None:
-    if never := sorted(set(codes) & set(kind.rows.never)):
-        raise ClientError(f"{', '.join(never)}: {kind.why_never}")
+    if never := sorted(set(codes) & set(kind.rows.excluded_codes)):
+        raise ClientError(f"{', '.join(never)}: {kind.why_excluded}")
 
 
-def _require_a_choice(wanted: "Wanted", *, every: bool) -> None:
-    filtered = bool(wanted.objects or wanted.error_codes or wanted.bucket or wanted.prefix or wanted.since)
+def _require_a_choice(row_filter: "RowFilter", *, every: bool) -> None:
+    filtered = bool(
+        row_filter.objects or row_filter.error_codes or row_filter.bucket or row_filter.prefix or row_filter.since
+    )
     if not filtered and not every:
         raise ClientError(
             "which rows? Name objects, or give --error-code, --bucket, --prefix or --since; --all takes all"
@@ -180,9 +182,9 @@ def _print(
 def _note_what_there_is(redriver: "Redriver", found: Mapping[str, int]) -> None:
     """A filter that lets nothing pass may be misspelt."""
     from cli.console import note
-    from db.redrivable import Wanted
+    from db.redrivable import RowFilter
 
-    if not found and (codes := redriver.count(Wanted())):
+    if not found and (codes := redriver.count(RowFilter())):
         there = ", ".join(f"{rows} {code}" for code, rows in codes.items())
         note(f"{redriver.kind.name} rows there are: {there}")
 
@@ -194,5 +196,5 @@ def _key(column: str) -> str:
 def _note_what_stays(kind: "Kind", before: Mapping[str, int]) -> None:
     from cli.console import note
 
-    if stay := sum(before.get(code, 0) for code in kind.rows.never):
-        note(f"{stay} of them stay {kind.name}, with {', '.join(kind.rows.never)}: {kind.why_never}")
+    if stay := sum(before.get(code, 0) for code in kind.rows.excluded_codes):
+        note(f"{stay} of them stay {kind.name}, with {', '.join(kind.rows.excluded_codes)}: {kind.why_excluded}")

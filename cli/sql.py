@@ -9,7 +9,7 @@ import typer
 from dropline.errors import ClientError
 
 if TYPE_CHECKING:
-    from db.read_only import Answer
+    from db.read_only import StatementResult
 
 
 def register(app: typer.Typer) -> None:
@@ -31,26 +31,26 @@ def sql(
     not become the reader). Exit code 2: Postgres refused the statement.
     """
     from cli.console import print_answer, print_json
-    from db.logins import reader_database
     from db.read_only import run_read_only
+    from db.session import reader_settings
     from dropline.settings import load_settings
 
     if json and as_csv:
         raise ClientError("--json and --csv exclude each other; take one")
-    answer = run_read_only(reader_database(load_settings()), statement, round(timeout * 1000))
+    result = run_read_only(reader_settings(load_settings()), statement, round(timeout * 1000))
     if json:
-        print_json([dict(zip(answer.columns, row, strict=True)) for row in answer.rows])
+        print_json([dict(zip(result.columns, row, strict=True)) for row in result.rows])
     elif as_csv:
-        _print_csv(answer)
-    elif answer.columns:
-        print_answer(answer.columns, answer.rows)
+        _print_csv(result)
+    elif result.columns:
+        print_answer(result.columns, result.rows)
 
 
-def _print_csv(answer: "Answer") -> None:
+def _print_csv(result: "StatementResult") -> None:
     """As it is into files and pipes; a terminal gets no control characters."""
     from cli.console import plain_value, printable
 
     clean = printable if sys.stdout.isatty() else str
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(map(clean, answer.columns))
-    writer.writerows([clean(plain_value(value)) for value in row] for row in answer.rows)
+    writer.writerow(map(clean, result.columns))
+    writer.writerows([clean(plain_value(value)) for value in row] for row in result.rows)

@@ -1,5 +1,6 @@
 """`dropline status`: what is queued, what is done, what failed and why."""
 
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -25,11 +26,11 @@ def status(json: Json = False) -> None:
     The queue is shown where DROPLINE_BROKER__URL is set. Exit code 4: Postgres or Redis cannot be reached.
     """
     from cli.console import complain, print_json
-    from db.logins import reader_database
+    from db.session import reader_settings
     from dropline.settings import load_settings
 
     settings = load_settings()
-    document = _of_database(reader_database(settings))
+    document = _of_database(reader_settings(settings))
     queues, error = _of_broker(settings.broker)
     document["queues"] = queues
     if json:
@@ -41,22 +42,21 @@ def status(json: Json = False) -> None:
         raise typer.Exit(ExitCode.UNAVAILABLE)
 
 
-def _of_database(database: "DatabaseSettings") -> dict[str, Any]:
-    from db import views
-    from db.session import make_engine, transaction
+def _of_database(settings: "DatabaseSettings") -> dict[str, Any]:
+    from db import reads
+    from db.session import Database
 
-    engine = make_engine(database, "dropline-status", pool_size=1)
-    try:
-        with transaction(engine) as connection:
-            pace = views.pace(connection, _RATE_MINUTES)
-            return {
-                "rows": views.status_counts(connection),
-                "oldest_queued_s": pace.oldest_queued_s,
-                "captions_per_minute": pace.captions_per_minute,
-                "failures": views.failures(connection),
-            }
-    finally:
-        engine.dispose()
+    with (
+        closing(Database.connect(settings, "dropline-status", connections=1)) as database,
+        database.transaction() as connection,
+    ):
+        throughput = reads.throughput(connection, _RATE_MINUTES)
+        return {
+            "rows": reads.status_counts(connection),
+            "oldest_queued_s": throughput.oldest_queued_s,
+            "captions_per_minute": throughput.captions_per_minute,
+            "failures": [each.document() for each in reads.failures(connection)],
+        }
 
 
 def _of_broker(settings: "BrokerSettings") -> tuple[dict[str, int] | None, str | None]:

@@ -45,21 +45,22 @@ def wait_for_captions(settings: "Settings", versions: list[ObjectVersion], timeo
     """Wait, print, and give the exit code."""
     from cli import results
     from cli.console import complain, print_json, print_line
-    from cli.waiting import Row, Waiter
-    from db.logins import reader_database
+    from cli.waiting import Waiter
+    from db.reads import CaptionRecord
+    from db.session import reader_settings
 
-    rows: list[Row] = []
-    with Waiter(reader_database(settings)) as waiter:
+    rows: list[CaptionRecord] = []
+    with Waiter(reader_settings(settings)) as waiter:
         missing = waiter.wait(versions, timeout_s, lambda _, ended: rows.extend(ended))
     if as_json:
         unfinished = [results.missing_document(version, missing) for version in missing]
         print_json([results.document(row) for row in rows] + unfinished)
-    elif len(rows) == len(versions) == 1 and rows[0]["caption"] is not None:
-        print_line(rows[0]["caption"])
+    elif len(rows) == len(versions) == 1 and rows[0].caption is not None:
+        print_line(rows[0].caption)
     elif len(versions) == 1:
         for row in rows:
-            why = f" ({results.words_of(row)})" if row["error_code"] else ""
-            complain(f"{results.version_of(row).uri} is {row['status']}{why}")
+            why = f" ({results.words_of(row)})" if row.error_code else ""
+            complain(f"{row.version.uri} is {row.status}{why}")
     else:
         results.print_rows(rows)
     results.complain_about_missing(missing, timeout_s)

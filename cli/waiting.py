@@ -4,18 +4,18 @@ import time
 from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-from db import views
+from db import reads
 from db.listen import Listener, listening
-from db.session import make_engine, transaction
-from dropline.contract import ObjectVersion, Status
+from db.reads import CaptionRecord
+from db.session import Database
+from dropline.contract import ObjectVersion
 from dropline.errors import DatabaseUnavailable
 from dropline.settings import DatabaseSettings
 
-Row = dict[str, Any]
 #: Called with a version and all its rows once every one of them has ended.
-OnEnd = Callable[[ObjectVersion, list[Row]], None]
+OnEnd = Callable[[ObjectVersion, list[CaptionRecord]], None]
 
 #: Waits before each attempt to reach a Postgres that went away, in seconds.
 RECONNECT_AFTER_S = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 10.0)
@@ -25,9 +25,9 @@ _APPLICATION = "dropline-wait"
 class Waiter:
     """Hears of every change from `__enter__` on, so enter it before the uploads begin."""
 
-    def __init__(self, database: DatabaseSettings) -> None:
-        self._database = database
-        self._engine = make_engine(database, _APPLICATION, pool_size=1)
+    def __init__(self, settings: DatabaseSettings) -> None:
+        self._settings = settings
+        self._database = Database.connect(settings, _APPLICATION, connections=1)
         self._connections = ExitStack()
         self._listener: Listener | None = None
 
@@ -37,18 +37,18 @@ class Waiter:
         Raises:
             DatabaseUnavailable: Postgres cannot be reached.
         """
-        self._listener = self._connections.enter_context(listening(self._database, _APPLICATION))
+        self._listener = self._connections.enter_context(listening(self._settings, _APPLICATION))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._connections.close()
-        self._engine.dispose()
+        self._database.close()
 
     def wait(
         self, versions: Collection[ObjectVersion], timeout_s: float, on_end: OnEnd
-    ) -> dict[ObjectVersion, list[Row]]:
+    ) -> dict[ObjectVersion, list[CaptionRecord]]:
         """Wait until these versions have ended. Returns those that had not when time was over, with their rows.
 
         Raises:
@@ -79,16 +79,16 @@ class Waiter:
             if not pending:
                 return
 
-    def _settle(self, version: ObjectVersion, pending: set[ObjectVersion], on_end: OnEnd) -> list[Row]:
+    def _settle(self, version: ObjectVersion, pending: set[ObjectVersion], on_end: OnEnd) -> list[CaptionRecord]:
         rows = self._rows(version)
-        if rows and all(Status(row["status"]).is_terminal for row in rows):
+        if rows and all(row.is_terminal for row in rows):
             pending.discard(version)
             on_end(version, rows)
         return rows
 
-    def _rows(self, version: ObjectVersion) -> list[Row]:
-        with transaction(self._engine) as connection:
-            return views.rows_of_object(connection, version.bucket, version.name, version.generation)
+    def _rows(self, version: ObjectVersion) -> list[CaptionRecord]:
+        with self._database.transaction() as connection:
+            return reads.rows_of_object(connection, version.bucket, version.name, version.generation)
 
     def _reconnect(self, lost: DatabaseUnavailable, deadline: float) -> None:
         self._connections.close()

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -29,10 +28,10 @@ def watch(
 
     from cli.changes import follow
     from cli.console import note, print_json
-    from db.logins import reader_database
+    from db.session import reader_settings
     from dropline.settings import load_settings
 
-    with closing(follow(reader_database(load_settings()), note)) as changes:
+    with closing(follow(reader_settings(load_settings()), note)) as changes:
         for change in islice(_of_bucket(changes, bucket), limit):
             if json:
                 print_json(change.document(), indent=None)
@@ -41,18 +40,17 @@ def watch(
 
 
 def _of_bucket(changes: "Iterator[Change]", bucket: str) -> "Iterator[Change]":
-    return (change for change in changes if bucket in ("", change.row["bucket"]))
+    return (change for change in changes if bucket in ("", change.row.bucket))
 
 
 def _print(change: "Change") -> None:
     from rich.text import Text
 
     from cli.console import cell, print_line
-    from cli.results import status_cell, version_of, words_of
+    from cli.results import status_cell, words_of
 
-    changed_at: datetime = change.row["updated_at"]
     state = cell("metadata", "blue") if change.metadata_written else status_cell(change.status)
     state.pad_right(10 - len(state))
-    parts = (f"{changed_at.astimezone():%H:%M:%S}", state, cell(version_of(change.row).uri))
+    parts = (f"{change.row.updated_at.astimezone():%H:%M:%S}", state, cell(change.row.version.uri))
     words = cell(words_of(change.row) if change.status.is_terminal else "")
     print_line(Text("  ").join([*(part if isinstance(part, Text) else Text(part) for part in parts), words]))

@@ -1,1 +1,1 @@
-"""The truth: the captions table, its sessions and every statement on it."""
+"""Postgres: the captions table, the connections to it, and every SQL statement."""

@@ -1,4 +1,4 @@
-"""Changes of rows as they happen: LISTEN, never asking again and again."""
+"""Notifications of row changes by LISTEN, without polling."""
 
 import json
 from collections.abc import Iterator
@@ -13,16 +13,16 @@ from dropline.settings import DatabaseSettings, require
 
 
 class Listener:
-    """A connection that hears every change committed after it was opened."""
+    """A connection that receives a notification of every change committed after its LISTEN."""
 
     def __init__(self, connection: psycopg.Connection) -> None:
         self._connection = connection
 
     def notices(self, timeout_s: float | None = None) -> Iterator[ChangeNotice]:
-        """Changes in the order of their commits; ends after `timeout_s` seconds without end, or never.
+        """Changes in the order of their commits. Ends after `timeout_s` seconds in all; None: never.
 
         Raises:
-            DatabaseUnavailable: the connection broke; what happened meanwhile has to be read from the table.
+            DatabaseUnavailable: the connection broke; changes from then on must be read from the table.
         """
         try:
             for notify in self._connection.notifies(timeout=timeout_s):
@@ -33,7 +33,7 @@ class Listener:
 
 @contextmanager
 def listening(settings: DatabaseSettings, application_name: str) -> Iterator[Listener]:
-    """Listen from now on; look at the table after this, not before, and no change is missed.
+    """Listen from now on. Read the table inside the block, not before, and no change is missed.
 
     Raises:
         DatabaseUnavailable: Postgres cannot be reached.
@@ -54,7 +54,7 @@ def listening(settings: DatabaseSettings, application_name: str) -> Iterator[Lis
 
 
 def parse_notice(payload: str) -> ChangeNotice:
-    """The JSON document of one notification."""
+    """The change described by the JSON payload of one notification."""
     fields = json.loads(payload)
     return ChangeNotice(
         id=int(fields["id"]),

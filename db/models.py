@@ -1,4 +1,4 @@
-"""The schema as SQLAlchemy sees it; migrations make it, and `alembic check` proves that both agree."""
+"""The schema as SQLAlchemy models. Migrations create the schema; `alembic check` compares it with the models."""
 
 from datetime import datetime
 from typing import Any
@@ -9,12 +9,12 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from dropline.contract import Status
 
-#: `task` of a tombstone: the generation is gone, whatever was to be done with it.
+#: `task` of a tombstone, which stands for every task of a deleted generation.
 EVERY_TASK = "*"
 
 
 class Base(DeclarativeBase):
-    """Types and constraint names shared by all tables."""
+    """Column types and constraint names of all tables."""
 
     metadata = MetaData(
         naming_convention={
@@ -41,7 +41,7 @@ class Base(DeclarativeBase):
 
 
 class CaptionRow(Base):
-    """One object version and one task: what is to be done, or what came of it."""
+    """One task of one object version, and its caption or error."""
 
     __tablename__ = "captions"
 
@@ -61,13 +61,13 @@ class CaptionRow(Base):
     crc32c: Mapped[str | None]
     width: Mapped[int | None]
     height: Mapped[int | None]
-    #: Claims so far: the fencing token.
+    #: Number of claims so far: the fencing token.
     attempts: Mapped[int] = mapped_column(server_default=text("0"))
-    #: Claims whose process died, or ran out of time, before it could say anything.
+    #: Number of claims whose process died, or was killed at the time limit, without recording a result.
     lost_attempts: Mapped[int] = mapped_column(server_default=text("0"))
-    #: Claims from before the row was last redriven: they are not counted as retries.
+    #: Number of claims before the last redrive; these are not counted as retries.
     attempts_before_redrive: Mapped[int] = mapped_column(server_default=text("0"))
-    #: Set while somebody works on the row: on its caption, or on the copy in the object's metadata.
+    #: Set while a worker captions the row or writes the caption back to the object's metadata.
     lease_until: Mapped[datetime | None]
     error_code: Mapped[str | None]
     error: Mapped[str | None]

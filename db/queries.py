@@ -1,18 +1,18 @@
-"""Every statement by which function and worker change a row: one function per transition, guarded in SQL.
+"""The statements by which function and worker change rows: one function per transition, guarded in SQL.
 
-Each takes a connection inside a transaction of the caller. A trigger sends the NOTIFY of every transition in the
-same transaction (see `docs/decisions/0001-notify-by-trigger.md`). Times are Postgres's own: clocks of workers do
-not matter.
+Each function takes a connection in a transaction of the caller. A trigger sends the NOTIFY of every transition in
+the same transaction (see `docs/decisions/0001-notify-by-trigger.md`). All times are from the clock of Postgres, so
+the clocks of the workers may differ.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, text
+from sqlalchemy import TextClause, bindparam, text
 from sqlalchemy.dialects.postgresql import JSONB
 
-from db.cleaning import clean, clean_json
 from db.models import EVERY_TASK
+from db.session import Connection
 from dropline.contract import (
     Caption,
     Claim,
@@ -22,28 +22,29 @@ from dropline.contract import (
     Status,
     TaskRequest,
     WriteBack,
+    WriteOutcome,
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Registration:
-    """What became of an event: the row it stands for."""
+class RegisteredRow:
+    """The row of an event."""
 
     row_id: int
     status: Status
-    #: Whether this event made the row.
+    #: True if this event inserted the row; False if the row was in the table before.
     created: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Busy:
-    """Somebody else holds the lease of the row."""
+class LeaseHeld:
+    """The row is leased to another process."""
 
     #: Seconds until the lease runs out.
     remaining_s: float
 
 
-# Events of one object are taken one at a time, or a FINALIZE and its DELETE could miss each other.
+# Events of one object take turns: if FINALIZE and DELETE arrive at once, the second must see the row of the first.
 _LOCK_OBJECT = text("SELECT pg_advisory_xact_lock(hashtextextended(:bucket || '/' || :name, 0))")
 
 _REGISTER = text("""
@@ -75,18 +76,19 @@ _SUPERSEDE_OLDER = text("""
 
 def register_object(
     connection: Connection, version: ObjectVersion, facts: ObjectFacts, task: TaskRequest
-) -> Registration:
-    """Make the row of a finalized object, or find it; older generations still waiting are superseded.
+) -> RegisteredRow:
+    """Insert the row of a finalized object, or find the row.
 
-    A generation that is already known to be deleted stays deleted, one with a newer neighbour starts superseded.
+    Unfinished rows of older generations become superseded. A generation with a `deleted` row stays deleted. A
+    generation that is not the newest starts as superseded.
     """
     return _register(connection, version, facts, str(task), Status.QUEUED, None, None)
 
 
 def register_failed(
     connection: Connection, version: ObjectVersion, facts: ObjectFacts, task: str, code: str, error: str
-) -> Registration:
-    """Make the row of an object that can be refused without looking at its bytes."""
+) -> RegisteredRow:
+    """Insert the `failed` row of an object refused without a download, or find the row."""
     return _register(connection, version, facts, task, Status.FAILED, code, error)
 
 
@@ -98,18 +100,18 @@ def _register(
     status: Status,
     code: str | None,
     error: str | None,
-) -> Registration:
+) -> RegisteredRow:
     identity = _identity(version)
     connection.execute(_LOCK_OBJECT, {"bucket": version.bucket, "name": version.name})
-    values = identity | {"task": task, "status": status.value, "error_code": code, "error": clean(error)}
+    values = identity | {"task": task, "status": status.value, "error_code": code, "error": _clean_text(error)}
     created = connection.execute(_REGISTER, values | _facts(facts)).one_or_none()
     if created is not None:
         connection.execute(_SUPERSEDE_OLDER, identity)
-        return Registration(created.id, Status(created.status), created=True)
+        return RegisteredRow(created.id, Status(created.status), created=True)
     row = connection.execute(_EXISTING, identity | {"task": task, "every_task": EVERY_TASK}).one_or_none()
-    if row is None:  # deleted before, under another task
+    if row is None:  # the generation was deleted before; its row has another task
         row = connection.execute(_ANY_OF_GENERATION, identity).one()
-    return Registration(row.id, Status(row.status), created=False)
+    return RegisteredRow(row.id, Status(row.status), created=False)
 
 
 _ANY_OF_GENERATION = text("""
@@ -132,10 +134,12 @@ _TOMBSTONE_INSERT = text("""
 
 
 def tombstone(connection: Connection, version: ObjectVersion, *, insert: bool = True) -> None:
-    """Note that this generation is gone: its rows become `deleted`, or a tombstone waits for its late FINALIZE.
+    """Record that a generation was deleted: its rows become `deleted`; without a row, insert a tombstone.
+
+    The tombstone keeps a FINALIZE that arrives after the DELETE from queueing a row.
 
     Args:
-        insert: False where no FINALIZE of this object would make a row, so that none needs a tombstone.
+        insert: False if a FINALIZE of this object is filtered out anyway, so that no tombstone is needed.
     """
     connection.execute(_LOCK_OBJECT, {"bucket": version.bucket, "name": version.name})
     connection.execute(_TOMBSTONE_ROWS, _identity(version))
@@ -162,8 +166,8 @@ _REMAINING = text("""
 """)
 
 
-def claim(connection: Connection, row_id: int, lease_s: float) -> Claim | WriteBack | Busy | None:
-    """Take the row: to caption it, or only to write a recorded caption back; None when nothing is left to do."""
+def claim(connection: Connection, row_id: int, lease_s: float) -> Claim | WriteBack | LeaseHeld | None:
+    """Lease the row, for a caption or for the write-back of a recorded caption; None if the row needs neither."""
     values = {"row_id": row_id, "lease_s": lease_s}
     row = connection.execute(_CLAIM, values).one_or_none()
     if row is not None:
@@ -175,7 +179,7 @@ def claim(connection: Connection, row_id: int, lease_s: float) -> Claim | WriteB
         version = ObjectVersion(row.bucket, row.object_name, row.generation)
         return WriteBack(row.id, version, row.task, row.caption, row.model)
     remaining = connection.execute(_REMAINING, {"row_id": row_id}).scalar()
-    return None if remaining is None else Busy(float(remaining))
+    return None if remaining is None else LeaseHeld(float(remaining))
 
 
 _RECORD = text("""
@@ -196,18 +200,19 @@ def record_caption(
     size_bytes: int,
     write_back_lease_s: float | None,
 ) -> bool:
-    """Record what the model said, if this attempt still holds the row; says whether it did.
+    """Record the caption if the row still has the attempt number of `claim`; returns False if it has another.
 
     The same attempt may record twice: the answer to a COMMIT can be lost.
 
     Args:
-        write_back_lease_s: the lease under which the metadata will be written; None when it will not be.
+        size_bytes: of the downloaded object.
+        write_back_lease_s: the lease of the write-back that follows; None if metadata is not written.
     """
     values: dict[str, Any] = {
         "row_id": claim.row_id,
         "attempt": claim.attempt,
-        "caption": clean(caption.text),
-        "result": clean_json(caption.result),
+        "caption": _clean_text(caption.text),
+        "result": _clean_json(caption.result),
         "model": caption.model,
         "model_revision": caption.model_revision,
         "width": image.width,
@@ -226,11 +231,14 @@ _METADATA_DONE = text("""
 """)
 
 
-def finish_write_back(
-    connection: Connection, row_id: int, *, written: bool, code: str | None = None, note: str | None = None
-) -> bool:
-    """End the write-back: the metadata holds the caption, or `code` and `note` say why not all of it."""
-    values = {"row_id": row_id, "written": written, "code": code, "error": clean(note)}
+def finish_write_back(connection: Connection, write_back: WriteBack, outcome: WriteOutcome) -> bool:
+    """End the lease of a write-back and record its outcome; returns False if the row is no longer `captioned`."""
+    values = {
+        "row_id": write_back.row_id,
+        "written": outcome.written,
+        "code": outcome.code,
+        "error": _clean_text(outcome.note),
+    }
     return connection.execute(_METADATA_DONE, values).rowcount == 1
 
 
@@ -240,7 +248,7 @@ _FAIL = text("""
     WHERE id = :row_id AND status = 'running' AND attempts = :attempt
 """)
 
-_PUT_BACK = text("""
+_REQUEUE = text("""
     UPDATE captions SET status = 'queued', error_code = :code, error = :error, lease_until = NULL,
            lost_attempts = lost_attempts + CASE WHEN :lost THEN 1 ELSE 0 END, updated_at = now()
     WHERE id = :row_id AND status = 'running' AND attempts = :attempt
@@ -256,43 +264,49 @@ _MARK_DELETED = text("""
     WHERE id = :row_id AND status = 'running' AND attempts = :attempt
 """)
 
-_RELEASE = text("""
+_EXPIRE = text("""
     UPDATE captions SET lease_until = now(), updated_at = now()
     WHERE id = :row_id AND lease_until > now() AND status IN ('running', 'captioned')
 """)
 
 
 def fail(connection: Connection, claim: Claim, code: str, error: str) -> bool:
-    """Make a dead letter of the row, if this attempt still holds it."""
-    values = {"row_id": claim.row_id, "attempt": claim.attempt, "code": code, "error": clean(error)}
-    return connection.execute(_FAIL, values).rowcount == 1
+    """Set the row to `failed`, if it still has the attempt number of `claim`; returns False if it has another."""
+    return _end_attempt(connection, _FAIL, claim, code=code, error=_clean_text(error))
 
 
-def put_back(connection: Connection, claim: Claim, code: str, error: str, *, lost: bool) -> bool:
-    """Return the row to the queue after a transient error; `lost` counts towards the attempts that killed."""
-    values = {
-        "row_id": claim.row_id,
-        "attempt": claim.attempt,
-        "code": code,
-        "error": clean(error),
-        "lost": lost,
-    }
-    return connection.execute(_PUT_BACK, values).rowcount == 1
+def requeue(connection: Connection, claim: Claim, code: str, error: str, *, lost: bool) -> bool:
+    """Return the row to `queued` after a transient error, as `fail` does; `lost` adds one to `lost_attempts`."""
+    return _end_attempt(connection, _REQUEUE, claim, code=code, error=_clean_text(error), lost=lost)
 
 
 def supersede(connection: Connection, claim: Claim) -> bool:
-    """Note that a newer generation took this one's place before it was captioned."""
-    return connection.execute(_SUPERSEDE, {"row_id": claim.row_id, "attempt": claim.attempt}).rowcount == 1
+    """Set the row to `superseded`, as `fail` does: the bucket has a newer generation of the object."""
+    return _end_attempt(connection, _SUPERSEDE, claim)
 
 
 def mark_deleted(connection: Connection, claim: Claim) -> bool:
-    """Note that the object was found to be gone, with none in its place; its DELETE may come later."""
-    return connection.execute(_MARK_DELETED, {"row_id": claim.row_id, "attempt": claim.attempt}).rowcount == 1
+    """Set the row to `deleted`, as `fail` does: the object is gone, and its DELETE event may still arrive."""
+    return _end_attempt(connection, _MARK_DELETED, claim)
 
 
-def release_lease(connection: Connection, row_id: int) -> bool:
-    """Let the next delivery take over at once from a process that is known to be dead."""
-    return connection.execute(_RELEASE, {"row_id": row_id}).rowcount == 1
+def _end_attempt(connection: Connection, statement: TextClause, claim: Claim, **values: str | bool | None) -> bool:
+    identity = {"row_id": claim.row_id, "attempt": claim.attempt}
+    return connection.execute(statement, identity | values).rowcount == 1
+
+
+def expire_lease(connection: Connection, row_id: int) -> bool:
+    """End the lease of a dead process now, so that the next delivery can claim the row at once."""
+    return connection.execute(_EXPIRE, {"row_id": row_id}).rowcount == 1
+
+
+# Any constant. Each recovery must see the messages of the one before.
+_LOCK_RECOVERY = text("SELECT pg_advisory_xact_lock(8240173355)")
+
+
+def lock_recovery(connection: Connection) -> None:
+    """Wait until no other worker runs a recovery, and keep others out until the end of the transaction."""
+    connection.execute(_LOCK_RECOVERY)
 
 
 def _identity(version: ObjectVersion) -> dict[str, Any]:
@@ -301,9 +315,29 @@ def _identity(version: ObjectVersion) -> dict[str, Any]:
 
 def _facts(facts: ObjectFacts) -> dict[str, Any]:
     return {
-        "content_type": clean(facts.content_type),
+        "content_type": _clean_text(facts.content_type),
         "size_bytes": facts.size_bytes,
         "md5_hash": facts.md5_hash,
         "crc32c": facts.crc32c,
         "event_time": facts.event_time,
     }
+
+
+def _clean_text(value: str | None) -> str | None:
+    """The text without NUL and lone surrogates, which Postgres refuses: they become U+FFFD and `?`."""
+    if value is None:
+        return None
+    return value.replace("\x00", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
+
+
+def _clean_json(value: Any) -> Any:
+    """A JSON document with `_clean_text` applied to every key and text: jsonb has the same limits."""
+    match value:
+        case str():
+            return _clean_text(value)
+        case dict():
+            return {_clean_text(key): _clean_json(item) for key, item in value.items()}
+        case list():
+            return [_clean_json(item) for item in value]
+        case _:
+            return value

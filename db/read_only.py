@@ -1,4 +1,4 @@
-"""A person's own SQL: one statement, in a transaction that cannot write, with the reader's rights."""
+"""An operator's own SQL: one statement in a read-only transaction, with the rights of dropline_reader."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +11,7 @@ from db.session import libpq_url
 from dropline.errors import ClientError, DatabaseUnavailable
 from dropline.settings import DatabaseSettings, require
 
-# Whoever logs in with more rights than the reader's gives them up, where the login allows it.
+# A login with more rights gives them up, if the login may act as dropline_reader.
 _BECOME_READER = """
     SELECT set_config('role', 'dropline_reader', true) WHERE EXISTS (
         SELECT FROM pg_roles WHERE rolname = 'dropline_reader' AND pg_has_role(oid, 'SET'))
@@ -19,24 +19,24 @@ _BECOME_READER = """
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What a statement gave: column names, and rows in Python's types. Both empty where it gives no rows."""
+class StatementResult:
+    """The columns' names, and the rows as Python values. Both are empty if the statement returns no rows."""
 
     columns: list[str]
     rows: list[tuple[Any, ...]]
 
 
-def run_read_only(settings: DatabaseSettings, statement: str, timeout_ms: int) -> Answer:
-    """Run one statement.
+def run_read_only(settings: DatabaseSettings, statement: str, timeout_ms: int) -> StatementResult:
+    """Run one statement, for at most `timeout_ms` milliseconds.
 
     Raises:
-        ClientError: Postgres refused it, or it took longer than `timeout_ms`; one line says why.
-        DatabaseUnavailable: Postgres cannot be reached, or went away.
+        ClientError: Postgres refused the statement, or the time is over; the message is one line.
+        DatabaseUnavailable: Postgres cannot be reached, or the connection broke.
     """
     try:
         with _connect(settings, timeout_ms) as connection, connection.cursor() as cursor:
             cursor.execute(_BECOME_READER)
-            # Prepared, because a prepared statement can only be one.
+            # Postgres prepares one statement only, so a text with several is refused.
             cursor.execute(statement.encode(), prepare=True)
             if cursor.pgresult is None or cursor.pgresult.status == ExecStatus.EMPTY_QUERY:
                 raise ClientError("there is nothing to run; give one SQL statement")
@@ -45,7 +45,7 @@ def run_read_only(settings: DatabaseSettings, statement: str, timeout_ms: int) -
                     "LISTEN would end with the command; `dropline watch` shows changes as they happen"
                 )
             columns = [column.name for column in cursor.description or ()]
-            return Answer(columns, cursor.fetchall() if columns else [])
+            return StatementResult(columns, cursor.fetchall() if columns else [])
     except errors.QueryCanceled:
         raise ClientError(f"the statement took longer than {timeout_ms / 1000:g} s; raise --timeout") from None
     except psycopg.Error as error:
@@ -70,7 +70,7 @@ def _named(error: psycopg.Error) -> ClientError | DatabaseUnavailable:
     if state is not None and state.startswith(("08", "53", "57")):
         return DatabaseUnavailable(f"Postgres went away: {_one_line(str(error))}")
     diagnosis = error.diag
-    # What Postgres says of several statements is about prepared ones; the name of its function is in no language.
+    # For several statements the message is about prepared statements. The C function's name is not translated.
     if isinstance(error, errors.SyntaxError) and diagnosis.source_function == "exec_parse_message":
         return ClientError("these are several statements; give one statement at a time")
     parts = (diagnosis.message_primary or str(error), diagnosis.message_hint, _place(diagnosis.statement_position))

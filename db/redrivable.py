@@ -1,7 +1,7 @@
-"""Rows that were given up: counted by reason, sent again when a person says so, put back where that did not work.
+"""Redrive: rows that the workers gave up are counted by error code, and sent to the workers again.
 
-`db.dead_letters` and `db.unwritten` say which rows these are. As in `db.queries`, each statement is guarded in SQL
-and runs in a transaction of the caller.
+There are two kinds of such rows: `DEAD_LETTERS` and `UNWRITTEN_ROWS`. As in `db.queries`, each statement is
+guarded in SQL and runs in a transaction of the caller.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,6 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
-    Connection,
     DateTime,
     Select,
     Text,
@@ -25,31 +24,33 @@ from sqlalchemy import (
     or_,
     select,
     text,
+    true,
     update,
     values,
 )
 from sqlalchemy.orm import aliased
 
 from db.models import CaptionRow
+from db.session import Connection
 from dropline.contract import Status
 
 _MOMENT = DateTime(timezone=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which of the rows are meant: those that pass every filter; an empty filter lets all pass."""
+class RowFilter:
+    """A row passes if it meets every condition; an empty condition lets all rows pass."""
 
-    #: Bucket and name, and a generation or None for all of them.
+    #: Bucket, object name, and generation; None: all generations.
     objects: tuple[tuple[str, str, int | None], ...] = ()
     error_codes: tuple[str, ...] = ()
     bucket: str = ""
     prefix: str = ""
-    #: Given up at this moment or later.
+    #: Given up at this time or later.
     since: datetime | None = None
 
     def conditions(self) -> list[ColumnElement[bool]]:
-        """As SQL, on `captions`."""
+        """The conditions as SQL on `captions`."""
         found: list[ColumnElement[bool]] = []
         if self.objects:
             found.append(or_(*(_is_object(*each) for each in self.objects)))
@@ -60,19 +61,19 @@ class Wanted:
         if self.prefix:
             found.append(func.starts_with(CaptionRow.object_name, self.prefix))
         if self.since is not None:
-            # Nothing changes a row that was given up but its redrive or its end.
+            # Only a redrive, an overwrite or a deletion changes a row that was given up.
             found.append(CaptionRow.updated_at >= self.since)
         return found
 
 
 @dataclass(frozen=True, slots=True)
-class Redriven:
-    """A row that waits for a worker again, and why it had been given up."""
+class RedrivenRow:
+    """A redriven row, and the error from before the redrive."""
 
     row_id: int
-    #: Claims so far: once there are more, a worker has taken the row.
+    #: Claims so far; a larger number in the table means that a worker has claimed the row.
     attempts: int
-    #: The lease that a row waits with, if any: once it is another, a worker has taken the row.
+    #: The lease set by the redrive; another lease in the table means that a worker has claimed the row.
     lease_until: datetime | None
     error_code: str
     error: str
@@ -80,38 +81,37 @@ class Redriven:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Redrivable:
-    """One kind of rows, and what a redrive does to them."""
+    """One kind of rows, and the effect of a redrive on them."""
 
     status: Status
-    #: What a row of this status is, too, to be one of them.
+    #: A further condition on rows of this status.
     condition: ColumnElement[bool]
-    #: Error codes of rows that are not sent again.
-    never: tuple[str, ...]
-    #: The status with which they wait for a worker.
-    waiting: Status
-    #: What makes a row wait, by column.
+    #: Error codes of rows that are not redriven.
+    excluded_codes: tuple[str, ...]
+    #: The status after the redrive.
+    redriven_status: Status
+    #: Other values set by the redrive, by column.
     changes: Mapping[str, Any]
 
-    def count(self, connection: Connection, wanted: Wanted) -> dict[str, int]:
-        """Rows of this kind by error code."""
-        return _counts(connection, select(CaptionRow.error_code).where(*self._are(wanted)))
+    def count(self, connection: Connection, row_filter: RowFilter) -> dict[str, int]:
+        """The number of rows of this kind by error code."""
+        return _counts(connection, select(CaptionRow.error_code).where(*self._conditions(row_filter)))
 
-    def count_redrivable(self, connection: Connection, wanted: Wanted, limit: int | None) -> dict[str, int]:
-        """What a redrive would take, by error code."""
-        return _counts(connection, self._redrivable(wanted, 0, limit).with_only_columns(CaptionRow.error_code))
+    def count_redrivable(self, connection: Connection, row_filter: RowFilter, limit: int | None) -> dict[str, int]:
+        """The number of rows that a redrive of `limit` rows would change, by error code."""
+        return _counts(connection, self._redrivable(row_filter, 0, limit).with_only_columns(CaptionRow.error_code))
 
-    def redrive(self, connection: Connection, wanted: Wanted, after: int, limit: int) -> list[Redriven]:
-        """Let the next rows with an id above `after`, at most `limit`, wait for a worker; none is left: [].
+    def redrive(self, connection: Connection, row_filter: RowFilter, after: int, limit: int) -> list[RedrivenRow]:
+        """Redrive at most `limit` rows with an id above `after`, in the order of their ids; [] if no row is left.
 
-        In the order of their ids. Rows that somebody else is changing this moment are left out. The number of
-        attempts stays, for it is the fencing token: what an attempt of the row's earlier life may still have to
-        say is refused.
+        Rows locked by another transaction are left out. The number of attempts is kept: it is the fencing token,
+        by which late results of attempts from before the redrive are refused.
         """
-        picked = self._redrivable(wanted, after, limit).with_for_update(skip_locked=True).cte("picked")
+        picked = self._redrivable(row_filter, after, limit).with_for_update(skip_locked=True).cte("picked")
         statement = (
             update(CaptionRow)
             .where(CaptionRow.id == picked.c.id)
-            .values(**self.changes, status=self.waiting, updated_at=func.now())
+            .values(**self.changes, status=self.redriven_status, updated_at=func.now())
             .returning(
                 CaptionRow.id,
                 CaptionRow.attempts,
@@ -120,13 +120,13 @@ class Redrivable:
                 picked.c.error,
             )
         )
-        rows = [Redriven(*row) for row in connection.execute(statement)]
+        rows = [RedrivenRow(*row) for row in connection.execute(statement)]
         return sorted(rows, key=lambda row: row.row_id)
 
-    def put_back(self, connection: Connection, rows: Sequence[Redriven]) -> set[int]:
-        """Give up again those that no worker has taken; returns their ids.
+    def undo_redrive(self, connection: Connection, rows: Sequence[RedrivenRow]) -> set[int]:
+        """Give the rows that no worker has claimed their status and error back; returns the ids of these rows.
 
-        A message about such a row finds nothing to do.
+        A message about such a row has no effect.
         """
         if not rows:
             return set()
@@ -136,9 +136,9 @@ class Redrivable:
             .where(
                 CaptionRow.id == sent.c.id,
                 CaptionRow.attempts == sent.c.attempts,
-                # Where no row has a lease, the column is nothing but NULL, and Postgres takes it for text.
+                # If no row has a lease, the column has only NULLs, and Postgres takes its type for text.
                 CaptionRow.lease_until.is_not_distinct_from(cast(sent.c.lease_until, _MOMENT)),
-                CaptionRow.status == self.waiting,
+                CaptionRow.status == self.redriven_status,
             )
             .values(
                 status=self.status,
@@ -151,15 +151,17 @@ class Redrivable:
         )
         return set(connection.execute(statement).scalars())
 
-    def _are(self, wanted: Wanted) -> list[ColumnElement[bool]]:
-        return [CaptionRow.status == self.status, self.condition, *wanted.conditions()]
+    def _conditions(self, row_filter: RowFilter) -> list[ColumnElement[bool]]:
+        return [CaptionRow.status == self.status, self.condition, *row_filter.conditions()]
 
-    def _redrivable(self, wanted: Wanted, after: int, limit: int | None) -> Select[int, str | None, str | None]:
+    def _redrivable(
+        self, row_filter: RowFilter, after: int, limit: int | None
+    ) -> Select[int, str | None, str | None]:
         return (
             select(CaptionRow.id, CaptionRow.error_code, CaptionRow.error)
             .where(
-                *self._are(wanted),
-                CaptionRow.error_code.not_in(self.never),
+                *self._conditions(row_filter),
+                CaptionRow.error_code.not_in(self.excluded_codes),
                 CaptionRow.id > after,
                 ~_has_a_newer_generation(),
             )
@@ -168,7 +170,7 @@ class Redrivable:
         )
 
 
-def _as_values(rows: Sequence[Redriven]) -> Values:
+def _as_values(rows: Sequence[RedrivenRow]) -> Values:
     return values(
         column("id", BigInteger),
         column("attempts", BigInteger),
@@ -180,7 +182,7 @@ def _as_values(rows: Sequence[Redriven]) -> Values:
 
 
 def _has_a_newer_generation() -> ColumnElement[bool]:
-    """In a bucket with versions the old one is still there, and nobody would see its caption."""
+    """In a bucket with object versioning the old generation is still there, but its caption would be of no use."""
     newer = aliased(CaptionRow)
     return exists().where(
         newer.bucket == CaptionRow.bucket,
@@ -203,3 +205,51 @@ def _counts(connection: Connection, codes: Select[Any]) -> dict[str, int]:
 def _is_object(bucket: str, name: str, generation: int | None) -> ColumnElement[bool]:
     same = and_(CaptionRow.bucket == bucket, CaptionRow.object_name == name)
     return same if generation is None else and_(same, CaptionRow.generation == generation)
+
+
+#: Rows with status `failed`. A redriven row is `queued` and has all its retries again.
+DEAD_LETTERS = Redrivable(
+    status=Status.FAILED,
+    condition=true(),
+    # The requested task is invalid, so the row has the default task: a redrive would record the caption of a task
+    # that was never requested.
+    excluded_codes=("invalid_task",),
+    redriven_status=Status.QUEUED,
+    changes={
+        "error_code": None,
+        "error": None,
+        "lost_attempts": 0,
+        "attempts_before_redrive": CaptionRow.attempts,
+        "queued_at": func.now(),
+    },
+)
+
+
+def _has_a_later_caption() -> ColumnElement[bool]:
+    """A later caption of another task: the metadata holds one caption, and an earlier one must not replace it."""
+    other = aliased(CaptionRow)
+    return exists().where(
+        other.bucket == CaptionRow.bucket,
+        other.object_name == CaptionRow.object_name,
+        other.generation == CaptionRow.generation,
+        other.status == Status.CAPTIONED,
+        other.captioned_at > CaptionRow.captioned_at,
+    )
+
+
+#: Rows with status `captioned` whose write-back failed for good, with the reason in `error_code`. A redriven row
+#: has an expired lease, so a worker repeats the write-back alone. The row keeps its error until that succeeds.
+UNWRITTEN_ROWS = Redrivable(
+    status=Status.CAPTIONED,
+    # Without an error code no write-back was requested (`DROPLINE_METADATA__WRITE`); with a lease it is pending.
+    condition=and_(
+        CaptionRow.error_code.is_not(None),
+        CaptionRow.metadata_written_at.is_(None),
+        CaptionRow.lease_until.is_(None),
+        ~_has_a_later_caption(),
+    ),
+    # A deleted generation does not come back.
+    excluded_codes=("object_gone",),
+    redriven_status=Status.CAPTIONED,
+    changes={"lease_until": func.now()},
+)

@@ -204,6 +204,19 @@ class WriteBack:
 
 
 @dataclass(frozen=True, slots=True)
+class WriteOutcome:
+    """The result of a write-back."""
+
+    #: True if the metadata now has the caption, whole or shortened.
+    written: bool
+    #: `metadata_shortened`, `metadata_left_out`, `metadata_kept` (a person's own caption) or an error's code;
+    #: None: the whole caption was written.
+    code: str | None = None
+    #: The same in words, for the row.
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Caption:
     """The engine's answer for one image."""
 

@@ -15,6 +15,7 @@
     │   └── AccessDenied         the credentials lack a right
     └── TransientError           a later attempt may succeed
         ├── DatabaseUnavailable
+        │   └── DatabaseReadOnly a standby, or a login that only reads
         ├── BrokerUnavailable
         ├── StorageUnavailable
         ├── EngineUnavailable    the engine is starting or stopping, or was not reached
@@ -135,6 +136,10 @@ class DatabaseUnavailable(TransientError):
     """Postgres cannot be reached, or cancelled the statement."""
 
     default_code = "database_unavailable"
+
+
+class DatabaseReadOnly(DatabaseUnavailable):
+    """Postgres refused a write: the server is a standby, perhaps until its promotion, or the login only reads."""
 
 
 class BrokerUnavailable(TransientError):

@@ -6,17 +6,18 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 
-from psycopg.errors import InsufficientPrivilege, ReadOnlySqlTransaction
-from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import ProgrammingError
-
-from db import dead_letters, unwritten, views
-from db.logins import own_database
-from db.redrivable import Redrivable, Redriven, Wanted
-from db.session import make_engine, transaction
+from db import reads
+from db.redrivable import DEAD_LETTERS, UNWRITTEN_ROWS, Redrivable, RedrivenRow, RowFilter
+from db.session import Connection, Database, writer_settings
 from dropline.broker.queue import CaptionQueue
 from dropline.deadline import Deadline
-from dropline.errors import AccessDenied, DatabaseUnavailable, DroplineError, TransientError
+from dropline.errors import (
+    AccessDenied,
+    DatabaseReadOnly,
+    DatabaseUnavailable,
+    DroplineError,
+    TransientError,
+)
 from dropline.scaling.activation import open_activator
 from dropline.settings import Settings
 from operations.interrupts import Interrupts
@@ -38,17 +39,17 @@ class Kind:
     #: What such a row is, in a word.
     name: str
     #: Why rows with certain codes are not sent, and what to do instead.
-    why_never: str
+    why_excluded: str
 
 
 FAILED = Kind(
-    dead_letters.DEAD_LETTERS,
+    DEAD_LETTERS,
     "failed",
     "such rows are not sent again, for they would get a caption that nobody asked for; correct the object's "
     "caption-task and upload it again",
 )
 UNWRITTEN = Kind(
-    unwritten.UNWRITTEN,
+    UNWRITTEN_ROWS,
     "unwritten",
     "such rows are not sent again, for the version of the object that the caption is about is there no more; "
     "the row has the caption",
@@ -60,7 +61,7 @@ class Redriver:
     """Sends rows of one kind again. Two at once take different rows."""
 
     kind: Kind
-    database: Engine
+    database: Database
     #: Puts a row on the broker; raises BrokerUnavailable.
     enqueue: Callable[[int], None]
     #: Returns when workers are on their way.
@@ -72,22 +73,22 @@ class Redriver:
     #: Rows sent so far, by the error code they had.
     redriven: Counter[str] = field(default_factory=Counter)
 
-    def count(self, wanted: Wanted) -> dict[str, int]:
+    def count(self, row_filter: RowFilter) -> dict[str, int]:
         """Rows of this kind by error code.
 
         Raises:
             DatabaseUnavailable: Postgres is away.
             AccessDenied: the login may not read the rows.
         """
-        with _as_operator(self.database) as connection:
-            return self.kind.rows.count(connection, wanted)
+        with _operator_transaction(self.database) as connection:
+            return self.kind.rows.count(connection, row_filter)
 
-    def count_redrivable(self, wanted: Wanted, limit: int | None) -> dict[str, int]:
+    def count_redrivable(self, row_filter: RowFilter, limit: int | None) -> dict[str, int]:
         """What `redrive` would send, by error code; raises as `count` does."""
-        with _as_operator(self.database) as connection:
-            return self.kind.rows.count_redrivable(connection, wanted, limit)
+        with _operator_transaction(self.database) as connection:
+            return self.kind.rows.count_redrivable(connection, row_filter, limit)
 
-    def redrive(self, wanted: Wanted, limit: int | None) -> None:
+    def redrive(self, row_filter: RowFilter, limit: int | None) -> None:
         """Send each row once, `limit` at most; rows that fail again meanwhile stay so.
 
         When a batch cannot be sent, its rows become what they were, but for those that a worker has taken already;
@@ -101,37 +102,37 @@ class Redriver:
         """
         after: int | None = 0
         while after is not None:
-            after = self._next_batch(wanted, after, limit)
+            after = self._next_batch(row_filter, after, limit)
         self._wake_for_those_left_behind()
 
     def _wake_for_those_left_behind(self) -> None:
         """Rows of a redrive that was killed are of no kind any more; a worker that starts enqueues them."""
-        with _as_operator(self.database) as connection:
-            unfinished = views.unfinished(connection)
+        with _operator_transaction(self.database) as connection:
+            unfinished = reads.has_unfinished_rows(connection)
         if unfinished:
             self.wake()
 
-    def _next_batch(self, wanted: Wanted, after: int, limit: int | None) -> int | None:
+    def _next_batch(self, row_filter: RowFilter, after: int, limit: int | None) -> int | None:
         """The id of its last row; None where nothing was left."""
         with self.interrupts.held() as release:
-            batch = self._queue(wanted, after, limit)
+            batch = self._queue(row_filter, after, limit)
             if not batch:
                 return None
             self._send(batch, release)
         self.report(self.redriven.total())
         return batch[-1].row_id
 
-    def _queue(self, wanted: Wanted, after: int, limit: int | None) -> list[Redriven]:
+    def _queue(self, row_filter: RowFilter, after: int, limit: int | None) -> list[RedrivenRow]:
         size = BATCH if limit is None else min(BATCH, limit - self.redriven.total())
         if size <= 0:
             return []
         try:
-            with _as_operator(self.database) as connection:
-                return self.kind.rows.redrive(connection, wanted, after, size)
+            with _operator_transaction(self.database) as connection:
+                return self.kind.rows.redrive(connection, row_filter, after, size)
         except DatabaseUnavailable as error:
             raise DatabaseUnavailable(f"{error}; {_left_behind(size)}") from error
 
-    def _send(self, batch: Sequence[Redriven], release_interrupts: Callable[[], None]) -> None:
+    def _send(self, batch: Sequence[RedrivenRow], release_interrupts: Callable[[], None]) -> None:
         try:
             release_interrupts()
             for row in batch:
@@ -144,10 +145,10 @@ class Redriver:
             raise
         self.redriven.update(row.error_code for row in batch)
 
-    def _take_back(self, batch: Sequence[Redriven]) -> str:
+    def _take_back(self, batch: Sequence[RedrivenRow]) -> str:
         try:
-            with self.interrupts.held(), _as_operator(self.database) as connection:
-                as_before = self.kind.rows.put_back(connection, batch)
+            with self.interrupts.held(), _operator_transaction(self.database) as connection:
+                as_before = self.kind.rows.undo_redrive(connection, batch)
         except DatabaseUnavailable:
             return _left_behind(len(batch))
         self.redriven.update(row.error_code for row in batch if row.row_id not in as_before)
@@ -173,12 +174,13 @@ def open_redriver(
         SettingsError: a setting is missing or wrong.
         AccessDenied: there is a worker pool to wake, and there are no credentials to do it with.
     """
-    database = own_database(settings)
-    patient = {"statement_timeout_ms": max(database.statement_timeout_ms, _STATEMENT_TIMEOUT_MS)}
+    writer = writer_settings(settings)
+    statement_timeout_ms = max(writer.statement_timeout_ms, _STATEMENT_TIMEOUT_MS)
+    patient = writer.model_copy(update={"statement_timeout_ms": statement_timeout_ms})
     with (
         closing(CaptionQueue.connect(settings.broker)) as queue,
         open_activator(settings.pool, settings.broker) as activator,
-        _engine(make_engine(database.model_copy(update=patient), "dropline-redrive", pool_size=1)) as engine,
+        closing(Database.connect(patient, "dropline-redrive", connections=1)) as database,
     ):
 
         def enqueue(row_id: int) -> None:
@@ -189,7 +191,7 @@ def open_redriver(
                 # A worker that is putting the pool to sleep holds its mark for `lease_s`, and may renew it once.
                 wake_patiently(activator.ensure_awake, 2 * settings.pool.lease_s, note)
 
-        yield Redriver(kind, engine, enqueue, wake, report)
+        yield Redriver(kind, database, enqueue, wake, report)
 
 
 def wake_patiently(
@@ -220,24 +222,13 @@ def wake_patiently(
 
 
 @contextmanager
-def _engine(engine: Engine) -> Iterator[Engine]:
+def _operator_transaction(database: Database) -> Iterator[Connection]:
     try:
-        yield engine
-    finally:
-        engine.dispose()
-
-
-@contextmanager
-def _as_operator(database: Engine) -> Iterator[Connection]:
-    try:
-        with transaction(database) as connection:
+        with database.transaction() as connection:
             yield connection
-    except (DatabaseUnavailable, ProgrammingError) as error:
-        refusal = getattr(error.__cause__ if isinstance(error, DatabaseUnavailable) else error, "orig", None)
-        if not isinstance(refusal, InsufficientPrivilege | ReadOnlySqlTransaction):
-            raise
+    except (AccessDenied, DatabaseReadOnly) as error:
         raise AccessDenied(
-            f"Postgres refused: {refusal}; set DROPLINE_DATABASE__URL to the login of the function, which has the "
+            f"{error}; set DROPLINE_DATABASE__URL to the login of the function, which has the "
             "role dropline_ingest, on a server that takes writes"
         ) from error
 

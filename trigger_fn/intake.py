@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from db.queries import Registration
+from db.queries import RegisteredRow
 from dropline.contract import TaskRequest
 from dropline.deadline import Deadline
 from dropline.selection import Accept, Reject, Selection, Skip
@@ -13,11 +13,11 @@ from trigger_fn.events import EventKind, ObjectEvent
 class Rows(Protocol):
     """The truth; see `trigger_fn.ledger.Ledger`."""
 
-    def register(self, event: ObjectEvent, task: TaskRequest, deadline: Deadline) -> Registration: ...
+    def register(self, event: ObjectEvent, task: TaskRequest, deadline: Deadline) -> RegisteredRow: ...
 
-    def reject(self, event: ObjectEvent, verdict: Reject, deadline: Deadline) -> Registration: ...
+    def reject(self, event: ObjectEvent, verdict: Reject, deadline: Deadline) -> RegisteredRow: ...
 
-    def forget(self, event: ObjectEvent, *, expected: bool, deadline: Deadline) -> None: ...
+    def record_deletion(self, event: ObjectEvent, *, expected: bool, deadline: Deadline) -> None: ...
 
 
 class Queue(Protocol):
@@ -62,7 +62,7 @@ class Intake:
         """
         self._selection.require_ours(event.version)
         if event.kind is EventKind.DELETED:
-            return self._forget(event, deadline)
+            return self._record_deletion(event, deadline)
         match self._selection.judge(event.version, event.facts, event.task):
             case Skip(reason):
                 return Outcome("event_skipped", {"reason": reason})
@@ -85,12 +85,12 @@ class Intake:
         row = self._rows.reject(event, verdict, deadline)
         return Outcome("event_rejected", {**_described(row), "code": verdict.code, "error": verdict.error})
 
-    def _forget(self, event: ObjectEvent, deadline: Deadline) -> Outcome:
+    def _record_deletion(self, event: ObjectEvent, deadline: Deadline) -> Outcome:
         """Filters do not spare rows: they may have been set up, or the type changed, after the captioning."""
         expected = self._selection.filtered(event.version, event.facts) is None
-        self._rows.forget(event, expected=expected, deadline=deadline)
+        self._rows.record_deletion(event, expected=expected, deadline=deadline)
         return Outcome("event_deleted", {})
 
 
-def _described(row: Registration) -> dict[str, Any]:
+def _described(row: RegisteredRow) -> dict[str, Any]:
     return {"row_id": row.row_id, "status": row.status.value, "created": row.created}

@@ -3,11 +3,9 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-from sqlalchemy import Connection, Engine
-
 from db import queries
-from db.queries import Registration
-from db.session import make_engine, transaction
+from db.queries import RegisteredRow
+from db.session import Connection, Database
 from dropline.contract import TaskRequest
 from dropline.deadline import Bulkhead, Deadline
 from dropline.errors import DatabaseUnavailable
@@ -25,8 +23,8 @@ class Ledger:
         DatabaseUnavailable: Postgres is away, or the deadline has passed; the row may or may not be there.
     """
 
-    def __init__(self, engine: Engine, bulkhead: Bulkhead) -> None:
-        self._engine = engine
+    def __init__(self, database: Database, bulkhead: Bulkhead) -> None:
+        self._database = database
         self._bulkhead = bulkhead
 
     @classmethod
@@ -36,15 +34,15 @@ class Ledger:
         Raises:
             SettingsError: no URL is set, or it is not one of Postgres.
         """
-        return cls(make_engine(settings, "dropline-function"), Bulkhead("postgres", settings.pool_size))
+        return cls(Database.connect(settings, "dropline-function"), Bulkhead("postgres", settings.pool_size))
 
-    def register(self, event: ObjectEvent, task: TaskRequest, deadline: Deadline) -> Registration:
+    def register(self, event: ObjectEvent, task: TaskRequest, deadline: Deadline) -> RegisteredRow:
         """Make or find the row of an object that is to be captioned."""
         return self._commit(
             lambda connection: queries.register_object(connection, event.version, event.facts, task), deadline
         )
 
-    def reject(self, event: ObjectEvent, verdict: Reject, deadline: Deadline) -> Registration:
+    def reject(self, event: ObjectEvent, verdict: Reject, deadline: Deadline) -> RegisteredRow:
         """Make or find the row of an object that is refused at once."""
         task, code, error = str(verdict.task), verdict.code, verdict.error
         return self._commit(
@@ -52,18 +50,18 @@ class Ledger:
             deadline,
         )
 
-    def forget(self, event: ObjectEvent, *, expected: bool, deadline: Deadline) -> None:
+    def record_deletion(self, event: ObjectEvent, *, expected: bool, deadline: Deadline) -> None:
         """Mark the rows of a deleted generation; where its FINALIZE may still come, leave a tombstone for it."""
         self._commit(lambda connection: queries.tombstone(connection, event.version, insert=expected), deadline)
 
     def close(self) -> None:
         """Let go of all threads and connections."""
         self._bulkhead.close()
-        self._engine.dispose()
+        self._database.close()
 
     def _commit(self, statement: Callable[[Connection], T], deadline: Deadline) -> T:
         def work() -> T:
-            with transaction(self._engine) as connection:
+            with self._database.transaction() as connection:
                 return statement(connection)
 
         late = DatabaseUnavailable("Postgres did not answer within the time that a request may take")

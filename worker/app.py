@@ -7,10 +7,9 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from celery import Celery, signals
-from sqlalchemy import Engine
 
-from db import queries, views
-from db.session import make_engine, transaction
+from db import queries, reads
+from db.session import Database
 from dropline.broker.queue import CaptionQueue
 from dropline.errors import DroplineError
 from dropline.log import configure_logging, get_logger
@@ -85,8 +84,8 @@ class ProcessResources:
     def release_lease(self, row_id: int) -> None:
         """Free the lease of a row whose child is dead; if Postgres is unreachable, the lease expires by itself."""
         try:
-            with transaction(self.database()) as connection:
-                queries.release_lease(connection, row_id)
+            with self.database().transaction() as connection:
+                queries.expire_lease(connection, row_id)
         except DroplineError as error:
             log.warning("lease_not_released", row_id=row_id, error=str(error))
 
@@ -96,8 +95,8 @@ class ProcessResources:
         Raises:
             DatabaseUnavailable: Postgres is unreachable.
         """
-        with transaction(self.database()) as connection:
-            return views.unfinished(connection)
+        with self.database().transaction() as connection:
+            return reads.has_unfinished_rows(connection)
 
     def seconds_since_caption(self) -> float:
         """Seconds since any worker captioned an image: Redis gives messages to the workers in turn.
@@ -105,12 +104,12 @@ class ProcessResources:
         Raises:
             DatabaseUnavailable: Postgres is unreachable.
         """
-        with transaction(self.database()) as connection:
-            found = views.seconds_since_caption(connection)
+        with self.database().transaction() as connection:
+            found = reads.seconds_since_last_caption(connection)
         return math.inf if found is None else found
 
-    def _make_database(self) -> Engine:
-        return make_engine(self._settings.database, "dropline-worker", pool_size=1)
+    def _make_database(self) -> Database:
+        return Database.connect(self._settings.database, "dropline-worker", connections=1)
 
     def _make_pipeline(self) -> Pipeline:
         client = EngineClient(self._engine.address, self._engine.authkey)

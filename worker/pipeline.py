@@ -10,16 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, assert_never
 
-from sqlalchemy import Engine
-
 from db import queries
-from db.session import transaction
-from dropline.contract import Caption, Claim, Dimensions, ObjectVersion, Status, WriteBack
+from db.session import Database
+from dropline.contract import Caption, Claim, Dimensions, ObjectVersion, Status, WriteBack, WriteOutcome
 from dropline.errors import DatabaseUnavailable, ObjectGone, PermanentError, TransientError
 from dropline.images.decoding import Decoded, decode
 from dropline.log import get_logger
 from dropline.settings import Settings
-from dropline.storage.metadata import WriteOutcome
 from worker.engine.wire import CaptionRequest
 from worker.retry import GiveUp, Gone, RetryLater, decide, jitter
 
@@ -52,7 +49,7 @@ class Store(Protocol):
     def live_generation(self, version: ObjectVersion) -> int | None:
         """The generation that is there now, or None."""
 
-    def write_metadata(self, version: ObjectVersion, caption: str, task: str, model: str) -> WriteOutcome:
+    def write_metadata(self, write_back: WriteBack) -> WriteOutcome:
         """Copy the caption to the object's metadata."""
 
 
@@ -87,7 +84,7 @@ class Pipeline:
 
     def __init__(
         self,
-        database: Engine,
+        database: Database,
         store: Store,
         captioner: Captioner,
         settings: Settings,
@@ -113,12 +110,12 @@ class Pipeline:
             return Later(self._backoff(delivery.retries), str(error))
 
     def _run(self, row_id: int, delivery: Delivery) -> Finished | Later:
-        with transaction(self._database) as connection:
+        with self._database.transaction() as connection:
             work = queries.claim(connection, row_id, self._settings.lease_s)
         match work:
             case None:
                 return Finished("nothing to do")
-            case queries.Busy(remaining_s):
+            case queries.LeaseHeld(remaining_s):
                 # A plain duplicate ends here. A repeated delivery may be all that is left of a dead process.
                 return Later(remaining_s + 1, "leased") if delivery.repeated else Finished("somebody works on it")
             case WriteBack():
@@ -132,13 +129,13 @@ class Pipeline:
         if claim.lost_attempts >= self._settings.worker.max_lost_attempts:
             return self._fail(claim, "worker_lost", _lost_message(claim))
         try:
-            image, size, caption = self._caption(claim)
+            image, size_bytes, caption = self._caption(claim)
         except Exception as error:  # noqa: BLE001 - every error gets a decision, and `decide` names each
             return self._not_captioned(claim, error)
-        return self._record(claim, caption, image, size, delivery)
+        return self._record(claim, caption, image, size_bytes, delivery)
 
     def _caption(self, claim: Claim) -> tuple[Dimensions, int, Caption]:
-        size, decoded = self._fetch(claim.version)
+        size_bytes, decoded = self._fetch(claim.version)
         request = CaptionRequest(
             decoded.pixels,
             claim.task,
@@ -147,7 +144,7 @@ class Pipeline:
             isolated=claim.lost_attempts > 0,
         )
         caption = self._captioner.caption(request, timeout_s=self._settings.engine.request_timeout_s)
-        return decoded.dimensions, size, caption
+        return decoded.dimensions, size_bytes, caption
 
     def _fetch(self, version: ObjectVersion) -> tuple[int, Decoded]:
         # Announced first: without an engine there is no point in a download.
@@ -160,12 +157,12 @@ class Pipeline:
             raise
 
     def _record(
-        self, claim: Claim, caption: Caption, image: Dimensions, size: int, delivery: Delivery
+        self, claim: Claim, caption: Caption, image: Dimensions, size_bytes: int, delivery: Delivery
     ) -> Finished | Later:
         write_back = self._settings.metadata.write
         recorded = self._patiently(
             lambda: self._commit_caption(
-                claim, caption, image, size, self._settings.lease_s if write_back else None
+                claim, caption, image, size_bytes, self._settings.lease_s if write_back else None
             )
         )
         if not recorded:
@@ -174,15 +171,15 @@ class Pipeline:
         log.info("captioned", row_id=claim.row_id, object=claim.version.uri, attempt=claim.attempt)
         if not write_back:
             return Finished(Status.CAPTIONED)
-        text = WriteBack(claim.row_id, claim.version, str(claim.task), caption.text, caption.model)
-        return self._write_back(text, delivery)
+        to_write = WriteBack(claim.row_id, claim.version, str(claim.task), caption.text, caption.model)
+        return self._write_back(to_write, delivery)
 
     def _commit_caption(
-        self, claim: Claim, caption: Caption, image: Dimensions, size: int, lease_s: float | None
+        self, claim: Claim, caption: Caption, image: Dimensions, size_bytes: int, lease_s: float | None
     ) -> bool:
-        with transaction(self._database) as connection:
+        with self._database.transaction() as connection:
             return queries.record_caption(
-                connection, claim, caption, image, size_bytes=size, write_back_lease_s=lease_s
+                connection, claim, caption, image, size_bytes=size_bytes, write_back_lease_s=lease_s
             )
 
     def _patiently(self, commit: Callable[[], bool]) -> bool:
@@ -196,29 +193,31 @@ class Pipeline:
                 self._sleep(min(5.0, self._backoff(tries)))
                 tries += 1
 
-    def _write_back(self, work: WriteBack, delivery: Delivery) -> Finished | Later:
+    def _write_back(self, write_back: WriteBack, delivery: Delivery) -> Finished | Later:
         try:
-            outcome = self._store.write_metadata(work.version, work.caption, work.task, work.model)
+            outcome = self._store.write_metadata(write_back)
         except TransientError as error:
             if delivery.retries < self._settings.worker.max_retries:
-                return self._write_back_later(work, error, delivery)
-            return self._finish_write_back(work, WriteOutcome(written=False, code=error.code, note=str(error)))
+                return self._write_back_later(write_back, error, delivery)
+            return self._finish_write_back(
+                write_back, WriteOutcome(written=False, code=error.code, note=str(error))
+            )
         except (ObjectGone, PermanentError) as error:
-            return self._finish_write_back(work, WriteOutcome(written=False, code=error.code, note=str(error)))
-        return self._finish_write_back(work, outcome)
+            return self._finish_write_back(
+                write_back, WriteOutcome(written=False, code=error.code, note=str(error))
+            )
+        return self._finish_write_back(write_back, outcome)
 
-    def _write_back_later(self, work: WriteBack, error: TransientError, delivery: Delivery) -> Later:
-        with transaction(self._database) as connection:
-            queries.release_lease(connection, work.row_id)
+    def _write_back_later(self, write_back: WriteBack, error: TransientError, delivery: Delivery) -> Later:
+        with self._database.transaction() as connection:
+            queries.expire_lease(connection, write_back.row_id)
         return Later(self._backoff(delivery.retries), f"{error.code}: {error}")
 
-    def _finish_write_back(self, work: WriteBack, outcome: WriteOutcome) -> Finished:
-        with transaction(self._database) as connection:
-            queries.finish_write_back(
-                connection, work.row_id, written=outcome.written, code=outcome.code, note=outcome.note
-            )
+    def _finish_write_back(self, write_back: WriteBack, outcome: WriteOutcome) -> Finished:
+        with self._database.transaction() as connection:
+            queries.finish_write_back(connection, write_back, outcome)
         if outcome.code:
-            log.warning("metadata_incomplete", row_id=work.row_id, code=outcome.code, note=outcome.note)
+            log.warning("metadata_incomplete", row_id=write_back.row_id, code=outcome.code, note=outcome.note)
         return Finished(Status.CAPTIONED)
 
     def _not_captioned(self, claim: Claim, error: Exception) -> Finished | Later:
@@ -230,14 +229,14 @@ class Pipeline:
                 return self._fail(claim, code, message)
             case RetryLater(delay_s, code, message, lost):
                 log.warning("attempt_failed", row_id=claim.row_id, code=code, error=message, retry_in_s=delay_s)
-                with transaction(self._database) as connection:
-                    held = queries.put_back(connection, claim, code, message, lost=lost)
+                with self._database.transaction() as connection:
+                    held = queries.requeue(connection, claim, code, message, lost=lost)
                 return Later(delay_s, code) if held else Finished("refused: the row has moved on")
             case _:
                 assert_never(decision)
 
     def _fail(self, claim: Claim, code: str, message: str) -> Finished:
-        with transaction(self._database) as connection:
+        with self._database.transaction() as connection:
             queries.fail(connection, claim, code, message)
         log.warning("caption_failed", row_id=claim.row_id, object=claim.version.uri, code=code, error=message)
         return Finished(Status.FAILED)
@@ -248,8 +247,11 @@ class Pipeline:
         except (TransientError, PermanentError) as error:
             return self._not_captioned(claim, error)
         newer = live is not None and live > claim.version.generation
-        with transaction(self._database) as connection:
-            (queries.supersede if newer else queries.mark_deleted)(connection, claim)
+        with self._database.transaction() as connection:
+            if newer:
+                queries.supersede(connection, claim)
+            else:
+                queries.mark_deleted(connection, claim)
         return Finished(Status.SUPERSEDED if newer else Status.DELETED)
 
     def _backoff(self, retries: int) -> float:

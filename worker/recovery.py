@@ -8,18 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from sqlalchemy import Connection, Engine, text
-
-from db import views
-from db.session import transaction
+from db import queries, reads
+from db.session import Connection, Database
 from dropline.broker.queue import HEAD_LENGTH, CaptionQueue
 from dropline.errors import BrokerUnavailable
 from dropline.log import get_logger
 
 log = get_logger(__name__)
-
-# Workers that reconnect together recover one after another: each must see the messages of the one before.
-_LOCK = text("SELECT pg_advisory_xact_lock(8240173355)")
 
 
 class RecoveryQueue(Protocol):
@@ -45,7 +40,7 @@ class Recovered:
 class Recovery:
     """Enqueues rows. A row enqueued twice is captioned once, since it is claimed once."""
 
-    def __init__(self, database: Engine, queue: RecoveryQueue, batch: int) -> None:
+    def __init__(self, database: Database, queue: RecoveryQueue, batch: int) -> None:
         """A recovery that reads `batch` rows per statement."""
         self._database = database
         self._queue = queue
@@ -61,8 +56,8 @@ class Recovery:
         Raises:
             DatabaseUnavailable, BrokerUnavailable: some rows may not be enqueued; run the recovery again.
         """
-        with transaction(self._database) as connection:
-            connection.execute(_LOCK)
+        with self._database.transaction() as connection:
+            queries.lock_recovery(connection)
             oldest = self._queue.begin_recovery()
             recovered = Recovered(
                 self._enqueue_queued(connection, oldest, resting_s), self._enqueue_leased(connection)
@@ -74,7 +69,7 @@ class Recovery:
 
     def _enqueue_queued(self, connection: Connection, oldest: Sequence[int], resting_s: float) -> int:
         count = 0
-        for ids in views.forgotten_rows(
+        for ids in reads.rows_without_message(
             connection, oldest, whole_queue=len(oldest) < HEAD_LENGTH, batch=self._batch, resting_s=resting_s
         ):
             for row_id in ids:
@@ -84,7 +79,7 @@ class Recovery:
 
     def _enqueue_leased(self, connection: Connection) -> int:
         count = 0
-        for rows in views.leased_rows(connection, self._batch):
+        for rows in reads.leased_rows(connection, self._batch):
             for row in rows:
                 # The owner may be alive, so the message comes after the end of the lease.
                 self._queue.enqueue_again(row.row_id, row.remaining_s + 1 if row.remaining_s else 0.0)

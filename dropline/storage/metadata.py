@@ -6,26 +6,13 @@ from dataclasses import dataclass, field
 
 import regex
 
-from dropline.contract import METADATA_CAPTION, METADATA_MODEL
+from dropline.contract import METADATA_CAPTION, METADATA_MODEL, WriteOutcome
 from dropline.settings import MetadataSettings
 
 #: Bytes of UTF-8 of the shortest useful beginning of a caption; a caption cut shorter is left out.
 SHORTEST_CUT_BYTES = 16
 _ELLIPSIS = "…"
 _GRAPHEME = regex.compile(r"\X")
-
-
-@dataclass(frozen=True, slots=True)
-class WriteOutcome:
-    """The result of a write-back."""
-
-    #: True if the metadata now has the caption, whole or shortened.
-    written: bool
-    #: `metadata_shortened`, `metadata_left_out`, `metadata_kept` (a person's own caption) or an error's code;
-    #: None: the whole caption was written.
-    code: str | None = None
-    #: The same in words, for the row.
-    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,14 +11,19 @@ from google.auth.exceptions import DefaultCredentialsError
 from google.cloud.storage import Blob, Client
 from requests.adapters import HTTPAdapter
 
-from dropline.contract import METADATA_CAPTION, METADATA_MODEL, METADATA_TASK, ObjectVersion
+from dropline.contract import (
+    METADATA_CAPTION,
+    METADATA_MODEL,
+    METADATA_TASK,
+    ObjectVersion,
+    WriteBack,
+    WriteOutcome,
+)
 from dropline.errors import AccessDenied, ImageRefused, ObjectGone, PreconditionLost
 from dropline.settings import MetadataSettings, Settings
 from dropline.storage.client import make_client
 from dropline.storage.errors import worker_errors
-from dropline.storage.metadata import FittedMetadata, WriteOutcome, fit_metadata
-
-__all__ = ["ObjectStore", "WriteOutcome", "make_store"]
+from dropline.storage.metadata import FittedMetadata, fit_metadata
 
 #: Seconds for connecting, and between received bytes.
 TIMEOUT_S = (5.0, 30.0)
@@ -81,7 +86,7 @@ class ObjectStore:
             return None
         return int(blob.generation)
 
-    def write_metadata(self, version: ObjectVersion, caption: str, task: str, model: str) -> WriteOutcome:
+    def write_metadata(self, write_back: WriteBack) -> WriteOutcome:
         """Copy the caption to the metadata of exactly this generation; safe to repeat after any transient error.
 
         Sets only `caption`, `caption-task` and `caption-model`, under preconditions for generation and
@@ -93,7 +98,12 @@ class ObjectStore:
             PreconditionLost: another writer changed the metadata between read and PATCH.
             AccessDenied, StorageUnavailable, PermanentError.
         """
-        ours = {METADATA_CAPTION: caption, METADATA_TASK: task, METADATA_MODEL: model}
+        version = write_back.version
+        ours = {
+            METADATA_CAPTION: write_back.caption,
+            METADATA_TASK: write_back.task,
+            METADATA_MODEL: write_back.model,
+        }
         blob, fitted = self._read(version, ours)
         if _holds(blob, fitted):
             return fitted.outcome

@@ -15,7 +15,6 @@ import pytest
 import requests
 from PIL import Image
 
-from db.session import libpq_url
 from local_emulators.errors import PortInUseError
 from local_emulators.options import BUCKET, StackOptions
 from local_emulators.ports import Ports, free_ports, require_free
@@ -228,19 +227,20 @@ def test_services_can_be_killed_and_started_again(state_directory: Path) -> None
     assert stack.environment == {}
 
 
-def test_own_servers_are_used_where_they_are_given(state_directory: Path, database: str, redis_url: str) -> None:
+def test_own_servers_are_used_where_they_are_given(
+    state_directory: Path, database_url: str, redis_url: str
+) -> None:
     """With URLs of a Postgres and a Redis, none is started, and the captions land there."""
-    own = libpq_url(database)
     options = StackOptions(
         state_directory / "stack",
         port_base=0,
         model="stub",
-        database_url=own,
+        database_url=database_url,
         redis_url=redis_url,
     )
     with Stack(options) as stack:
         assert not {"postgres", "redis"} & stack.services.keys()
-        assert stack.environment["DATABASE_URL"] == own
+        assert stack.environment["DATABASE_URL"] == database_url
         drop(stack.environment, "own.jpg")
         assert wait_for_caption(stack.environment, "own.jpg")
 

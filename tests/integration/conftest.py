@@ -6,26 +6,27 @@ from pathlib import Path
 
 import pytest
 import structlog
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection
 from sqlalchemy.engine import make_url
 
+from db.session import Database
 from local_emulators.gcs import GcsServer
 from local_emulators.supervisor import Supervisor
-from tests.support.rows import engine_of
+from tests.support.rows import database_of, open_connection
 from tests.support.worker_rig import Rig, open_rig
 
 
 @pytest.fixture
-def engine(database: str) -> Iterator[Engine]:
+def database(database_url: str) -> Iterator[Database]:
     """For tests with threads or transactions of their own."""
-    with engine_of(database) as found:
+    with database_of(database_url) as found:
         yield found
 
 
 @pytest.fixture
-def connection(engine: Engine) -> Iterator[Connection]:
-    """Each statement commits by itself, as far as a single-threaded test can see."""
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as found:
+def connection(database_url: str) -> Iterator[Connection]:
+    """A connection on which each statement commits by itself."""
+    with open_connection(database_url, isolation_level="AUTOCOMMIT") as found:
         yield found
 
 
@@ -41,12 +42,12 @@ def own_logging() -> Iterator[None]:
 
 
 @pytest.fixture
-def rig(database: str, redis_url: str, gcs_server: GcsServer, tmp_path: Path) -> Iterator[Rig]:
+def rig(database_url: str, redis_url: str, gcs_server: GcsServer, tmp_path: Path) -> Iterator[Rig]:
     """A rig with a bucket, a database and an empty queue of its own; its workers end with it."""
     directory = tmp_path / "failpoints"
     directory.mkdir()
-    bucket = f"rig-{make_url(database).database}".replace("_", "-")
+    bucket = f"rig-{make_url(database_url).database}".replace("_", "-")
     with Supervisor(tmp_path / "logs") as supervisor:
-        rig = Rig(database, redis_url, gcs_server.url, bucket, directory, supervisor)
+        rig = Rig(database_url, redis_url, gcs_server.url, bucket, directory, supervisor)
         with open_rig(rig):
             yield rig

@@ -13,7 +13,6 @@ import pytest
 import redis
 import requests
 
-from db.session import libpq_url
 from dropline.contract import CAPTION_QUEUE
 from local_emulators.application import ServiceEnvironment, start_function
 from local_emulators.ports import HOST, free_ports
@@ -39,19 +38,19 @@ class Function:
 
 
 @pytest.fixture
-def function(database: str, redis_url: str, tmp_path: Path) -> Iterator[Function]:
+def function(database_url: str, redis_url: str, tmp_path: Path) -> Iterator[Function]:
     """The function of one bucket."""
     (port,) = free_ports(1)
     environment = {"DROPLINE_EVENTS__BUCKETS": json.dumps([BUCKET])}
     with Supervisor(tmp_path) as supervisor:
         shared = ServiceEnvironment(redis_url, "http://127.0.0.1:1", environment)
-        yield Function(start_function(supervisor, port, shared, libpq_url(database)), f"http://{HOST}:{port}/")
+        yield Function(start_function(supervisor, port, shared, database_url), f"http://{HOST}:{port}/")
 
 
 @pytest.fixture
-def observer(database: str) -> Iterator[psycopg.Connection[Any]]:
+def observer(database_url: str) -> Iterator[psycopg.Connection[Any]]:
     """A connection that sees each change as it is committed."""
-    with psycopg.connect(libpq_url(database), autocommit=True) as connection:
+    with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute(f"SET statement_timeout = '{DEADLINE_S}s'".encode())
         yield connection
 
@@ -71,10 +70,10 @@ def wait_for_lock_queue(observer: psycopg.Connection[Any]) -> None:
 
 
 def test_sigterm_finishes_what_is_under_way(
-    function: Function, database: str, observer: psycopg.Connection[Any]
+    function: Function, database_url: str, observer: psycopg.Connection[Any]
 ) -> None:
     """A request that waits for Postgres when the stop comes is still answered, and the exit is clean."""
-    with ThreadPoolExecutor(1) as threads, psycopg.connect(libpq_url(database)) as locker:
+    with ThreadPoolExecutor(1) as threads, psycopg.connect(database_url) as locker:
         locker.execute("LOCK TABLE captions IN ACCESS EXCLUSIVE MODE")
         answer = threads.submit(function.post, push())
         wait_for_lock_queue(observer)

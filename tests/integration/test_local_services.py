@@ -11,7 +11,6 @@ import pytest
 import redis as redis_client
 import requests
 
-from db.session import libpq_url
 from dropline.errors import LocalStackError
 from local_emulators import checks, gcs, postgres, redis
 from local_emulators.errors import (
@@ -143,10 +142,10 @@ def test_own_servers_that_do_not_answer_are_named_with_their_option() -> None:
         checks.check_postgres(f"postgresql://{HOST}:{port}/dropline")
 
 
-def test_own_servers_that_answer_pass(database: str, redis_url: str) -> None:
+def test_own_servers_that_answer_pass(database_url: str, redis_url: str) -> None:
     """Postgres in each form of its URL, and Redis."""
-    checks.check_postgres(database)
-    checks.check_postgres(libpq_url(database))
+    checks.check_postgres(database_url)
+    checks.check_postgres(database_url)
     checks.check_redis(redis_url)
 
 
@@ -158,14 +157,16 @@ def test_ports_follow_each_other_from_the_base() -> None:
     assert len({*vars(free).values()}) == 7
 
 
-def test_every_test_gets_a_database_of_its_own(database: str, postgres_server: postgres.PostgresServer) -> None:
+def test_every_test_gets_a_database_of_its_own(
+    database_url: str, postgres_server: postgres.PostgresServer
+) -> None:
     """The fixture's database is migrated, and it is not the template."""
-    with psycopg.connect(libpq_url(database)) as connection:
+    with psycopg.connect(database_url) as connection:
         row = connection.execute("SELECT current_database(), count(*) FROM captions").fetchone()
     assert row is not None
     assert row[0].startswith("test_")
     assert row[1] == 0
-    assert str(postgres_server.port) in database
+    assert str(postgres_server.port) in database_url
 
 
 def test_the_services_of_the_run_answer(

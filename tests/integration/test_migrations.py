@@ -70,20 +70,20 @@ def test_up_down_and_up_again_gives_the_same_schema(postgres_server: PostgresSer
     assert snapshot(url) == migrated
 
 
-def test_upgrading_what_is_up_to_date_changes_nothing(database: str) -> None:
+def test_upgrading_what_is_up_to_date_changes_nothing(database_url: str) -> None:
     """A deployment may run the migrations every time."""
-    before = snapshot(database)
-    upgrade(database)
-    assert snapshot(database) == before
+    before = snapshot(database_url)
+    upgrade(database_url)
+    assert snapshot(database_url) == before
 
 
-def test_the_models_say_what_the_migrations_made(database: str) -> None:
+def test_the_models_say_what_the_migrations_made(database_url: str) -> None:
     """`alembic check` finds nothing to do, and does find a column that was dropped."""
-    check(database)
-    with psycopg.connect(libpq_url(database)) as connection:
+    check(database_url)
+    with psycopg.connect(database_url) as connection:
         connection.execute("ALTER TABLE captions DROP COLUMN width CASCADE")
     with pytest.raises(CommandError, match="width"):
-        check(database)
+        check(database_url)
 
 
 def test_a_password_with_a_percent_sign_reaches_alembic_whole() -> None:
@@ -98,9 +98,9 @@ def test_the_url_of_something_else_is_refused() -> None:
         upgrade("sqlite:///x.db")
 
 
-def test_the_alembic_command_takes_the_url_from_the_environment(database: str) -> None:
+def test_the_alembic_command_takes_the_url_from_the_environment(database_url: str) -> None:
     """`alembic` in the project's root finds the migrations and the database."""
-    with alembic(database, "current") as command:
+    with alembic(database_url, "current") as command:
         assert "0002 (head)" in command.communicate(timeout=120)[0]
 
 
@@ -115,7 +115,7 @@ def test_two_deployments_that_migrate_at_once_take_turns(postgres_server: Postgr
 
 
 @pytest.fixture
-def login(postgres_server: PostgresServer, database: str) -> Iterator[Login]:
+def login(postgres_server: PostgresServer, database_url: str) -> Iterator[Login]:
     """Opens connections to the test's database as one of Dropline's roles, by password."""
     opened: list[psycopg.Connection[TupleRow]] = []
 
@@ -123,7 +123,7 @@ def login(postgres_server: PostgresServer, database: str) -> Iterator[Login]:
         statement = sql.SQL("ALTER ROLE {} LOGIN PASSWORD 'test'").format(sql.Identifier(role))
         with psycopg.connect(postgres_server.url) as admin:
             admin.execute(statement)
-        name = libpq_url(database).rpartition("/")[2]
+        name = database_url.rpartition("/")[2]
         opened.append(psycopg.connect(postgres_server.url_for(name, role, "test"), autocommit=True))
         return opened[-1]
 
@@ -182,7 +182,7 @@ def test_the_migrator_migrates_by_its_own_login(login: Login, postgres_server: P
     migrator.execute("DROP VIEW current_captions")
 
 
-def test_everybody_can_listen(login: Login, database: str) -> None:
+def test_everybody_can_listen(login: Login, database_url: str) -> None:
     """A reader hears of a change that the function commits."""
     reader = login("dropline_reader")
     reader.execute("LISTEN captions")
@@ -201,12 +201,12 @@ def test_everybody_can_listen(login: Login, database: str) -> None:
     ],
 )
 def test_a_row_that_tells_half_a_story_is_refused(
-    database: str, columns: str, values: str, constraint: str
+    database_url: str, columns: str, values: str, constraint: str
 ) -> None:
     """The table itself refuses unknown states, failures without reasons, and captions without a model."""
     statement = f"INSERT INTO captions (bucket, object_name, generation, task, {columns}) "
     with (
-        psycopg.connect(libpq_url(database)) as connection,
+        psycopg.connect(database_url) as connection,
         pytest.raises(errors.CheckViolation, match=constraint),
     ):
         connection.execute(f"{statement} VALUES ('b', 'n', 1, 't', {values})".encode())

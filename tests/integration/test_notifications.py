@@ -2,11 +2,9 @@
 
 import itertools
 
-from sqlalchemy import Engine
-
 from db import queries
 from db.listen import listening
-from db.session import transaction
+from db.session import Database
 from dropline.contract import ObjectVersion, Status
 from tests.support.rows import (
     G1,
@@ -14,18 +12,19 @@ from tests.support.rows import (
     caption_object,
     drop,
     fail_object,
+    finish_write_back,
     settings_of,
 )
 
 
-def test_every_transition_is_heard_once_and_in_order(engine: Engine, database: str) -> None:
+def test_every_transition_is_heard_once_and_in_order(database: Database, database_url: str) -> None:
     """One notice per change of state, one more for the metadata; a duplicate event makes none."""
-    with listening(settings_of(database), "test") as listener:
-        row_id = caption_object(engine, G1)
-        with transaction(engine) as connection:
+    with listening(settings_of(database_url), "test") as listener:
+        row_id = caption_object(database, G1)
+        with database.transaction() as connection:
             drop(connection, G1)
-            queries.finish_write_back(connection, row_id, written=True)
-        with transaction(engine) as connection:
+            finish_write_back(connection, row_id, written=True)
+        with database.transaction() as connection:
             queries.tombstone(connection, G1)
         heard = []
         for notice in listener.notices(60):
@@ -43,21 +42,21 @@ def test_every_transition_is_heard_once_and_in_order(engine: Engine, database: s
     assert heard == expected
 
 
-def test_nothing_is_heard_of_what_was_rolled_back(engine: Engine, database: str) -> None:
+def test_nothing_is_heard_of_what_was_rolled_back(database: Database, database_url: str) -> None:
     """The notice is part of the transaction: after a rollback the next thing heard is another row's."""
-    with listening(settings_of(database), "test") as listener:
-        with transaction(engine) as connection:
+    with listening(settings_of(database_url), "test") as listener:
+        with database.transaction() as connection:
             drop(connection, G1)
             connection.rollback()
-        with transaction(engine) as connection:
+        with database.transaction() as connection:
             drop(connection, G2)
         assert next(listener.notices(60)).generation == 2
 
 
-def test_nothing_is_heard_before_the_commit(engine: Engine, database: str) -> None:
+def test_nothing_is_heard_before_the_commit(database: Database, database_url: str) -> None:
     """Who hears of a caption can read it: of two open transactions the first to commit is heard first."""
-    with listening(settings_of(database), "test") as listener:
-        with transaction(engine) as late, transaction(engine) as early:
+    with listening(settings_of(database_url), "test") as listener:
+        with database.transaction() as late, database.transaction() as early:
             drop(late, G1)
             drop(early, ObjectVersion("drops", "b.jpg", 1))
             early.commit()
@@ -65,10 +64,10 @@ def test_nothing_is_heard_before_the_commit(engine: Engine, database: str) -> No
         assert next(listener.notices(60)).object_name == "a.jpg"
 
 
-def test_failures_are_heard(engine: Engine, database: str) -> None:
+def test_failures_are_heard(database: Database, database_url: str) -> None:
     """A dead letter is news like a caption: queued at its event, then failed."""
-    with listening(settings_of(database), "test") as listener:
-        fail_object(engine, G1, "code", "words")
+    with listening(settings_of(database_url), "test") as listener:
+        fail_object(database, G1, "code", "words")
         # Its three transitions are one transaction: Postgres sends each, for each says something else.
         heard = list(itertools.islice((notice.status for notice in listener.notices(60)), 3))
     assert heard == [Status.QUEUED, Status.RUNNING, Status.FAILED]

@@ -11,7 +11,6 @@ import pytest
 from flask import Flask
 from pydantic import SecretStr
 
-from db.session import libpq_url
 from dropline.settings import BrokerSettings, DatabaseSettings, EventSettings, PushSettings, Settings
 from tests.support.deliveries import BUCKET, push
 from tests.support.function import deliver, serve
@@ -65,10 +64,10 @@ def signer() -> Signer:
 
 
 @pytest.fixture
-def app(database: str, redis_url: str, keys: KeyServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Flask]:
+def app(database_url: str, redis_url: str, keys: KeyServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Flask]:
     """The function with token checks on."""
     settings = Settings(
-        database=DatabaseSettings(url=SecretStr(libpq_url(database))),
+        database=DatabaseSettings(url=SecretStr(database_url)),
         broker=BrokerSettings(url=SecretStr(redis_url)),
         events=EventSettings(buckets=(BUCKET,)),
         push=PushSettings(audience=AUDIENCE, service_account=PUSHER, certs_url=keys.url),
@@ -77,7 +76,7 @@ def app(database: str, redis_url: str, keys: KeyServer, monkeypatch: pytest.Monk
         yield serve(endpoint, monkeypatch)
 
 
-def test_only_the_pusher_gets_in(app: Flask, keys: KeyServer, signer: Signer, database: str) -> None:
+def test_only_the_pusher_gets_in(app: Flask, keys: KeyServer, signer: Signer, database_url: str) -> None:
     """401 without a token, 403 with a wrong one, and no row; 204 and a row with the right one."""
     keys.publish(Signer("other"), signer)
     wrong = [
@@ -89,7 +88,7 @@ def test_only_the_pusher_gets_in(app: Flask, keys: KeyServer, signer: Signer, da
     ]
     assert deliver(app, push()).status_code == 401
     assert [deliver(app, push(), f"Bearer {token}").status_code for token in wrong] == [403] * len(wrong)
-    with psycopg.connect(libpq_url(database)) as connection:
+    with psycopg.connect(database_url) as connection:
         assert connection.execute("SELECT count(*) FROM captions").fetchone() == (0,)
         assert deliver(app, push(), f"Bearer {signer.token()}").status_code == 204
         assert connection.execute("SELECT count(*) FROM captions").fetchone() == (1,)

@@ -46,10 +46,10 @@ def test_the_same_event_again_finds_the_row_as_it_is(connection: Connection) -> 
     """A duplicate changes nothing and tells the row's present state, whatever that is."""
     row_id = drop(connection, G1)
     again = queries.register_object(connection, G1, ObjectFacts(), TASK)
-    assert again == queries.Registration(row_id, Status.QUEUED, created=False)
+    assert again == queries.RegisteredRow(row_id, Status.QUEUED, created=False)
     record(connection, take(connection, row_id))
     again = queries.register_object(connection, G1, ObjectFacts(), TASK)
-    assert again == queries.Registration(row_id, Status.CAPTIONED, created=False)
+    assert again == queries.RegisteredRow(row_id, Status.CAPTIONED, created=False)
 
 
 def test_each_task_of_a_generation_has_a_row(connection: Connection) -> None:
@@ -116,11 +116,11 @@ def test_an_old_object_refused_by_its_event_is_superseded(connection: Connection
         "<b>[red]",
     ],
 )
-def test_the_longest_names_and_tasks_fit_everywhere(connection: Connection, database: str, name: str) -> None:
+def test_the_longest_names_and_tasks_fit_everywhere(connection: Connection, database_url: str, name: str) -> None:
     """Any legal name with the longest task fits into a row, an index and a notification, and comes back whole."""
     version = ObjectVersion("b" * 222, name, 2**62)
     task = TaskRequest(TaskPrompt.REFERRING_EXPRESSION_SEGMENTATION, "\N{CAT FACE}" * 125)
-    with listening(settings_of(database), "test") as listener:
+    with listening(settings_of(database_url), "test") as listener:
         row_id = drop(connection, version, task)
         notice = next(listener.notices(60))
     assert (notice.bucket, notice.object_name, notice.generation) == ("b" * 222, name, 2**62)
@@ -155,7 +155,7 @@ def test_a_finalize_for_another_task_of_a_deleted_generation_is_late(connection:
     row_id = drop(connection, G1)
     queries.tombstone(connection, G1)
     late = queries.register_object(connection, G1, ObjectFacts(), OTHER_TASK)
-    assert late == queries.Registration(row_id, Status.DELETED, created=False)
+    assert late == queries.RegisteredRow(row_id, Status.DELETED, created=False)
 
 
 def test_the_delete_of_a_newer_generation_keeps_the_older_one_back(connection: Connection) -> None:

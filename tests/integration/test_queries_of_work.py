@@ -17,6 +17,7 @@ from tests.support.rows import (
     a_caption,
     drop,
     expire_leases,
+    finish_write_back,
     record,
     row_of,
     status_of,
@@ -40,7 +41,7 @@ def test_a_row_under_lease_is_busy_for_others(connection: Connection) -> None:
     row_id = drop(connection, G1)
     take(connection, row_id, lease_s=600)
     busy = queries.claim(connection, row_id, LEASE_S)
-    assert isinstance(busy, queries.Busy)
+    assert isinstance(busy, queries.LeaseHeld)
     assert 0 < busy.remaining_s <= 600
 
 
@@ -57,16 +58,16 @@ def test_a_released_lease_can_be_taken_over_at_once(connection: Connection) -> N
     """Who knows that a process died need not wait for its lease."""
     row_id = drop(connection, G1)
     take(connection, row_id)
-    assert queries.release_lease(connection, row_id)
+    assert queries.expire_lease(connection, row_id)
     assert take(connection, row_id).lost_attempts == 1
 
 
 def test_there_is_no_lease_to_release_where_nobody_works(connection: Connection) -> None:
     """Queued and finished rows are left alone."""
     row_id = drop(connection, G1)
-    assert not queries.release_lease(connection, row_id)
+    assert not queries.expire_lease(connection, row_id)
     record(connection, take(connection, row_id))
-    assert not queries.release_lease(connection, row_id)
+    assert not queries.expire_lease(connection, row_id)
     assert status_of(connection, row_id) is Status.CAPTIONED
 
 
@@ -95,7 +96,7 @@ def test_a_row_that_never_was_is_not_claimed(connection: Connection) -> None:
 def test_a_caption_is_recorded_whole(connection: Connection) -> None:
     """Words, boxes, model and size are in the row, and an earlier error is not."""
     row_id = drop(connection, G1)
-    queries.put_back(connection, take(connection, row_id), "engine_lost", "it died", lost=False)
+    queries.requeue(connection, take(connection, row_id), "engine_lost", "it died", lost=False)
     claim = take(connection, row_id)
     boxes = {"boxes": [[0, 0, 1.5, 2]], "labels": ["\N{CAT FACE}"]}
     assert queries.record_caption(
@@ -150,7 +151,7 @@ def _act(connection: Connection, act: str, claim: Claim) -> bool:
     acts: dict[str, Callable[[], bool]] = {
         "record": lambda: record(connection, claim),
         "fail": lambda: queries.fail(connection, claim, "code", "words"),
-        "put_back": lambda: queries.put_back(connection, claim, "code", "words", lost=False),
+        "put_back": lambda: queries.requeue(connection, claim, "code", "words", lost=False),
         "supersede": lambda: queries.supersede(connection, claim),
         "mark_deleted": lambda: queries.mark_deleted(connection, claim),
     }
@@ -172,7 +173,7 @@ def test_a_row_put_back_can_be_taken_again(
 ) -> None:
     """It is queued with the reason; the next claim counts a retry or a lost attempt."""
     row_id = drop(connection, G1)
-    assert queries.put_back(connection, take(connection, row_id), "storage_unavailable", "429", lost=lost)
+    assert queries.requeue(connection, take(connection, row_id), "storage_unavailable", "429", lost=lost)
     row = row_of(connection, row_id)
     assert (row["status"], row["error_code"], row["error"]) == (Status.QUEUED, "storage_unavailable", "429")
     claim = take(connection, row_id)
@@ -192,12 +193,12 @@ def test_a_write_back_is_taken_over_without_the_model(connection: Connection) ->
     """After a death between commit and PATCH only the PATCH is left to do, and no attempt is counted."""
     row_id = drop(connection, G1)
     record(connection, take(connection, row_id), write_back=True)
-    assert isinstance(queries.claim(connection, row_id, LEASE_S), queries.Busy)
+    assert isinstance(queries.claim(connection, row_id, LEASE_S), queries.LeaseHeld)
     expire_leases(connection)
     found = queries.claim(connection, row_id, LEASE_S)
     assert found == WriteBack(row_id, G1, str(TASK), "a red circle", "demo")
     assert row_of(connection, row_id)["attempts"] == 1
-    assert isinstance(queries.claim(connection, row_id, LEASE_S), queries.Busy)
+    assert isinstance(queries.claim(connection, row_id, LEASE_S), queries.LeaseHeld)
 
 
 def test_a_write_back_is_claimed_of_one_row_alone(connection: Connection) -> None:
@@ -216,7 +217,7 @@ def test_a_finished_write_back_leaves_nothing_to_do(connection: Connection) -> N
     """The time is noted, the lease is gone, and a late message finds nothing."""
     row_id = drop(connection, G1)
     record(connection, take(connection, row_id), write_back=True)
-    assert queries.finish_write_back(connection, row_id, written=True)
+    assert finish_write_back(connection, row_id, written=True)
     row = row_of(connection, row_id)
     assert row["metadata_written_at"] is not None
     assert (row["lease_until"], row["error_code"]) == (None, None)
@@ -227,7 +228,7 @@ def test_a_write_back_left_out_says_why(connection: Connection) -> None:
     """The caption stays; code and note say why the metadata has it not."""
     row_id = drop(connection, G1)
     record(connection, take(connection, row_id), write_back=True)
-    assert queries.finish_write_back(connection, row_id, written=False, code="metadata_full", note="8 KiB")
+    assert finish_write_back(connection, row_id, written=False, code="metadata_full", note="8 KiB")
     row = row_of(connection, row_id)
     assert (row["status"], row["caption"]) == (Status.CAPTIONED, "a red circle")
     assert (row["metadata_written_at"], row["error_code"], row["error"]) == (None, "metadata_full", "8 KiB")
@@ -238,5 +239,5 @@ def test_a_write_back_to_a_deleted_object_changes_nothing(connection: Connection
     row_id = drop(connection, G1)
     record(connection, take(connection, row_id), write_back=True)
     queries.tombstone(connection, G1)
-    assert not queries.finish_write_back(connection, row_id, written=True)
+    assert not finish_write_back(connection, row_id, written=True)
     assert status_of(connection, row_id) is Status.DELETED

@@ -5,9 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 from time import monotonic, sleep
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import text
 
-from db.session import transaction
+from db.session import Database
 from dropline.contract import ObjectVersion
 from tests.support.rows import drop
 from worker.recovery import Recovery
@@ -20,10 +20,10 @@ _WAITING = text("SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 
 class Queue:
     """A queue of two workers. The first reader is held up until the second reads, too, or waits for its turn."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, database: Database) -> None:
         self.rows: list[int] = []
         self.readers = 0
-        self._engine = engine
+        self._database = database
         self._lock = threading.Lock()
 
     def begin_recovery(self) -> list[int]:
@@ -47,23 +47,23 @@ class Queue:
         """No recovery is cut short here."""
 
     def _a_recovery_waits(self) -> bool:
-        with self._engine.connect() as connection:
+        with self._database.transaction() as connection:
             return bool(connection.execute(_WAITING).scalar_one())
 
 
 @pytest.fixture
-def ids(engine: Engine) -> list[int]:
+def ids(database: Database) -> list[int]:
     """Rows whose messages are lost."""
-    with transaction(engine) as connection:
+    with database.transaction() as connection:
         return [drop(connection, ObjectVersion("drops", f"{number}.png", 1)) for number in range(ROWS)]
 
 
-def test_two_recoveries_at_once_enqueue_each_row_once(engine: Engine, ids: list[int]) -> None:
+def test_two_recoveries_at_once_enqueue_each_row_once(database: Database, ids: list[int]) -> None:
     """The second waits for its turn, and then finds on the queue what the first put there."""
-    queue = Queue(engine)
+    queue = Queue(database)
 
     def run(_: int) -> int:
-        return Recovery(engine, queue, batch=7).run().queued
+        return Recovery(database, queue, batch=7).run().queued
 
     with ThreadPoolExecutor(2) as threads:
         assert sorted(threads.map(run, range(2))) == [0, ROWS]

@@ -10,14 +10,11 @@ import psycopg
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection, create_engine, text
+from sqlalchemy import Connection, text
 
 from db import queries
-from db.dead_letters import DEAD_LETTERS
 from db.listen import parse_notice
-from db.redrivable import Redrivable, Redriven, Wanted
-from db.session import libpq_url
-from db.unwritten import UNWRITTEN
+from db.redrivable import DEAD_LETTERS, UNWRITTEN_ROWS, Redrivable, RedrivenRow, RowFilter
 from dropline.contract import (
     NOTIFY_CHANNEL,
     Claim,
@@ -29,7 +26,7 @@ from dropline.contract import (
     WriteBack,
 )
 from tests.support.row_model import Key, Lease, ObjectModel, Row, Token
-from tests.support.rows import IMAGE, LEASE_S, a_caption
+from tests.support.rows import IMAGE, LEASE_S, a_caption, finish_write_back
 
 INTERLEAVINGS = 2000
 TASKS = {str(task): task for task in (TaskRequest(TaskPrompt.CAPTION), TaskRequest(TaskPrompt.OD))}
@@ -90,8 +87,8 @@ class Life:
         self.model = ObjectModel()
         self.ids: dict[Key, int] = {}
         self.claims: list[tuple[Claim, Token]] = []
-        self.redriven: list[tuple[Key, Redriven]] = []
-        self.copies: list[tuple[Key, Redriven, int]] = []
+        self.redriven: list[tuple[Key, RedrivenRow]] = []
+        self.copies: list[tuple[Key, RedrivenRow, int]] = []
 
     def version(self, generation: int) -> ObjectVersion:
         return ObjectVersion("drops", self.name, generation)
@@ -113,7 +110,7 @@ class Life:
             assert found.attempts_before_redrive == expected.before_redrive
             self.claims.append((found, expected))
         else:
-            kinds = {"write back": WriteBack, "busy": queries.Busy, "nothing": type(None)}
+            kinds = {"write back": WriteBack, "busy": queries.LeaseHeld, "nothing": type(None)}
             assert isinstance(found, kinds[expected])
 
     def record(self, number: int, write_back: bool) -> None:
@@ -144,27 +141,27 @@ class Life:
         if not self.claims:
             return
         claim, token = self.claims[-min(number, len(self.claims))]
-        done = queries.put_back(self.connection, claim, "later", "words", lost=lost)
+        done = queries.requeue(self.connection, claim, "later", "words", lost=lost)
         assert done == self.model.give_up(token, Status.QUEUED, "later", lost=lost)
 
     def finish(self, key: Key, written: bool) -> None:
         code = None if written else "left_out"
-        done = queries.finish_write_back(self.connection, self.ids.get(key, -1), written=written, code=code)
+        done = finish_write_back(self.connection, self.ids.get(key, -1), written=written, code=code)
         assert done == self.model.finish_write_back(key, written=written)
 
     def release(self, key: Key) -> None:
-        done = queries.release_lease(self.connection, self.ids.get(key, -1))
+        done = queries.expire_lease(self.connection, self.ids.get(key, -1))
         assert done == self.model.release(key)
 
     def redrive(self) -> None:
         self.redriven += self._sent_again(DEAD_LETTERS, self.model.redrive())
 
     def redrive_copies(self) -> None:
-        rows = self._sent_again(UNWRITTEN, self.model.redrive_copies())
+        rows = self._sent_again(UNWRITTEN_ROWS, self.model.redrive_copies())
         self.copies += [(key, row, self.model.redrives) for key, row in rows]
 
-    def _sent_again(self, kind: Redrivable, expected: list[Key]) -> list[tuple[Key, Redriven]]:
-        rows = kind.redrive(self.connection, Wanted(objects=(("drops", self.name, None),)), 0, 100)
+    def _sent_again(self, kind: Redrivable, expected: list[Key]) -> list[tuple[Key, RedrivenRow]]:
+        rows = kind.redrive(self.connection, RowFilter(objects=(("drops", self.name, None),)), 0, 100)
         assert {row.row_id for row in rows} == {self.ids[key] for key in expected}
         key_of = {row_id: key for key, row_id in self.ids.items()}
         return [(key_of[row.row_id], row) for row in rows]
@@ -173,14 +170,14 @@ class Life:
         if not self.redriven:
             return
         key, row = self.redriven[-1]
-        done = DEAD_LETTERS.put_back(self.connection, [row])
+        done = DEAD_LETTERS.undo_redrive(self.connection, [row])
         assert (done == {row.row_id}) == self.model.take_back(key, row.attempts, row.error_code)
 
     def take_back_copy(self) -> None:
         if not self.copies:
             return
         key, row, redrive = self.copies[-1]
-        done = UNWRITTEN.put_back(self.connection, [row])
+        done = UNWRITTEN_ROWS.undo_redrive(self.connection, [row])
         assert (done == {row.row_id}) == self.model.take_back_copy(key, redrive)
 
     def kill(self) -> None:
@@ -244,16 +241,8 @@ def heard(ear: psycopg.Connection[Any], connection: Connection) -> list[tuple[Ke
 
 
 @pytest.fixture
-def connection(database: str) -> Iterator[Connection]:
-    engine = create_engine(database, isolation_level="AUTOCOMMIT")
-    with engine.connect() as found:
-        yield found
-    engine.dispose()
-
-
-@pytest.fixture
-def ear(database: str) -> Iterator["psycopg.Connection[Any]"]:
-    with psycopg.connect(libpq_url(database), autocommit=True) as found:
+def ear(database_url: str) -> Iterator["psycopg.Connection[Any]"]:
+    with psycopg.connect(database_url, autocommit=True) as found:
         found.execute(f"LISTEN {NOTIFY_CHANNEL}".encode())
         yield found
 

@@ -11,7 +11,6 @@ from flask import Flask
 from pydantic import SecretStr
 from redis import Redis
 
-from db.session import libpq_url
 from dropline.contract import CAPTION_QUEUE, ObjectVersion
 from dropline.scaling.mark import MARK_KEY
 from dropline.scaling.protocol import AWAKE, SLEEPING
@@ -51,7 +50,7 @@ def app(rig: Rig, cloud_run: FakeCloudRun, monkeypatch: pytest.MonkeyPatch) -> I
 @contextmanager
 def function_of(rig: Rig, pool: PoolSettings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Flask]:
     settings = Settings(
-        database=DatabaseSettings(url=SecretStr(libpq_url(rig.database_url))),
+        database=DatabaseSettings(url=SecretStr(rig.database_url)),
         broker=BrokerSettings(url=SecretStr(rig.redis_url)),
         events=EventSettings(buckets=(rig.bucket,)),
         pool=pool,

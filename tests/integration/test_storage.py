@@ -5,10 +5,10 @@ import gzip
 import pytest
 from google.cloud.storage import Bucket
 
-from dropline.contract import ObjectVersion
+from dropline.contract import ObjectVersion, WriteOutcome
 from dropline.errors import AccessDenied, ImageRefused, ObjectGone, PermanentError, StorageUnavailable
 from dropline.settings import MetadataSettings
-from dropline.storage.objects import ObjectStore, WriteOutcome, make_store
+from dropline.storage.objects import ObjectStore, make_store
 from tests.support.gcs_proxy import GcsProxy
 from tests.support.storage_rig import BODY, LIMIT, OURS, metadata_of, settings_for, upload, write
 

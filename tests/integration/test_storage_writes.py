@@ -6,8 +6,9 @@ import pytest
 from google.api_core.exceptions import BadRequest, PreconditionFailed
 from google.cloud.storage import Bucket
 
+from dropline.contract import WriteOutcome
 from dropline.errors import ObjectGone, PreconditionLost, StorageUnavailable
-from dropline.storage.objects import ObjectStore, WriteOutcome
+from dropline.storage.objects import ObjectStore
 from tests.support.gcs_proxy import GcsProxy
 from tests.support.storage_rig import LIMIT, OURS, metadata_of, set_metadata, upload, write
 

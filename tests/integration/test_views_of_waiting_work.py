@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import Connection, text
 
-from db import queries, views
+from db import queries, reads
 from dropline.contract import ObjectVersion
 from tests.support.rows import G1, G2, drop, record, take
 
@@ -12,13 +12,13 @@ OTHER = ObjectVersion("drops", "other.jpg", 1)
 
 def forgotten(connection: Connection, resting_s: float) -> list[int]:
     """Ids of queued rows that an empty queue does not know, but for those at rest."""
-    batches = views.forgotten_rows(connection, [], whole_queue=True, batch=10, resting_s=resting_s)
+    batches = reads.rows_without_message(connection, [], whole_queue=True, batch=10, resting_s=resting_s)
     return [row_id for batch in batches for row_id in batch]
 
 
 def fail_once(connection: Connection, row_id: int) -> None:
     """A try that ends with a transient error."""
-    assert queries.put_back(connection, take(connection, row_id), "storage_unavailable", "503", lost=False)
+    assert queries.requeue(connection, take(connection, row_id), "storage_unavailable", "503", lost=False)
 
 
 def test_a_row_at_rest_is_left_to_the_worker_that_holds_its_message(connection: Connection) -> None:
@@ -39,24 +39,24 @@ def test_a_row_that_has_rested_for_too_long_was_forgotten(connection: Connection
 
 def test_unfinished_is_what_waits_or_is_in_hands(connection: Connection) -> None:
     """From the row's making until its caption is recorded and copied, or its lease given back."""
-    assert not views.unfinished(connection)
+    assert not reads.has_unfinished_rows(connection)
     row_id = drop(connection, G1)
-    assert views.unfinished(connection)
+    assert reads.has_unfinished_rows(connection)
     claim = take(connection, row_id)
-    assert views.unfinished(connection)
+    assert reads.has_unfinished_rows(connection)
     assert record(connection, claim)
-    assert not views.unfinished(connection)
+    assert not reads.has_unfinished_rows(connection)
 
 
 def test_seconds_since_the_last_caption(connection: Connection) -> None:
     """Of any worker's; none where there is none."""
-    assert views.seconds_since_caption(connection) is None
+    assert reads.seconds_since_last_caption(connection) is None
     for version in (G1, G2):
         record(connection, take(connection, drop(connection, version)))
     connection.execute(text("UPDATE captions SET captioned_at = captioned_at - interval '1 hour'"))
-    assert views.seconds_since_caption(connection) == pytest.approx(3600, abs=120)
+    assert reads.seconds_since_last_caption(connection) == pytest.approx(3600, abs=120)
     connection.execute(text("UPDATE captions SET captioned_at = now() - interval '90 s' WHERE generation = 2"))
-    assert views.seconds_since_caption(connection) == pytest.approx(90, abs=60)
+    assert reads.seconds_since_last_caption(connection) == pytest.approx(90, abs=60)
 
 
 def test_the_rows_of_an_object_are_of_its_bucket_and_name(connection: Connection) -> None:
@@ -64,7 +64,7 @@ def test_the_rows_of_an_object_are_of_its_bucket_and_name(connection: Connection
     first, second = drop(connection, G1), drop(connection, G2)
     for other in (OTHER, ObjectVersion("others", G1.name, 1)):
         drop(connection, other)
-    rows = views.rows_of_object(connection, G1.bucket, G1.name)
-    assert [row["id"] for row in rows] == [second, first]
-    rows = views.rows_of_object(connection, G1.bucket, G1.name, G1.generation)
-    assert [row["id"] for row in rows] == [first]
+    rows = reads.rows_of_object(connection, G1.bucket, G1.name)
+    assert [row.id for row in rows] == [second, first]
+    rows = reads.rows_of_object(connection, G1.bucket, G1.name, G1.generation)
+    assert [row.id for row in rows] == [first]

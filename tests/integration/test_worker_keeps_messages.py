@@ -12,7 +12,6 @@ import redis
 
 from benchmarks.messages import Messages
 from db import queries
-from db.session import libpq_url, transaction
 from dropline.broker.queue import CaptionQueue
 from dropline.contract import CAPTION_QUEUE, Caption, Claim, Dimensions, ObjectVersion
 from dropline.errors import BrokerUnavailable, DatabaseUnavailable
@@ -54,7 +53,7 @@ def test_a_retry_that_redis_refuses_goes_back_to_the_queue(rig: Rig, redis_clien
     """An attempt that fails while Redis takes no messages is repeated all the same."""
     worker = _started(rig)
     row_id = rig.register(rig.upload("a.png", png((1, 0, 22))))
-    with psycopg.connect(libpq_url(rig.database_url)) as blocker:
+    with psycopg.connect(rig.database_url) as blocker:
         # The claim waits for us, with the message noted; then Redis is full, and the claim's time is up.
         blocker.execute("SELECT FROM captions WHERE id = %s FOR UPDATE", [row_id])
         rig.enqueue(row_id)
@@ -71,7 +70,7 @@ def test_a_statement_that_cannot_succeed_yet_keeps_its_message(rig: Rig) -> None
     """A schema that is not there is no reason to acknowledge: the row is captioned once it is."""
     worker = _started(rig)
     row_id = rig.register(rig.upload("a.png", png((1, 0, 23))))
-    with psycopg.connect(libpq_url(rig.database_url), autocommit=True) as admin:
+    with psycopg.connect(rig.database_url, autocommit=True) as admin:
         admin.execute("ALTER TABLE captions RENAME TO away")
         rig.enqueue(row_id)
         assert worker.wait_for_line("message_kept", DEADLINE_S)
@@ -84,7 +83,7 @@ def test_a_delayed_message_that_comes_early_waits_for_the_end_of_the_lease(rig: 
     """Clocks differ: recovery's message for a dead owner's row is not used up while the lease still runs."""
     _started(rig)
     row_id = rig.register(rig.upload("a.png", png((1, 0, 24))))
-    with transaction(rig.database) as connection:
+    with rig.database.transaction() as connection:
         queries.claim(connection, row_id, 3)
     rig.queue.enqueue_again(row_id, 0.01)
     (row,) = rig.wait_settled([row_id])
@@ -126,10 +125,10 @@ def test_a_message_that_a_living_worker_holds_survives_a_recovery_and_the_worker
     """One whose delay is longer than the visibility timeout is on the queue once its worker has stopped."""
     worker = _started(rig)
     row_id = rig.register(ObjectVersion(rig.bucket, "a.png", 1))
-    with transaction(rig.database) as connection:
+    with rig.database.transaction() as connection:
         claim = queries.claim(connection, row_id, 60)
         assert isinstance(claim, Claim)
-        queries.put_back(connection, claim, "storage_unavailable", "tried, and resting", lost=False)
+        queries.requeue(connection, claim, "storage_unavailable", "tried, and resting", lost=False)
     rig.queue.enqueue_again(row_id, 86400)
     assert worker.wait_for_line(f'"args": "[{row_id}]"', DEADLINE_S)
     (tag,) = redis_client.hkeys("unacked")
@@ -172,7 +171,7 @@ def _recovered(rig: Rig, most: int = 1_000_000, resting_s: float = 0) -> set[int
 def test_boxes_whose_labels_postgres_cannot_hold_are_recorded(rig: Rig) -> None:
     """NUL and lone surrogates in a structured answer are replaced, as in its text."""
     row_id = rig.register(ObjectVersion(rig.bucket, "a.png", 1))
-    with transaction(rig.database) as connection:
+    with rig.database.transaction() as connection:
         claim = queries.claim(connection, row_id, 60)
         assert isinstance(claim, Claim)
         caption = Caption("a", {"labels": ["a\x00b", "\ud800"], "bboxes": [[1.5]]}, "model", "revision")
@@ -187,7 +186,7 @@ def test_a_standby_that_is_not_promoted_yet_is_worth_another_try(rig: Rig) -> No
     row_id = rig.register(ObjectVersion(rig.bucket, "a.png", 1))
 
     def claim() -> None:
-        with transaction(rig.database) as connection:
+        with rig.database.transaction() as connection:
             connection.exec_driver_sql("SET TRANSACTION READ ONLY")
             queries.claim(connection, row_id, 60)
 

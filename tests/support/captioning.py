@@ -3,9 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dropline.contract import Caption, ObjectVersion
+from dropline.contract import Caption, ObjectVersion, WriteBack, WriteOutcome
 from dropline.errors import ImageRefused, ObjectGone
-from dropline.storage.metadata import WriteOutcome
 from tests.support.script import Script
 from worker.engine.wire import CaptionRequest
 
@@ -35,13 +34,14 @@ class FakeStore:
         self._script.step("live_generation")
         return max((each.generation for each in self.objects), default=None)
 
-    def write_metadata(self, version: ObjectVersion, caption: str, task: str, model: str) -> WriteOutcome:
+    def write_metadata(self, write_back: WriteBack) -> WriteOutcome:
         """Keep the caption where `outcome` reports that it was written."""
         self._script.step("write_metadata")
+        version = write_back.version
         if version not in self.objects:
             raise ObjectGone(f"{version.uri} was overwritten or deleted")
         if self.outcome.written:
-            self.metadata[version] = (caption, task, model)
+            self.metadata[version] = (write_back.caption, write_back.task, write_back.model)
         return self.outcome
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from db.session import libpq_url
 from dropline.contract import CAPTION_QUEUE
 from dropline.settings import BrokerSettings, DatabaseSettings, EventSettings, Settings
 from tests.support.deliveries import BUCKET
@@ -15,11 +14,11 @@ from trigger_fn import service
 from trigger_fn.endpoint import Endpoint
 
 
-def opened(database: str, redis_url: str) -> AbstractContextManager[Endpoint]:
+def opened(database_url: str, redis_url: str) -> AbstractContextManager[Endpoint]:
     """The function's endpoint for one bucket and the given servers."""
     return service.open_endpoint(
         Settings(
-            database=DatabaseSettings(url=SecretStr(libpq_url(database))),
+            database=DatabaseSettings(url=SecretStr(database_url)),
             broker=BrokerSettings(url=SecretStr(redis_url)),
             events=EventSettings(buckets=(BUCKET,), max_size_bytes=1_000_000),
         )

@@ -8,13 +8,22 @@ import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Self, cast
+from typing import Any, cast
 
 import pytest
-from sqlalchemy import Engine
 
-from db import queries, views
-from dropline.contract import Caption, Claim, Dimensions, ObjectVersion, Status, TaskRequest, WriteBack
+from db import queries, reads
+from db.session import Connection, Database
+from dropline.contract import (
+    Caption,
+    Claim,
+    Dimensions,
+    ObjectVersion,
+    Status,
+    TaskRequest,
+    WriteBack,
+    WriteOutcome,
+)
 from tests.support.row_model import Key, Lease, ObjectModel, Row, Token
 from tests.support.script import Script
 
@@ -44,22 +53,23 @@ class MemoryRows:
         #: Whether a transaction is open.
         self.is_open = False
 
-    def install(self, monkeypatch: pytest.MonkeyPatch) -> Engine:
-        """Put the double in the place of `db`: the engine to hand to the code under test."""
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> Database:
+        """Put the double in the place of `db`: the database to pass to the code under test."""
         for name in (
             "claim",
             "record_caption",
             "finish_write_back",
             "fail",
-            "put_back",
+            "requeue",
             "supersede",
             "mark_deleted",
-            "release_lease",
+            "expire_lease",
+            "lock_recovery",
         ):
             monkeypatch.setattr(queries, name, getattr(self, name))
-        for name in ("forgotten_rows", "leased_rows"):
-            monkeypatch.setattr(views, name, getattr(self, name))
-        return cast("Engine", self)
+        for name in ("rows_without_message", "leased_rows"):
+            monkeypatch.setattr(reads, name, getattr(self, name))
+        return cast("Database", self)
 
     def register(self, generation: int = 1, task: str = CAPTION) -> int:
         """Make a queued row: its id."""
@@ -79,7 +89,7 @@ class MemoryRows:
         self.claim_once(row_id, 0.0)
         self.model.release(self._keys[row_id])
 
-    def put_back_once(self, row_id: int) -> None:
+    def requeue_once(self, row_id: int) -> None:
         """Another worker tries the row, and puts it back a moment ago."""
         token = self.model.claim(self._keys[row_id])
         assert isinstance(token, Token)
@@ -94,13 +104,13 @@ class MemoryRows:
         return self._details[row_id]
 
     @contextmanager
-    def begin(self) -> Iterator[Self]:
-        """A transaction, as `sqlalchemy.Engine.begin`. An error of `commit` is raised after the commit."""
+    def transaction(self) -> Iterator[Connection]:
+        """See `db.session.Database.transaction`. An error of `commit` is raised after the commit."""
         self._script.check("begin")
         before = copy.deepcopy((self.model, self._details))
         self.is_open = True
         try:
-            yield self
+            yield cast("Connection", self)
         except BaseException:
             self.model, self._details = before
             raise
@@ -108,12 +118,13 @@ class MemoryRows:
             self.is_open = False
         self._script.check("commit")
 
-    def execute(self, statement: object) -> None:
-        """A statement other than the functions of `db`, as `sqlalchemy.Connection.execute`: only locks."""
-        assert "lock" in str(statement)
-        self._script.step("lock")
+    def lock_recovery(self, connection: object) -> None:
+        """See `db.queries.lock_recovery`."""
+        self._step(connection, "lock_recovery")
 
-    def claim(self, connection: object, row_id: int, lease_s: float) -> Claim | WriteBack | queries.Busy | None:
+    def claim(
+        self, connection: object, row_id: int, lease_s: float
+    ) -> Claim | WriteBack | queries.LeaseHeld | None:
         """See `db.queries.claim`."""
         self._step(connection, "claim")
         if row_id not in self._keys:
@@ -129,7 +140,7 @@ class MemoryRows:
                 caption = self.row(row_id).caption or ""
                 return WriteBack(row_id, self.version(row_id), self._keys[row_id][1], caption, details.model)
             case "busy":
-                return queries.Busy(details.lease_s)
+                return queries.LeaseHeld(details.lease_s)
             case _:
                 return None
 
@@ -153,15 +164,13 @@ class MemoryRows:
         )
         return True
 
-    def finish_write_back(
-        self, connection: object, row_id: int, *, written: bool, code: str | None = None, note: str | None = None
-    ) -> bool:
+    def finish_write_back(self, connection: object, write_back: WriteBack, outcome: WriteOutcome) -> bool:
         """See `db.queries.finish_write_back`."""
         self._step(connection, "finish_write_back")
-        done = self.model.finish_write_back(self._keys[row_id], written=written)
+        done = self.model.finish_write_back(self._keys[write_back.row_id], written=outcome.written)
         if done:
-            self.row(row_id).code = code
-            self._details[row_id].error = note
+            self.row(write_back.row_id).code = outcome.code
+            self._details[write_back.row_id].error = outcome.note
         return done
 
     def fail(self, connection: object, claim: Claim, code: str, error: str) -> bool:
@@ -169,9 +178,9 @@ class MemoryRows:
         self._step(connection, "fail")
         return self._give_up(claim, Status.FAILED, code, error)
 
-    def put_back(self, connection: object, claim: Claim, code: str, error: str, *, lost: bool) -> bool:
-        """See `db.queries.put_back`."""
-        self._step(connection, "put_back")
+    def requeue(self, connection: object, claim: Claim, code: str, error: str, *, lost: bool) -> bool:
+        """See `db.queries.requeue`."""
+        self._step(connection, "requeue")
         return self._give_up(claim, Status.QUEUED, code, error, lost=lost)
 
     def supersede(self, connection: object, claim: Claim) -> bool:
@@ -184,16 +193,16 @@ class MemoryRows:
         self._step(connection, "mark_deleted")
         return self._give_up(claim, Status.DELETED, None, None)
 
-    def release_lease(self, connection: object, row_id: int) -> bool:
-        """See `db.queries.release_lease`."""
-        self._step(connection, "release_lease")
+    def expire_lease(self, connection: object, row_id: int) -> bool:
+        """See `db.queries.expire_lease`."""
+        self._step(connection, "expire_lease")
         return self.model.release(self._keys[row_id])
 
-    def forgotten_rows(
+    def rows_without_message(
         self, connection: object, oldest: Sequence[int], *, whole_queue: bool, batch: int, resting_s: float = 0.0
     ) -> Iterator[list[int]]:
-        """See `db.views.forgotten_rows`; rows are queued in the order of their ids, and put back a moment ago."""
-        self._step(connection, "forgotten_rows")
+        """See `db.reads.rows_without_message`; rows are queued by id, and were requeued a moment ago."""
+        self._step(connection, "rows_without_message")
         reach = len(self._keys) + 1 if whole_queue else max(oldest, default=0)
         found = [
             row_id
@@ -205,11 +214,11 @@ class MemoryRows:
         ]
         return _batches(found, batch)
 
-    def leased_rows(self, connection: object, batch: int) -> Iterator[list[views.Leased]]:
-        """See `db.views.leased_rows`."""
+    def leased_rows(self, connection: object, batch: int) -> Iterator[list[reads.LeasedRow]]:
+        """See `db.reads.leased_rows`."""
         self._step(connection, "leased_rows")
         found = [
-            views.Leased(row_id, self._details[row_id].lease_s if self.row(row_id).lease is Lease.HELD else 0.0)
+            reads.LeasedRow(row_id, self._details[row_id].lease_s if self.row(row_id).lease is Lease.HELD else 0.0)
             for row_id in self._keys
             if self.row(row_id).lease is not None
         ]

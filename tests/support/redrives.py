@@ -7,21 +7,20 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import redis
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, text
 
 from cli.exit_codes import ExitCode
-from db import queries
-from db.redrivable import Wanted
-from db.session import transaction
+from db.redrivable import RowFilter
+from db.session import Database
 from dropline.contract import CAPTION_QUEUE, ObjectVersion
-from tests.support.rows import drop, fail_object, record, status_of, take
+from tests.support.rows import drop, fail_object, finish_write_back, record, status_of, take
 from tests.support.shell import run
 from tests.support.worker_rig import DEADLINE_S
 
 StartRedrive: TypeAlias = "Callable[..., subprocess.Popen[str]]"
 Redrive: TypeAlias = Callable[..., None]
 
-ALL = Wanted()
+ALL = RowFilter()
 
 
 def ignore(_told: object) -> None:
@@ -32,21 +31,21 @@ def named(number: int, bucket: str = "drops") -> ObjectVersion:
     return ObjectVersion(bucket, f"{number}.jpg", 1)
 
 
-def fail_many(engine: Engine, count: int, code: str = "worker_lost") -> list[int]:
-    return [fail_object(engine, named(number), code, f"words of {number}") for number in range(count)]
+def fail_many(database: Database, count: int, code: str = "worker_lost") -> list[int]:
+    return [fail_object(database, named(number), code, f"words of {number}") for number in range(count)]
 
 
-def leave_unwritten(engine: Engine, version: ObjectVersion, code: str, error: str) -> int:
+def leave_unwritten(database: Database, version: ObjectVersion, code: str, error: str) -> int:
     """A captioned row whose object did not get the caption. Returns its id."""
-    with transaction(engine) as connection:
+    with database.transaction() as connection:
         row_id = drop(connection, version)
         assert record(connection, take(connection, row_id), write_back=True)
-        assert queries.finish_write_back(connection, row_id, written=False, code=code, note=error)
+        assert finish_write_back(connection, row_id, written=False, code=code, note=error)
     return row_id
 
 
-def leave_many_unwritten(engine: Engine, count: int, code: str = "access_denied") -> list[int]:
-    return [leave_unwritten(engine, named(number), code, f"words of {number}") for number in range(count)]
+def leave_many_unwritten(database: Database, count: int, code: str = "access_denied") -> list[int]:
+    return [leave_unwritten(database, named(number), code, f"words of {number}") for number in range(count)]
 
 
 def enqueued(queue: "redis.Redis") -> list[int]:

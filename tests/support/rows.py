@@ -1,14 +1,14 @@
 """Rows for tests: what the function and the worker do to the table, by the same queries and without either."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 from pydantic import SecretStr
-from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy import Connection, create_engine, text
 
 from db import queries
-from db.session import transaction
+from db.session import Database, sqlalchemy_url
 from dropline.contract import (
     Caption,
     Claim,
@@ -18,6 +18,8 @@ from dropline.contract import (
     Status,
     TaskPrompt,
     TaskRequest,
+    WriteBack,
+    WriteOutcome,
 )
 from dropline.settings import DatabaseSettings
 
@@ -29,18 +31,27 @@ LEASE_S = 600.0
 
 
 @contextmanager
-def engine_of(database: str) -> Iterator[Engine]:
-    """An engine for many threads of a test; disposed of at the end."""
-    engine = create_engine(database, pool_size=20, max_overflow=0)
+def database_of(database_url: str) -> Iterator[Database]:
+    """A database for many threads of a test, whose statements may wait long; closed at the end."""
+    settings = settings_of(database_url).model_copy(update={"statement_timeout_ms": 600_000})
+    with closing(Database.connect(settings, "test", connections=20)) as database:
+        yield database
+
+
+@contextmanager
+def open_connection(database_url: str, **options: Any) -> Iterator[Connection]:
+    """A connection for statements outside of `Database.transaction`, with SQLAlchemy's options of an engine."""
+    engine = create_engine(sqlalchemy_url(database_url), **options)
     try:
-        yield engine
+        with engine.connect() as connection:
+            yield connection
     finally:
         engine.dispose()
 
 
-def settings_of(database: str) -> DatabaseSettings:
+def settings_of(database_url: str) -> DatabaseSettings:
     """The settings of somebody who uses the test's database."""
-    return DatabaseSettings(url=SecretStr(database))
+    return DatabaseSettings(url=SecretStr(database_url))
 
 
 def a_caption(words: str = "a red circle", result: dict[str, Any] | None = None) -> Caption:
@@ -69,28 +80,36 @@ def record(connection: Connection, claim: Claim, words: str = "a red circle", *,
     )
 
 
-def caption_object(engine: Engine, version: ObjectVersion, words: str = "a red circle") -> int:
+def caption_object(database: Database, version: ObjectVersion, words: str = "a red circle") -> int:
     """The whole life of a row that goes well: dropped, taken, captioned. Returns its id."""
-    with transaction(engine) as connection:
+    with database.transaction() as connection:
         row_id = drop(connection, version)
-    caption_row(engine, row_id, words)
+    caption_row(database, row_id, words)
     return row_id
 
 
-def caption_row(engine: Engine, row_id: int, words: str = "a red circle") -> None:
+def caption_row(database: Database, row_id: int, words: str = "a red circle") -> None:
     """What the worker does with a queued row, in its two transactions."""
-    with transaction(engine) as connection:
+    with database.transaction() as connection:
         claim = take(connection, row_id)
-    with transaction(engine) as connection:
+    with database.transaction() as connection:
         assert record(connection, claim, words)
 
 
-def fail_object(engine: Engine, version: ObjectVersion, code: str, error: str) -> int:
+def fail_object(database: Database, version: ObjectVersion, code: str, error: str) -> int:
     """A dead letter. Returns its id."""
-    with transaction(engine) as connection:
+    with database.transaction() as connection:
         row_id = drop(connection, version)
         assert queries.fail(connection, take(connection, row_id), code, error)
     return row_id
+
+
+def finish_write_back(
+    connection: Connection, row_id: int, *, written: bool, code: str | None = None, note: str | None = None
+) -> bool:
+    """The end of the worker's write-back of the row."""
+    write_back = WriteBack(row_id, G1, str(TASK), "a red circle", "demo")
+    return queries.finish_write_back(connection, write_back, WriteOutcome(written, code, note))
 
 
 def expire_leases(connection: Connection) -> None:

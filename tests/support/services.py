@@ -15,7 +15,6 @@ import psycopg
 import pytest
 import redis as redis_client
 
-from db.session import sqlalchemy_url
 from local_emulators import gcs, postgres, pubsub_process, redis
 from local_emulators.gcs import GcsServer
 from local_emulators.ports import free_ports
@@ -75,11 +74,11 @@ def postgres_server(supervisor_of_run: Supervisor, directory_of_run: Path) -> Po
 
 
 @pytest.fixture
-def database(postgres_server: PostgresServer, database_names: Iterator[str]) -> Iterator[str]:
-    """SQLAlchemy URL, with the superuser's rights, of a migrated database that only this test sees."""
+def database_url(postgres_server: PostgresServer, database_names: Iterator[str]) -> Iterator[str]:
+    """URL, with the superuser's rights, of a migrated database that only this test sees."""
     name = next(database_names)
     _administer(postgres_server, f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}")
-    yield sqlalchemy_url(postgres_server.url_for(name))
+    yield postgres_server.url_for(name)
     _administer(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
 
 

@@ -7,9 +7,9 @@ import pytest
 from google.auth.credentials import AnonymousCredentials
 from google.cloud.storage import Bucket, Client
 
-from dropline.contract import ObjectVersion
+from dropline.contract import ObjectVersion, WriteBack, WriteOutcome
 from dropline.settings import Settings
-from dropline.storage.objects import ObjectStore, WriteOutcome, make_store
+from dropline.storage.objects import ObjectStore, make_store
 from local_emulators.gcs import GcsServer
 from tests.support.gcs_proxy import GcsProxy, serve
 
@@ -78,4 +78,4 @@ def set_metadata(bucket: Bucket, name: str = "cat.jpg", **values: str | None) ->
 
 def write(store: ObjectStore, version: ObjectVersion, caption: str = CAPTION) -> WriteOutcome:
     """Write our caption back."""
-    return store.write_metadata(version, caption, TASK, MODEL)
+    return store.write_metadata(WriteBack(1, version, TASK, caption, MODEL))

@@ -13,17 +13,17 @@ from celery import Celery
 from google.auth.credentials import AnonymousCredentials
 from google.cloud.storage import Client
 from PIL import Image
-from sqlalchemy import Engine
 
-from db import queries, views
+from db import queries
 from db.listen import listening
-from db.session import libpq_url, make_engine, transaction
+from db.session import Database
 from dropline.broker.queue import CaptionQueue
 from dropline.contract import CAPTION_QUEUE, ObjectFacts, ObjectVersion, TaskRequest
 from dropline.settings import BrokerSettings, DatabaseSettings, Settings
 from local_emulators.process import Command, process_environment, python_path
 from local_emulators.supervisor import Service, Supervisor
 from tests.support.failpoints import DIRECTORY_VARIABLE
+from tests.support.rows import row_of
 from worker.celery_app import make_celery
 
 #: Generous: these machines are shared, and nothing is measured here.
@@ -45,12 +45,12 @@ class Rig:
     variables: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        database = DatabaseSettings.model_validate({"url": libpq_url(self.database_url)})
+        database = DatabaseSettings.model_validate({"url": self.database_url})
         self.settings = Settings(
             database=database,
             broker=BrokerSettings.model_validate({"url": self.redis_url}),
         )
-        self.database: Engine = make_engine(database, "test")
+        self.database = Database.connect(database, "test")
         self.celery: Celery = make_celery(self.settings)
         self.queue = CaptionQueue(self.celery)
         self.gcs = Client(
@@ -60,7 +60,7 @@ class Rig:
     def worker(self, name: str = "worker", ready: str = "worker_ready", **variables: str) -> Service:
         """A started worker that has taken up its work, or has at least said `ready`."""
         environment = {
-            "DROPLINE_DATABASE__URL": libpq_url(self.database_url),
+            "DROPLINE_DATABASE__URL": self.database_url,
             "DROPLINE_BROKER__URL": self.redis_url,
             "DROPLINE_WORKER__RETRY_BASE_S": "0.05",
             "DROPLINE_WORKER__RETRY_CAP_S": "1",
@@ -86,7 +86,7 @@ class Rig:
 
     def register(self, version: ObjectVersion, task: str = "<CAPTION>") -> int:
         """Make the row, as the function would."""
-        with transaction(self.database) as connection:
+        with self.database.transaction() as connection:
             return queries.register_object(connection, version, ObjectFacts(), TaskRequest.parse(task)).row_id
 
     def enqueue(self, row_id: int) -> None:
@@ -101,10 +101,8 @@ class Rig:
 
     def row(self, row_id: int) -> dict[str, Any]:
         """All columns of the row."""
-        with transaction(self.database) as connection:
-            found = views.row(connection, row_id)
-        assert found is not None
-        return found
+        with self.database.transaction() as connection:
+            return row_of(connection, row_id)
 
     def metadata(self, version: ObjectVersion) -> dict[str, str]:
         """Custom metadata of the live object."""
@@ -139,7 +137,7 @@ def open_rig(rig: Rig) -> Iterator[Rig]:
     try:
         yield rig
     finally:
-        rig.database.dispose()
+        rig.database.close()
         rig.celery.close()
         rig.gcs.close()
 

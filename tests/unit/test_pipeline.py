@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from billiard.exceptions import SoftTimeLimitExceeded
 
-from dropline.contract import Dimensions, ObjectVersion, Status, TaskPrompt, TaskRequest
+from dropline.contract import Dimensions, ObjectVersion, Status, TaskPrompt, TaskRequest, WriteOutcome
 from dropline.errors import (
     AccessDenied,
     DatabaseUnavailable,
@@ -26,7 +26,6 @@ from dropline.settings import (
     Settings,
     WorkerSettings,
 )
-from dropline.storage.metadata import WriteOutcome
 from tests.support.captioning import FakeCaptioner, FakeStore
 from tests.support.image_files import encode, halves
 from tests.support.memory_rows import MemoryRows
@@ -141,8 +140,8 @@ def test_claim_and_write_back_are_leased_for_the_time_of_a_task(bench: Bench, du
     row_id = bench.drop()
     bench.script.plan(during, StorageUnavailable("503"))
     # The attempt cannot be ended, as if its process had died.
-    bench.script.plan("put_back", DatabaseUnavailable("away"))
-    bench.script.plan("release_lease", DatabaseUnavailable("away"))
+    bench.script.plan("requeue", DatabaseUnavailable("away"))
+    bench.script.plan("expire_lease", DatabaseUnavailable("away"))
     assert isinstance(bench.run(row_id), Later)
     assert bench.rows.row(row_id).lease is Lease.HELD
     assert bench.rows.details(row_id).lease_s == LEASE_S
@@ -162,7 +161,7 @@ def test_without_an_engine_nothing_is_downloaded(bench: Bench) -> None:
     row_id = bench.drop()
     bench.script.plan("announce", EngineUnavailable("the engine is starting"))
     assert bench.run(row_id) == Later(2, "engine_unavailable")
-    assert bench.journal == ["claim", "announce", "put_back"]
+    assert bench.journal == ["claim", "announce", "requeue"]
     assert bench.state(row_id) == (Status.QUEUED, "engine_unavailable", None)
 
 
@@ -172,7 +171,7 @@ def test_an_announced_request_that_will_not_come_is_retracted(bench: Bench, erro
     row_id = bench.drop()
     bench.script.plan("download", error)
     assert isinstance(bench.run(row_id), Later)
-    assert bench.journal == ["claim", "announce", "download", "retract", "put_back"]
+    assert bench.journal == ["claim", "announce", "download", "retract", "requeue"]
 
 
 def test_an_image_that_cannot_be_decoded_is_retracted_and_fails_at_once(bench: Bench) -> None:
@@ -416,7 +415,7 @@ def test_a_transient_error_of_the_write_back_frees_the_lease(bench: Bench, error
     bench.script.plan("write_metadata", error)
     result = bench.run(row_id)
     assert result == Later(2, f"{error.code}: {error}")
-    assert bench.journal[-2:] == ["write_metadata", "release_lease"]
+    assert bench.journal[-2:] == ["write_metadata", "expire_lease"]
     assert bench.rows.row(row_id).lease is Lease.OVER
     assert bench.run(row_id, Delivery(repeated=True, retries=1)) == Finished("captioned")
     assert bench.journal == ["claim", "write_metadata", "finish_write_back"]

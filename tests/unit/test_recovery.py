@@ -21,7 +21,7 @@ class Scene:
 
     script: Script
     rows: MemoryRows
-    engine: Any
+    database: Any
     #: Row ids of the messages that the recovery reads.
     oldest: Sequence[int] = ()
     #: Rows that were put on the queue, with their countdown in seconds.
@@ -29,7 +29,7 @@ class Scene:
 
     def run(self, batch: int = 500, resting_s: float = 0.0) -> tuple[int, int]:
         """Recover: numbers of queued and of leased rows that were enqueued."""
-        found = Recovery(self.engine, self, batch).run(resting_s)
+        found = Recovery(self.database, self, batch).run(resting_s)
         return found.queued, found.leased
 
     def begin_recovery(self) -> Sequence[int]:
@@ -61,7 +61,7 @@ def drop(recovery: Scene, count: int) -> list[int]:
 def test_nothing_is_enqueued_where_nothing_waits(recovery: Scene) -> None:
     """The recovery takes its turn, looks once, and notes its end."""
     assert recovery.run() == (0, 0)
-    assert recovery.script.journal == ["lock", "head", "forgotten_rows", "leased_rows", "finished"]
+    assert recovery.script.journal == ["lock_recovery", "head", "rows_without_message", "leased_rows", "finished"]
 
 
 def test_rows_without_a_message_are_enqueued_at_once(recovery: Scene) -> None:
@@ -121,7 +121,7 @@ def test_rows_that_rest_between_two_attempts_are_left_out(
 ) -> None:
     """A living worker holds their message, and will send it in time."""
     tried, fresh = drop(recovery, 2)
-    recovery.rows.put_back_once(tried)
+    recovery.rows.requeue_once(tried)
     assert recovery.run(resting_s=resting_s) == (enqueued, 0)
     assert (fresh, 0.0) in recovery.sent
 
@@ -136,7 +136,7 @@ def test_a_recovery_that_loses_redis_is_not_finished(recovery: Scene, call: str)
     assert "finished" not in recovery.script.journal
 
 
-@pytest.mark.parametrize("call", ["begin", "lock", "forgotten_rows", "leased_rows"])
+@pytest.mark.parametrize("call", ["begin", "lock_recovery", "rows_without_message", "leased_rows"])
 def test_a_recovery_that_loses_postgres_is_not_finished(recovery: Scene, call: str) -> None:
     """Likewise; and without its turn it does not look at the queue."""
     drop(recovery, 3)
@@ -144,4 +144,4 @@ def test_a_recovery_that_loses_postgres_is_not_finished(recovery: Scene, call: s
     with pytest.raises(DatabaseUnavailable):
         recovery.run()
     assert "finished" not in recovery.script.journal
-    assert ("head" in recovery.script.journal) == call.endswith("rows")
+    assert ("head" in recovery.script.journal) == ("rows" in call)

@@ -8,7 +8,7 @@ import structlog
 from flask import Flask
 from structlog.testing import capture_logs
 
-from db.queries import Registration
+from db.queries import RegisteredRow
 from dropline.contract import ObjectVersion, Status, TaskRequest
 from dropline.deadline import Deadline
 from dropline.errors import BrokerUnavailable, DatabaseUnavailable, TransientError
@@ -34,26 +34,26 @@ class FakeEffects:
         self.rows_away: TransientError | None = None
         self.queue_away: TransientError | None = None
 
-    def register(self, event: ObjectEvent, task: TaskRequest, deadline: Deadline) -> Registration:
+    def register(self, event: ObjectEvent, task: TaskRequest, deadline: Deadline) -> RegisteredRow:
         return self._row("register", event.version, str(task))
 
-    def reject(self, event: ObjectEvent, verdict: Reject, deadline: Deadline) -> Registration:
+    def reject(self, event: ObjectEvent, verdict: Reject, deadline: Deadline) -> RegisteredRow:
         self.status = Status.FAILED
         return self._row("reject", event.version, verdict.code)
 
-    def forget(self, event: ObjectEvent, *, expected: bool, deadline: Deadline) -> None:
-        self._row("forget", event.version, expected)
+    def record_deletion(self, event: ObjectEvent, *, expected: bool, deadline: Deadline) -> None:
+        self._row("record_deletion", event.version, expected)
 
     def enqueue(self, row_id: int, deadline: Deadline) -> None:
         if self.queue_away:
             raise self.queue_away
         self.calls.append(("enqueue", row_id))
 
-    def _row(self, *call: Any) -> Registration:
+    def _row(self, *call: Any) -> RegisteredRow:
         if self.rows_away:
             raise self.rows_away
         self.calls.append(call)
-        return Registration(7, self.status, self.created)
+        return RegisteredRow(7, self.status, self.created)
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_an_empty_object_fails_without_a_message(app: Flask, effects: FakeEffect
 def test_a_deletion(app: Flask, effects: FakeEffects, fields: dict[str, Any], expected: bool) -> None:
     """Marks the rows there are; a tombstone for later is left only where a row could come later."""
     assert deliver(app, push(event_type="OBJECT_DELETE", **fields)).status_code == 204
-    assert effects.calls == [("forget", VERSION, expected)]
+    assert effects.calls == [("record_deletion", VERSION, expected)]
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,10 @@ from tests.support.shell import BUCKET, AfterUpload, act_after_upload
 
 
 @pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch, database: str, gcs_server: GcsServer) -> None:
+def environment(monkeypatch: pytest.MonkeyPatch, database_url: str, gcs_server: GcsServer) -> None:
     """The variables of the stack's `env` file that the commands read."""
     gcs.create_bucket(gcs_server.url, "test", BUCKET)
-    monkeypatch.setenv("DROPLINE_DATABASE__URL", database)
+    monkeypatch.setenv("DROPLINE_DATABASE__URL", database_url)
     monkeypatch.setenv("DROPLINE_BUCKET", BUCKET)
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs_server.url)
     monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "test")

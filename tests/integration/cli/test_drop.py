@@ -6,10 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine
 
 from cli.exit_codes import ExitCode
-from db.session import transaction
+from db.session import Database
 from dropline.contract import ObjectVersion
 from dropline.storage.bucket import Storage
 from local_emulators.gcs import GcsServer
@@ -30,7 +29,7 @@ def test_drop_uploads_and_tells_the_generation(image: Path, gcs_server: GcsServe
 
 
 def test_drop_waits_for_its_captions(
-    tmp_path: Path, engine: Engine, after_upload: Callable[[AfterUpload], None]
+    tmp_path: Path, database: Database, after_upload: Callable[[AfterUpload], None]
 ) -> None:
     """Captions that come while others are still being uploaded, or much later, are all waited for."""
     for number in range(12):
@@ -39,9 +38,9 @@ def test_drop_waits_for_its_captions(
 
     def act(version: ObjectVersion) -> None:
         if int(version.name.rpartition("/")[2].removesuffix(".jpg")) % 2:
-            caption_object(engine, version, f"caption of {version.name}")
+            caption_object(database, version, f"caption of {version.name}")
         else:
-            late.append(threading.Thread(target=caption_object, args=(engine, version, "late")))
+            late.append(threading.Thread(target=caption_object, args=(database, version, "late")))
             late[-1].start()
 
     after_upload(act)
@@ -56,14 +55,14 @@ def test_drop_waits_for_its_captions(
 
 
 def test_drop_ignores_other_generations(
-    image: Path, engine: Engine, after_upload: Callable[[AfterUpload], None]
+    image: Path, database: Database, after_upload: Callable[[AfterUpload], None]
 ) -> None:
     """An older caption of the same name, and one of a neighbour, are not taken for this upload's."""
 
     def act(version: ObjectVersion) -> None:
-        caption_object(engine, ObjectVersion(BUCKET, version.name, version.generation - 1), "older")
-        caption_object(engine, ObjectVersion(BUCKET, "neighbour", version.generation), "neighbour")
-        caption_object(engine, version, "mine")
+        caption_object(database, ObjectVersion(BUCKET, version.name, version.generation - 1), "older")
+        caption_object(database, ObjectVersion(BUCKET, "neighbour", version.generation), "neighbour")
+        caption_object(database, version, "mine")
 
     after_upload(act)
     result = run("drop", image, "--wait", "--json", "--timeout", 120)
@@ -71,10 +70,10 @@ def test_drop_ignores_other_generations(
 
 
 def test_drop_shows_a_table_in_which_nothing_moves_the_cursor(
-    image: Path, engine: Engine, after_upload: Callable[[AfterUpload], None]
+    image: Path, database: Database, after_upload: Callable[[AfterUpload], None]
 ) -> None:
     """Captions are shown with control characters spelt out and markup left alone."""
-    after_upload(lambda version: caption_object(engine, version, HOSTILE))
+    after_upload(lambda version: caption_object(database, version, HOSTILE))
     result = run("drop", image, "--wait", "--timeout", 120)
     assert result.exit_code == ExitCode.OK, result.output
     assert SHOWN in result.stdout
@@ -82,22 +81,22 @@ def test_drop_shows_a_table_in_which_nothing_moves_the_cursor(
 
 
 def test_drop_ends_with_1_where_an_image_failed(
-    image: Path, engine: Engine, after_upload: Callable[[AfterUpload], None]
+    image: Path, database: Database, after_upload: Callable[[AfterUpload], None]
 ) -> None:
     """The reason is shown in code and words."""
-    after_upload(lambda version: fail_object(engine, version, "truncated_image", "ends at byte 7"))
+    after_upload(lambda version: fail_object(database, version, "truncated_image", "ends at byte 7"))
     result = run("drop", image, "--wait", "--timeout", 120)
     assert result.exit_code == ExitCode.FAILED
     assert "truncated_image: ends at byte 7" in result.stdout
 
 
 def test_drop_ends_with_1_where_an_image_was_overwritten(
-    image: Path, engine: Engine, after_upload: Callable[[AfterUpload], None]
+    image: Path, database: Database, after_upload: Callable[[AfterUpload], None]
 ) -> None:
     """A superseded generation has no caption and never will have."""
 
     def act(version: ObjectVersion) -> None:
-        with transaction(engine) as connection:
+        with database.transaction() as connection:
             drop(connection, version)
             drop(connection, ObjectVersion(BUCKET, version.name, version.generation + 1))
 
@@ -116,12 +115,12 @@ def test_drop_says_where_to_look_when_no_row_comes(image: Path) -> None:
 
 
 def test_drop_says_where_to_look_when_a_row_stays_queued(
-    image: Path, engine: Engine, after_upload: Callable[[AfterUpload], None]
+    image: Path, database: Database, after_upload: Callable[[AfterUpload], None]
 ) -> None:
     """Nobody works: exit code 124 and a hint about the worker; the JSON tells the state."""
 
     def act(version: ObjectVersion) -> None:
-        with transaction(engine) as connection:
+        with database.transaction() as connection:
             drop(connection, version)
 
     after_upload(act)
@@ -151,11 +150,11 @@ def test_drop_to_a_storage_that_is_away_is_told(image: Path, monkeypatch: pytest
     "name", ['\N{CAT FACE} it\'s "a".jpg', "a#1.jpg", "100%2F?.jpg", " lead.jpg", "..x[red].jpg", "x\x1b[31m.jpg"]
 )
 def test_names_make_the_round_trip(
-    tmp_path: Path, engine: Engine, after_upload: Callable[[AfterUpload], None], name: str
+    tmp_path: Path, database: Database, after_upload: Callable[[AfterUpload], None], name: str
 ) -> None:
     """Any file name, below any prefix, comes back from bucket and table as it was."""
     (tmp_path / name).write_bytes(b"x")
-    after_upload(lambda version: caption_object(engine, version))
+    after_upload(lambda version: caption_object(database, version))
     for prefix in ("", "/", "a//b/", "ü" * ((1024 - len(name.encode())) // 2)):
         result = run("drop", tmp_path / name, "--prefix", prefix, "--wait", "--json", "--timeout", 120)
         assert result.exit_code == ExitCode.OK, result.output

@@ -4,18 +4,18 @@ import json
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import text
 
 from cli.exit_codes import ExitCode
-from db.session import transaction
+from db.session import Database
 from local_emulators.ports import free_ports
 from tests.support.rows import caption_object
 from tests.support.shell import G1, HOSTILE, SHOWN, run
 
 
-def test_sql_as_table_json_and_csv(engine: Engine) -> None:
+def test_sql_as_table_json_and_csv(database: Database) -> None:
     """The same rows in three forms; JSON and CSV hold the words as they are."""
-    caption_object(engine, G1, HOSTILE)
+    caption_object(database, G1, HOSTILE)
     statement = "SELECT object_name, caption, NULL AS nothing, 100 % 7 AS rest FROM current_captions"
     assert SHOWN in run("sql", statement).stdout
     expected = {"object_name": "a.jpg", "caption": HOSTILE, "nothing": None, "rest": 2}
@@ -30,17 +30,17 @@ def test_sql_shows_lists_of_any_type() -> None:
     assert '"[""0:00:05""]","[""1.5""]"' in run("sql", statement, "--csv").stdout
 
 
-def test_sql_shows_every_column_of_the_view(engine: Engine) -> None:
+def test_sql_shows_every_column_of_the_view(database: Database) -> None:
     """More columns than fit beside each other: a line per column."""
-    caption_object(engine, G1, HOSTILE)
+    caption_object(database, G1, HOSTILE)
     shown = run("sql", "TABLE current_captions").stdout
     assert "row 1 of 1" in shown
     assert SHOWN in shown
 
 
-def test_sql_finds_a_misspelt_word(engine: Engine) -> None:
+def test_sql_finds_a_misspelt_word(database: Database) -> None:
     """The query of docs/captions-in-sql.md finds a triangle by a name that is none."""
-    caption_object(engine, G1, "a red circle and a blue triangle")
+    caption_object(database, G1, "a red circle and a blue triangle")
     page = Path("docs/captions-in-sql.md").read_text()
     query = next(each for each in page.split("```") if each.startswith("sql\n") and "word_similarity" in each)
     assert "blue triangle" in run("sql", query.removeprefix("sql\n")).stdout
@@ -62,13 +62,13 @@ def test_sql_finds_a_misspelt_word(engine: Engine) -> None:
         "SELECT pg_read_file('/etc/passwd')",
     ],
 )
-def test_sql_changes_nothing(engine: Engine, statement: str) -> None:
+def test_sql_changes_nothing(database: Database, statement: str) -> None:
     """Whatever is tried, with a superuser's login too: exit code 2, one line, and the row is as it was."""
-    caption_object(engine, G1)
+    caption_object(database, G1)
     result = run("sql", statement)
     assert (result.exit_code, result.stdout) == (ExitCode.USAGE, "")
     assert result.stderr.count("\n") == 1
-    with transaction(engine) as connection:
+    with database.transaction() as connection:
         assert connection.execute(text("SELECT caption FROM captions")).scalars().all() == ["a red circle"]
 
 
@@ -77,9 +77,9 @@ def test_sql_runs_as_the_reader() -> None:
     assert json.loads(run("sql", "SELECT current_user AS me", "--json").stdout) == [{"me": "dropline_reader"}]
 
 
-def test_sql_prefers_the_readers_url(monkeypatch: pytest.MonkeyPatch, database: str) -> None:
+def test_sql_prefers_the_readers_url(monkeypatch: pytest.MonkeyPatch, database_url: str) -> None:
     """DATABASE_URL, which the stack's `env` file sets to the reader's login, comes first."""
-    monkeypatch.setenv("DATABASE_URL", database)
+    monkeypatch.setenv("DATABASE_URL", database_url)
     monkeypatch.setenv("DROPLINE_DATABASE__URL", f"postgresql://nobody@127.0.0.1:{free_ports(1)[0]}/x")
     assert run("sql", "SELECT 1").exit_code == ExitCode.OK
 

@@ -3,22 +3,22 @@
 import json
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import text
 
 from cli.exit_codes import ExitCode
-from db.session import transaction
+from db.session import Database
 from dropline.contract import CAPTION_QUEUE, ObjectVersion
 from local_emulators.ports import free_ports
 from tests.support.rows import caption_object, drop, fail_object
 from tests.support.shell import BUCKET, G1, HOSTILE, SHOWN, run
 
 
-def test_status_counts(engine: Engine) -> None:
+def test_status_counts(database: Database) -> None:
     """Rows by status, failures by reason, the oldest queued row and the rate; no queue without a broker."""
-    caption_object(engine, G1)
-    fail_object(engine, ObjectVersion(BUCKET, "b.jpg", 1), "not_an_image", "PDF")
-    fail_object(engine, ObjectVersion(BUCKET, "c.jpg", 1), "not_an_image", "PDF")
-    with transaction(engine) as connection:
+    caption_object(database, G1)
+    fail_object(database, ObjectVersion(BUCKET, "b.jpg", 1), "not_an_image", "PDF")
+    fail_object(database, ObjectVersion(BUCKET, "c.jpg", 1), "not_an_image", "PDF")
+    with database.transaction() as connection:
         row_id = drop(connection, ObjectVersion(BUCKET, "d.jpg", 1))
         connection.execute(
             text("UPDATE captions SET queued_at = now() - interval '1h' WHERE id = :id"), {"id": row_id}
@@ -38,9 +38,9 @@ def test_status_counts(engine: Engine) -> None:
     assert document["queues"] is None
 
 
-def test_status_for_people(engine: Engine) -> None:
+def test_status_for_people(database: Database) -> None:
     """Tables, with the examples of errors spelt out."""
-    fail_object(engine, G1, "not_an_image", HOSTILE)
+    fail_object(database, G1, "not_an_image", HOSTILE)
     result = run("status")
     assert result.exit_code == ExitCode.OK
     assert SHOWN in result.stdout

@@ -3,29 +3,30 @@
 import json
 from pathlib import Path
 
-from sqlalchemy import Engine, text
+from sqlalchemy import text
 
 from cli.exit_codes import ExitCode
-from cli.waiting import Row, Waiter
-from db.session import transaction
+from cli.waiting import Waiter
+from db.reads import CaptionRecord
+from db.session import Database
 from dropline.contract import ObjectVersion
 from tests.support.rows import caption_object, caption_row, drop, fail_object, settings_of, take
 from tests.support.shell import BUCKET, G1, HOSTILE, SHOWN, run
 
 
-def test_wait_prints_the_caption_alone(engine: Engine) -> None:
+def test_wait_prints_the_caption_alone(database: Database) -> None:
     """For `$(dropline wait …)`: nothing but the caption on standard output."""
-    caption_object(engine, G1, HOSTILE)
+    caption_object(database, G1, HOSTILE)
     result = run("wait", G1.uri)
     assert (result.exit_code, result.stdout) == (ExitCode.OK, f"{SHOWN}\n")
 
 
-def test_wait_without_a_generation_takes_the_one_in_the_bucket(image: Path, engine: Engine) -> None:
+def test_wait_without_a_generation_takes_the_one_in_the_bucket(image: Path, database: Database) -> None:
     """Rows of older generations are not looked at."""
     uri = run("drop", image).stdout.strip()
     generation = int(uri.rpartition("#")[2])
-    caption_object(engine, ObjectVersion(BUCKET, "a.png", generation - 1), "older")
-    caption_object(engine, ObjectVersion(BUCKET, "a.png", generation), "live")
+    caption_object(database, ObjectVersion(BUCKET, "a.png", generation - 1), "older")
+    caption_object(database, ObjectVersion(BUCKET, "a.png", generation), "live")
     assert run("wait", f"gs://{BUCKET}/a.png").stdout == "live\n"
 
 
@@ -36,19 +37,19 @@ def test_wait_for_an_object_that_is_not_there_is_told() -> None:
     assert "nothing.jpg is not there" in result.stderr
 
 
-def test_wait_tells_why_there_is_no_caption(engine: Engine) -> None:
+def test_wait_tells_why_there_is_no_caption(database: Database) -> None:
     """A failed image: exit code 1, the reason on standard error, nothing on standard output."""
-    fail_object(engine, G1, "not_an_image", "looks like\x1b[2J PDF")
+    fail_object(database, G1, "not_an_image", "looks like\x1b[2J PDF")
     result = run("wait", G1.uri)
     assert (result.exit_code, result.stdout) == (ExitCode.FAILED, "")
     assert r"is failed (not_an_image: looks like\x1b[2J PDF)" in result.stderr
 
 
-def test_wait_for_several_shows_what_became_of_each(engine: Engine) -> None:
+def test_wait_for_several_shows_what_became_of_each(database: Database) -> None:
     """A table; the worst of them decides the exit code."""
     other = ObjectVersion(BUCKET, "b.jpg", 1)
-    caption_object(engine, G1)
-    fail_object(engine, other, "not_an_image", "PDF")
+    caption_object(database, G1)
+    fail_object(database, other, "not_an_image", "PDF")
     result = run("wait", G1.uri, other.uri)
     assert result.exit_code == ExitCode.FAILED
     assert "a red circle" in result.stdout
@@ -57,30 +58,30 @@ def test_wait_for_several_shows_what_became_of_each(engine: Engine) -> None:
     assert {each["uri"]: each["status"] for each in documents} == {G1.uri: "captioned", other.uri: "failed"}
 
 
-def test_wait_times_out(engine: Engine) -> None:
+def test_wait_times_out(database: Database) -> None:
     """Exit code 124 while the row still runs."""
-    with transaction(engine) as connection:
+    with database.transaction() as connection:
         take(connection, drop(connection, G1))
     result = run("wait", G1.uri, "--timeout", 0.2)
     assert result.exit_code == ExitCode.TIMED_OUT
     assert "still running" in result.stderr
 
 
-def test_a_wait_survives_a_lost_connection(engine: Engine, database: str) -> None:
+def test_a_wait_survives_a_lost_connection(database: Database, database_url: str) -> None:
     """What happened while nobody listened is read from the table after the reconnect."""
-    ended: list[Row] = []
-    with Waiter(settings_of(database)) as waiter:
-        with transaction(engine) as connection:
-            hang_up(engine, "dropline-wait")
+    ended: list[CaptionRecord] = []
+    with Waiter(settings_of(database_url)) as waiter:
+        with database.transaction() as connection:
+            hang_up(database, "dropline-wait")
             row_id = drop(connection, G1)
-        caption_row(engine, row_id, "after all")
+        caption_row(database, row_id, "after all")
         assert waiter.wait([G1], 120, lambda _, rows: ended.extend(rows)) == {}
-    assert [row["caption"] for row in ended] == ["after all"]
+    assert [row.caption for row in ended] == ["after all"]
 
 
-def hang_up(engine: Engine, application: str) -> None:
+def hang_up(database: Database, application: str) -> None:
     """What a restart of Postgres does to one of its clients."""
-    with transaction(engine) as connection:
+    with database.transaction() as connection:
         ended = connection.execute(
             text("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = :name"),
             {"name": application},

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import text
 
 from cli.exit_codes import ExitCode
-from db import queries
-from db.session import transaction
+from db.session import Database
 from dropline.contract import ObjectVersion
-from tests.support.rows import caption_object, drop
+from tests.support.rows import caption_object, drop, finish_write_back
 from tests.support.shell import BUCKET, G1, HOSTILE, SHOWN
 
 
@@ -42,12 +41,12 @@ def error_line(process: "subprocess.Popen[str]") -> str:
     return process.stderr.readline()
 
 
-def test_watch_shows_every_change(watching: Callable[..., "subprocess.Popen[str]"], engine: Engine) -> None:
+def test_watch_shows_every_change(watching: Callable[..., "subprocess.Popen[str]"], database: Database) -> None:
     """Queued, running, captioned, metadata written: one line each, harmless to the terminal."""
     process = watching("--limit", "4")
-    row_id = caption_object(engine, G1, HOSTILE)
-    with transaction(engine) as connection:
-        queries.finish_write_back(connection, row_id, written=True)
+    row_id = caption_object(database, G1, HOSTILE)
+    with database.transaction() as connection:
+        finish_write_back(connection, row_id, written=True)
     lines = process.communicate(timeout=120)[0].splitlines()
     assert [line.split()[1] for line in lines] == ["queued", "running", "captioned", "metadata"]
     assert all(G1.uri in line for line in lines)
@@ -56,12 +55,12 @@ def test_watch_shows_every_change(watching: Callable[..., "subprocess.Popen[str]
 
 
 def test_watch_for_programs_is_one_document_per_line(
-    watching: Callable[..., "subprocess.Popen[str]"], engine: Engine
+    watching: Callable[..., "subprocess.Popen[str]"], database: Database
 ) -> None:
     """JSON lines of one bucket's changes, with the words as they are."""
     process = watching("--json", "--limit", "3", "--bucket", BUCKET)
-    caption_object(engine, ObjectVersion("another-bucket", "x", 1))
-    caption_object(engine, G1, HOSTILE)
+    caption_object(database, ObjectVersion("another-bucket", "x", 1))
+    caption_object(database, G1, HOSTILE)
     documents = [json.loads(line) for line in process.communicate(timeout=120)[0].splitlines()]
     assert [each["status"] for each in documents] == ["queued", "running", "captioned"]
     assert {each["bucket"] for each in documents} == {BUCKET}
@@ -69,25 +68,25 @@ def test_watch_for_programs_is_one_document_per_line(
 
 
 def test_watch_catches_up_after_a_lost_connection(
-    watching: Callable[..., "subprocess.Popen[str]"], engine: Engine
+    watching: Callable[..., "subprocess.Popen[str]"], database: Database
 ) -> None:
     """What changed while it was away is shown when it is back."""
     process = watching("--json", "--limit", "2")
-    with transaction(engine) as connection:
+    with database.transaction() as connection:
         drop(connection, G1)
     assert process.stdout is not None
     assert json.loads(process.stdout.readline())["status"] == "queued"
-    with transaction(engine) as connection:
+    with database.transaction() as connection:
         # Not committed before the connection is gone: nobody hears it.
         drop(connection, ObjectVersion(BUCKET, "missed.jpg", 1))
-        hang_up_watch(engine)
+        hang_up_watch(database)
         assert "trying again" in error_line(process)
     rest = process.communicate(timeout=120)[0].splitlines()
     assert [json.loads(line)["object_name"] for line in rest] == ["missed.jpg"]
 
 
-def hang_up_watch(engine: Engine) -> None:
-    with transaction(engine) as connection:
+def hang_up_watch(database: Database) -> None:
+    with database.transaction() as connection:
         connection.execute(
             text(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'dropline-watch'"

@@ -9,24 +9,23 @@ import redis
 from flask import Flask
 from psycopg.rows import dict_row
 
-from db.session import libpq_url
 from tests.support.function import serve
 from tests.support.intake import Queue, opened
 
 
 @pytest.fixture
-def app(database: str, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Flask]:
+def app(database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Flask]:
     """The function on a fresh database and an empty Redis."""
-    with opened(database, redis_url) as endpoint:
+    with opened(database_url, redis_url) as endpoint:
         yield serve(endpoint, monkeypatch)
 
 
 @pytest.fixture
-def rows(database: str) -> Callable[[], list[dict[str, Any]]]:
+def rows(database_url: str) -> Callable[[], list[dict[str, Any]]]:
     """All rows, oldest first."""
 
     def read() -> list[dict[str, Any]]:
-        with psycopg.connect(libpq_url(database), row_factory=dict_row) as connection:
+        with psycopg.connect(database_url, row_factory=dict_row) as connection:
             return connection.execute("SELECT * FROM captions ORDER BY id").fetchall()
 
     return read

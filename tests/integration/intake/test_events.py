@@ -8,7 +8,6 @@ import psycopg
 import pytest
 from flask import Flask
 
-from db.session import libpq_url
 from dropline.contract import CAPTION_TASK, MAX_PROMPT_TEXT
 from tests.support.deliveries import BUCKET, GENERATION, Delivery, binary_cloud_event, push
 from tests.support.function import deliver, deliver_all
@@ -50,12 +49,12 @@ def test_one_event_under_ten_message_ids(app: Flask, rows: Any) -> None:
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations([1, 2, 3])), ids=str)
-def test_versions_in_any_order(app: Flask, rows: Any, database: str, order: tuple[int, ...]) -> None:
+def test_versions_in_any_order(app: Flask, rows: Any, database_url: str, order: tuple[int, ...]) -> None:
     """The newest generation is the current one, whichever came last."""
     for number in order:
         assert deliver(app, push(generation=number)).status_code == 204
     assert statuses(rows()) == {1: "superseded", 2: "superseded", 3: "queued"}
-    with psycopg.connect(libpq_url(database)) as connection:
+    with psycopg.connect(database_url) as connection:
         assert connection.execute("SELECT generation FROM current_captions").fetchall() == [(3,)]
 
 

@@ -12,7 +12,6 @@ import psycopg
 import pytest
 from flask import Flask
 
-from db.session import libpq_url
 from dropline.broker.configuration import PRODUCER_CONNECTIONS
 from dropline.settings import BrokerSettings, DatabaseSettings
 from local_emulators.postgres import PostgresServer
@@ -85,9 +84,9 @@ def test_postgres_unreachable(redis_url: str, queue: Queue, monkeypatch: Any, ki
 
 
 @pytest.mark.parametrize("kind", UNREACHABLE, ids=lambda kind: kind.__name__)
-def test_redis_unreachable(database: str, rows: Any, monkeypatch: Any, kind: Any) -> None:
+def test_redis_unreachable(database_url: str, rows: Any, monkeypatch: Any, kind: Any) -> None:
     """503 whether it refuses, is silent or drops packets; the row is kept for the next delivery."""
-    with kind() as port, opened(database, f"redis://:p@127.0.0.1:{port}/0") as endpoint:
+    with kind() as port, opened(database_url, f"redis://:p@127.0.0.1:{port}/0") as endpoint:
         app = serve(endpoint, monkeypatch)
         for _ in range(2):
             deferred(app, push(), "broker_unavailable")
@@ -165,10 +164,10 @@ def test_postgres_crashes(app: Flask, rows: Any, postgres_server: PostgresServer
     assert {row["object_name"] for row in rows()} == {"before.jpg", "during.jpg"}
 
 
-def test_postgres_freezes(app: Flask, database: str, rows: Any) -> None:
+def test_postgres_freezes(app: Flask, database_url: str, rows: Any) -> None:
     """The backend of a pooled connection stops answering: 503 all the same, and it recovers."""
     assert deliver(app, push("before.jpg")).status_code == 204
-    with psycopg.connect(libpq_url(database), autocommit=True) as connection:
+    with psycopg.connect(database_url, autocommit=True) as connection:
         query = "SELECT pid FROM pg_stat_activity WHERE application_name = 'dropline-function'"
         backends = [pid for (pid,) in connection.execute(query)]
         assert backends
@@ -183,10 +182,10 @@ def test_postgres_freezes(app: Flask, database: str, rows: Any) -> None:
     assert len(rows()) == 2
 
 
-def test_a_locked_object_is_deferred(app: Flask, database: str) -> None:
+def test_a_locked_object_is_deferred(app: Flask, database_url: str) -> None:
     """Somebody else's long transaction on the same object ends in 503, not in a request that hangs."""
     assert deliver(app, push()).status_code == 204
-    with psycopg.connect(libpq_url(database)) as connection:
+    with psycopg.connect(database_url) as connection:
         connection.execute("LOCK TABLE captions IN ACCESS EXCLUSIVE MODE")
         deferred(app, push(), "database_unavailable")
     assert delivered(app, push())

@@ -9,7 +9,6 @@ import redis
 from pydantic import SecretStr
 
 from cli.exit_codes import ExitCode
-from db.session import libpq_url
 from dropline.settings import BrokerSettings, DatabaseSettings, Settings
 from local_emulators.process import process_environment, python_path
 from operations.redrive import FAILED, Redriver, open_redriver
@@ -18,9 +17,9 @@ from tests.support.worker_rig import Rig
 
 
 @pytest.fixture
-def as_the_function(monkeypatch: pytest.MonkeyPatch, database: str, redis_url: str, own_logging: None) -> None:
+def as_the_function(monkeypatch: pytest.MonkeyPatch, database_url: str, redis_url: str, own_logging: None) -> None:
     """The variables that the function has."""
-    monkeypatch.setenv("DROPLINE_DATABASE__URL", libpq_url(database))
+    monkeypatch.setenv("DROPLINE_DATABASE__URL", database_url)
     monkeypatch.setenv("DROPLINE_BROKER__URL", redis_url)
     monkeypatch.delenv("DATABASE_URL", raising=False)
 
@@ -33,10 +32,10 @@ def queue(redis_url: str) -> Iterator["redis.Redis"]:
 
 
 @pytest.fixture
-def settings(database: str, redis_url: str) -> Settings:
+def settings(database_url: str, redis_url: str) -> Settings:
     """Of an impatient broker."""
     return Settings(
-        database=DatabaseSettings(url=SecretStr(libpq_url(database))),
+        database=DatabaseSettings(url=SecretStr(database_url)),
         broker=BrokerSettings(url=SecretStr(redis_url), publish_timeout_s=0.5),
     )
 
@@ -56,7 +55,7 @@ def start_redrive(rig: Rig) -> Iterator[StartRedrive]:
     def start(*arguments: str, **variables: str) -> "subprocess.Popen[str]":
         environment = process_environment(
             PYTHONPATH=python_path(),
-            DROPLINE_DATABASE__URL=libpq_url(rig.database_url),
+            DROPLINE_DATABASE__URL=rig.database_url,
             DROPLINE_BROKER__URL=rig.redis_url,
             **variables,
         )

@@ -12,7 +12,6 @@ from typing import Any
 import psycopg
 import pytest
 
-from db.session import libpq_url
 from dropline.contract import NOTIFY_CHANNEL, ObjectVersion
 from local_emulators.application import ServiceEnvironment, start_function
 from local_emulators.ports import HOST, free_ports
@@ -117,7 +116,7 @@ def function(rig: Rig, ports: tuple[int, int, int]) -> Callable[[str], Service]:
             "DROPLINE_PUSH__CERTS_URL": f"http://{HOST}:{ports[1]}/oauth2/v3/certs",
         }
         shared = ServiceEnvironment(rig.redis_url, rig.gcs_url, environment)
-        return start_function(rig.supervisor, ports[2], shared, libpq_url(rig.database_url))
+        return start_function(rig.supervisor, ports[2], shared, rig.database_url)
 
     return start
 
@@ -126,9 +125,7 @@ def function(rig: Rig, ports: tuple[int, int, int]) -> Callable[[str], Service]:
 def rows_of(rig: Rig) -> Iterator[Callable[[int], list[dict[str, Any]]]]:
     """Waits for so many captioned rows; it listens from the start of the block on."""
     query = "SELECT * FROM captions ORDER BY object_name"
-    with psycopg.connect(
-        libpq_url(rig.database_url), autocommit=True, row_factory=psycopg.rows.dict_row
-    ) as connection:
+    with psycopg.connect(rig.database_url, autocommit=True, row_factory=psycopg.rows.dict_row) as connection:
         connection.execute(f"LISTEN {NOTIFY_CHANNEL}".encode())
 
         def wait(count: int) -> list[dict[str, Any]]:

@@ -10,11 +10,11 @@ import psycopg
 import pytest
 import redis
 from pydantic import SecretStr
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, text
 
 from cli.exit_codes import ExitCode
 from db import queries
-from db.session import libpq_url, make_engine, transaction
+from db.session import Database
 from dropline.errors import BrokerUnavailable
 from dropline.settings import DatabaseSettings, Settings
 from local_emulators.ports import free_ports
@@ -24,6 +24,7 @@ from operations import redrive as redrive_module
 from operations.redrive import FAILED, UNWRITTEN, Kind, Redriver, open_redriver
 from tests.support.redrives import ALL, enqueued, fail_many, ignore, leave_many_unwritten, redrive, statuses
 from tests.support.rows import (
+    open_connection,
     row_of,
     take,
 )
@@ -33,13 +34,13 @@ pytestmark = pytest.mark.usefixtures("as_the_function")
 
 
 @pytest.fixture
-def login_url(postgres_server: PostgresServer, database: str) -> Callable[[str], str]:
+def login_url(postgres_server: PostgresServer, database_url: str) -> Callable[[str], str]:
     """The test's database, as one of Dropline's roles sees it."""
 
     def url_of(role: str) -> str:
         with psycopg.connect(postgres_server.url) as admin:
             admin.execute(f"ALTER ROLE {role} LOGIN PASSWORD 'test'".encode())
-        return postgres_server.url_for(libpq_url(database).rpartition("/")[2], role, "test")
+        return postgres_server.url_for(database_url.rpartition("/")[2], role, "test")
 
     return url_of
 
@@ -50,16 +51,16 @@ def login_url(postgres_server: PostgresServer, database: str) -> Callable[[str],
     ids=["failed", "unwritten"],
 )
 def test_two_at_once_send_each_row_once(
-    engine: Engine,
+    database: Database,
     queue: "redis.Redis",
     monkeypatch: pytest.MonkeyPatch,
     settings: Settings,
-    leave_many: Callable[[Engine, int], list[int]],
+    leave_many: Callable[[Database, int], list[int]],
     kind: Kind,
 ) -> None:
     """200 rows, two redrives in small batches at the same time: 200 messages, one for each."""
     monkeypatch.setattr(redrive_module, "BATCH", 7)
-    ids = leave_many(engine, 200)
+    ids = leave_many(database, 200)
     start = Barrier(2)
 
     def one(_number: int) -> int:
@@ -72,16 +73,16 @@ def test_two_at_once_send_each_row_once(
         done = list(threads.map(one, range(2)))
     assert sum(done) == 200
     assert sorted(enqueued(queue)) == ids
-    with transaction(engine) as inside:
+    with database.transaction() as inside:
         assert kind.rows.count(inside, ALL) == {}
 
 
 def test_a_row_in_somebodys_hands_is_left_to_the_next_run(
-    engine: Engine, connection: Connection, queue: "redis.Redis"
+    database: Database, database_url: str, connection: Connection, queue: "redis.Redis"
 ) -> None:
     """A locked row is passed over without a wait; the others are sent."""
-    locked, free = fail_many(engine, 2)
-    with engine.connect() as other:
+    locked, free = fail_many(database, 2)
+    with open_connection(database_url) as other:
         other.execute(text("SELECT FROM captions WHERE id = :id FOR UPDATE"), {"id": locked})
         assert redrive("--all")["redriven"] == 1
         other.rollback()
@@ -91,7 +92,7 @@ def test_a_row_in_somebodys_hands_is_left_to_the_next_run(
 
 
 def test_redis_away_midway(
-    engine: Engine,
+    database: Database,
     connection: Connection,
     redriver: Redriver,
     redis_server: RedisServer,
@@ -100,7 +101,7 @@ def test_redis_away_midway(
 ) -> None:
     """The batch that Redis did not take is failed again, word for word; a second run sends it."""
     monkeypatch.setattr(redrive_module, "BATCH", 4)
-    ids = fail_many(engine, 10)
+    ids = fail_many(database, 10)
     send = redriver.enqueue
 
     def freeze_at_the_seventh(row_id: int) -> None:
@@ -126,15 +127,15 @@ def test_redis_away_midway(
 
 
 def test_what_a_worker_has_taken_is_not_taken_back(
-    engine: Engine, connection: Connection, redriver: Redriver
+    database: Database, connection: Connection, redriver: Redriver
 ) -> None:
     """A row whose message got through, and that is worked on, is sent; so is one that has failed again by then."""
-    ids = fail_many(engine, 4)
+    ids = fail_many(database, 4)
 
     def away_at_the_third(row_id: int) -> None:
         if row_id == ids[2]:
             raise BrokerUnavailable("away")
-        with transaction(engine) as worker:
+        with database.transaction() as worker:
             claim = take(worker, row_id)
             if row_id == ids[1]:
                 queries.fail(worker, claim, "not_an_image", "PDF")
@@ -153,17 +154,17 @@ def test_what_a_worker_has_taken_is_not_taken_back(
 
 
 def test_a_row_that_fails_again_meanwhile_is_not_sent_again(
-    engine: Engine, connection: Connection, redriver: Redriver, monkeypatch: pytest.MonkeyPatch
+    database: Database, connection: Connection, redriver: Redriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run comes to its end however quickly workers refuse what it sends."""
     monkeypatch.setattr(redrive_module, "BATCH", 2)
-    ids = fail_many(engine, 5)
+    ids = fail_many(database, 5)
     sent: list[int] = []
 
     def refused_at_once(row_id: int) -> None:
         assert row_id not in sent
         sent.append(row_id)
-        with transaction(engine) as worker:
+        with database.transaction() as worker:
             queries.fail(worker, take(worker, row_id), "not_an_image", "PDF")
 
     redriver.enqueue = refused_at_once
@@ -173,13 +174,15 @@ def test_a_row_that_fails_again_meanwhile_is_not_sent_again(
     assert statuses(connection, ids) == {"failed"}
 
 
-def test_postgres_away_too(engine: Engine, connection: Connection, redriver: Redriver, database: str) -> None:
+def test_postgres_away_too(
+    database: Database, connection: Connection, redriver: Redriver, database_url: str
+) -> None:
     """Where not even the taking back works, the message says what is left behind and who picks it up."""
-    ids = fail_many(engine, 3)
-    redriver.database = make_engine(
-        DatabaseSettings(url=SecretStr(libpq_url(database)), statement_timeout_ms=300), "test", pool_size=1
+    ids = fail_many(database, 3)
+    redriver.database = Database.connect(
+        DatabaseSettings(url=SecretStr(database_url), statement_timeout_ms=300), "test", connections=1
     )
-    with engine.connect() as other:
+    with open_connection(database_url) as other:
 
         def lock_and_fail(_row_id: int) -> None:
             other.execute(text("LOCK TABLE captions IN ACCESS EXCLUSIVE MODE"))
@@ -189,15 +192,15 @@ def test_postgres_away_too(engine: Engine, connection: Connection, redriver: Red
         with pytest.raises(BrokerUnavailable, match="away; as many as 3 rows may be waiting without a message"):
             redriver.redrive(ALL, None)
         other.rollback()
-    redriver.database.dispose()
+    redriver.database.close()
     assert statuses(connection, ids) == {"queued"}
 
 
 def test_without_redis_nothing_has_changed(
-    engine: Engine, connection: Connection, monkeypatch: pytest.MonkeyPatch
+    database: Database, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Exit code 4, an error that says what to do, and on standard output how the rows are: as before."""
-    (row_id,) = fail_many(engine, 1)
+    (row_id,) = fail_many(database, 1)
     monkeypatch.setenv("DROPLINE_BROKER__URL", f"redis://127.0.0.1:{free_ports(1)[0]}/0")
     result = run("redrive", "--all", "--json")
     assert result.exit_code == ExitCode.UNAVAILABLE
@@ -220,10 +223,10 @@ def test_without_postgres(monkeypatch: pytest.MonkeyPatch) -> None:
     ("role", "code"), [("dropline_ingest", ExitCode.OK), ("dropline_reader", ExitCode.FAILED)]
 )
 def test_the_login_of_the_function_is_enough(
-    engine: Engine, login_url: Callable[[str], str], monkeypatch: pytest.MonkeyPatch, role: str, code: ExitCode
+    database: Database, login_url: Callable[[str], str], monkeypatch: pytest.MonkeyPatch, role: str, code: ExitCode
 ) -> None:
     """It works with the rights of dropline_ingest; the reader is told whose login it takes."""
-    fail_many(engine, 1)
+    fail_many(database, 1)
     monkeypatch.setenv("DROPLINE_DATABASE__URL", login_url(role))
     result = run("redrive", "--all", "--json")
     assert result.exit_code == code

@@ -6,12 +6,12 @@ from dataclasses import replace
 import pytest
 import redis
 from pydantic import SecretStr
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, text
 
 from cli.exit_codes import ExitCode
 from db import queries
-from db.dead_letters import DEAD_LETTERS
-from db.session import transaction
+from db.redrivable import DEAD_LETTERS
+from db.session import Database
 from dropline.broker.queue import CaptionQueue
 from dropline.contract import CAPTION_QUEUE, ObjectFacts, ObjectVersion
 from dropline.deadline import Deadline
@@ -33,10 +33,10 @@ pytestmark = pytest.mark.usefixtures("as_the_function")
 
 
 def test_failed_rows_wait_again_with_all_their_attempts(
-    engine: Engine, connection: Connection, queue: "redis.Redis"
+    database: Database, connection: Connection, queue: "redis.Redis"
 ) -> None:
     """The row is queued as of now and says nothing of its failure; its attempts go on where they were."""
-    with transaction(engine) as inside:
+    with database.transaction() as inside:
         row_id = drop(inside, named(1))
         for _ in range(2):
             take(inside, row_id)
@@ -58,10 +58,10 @@ def test_failed_rows_wait_again_with_all_their_attempts(
 
 
 def test_the_message_is_the_one_that_the_function_sends(
-    engine: Engine, queue: "redis.Redis", redis_url: str
+    database: Database, queue: "redis.Redis", redis_url: str
 ) -> None:
     """A worker cannot tell the two apart: same task, arguments and headers, no retries counted."""
-    row_id = fail_object(engine, named(1), "worker_lost", "crashes")
+    row_id = fail_object(database, named(1), "worker_lost", "crashes")
     redrive("--all")
     caption_queue = CaptionQueue.connect(BrokerSettings(url=SecretStr(redis_url)))
     caption_queue.enqueue(row_id, Deadline.after(60))
@@ -72,25 +72,25 @@ def test_the_message_is_the_one_that_the_function_sends(
     assert ours["headers"]["retries"] == 0
 
 
-def test_retries_are_counted_anew(engine: Engine, connection: Connection) -> None:
+def test_retries_are_counted_anew(database: Database, connection: Connection) -> None:
     """A row that used up its retries has all of them again, though its attempts are never lowered."""
-    with transaction(engine) as inside:
+    with database.transaction() as inside:
         row_id = drop(inside, named(1))
         for _ in range(5):
-            assert queries.put_back(inside, take(inside, row_id), "storage_unavailable", "503", lost=False)
+            assert queries.requeue(inside, take(inside, row_id), "storage_unavailable", "503", lost=False)
         claim = take(inside, row_id)
         assert claim.retries == 5
         assert queries.fail(inside, claim, "storage_unavailable", "503")
     redrive("--all")
     first = take(connection, row_id)
     assert (first.attempt, first.retries, first.lost_attempts) == (7, 0, 0)
-    assert queries.put_back(connection, first, "storage_unavailable", "503", lost=False)
+    assert queries.requeue(connection, first, "storage_unavailable", "503", lost=False)
     assert take(connection, row_id).retries == 1
 
 
-def test_a_late_result_of_an_earlier_life_is_refused(engine: Engine, connection: Connection) -> None:
+def test_a_late_result_of_an_earlier_life_is_refused(database: Database, connection: Connection) -> None:
     """What an attempt from before the redrive still has to say is refused, while the row waits and after."""
-    with transaction(engine) as inside:
+    with database.transaction() as inside:
         row_id = drop(inside, named(1))
         late = take(inside, row_id)
         assert queries.fail(inside, late, "inference_timeout", "too slow")
@@ -125,12 +125,12 @@ def test_a_late_result_of_an_earlier_life_is_refused(engine: Engine, connection:
     ],
 )
 def test_filters(
-    engine: Engine, connection: Connection, queue: "redis.Redis", arguments: list[str], redriven: list[str]
+    database: Database, connection: Connection, queue: "redis.Redis", arguments: list[str], redriven: list[str]
 ) -> None:
     """A row is sent where it passes every filter; the count is by error code; the rest is left as it was."""
     codes = {"a/1": "engine_lost", "a_1": "engine_lost", "b/1": "access_denied", "x": "worker_lost"}
     ids = {
-        name: fail_object(engine, ObjectVersion("other" if name == "x" else "drops", name, 1), code, "words")
+        name: fail_object(database, ObjectVersion("other" if name == "x" else "drops", name, 1), code, "words")
         for name, code in codes.items()
     }
     connection.execute(
@@ -144,11 +144,11 @@ def test_filters(
 
 
 def test_a_dry_run_counts_and_changes_nothing(
-    engine: Engine, connection: Connection, queue: "redis.Redis"
+    database: Database, connection: Connection, queue: "redis.Redis"
 ) -> None:
     """It says what would be sent, limit included; rows and queue are as before."""
-    fail_many(engine, 3)
-    fail_object(engine, named(9), "access_denied", "words")
+    fail_many(database, 3)
+    fail_object(database, named(9), "access_denied", "words")
     before = table(connection)
     assert redrive("--all", "--limit", 2, "--dry-run") == {
         "dry_run": True,
@@ -162,16 +162,16 @@ def test_a_dry_run_counts_and_changes_nothing(
     assert enqueued(queue) == []
 
 
-def test_only_failed_rows_are_touched(engine: Engine, connection: Connection, queue: "redis.Redis") -> None:
+def test_only_failed_rows_are_touched(database: Database, connection: Connection, queue: "redis.Redis") -> None:
     """Rows that wait, are worked on, captioned, superseded or deleted stay exactly as they are."""
-    caption_object(engine, named(1))
-    with transaction(engine) as inside:
-        queries.put_back(inside, take(inside, drop(inside, named(2))), "storage_unavailable", "503", lost=True)
+    caption_object(database, named(1))
+    with database.transaction() as inside:
+        queries.requeue(inside, take(inside, drop(inside, named(2))), "storage_unavailable", "503", lost=True)
         take(inside, drop(inside, named(3)))
         drop(inside, named(4))
         drop(inside, replace(named(4), generation=2))
-    fail_object(engine, named(5), "worker_lost", "words")
-    with transaction(engine) as inside:
+    fail_object(database, named(5), "worker_lost", "words")
+    with database.transaction() as inside:
         queries.tombstone(inside, named(5))
     before = table(connection)
     assert {row.status for row in before} == {"captioned", "queued", "running", "superseded", "deleted"}
@@ -180,13 +180,13 @@ def test_only_failed_rows_are_touched(engine: Engine, connection: Connection, qu
     assert enqueued(queue) == []
 
 
-def test_a_wish_that_cannot_be_met_is_not_replaced(engine: Engine, connection: Connection) -> None:
+def test_a_wish_that_cannot_be_met_is_not_replaced(database: Database, connection: Connection) -> None:
     """A row whose object asks for no task of Florence-2 stays failed, and it is said why."""
-    with transaction(engine) as inside:
+    with database.transaction() as inside:
         refused = queries.register_failed(
             inside, named(1), ObjectFacts(), str(OTHER_TASK), "invalid_task", "<POEM>"
         )
-    fail_object(engine, named(2), "worker_lost", "words")
+    fail_object(database, named(2), "worker_lost", "words")
     result = run("redrive", "--all", "--json")
     assert json.loads(result.stdout)["redriven"] == 1
     assert row_of(connection, refused.row_id)["status"] == "failed"
@@ -196,9 +196,9 @@ def test_a_wish_that_cannot_be_met_is_not_replaced(engine: Engine, connection: C
     assert "caption-task and upload it again" in named_outright.stderr
 
 
-def test_for_people(engine: Engine) -> None:
+def test_for_people(database: Database) -> None:
     """A table with a line per error code; a sentence where nothing fits."""
-    fail_many(engine, 2)
+    fail_many(database, 2)
     shown = run("redrive", "--all").stdout
     assert [word for word in ("failed before", "redriven", "failed after", "worker_lost") if word in shown] == [
         "failed before",
@@ -210,19 +210,19 @@ def test_for_people(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("extra", [(), ("--dry-run",)])
-def test_a_filter_that_lets_nothing_pass_says_what_there_is(engine: Engine, extra: tuple[str, ...]) -> None:
+def test_a_filter_that_lets_nothing_pass_says_what_there_is(database: Database, extra: tuple[str, ...]) -> None:
     """A misspelt code would otherwise look like success."""
-    fail_many(engine, 2)
+    fail_many(database, 2)
     found = run("redrive", "--error-code", "worker_losst", *extra)
     assert (found.exit_code, found.stdout) == (0, "no failed row fits\n")
     assert "failed rows there are: 2 worker_lost" in found.stderr
 
 
-def test_a_row_whose_object_has_a_newer_generation_stays(engine: Engine, connection: Connection) -> None:
+def test_a_row_whose_object_has_a_newer_generation_stays(database: Database, connection: Connection) -> None:
     """In a bucket with versions it could still be captioned, for nobody; a deleted newer one does not count."""
-    fail_object(engine, ObjectVersion("drops", "new.jpg", 1), "worker_lost", "x")
-    gone = fail_object(engine, ObjectVersion("drops", "gone.jpg", 1), "worker_lost", "x")
+    fail_object(database, ObjectVersion("drops", "new.jpg", 1), "worker_lost", "x")
+    gone = fail_object(database, ObjectVersion("drops", "gone.jpg", 1), "worker_lost", "x")
     drop(connection, ObjectVersion("drops", "new.jpg", 2))
     queries.tombstone(connection, ObjectVersion("drops", "gone.jpg", 2), insert=True)
-    with transaction(engine) as inside:
+    with database.transaction() as inside:
         assert [row.row_id for row in DEAD_LETTERS.redrive(inside, ALL, 0, 500)] == [gone]

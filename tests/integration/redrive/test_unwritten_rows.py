@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 import redis
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, text
 
 from cli.exit_codes import ExitCode
 from db import queries
-from db.session import transaction
+from db.session import Database
 from dropline.contract import ObjectVersion, WriteBack
 from dropline.errors import BrokerUnavailable
 from dropline.settings import Settings
@@ -26,7 +26,18 @@ from tests.support.redrives import (
     redrive,
     table,
 )
-from tests.support.rows import LEASE_S, OTHER_TASK, TASK, caption_object, drop, fail_object, record, row_of, take
+from tests.support.rows import (
+    LEASE_S,
+    OTHER_TASK,
+    TASK,
+    caption_object,
+    drop,
+    fail_object,
+    finish_write_back,
+    record,
+    row_of,
+    take,
+)
 from tests.support.shell import run
 
 pytestmark = pytest.mark.usefixtures("as_the_function")
@@ -51,9 +62,11 @@ def write_back(connection: Connection, row_id: int) -> None:
     assert isinstance(queries.claim(connection, row_id, LEASE_S), WriteBack)
 
 
-def test_a_caption_waits_for_its_copy_alone(engine: Engine, connection: Connection, queue: "redis.Redis") -> None:
+def test_a_caption_waits_for_its_copy_alone(
+    database: Database, connection: Connection, queue: "redis.Redis"
+) -> None:
     """The row stays captioned and keeps its code; the worker who takes it has only to write back."""
-    (row_id,) = leave_many_unwritten(engine, 1)
+    (row_id,) = leave_many_unwritten(database, 1)
     before = row_of(connection, row_id)
     assert redrive("--metadata", "--all") == {
         "dry_run": False,
@@ -69,9 +82,9 @@ def test_a_caption_waits_for_its_copy_alone(engine: Engine, connection: Connecti
     assert work == WriteBack(row_id, named(0), str(TASK), "a red circle", "demo")
 
 
-def test_redriven_twice_it_is_sent_once(engine: Engine, connection: Connection, queue: "redis.Redis") -> None:
+def test_redriven_twice_it_is_sent_once(database: Database, connection: Connection, queue: "redis.Redis") -> None:
     """A row that waits for its copy is not unwritten any more; nor is one in a worker's hands."""
-    waiting, held = leave_many_unwritten(engine, 2)
+    waiting, held = leave_many_unwritten(database, 2)
     assert redrive("--metadata", "--all")["redriven"] == 2
     write_back(connection, held)
     before = table(connection)
@@ -95,12 +108,12 @@ def test_redriven_twice_it_is_sent_once(engine: Engine, connection: Connection, 
     ],
 )
 def test_filters(
-    engine: Engine, connection: Connection, queue: "redis.Redis", arguments: list[str], redriven: list[str]
+    database: Database, connection: Connection, queue: "redis.Redis", arguments: list[str], redriven: list[str]
 ) -> None:
     """They are those for failed rows; `--since` asks when the copy was given up, not when the caption came."""
     codes = {"a/1": "access_denied", "a/2": "access_denied", "b/1": "metadata_kept", "x": "metadata_left_out"}
     ids = {
-        name: leave_unwritten(engine, ObjectVersion("other" if name == "x" else "drops", name, 1), code, "words")
+        name: leave_unwritten(database, ObjectVersion("other" if name == "x" else "drops", name, 1), code, "words")
         for name, code in codes.items()
     }
     connection.execute(text("UPDATE captions SET captioned_at = now() - interval '1d'"))
@@ -115,11 +128,11 @@ def test_filters(
 
 
 def test_a_dry_run_counts_and_changes_nothing(
-    engine: Engine, connection: Connection, queue: "redis.Redis"
+    database: Database, connection: Connection, queue: "redis.Redis"
 ) -> None:
     """It says what would be sent, limit included; rows and queue are as before."""
-    leave_many_unwritten(engine, 3)
-    leave_unwritten(engine, named(9), "metadata_kept", "words")
+    leave_many_unwritten(database, 3)
+    leave_unwritten(database, named(9), "metadata_kept", "words")
     before = table(connection)
     assert redrive("--metadata", "--all", "--limit", 2, "--dry-run") == {
         "dry_run": True,
@@ -133,27 +146,27 @@ def test_a_dry_run_counts_and_changes_nothing(
     assert enqueued(queue) == []
 
 
-def written(engine: Engine, version: ObjectVersion, code: str | None) -> None:
+def written(database: Database, version: ObjectVersion, code: str | None) -> None:
     """A captioned row whose object has the caption, or what fits of it."""
-    with transaction(engine) as inside:
+    with database.transaction() as inside:
         row_id = drop(inside, version)
         assert record(inside, take(inside, row_id), write_back=True)
-        assert queries.finish_write_back(inside, row_id, written=True, code=code)
+        assert finish_write_back(inside, row_id, written=True, code=code)
 
 
-def test_only_unwritten_rows_are_touched(engine: Engine, connection: Connection, queue: "redis.Redis") -> None:
+def test_only_unwritten_rows_are_touched(database: Database, connection: Connection, queue: "redis.Redis") -> None:
     """Whole, shortened, unwanted and pending copies stay exactly as they are; so do rows without a caption."""
-    written(engine, named(1), None)
-    written(engine, named(2), "metadata_shortened")
-    caption_object(engine, named(3))
-    with transaction(engine) as inside:
+    written(database, named(1), None)
+    written(database, named(2), "metadata_shortened")
+    caption_object(database, named(3))
+    with database.transaction() as inside:
         assert record(inside, take(inside, drop(inside, named(4))), write_back=True)
-        queries.put_back(inside, take(inside, drop(inside, named(5))), "storage_unavailable", "503", lost=True)
+        queries.requeue(inside, take(inside, drop(inside, named(5))), "storage_unavailable", "503", lost=True)
         take(inside, drop(inside, named(6)))
         drop(inside, named(7))
         drop(inside, replace(named(7), generation=2))
-    fail_object(engine, named(8), "access_denied", "words")
-    leave_unwritten(engine, named(9), "access_denied", "words")
+    fail_object(database, named(8), "access_denied", "words")
+    leave_unwritten(database, named(9), "access_denied", "words")
     queries.tombstone(connection, named(9))
     before = table(connection)
     assert {row.status for row in before} == {
@@ -165,11 +178,11 @@ def test_only_unwritten_rows_are_touched(engine: Engine, connection: Connection,
 
 
 def test_without_the_option_captions_are_left_alone(
-    engine: Engine, connection: Connection, queue: "redis.Redis"
+    database: Database, connection: Connection, queue: "redis.Redis"
 ) -> None:
     """A plain redrive takes the failed row, whatever code the captioned one has."""
-    leave_unwritten(engine, named(1), "access_denied", "words")
-    failed = fail_object(engine, named(2), "access_denied", "words")
+    leave_unwritten(database, named(1), "access_denied", "words")
+    failed = fail_object(database, named(2), "access_denied", "words")
     before = table(connection)[0]
     assert redrive("--all")["redriven"] == 1
     assert table(connection)[0] == before
@@ -177,12 +190,12 @@ def test_without_the_option_captions_are_left_alone(
 
 
 def test_a_row_whose_object_has_a_newer_generation_stays(
-    engine: Engine, connection: Connection, queue: "redis.Redis"
+    database: Database, connection: Connection, queue: "redis.Redis"
 ) -> None:
     """Nobody would see that copy; a deleted newer one does not count."""
     old, gone = (ObjectVersion("drops", name, 1) for name in ("new.jpg", "gone.jpg"))
-    left = leave_unwritten(engine, old, "access_denied", "x")
-    taken = leave_unwritten(engine, gone, "access_denied", "x")
+    left = leave_unwritten(database, old, "access_denied", "x")
+    taken = leave_unwritten(database, gone, "access_denied", "x")
     drop(connection, replace(old, generation=2))
     queries.tombstone(connection, replace(gone, generation=2))
     before = row_of(connection, left)
@@ -194,24 +207,24 @@ def test_a_row_whose_object_has_a_newer_generation_stays(
 
 
 def test_an_earlier_caption_does_not_take_the_place_of_a_later_one(
-    engine: Engine, connection: Connection, queue: "redis.Redis"
+    database: Database, connection: Connection, queue: "redis.Redis"
 ) -> None:
     """An object has one caption in its metadata: that of the task that was done last."""
     version = ObjectVersion("drops", "two.jpg", 1)
-    earlier = leave_unwritten(engine, version, "access_denied", "x")
+    earlier = leave_unwritten(database, version, "access_denied", "x")
     later = drop(connection, version, OTHER_TASK)
     assert redrive("--metadata", "--all", "--dry-run")["would_be_redriven"] == 1
     assert record(connection, take(connection, later), write_back=True)
-    assert queries.finish_write_back(connection, later, written=False, code="access_denied", note="x")
+    assert finish_write_back(connection, later, written=False, code="access_denied", note="x")
     assert redrive("--metadata", "--all")["redriven"] == 1
     assert enqueued(queue) == [later]
     assert row_of(connection, earlier)["lease_until"] is None
 
 
-def test_a_caption_of_a_version_that_is_gone_is_not_sent(engine: Engine, connection: Connection) -> None:
+def test_a_caption_of_a_version_that_is_gone_is_not_sent(database: Database, connection: Connection) -> None:
     """It has no object to be copied to, and it is said so."""
-    gone = leave_unwritten(engine, named(1), "object_gone", "words")
-    leave_unwritten(engine, named(2), "access_denied", "words")
+    gone = leave_unwritten(database, named(1), "object_gone", "words")
+    leave_unwritten(database, named(2), "access_denied", "words")
     before = row_of(connection, gone)
     result = run("redrive", "--metadata", "--all", "--json")
     assert json.loads(result.stdout)["redriven"] == 1
@@ -222,9 +235,9 @@ def test_a_caption_of_a_version_that_is_gone_is_not_sent(engine: Engine, connect
     assert "the row has the caption" in named_outright.stderr
 
 
-def test_for_people(engine: Engine) -> None:
+def test_for_people(database: Database) -> None:
     """A table with a line per error code; a sentence where nothing fits, and what there is beside it."""
-    leave_many_unwritten(engine, 2)
+    leave_many_unwritten(database, 2)
     other = run("redrive", "--metadata", "--error-code", "access_denid")
     assert (other.exit_code, other.stdout) == (0, "no unwritten row fits\n")
     assert "unwritten rows there are: 2 access_denied" in other.stderr
@@ -234,10 +247,14 @@ def test_for_people(engine: Engine) -> None:
 
 
 def test_without_redis_nothing_has_changed(
-    engine: Engine, connection: Connection, queue: "redis.Redis", monkeypatch: pytest.MonkeyPatch, redis_url: str
+    database: Database,
+    connection: Connection,
+    queue: "redis.Redis",
+    monkeypatch: pytest.MonkeyPatch,
+    redis_url: str,
 ) -> None:
     """Exit code 4, an error that says what to do, and rows as before; a second run sends them."""
-    ids = leave_many_unwritten(engine, 2)
+    ids = leave_many_unwritten(database, 2)
     before = states(connection, ids)
     monkeypatch.setenv("DROPLINE_BROKER__URL", f"redis://127.0.0.1:{free_ports(1)[0]}/0")
     result = run("redrive", "--metadata", "--all", "--json")
@@ -253,15 +270,15 @@ def test_without_redis_nothing_has_changed(
 
 
 def test_what_a_worker_has_taken_is_not_taken_back(
-    engine: Engine, connection: Connection, redriver: Redriver
+    database: Database, connection: Connection, redriver: Redriver
 ) -> None:
     """A copy that is being made, will be tried again, is made or was given up once more has been sent."""
-    ids = leave_many_unwritten(engine, 6)
+    ids = leave_many_unwritten(database, 6)
     acts: dict[int, Callable[[Connection, int], object]] = {
         ids[0]: lambda _inside, _row_id: None,
-        ids[1]: queries.release_lease,
-        ids[2]: lambda inside, row_id: queries.finish_write_back(inside, row_id, written=True),
-        ids[3]: lambda inside, row_id: queries.finish_write_back(
+        ids[1]: queries.expire_lease,
+        ids[2]: lambda inside, row_id: finish_write_back(inside, row_id, written=True),
+        ids[3]: lambda inside, row_id: finish_write_back(
             inside, row_id, written=False, code="metadata_kept", note="theirs"
         ),
     }
@@ -269,9 +286,9 @@ def test_what_a_worker_has_taken_is_not_taken_back(
     def away_at_the_fifth(row_id: int) -> None:
         if row_id not in acts:
             raise BrokerUnavailable("away")
-        with transaction(engine) as worker:
+        with database.transaction() as worker:
             write_back(worker, row_id)
-        with transaction(engine) as worker:
+        with database.transaction() as worker:
             acts[row_id](worker, row_id)
 
     redriver.enqueue = away_at_the_fifth
@@ -293,10 +310,10 @@ def test_what_a_worker_has_taken_is_not_taken_back(
 
 
 def test_an_interrupted_redrive_takes_back_what_it_has_not_sent(
-    engine: Engine, connection: Connection, redriver: Redriver
+    database: Database, connection: Connection, redriver: Redriver
 ) -> None:
     """Ctrl-C between the commit and the message leaves the rows as they were."""
-    ids = leave_many_unwritten(engine, 2)
+    ids = leave_many_unwritten(database, 2)
     before = states(connection, ids)
 
     def interrupted(_row_id: int) -> None:

@@ -8,8 +8,7 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud.storage import Client
 
 from cli.exit_codes import ExitCode
-from db.session import transaction
-from db.unwritten import UNWRITTEN
+from db.redrivable import UNWRITTEN_ROWS
 from dropline.contract import ObjectVersion
 from tests.support.failpoints import inferences
 from tests.support.gcs_proxy import GcsProxy, serve
@@ -97,8 +96,8 @@ def test_a_redrive_killed_outright_leaves_its_rows_to_a_worker(rig: Rig, gcs_pro
     (row,) = settled(rig, version)
     first.stop()
     rig.celery.control.purge()  # the message may have come back, for it is acknowledged after the row is settled
-    with transaction(rig.database) as killed:
-        assert UNWRITTEN.redrive(killed, ALL, 0, 1)
+    with rig.database.transaction() as killed:
+        assert UNWRITTEN_ROWS.redrive(killed, ALL, 0, 1)
     assert rig.queue_length() == 0
     rig.worker()
     (row,) = rig.wait_settled([row["id"]])

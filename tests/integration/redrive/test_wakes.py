@@ -12,13 +12,11 @@ import pytest
 import redis
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, text
 
 from cli.exit_codes import ExitCode
-from db.dead_letters import DEAD_LETTERS
-from db.redrivable import Redrivable, Wanted
-from db.session import libpq_url, transaction
-from db.unwritten import UNWRITTEN
+from db.redrivable import DEAD_LETTERS, UNWRITTEN_ROWS, Redrivable, RowFilter
+from db.session import Database
 from dropline.contract import CAPTION_QUEUE, ObjectVersion
 from dropline.scaling.mark import MARK_KEY
 from dropline.scaling.protocol import AWAKE, SLEEPING
@@ -29,7 +27,7 @@ from tests.support.rows import fail_object, status_of
 from tests.support.shell import run
 
 #: Leaves a row that was given up; returns its id.
-Leave: TypeAlias = Callable[[Engine, ObjectVersion, str, str], int]
+Leave: TypeAlias = Callable[[Database, ObjectVersion, str, str], int]
 
 #: Runs the command where the named modules are not installed, as far as it can see.
 PROBE = """
@@ -65,10 +63,10 @@ def queue(redis_url: str) -> Iterator["redis.Redis"]:
 
 @pytest.fixture(autouse=True)
 def environment(
-    monkeypatch: pytest.MonkeyPatch, database: str, redis_url: str, pool: FakeCloudRun, own_logging: None
+    monkeypatch: pytest.MonkeyPatch, database_url: str, redis_url: str, pool: FakeCloudRun, own_logging: None
 ) -> None:
     """The variables of a function whose pool may sleep."""
-    monkeypatch.setenv("DROPLINE_DATABASE__URL", libpq_url(database))
+    monkeypatch.setenv("DROPLINE_DATABASE__URL", database_url)
     monkeypatch.setenv("DROPLINE_BROKER__URL", redis_url)
     monkeypatch.setenv("DROPLINE_POOL__NAME", POOL)
     monkeypatch.setenv("DROPLINE_POOL__API", pool.url)
@@ -76,9 +74,9 @@ def environment(
 
 
 @pytest.fixture
-def row_id(engine: Engine) -> int:
+def row_id(database: Database) -> int:
     """A dead letter."""
-    return fail_object(engine, ObjectVersion("drops", "a.jpg", 1), "worker_lost", "crashes")
+    return fail_object(database, ObjectVersion("drops", "a.jpg", 1), "worker_lost", "crashes")
 
 
 def test_a_sleeping_pool_is_woken_when_there_is_something_to_do(
@@ -186,24 +184,27 @@ def row(connection: Connection, row_id: int) -> tuple[str, str, str]:
 
 
 @pytest.mark.parametrize(
-    ("leave", "kind", "option"), [(fail_object, DEAD_LETTERS, []), (leave_unwritten, UNWRITTEN, ["--metadata"])]
+    ("leave", "kind", "option"),
+    [(fail_object, DEAD_LETTERS, []), (leave_unwritten, UNWRITTEN_ROWS, ["--metadata"])],
 )
 def test_what_a_killed_redrive_left_behind_gets_workers_by_the_next_one(
-    engine: Engine, pool: FakeCloudRun, leave: Leave, kind: Redrivable, option: list[str]
+    database: Database, pool: FakeCloudRun, leave: Leave, kind: Redrivable, option: list[str]
 ) -> None:
     """Killed right after a commit: its rows are not given up any more, and a starting worker enqueues them."""
-    row_id = leave(engine, ObjectVersion("drops", "left.jpg", 1), "access_denied", "x")
-    with transaction(engine) as inside:
-        assert [row.row_id for row in kind.redrive(inside, Wanted(), 0, 500)] == [row_id]
+    row_id = leave(database, ObjectVersion("drops", "left.jpg", 1), "access_denied", "x")
+    with database.transaction() as inside:
+        assert [row.row_id for row in kind.redrive(inside, RowFilter(), 0, 500)] == [row_id]
     assert run("redrive", "--all", *option).exit_code == 0
     assert pool.history == [1]
-    with transaction(engine) as inside:
-        assert kind.redrive(inside, Wanted(), 0, 500) == []
+    with database.transaction() as inside:
+        assert kind.redrive(inside, RowFilter(), 0, 500) == []
 
 
-def test_a_copy_to_be_made_wakes_a_sleeping_pool(engine: Engine, pool: FakeCloudRun, queue: "redis.Redis") -> None:
+def test_a_copy_to_be_made_wakes_a_sleeping_pool(
+    database: Database, pool: FakeCloudRun, queue: "redis.Redis"
+) -> None:
     """After its message, as for a failed row; none is woken where the row is put back."""
-    leave_unwritten(engine, ObjectVersion("drops", "b.jpg", 1), "access_denied", "x")
+    leave_unwritten(database, ObjectVersion("drops", "b.jpg", 1), "access_denied", "x")
     pool.fail(403)
     refused = run("redrive", "--metadata", "--all")
     assert refused.exit_code == ExitCode.FAILED

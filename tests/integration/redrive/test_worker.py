@@ -9,7 +9,6 @@ from psycopg import Notify
 
 from cli.exit_codes import ExitCode
 from db.listen import parse_notice
-from db.session import libpq_url
 from dropline.contract import NOTIFY_CHANNEL
 from local_emulators.redis import RedisServer
 from tests.support.failpoints import inferences
@@ -83,7 +82,7 @@ def test_a_redrive_that_is_told_to_stop_takes_back_what_it_has_not_sent(
     row_id = rig.drop("a.png", png())
     before = rig.wait_settled([row_id])
     strict.stop()
-    with psycopg.connect(libpq_url(rig.database_url), autocommit=True) as ear:
+    with psycopg.connect(rig.database_url, autocommit=True) as ear:
         ear.execute(f"LISTEN {NOTIFY_CHANNEL}".encode())
         redis_server.service.signal(signal.SIGSTOP)
         try:
@@ -119,7 +118,7 @@ def test_a_redrive_killed_outright_leaves_its_rows_to_a_worker(
     row_id = rig.drop("a.png", png())
     rig.wait_settled([row_id])
     strict.stop()
-    with psycopg.connect(libpq_url(rig.database_url), autocommit=True) as ear:
+    with psycopg.connect(rig.database_url, autocommit=True) as ear:
         ear.execute(f"LISTEN {NOTIFY_CHANNEL}".encode())
         redis_server.service.signal(signal.SIGSTOP)
         try:

@@ -1,0 +1,233 @@
+"""Reads of the captions table: rows, counts, and the rows that a recovery enqueues.
+
+Each function takes a connection in a transaction of the caller.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import RowMapping, text
+
+from db.session import Connection
+from dropline.contract import ObjectVersion, Status
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionRecord:
+    """All columns of one row of `captions`, in the order of the table; `db.models.CaptionRow` describes each."""
+
+    id: int
+    bucket: str
+    object_name: str
+    generation: int
+    task: str
+    status: Status
+    caption: str | None
+    result: dict[str, Any] | None
+    model: str | None
+    model_revision: str | None
+    content_type: str | None
+    size_bytes: int | None
+    md5_hash: str | None
+    crc32c: str | None
+    width: int | None
+    height: int | None
+    attempts: int
+    lost_attempts: int
+    lease_until: datetime | None
+    error_code: str | None
+    error: str | None
+    event_time: datetime | None
+    queued_at: datetime
+    started_at: datetime | None
+    captioned_at: datetime | None
+    metadata_written_at: datetime | None
+    updated_at: datetime
+    attempts_before_redrive: int
+
+    @classmethod
+    def from_columns(cls, columns: RowMapping) -> "CaptionRecord":
+        """The record of a result row with all columns of the table."""
+        return cls(**{**columns, "status": Status(columns["status"])})
+
+    @property
+    def version(self) -> ObjectVersion:
+        """The object version of the row."""
+        return ObjectVersion(self.bucket, self.object_name, self.generation)
+
+    @property
+    def is_terminal(self) -> bool:
+        """True if the row's status only changes by an event or a redrive."""
+        return self.status.is_terminal
+
+    def document(self) -> dict[str, Any]:
+        """The columns by name, in the order of the table."""
+        return _fields_of(self)
+
+
+@dataclass(frozen=True, slots=True)
+class FailureCount:
+    """The number of `failed` rows with one error code."""
+
+    error_code: str
+    rows: int
+    #: The error message of one of the rows.
+    example: str
+
+    def document(self) -> dict[str, Any]:
+        """The fields by name."""
+        return _fields_of(self)
+
+
+@dataclass(frozen=True, slots=True)
+class LeasedRow:
+    """A row with a lease: a worker has claimed the row and not finished."""
+
+    row_id: int
+    #: Seconds until the lease runs out; 0 after that.
+    remaining_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Throughput:
+    """The rate of captions, and the wait of the queue."""
+
+    #: Age of the oldest queued row, in seconds; None if no row is queued.
+    oldest_queued_s: float | None
+    captions_per_minute: float
+
+
+def _fields_of(value: CaptionRecord | FailureCount) -> dict[str, Any]:
+    return {field.name: getattr(value, field.name) for field in fields(value)}
+
+
+# Named columns, so that a later migration may add one while this version runs.
+_COLUMNS = ", ".join(field.name for field in fields(CaptionRecord))
+_SELECT = f"SELECT {_COLUMNS} FROM captions"  # noqa: S608 - the names of fields
+
+_STATUS_COUNTS = text("SELECT status, count(*) AS rows FROM captions GROUP BY status")
+_FAILURES = text("""
+    SELECT error_code, count(*) AS rows, max(error) AS example FROM captions
+    WHERE status = 'failed' GROUP BY error_code ORDER BY rows DESC
+""")
+_OBJECT_ROWS = text(f"""{_SELECT}
+    WHERE bucket = :bucket AND object_name = :name
+    AND (CAST(:generation AS bigint) IS NULL OR generation = :generation) ORDER BY generation DESC, id
+""")
+_ONE_ROW = text(f"{_SELECT} WHERE id = :row_id")
+_THROUGHPUT = text("""
+    SELECT (SELECT EXTRACT(EPOCH FROM now() - min(queued_at))::float8 FROM captions WHERE status = 'queued')
+           AS oldest_queued_s,
+           (SELECT count(*) FROM captions WHERE captioned_at > now() - make_interval(mins => :minutes))
+           AS captioned
+""")
+_CHANGED_SINCE = text(f"{_SELECT} WHERE updated_at > :since ORDER BY updated_at, id LIMIT :most")
+_WITHOUT_MESSAGE = text("""
+    SELECT id FROM captions
+    WHERE status = 'queued' AND queued_at < now() AND id > :after AND NOT id = ANY(:known)
+      AND (attempts = attempts_before_redrive OR updated_at < now() - make_interval(secs => :resting_s))
+      AND (:whole_queue OR queued_at < (SELECT max(queued_at) FROM captions WHERE id = ANY(:known)))
+    ORDER BY id LIMIT :batch
+""")
+_LEASED = text("""
+    SELECT id, GREATEST(EXTRACT(EPOCH FROM lease_until - now()), 0)::float8 AS remaining_s FROM captions
+    WHERE lease_until IS NOT NULL AND id > :after ORDER BY id LIMIT :batch
+""")
+
+_SINCE_LAST_CAPTION = text("""
+    SELECT EXTRACT(EPOCH FROM clock_timestamp() - max(captioned_at))::float8 FROM captions
+    WHERE captioned_at IS NOT NULL
+""")
+# Each of the two conditions has a partial index.
+_UNFINISHED = text("""
+    SELECT EXISTS (SELECT FROM captions WHERE status = 'queued')
+        OR EXISTS (SELECT FROM captions WHERE lease_until IS NOT NULL)
+""")
+
+
+def status_counts(connection: Connection) -> dict[Status, int]:
+    """The number of rows by status; 0 for a status without rows."""
+    found = {Status(row.status): int(row.rows) for row in connection.execute(_STATUS_COUNTS)}
+    return {status: found.get(status, 0) for status in Status}
+
+
+def failures(connection: Connection) -> list[FailureCount]:
+    """Failed rows by error code, the most frequent first."""
+    return [FailureCount(**row) for row in connection.execute(_FAILURES).mappings()]
+
+
+def rows_of_object(
+    connection: Connection, bucket: str, name: str, generation: int | None = None
+) -> list[CaptionRecord]:
+    """All rows of an object, or of one generation; the newest generation first."""
+    values = {"bucket": bucket, "name": name, "generation": generation}
+    return [CaptionRecord.from_columns(row) for row in connection.execute(_OBJECT_ROWS, values).mappings()]
+
+
+def row(connection: Connection, row_id: int) -> CaptionRecord | None:
+    """One row; None if the table has no such id."""
+    found = connection.execute(_ONE_ROW, {"row_id": row_id}).mappings().one_or_none()
+    return None if found is None else CaptionRecord.from_columns(found)
+
+
+def throughput(connection: Connection, minutes: int) -> Throughput:
+    """Captions per minute over the last `minutes`, and the age of the oldest queued row."""
+    found = connection.execute(_THROUGHPUT, {"minutes": minutes}).one()
+    return Throughput(found.oldest_queued_s, found.captioned / minutes)
+
+
+def rows_changed_since(connection: Connection, since: datetime, most: int) -> list[CaptionRecord]:
+    """At most `most` rows changed after `since`, the oldest change first. Scans the whole table."""
+    values = {"since": since, "most": most}
+    return [CaptionRecord.from_columns(row) for row in connection.execute(_CHANGED_SINCE, values).mappings()]
+
+
+def rows_without_message(
+    connection: Connection, oldest: Sequence[int], *, whole_queue: bool, batch: int, resting_s: float = 0.0
+) -> Iterator[list[int]]:
+    """Ids of queued rows without a message on the broker, in batches.
+
+    Rows queued after the transaction began are left out: the function may be about to send their messages.
+
+    Args:
+        oldest: row ids of the oldest messages on the queue. A row that was queued before the youngest of these
+            rows, and is not one of them, has no message further back in the queue.
+        whole_queue: True if `oldest` has the row ids of all messages, so that every other queued row has none.
+        batch: most ids in one batch; one statement each.
+        resting_s: rows requeued after an attempt in the last `resting_s` seconds are left out: a worker holds the
+            message until the retry is due.
+    """
+    after = 0
+    known = {"known": list(oldest), "whole_queue": whole_queue, "batch": batch, "resting_s": resting_s}
+    while True:
+        values = known | {"after": after}
+        ids = list(connection.execute(_WITHOUT_MESSAGE, values).scalars())
+        if not ids:
+            return
+        yield ids
+        after = ids[-1]
+
+
+def leased_rows(connection: Connection, batch: int) -> Iterator[list[LeasedRow]]:
+    """Rows with a lease, in batches of at most `batch`."""
+    after = 0
+    while True:
+        found = connection.execute(_LEASED, {"after": after, "batch": batch})
+        rows = [LeasedRow(row.id, float(row.remaining_s)) for row in found]
+        if not rows:
+            return
+        yield rows
+        after = rows[-1].row_id
+
+
+def has_unfinished_rows(connection: Connection) -> bool:
+    """True if a row is queued or leased."""
+    return bool(connection.execute(_UNFINISHED).scalar_one())
+
+
+def seconds_since_last_caption(connection: Connection) -> float | None:
+    """Seconds since the latest caption of any worker; None if no row has a caption."""
+    found: float | None = connection.execute(_SINCE_LAST_CAPTION).scalar_one()
+    return found
