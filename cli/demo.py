@@ -21,11 +21,6 @@ if TYPE_CHECKING:
 _DEFAULT_DIRECTORY = Path(".local")
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command to the application."""
-    app.command()(demo)
-
-
 def demo(
     directory: Annotated[
         Path, typer.Option("--dir", help="State, logs and the `env` file of the stack.")

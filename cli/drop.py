@@ -15,11 +15,6 @@ if TYPE_CHECKING:
     from dropline.storage.uploads import Plan
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command to the application."""
-    app.command()(drop)
-
-
 def drop(
     paths: Annotated[
         list[Path], typer.Argument(metavar="PATH…", help="Files, or directories with all images below.")

@@ -1,51 +1,104 @@
-"""The command `dropline`: its commands, and what becomes of their errors."""
+"""The command `dropline`: a table of its commands, loaded one at a time, and the handling of their errors."""
 
-from typing import Any
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
-from cli import demo, drop, redrive, sql, status, up, wait, watch
 from cli.console import complain, complain_at_length
 from cli.exit_codes import ExitCode, code_of
 from dropline.errors import DroplineError, LocalStackError
 
-_HELP = """Drop an image into a bucket; seconds later its caption is object metadata and a row in Postgres.
-
-Settings come from the environment (docs/settings.md); for the local stack: `source .local/env`.
-"""
+#: The commands in the order of `dropline --help`, each with the first line of its help. The command NAME is the
+#: function NAME of the module `cli.NAME`; the line stands here too so that a list of commands imports no command.
+COMMANDS = {
+    "up": "Start everything on this machine: Postgres, Redis, Pub/Sub, Cloud Storage, the function and a worker.",
+    "demo": (
+        "Start everything on this machine, caption sample images and query the rows; "
+        "then keep running until Ctrl-C."
+    ),
+    "drop": "Upload images to the bucket.",
+    "wait": "Wait for objects that are in the bucket already, and print their captions.",
+    "watch": "Show every change of a row as it happens, with its caption, until Ctrl-C.",
+    "status": (
+        "Count rows by status and failures by reason; show the rate, the oldest queued row and the queue on Redis."
+    ),
+    "sql": "Run one SQL statement, read only.",
+    "redrive": "Queue failed rows again, with all their attempts; put the cause right first.",
+}
 _EPILOGUE = (
     "Exit codes: 0 done, 1 the work failed, 2 wrong command line, 3 wrong settings, 4 a service is away, "
     "124 timed out, 130 Ctrl-C."
 )
 
 
-class _Commands(TyperGroup):
-    """Turns the errors we know into one line and an exit code."""
+def load_command(name: str) -> TyperCommand:
+    """Import the module of a command and build the command from its function."""
+    application = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    application.command(name)(getattr(import_module(f"cli.{name}"), name))
+    command = typer.main.get_command(application)
+    assert isinstance(command, TyperCommand)
+    return command
+
+
+class LazyGroup(TyperGroup):
+    """Lists commands from the table, and imports a command only to run it or to complete its options."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        for name, summary in COMMANDS.items():
+            self.add_command(TyperCommand(name, help=summary))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, TyperCommand | None, list[str]]:
+        """Replace the entry of the table by the command itself."""
+        name, _, rest = super().resolve_command(ctx, args)
+        return name, None if name is None else load_command(name), rest
 
     def invoke(self, ctx: Any) -> Any:
+        """Turn Dropline's own errors and Ctrl-C into a message and an exit code."""
         try:
             return super().invoke(ctx)
+        except LocalStackError as error:
+            complain_at_length(str(error))
+            raise typer.Exit(code_of(error)) from None
         except DroplineError as error:
-            (complain_at_length if isinstance(error, LocalStackError) else complain)(str(error))
+            complain(str(error))
             raise typer.Exit(code_of(error)) from None
         except KeyboardInterrupt:
             raise typer.Exit(ExitCode.INTERRUPTED) from None
 
 
 app = typer.Typer(
-    cls=_Commands,
-    help=_HELP,
+    cls=LazyGroup,
     epilog=_EPILOGUE,
     no_args_is_help=True,
-    add_completion=False,
     # Tracebacks with local variables would show passwords.
     pretty_exceptions_enable=False,
 )
-for _module in (up, demo, drop, wait, watch, status, sql, redrive):
-    _module.register(app)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        # Slow to import, and only `--version` needs it.
+        from importlib import metadata
+
+        typer.echo(f"dropline {metadata.version('dropline')}")
+        raise typer.Exit
+
+
+@app.callback()
+def dropline(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Drop an image into a bucket; seconds later its caption is object metadata and a row in Postgres.
+
+    Settings come from the environment (docs/settings.md); for the local stack: `source .local/env`.
+    """
 
 
 def main() -> None:
-    """The console script."""
+    """Run the command line; the console script."""
     app()

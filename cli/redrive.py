@@ -19,11 +19,6 @@ _AGE = re.compile(r"(?P<count>\d{1,4})(?P<unit>[smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command to the application."""
-    app.command()(redrive)
-
-
 def redrive(
     uris: Annotated[
         list[str] | None,

@@ -12,11 +12,6 @@ if TYPE_CHECKING:
     from db.read_only import StatementResult
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command to the application."""
-    app.command()(sql)
-
-
 def sql(
     statement: Annotated[str, typer.Argument(help="One statement; the view `current_captions` is a good start.")],
     json: Annotated[bool, typer.Option("--json", help="A list of objects.")] = False,

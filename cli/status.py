@@ -15,11 +15,6 @@ if TYPE_CHECKING:
 _RATE_MINUTES = 5
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command to the application."""
-    app.command()(status)
-
-
 def status(json: Json = False) -> None:
     """Count rows by status and failures by reason; show the rate, the oldest queued row and the queue on Redis.
 

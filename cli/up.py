@@ -28,11 +28,6 @@ class Pubsub(StrEnum):
     GOOGLE = "google"
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command to the application."""
-    app.command()(up)
-
-
 def up(
     directory: Annotated[
         Path, typer.Option("--dir", help="State, logs and the `env` file; the same one keeps rows and queue.")

@@ -15,11 +15,6 @@ if TYPE_CHECKING:
 _URI = re.compile(r"gs://(?P<bucket>[^/#]+)/(?P<name>.+?)(?:#(?P<generation>\d+))?", re.DOTALL)
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command to the application."""
-    app.command()(wait)
-
-
 def wait(
     uris: Annotated[
         list[str],

@@ -10,11 +10,6 @@ if TYPE_CHECKING:
     from cli.changes import Change
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command to the application."""
-    app.command()(watch)
-
-
 def watch(
     bucket: Annotated[str, typer.Option(help="Only changes in this bucket.")] = "",
     limit: Annotated[int | None, typer.Option(min=1, help="End after this many changes.")] = None,

@@ -1,16 +1,16 @@
 """The command line as such: help, usage errors, exit codes, and what docs/cli.md says of them."""
 
+import os
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import pytest
-import typer
 from typer.testing import CliRunner
 
 from cli.exit_codes import ExitCode, code_of
-from cli.main import app
+from cli.main import COMMANDS, app, load_command
 from cli.wait import parse_uri
 from dropline.errors import (
     AccessDenied,
@@ -22,7 +22,6 @@ from dropline.errors import (
 )
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
 
 @pytest.fixture(autouse=True)
@@ -146,7 +145,7 @@ def test_what_is_no_uri_is_refused(uri: str) -> None:
 
 
 def test_help_starts_without_the_heavy_libraries() -> None:
-    """`dropline --help` imports neither databases, nor clouds, nor models."""
+    """`dropline --help` imports no command, no database, no cloud library and no model."""
     source = (
         "import sys; from cli.main import app\n"
         "try: app(['--help'])\n"
@@ -158,11 +157,74 @@ def test_help_starts_without_the_heavy_libraries() -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_table_of_commands_has_the_first_line_of_each_help(name: str) -> None:
+    """`dropline --help` and `dropline COMMAND --help` agree."""
+    command = load_command(name)
+    assert command.name == name
+    assert (command.help or "").partition("\n\n")[0] == COMMANDS[name]
+
+
+def test_help_lists_the_commands_in_order() -> None:
+    """Each command with the first words of its summary."""
+    shown = CliRunner().invoke(app, ["--help"]).stdout
+    places = [shown.index(f"{name:<9}{summary[:15]}") for name, summary in COMMANDS.items()]
+    assert places == sorted(places)
+
+
+def test_a_misspelt_command_is_corrected() -> None:
+    """The error suggests the nearest name."""
+    result = CliRunner().invoke(app, ["stats"])
+    assert result.exit_code == ExitCode.USAGE
+    assert "Did you mean 'status'?" in result.stderr
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    """`dropline --version`, without a command."""
+    result = CliRunner().invoke(app, ["--version"])
+    assert (result.exit_code, result.stdout) == (ExitCode.OK, f"dropline {metadata.version('dropline')}\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "completions"),
+    [
+        ("dropline s", {"status", "sql"}),
+        ("dropline redrive --dry", {"--dry-run"}),
+        ("dropline up --pubsub ", {"own", "google"}),
+    ],
+)
+def test_the_shell_completes_commands_and_their_options(words: str, completions: set[str]) -> None:
+    """Bash's questions, as the completion script sends them."""
+    question = {"COMP_WORDS": words, "COMP_CWORD": str(words.count(" ")), "_DROPLINE_COMPLETE": "complete_bash"}
+    result = CliRunner().invoke(app, prog_name="dropline", env=question)
+    assert set(result.stdout.split()) == completions
+
+
+def test_the_completion_script_is_shown_and_installed(tmp_path: Path) -> None:
+    """`--show-completion` prints Bash's script; `--install-completion` writes it below the home directory."""
+    # An option without a value would look for the shell among the parent processes.
+    environment = {**os.environ, "HOME": str(tmp_path), "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+    shown, _ = (
+        subprocess.run(
+            [sys.executable, "-c", "from cli.main import app; app(prog_name='dropline')", option, "bash"],
+            env=environment,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for option in ("--show-completion", "--install-completion")
+    )
+    assert "_DROPLINE_COMPLETE=complete_bash" in shown
+    (script,) = tmp_path.glob(".bash_completions/*")
+    assert script.read_text().strip() == shown.strip()
+
+
 def test_every_command_has_help_and_is_documented() -> None:
     """docs/cli.md has a section per command that names each of its options."""
     page = (ROOT / "docs" / "cli.md").read_text()
-    for name, command in COMMANDS.items():
-        assert command.help
+    for name in COMMANDS:
+        command = load_command(name)
         section = page.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
         assert section, name
         for parameter in command.params:

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 
-from cli.main import app
+from cli.main import COMMANDS, load_command
 from tests.support import gcloud_tree
 from tests.support.dockerfile import read_dockerfile
 from tests.support.pages import CLOUD_PAGES, ROOT, commands, each_page_of, pages
@@ -23,7 +22,7 @@ from tests.support.pages import CLOUD_PAGES, ROOT, commands, each_page_of, pages
 #: Those that the pages use; Docker's reference has them. None is at hand to be asked.
 _FLAGS_OF_DOCKER_BUILD = {"platform", "target", "tag", "build-arg"}
 
-DROPLINE: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+DROPLINE: dict[str, Any] = {name: load_command(name) for name in COMMANDS}
 
 
 def dropline_mistake(words: Sequence[str]) -> str | None:
