@@ -19,7 +19,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format types arrows unit terraform integration acceptance bench chaos constraints settings-page terraform-pages cost-pages clean
+.PHONY: help install demo test lint format types arrows unit terraform integration acceptance bench chaos constraints settings-page cli-page terraform-pages cost-pages clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -79,6 +79,9 @@ constraints: $(STAMP) ## write down the versions of what is installed
 settings-page: $(STAMP) ## write docs/settings.md anew
 	$(BIN)/python -m tools.settings_page > docs/settings.new
 	mv docs/settings.new docs/settings.md
+
+cli-page: $(STAMP) ## write the tables of docs/cli.md anew
+	$(BIN)/python -m tools.cli_page
 
 terraform-pages: $(STAMP) ## write the READMEs under terraform/ anew
 	$(BIN)/python -m tools.terraform_pages

@@ -26,7 +26,8 @@ def demo(
         Path, typer.Option("--dir", help="State, logs and the `env` file of the stack.")
     ] = _DEFAULT_DIRECTORY,
     port_base: Annotated[
-        int, typer.Option(help="First of seven consecutive ports on 127.0.0.1; 0: free ones.", min=0, max=65529)
+        int,
+        typer.Option(help="First of seven consecutive ports on 127.0.0.1; 0 takes free ones.", min=0, max=65529),
     ] = 18400,
     model: Annotated[
         str, typer.Option(help="`demo`, `stub` (no model at all), or a Florence-2 checkpoint.")

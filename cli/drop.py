@@ -19,10 +19,20 @@ def drop(
     paths: Annotated[
         list[Path], typer.Argument(metavar="PATH…", help="Files, or directories with all images below.")
     ],
-    task: Annotated[str | None, typer.Option(help="Florence-2 task prompt, as `<OD>` or `od`.")] = None,
-    bucket: Annotated[str, typer.Option(help="Default: DROPLINE_BUCKET.")] = "",
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help=(
+                "Florence-2 task prompt, as `<OD>`, `od`, or `open_vocabulary_detection: a cat`; "
+                "it travels as metadata `caption-task`."
+            )
+        ),
+    ] = None,
+    bucket: Annotated[str, typer.Option(help="Bucket of the objects; by default DROPLINE_BUCKET.")] = "",
     prefix: Annotated[str, typer.Option(help="Put before every object name, for example `summer/`.")] = "",
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the captions.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Wait for the captions of exactly the uploaded generations.")
+    ] = False,
     timeout: Timeout = 300,
     parallel: Annotated[int, typer.Option(min=1, max=64, help="Uploads at a time.")] = 8,
     json: Json = False,

@@ -30,18 +30,28 @@ def redrive(
     ] = None,
     error_code: Annotated[
         list[str] | None,
-        typer.Option(metavar="CODE", help="Rows given up for this reason; may be given several times."),
+        typer.Option(metavar="CODE", help="Rows with this error code; may be given several times."),
     ] = None,
     bucket: Annotated[str, typer.Option(help="Rows of this bucket.")] = "",
-    prefix: Annotated[str, typer.Option(help="Rows of objects whose names begin so.")] = "",
+    prefix: Annotated[str, typer.Option(help="Rows of objects whose names begin with this prefix.")] = "",
     since: Annotated[
         str,
         typer.Option(
-            metavar="TIME", help="Rows given up since: `90m`, `2h`, `7d` ago, or a time as 2026-11-22T14:00Z."
+            metavar="TIME",
+            help=(
+                "Rows given up since then: `90m`, `2h`, `7d` ago, or a time as `2026-11-22T14:00Z` "
+                "(UTC without a zone)."
+            ),
         ),
     ] = "",
-    limit: Annotated[int | None, typer.Option(min=1, help="So many rows at most, oldest first.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="All such rows; needed where there is no filter.")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most this many rows, oldest first.")] = None,
+    every: Annotated[
+        bool,
+        typer.Option(
+            "--all",
+            help="All such rows; required without objects and filters, for a dry run too. `--limit` is no filter.",
+        ),
+    ] = False,
     metadata: Annotated[
         bool,
         typer.Option(
@@ -49,7 +59,7 @@ def redrive(
             help="Instead of failed rows: captions that did not reach their object. The model does not run again.",
         ),
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count, and change nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the rows; change nothing.")] = False,
     json: Json = False,
 ) -> None:
     """Queue failed rows again, with all their attempts; put the cause right first.

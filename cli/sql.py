@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 def sql(
     statement: Annotated[str, typer.Argument(help="One statement; the view `current_captions` is a good start.")],
-    json: Annotated[bool, typer.Option("--json", help="A list of objects.")] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="With a header line.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print a list of JSON objects.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a header line.")] = False,
     timeout: Annotated[
-        float, typer.Option(min=0.1, max=3600, help="Postgres gives up after this, in seconds.")
+        float, typer.Option(min=0.1, max=3600, help="Longest run of the statement, in seconds.")
     ] = 30,
 ) -> None:
     """Run one SQL statement, read only.

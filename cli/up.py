@@ -30,7 +30,8 @@ class Pubsub(StrEnum):
 
 def up(
     directory: Annotated[
-        Path, typer.Option("--dir", help="State, logs and the `env` file; the same one keeps rows and queue.")
+        Path,
+        typer.Option("--dir", help="State, logs and the `env` file. The same directory keeps rows and queue."),
     ] = _DEFAULT_DIRECTORY,
     port_base: Annotated[
         int,

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def watch(
     bucket: Annotated[str, typer.Option(help="Only changes in this bucket.")] = "",
     limit: Annotated[int | None, typer.Option(min=1, help="End after this many changes.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="One JSON document per line.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document per line.")] = False,
 ) -> None:
     """Show every change of a row as it happens, with its caption, until Ctrl-C.
 
