@@ -1,5 +1,5 @@
-"""Function and worker with a pool that sleeps: real processes, Redis, Postgres and Cloud Storage; Cloud Run is a
-stand-in that starts and stops the workers."""
+"""Scale to zero with real processes, Redis, Postgres and emulated Cloud Storage; an emulated Cloud Run starts and
+stops the workers."""
 
 import threading
 from collections.abc import Iterator
@@ -42,7 +42,7 @@ def redis(rig: Rig) -> Iterator["Redis"]:
 
 @pytest.fixture
 def app(rig: Rig, cloud_run: FakeCloudRun, monkeypatch: pytest.MonkeyPatch) -> Iterator[Flask]:
-    """The function, which wakes the stand-in's pool."""
+    """The function, with the emulated worker pool."""
     with function_of(rig, PoolSettings(name=POOL, api=cloud_run.url), monkeypatch) as found:
         yield found
 
@@ -69,7 +69,7 @@ def event(version: ObjectVersion) -> Delivery:
 
 
 def test_the_pool_wakes_for_images_and_sleeps_between_them(rig: Rig, cloud_run: FakeCloudRun, app: Flask) -> None:
-    """Three times over: asleep, an image, awake, its caption, asleep. And not a call more than that."""
+    """Three rounds of 0 instances, image, 1 instance, caption, 0 instances, with exactly one call each way."""
     variables = {
         "DROPLINE_POOL__NAME": POOL,
         "DROPLINE_POOL__API": cloud_run.url,
@@ -79,7 +79,7 @@ def test_the_pool_wakes_for_images_and_sleeps_between_them(rig: Rig, cloud_run: 
         for number in range(3):
             versions = [rig.upload(f"{number}-{n}.png", png((number, n, 0))) for n in range(4)]
             for version in versions:
-                # As Pub/Sub does: while the pool is being put to sleep, the answer is 503.
+                # Deliver again, as Pub/Sub does: the answer is 503 while a worker scales to zero.
                 eventually(lambda event=version: send(app, event) == 204)  # type: ignore[misc]
             rows = rig.wait_settled(range(1 + 4 * number, 5 + 4 * number))
             assert {row["status"] for row in rows} == {"captioned"}
@@ -102,7 +102,7 @@ def test_a_pool_is_woken_once_for_many_events(rig: Rig, cloud_run: FakeCloudRun,
 def test_an_event_is_not_acknowledged_before_the_pool_is_awake(
     rig: Rig, cloud_run: FakeCloudRun, app: Flask, redis: Redis, status: int
 ) -> None:
-    """Its row and its message are there; the redelivery wakes the pool, and makes no second row."""
+    """Row and message exist; the redelivery scales up, and creates no second row."""
     version = ObjectVersion(rig.bucket, "a.png", 1)
     cloud_run.fail(status)
     assert send(app, version) == 503
@@ -154,7 +154,7 @@ def test_a_call_that_hangs_holds_up_nobody_who_finds_the_pool_awake(
 
 
 def test_an_event_that_needs_no_worker_wakes_nobody(rig: Rig, cloud_run: FakeCloudRun, app: Flask) -> None:
-    """Filtered events, deletions and rows that are settled already."""
+    """Filtered events, deletions and rows in a terminal state make no call."""
     for settled in (
         push("note.txt", bucket=rig.bucket, contentType="text/plain"),
         push("a.png", event_type="OBJECT_DELETE", bucket=rig.bucket),
@@ -177,7 +177,7 @@ def test_without_a_pool_nothing_is_asked_of_cloud_run(
 def test_a_worker_that_finds_forgotten_rows_recovers_them_before_it_sleeps(
     rig: Rig, cloud_run: FakeCloudRun, redis: Redis
 ) -> None:
-    """A row whose message is lost while its worker is idle keeps the pool awake, and is captioned."""
+    """A row whose message is lost while the worker is idle keeps the worker pool up, and is captioned."""
     worker = rig.worker(
         DROPLINE_POOL__NAME=POOL, DROPLINE_POOL__API=cloud_run.url, DROPLINE_POOL__IDLE_S=str(IDLE_S)
     )

@@ -76,7 +76,7 @@ def deactivator(mark: PoolMark, pool: CloudRunWorkerPool) -> Deactivator:
 
 @pytest.mark.parametrize("faults", [Faults(), Faults(flush=True)])
 def test_any_interleaving_in_a_real_redis(redis: "Redis", mark: PoolMark, faults: Faults) -> None:
-    """2,000 interleavings: the scripts answer as the model does, and no image waits on a sleeping pool."""
+    """2,000 interleavings: the scripts answer as the model does, and no image waits at 0 instances."""
 
     @settings(max_examples=INTERLEAVINGS // 2, deadline=None, print_blob=True)
     @given(st.integers(0, 2**63), st.integers(20, 150))
@@ -88,7 +88,7 @@ def test_any_interleaving_in_a_real_redis(redis: "Redis", mark: PoolMark, faults
 
 @pytest.mark.parametrize(("task", "queue"), [(CAPTION_TASK, CAPTION_QUEUE), (RECOVER_TASK, RECOVERY_QUEUE)])
 def test_a_message_of_celery_keeps_the_pool_awake(redis_url: str, mark: PoolMark, task: str, queue: str) -> None:
-    """The names of the queues are those that kombu gives its lists."""
+    """The names of the queues are the names of kombu's lists."""
     assert mark.begin(BeginScaleToZero(SLEEPING + "1", 60)) is Admission.GRANTED
     assert mark.replace(ReplaceMark(SLEEPING + "1", None))
     with make_producer(BrokerSettings(url=SecretStr(redis_url))) as app:
@@ -97,7 +97,7 @@ def test_a_message_of_celery_keeps_the_pool_awake(redis_url: str, mark: PoolMark
 
 
 def test_marks_run_out_only_where_they_must(redis: "Redis", mark: PoolMark) -> None:
-    """A sleeping mark and `awake` do, a waking one does not."""
+    """Sleeping marks and `awake` expire; waking marks do not."""
     mark.replace(ReplaceMark(None, "waking:1"))
     assert redis.pttl(MARK_KEY) == -1
     mark.replace(ReplaceMark("waking:1", AWAKE, 600))
@@ -107,7 +107,7 @@ def test_marks_run_out_only_where_they_must(redis: "Redis", mark: PoolMark) -> N
 
 
 def test_a_redis_that_is_away_is_an_error_of_ours() -> None:
-    """The event comes again, and nothing is believed meanwhile."""
+    """The error is transient, so the event is redelivered."""
     with contextlib.closing(PoolMark.connect(f"redis://127.0.0.1:{free_ports(1)[0]}/0", 1)) as mark:
         for act in (
             mark.read,
@@ -119,7 +119,7 @@ def test_a_redis_that_is_away_is_an_error_of_ours() -> None:
 
 
 def test_asleep_awake_asleep(cloud_run: FakeCloudRun, activator: Activator, deactivator: Deactivator) -> None:
-    """The first event calls, the others only look; after the idle period one call to 0."""
+    """The first event calls 1, the others only read the mark; after the idle period one call to 0."""
     for _ in range(3):
         activator.ensure_awake()
     assert deactivator.try_scale_to_zero() is ScaleToZeroOutcome.ASLEEP
@@ -128,7 +128,7 @@ def test_asleep_awake_asleep(cloud_run: FakeCloudRun, activator: Activator, deac
 
 
 def test_only_the_number_of_instances_is_sent(cloud_run: FakeCloudRun, pool: CloudRunWorkerPool) -> None:
-    """The stand-in refuses anything without the mask, as it would replace the pool."""
+    """The emulator refuses a PATCH without the update mask, which would replace the whole worker pool."""
     pool.scale(2)
     pool.scale(0)
     assert cloud_run.history == [2, 0]
@@ -151,14 +151,14 @@ def test_only_the_number_of_instances_is_sent(cloud_run: FakeCloudRun, pool: Clo
 def test_each_answer_says_what_may_be_believed(
     cloud_run: FakeCloudRun, pool: CloudRunWorkerPool, status: int, kind: type[Exception]
 ) -> None:
-    """A refusal changed nothing; what broke may have."""
+    """A refusal leaves the number unchanged; a failure may have changed the number."""
     cloud_run.fail(status)
     with pytest.raises(kind, match=str(status)):
         pool.scale(1)
 
 
 def test_another_pool_is_a_mistake_of_the_deployment(cloud_run: FakeCloudRun) -> None:
-    """Trying again would not help; the message says what to check."""
+    """A retry would not help; the message names the settings and permissions to check."""
     with (
         contextlib.closing(make_worker_pool(POOL + "x", cloud_run.url)) as pool,
         pytest.raises(ScalingDenied, match=r"run\.workerpools\.update"),
@@ -170,7 +170,7 @@ def test_another_pool_is_a_mistake_of_the_deployment(cloud_run: FakeCloudRun) ->
 def test_no_answer_and_a_failed_operation_are_unknown(
     cloud_run: FakeCloudRun, pool: CloudRunWorkerPool, fault: Callable[[FakeCloudRun], None]
 ) -> None:
-    """Neither proves anything; and nothing is sent twice behind our back."""
+    """Both are ScalingUnknown, and no request is sent twice."""
     fault(cloud_run)
     with pytest.raises(ScalingUnknown):
         pool.scale(1)
@@ -180,7 +180,7 @@ def test_no_answer_and_a_failed_operation_are_unknown(
 def test_a_wake_without_an_answer_is_repeated_by_the_redelivery(
     cloud_run: FakeCloudRun, activator: Activator
 ) -> None:
-    """The first delivery fails, and leaves a mark that does not keep the second from calling."""
+    """The first delivery fails and leaves a waking mark, under which the second delivery calls again."""
     cloud_run.lose_response()
     with pytest.raises(ScalingUnknown):
         activator.ensure_awake()
@@ -192,7 +192,7 @@ def test_a_wake_without_an_answer_is_repeated_by_the_redelivery(
 def test_an_event_during_the_call_to_0_comes_again(
     cloud_run: FakeCloudRun, activator: Activator, deactivator: Deactivator
 ) -> None:
-    """It is not acknowledged, and its redelivery wakes the pool."""
+    """The event is not acknowledged, and its redelivery scales up."""
     activator.ensure_awake()
 
     def drop() -> None:
@@ -209,7 +209,7 @@ def test_an_event_during_the_call_to_0_comes_again(
 def test_a_flush_during_the_call_to_0_is_made_good(
     cloud_run: FakeCloudRun, redis: "Redis", activator: Activator, deactivator: Deactivator
 ) -> None:
-    """An event of that moment is told that the pool is awake; the worker finds its mark gone and wakes it."""
+    """An event of that moment reads `awake`; the worker finds its mark gone and scales up."""
     activator.ensure_awake()
 
     def flush() -> None:
@@ -224,7 +224,7 @@ def test_a_flush_during_the_call_to_0_is_made_good(
 def test_a_call_to_0_without_an_answer_leaves_its_mark(
     cloud_run: FakeCloudRun, redis: "Redis", activator: Activator, deactivator: Deactivator
 ) -> None:
-    """Events wait for as long as the call may be under way, and then wake the pool."""
+    """Events wait as long as the call may be under way, and then scale up."""
     activator.ensure_awake()
     cloud_run.lose_response()
     assert deactivator.try_scale_to_zero() is ScaleToZeroOutcome.UNKNOWN
@@ -240,7 +240,7 @@ def test_a_call_to_0_without_an_answer_leaves_its_mark(
 def test_what_is_believed_of_an_awake_pool_runs_out(
     cloud_run: FakeCloudRun, redis: "Redis", activator: Activator
 ) -> None:
-    """Somebody sets the pool to 0 by hand; the first event after `awake_s` wakes it all the same."""
+    """After an operator sets 0 by hand, the first event after `awake_s` scales up."""
     activator.ensure_awake()
     cloud_run.set(0)
     activator.ensure_awake()
@@ -252,14 +252,14 @@ def test_what_is_believed_of_an_awake_pool_runs_out(
 
 
 def test_many_requests_of_one_process_share_a_call(cloud_run: FakeCloudRun, activator: Activator) -> None:
-    """A burst on a sleeping pool is one call to Cloud Run."""
+    """A burst at 0 instances is one call to Cloud Run."""
     with ThreadPoolExecutor(40) as threads:
         list(threads.map(lambda _: activator.ensure_awake(), range(200)))
     assert cloud_run.history == [1]
 
 
 def test_functions_and_workers_at_once(redis_url: str, redis: "Redis", cloud_run: FakeCloudRun) -> None:
-    """400 events in 8 threads, a worker that sleeps whenever it can and is killed by it: all are captioned."""
+    """400 events in 8 threads, and a worker that scales to zero whenever idle: all rows are captioned."""
     place = Place(redis_url, redis, cloud_run)
     with ThreadPoolExecutor(8) as functions:
         delivered = functions.map(place.deliver_until_acknowledged, range(400))

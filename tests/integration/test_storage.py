@@ -1,4 +1,4 @@
-"""Reading from Cloud Storage with the real client, over HTTP, from a server that refuses, forgets and lies."""
+"""Reads from Cloud Storage with the real client over HTTP, with refusals, lost responses and damaged data."""
 
 import gzip
 
@@ -41,7 +41,7 @@ def test_bytes_come_back(store: ObjectStore, bucket: Bucket) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_names_make_the_round_trip(store: ObjectStore, bucket: Bucket, gcs_proxy: GcsProxy, name: str) -> None:
-    """Whatever Cloud Storage allows as a name is read and written under exactly that name."""
+    """Every object name allowed by Cloud Storage is read and written under exactly the same name."""
     version = upload(bucket, name)
     assert store.download(version, LIMIT) == BODY
     assert write(store, version) == WriteOutcome(written=True)
@@ -51,7 +51,7 @@ def test_names_make_the_round_trip(store: ObjectStore, bucket: Bucket, gcs_proxy
 
 
 def test_an_overwritten_generation_is_gone(store: ObjectStore, bucket: Bucket) -> None:
-    """The old generation is gone for every call, the new one is told, and it carries nothing of the old."""
+    """The old generation is gone for every call, and the new generation has none of the old metadata."""
     old, new = upload(bucket), upload(bucket, body=b"new")
     with pytest.raises(ObjectGone, match="overwritten or deleted"):
         store.download(old, LIMIT)
@@ -75,7 +75,7 @@ def test_a_deleted_object_is_gone(store: ObjectStore, bucket: Bucket) -> None:
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
 def test_busy_servers_are_transient(store: ObjectStore, bucket: Bucket, gcs_proxy: GcsProxy, status: int) -> None:
-    """When Cloud Storage asks for patience it is asked once, and the error says to try later."""
+    """A busy Cloud Storage gets one request, and the error is transient."""
     version = upload(bucket)
     for method, call in (
         ("GET", lambda: store.download(version, LIMIT)),
@@ -93,7 +93,7 @@ def test_busy_servers_are_transient(store: ObjectStore, bucket: Bucket, gcs_prox
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_missing_rights_are_named(store: ObjectStore, bucket: Bucket, gcs_proxy: GcsProxy, status: int) -> None:
-    """Without a right, the error is permanent and says which one is missing."""
+    """Without a permission, the error is permanent and names the missing permission."""
     version = upload(bucket)
     gcs_proxy.fail("GET", status)
     with pytest.raises(AccessDenied, match=r"storage\.objects\.get"):
@@ -104,7 +104,7 @@ def test_missing_rights_are_named(store: ObjectStore, bucket: Bucket, gcs_proxy:
 
 
 def test_other_refusals_are_permanent(store: ObjectStore, bucket: Bucket, gcs_proxy: GcsProxy) -> None:
-    """An answer that no retry can change becomes a permanent error with a code."""
+    """An answer that a retry cannot change becomes a permanent error with a code."""
     gcs_proxy.fail("GET", 400)
     with pytest.raises(PermanentError) as caught:
         store.download(upload(bucket), LIMIT)
@@ -118,7 +118,7 @@ def test_a_server_that_is_not_there_is_transient() -> None:
 
 
 def test_a_silent_server_is_transient(bucket: Bucket, gcs_proxy: GcsProxy) -> None:
-    """A server that does not answer in time is worth another try, and a PATCH is not repeated by itself."""
+    """A server that does not answer in time is a transient error, and the library does not repeat a PATCH."""
     version = upload(bucket)
     with ObjectStore(bucket.client, MetadataSettings(), timeout_s=(5.0, 0.3)) as impatient:
         gcs_proxy.delay("PATCH", 2.0)
@@ -128,7 +128,7 @@ def test_a_silent_server_is_transient(bucket: Bucket, gcs_proxy: GcsProxy) -> No
 
 
 def test_damaged_downloads_are_transient(store: ObjectStore, bucket: Bucket, gcs_proxy: GcsProxy) -> None:
-    """Bytes that do not match the checksum are never handed on."""
+    """Bytes that do not match the checksum are never returned."""
     version = upload(bucket)
     gcs_proxy.damage()
     with pytest.raises(StorageUnavailable, match="damaged"):
@@ -137,7 +137,7 @@ def test_damaged_downloads_are_transient(store: ObjectStore, bucket: Bucket, gcs
 
 
 def test_cut_downloads_are_transient(store: ObjectStore, bucket: Bucket, gcs_proxy: GcsProxy) -> None:
-    """A connection that ends in the middle of the bytes is worth another try."""
+    """A connection that ends in the middle of a download is a transient error."""
     version = upload(bucket)
     gcs_proxy.cut()
     with pytest.raises(StorageUnavailable):
@@ -148,14 +148,14 @@ def test_cut_downloads_are_transient(store: ObjectStore, bucket: Bucket, gcs_pro
 def test_idle_connections_that_were_closed_cost_nothing(
     store: ObjectStore, bucket: Bucket, gcs_proxy: GcsProxy
 ) -> None:
-    """A read whose connection is closed without an answer is repeated at once, unseen."""
+    """A read on a closed idle connection is repeated at once, without an error."""
     version = upload(bucket)
     gcs_proxy.lose_response("GET")
     assert store.download(version, LIMIT) == BODY
 
 
 def test_large_objects_are_refused(store: ObjectStore, bucket: Bucket) -> None:
-    """An object at the limit is read; one byte more is refused, whatever the event said of its size."""
+    """An object at the limit is read; a larger object is refused, for any size in the event."""
     version = upload(bucket)
     assert store.download(version, len(BODY)) == BODY
     with pytest.raises(ImageRefused, match="DROPLINE_EVENTS__MAX_SIZE_BYTES") as caught:
@@ -165,7 +165,7 @@ def test_large_objects_are_refused(store: ObjectStore, bucket: Bucket) -> None:
 
 
 def test_packed_objects_are_unpacked(store: ObjectStore, bucket: Bucket) -> None:
-    """What `gsutil cp -Z` stored comes out as it went in, and a packed bomb is refused."""
+    """An upload of `gsutil cp -Z` is decompressed, and a decompression bomb is refused."""
     assert store.download(_packed(bucket, "packed", gzip.compress(BODY)), LIMIT) == BODY
     assert store.download(_packed(bucket, "so-called", BODY), LIMIT) == BODY
     bomb = _packed(bucket, "bomb", gzip.compress(bytes(50_000_000)))
@@ -182,7 +182,7 @@ def _packed(bucket: Bucket, name: str, body: bytes) -> ObjectVersion:
 
 
 def test_no_credentials_are_an_error_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without an emulator and without credentials, the error says what to set."""
+    """Without an emulator and without credentials, the error names the settings."""
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/nonexistent/key.json")
     with pytest.raises(AccessDenied, match="STORAGE_EMULATOR_HOST"):
         make_store(settings_for(""))

@@ -1,4 +1,4 @@
-"""Writing captions back to Cloud Storage, against a server that races, forgets and loses answers."""
+"""Writing captions back to Cloud Storage, with concurrent writers and lost responses."""
 
 import json
 
@@ -14,7 +14,7 @@ from tests.support.storage_rig import LIMIT, OURS, metadata_of, set_metadata, up
 
 
 def test_each_step_is_one_request(store: ObjectStore, bucket: Bucket, gcs_proxy: GcsProxy) -> None:
-    """Downloading and writing back costs one download, one read and one PATCH, and nothing in the background."""
+    """Downloading and writing back costs one download, one read and one PATCH, without background requests."""
     version = upload(bucket)
     before = len(gcs_proxy.requests)
     store.download(version, LIMIT)
@@ -27,7 +27,7 @@ def test_each_step_is_one_request(store: ObjectStore, bucket: Bucket, gcs_proxy:
 
 
 def test_an_overwrite_between_read_and_write(store: ObjectStore, bucket: Bucket, gcs_proxy: GcsProxy) -> None:
-    """An overwrite that slips in before the PATCH is found out, and the new object gets no old label."""
+    """An overwrite before the PATCH is detected, and the new object does not get the old caption."""
     version = upload(bucket)
     gcs_proxy.before("PATCH", lambda: upload(bucket, body=b"new"))
     with pytest.raises(ObjectGone):
@@ -36,7 +36,7 @@ def test_an_overwrite_between_read_and_write(store: ObjectStore, bucket: Bucket,
 
 
 def test_a_deletion_between_read_and_write(store: ObjectStore, bucket: Bucket, gcs_proxy: GcsProxy) -> None:
-    """A deletion that slips in before the PATCH is found out."""
+    """A deletion before the PATCH is detected."""
     version = upload(bucket)
     gcs_proxy.before("PATCH", lambda: bucket.delete_blob(version.name))
     with pytest.raises(ObjectGone):
@@ -65,7 +65,7 @@ def test_a_strangers_deleted_key_stays_deleted(store: ObjectStore, bucket: Bucke
 
 
 def test_the_patch_names_our_keys_alone(store: ObjectStore, bucket: Bucket, gcs_proxy: GcsProxy) -> None:
-    """What is sent names our three keys and both preconditions, whatever else the object carries."""
+    """The PATCH has only Dropline's three keys and both preconditions, for any existing metadata."""
     version = upload(bucket, metadata={"album": "a"})
     write(store, version)
     patch = next(seen for seen in gcs_proxy.requests if seen.method == "PATCH")
@@ -75,7 +75,7 @@ def test_the_patch_names_our_keys_alone(store: ObjectStore, bucket: Bucket, gcs_
 
 
 def test_a_lost_response_is_one_effect(store: ObjectStore, bucket: Bucket, gcs_proxy: GcsProxy) -> None:
-    """A PATCH whose response is lost is recognised at the next try, and not sent a second time."""
+    """A PATCH with a lost response is recognised at the next try, and not sent again."""
     version = upload(bucket)
     gcs_proxy.lose_response("PATCH")
     with pytest.raises(StorageUnavailable):
@@ -87,7 +87,7 @@ def test_a_lost_response_is_one_effect(store: ObjectStore, bucket: Bucket, gcs_p
 
 
 def test_our_own_write_behind_a_412_is_success(store: ObjectStore, bucket: Bucket, gcs_proxy: GcsProxy) -> None:
-    """A 412 that our own earlier PATCH caused is a success."""
+    """A 412 caused by the worker's earlier PATCH is a success."""
     version = upload(bucket)
     gcs_proxy.before("PATCH", lambda: set_metadata(bucket, **OURS))
     assert write(store, version) == WriteOutcome(written=True)
@@ -95,7 +95,7 @@ def test_our_own_write_behind_a_412_is_success(store: ObjectStore, bucket: Bucke
 
 
 def test_writing_again_sends_nothing(store: ObjectStore, bucket: Bucket, gcs_proxy: GcsProxy) -> None:
-    """The same caption twice is one PATCH; another caption is another."""
+    """The same caption twice is one PATCH; another caption is a second PATCH."""
     version = upload(bucket)
     write(store, version)
     write(store, version)
@@ -105,7 +105,7 @@ def test_writing_again_sends_nothing(store: ObjectStore, bucket: Bucket, gcs_pro
 
 
 def test_odd_captions(store: ObjectStore, bucket: Bucket) -> None:
-    """NUL, line ends, emoji and ten kilobytes reach the metadata as far as it can carry them."""
+    """NUL, line ends, emoji and ten kilobytes reach the metadata as far as a header allows."""
     version = upload(bucket)
     assert write(store, version, "a\x00cat\r\n🐈‍⬛").code is None
     assert metadata_of(bucket)["caption"] == "a cat  🐈‍⬛"
@@ -124,7 +124,7 @@ def test_full_metadata_stays_as_it_is(store: ObjectStore, bucket: Bucket, gcs_pr
 
 
 def test_refused_metadata_is_reported(store: ObjectStore, bucket: Bucket, gcs_proxy: GcsProxy) -> None:
-    """Metadata that Cloud Storage refuses for a reason of its own is left out, with its words."""
+    """Metadata refused by Cloud Storage is left out, and the row gets the message of Cloud Storage."""
     version = upload(bucket)
     gcs_proxy.fail("PATCH", 400)
     outcome = write(store, version)
@@ -133,7 +133,7 @@ def test_refused_metadata_is_reported(store: ObjectStore, bucket: Bucket, gcs_pr
 
 
 def test_a_persons_caption_stays(store: ObjectStore, bucket: Bucket, gcs_proxy: GcsProxy) -> None:
-    """A caption that a person wrote is not replaced, not even at the second caption."""
+    """A person's caption is not replaced, not even by a second write-back."""
     version = upload(bucket, metadata={"caption": "Grandma, 1962", "caption-task": "od"})
     for _ in range(2):
         assert write(store, version).code == "metadata_kept"

@@ -1,4 +1,4 @@
-"""Cloud Run's part of a worker pool: real worker processes, as many as the Admin API's stand-in was last told."""
+"""Cloud Run's side of a worker pool: starts and stops worker processes on calls of the emulated Admin API."""
 
 import signal
 import threading
@@ -12,7 +12,7 @@ from tests.support.worker_rig import DEADLINE_S, Rig
 
 
 class WorkerProcesses:
-    """Starts a worker where the pool has instances, and sends it SIGTERM where it has none. One at a time."""
+    """Starts a worker when the number of instances becomes positive; sends SIGTERM when the number becomes 0."""
 
     def __init__(self, rig: Rig, cloud_run: FakeCloudRun, **variables: str) -> None:
         self._rig = rig
@@ -20,7 +20,7 @@ class WorkerProcesses:
         self._wanted: SimpleQueue[int | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._cloud_run = cloud_run
-        #: Workers that have run, the present one last.
+        #: All workers started, the running worker last.
         self.started: list[Service] = []
         self.errors: list[BaseException] = []
 
@@ -44,7 +44,7 @@ class WorkerProcesses:
                 elif not wanted and self._running():
                     self.started[-1].signal(signal.SIGTERM)
                     assert self.started[-1].wait_for_exit(DEADLINE_S)
-        except BaseException as error:  # noqa: BLE001 - the test's own thread is to see it
+        except BaseException as error:  # noqa: BLE001 - reported in the test's thread
             self.errors.append(error)
 
     def _running(self) -> bool:

@@ -1,4 +1,4 @@
-"""Cloud Run's Admin API for one worker pool: GET and PATCH over HTTP, with faults, and a log of what came in."""
+"""Cloud Run's Admin API for one worker pool: GET and PATCH over HTTP, with faults, and a log of requests."""
 
 import contextlib
 import json
@@ -19,25 +19,25 @@ class FakeCloudRun:
     """Handle on a running stand-in."""
 
     url: str
-    #: What the pool has now.
+    #: The current number of instances.
     instances: int = 0
-    #: All numbers that took effect, in their order.
+    #: All numbers set, in order.
     history: list[int] = field(default_factory=list)
-    #: Called with each number that takes effect, before the answer.
+    #: Called with each number set, before the answer.
     on_change: Callable[[int], object] = lambda _: None
     _faults: list["Fault"] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def fail(self, status: int, times: int = 1) -> None:
-        """Answer the next PATCHes with an error; nothing takes effect."""
+        """Answer the next PATCHes with an error; the number is unchanged."""
         self._add(times, Fault(status=status))
 
     def lose_response(self, times: int = 1) -> None:
-        """Let the next PATCHes take effect, and close their connections without an answer."""
+        """Execute the next PATCHes, and close the connections without an answer."""
         self._add(times, Fault(lose_response=True))
 
     def fail_operation(self, times: int = 1) -> None:
-        """Answer the next PATCHes with an operation that has failed."""
+        """Answer the next PATCHes with a failed operation."""
         self._add(times, Fault(failed_operation=True))
 
     def before(self, act: Callable[[], object]) -> None:
@@ -49,7 +49,7 @@ class FakeCloudRun:
         self._add(1, Fault(before=act, after=act))
 
     def take_fault(self) -> "Fault":
-        """What the next PATCH meets; used up by that."""
+        """Return and use up the fault of the next PATCH."""
         with self._lock:
             return self._faults.pop(0) if self._faults else Fault()
 
@@ -67,7 +67,7 @@ class FakeCloudRun:
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens to a PATCH."""
+    """A fault of a PATCH."""
 
     status: int | None = None
     lose_response: bool = False
@@ -117,7 +117,7 @@ class _Handler(BaseHTTPRequestHandler):
         if parts.path != f"/v2/{POOL}":
             return self._refuse(HTTPStatus.NOT_FOUND, "no such worker pool")
         instances = _instances(body)
-        # Without the mask the whole pool would be replaced by what little the body says.
+        # Without the mask the PATCH would replace the whole worker pool with the short body.
         if parse_qs(parts.query).get("updateMask") != [_MASK] or instances is None:
             return self._refuse(HTTPStatus.BAD_REQUEST, f"only {_MASK} can be changed, and to a number")
         return self._change(instances, fault)
@@ -146,7 +146,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-        """Says nothing: `FakeCloudRun.history` is the log."""
+        """Do not print: `FakeCloudRun.history` is the log."""
 
 
 def _instances(body: bytes) -> int | None:

@@ -16,14 +16,14 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from tests.support.gcs_rules import OBJECT, Answer, Rules, refused
+from tests.support.gcs_rules import OBJECT, Answer, CloudStorageRules, refused
 
 _HOP_BY_HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length", "date"})
 
 
 @dataclass(frozen=True)
 class Seen:
-    """A request as it came in."""
+    """A received request."""
 
     method: str
     #: As sent, percent encoding included.
@@ -33,29 +33,29 @@ class Seen:
 
     @property
     def object_name(self) -> str | None:
-        """The object it is about, decoded; None for uploads, lists and buckets."""
+        """Name of the requested object, decoded; None for uploads, lists and buckets."""
         match = OBJECT.fullmatch(self.path)
         return unquote(match["name"]) if match else None
 
     @property
     def is_download(self) -> bool:
-        """Whether it asks for an object's bytes."""
+        """True if the request downloads an object."""
         return self.query.get("alt") == "media"
 
 
 @dataclass
 class Fault:
-    """What happens to the next `times` requests of a method about single objects."""
+    """A fault of the next `times` requests of a method for single objects."""
 
     method: str
     times: int
-    #: Answer this at once; the server sees nothing.
+    #: Status of an immediate answer, without the server.
     status: int | None = None
     #: Let the server act, then close the connection without an answer.
     lose_response: bool = False
     #: Change a byte of the answer's body.
     damage: bool = False
-    #: Announce the whole body, send half of it, and close.
+    #: Announce the whole body, send the first half, and close.
     cut: bool = False
     #: Seconds until anything happens.
     delay_s: float = 0.0
@@ -68,7 +68,7 @@ class GcsProxy:
     """Handle on a running proxy."""
 
     url: str
-    #: All requests, in the order they came in.
+    #: All requests, in order of arrival.
     requests: list[Seen] = field(default_factory=list)
     _faults: list[Fault] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -103,7 +103,7 @@ class GcsProxy:
             return sum(seen.method == method and seen.object_name is not None for seen in self.requests)
 
     def take(self, seen: Seen) -> Fault | None:
-        """Note a request; the fault it meets, which is used up by that."""
+        """Record a request; return and use up its fault."""
         with self._lock:
             self.requests.append(seen)
             if seen.object_name is None:
@@ -139,8 +139,8 @@ class Upstream:
     def __init__(self, url: str) -> None:
         self.url = url
         self._address = urlsplit(url).netloc
-        self._rules = Rules(self._plain)
-        # The server loses an overwrite that meets a PATCH.
+        self._rules = CloudStorageRules(self._plain)
+        # The server loses an overwrite during a PATCH.
         self._writing = threading.RLock()
 
     def handle(self, seen: Seen, target: str, headers: dict[str, str]) -> Answer:
@@ -154,7 +154,7 @@ class Upstream:
             return refusal or self._shown(self.send(seen.method, target, seen.body, headers))
 
     def send(self, method: str, target: str, body: bytes, headers: dict[str, str]) -> Answer:
-        """One request to the server, as it is."""
+        """Send one request to the server, unchanged."""
         connection = http.client.HTTPConnection(self._address, timeout=60)
         try:
             connection.request(method, target, body, headers)
@@ -169,7 +169,7 @@ class Upstream:
 
     def _shown(self, answer: Answer) -> Answer:
         is_json = answer.headers.get("Content-Type", "").startswith("application/json")
-        # An object may be JSON too; metadata comes without the header that bytes come with.
+        # An object may be JSON too; only downloads have the header with the hash.
         if not is_json or not answer.body or "X-Goog-Hash" in answer.headers:
             return answer
         shown = self._rules.shown(answer.resource)
@@ -185,7 +185,7 @@ class _Server(ThreadingHTTPServer):
         self.proxy = GcsProxy(url=f"http://127.0.0.1:{self.server_port}")
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that hangs up is what some tests are about; anything else is shown."""
+        """Print every error except disconnected clients, which some tests cause."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)  # type: ignore[arg-type]
 
@@ -234,8 +234,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def _pointing_here(self, location: str) -> str:
-        """Resumable uploads go on where they are told to."""
+        """Resumable uploads continue at the address in the header `Location`."""
         return location.replace(self.server.upstream.url, self.server.proxy.url)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-        """Says nothing: `GcsProxy.requests` is the log."""
+        """Do not print: `GcsProxy.requests` is the log."""

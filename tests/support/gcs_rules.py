@@ -1,4 +1,4 @@
-"""What Cloud Storage does and fake-gcs-server does not: preconditions, metageneration, null, the 8 KiB limit."""
+"""Rules of Cloud Storage that fake-gcs-server lacks: preconditions, metageneration, null, the 8 KiB limit."""
 
 import json
 import re
@@ -33,7 +33,7 @@ Send = Callable[[str, str, bytes], Answer]
 
 
 def refused(status: int, message: str) -> Answer:
-    """An error as Cloud Storage words it."""
+    """An error in the form of Cloud Storage."""
     error = {"code": status, "message": message, "errors": [{"reason": message, "message": message}]}
     return as_json(status, {"error": error})
 
@@ -43,7 +43,7 @@ def as_json(status: int, resource: Resource) -> Answer:
     return Answer(status, json.dumps(resource).encode(), {"Content-Type": "application/json"})
 
 
-class Rules:
+class CloudStorageRules:
     """Applies the rules to requests for single objects; the caller serialises them."""
 
     def __init__(self, send: Send) -> None:
@@ -61,7 +61,7 @@ class Rules:
         kept = {key: value for key, value in merged.items() if value is not None}
         if sum(len(key.encode()) + len(value.encode()) for key, value in kept.items()) > MAX_METADATA_BYTES:
             return refused(400, "The metadata for the object is too large.")
-        # The server's PATCH keeps what is not named, its PUT does not: together they can delete a key.
+        # The server's PATCH keeps unnamed keys, its PUT does not: both together can delete a key.
         self._send("PATCH", path, json.dumps(changes | {"metadata": kept}).encode())
         if kept != merged:
             self._send("PUT", path, json.dumps({"metadata": kept}).encode())
@@ -70,11 +70,11 @@ class Rules:
         return as_json(200, self.shown(self._send("GET", path, b"").resource))
 
     def check(self, path: str, query: Mapping[str, str]) -> Answer | None:
-        """The refusal of a read or a deletion whose preconditions do not hold."""
+        """The refusal of a read or deletion whose preconditions fail; None if all hold."""
         return self._current(path, query)[1]
 
     def shown(self, resource: Resource) -> Resource:
-        """The resource, or the list of them, with real metagenerations."""
+        """The resource, or the list of resources, with real metagenerations."""
         # The answer to a deletion is null.
         if not resource:
             return resource

@@ -1,4 +1,4 @@
-"""Image files made on the spot: good ones, and those that lie."""
+"""Image files made by the tests: valid files, and files with false headers."""
 
 import io
 import struct
@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image
 
-#: Two colours that survive JPEG: what is left and right, or above and below, can be told apart.
+#: Two colours that stay distinct in JPEG, for left and right or above and below.
 RED, BLUE = (200, 30, 30), (30, 30, 200)
 
 PDF = b"%PDF-1.7\n1 0 obj\n<< /Type /Catalog >>\nendobj\n"
@@ -31,7 +31,7 @@ def halves(width: int = 64, height: int = 48, mode: str = "RGB") -> Image.Image:
 
 
 def quadrants(side: int = 96) -> Image.Image:
-    """Four greys, one per corner, so that every turn and flip is told from the others."""
+    """Four greys, one per corner: each rotation and flip looks different."""
     image = Image.new("L", (side, side))
     half = side // 2
     for shade, corner in zip((20, 90, 160, 230), ((0, 0), (half, 0), (0, half), (half, half)), strict=True):
@@ -40,14 +40,14 @@ def quadrants(side: int = 96) -> Image.Image:
 
 
 def exif(orientation: int) -> bytes:
-    """An EXIF block that says how the camera was held."""
+    """An EXIF block with an orientation."""
     tags = Image.Exif()
     tags[0x0112] = orientation
     return tags.tobytes()
 
 
 def png_header(width: int, height: int) -> bytes:
-    """A PNG of a few bytes that claims any size."""
+    """A PNG of a few bytes with any size in its header."""
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     pixels = zlib.compress(b"\x00" * 1000)
     return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", pixels) + png_chunk(b"IEND", b"")
@@ -59,7 +59,7 @@ def png_chunk(name: bytes, body: bytes) -> bytes:
 
 
 def png_with_text_bomb(megabytes: int) -> bytes:
-    """A small picture, and a compressed comment that unpacks to `megabytes`."""
+    """A small picture with a compressed comment of `megabytes` after decompression."""
     comment = b"Comment\x00\x00" + zlib.compress(b"a" * (megabytes * 2**20), 9)
     good = encode(halves(), "PNG")
     return good[:33] + png_chunk(b"zTXt", comment) + good[33:]
@@ -75,7 +75,7 @@ def png_bomb(side: int) -> bytes:
 
 
 def jpeg_with_huge_exif(segments: int) -> bytes:
-    """A small JPEG whose EXIF runs over many segments and whose directory points into all of it."""
+    """A small JPEG with EXIF in many segments, and a directory that points into all segments."""
     total = segments * 65_000
     entries = b"".join(struct.pack("<HHII", 0x8000 + i, 7, total - 8, 8) for i in range(5000))
     body = b"II*\x00" + struct.pack("<IH", 8, 5000) + entries + struct.pack("<I", 0)

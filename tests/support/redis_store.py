@@ -1,4 +1,4 @@
-"""The mark and the queue in a real Redis, beside the model they are compared with."""
+"""The mark and the queue in a real Redis, compared with the reference model."""
 
 from redis import Redis
 
@@ -10,7 +10,7 @@ QUEUE = "dropline.captions"
 
 
 class RedisStore:
-    """Does every step in both, and compares."""
+    """Executes every step in Redis and in the model, and compares."""
 
     def __init__(self, client: "Redis", mark: PoolMark) -> None:
         self._client = client

@@ -1,4 +1,4 @@
-"""Functions and workers as threads, around a real Redis and the stand-in for Cloud Run."""
+"""Functions and workers as threads, with a real Redis and an emulated Cloud Run."""
 
 import contextlib
 import threading
@@ -38,7 +38,7 @@ class Place:
             return [row for row, finished in self._rows.items() if not finished]
 
     def deliver_until_acknowledged(self, row: int) -> None:
-        """What Pub/Sub does."""
+        """Deliver an event again and again, as Pub/Sub does."""
         while True:
             with self._lock:
                 if self._rows.setdefault(row, False):
@@ -86,7 +86,7 @@ class Place:
 
 
 def eventually(holds: Callable[[], bool]) -> None:
-    """Ask until it holds."""
+    """Wait until the condition holds."""
     pause = threading.Event()
     for _ in range(DEADLINE_S * 100):
         if holds():

@@ -1,4 +1,4 @@
-"""Which steps are possible in a world, a random life in it, and a quiet end."""
+"""The possible steps of a world, random runs, and the final state without faults."""
 
 import random
 from collections.abc import Callable
@@ -25,20 +25,20 @@ _FAULTS = {
     "expiry",
     "flush",
 }
-#: How likely a step can be: an ordinary one, a fault.
+#: Possible weights of an ordinary step and of a fault.
 _TEMPERS = ((0, 1, 5, 20), (0, 0, 0, 1))
-#: How often the world changes its temper, per step.
+#: Probability per step that all weights are drawn again.
 _CHANGE = 0.06
 
 
 def live(world: World, seed: int, length: int) -> None:
-    """Take random steps, then come to rest; look at the world after each.
+    """Take random steps, then come to rest; check the world after each step.
 
-    What is likely is drawn anew every few steps: now workers hardly ever crash, now answers take for ever.
-    Otherwise everything would go wrong all the time, and nothing would get far enough to go wrong in earnest.
+    The weights of the steps are drawn again every few steps: in some phases workers hardly ever crash, in others
+    answers are late. With constant weights, frequent faults would stop most runs before the interesting states.
 
     Raises:
-        AssertionError: something does not hold.
+        AssertionError: a check has failed.
     """
     chance = random.Random(seed)
     weights: dict[str, int] = {}
@@ -56,7 +56,7 @@ def live(world: World, seed: int, length: int) -> None:
 
 
 def possible_steps(world: World) -> list[Step]:
-    """All that can happen now, each with its kind."""
+    """All possible steps, each with its kind."""
     found: list[Step] = []
     unacknowledged = world.events - world.acknowledged
     if len(unacknowledged) < _MOST_UNACKNOWLEDGED:
@@ -77,7 +77,7 @@ def possible_steps(world: World) -> list[Step]:
 
 
 def _steps_of_call(world: World, call: Call) -> list[Step]:
-    # Swift and slow ones are of different kinds, so that a world may be patient with one of them.
+    # Two kinds, fast and slow calls: a phase can delay the calls of one kind.
     pace = call.number % 2
     if call.applied:
         return [(f"answer {pace}", partial(world.respond, call)), ("lost answer", partial(world.lose, call))]
@@ -123,7 +123,7 @@ def _steps_of_redis(world: World) -> list[Step]:
 
 
 def come_to_rest(world: World) -> None:
-    """No more faults and no new events: everything is captioned, and one idle period later the pool sleeps."""
+    """Run without faults and new events: all rows are captioned, and one idle period later 0 instances run."""
     for _ in range(_ROUNDS):
         _end_what_is_under_way(world)
         for row in world.events - world.acknowledged:

@@ -1,4 +1,4 @@
-"""Fixtures: Cloud Storage with its own rules and with faults, and a store that talks to it."""
+"""Fixtures: emulated Cloud Storage with the real rules and with faults, and a store connected to the emulator."""
 
 import itertools
 from collections.abc import Iterator
@@ -21,27 +21,27 @@ LIMIT = 1_000_000
 
 @pytest.fixture
 def gcs_proxy(gcs_server: GcsServer) -> Iterator[GcsProxy]:
-    """The run's Cloud Storage with its rules and faults."""
+    """The emulated Cloud Storage of the run, with rules and faults."""
     with serve(gcs_server.url) as running:
         yield running
 
 
 @pytest.fixture
 def store(gcs_proxy: GcsProxy) -> Iterator[ObjectStore]:
-    """A store that talks to the proxy."""
+    """A store connected to the proxy."""
     with make_store(settings_for(gcs_proxy.url)) as made:
         yield made
 
 
 @pytest.fixture(scope="session")
 def bucket_names() -> Iterator[str]:
-    """Bucket names no test of this run has used."""
+    """Unused bucket names."""
     return (f"storage-test-{number}" for number in itertools.count(1))
 
 
 @pytest.fixture
 def bucket(gcs_proxy: GcsProxy, bucket_names: Iterator[str]) -> Iterator[Bucket]:
-    """A bucket as its user sees it, through the same proxy."""
+    """A bucket, in the view of its user, through the same proxy."""
     client = Client(
         project="test", credentials=AnonymousCredentials(), client_options={"api_endpoint": gcs_proxy.url}
     )
@@ -50,14 +50,14 @@ def bucket(gcs_proxy: GcsProxy, bucket_names: Iterator[str]) -> Iterator[Bucket]
 
 
 def settings_for(host: str) -> Settings:
-    """Settings with Cloud Storage at `host`; empty: the real one."""
+    """Settings with an emulator at `host`; empty: Cloud Storage."""
     return Settings.model_validate({"STORAGE_EMULATOR_HOST": host})
 
 
 def upload(
     bucket: Bucket, name: str = "cat.jpg", body: bytes = BODY, metadata: dict[str, str] | None = None
 ) -> ObjectVersion:
-    """Upload an object as its user does; its new version."""
+    """Upload an object as a user; return its version."""
     blob = bucket.blob(name)
     blob.metadata = metadata
     blob.upload_from_string(body, content_type="image/jpeg")
@@ -70,12 +70,12 @@ def metadata_of(bucket: Bucket, name: str = "cat.jpg") -> dict[str, str]:
 
 
 def set_metadata(bucket: Bucket, name: str = "cat.jpg", **values: str | None) -> None:
-    """Edit the object's metadata as its user does; None removes a key."""
+    """Edit the object's metadata as a user; None removes a key."""
     blob = bucket.blob(name)
     blob.metadata = values
     blob.patch()
 
 
 def write(store: ObjectStore, version: ObjectVersion, caption: str = CAPTION) -> WriteOutcome:
-    """Write our caption back."""
+    """Write a caption back."""
     return store.write_metadata(WriteBack(1, version, TASK, caption, MODEL))

@@ -1,4 +1,4 @@
-"""When the function calls Cloud Run, and when that is logged, over a mark in memory."""
+"""When the function calls Cloud Run, and the log line of each call, over a mark in memory."""
 
 from typing import cast
 
@@ -11,14 +11,14 @@ from dropline.scaling.protocol import AWAKE, ScalingPolicy
 from tests.support.scaling_store import MemoryStore
 
 
-class Pool:
-    """Notes the numbers of instances that were set."""
+class RecordingPool:
+    """A worker pool that records the numbers of instances."""
 
     def __init__(self) -> None:
         self.history: list[int] = []
 
     def prepare(self) -> None:
-        """Nothing to prepare."""
+        """Do not prepare."""
 
     def scale(self, instances: int) -> None:
         """Note the number."""
@@ -29,8 +29,8 @@ class Pool:
 def test_a_call_that_scales_the_worker_pool_up_is_logged(
     monkeypatch: pytest.MonkeyPatch, mark: str | None, history: list[int]
 ) -> None:
-    """One line per call of Cloud Run with the number of instances; none where another request has called."""
-    log, store, pool = CapturingLogger(), MemoryStore(), Pool()
+    """One line per call of Cloud Run with the number of instances; no line if another request has called."""
+    log, store, pool = CapturingLogger(), MemoryStore(), RecordingPool()
     monkeypatch.setattr(activation, "log", log)
     store.mark = mark
     activation.Activator(cast("PoolMark", store), pool, ScalingPolicy(instances=3)).scale_up()

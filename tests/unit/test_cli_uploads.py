@@ -19,7 +19,7 @@ def touch(directory: Path, *names: str) -> None:
 
 
 def test_files_keep_their_names_and_directories_their_own(tmp_path: Path) -> None:
-    """A file goes under its name, a directory's files under the directory's name, all behind the prefix."""
+    """A file keeps its name, the files of a directory are below the directory's name, all behind the prefix."""
     touch(tmp_path, "one.jpg", "photos/b.png", "photos/deep/a.webp")
     plan = plan_uploads([tmp_path / "one.jpg", tmp_path / "photos"], "summer/")
     names = [upload.name for upload in plan.uploads]
@@ -34,7 +34,7 @@ def test_the_current_directory_has_a_name_too(tmp_path: Path, monkeypatch: pytes
 
 
 def test_what_is_no_image_stays_in_its_directory(tmp_path: Path) -> None:
-    """Files whose names say that they are something else are skipped and told; hidden ones are not even told."""
+    """Files without an image's extension are skipped and listed; hidden files are skipped and not listed."""
     touch(tmp_path, "d/a.jpg", "d/notes.txt", "d/raw", "d/.hidden.jpg", "d/.git/b.jpg")
     plan = plan_uploads([tmp_path / "d"])
     assert [upload.name for upload in plan.uploads] == ["d/a.jpg", "d/raw"]
@@ -42,13 +42,13 @@ def test_what_is_no_image_stays_in_its_directory(tmp_path: Path) -> None:
 
 
 def test_a_file_named_by_its_user_goes_up_whatever_it_is(tmp_path: Path) -> None:
-    """Who names a file wants it looked at: it goes up as bytes, which the function does not sort out by type."""
+    """A file given by its path is uploaded as bytes, which the function does not filter by content type."""
     touch(tmp_path, "notes.txt")
     assert plan_uploads([tmp_path / "notes.txt"]).uploads[0].content_type == "application/octet-stream"
 
 
 def test_a_directory_gives_its_images_and_what_has_no_ending(tmp_path: Path) -> None:
-    """Notes and programs stay where they are; a file without an ending may be an image."""
+    """Notes and programs are skipped; a file without an extension may be an image."""
     for name in ("a.png", "README.md", "model.safetensors", "scan"):
         touch(tmp_path, name)
     plan = plan_uploads([tmp_path])
@@ -70,12 +70,12 @@ def test_a_directory_gives_its_images_and_what_has_no_ending(tmp_path: Path) -> 
     ],
 )
 def test_content_types_are_the_same_on_every_machine(name: str, kind: str | None) -> None:
-    """The newer image formats are known, and what is unknown has none."""
+    """Newer image formats have a content type; unknown extensions have no content type."""
     assert content_type(name) == kind
 
 
 def test_a_path_that_is_not_there_is_named(tmp_path: Path) -> None:
-    """Nothing is uploaded when one path is wrong."""
+    """One wrong path prevents all uploads."""
     touch(tmp_path, "a.jpg")
     with pytest.raises(ClientError, match=r"b\.jpg is not there"):
         plan_uploads([tmp_path / "a.jpg", tmp_path / "b.jpg"])
@@ -113,7 +113,7 @@ def _uploaded(upload: Upload) -> Uploaded:
 
 
 def test_a_file_that_cannot_be_read_does_not_stop_the_others(tmp_path: Path) -> None:
-    """Its reason is told; the rest goes up and is told of."""
+    """The reason is reported; all other files are uploaded and reported."""
     touch(tmp_path, "d/a.jpg", "d/b.jpg", "d/c.jpg")
     told: list[str] = []
 
@@ -129,7 +129,7 @@ def test_a_file_that_cannot_be_read_does_not_stop_the_others(tmp_path: Path) -> 
 
 
 def test_a_storage_that_is_away_stops_everything(tmp_path: Path) -> None:
-    """After an error of the storage nothing new is begun."""
+    """After an error of Cloud Storage no further upload starts."""
     touch(tmp_path, *(f"d/{number:03}.jpg" for number in range(100)))
     begun: list[str] = []
 

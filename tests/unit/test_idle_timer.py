@@ -1,4 +1,4 @@
-"""When a worker tries to put the pool to sleep, and what it does about each answer."""
+"""When a worker tries to scale to zero, and how the timer handles each outcome."""
 
 from typing import Any, cast
 
@@ -17,7 +17,7 @@ POLICY = ScalingPolicy(idle_s=100, lease_s=30)
 
 
 class ClockHub:
-    """Kombu's event loop, as far as the timer uses it, on a clock that a test moves."""
+    """The part of Kombu's event loop that the timer uses, on a manual clock."""
 
     def __init__(self, clock: ManualClock) -> None:
         self._clock = clock
@@ -27,7 +27,7 @@ class ClockHub:
 
 
 class FakeDeactivator:
-    """A deactivator that answers as told, and notes when it was asked."""
+    """A deactivator with scripted answers that records the times of calls."""
 
     def __init__(self, clock: ManualClock, *answers: ScaleToZeroOutcome | Exception) -> None:
         self._clock = clock
@@ -50,13 +50,13 @@ class FakeDeactivator:
 
 
 class Bench:
-    """A timer on a clock, and what came of it."""
+    """A timer on a manual clock, and the recorded effects."""
 
     def __init__(self, *answers: ScaleToZeroOutcome | Exception) -> None:
         self.clock = ManualClock()
         self.deactivator = FakeDeactivator(self.clock, *answers)
         self.recoveries = 0
-        #: When any worker of the pool last captioned an image.
+        #: Time of the last caption of any worker.
         self.captioned_at = -POLICY.idle_s
         idle_period = IdlePeriod(POLICY.idle_s, self.clock.time)
         self.timer = IdleTimer(lambda: self.deactivator, POLICY, self._recover, self._quiet_s, idle_period)
@@ -82,7 +82,7 @@ def test_the_idle_period_begins_with_the_last_message(gaps: list[float], quiet: 
     assert idle_period.left_s() == pytest.approx(max(0, POLICY.idle_s - quiet), abs=1e-6)
 
 
-def test_the_pool_is_put_to_sleep_when_the_idle_period_is_over_and_not_before() -> None:
+def test_the_worker_pool_is_scaled_to_zero_at_the_end_of_the_idle_period() -> None:
     """A message at 60 s of 100 moves the end to 160 s."""
     bench = Bench()
     bench.clock.advance(60)
@@ -95,30 +95,30 @@ def test_the_pool_is_put_to_sleep_when_the_idle_period_is_over_and_not_before() 
 
 @pytest.mark.parametrize("outcome", ScaleToZeroOutcome)
 def test_a_worker_that_lives_on_tries_again(outcome: ScaleToZeroOutcome) -> None:
-    """When the answer says so."""
+    """After the time given by the outcome."""
     bench = Bench(outcome)
     bench.clock.advance(100 + outcome.again_after_s(POLICY))
     assert bench.deactivator.tried == [100, 100 + outcome.again_after_s(POLICY)]
 
 
 def test_rows_without_messages_are_looked_for() -> None:
-    """Whatever made Redis forget them, they are put back, once for each time they were found."""
+    """A recovery starts for each UNFINISHED outcome, so that rows whose messages Redis lost are enqueued again."""
     bench = Bench(ScaleToZeroOutcome.UNFINISHED, ScaleToZeroOutcome.UNFINISHED, ScaleToZeroOutcome.QUEUED)
     bench.clock.advance(300)
     assert (bench.recoveries, bench.deactivator.tried) == (2, [100, 200, 300])
 
 
 @pytest.mark.parametrize("error", [DatabaseUnavailable("away"), BrokerUnavailable("away"), RuntimeError("a bug")])
-def test_no_error_leaves_the_pool_awake_for_good(error: Exception) -> None:
-    """It is tried again after another idle period."""
+def test_no_error_leaves_the_worker_pool_up_for_good(error: Exception) -> None:
+    """The timer tries again after another idle period."""
     bench = Bench(error)
     bench.clock.advance(200)
     assert bench.deactivator.tried == [100, 200]
 
 
 @pytest.mark.parametrize("error", [ScalingRefused("no"), ScalingDenied("no"), ScalingUnknown("?")])
-def test_a_sleep_that_came_too_late_is_taken_back_until_that_succeeds(error: DroplineError) -> None:
-    """No second sleep is tried while the first may have stranded an image."""
+def test_a_late_scale_to_zero_is_undone_until_a_call_succeeds(error: DroplineError) -> None:
+    """No second scale to zero is tried while the first may have stranded an image."""
     bench = Bench(error)
     bench.deactivator.failing_wakes = [ScalingUnknown("?"), ScalingRefused("no")]
     bench.clock.advance(150)
@@ -127,8 +127,8 @@ def test_a_sleep_that_came_too_late_is_taken_back_until_that_succeeds(error: Dro
     assert bench.deactivator.tried == [100, 215]
 
 
-def test_a_worker_that_is_told_to_stop_still_takes_back_its_sleep() -> None:
-    """It is told to stop by the very sleep that it has to take back."""
+def test_a_stopping_worker_still_scales_up_again() -> None:
+    """The call to 0 stops the worker that must scale up again."""
     bench = Bench(ScalingUnknown("?"))
     bench.clock.advance(101)
     bench.timer.stop()
@@ -136,7 +136,7 @@ def test_a_worker_that_is_told_to_stop_still_takes_back_its_sleep() -> None:
 
 
 def test_a_pool_is_idle_when_all_its_workers_are() -> None:
-    """This one has had no message for 100 s, and another has captioned an image at 60 s."""
+    """The worker had no message for 100 s, and another worker captioned an image at 60 s."""
     bench = Bench()
     bench.captioned_at = 60
     bench.clock.advance(159)
@@ -145,8 +145,8 @@ def test_a_pool_is_idle_when_all_its_workers_are() -> None:
     assert bench.deactivator.tried == [160]
 
 
-def test_what_is_owed_is_not_put_off_by_the_message_that_it_is_owed_to() -> None:
-    """The image that was stranded may still reach this worker, which is being stopped."""
+def test_a_new_message_does_not_delay_a_pending_scale_up() -> None:
+    """The stranded image may still reach the stopping worker."""
     bench = Bench(ScalingUnknown("?"))
     bench.clock.advance(101)
     bench.timer.touch()
@@ -154,8 +154,8 @@ def test_what_is_owed_is_not_put_off_by_the_message_that_it_is_owed_to() -> None
     assert bench.deactivator.woken == [105]
 
 
-def test_what_is_owed_is_done_soon_after_a_new_connection() -> None:
-    """A Redis that fails over loses the mark, and the worker its connection."""
+def test_a_pending_scale_up_is_tried_soon_after_a_new_connection() -> None:
+    """A failover of Redis loses the mark and the connection of the worker."""
     bench = Bench(ScalingUnknown("?"))
     bench.deactivator.failing_wakes = [ScalingUnknown("?")]
     bench.clock.advance(101)
@@ -166,7 +166,7 @@ def test_what_is_owed_is_done_soon_after_a_new_connection() -> None:
 
 
 def test_a_new_connection_arms_the_timer_once() -> None:
-    """Celery starts its consumer anew after each loss of the broker."""
+    """Celery restarts the consumer after each loss of the broker."""
     bench = Bench()
     bench.clock.advance(50)
     bench.timer.stop()

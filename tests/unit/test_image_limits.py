@@ -1,4 +1,4 @@
-"""Untrusted bytes: whatever they are, they are refused with a name and a reason, and within the memory limit."""
+"""Untrusted bytes of any kind are refused with a code and a reason, within the memory limit."""
 
 import json
 import resource
@@ -75,7 +75,7 @@ def outcome(data: bytes) -> str:
     ],
 )
 def test_what_is_no_image_is_told_what_it_is(data: bytes, code: str, words: str) -> None:
-    """Objects that are no images fail with a code, and with a word for what they are."""
+    """Objects that are not images fail with a code, and with the name of their detected type."""
     error = refusal(data)
     assert isinstance(error, InvalidImage)
     assert error.code == code
@@ -84,7 +84,7 @@ def test_what_is_no_image_is_told_what_it_is(data: bytes, code: str, words: str)
 
 @pytest.mark.parametrize("kind", ["PPM", "ICO", "TGA", "PCX", "JPEG2000", "SGI", "DDS"])
 def test_exotic_decoders_are_out_of_reach(kind: str) -> None:
-    """Formats off the list never reach the decoder that Pillow has for them."""
+    """Unsupported formats never reach Pillow's decoder of the format."""
     assert refusal(encode(halves(16, 16), kind)).code in {"unsupported_format", "not_an_image"}
 
 
@@ -99,7 +99,7 @@ def test_half_a_file_is_called_truncated(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_file_cut_anywhere_is_named(kind: str) -> None:
-    """At whatever byte a file ends, it decodes or fails as a damaged image."""
+    """A file cut at any byte is decoded or fails as a damaged image."""
     whole = SAMPLES[kind]
     codes = set()
     for end in range(1, len(whole), max(1, len(whole) // 250)):
@@ -116,7 +116,7 @@ def test_a_file_cut_anywhere_is_named(kind: str) -> None:
     [("PNG", b"IDAT", b"IDAT\x00"), ("WEBP", b"\x9d\x01\x2a", b"xxx"), ("AVIF", b"meta", b"atem")],
 )
 def test_damage_is_called_corrupt(kind: str, good: bytes, bad: bytes) -> None:
-    """A file of full length whose bytes are wrong fails as corrupt."""
+    """A file of full length with wrong bytes fails as corrupt."""
     error = refusal(SAMPLES[kind].replace(good, bad))
     assert error.code == "corrupt_image"
     assert "damaged" in str(error)
@@ -129,7 +129,7 @@ def test_damage_is_called_corrupt(kind: str, good: bytes, bad: bytes) -> None:
 @example(b"\x00\x00\x00\x01ftypavif")
 @example(b"RIFF\x00\x00\x00\x00WEBPVP8X")
 def test_junk_never_escapes(junk: bytes) -> None:
-    """Random bytes end in a permanent error and in nothing else."""
+    """Random bytes end in a permanent error."""
     with pytest.raises(PermanentError):
         decode(junk, SIZE, LIMITS)
 
@@ -140,7 +140,7 @@ def test_junk_never_escapes(junk: bytes) -> None:
     st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=6),
 )
 def test_flipped_bytes_never_escape(kind: str, flips: list[tuple[float, int]]) -> None:
-    """A file with wrong bytes in it decodes, or ends in a permanent error with a code."""
+    """A file with some wrong bytes is decoded, or ends in a permanent error with a code."""
     data = bytearray(SAMPLES[kind])
     for place, value in flips:
         data[int(place * len(data))] = value
@@ -156,7 +156,7 @@ def test_junk_behind_a_good_beginning_never_escapes(kind: str, junk: bytes) -> N
 
 @pytest.mark.parametrize(("width", "height"), [(50_000, 50_000), (30_001, 10), (10, 30_001), (10_001, 10_000)])
 def test_too_many_pixels_are_refused_by_the_header(width: int, height: int) -> None:
-    """Sizes beyond the limits are refused with the setting to change, though no pixel is there to decode."""
+    """Sizes beyond the limits are refused with the setting to change, even without any pixel data."""
     error = refusal(image_files.png_header(width, height))
     assert isinstance(error, ImageRefused)
     assert error.code == "image_too_large"
@@ -164,7 +164,7 @@ def test_too_many_pixels_are_refused_by_the_header(width: int, height: int) -> N
 
 
 def test_limits_are_the_settings() -> None:
-    """A picture at the limit decodes; one pixel more does not."""
+    """A picture at the limit is decoded; a picture with another pixel is refused."""
     limits = ImageSettings(max_pixels=1200, max_side=40)
     decode(SAMPLES["PNG"], SIZE, limits)
     assert refusal(SAMPLES["PNG"], ImageSettings(max_pixels=1199)).code == "image_too_large"
@@ -177,17 +177,17 @@ def test_sizes_pillow_warns_about_are_no_error() -> None:
 
 
 def test_text_bombs_are_refused() -> None:
-    """A comment that unpacks to many megabytes is refused as such."""
+    """A comment of many decompressed megabytes is refused as `metadata_too_large`."""
     assert refusal(image_files.png_with_text_bomb(100)).code == "metadata_too_large"
 
 
 def test_large_exif_is_fine() -> None:
-    """EXIF of some hundred thousand bytes, its directory pointing into all of it, is no obstacle."""
+    """EXIF of some hundred thousand bytes, with a directory that points into all segments, is accepted."""
     decode(image_files.jpeg_with_huge_exif(10), SIZE, LIMITS)
 
 
 def test_time_limits_are_not_swallowed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A soft time limit that strikes while an image is decoded stays what it is."""
+    """A soft time limit raised during decoding passes unchanged."""
 
     def strike(*_: object) -> None:
         raise SoftTimeLimitExceeded
@@ -207,7 +207,7 @@ BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
         "out_of_memory",
     ),
 }
-# The peak is read from /proc: getrusage's survives an exec, and would be that of the test run.
+# The peak is read from /proc: the peak of getrusage survives an exec, and would include the test run.
 CHILD = """
 import json, sys
 from pathlib import Path
@@ -227,7 +227,7 @@ print(json.dumps({"code": code, "peak": int(status.split("VmHWM:")[1].split()[0]
 @pytest.mark.skipif(sys.platform != "linux", reason="memory ceilings are Linux's")
 @pytest.mark.parametrize("bomb", BOMBS)
 def test_bombs_stay_under_the_memory_limit(bomb: str, tmp_path: Path) -> None:
-    """A process that is given a bomb says so and never holds 1.5 GiB."""
+    """A process that decodes a bomb reports the bomb and never holds 1.5 GiB."""
     make, code = BOMBS[bomb]
     path = tmp_path / "bomb"
     path.write_bytes(make())
@@ -241,7 +241,7 @@ def test_bombs_stay_under_the_memory_limit(bomb: str, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory ceilings are Linux's")
 def test_the_ceiling_holds_and_is_lifted() -> None:
-    """Inside the block an allocation beyond the ceiling fails; afterwards it succeeds."""
+    """Inside the block an allocation beyond the limit fails; afterwards the same allocation succeeds."""
     before = resource.getrlimit(resource.RLIMIT_DATA)
     with pytest.raises(MemoryError), memory_limit(50_000_000):
         bytearray(200_000_000)

@@ -74,7 +74,7 @@ def test_heic_decodes() -> None:
 
 
 def test_heic_without_its_decoder_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the optional decoder, a HEIC photograph fails with a code and a remedy of its own."""
+    """Without the optional decoder, a HEIC photograph fails with its own code and remedy."""
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     with pytest.raises(InvalidImage, match=r"dropline\[heic\]") as caught:
         decoded(b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic" + b"\x00" * 40)
@@ -84,7 +84,7 @@ def test_heic_without_its_decoder_is_named(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
 def test_pictures_come_out_upright(kind: str, orientation: int) -> None:
-    """What the camera noted about its position is applied, to the pixels and to the size."""
+    """The EXIF orientation is applied to the pixels and to the dimensions."""
     turn = {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
         3: Image.Transpose.ROTATE_180,
@@ -103,7 +103,7 @@ def test_pictures_come_out_upright(kind: str, orientation: int) -> None:
 
 
 def test_avif_is_turned_too() -> None:
-    """AVIF keeps the turn in its own box, and it is applied."""
+    """The orientation in the AVIF box is applied."""
     picture = decoded(encode(halves(96, 64).transpose(Image.Transpose.ROTATE_90), "AVIF", exif=exif(6)))
     assert picture.dimensions == Dimensions(96, 64)
     assert near(colour(picture, 0.25, 0.5), RED)
@@ -113,19 +113,19 @@ def test_avif_is_turned_too() -> None:
     "broken", [b"Exif\x00\x00", b"Exif\x00\x00II*\x00\xff\xff\xff\xff", b"Exif\x00\x00" + b"\xff" * 900]
 )
 def test_broken_exif_is_tolerated(broken: bytes) -> None:
-    """A damaged EXIF block costs its orientation and nothing else."""
+    """An image with damaged EXIF is decoded without an orientation."""
     assert decoded(encode(halves(), "JPEG", exif=broken)).dimensions == Dimensions(64, 48)
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
 def test_senseless_orientations_are_ignored(orientation: int) -> None:
-    """An orientation that does not exist turns nothing."""
+    """An invalid orientation leaves the image unchanged."""
     picture = decoded(encode(halves(), "JPEG", quality=90, exif=exif(orientation)))
     assert near(colour(picture, 0.25, 0.5), RED)
 
 
 def test_cmyk_jpeg() -> None:
-    """A print JPEG comes out in its colours, not inverted."""
+    """A CMYK JPEG keeps its colours and is not inverted."""
     assert near(colour(decoded(encode(halves(mode="CMYK"), "JPEG", quality=95)), 0.25, 0.5), RED)
 
 
@@ -140,7 +140,7 @@ def test_sixteen_bit_greys_are_scaled(kind: str, mode: str) -> None:
 
 @pytest.mark.parametrize(("mode", "dtype", "top"), [("F", "<f4", 1.0), ("F", "<f4", 4000.0), ("I", "<i4", 2**30)])
 def test_deep_greys_are_stretched(mode: str, dtype: str, top: float) -> None:
-    """Floating-point and 32-bit greys run from black to white, whatever their unit."""
+    """Floating-point and 32-bit greys run from black to white, in any unit."""
     values = np.tile(np.linspace(0, top, 60), (60, 1)).astype(dtype)
     picture = decoded(encode(Image.frombytes(mode, (60, 60), values.tobytes()), "TIFF"))
     assert colour(picture, 0, 0.5)[0] <= 4
@@ -165,7 +165,7 @@ def test_greys_become_rgb(mode: str) -> None:
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF", "AVIF"])
 def test_transparency_is_laid_on_white(kind: str) -> None:
-    """What is fully transparent is white, whatever colour hides below."""
+    """Fully transparent pixels become white, for any colour below."""
     stored = halves().convert("RGBA")
     stored.paste((0, 0, 0, 0), (0, 0, 32, 48))
     picture = decoded(encode(stored, kind))
@@ -185,7 +185,7 @@ def test_transparent_palette() -> None:
 
 @pytest.mark.parametrize(("mode", "transparent"), [("LA", None), ("L", 0), ("RGB", (0, 0, 0)), ("1", 0)])
 def test_other_transparency(mode: str, transparent: object) -> None:
-    """Greys with alpha and files with one transparent colour are laid on white too."""
+    """Greys with alpha and files with a transparent colour get a white background too."""
     black = (0, 0) if mode == "LA" else (0 if mode != "RGB" else (0, 0, 0))
     options = {} if transparent is None else {"transparency": transparent}
     assert (decoded(encode(Image.new(mode, (30, 30), black), "PNG", **options)).pixels == 255).all()
@@ -209,7 +209,7 @@ def test_odd_shapes(width: int, height: int) -> None:
 
 
 def test_lab_and_other_colour_spaces() -> None:
-    """TIFFs in the colour spaces of print shops come out in their colours."""
+    """TIFFs in the colour spaces of print shops keep their colours."""
     assert near(colour(decoded(encode(halves(mode="LAB"), "TIFF")), 0.25, 0.5), RED)
     assert near(colour(decoded(encode(halves(mode="YCbCr"), "TIFF")), 0.75, 0.5), BLUE)
 
@@ -230,14 +230,14 @@ def test_large_jpegs_are_shrunk_while_decoding(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_nothing_is_left_behind() -> None:
-    """Pillow's own switches stay as they were."""
+    """Pillow's global switches are unchanged."""
     before = (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, list(warnings.filters))
     decoded(encode(halves(), "PNG"))
     assert before == (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, list(warnings.filters))
 
 
 def test_as_the_model_was_trained() -> None:
-    """The resize is the one of Florence-2's own processor, to the bit, where no shrinking helps."""
+    """Without shrinking by the decoder, the resize equals the resize of Florence-2's processor to the bit."""
     noise = np.random.default_rng(7).integers(0, 256, (120, 150, 3), dtype=np.uint8)
     reference = Image.fromarray(noise).resize((SIZE, SIZE), Image.Resampling.BICUBIC)
     assert (decoded(encode(Image.fromarray(noise), "PNG")).pixels == np.asarray(reference)).all()

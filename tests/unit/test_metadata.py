@@ -1,4 +1,4 @@
-"""What of a caption goes into an object's metadata, and that nobody's keys are harmed."""
+"""How a caption is fitted into an object's metadata, without harm to the keys of other writers."""
 
 import pytest
 import regex
@@ -14,7 +14,7 @@ FAMILY = "👨‍👩‍👧‍👦"
 OURS = frozenset({METADATA_CAPTION, METADATA_TASK, METADATA_MODEL})
 
 pieces = st.text(max_size=40) | st.sampled_from([FAMILY, "e\u0301", "🇩🇪", " ", "\r\n", "\x00"])
-#: From nothing to several times the largest value, without drawing every character.
+#: From the empty text to several times the largest value, without drawing every character.
 texts = st.builds(lambda piece, times: piece * times, pieces, st.integers(0, 500))
 foreign = st.dictionaries(
     st.text(min_size=1, max_size=40).filter(lambda key: key not in OURS),
@@ -32,7 +32,7 @@ def ours(caption: str, task: str = "<CAPTION>", model: str = "florence") -> dict
 def test_limits_hold_and_other_keys_are_untouched(
     existing: dict[str, str], caption: str, bounds: MetadataSettings
 ) -> None:
-    """Whatever is there and whatever is written, no limit is passed and no foreign key is named."""
+    """For any existing metadata and any caption, no limit is exceeded and no key of another writer is set."""
     assume(total_bytes(existing) <= bounds.max_total_bytes)
     fitted = fit_metadata(existing, ours(caption), bounds)
     assert set(fitted.values) in (set(), OURS)
@@ -67,7 +67,7 @@ def test_writing_twice_changes_nothing(existing: dict[str, str], caption: str, b
 
 @given(texts, st.integers(0, 5000))
 def test_cuts_fall_between_graphemes(text: str, room: int) -> None:
-    """A shortened text fits, ends with an ellipsis, and splits no character that people see as one."""
+    """A shortened text fits, ends with an ellipsis, and splits no grapheme."""
     cut = shorten(text, room)
     if cut is None:
         return
@@ -92,21 +92,21 @@ def test_families_are_not_split() -> None:
 
 @pytest.mark.parametrize("text", ["\x00", "a\r\nb", "tab\there", "\x1b[31mred", "\ud800lone", "\x85next"])
 def test_control_characters_become_spaces(text: str) -> None:
-    """What a header could not carry, or could be used to forge one, becomes a space."""
+    """Characters that are invalid in a header, or could forge a header, become spaces."""
     clean = printable(text)
     assert clean.isprintable()
     clean.encode("utf-8")
 
 
 def test_a_caption_of_ten_kilobytes_is_shortened() -> None:
-    """A long caption gets as much of a value as there is."""
+    """A long caption fills the largest value."""
     fitted = fit_metadata({}, ours("word " * 2000), LIMITS)
     assert 4080 <= len(fitted.values[METADATA_CAPTION].encode()) <= 4096
     assert "the row has the whole caption" in str(fitted.outcome.note)
 
 
 def test_an_object_that_is_full_is_left_alone() -> None:
-    """Beside 8 KiB of somebody else's metadata nothing is written, and the reason has the numbers."""
+    """Beside 8 KiB of metadata of another writer no key is written, and the reason has the numbers."""
     existing = {f"k{i}": "v" * 4000 for i in range(2)} | {"k2": "v" * 150}
     fitted = fit_metadata(existing, ours("a caption of a common length"), LIMITS)
     assert not fitted.values
@@ -121,7 +121,7 @@ def test_a_stub_of_a_caption_is_not_written() -> None:
 
 @given(foreign, st.text(min_size=1).filter(str.strip), texts)
 def test_people_keep_their_captions(existing: dict[str, str], theirs: str, caption: str) -> None:
-    """A caption without our marker was written by a person: nothing is written, the marker least of all."""
+    """A caption without the key `caption-model` was written by a person: no key is written."""
     fitted = fit_metadata(existing | {METADATA_CAPTION: theirs}, ours(caption), LIMITS)
     assert not fitted.values
     assert fitted.outcome.code == "metadata_kept"
@@ -133,7 +133,7 @@ def test_an_empty_caption_is_nobodys() -> None:
 
 
 def test_our_own_caption_is_replaced() -> None:
-    """A caption of an earlier model gives way to the new one, and its bytes do not count twice."""
+    """A new caption replaces the caption of an earlier model, whose bytes do not count."""
     before = ours("old " * 900, model="older")
     filler = {"k": "v" * 4000}
     fitted = fit_metadata(before | filler, ours("new " * 900), LIMITS)
@@ -146,7 +146,7 @@ def test_the_asked_task_is_ours_to_spell() -> None:
 
 
 def test_a_long_task_leaves_the_caption_out() -> None:
-    """A task is never shortened, for a cut one would be another task."""
+    """A task is never shortened, because a shortened task would be another task."""
     bounds = MetadataSettings(max_value_bytes=64)
     task = "<OPEN_VOCABULARY_DETECTION>" + "a" * 60
     assert fit_metadata({}, ours("x", task=task), bounds).outcome.code == "metadata_left_out"

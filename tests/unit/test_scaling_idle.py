@@ -1,4 +1,4 @@
-"""The idle period, and a deactivator whose process was frozen at the worst moment."""
+"""The deactivator over a mark in memory, with a process frozen between mark and call."""
 
 import subprocess
 import sys
@@ -25,8 +25,8 @@ from tests.support.scaling_store import MemoryStore
 POLICY = ScalingPolicy(idle_s=60, lease_s=30)
 
 
-class Pool:
-    """Notes what is asked of it, and takes its time."""
+class RecordingPool:
+    """A worker pool that records calls."""
 
     def __init__(self) -> None:
         self.asked: list[int] = []
@@ -39,13 +39,13 @@ class Pool:
         self.asked.append(instances)
 
 
-def make_deactivator(store: MemoryStore, pool: Pool, clock: ManualClock, unfinished: Any) -> Deactivator:
+def make_deactivator(store: MemoryStore, pool: RecordingPool, clock: ManualClock, unfinished: Any) -> Deactivator:
     return Deactivator(cast("PoolMark", store), pool, POLICY, unfinished, clock.time)
 
 
 def test_an_idle_pool_is_put_to_sleep() -> None:
-    """One call to 0, and no mark left."""
-    store, pool = MemoryStore(), Pool()
+    """One call to 0; the mark is removed."""
+    store, pool = MemoryStore(), RecordingPool()
     assert (
         make_deactivator(store, pool, ManualClock(), lambda: False).try_scale_to_zero()
         is ScaleToZeroOutcome.ASLEEP
@@ -54,8 +54,8 @@ def test_an_idle_pool_is_put_to_sleep() -> None:
 
 
 def test_a_process_frozen_before_the_call_does_not_call() -> None:
-    """Its mark may have run out, and somebody may have been told that the pool is awake."""
-    store, pool, clock = MemoryStore(), Pool(), ManualClock()
+    """The mark may have expired, and an event may have read `awake`."""
+    store, pool, clock = MemoryStore(), RecordingPool(), ManualClock()
     swap_at_once = store.replace
 
     def swap_and_freeze(swap: ReplaceMark) -> bool:
@@ -69,8 +69,8 @@ def test_a_process_frozen_before_the_call_does_not_call() -> None:
 
 
 def test_a_slow_postgres_does_not_shorten_the_lease() -> None:
-    """The mark is set anew after the question and right before the call."""
-    store, pool, clock = MemoryStore(), Pool(), ManualClock()
+    """The mark is renewed after the query and right before the call."""
+    store, pool, clock = MemoryStore(), RecordingPool(), ManualClock()
 
     def ask() -> bool:
         clock.advance(POLICY.lease_s - 1)
@@ -80,8 +80,8 @@ def test_a_slow_postgres_does_not_shorten_the_lease() -> None:
 
 
 def test_a_token_is_there_before_the_mark_is() -> None:
-    """Getting one may take long, and the mark does not hold for long."""
-    store, pool, clock = MemoryStore(), Pool(), ManualClock()
+    """The fetch of a token may be slow, and the mark expires soon."""
+    store, pool, clock = MemoryStore(), RecordingPool(), ManualClock()
     seen: list[int] = []
     claim_at_once = store.begin
 
@@ -95,9 +95,9 @@ def test_a_token_is_there_before_the_mark_is() -> None:
 
 
 def test_without_a_token_nothing_is_marked() -> None:
-    """It is tried again after the idle period."""
+    """The outcome is REFUSED, so the worker tries again after the idle period."""
 
-    class Locked(Pool):
+    class Locked(RecordingPool):
         def prepare(self) -> None:
             raise ScalingRefused("no token")
 
@@ -111,8 +111,8 @@ def test_without_a_token_nothing_is_marked() -> None:
 
 @pytest.mark.parametrize("error", [DatabaseUnavailable("away"), RuntimeError("a right is missing")])
 def test_a_pool_stays_awake_while_postgres_cannot_be_asked(error: Exception) -> None:
-    """The error is the caller's to see, and no mark is left behind."""
-    store, pool = MemoryStore(), Pool()
+    """The caller gets the error, and the mark is removed."""
+    store, pool = MemoryStore(), RecordingPool()
 
     def ask() -> bool:
         assert (store.mark or "").startswith(SLEEPING)
@@ -125,7 +125,7 @@ def test_a_pool_stays_awake_while_postgres_cannot_be_asked(error: Exception) -> 
 
 @pytest.mark.parametrize("outcome", ScaleToZeroOutcome)
 def test_a_worker_that_lives_tries_again(outcome: ScaleToZeroOutcome) -> None:
-    """After a lease where one has to run out first, else after the idle period."""
+    """After the lease if a mark must expire first, else after the idle period."""
     waits = outcome in (ScaleToZeroOutcome.TAKEN, ScaleToZeroOutcome.UNKNOWN)
     assert outcome.again_after_s(POLICY) == (POLICY.lease_s if waits else POLICY.idle_s)
 
@@ -134,7 +134,7 @@ def test_a_worker_that_lives_tries_again(outcome: ScaleToZeroOutcome) -> None:
     "name", ["", "captions", "projects/p/locations/l/services/s", "projects/p/locations/l/workerPools/a/b"]
 )
 def test_a_name_that_is_no_pool_is_refused_at_once(name: str) -> None:
-    """And the message shows what one looks like."""
+    """The message shows the form of a worker pool's name."""
     with pytest.raises(SettingsError, match="projects/PROJECT/locations/REGION/workerPools/POOL"):
         CloudRunWorkerPool(cast("Any", None), name)
 

@@ -43,7 +43,7 @@ lengths = st.integers(20, 200)
 
 
 def check_any(make_world: Callable[[], World]) -> Counter[str]:
-    """Live through many interleavings; what came of the wakes and sleeps in all of them together."""
+    """Run many interleavings, and return the counts of all outcomes."""
     seen: Counter[str] = Counter()
 
     @settings(max_examples=INTERLEAVINGS, deadline=None, derandomize=True, database=None)
@@ -58,7 +58,7 @@ def check_any(make_world: Callable[[], World]) -> Counter[str]:
 
 
 def goes_wrong(world: World, seed: int) -> bool:
-    """Whether the checks see something in this life."""
+    """Return True if a check fails in the run with this seed."""
     try:
         live(world, seed, 150)
     except AssertionError:
@@ -67,7 +67,7 @@ def goes_wrong(world: World, seed: int) -> bool:
 
 
 def test_no_image_waits_on_a_sleeping_pool() -> None:
-    """3,000 interleavings with crashes, lost answers, refusals and marks that run out; every outcome was met."""
+    """3,000 interleavings with crashes, lost answers, refusals and expired marks; every outcome occurs."""
     seen = check_any(lambda: World(MemoryStore()))
     errors = {kind.default_code for kind in (PoolChanging, ScalingRefused, ScalingDenied, ScalingUnknown)}
     outcomes = {outcome.value for outcome in ScaleToZeroOutcome}
@@ -75,14 +75,14 @@ def test_no_image_waits_on_a_sleeping_pool() -> None:
 
 
 def test_a_redis_that_forgets_everything_costs_time_and_no_image() -> None:
-    """With FLUSHALL at any step, as long as the worker that just calls 0 is not killed too."""
+    """With FLUSHALL at any step, unless the worker that calls 0 is killed in the same moment."""
     seen = check_any(lambda: World(MemoryStore(), Faults(flush=True)))
     assert seen[ScaleToZeroOutcome.WOKEN_AGAIN.value]
     assert seen[ScaleToZeroOutcome.UNFINISHED.value]
 
 
 def scale_up_if_first(token: str, policy: ScalingPolicy) -> Procedure[bool]:
-    """SET NX, and only the winner calls: one that dies in between leaves a mark that stops all others."""
+    """SET NX, and only the winner calls: a winner that dies before the call leaves a mark that stops others."""
     won: bool = yield ReplaceMark(None, AWAKE)
     if won:
         yield SetInstances(policy.instances)
@@ -90,7 +90,7 @@ def scale_up_if_first(token: str, policy: ScalingPolicy) -> Procedure[bool]:
 
 
 def scale_to_zero_then_look_again(token: str, policy: ScalingPolicy) -> Procedure[ScaleToZeroOutcome]:
-    """DEL while the queue is empty, 0, and another look: which a stopping worker may not live to take."""
+    """DEL while the queue is empty, 0, and a second check, which a stopping worker may not reach."""
 
     def delete(store: MemoryStore) -> bool:
         if not store.queue:
@@ -108,7 +108,7 @@ def scale_to_zero_then_look_again(token: str, policy: ScalingPolicy) -> Procedur
 
 
 def scale_up_without_proof(token: str, policy: ScalingPolicy) -> Procedure[bool]:
-    """Calls 1 and sets `awake`, whatever has happened meanwhile."""
+    """Calls 1 and sets `awake` without a check of the mark."""
     mark = yield ReadMark()
     if mark == AWAKE:
         return False
@@ -120,7 +120,7 @@ def scale_up_without_proof(token: str, policy: ScalingPolicy) -> Procedure[bool]
 
 
 def scale_up_while_it_falls_asleep(token: str, policy: ScalingPolicy) -> Procedure[bool]:
-    """Calls 1 under a sleeping mark, and acknowledges."""
+    """Calls 1 under a sleeping mark; the event is acknowledged."""
     mark = yield ReadMark()
     if mark != AWAKE:
         yield SetInstances(policy.instances)
@@ -129,12 +129,12 @@ def scale_up_while_it_falls_asleep(token: str, policy: ScalingPolicy) -> Procedu
 
 
 def scale_up_with_one_token_for_all(token: str, policy: ScalingPolicy) -> Procedure[bool]:
-    """A mark that comes back vouches for calls from before the sleep."""
+    """A reused mark confirms calls made before the scale to zero."""
     return (yield from scale_up("same", policy))
 
 
 def scale_up_by_the_first_alone(token: str, policy: ScalingPolicy) -> Procedure[bool]:
-    """Who finds a waking mark leaves the call to whoever set it, and acknowledges."""
+    """A process that finds a waking mark does not call; the event is acknowledged."""
     mark = yield ReadMark()
     if mark is not None and mark.startswith(WAKING):
         return False
@@ -142,7 +142,7 @@ def scale_up_by_the_first_alone(token: str, policy: ScalingPolicy) -> Procedure[
 
 
 def scale_to_zero_without_asking(token: str, policy: ScalingPolicy) -> Procedure[ScaleToZeroOutcome]:
-    """Trusts the empty queue: what other workers have in hand is not on it."""
+    """Trusts the empty queue, which lacks the messages that other workers hold."""
     procedure = scale_to_zero(token, policy)
     command = next(procedure)
     while True:
@@ -157,14 +157,14 @@ def scale_to_zero_without_asking(token: str, policy: ScalingPolicy) -> Procedure
 
 
 def scale_to_zero_asking_first(token: str, policy: ScalingPolicy) -> Procedure[ScaleToZeroOutcome]:
-    """Asks Postgres before the mark is set: an event may slip in between."""
+    """Queries Postgres before the mark is set: an event may arrive in between."""
     if (yield CheckUnfinished()):
         return ScaleToZeroOutcome.UNFINISHED
     return (yield from scale_to_zero_without_asking(token, policy))
 
 
 def scale_to_zero_with_a_short_mark(token: str, policy: ScalingPolicy) -> Procedure[ScaleToZeroOutcome]:
-    """Takes the mark away while a call to 0 may still be under way."""
+    """Removes the mark while a call to 0 may still be under way."""
     mark = SLEEPING + token
     if (yield BeginScaleToZero(mark, policy.lease_s)) is not Admission.GRANTED:
         return ScaleToZeroOutcome.TAKEN
@@ -196,7 +196,7 @@ def scale_to_zero_with_a_short_mark(token: str, policy: ScalingPolicy) -> Proced
     ],
 )
 def test_the_interleavings_find_what_is_wrong(scale_up_with: ScaleUp, scale_to_zero_with: ScaleToZero) -> None:
-    """Each protocol with one protection taken away leaves an image waiting, or believes in a pool that sleeps."""
+    """Each protocol without one protection leaves an image waiting, or has the mark `awake` at 0 instances."""
     worlds = (
         World(MemoryStore(), scale_up_with=scale_up_with, scale_to_zero_with=scale_to_zero_with)
         for _ in itertools.count()
@@ -205,7 +205,7 @@ def test_the_interleavings_find_what_is_wrong(scale_up_with: ScaleUp, scale_to_z
 
 
 def scale_to_zero_without_looking_back(token: str, policy: ScalingPolicy) -> Procedure[ScaleToZeroOutcome]:
-    """Does not mind that its mark is gone after the call."""
+    """Ignores a lost mark after the call."""
     mark = SLEEPING + token
     if (yield BeginScaleToZero(mark, policy.lease_s)) is not Admission.GRANTED:
         return ScaleToZeroOutcome.TAKEN
@@ -219,7 +219,7 @@ def scale_to_zero_without_looking_back(token: str, policy: ScalingPolicy) -> Pro
 
 
 def test_a_flush_is_survived_only_by_looking_back() -> None:
-    """The same faults, and a worker that does not wake the pool again: an image waits for ever."""
+    """The same faults, and a worker that does not scale up again: an image waits for ever."""
     worlds = (
         World(MemoryStore(), Faults(flush=True), scale_to_zero_with=scale_to_zero_without_looking_back)
         for _ in itertools.count()

@@ -1,4 +1,4 @@
-"""`dropline redrive` and a worker pool that may be asleep: Cloud Run's stand-in, a real Redis and Postgres."""
+"""`dropline redrive` with scale to zero: an emulated Cloud Run, a real Redis and Postgres."""
 
 import json
 import os
@@ -49,7 +49,7 @@ app(["redrive", "--all"])
 
 @pytest.fixture
 def pool() -> Iterator[FakeCloudRun]:
-    """A pool that is asleep."""
+    """A worker pool at 0 instances."""
     with fake_cloud_run.serve() as found:
         yield found
 
@@ -123,7 +123,7 @@ def test_a_pool_that_falls_asleep_this_moment_is_woken_after_that(
 def test_a_pool_that_may_not_be_woken(
     pool: FakeCloudRun, connection: Connection, row_id: int, queue: "redis.Redis"
 ) -> None:
-    """Without the right the command fails, and the row is as before: none waits on a sleeping pool."""
+    """Without the permission the command fails and the row is unchanged: no row waits at 0 instances."""
     pool.fail(403)
     before = row(connection, row_id)
     result = run("redrive", "--all")
