@@ -1,1 +1,1 @@
-"""The command line: what people and their scripts do with Dropline."""
+"""The command line of Dropline, for people and their scripts."""

@@ -1,4 +1,4 @@
-"""What commands print. Names and captions come from strangers: none of them may move a cursor or forge a line."""
+"""Output of the commands. Names and captions are untrusted: they cannot move the cursor or forge a line."""
 
 import json
 import sys
@@ -12,90 +12,93 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-#: Width of tables that go to a file or a pipe.
+#: Width of tables in a file or a pipe.
 _PIPE_WIDTH = 120
-#: A column that gets as much can be read, however long its values are.
+#: Enough width to read a column with long values.
 _READABLE_WIDTH = 20
-_INVISIBLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
-#: Marks that turn the direction of text: what is read is not what is there.
-_TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+#: Width of a column's border and padding.
+_COLUMN_FRAME_WIDTH = 3
+_INVISIBLE_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
+#: Marks of text direction: they display characters in another order than that of the text.
+_DIRECTION_MARKS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def printable(text: str) -> str:
-    """The text with control characters, line breaks and direction marks spelt out, as `\\x1b` or `\\u202e`."""
-    return "".join(_spelt_out(character) if _is_unsafe(character) else character for character in text)
+    """The text with control characters, line breaks and direction marks escaped, as `\\x1b` or `\\u202e`."""
+    return "".join(_escaped(character) if _is_unsafe(character) else character for character in text)
 
 
 def _is_unsafe(character: str) -> bool:
-    return character in _TURNING or unicodedata.category(character) in _INVISIBLE
+    return character in _DIRECTION_MARKS or unicodedata.category(character) in _INVISIBLE_CATEGORIES
 
 
-def _spelt_out(character: str) -> str:
+def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode()
 
 
-def plain_value(value: object) -> str:
-    """Any value of Postgres's as text; NULL is empty."""
+def value_text(value: object) -> str:
+    """Any column value of Postgres as text; NULL is empty."""
     if value is None:
         return ""
     if isinstance(value, datetime):
         return value.isoformat(sep=" ", timespec="seconds")
     if isinstance(value, dict | list | tuple):
-        return json.dumps(value, ensure_ascii=False, default=plain_value)
+        return json.dumps(value, ensure_ascii=False, default=value_text)
     return str(value)
 
 
-def cell(value: object, style: str = "") -> Text:
-    """Any value as text without markup, on one line."""
-    return Text(printable(plain_value(value)), style=style)
+def safe_text(value: object, style: str = "") -> Text:
+    """Any value as printable text on one line, without markup."""
+    return Text(printable(value_text(value)), style=style)
 
 
-def out() -> Console:
+def stdout_console() -> Console:
     """Standard output."""
-    return Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False, markup=False, emoji=False)
+    width = None if sys.stdout.isatty() else _PIPE_WIDTH
+    return Console(width=width, highlight=False, markup=False, emoji=False)
 
 
-def err() -> Console:
+def stderr_console() -> Console:
     """Standard error."""
     return Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
 def print_line(text: str | Text = "") -> None:
-    """One line on standard output, never folded."""
-    out().print(text if isinstance(text, Text) else cell(text), soft_wrap=True)
+    """Print one line on standard output, never folded."""
+    stdout_console().print(text if isinstance(text, Text) else safe_text(text), soft_wrap=True)
 
 
-def note(message: str) -> None:
-    """A remark for people, on standard error."""
-    err().print(Text(printable(message), style="dim"), soft_wrap=True)
+def print_note(message: str) -> None:
+    """Print a remark for people on standard error, in one line."""
+    stderr_console().print(Text(printable(message), style="dim"), soft_wrap=True)
 
 
-def complain(message: str) -> None:
-    """An error, in one red line on standard error."""
-    err().print(cell(f"error: {message}", "red"), soft_wrap=True)
+def print_error(message: str) -> None:
+    """Print an error on standard error, in one red line."""
+    stderr_console().print(safe_text(f"error: {message}", "red"), soft_wrap=True)
 
 
-def complain_at_length(message: str) -> None:
-    """An error whose line breaks are ours: what a service of this machine said last."""
+def print_error_lines(message: str) -> None:
+    """Print an error of several lines on standard error: the end of a local service's log is part of the error."""
     for line in f"error: {message}".splitlines():
-        err().print(cell(line, "red"), soft_wrap=True)
+        stderr_console().print(safe_text(line, "red"), soft_wrap=True)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str | None = None) -> None:
-    """A table whose cells are folded, never cut."""
+    """Print a table whose cells are folded, never cut."""
     table = Table(title=None if title is None else Text(printable(title)), title_justify="left")
     for column in columns:
-        table.add_column(cell(column), overflow="fold")
+        table.add_column(safe_text(column), overflow="fold")
     for row in rows:
-        table.add_row(*(value if isinstance(value, Text) else cell(value) for value in row))
-    out().print(table)
+        table.add_row(*(value if isinstance(value, Text) else safe_text(value) for value in row))
+    stdout_console().print(table)
 
 
-def print_answer(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A table; where its columns would be too narrow to be read, a block per row with a line per column."""
-    names = [cell(column) for column in columns]
-    lines = [[cell(value) for value in row] for row in rows]
-    if _is_readable([names, *lines], out().width):
+def print_query_result(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a table; if the columns are too narrow to read, a block per row with a line per column."""
+    names = [safe_text(column) for column in columns]
+    lines = [[safe_text(value) for value in row] for row in rows]
+    if _is_readable([names, *lines], stdout_console().width):
         print_table(columns, lines)
     elif lines:
         _print_blocks(names, lines)
@@ -104,9 +107,8 @@ def print_answer(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> No
 
 
 def _is_readable(lines: Sequence[Sequence[Text]], width: int) -> bool:
-    widths = (max(cell_len(each.plain) for each in column) for column in zip(*lines, strict=True))
-    # A column's border and padding take three.
-    return 1 + sum(min(each, _READABLE_WIDTH) + 3 for each in widths) <= width
+    widths = (max(cell_len(text.plain) for text in column) for column in zip(*lines, strict=True))
+    return 1 + sum(min(each, _READABLE_WIDTH) + _COLUMN_FRAME_WIDTH for each in widths) <= width
 
 
 def _print_blocks(names: Sequence[Text], lines: Sequence[Sequence[Text]]) -> None:
@@ -116,14 +118,14 @@ def _print_blocks(names: Sequence[Text], lines: Sequence[Sequence[Text]]) -> Non
         table.add_column(overflow="fold")
         for name, value in zip(names, line, strict=True):
             table.add_row(name, value)
-        out().print(table)
+        stdout_console().print(table)
 
 
 def print_json(document: Any, *, indent: int | None = 2) -> None:
-    """One JSON document, in ASCII: what a terminal could take for a command is escaped."""
-    sys.stdout.write(json.dumps(document, indent=indent, default=_plain) + "\n")
+    """Print one JSON document in ASCII: control characters and direction marks are escaped."""
+    sys.stdout.write(json.dumps(document, indent=indent, default=_json_value) + "\n")
     sys.stdout.flush()
 
 
-def _plain(value: object) -> str:
+def _json_value(value: object) -> str:
     return value.isoformat() if isinstance(value, datetime) else str(value)

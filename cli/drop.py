@@ -1,18 +1,26 @@
-"""`dropline drop`: files into the bucket, and with --wait their captions."""
+"""`dropline drop`: uploads, and with --wait the captions. `demo` drops its samples by the same `drop_files`."""
 
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from types import TracebackType
+from typing import Annotated, Any, Protocol, Self
 
 import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from cli import results
+from cli.console import print_error, print_json, print_line, print_note, stderr_console
 from cli.exit_codes import ExitCode
 from cli.options import Json, Timeout
-
-if TYPE_CHECKING:
-    from cli.dropping import Dropped, Target
-    from dropline.settings import Settings
-    from dropline.storage.uploads import Plan
+from cli.wait import CaptionWaiter
+from db.reads import CaptionRecord
+from db.session import reader_settings
+from dropline.contract import ObjectVersion, TaskRequest
+from dropline.errors import SettingsError
+from dropline.settings import Settings, load_settings
+from dropline.storage.bucket import Storage
+from dropline.storage.uploads import Plan, Upload, Uploaded, plan_uploads, upload_all
 
 
 def drop(
@@ -31,7 +39,8 @@ def drop(
     bucket: Annotated[str, typer.Option(help="Bucket of the objects; by default DROPLINE_BUCKET.")] = "",
     prefix: Annotated[str, typer.Option(help="Put before every object name, for example `summer/`.")] = "",
     wait: Annotated[
-        bool, typer.Option("--wait/--no-wait", help="Wait for the captions of exactly the uploaded generations.")
+        bool,
+        typer.Option("--wait/--no-wait", help="Wait for the captions of exactly the uploaded generations."),
     ] = False,
     timeout: Timeout = 300,
     parallel: Annotated[int, typer.Option(min=1, max=64, help="Uploads at a time.")] = 8,
@@ -42,74 +51,153 @@ def drop(
     With --wait it listens to Postgres until each uploaded generation has its caption, or has failed. Exit code 1:
     a file could not be read, or an object ended without a caption.
     """
-    from cli.console import note
-    from cli.dropping import Target
-    from dropline.contract import TaskRequest
-    from dropline.errors import SettingsError
-    from dropline.settings import load_settings
-    from dropline.storage.bucket import Storage
-    from dropline.storage.uploads import plan_uploads
-
     settings = load_settings()
     request = None if task is None else TaskRequest.parse(task)
-    name = bucket or settings.bucket
-    if not name:
+    bucket = bucket or settings.bucket
+    if not bucket:
         raise SettingsError(
             "DROPLINE_BUCKET is not set, and no --bucket was given; while `dropline up` runs, "
             "`source .local/env` sets it"
         )
     plan = plan_uploads(paths, prefix)
     if plan.skipped:
-        note(f"not dropped, for their names say that they are no images: {', '.join(map(str, plan.skipped))}")
-    target = Target(Storage.connect(settings), name, request, parallel)
-    dropped = _drop(settings, plan, target, timeout if wait else None)
-    _report_as_json(dropped) if json else _report(dropped, waited=wait)
-    raise typer.Exit(_complain(dropped, timeout))
+        print_note(
+            f"not dropped, for their names say that they are no images: {', '.join(map(str, plan.skipped))}"
+        )
+    target = DropTarget(Storage.connect(settings), bucket, request, parallel)
+    result = _drop(settings, plan, target, timeout if wait else None)
+    if json:
+        _print_documents(result)
+    elif wait:
+        results.print_rows(result.rows)
+    else:
+        _print_uris(result)
+    raise typer.Exit(_print_errors(result, timeout))
 
 
-def _drop(settings: "Settings", plan: "Plan", target: "Target", timeout_s: float | None) -> "Dropped":
-    from cli.dropping import drop_files
-    from cli.progress import Bars
-    from cli.waiting import Waiter
-    from db.session import reader_settings
-
+def _drop(settings: Settings, plan: Plan, target: "DropTarget", timeout_s: float | None) -> "DropResult":
     with ExitStack() as stack:
-        waiter = None if timeout_s is None else stack.enter_context(Waiter(reader_settings(settings)))
-        bars = stack.enter_context(Bars(len(plan.uploads), waiting=waiter is not None))
+        waiter = None
+        if timeout_s is not None:
+            waiter = stack.enter_context(CaptionWaiter(reader_settings(settings)))
+        bars = stack.enter_context(ProgressBars(len(plan.uploads), waiting=waiter is not None))
         return drop_files(plan, target, bars, waiter=waiter, timeout_s=timeout_s or 0)
 
 
-def _report(dropped: "Dropped", *, waited: bool) -> None:
-    from cli import results
-    from cli.console import print_line
-
-    if waited:
-        results.print_rows(dropped.rows)
-        return
-    for each in dropped.uploaded:
-        print_line(each.version.uri)
+def _print_uris(result: "DropResult") -> None:
+    for uploaded in result.uploaded:
+        print_line(uploaded.version.uri)
 
 
-def _report_as_json(dropped: "Dropped") -> None:
-    from cli import results
-    from cli.console import print_json
-
-    rows = {row.version: row for row in dropped.rows}
+def _print_documents(result: "DropResult") -> None:
+    rows = {row.version: row for row in result.rows}
     documents: list[dict[str, Any]] = []
-    for each in dropped.uploaded:
-        row = rows.get(each.version)
-        found = results.document(row) if row else results.missing_document(each.version, dropped.missing)
-        documents.append({"path": str(each.upload.path), **found})
-    documents += ({"path": str(upload.path), "unreadable": why} for upload, why in dropped.unreadable)
+    for uploaded in result.uploaded:
+        row = rows.get(uploaded.version)
+        if row is None:
+            document = results.unfinished_document(uploaded.version, result.unfinished)
+        else:
+            document = results.document(row)
+        documents.append({"path": str(uploaded.upload.path), **document})
+    documents += ({"path": str(upload.path), "unreadable": reason} for upload, reason in result.unreadable)
     print_json(documents)
 
 
-def _complain(dropped: "Dropped", timeout_s: float) -> ExitCode:
-    from cli import results
-    from cli.console import complain
+def _print_errors(result: "DropResult", timeout_s: float) -> ExitCode:
+    for upload, reason in result.unreadable:
+        print_error(f"{upload.path} could not be read: {reason}")
+    results.print_unfinished(result.unfinished, timeout_s)
+    code = results.exit_code(result.rows, result.unfinished)
+    return ExitCode.FAILED if result.unreadable and code is ExitCode.OK else code
 
-    for upload, why in dropped.unreadable:
-        complain(f"{upload.path} could not be read: {why}")
-    results.complain_about_missing(dropped.missing, timeout_s)
-    code = results.exit_code(dropped.rows, dropped.missing)
-    return ExitCode.FAILED if dropped.unreadable and code is ExitCode.OK else code
+
+class DropObserver(Protocol):
+    """Is called during a drop."""
+
+    def uploaded(self, uploaded: Uploaded) -> None:
+        """A file has been uploaded."""
+
+    def ended(self, version: ObjectVersion, rows: list[CaptionRecord]) -> None:
+        """All rows of an uploaded object have a terminal status."""
+
+
+@dataclass(frozen=True, slots=True)
+class DropTarget:
+    """The bucket of the uploads, and the requested task."""
+
+    storage: Storage
+    bucket: str
+    task: TaskRequest | None = None
+    #: Uploads at a time.
+    parallel: int = 8
+
+    def upload(self, upload: Upload) -> Uploaded:
+        """Upload one file; raises the errors of `Storage.upload`."""
+        return self.storage.upload(self.bucket, upload, self.task)
+
+
+@dataclass(slots=True)
+class DropResult:
+    """The uploads of a plan, and their rows after a wait."""
+
+    uploaded: list[Uploaded]
+    #: Unreadable files, each with the reason.
+    unreadable: list[tuple[Upload, str]]
+    #: Rows of objects that ended in time.
+    rows: list[CaptionRecord] = field(default_factory=list)
+    #: Objects that did not end in time, with their rows.
+    unfinished: dict[ObjectVersion, list[CaptionRecord]] = field(default_factory=dict)
+
+
+def drop_files(
+    plan: Plan,
+    target: DropTarget,
+    observer: DropObserver,
+    *,
+    waiter: CaptionWaiter | None = None,
+    timeout_s: float = 0,
+) -> DropResult:
+    """Upload the files and, with an entered waiter, wait for the captions of all uploads.
+
+    Raises:
+        ClientError, AccessDenied, StorageUnavailable, DatabaseUnavailable.
+    """
+    uploaded, unreadable = upload_all(plan, target.upload, target.parallel, observer.uploaded)
+    result = DropResult(uploaded, unreadable)
+    if waiter is None:
+        return result
+
+    def on_end(version: ObjectVersion, rows: list[CaptionRecord]) -> None:
+        result.rows.extend(rows)
+        observer.ended(version, rows)
+
+    result.unfinished = waiter.wait([each.version for each in uploaded], timeout_s, on_end)
+    return result
+
+
+class ProgressBars:
+    """Two bars on standard error, of the uploads and of the captions; no output without a terminal."""
+
+    def __init__(self, total: int, *, waiting: bool) -> None:
+        console = stderr_console()
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        self._progress = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+        self._uploaded = self._progress.add_task("uploaded", total=total)
+        self._ended = self._progress.add_task("captioned", total=total, visible=waiting)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def uploaded(self, _uploaded: Uploaded) -> None:
+        """Advance the bar of the uploads."""
+        self._progress.advance(self._uploaded)
+
+    def ended(self, _version: ObjectVersion, _rows: list[CaptionRecord]) -> None:
+        """Advance the bar of the captions."""
+        self._progress.advance(self._ended)

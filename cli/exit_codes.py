@@ -1,4 +1,4 @@
-"""What a command's exit code says; docs/cli.md has the same table."""
+"""The exit codes of the commands; docs/cli.md has the same table."""
 
 import enum
 
@@ -8,17 +8,17 @@ from dropline.errors import ClientError, DroplineError, InvalidTask, SettingsErr
 class ExitCode(enum.IntEnum):
     """Exit codes of every command."""
 
-    #: All that was asked for was done.
+    #: The command did all its work.
     OK = 0
-    #: The work failed: an image has no caption, or a part of the local stack died.
+    #: The work failed: an image has no caption, or a service of the local stack died.
     FAILED = 1
-    #: The command line is wrong: an unknown option, a path that is not there, SQL that Postgres refuses.
+    #: The command line is wrong: an unknown option, a missing path, SQL that Postgres refuses.
     USAGE = 2
     #: A setting is missing or wrong.
     SETTINGS = 3
-    #: Postgres, Redis or Cloud Storage cannot be reached.
+    #: Postgres, Redis, Cloud Storage or Cloud Run cannot be reached.
     UNAVAILABLE = 4
-    #: The time of `--timeout` was over first.
+    #: The time of `--timeout` ran out.
     TIMED_OUT = 124
     #: Ctrl-C.
     INTERRUPTED = 130

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from cli.console import complain, complain_at_length
+from cli.console import print_error, print_error_lines
 from cli.exit_codes import ExitCode, code_of
 from dropline.errors import DroplineError, LocalStackError
 
@@ -60,10 +60,10 @@ class LazyGroup(TyperGroup):
         try:
             return super().invoke(ctx)
         except LocalStackError as error:
-            complain_at_length(str(error))
+            print_error_lines(str(error))
             raise typer.Exit(code_of(error)) from None
         except DroplineError as error:
-            complain(str(error))
+            print_error(str(error))
             raise typer.Exit(code_of(error)) from None
         except KeyboardInterrupt:
             raise typer.Exit(ExitCode.INTERRUPTED) from None

@@ -1,19 +1,20 @@
-"""`dropline redrive`: what was given up, back into the queue."""
+"""`dropline redrive`: failed rows, or captions without their copy in the metadata, back into the queue."""
 
 import re
 from collections.abc import Mapping
 from contextlib import nullcontext, suppress
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from cli.options import Json
+from cli.console import print_json, print_line, print_note, print_table
+from cli.options import Json, parse_uri
+from db.redrivable import RowFilter
 from dropline.errors import ClientError, DatabaseUnavailable, DroplineError
-
-if TYPE_CHECKING:
-    from db.redrivable import RowFilter
-    from operations.redrive import Kind, Redriver
+from dropline.log import configure_logging
+from dropline.settings import load_settings
+from operations.redrive import BATCH, FAILED, UNWRITTEN, Kind, Redriver, open_redriver
 
 _AGE = re.compile(r"(?P<count>\d{1,4})(?P<unit>[smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -64,84 +65,39 @@ def redrive(
 ) -> None:
     """Queue failed rows again, with all their attempts; put the cause right first.
 
-    A row has to pass every filter that is given. It needs the function's login (DROPLINE_DATABASE__URL) and Redis.
-    Exit code 4: Postgres, Redis or Cloud Run is away, and the rows that were not sent are as before.
+    A row has to pass every given filter. The command needs the function's login (DROPLINE_DATABASE__URL) and
+    Redis. Exit code 4: Postgres, Redis or Cloud Run is unavailable, and the rows not sent are as before.
     """
-    from cli.console import note
-    from dropline.log import configure_logging
-    from dropline.settings import load_settings
-    from operations.redrive import BATCH, FAILED, UNWRITTEN, open_redriver
-
     kind = UNWRITTEN if metadata else FAILED
-    _refuse_what_is_never_sent(kind, error_code or [])
+    _refuse_excluded_codes(kind, error_code or [])
     row_filter = _row_filter(uris or [], error_code or [], bucket, prefix, since)
-    _require_a_choice(row_filter, every=every)
+    _require_filter_or_all(row_filter, every=every)
     settings = load_settings()
 
     def report(done: int) -> None:
         if done >= BATCH:
-            note(f"{done} rows queued")
+            print_note(f"{done} rows queued")
 
-    with open_redriver(settings, kind, report, note) as redriver:
+    with open_redriver(settings, kind, report, print_note) as redriver:
         configure_logging(settings.log.level, settings.log.format, "redrive")
-        (_preview if dry_run else _redrive)(redriver, row_filter, limit, as_json=json)
+        if dry_run:
+            _preview(redriver, row_filter, limit, as_json=json)
+        else:
+            _redrive(redriver, row_filter, limit, as_json=json)
 
 
-def _preview(redriver: "Redriver", row_filter: "RowFilter", limit: int | None, *, as_json: bool) -> None:
-    found = redriver.count(row_filter)
-    would = redriver.count_redrivable(row_filter, limit)
-    _print(redriver.kind, found, would, None, as_json=as_json)
-    _note_what_there_is(redriver, found)
-
-
-def _redrive(redriver: "Redriver", row_filter: "RowFilter", limit: int | None, *, as_json: bool) -> None:
-    found = redriver.count(row_filter)
-    failure: DroplineError | None = None
-    with redriver.interrupts.caught():
-        try:
-            redriver.redrive(row_filter, limit)
-        except DroplineError as error:
-            failure = error
-    # What could be sent is told all the same; without Postgres the failure alone.
-    with suppress(DatabaseUnavailable) if failure else nullcontext():
-        _print(redriver.kind, found, redriver.redriven, redriver.count(row_filter), as_json=as_json)
-    if failure is not None:
-        raise failure
-    _note_what_there_is(redriver, found)
-
-
-def _row_filter(uris: list[str], codes: list[str], bucket: str, prefix: str, since: str) -> "RowFilter":
-    from cli.wait import parse_uri
-    from db.redrivable import RowFilter
-
+def _row_filter(uris: list[str], codes: list[str], bucket: str, prefix: str, since: str) -> RowFilter:
     if bucket.startswith("gs://"):
         raise ClientError(f"--bucket {bucket!r}: give the bucket's name alone, without gs://")
     moment = parse_since(since, datetime.now(UTC)) if since else None
     return RowFilter(tuple(map(parse_uri, uris)), tuple(codes), bucket, prefix, moment)
 
 
-def _refuse_what_is_never_sent(kind: "Kind", codes: list[str]) -> None:
-    if never := sorted(set(codes) & set(kind.rows.excluded_codes)):
-        raise ClientError(f"{', '.join(never)}: {kind.why_excluded}")
-
-
-def _require_a_choice(row_filter: "RowFilter", *, every: bool) -> None:
-    filtered = bool(
-        row_filter.objects or row_filter.error_codes or row_filter.bucket or row_filter.prefix or row_filter.since
-    )
-    if not filtered and not every:
-        raise ClientError(
-            "which rows? Name objects, or give --error-code, --bucket, --prefix or --since; --all takes all"
-        )
-    if filtered and every:
-        raise ClientError("--all and a filter exclude each other; take one")
-
-
 def parse_since(text: str, now: datetime) -> datetime:
-    """A time in ISO 8601, UTC where it says nothing else, or an age as `90m`.
+    """A time in ISO 8601 (UTC without a zone), or an age as `90m`.
 
     Raises:
-        ClientError: neither, or it is still to come.
+        ClientError: neither, or a time after `now`.
     """
     if age := _AGE.fullmatch(text):
         return now - timedelta(**{_UNITS[age["unit"]]: int(age["count"])})
@@ -157,49 +113,86 @@ def parse_since(text: str, now: datetime) -> datetime:
     return moment
 
 
-def _print(
-    kind: "Kind",
+def _refuse_excluded_codes(kind: Kind, codes: list[str]) -> None:
+    if excluded := sorted(set(codes) & set(kind.rows.excluded_codes)):
+        raise ClientError(f"{', '.join(excluded)}: {kind.why_excluded}")
+
+
+def _require_filter_or_all(row_filter: RowFilter, *, every: bool) -> None:
+    is_filtered = row_filter != RowFilter()
+    if not is_filtered and not every:
+        raise ClientError(
+            "which rows? Name objects, or give --error-code, --bucket, --prefix or --since; --all takes all"
+        )
+    if is_filtered and every:
+        raise ClientError("--all and a filter exclude each other; take one")
+
+
+def _preview(redriver: Redriver, row_filter: RowFilter, limit: int | None, *, as_json: bool) -> None:
+    before = redriver.count(row_filter)
+    redrivable = redriver.count_redrivable(row_filter, limit)
+    _print_counts(redriver.kind, before, redrivable, None, as_json=as_json)
+    _note_existing_codes(redriver, before)
+
+
+def _redrive(redriver: Redriver, row_filter: RowFilter, limit: int | None, *, as_json: bool) -> None:
+    before = redriver.count(row_filter)
+    failure: DroplineError | None = None
+    with redriver.interrupts.caught():
+        try:
+            redriver.redrive(row_filter, limit)
+        except DroplineError as error:
+            failure = error
+    # After a failure the rows sent so far are printed too, unless Postgres is unavailable.
+    with suppress(DatabaseUnavailable) if failure else nullcontext():
+        _print_counts(redriver.kind, before, redriver.redriven, redriver.count(row_filter), as_json=as_json)
+    if failure is not None:
+        raise failure
+    _note_existing_codes(redriver, before)
+
+
+def _print_counts(
+    kind: Kind,
     before: Mapping[str, int],
     redriven: Mapping[str, int],
     after: Mapping[str, int] | None,
     *,
     as_json: bool,
 ) -> None:
-    """`after` is None where nothing was to be changed."""
-    from cli.console import print_json, print_line, print_table
-
-    column = "would be redriven" if after is None else "redriven"
-    rows = [
-        {"error code": code, f"{kind.name} before": before.get(code, 0), column: redriven.get(code, 0)}
-        | ({} if after is None else {f"{kind.name} after": after.get(code, 0)})
-        for code in dict.fromkeys([*before, *redriven, *(after or {})])
-    ]
+    """Print the numbers of rows by error code; `after` is None in a dry run."""
+    redriven_column = "would be redriven" if after is None else "redriven"
+    rows = []
+    for code in dict.fromkeys([*before, *redriven, *(after or {})]):
+        row = {
+            "error code": code,
+            f"{kind.name} before": before.get(code, 0),
+            redriven_column: redriven.get(code, 0),
+        }
+        if after is not None:
+            row[f"{kind.name} after"] = after.get(code, 0)
+        rows.append(row)
     if as_json:
-        total = {"dry_run": after is None, _key(column): sum(redriven.values())}
+        total = {"dry_run": after is None, _key(redriven_column): sum(redriven.values())}
         print_json(total | {"error_codes": [{_key(name): value for name, value in row.items()} for row in rows]})
     elif rows:
         print_table(list(rows[0]), (list(row.values()) for row in rows))
     else:
         print_line(f"no {kind.name} row fits")
-    _note_what_stays(kind, before)
-
-
-def _note_what_there_is(redriver: "Redriver", found: Mapping[str, int]) -> None:
-    """A filter that lets nothing pass may be misspelt."""
-    from cli.console import note
-    from db.redrivable import RowFilter
-
-    if not found and (codes := redriver.count(RowFilter())):
-        there = ", ".join(f"{rows} {code}" for code, rows in codes.items())
-        note(f"{redriver.kind.name} rows there are: {there}")
+    _note_excluded_rows(kind, before)
 
 
 def _key(column: str) -> str:
     return column.replace(" ", "_")
 
 
-def _note_what_stays(kind: "Kind", before: Mapping[str, int]) -> None:
-    from cli.console import note
+def _note_existing_codes(redriver: Redriver, found: Mapping[str, int]) -> None:
+    """Print the codes of the existing rows after an empty result: a filter may be misspelt."""
+    if not found and (codes := redriver.count(RowFilter())):
+        listed = ", ".join(f"{rows} {code}" for code, rows in codes.items())
+        print_note(f"{redriver.kind.name} rows there are: {listed}")
 
-    if stay := sum(before.get(code, 0) for code in kind.rows.excluded_codes):
-        note(f"{stay} of them stay {kind.name}, with {', '.join(kind.rows.excluded_codes)}: {kind.why_excluded}")
+
+def _note_excluded_rows(kind: Kind, before: Mapping[str, int]) -> None:
+    if excluded := sum(before.get(code, 0) for code in kind.rows.excluded_codes):
+        codes = ", ".join(kind.rows.excluded_codes)
+        print_note(f"{excluded} of them stay {kind.name}, with {codes}: {kind.why_excluded}")

@@ -1,11 +1,11 @@
-"""What became of objects, for people and for programs."""
+"""Rows of objects and their errors, as text for people and as documents for programs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.text import Text
 
-from cli.console import cell, complain, print_table
+from cli.console import print_error, print_table, safe_text
 from cli.exit_codes import ExitCode
 from db.reads import CaptionRecord
 from dropline.contract import ObjectVersion, Status
@@ -20,13 +20,13 @@ _STYLES = {
 }
 
 
-def status_cell(status: Status) -> Text:
+def status_text(status: Status) -> Text:
     """A status in its colour."""
-    return cell(str(status), _STYLES[status])
+    return safe_text(str(status), _STYLES[status])
 
 
-def words_of(row: CaptionRecord) -> str:
-    """The caption, or why there is none."""
+def caption_or_error(row: CaptionRecord) -> str:
+    """The caption of a captioned row, else the error code and the error message; empty without either."""
     if row.status is Status.CAPTIONED:
         return str(row.caption)
     if row.error_code is None:
@@ -35,24 +35,24 @@ def words_of(row: CaptionRecord) -> str:
 
 
 def print_rows(rows: Sequence[CaptionRecord]) -> None:
-    """A table: object, status, caption or error; sorted by name."""
+    """Print a table of object, status, and caption or error, sorted by name."""
     lines = [
-        (f"{row.bucket}/{row.object_name}", status_cell(row.status), words_of(row))
+        (f"{row.bucket}/{row.object_name}", status_text(row.status), caption_or_error(row))
         for row in sorted(rows, key=lambda row: (row.bucket, row.object_name, row.generation))
     ]
     print_table(("object", "status", "caption, or why there is none"), lines)
 
 
 def document(row: CaptionRecord) -> dict[str, Any]:
-    """A row for programs: all its columns, and the object's URI."""
+    """The URI of the object and all columns of the row, for programs."""
     return {"uri": row.version.uri, **row.document()}
 
 
-def missing_document(
-    version: ObjectVersion, missing: Mapping[ObjectVersion, Sequence[CaptionRecord]]
+def unfinished_document(
+    version: ObjectVersion, unfinished: Mapping[ObjectVersion, Sequence[CaptionRecord]]
 ) -> dict[str, Any]:
-    """An object nobody waited for, or in vain, for programs; `status` is null where it has no row."""
-    rows = missing.get(version)
+    """An object version without a result, for programs; `status` is None if the version has no row."""
+    rows = unfinished.get(version)
     return {
         "uri": version.uri,
         "bucket": version.bucket,
@@ -62,23 +62,26 @@ def missing_document(
     }
 
 
-def complain_about_missing(missing: Mapping[ObjectVersion, Sequence[CaptionRecord]], timeout_s: float) -> None:
-    """Say what was waited for in vain, and where to look."""
-    for version, rows in missing.items():
+def print_unfinished(unfinished: Mapping[ObjectVersion, Sequence[CaptionRecord]], timeout_s: float) -> None:
+    """Print an error per object version that did not end in time, with a hint to the cause."""
+    for version, rows in unfinished.items():
         if rows:
-            state = next(row.status for row in rows if not row.is_terminal)
-            hint = f"is still {state}; is a worker running? `dropline status` shows the queue"
+            status = next(row.status for row in rows if not row.is_terminal)
+            hint = f"is still {status}; is a worker running? `dropline status` shows the queue"
         else:
             hint = (
                 "has no row: is the function running, is the bucket in DROPLINE_EVENTS__BUCKETS, and do the "
                 "events' settings allow the name and the content type?"
             )
-        complain(f"after {timeout_s:g} s {version.uri} {hint}")
+        print_error(f"after {timeout_s:g} s {version.uri} {hint}")
 
 
-def exit_code(rows: Sequence[CaptionRecord], missing: Mapping[ObjectVersion, Sequence[CaptionRecord]]) -> ExitCode:
-    """Timed out, else failed where any object ended without a caption."""
-    if missing:
+def exit_code(
+    rows: Sequence[CaptionRecord], unfinished: Mapping[ObjectVersion, Sequence[CaptionRecord]]
+) -> ExitCode:
+    """TIMED_OUT with unfinished objects, else FAILED if an object ended without a caption."""
+    if unfinished:
         return ExitCode.TIMED_OUT
-    captioned = all(row.status is Status.CAPTIONED for row in rows)
-    return ExitCode.OK if captioned else ExitCode.FAILED
+    if all(row.status is Status.CAPTIONED for row in rows):
+        return ExitCode.OK
+    return ExitCode.FAILED

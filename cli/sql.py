@@ -1,15 +1,16 @@
-"""`dropline sql`: ask the captions table anything; change nothing."""
+"""`dropline sql`: one read-only SQL statement."""
 
 import csv
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from cli.console import print_json, print_query_result, printable, value_text
+from db.read_only import StatementResult, run_read_only
+from db.session import reader_settings
 from dropline.errors import ClientError
-
-if TYPE_CHECKING:
-    from db.read_only import StatementResult
+from dropline.settings import load_settings
 
 
 def sql(
@@ -22,14 +23,9 @@ def sql(
 ) -> None:
     """Run one SQL statement, read only.
 
-    It runs in a read-only transaction as the role dropline_reader (or as the login of DATABASE_URL, where that may
-    not become the reader). Exit code 2: Postgres refused the statement.
+    The statement runs in a read-only transaction as the role dropline_reader (or as the login of DATABASE_URL,
+    if the login may not act as dropline_reader). Exit code 2: Postgres refused the statement.
     """
-    from cli.console import print_answer, print_json
-    from db.read_only import run_read_only
-    from db.session import reader_settings
-    from dropline.settings import load_settings
-
     if json and as_csv:
         raise ClientError("--json and --csv exclude each other; take one")
     result = run_read_only(reader_settings(load_settings()), statement, round(timeout * 1000))
@@ -38,14 +34,12 @@ def sql(
     elif as_csv:
         _print_csv(result)
     elif result.columns:
-        print_answer(result.columns, result.rows)
+        print_query_result(result.columns, result.rows)
 
 
-def _print_csv(result: "StatementResult") -> None:
-    """As it is into files and pipes; a terminal gets no control characters."""
-    from cli.console import plain_value, printable
-
+def _print_csv(result: StatementResult) -> None:
+    """Values are unchanged in files and pipes; a terminal gets no control characters."""
     clean = printable if sys.stdout.isatty() else str
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(map(clean, result.columns))
-    writer.writerows([clean(plain_value(value)) for value in row] for row in result.rows)
+    writer.writerows([clean(value_text(value)) for value in row] for row in result.rows)

@@ -1,17 +1,22 @@
-"""`dropline status`: what is queued, what is done, what failed and why."""
+"""`dropline status`: rows by status, failures by error code, the rate, and the queue on Redis."""
 
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 
+from cli.console import print_error, print_json, print_line, print_table
 from cli.exit_codes import ExitCode
 from cli.options import Json
+from cli.results import status_text
+from db import reads
+from db.session import Database, reader_settings
+from dropline.broker.lengths import read_lengths
+from dropline.contract import CAPTION_QUEUE, RECOVERY_QUEUE
+from dropline.errors import BrokerUnavailable
+from dropline.settings import BrokerSettings, DatabaseSettings, load_settings
 
-if TYPE_CHECKING:
-    from dropline.settings import BrokerSettings, DatabaseSettings
-
-#: Minutes over which the rate is taken.
+#: The rate is the mean of this many minutes.
 _RATE_MINUTES = 5
 
 
@@ -20,27 +25,24 @@ def status(json: Json = False) -> None:
 
     The queue is shown where DROPLINE_BROKER__URL is set. Exit code 4: Postgres or Redis cannot be reached.
     """
-    from cli.console import complain, print_json
-    from db.session import reader_settings
-    from dropline.settings import load_settings
-
     settings = load_settings()
-    document = _of_database(reader_settings(settings))
-    queues, error = _of_broker(settings.broker)
-    document["queues"] = queues
+    document = _read_database(reader_settings(settings))
+    error = None
+    try:
+        document["queues"] = _read_queues(settings.broker)
+    except BrokerUnavailable as unavailable:
+        # Redis alone is unavailable: the counts of the table are printed all the same.
+        document["queues"], error = None, str(unavailable)
     if json:
         print_json(document)
     else:
         _print(document)
     if error:
-        complain(error)
+        print_error(error)
         raise typer.Exit(ExitCode.UNAVAILABLE)
 
 
-def _of_database(settings: "DatabaseSettings") -> dict[str, Any]:
-    from db import reads
-    from db.session import Database
-
+def _read_database(settings: DatabaseSettings) -> dict[str, Any]:
     with (
         closing(Database.connect(settings, "dropline-status", connections=1)) as database,
         database.transaction() as connection,
@@ -54,27 +56,20 @@ def _of_database(settings: "DatabaseSettings") -> dict[str, Any]:
         }
 
 
-def _of_broker(settings: "BrokerSettings") -> tuple[dict[str, int] | None, str | None]:
-    """Messages by queue, None where no broker is configured; and what went wrong."""
-    if not settings.url.get_secret_value():
-        return None, None
-    from dropline.broker.lengths import read_lengths
-    from dropline.contract import CAPTION_QUEUE, RECOVERY_QUEUE
-    from dropline.errors import BrokerUnavailable
-
-    try:
-        found = read_lengths(settings)
-    except BrokerUnavailable as error:
-        return None, str(error)
-    lengths = {CAPTION_QUEUE: found.captions, RECOVERY_QUEUE: found.recoveries}
-    return lengths | {"handed out": found.unacknowledged}, None
+def _read_queues(settings: BrokerSettings) -> dict[str, int] | None:
+    """Messages by queue; None without a configured broker. Raises BrokerUnavailable."""
+    if not settings.url:
+        return None
+    lengths = read_lengths(settings)
+    return {
+        CAPTION_QUEUE: lengths.captions,
+        RECOVERY_QUEUE: lengths.recoveries,
+        "handed out": lengths.unacknowledged,
+    }
 
 
 def _print(document: dict[str, Any]) -> None:
-    from cli.console import print_line, print_table
-    from cli.results import status_cell
-
-    print_table(("status", "rows"), ((status_cell(name), rows) for name, rows in document["rows"].items()))
+    print_table(("status", "rows"), ((status_text(name), rows) for name, rows in document["rows"].items()))
     if document["failures"]:
         columns = ("rows", "failed because", "for example")
         print_table(

@@ -1,7 +1,9 @@
-"""`dropline up`: the whole cloud on this machine, until Ctrl-C."""
+"""`dropline up`: the whole cloud on this machine, until Ctrl-C. `demo` prints the same next commands."""
 
 import shlex
+import shutil
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -9,20 +11,24 @@ from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from local_emulators.stack import Stack
+from local_emulators.errors import ServiceDiedError, StartCancelledError
+from local_emulators.options import DEMO_MODEL, StackOptions
+from local_emulators.stack import Stack
+
+#: Printed wherever the demo model makes the captions.
+DEMO_NOTICE = "The demo model is small and trained on drawings: it only knows coloured shapes, no photographs."
 
 _DEFAULT_DIRECTORY = Path(".local")
-#: What a person asks first.
+#: An example for the table of captions.
 _QUERY = "SELECT object_name, caption FROM current_captions"
 
 
 class Pubsub(StrEnum):
-    """Which Pub/Sub emulator runs."""
+    """The Pub/Sub emulator of the stack."""
 
     OWN = "own"
     GOOGLE = "google"
@@ -57,9 +63,6 @@ def up(
     The ports from --port-base on are, in this order: Postgres, Redis, storage (HTTP), storage (HTTPS, for gsutil),
     Pub/Sub, the function, the gallery. Ctrl-C stops everything; a second Ctrl-C does not wait.
     """
-    from local_emulators.options import StackOptions
-    from local_emulators.stack import Stack
-
     options = StackOptions(
         directory=directory,
         port_base=port_base,
@@ -69,20 +72,18 @@ def up(
         database_url=database_url,
         redis_url=redis_url,
     )
-    run(Stack(options, announce=_print_ready))
+    run(Stack(options, announce=print_ready))
 
 
-def run(stack: "Stack") -> None:
-    """Starts the stack and keeps it until a signal comes.
+def run(stack: Stack) -> None:
+    """Start the stack and keep it until a signal comes.
 
     Raises:
         ServiceDiedError: a service ended by itself; everything else has been stopped.
         LocalStackError: the stack could not start.
         SettingsError: the stack was not started, since a setting or a URL is wrong.
     """
-    from local_emulators.errors import ServiceDiedError, StartCancelledError
-
-    with _stop_requests(stack):
+    with _stopped_by_signals(stack):
         try:
             with stack:
                 typer.echo(_instructions(stack))
@@ -98,41 +99,65 @@ def run(stack: "Stack") -> None:
 
 
 @contextmanager
-def _stop_requests(stack: "Stack") -> Iterator[None]:
-    # A signal handler must take no locks, so it only passes the word on to a thread.
-    requests: SimpleQueue[bool] = SimpleQueue()
+def _stopped_by_signals(stack: Stack) -> Iterator[None]:
+    """The first signal cancels the stack, the second one kills its processes."""
+    # A signal handler must take no locks: the handler wakes a thread, and the thread stops the stack.
+    signals: SimpleQueue[bool] = SimpleQueue()
 
-    def ask(_number: int, _frame: FrameType | None) -> None:
-        requests.put(True)
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        signals.put(True)
 
-    def obey() -> None:
-        for act in (stack.cancel, stack.kill):
-            if not requests.get():
+    def stop_stack() -> None:
+        for stop in (stack.cancel, stack.kill):
+            if not signals.get():
                 return
-            act()
+            stop()
 
-    previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    obeying = Thread(target=obey, daemon=True)
-    obeying.start()
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    previous = {number: signal.signal(number, on_signal) for number in numbers}
+    thread = Thread(target=stop_stack, daemon=True)
+    thread.start()
     try:
         yield
     finally:
-        requests.put(False)
-        obeying.join()
+        signals.put(False)
+        thread.join()
         for number, handler in previous.items():
             signal.signal(number, handler)
 
 
-def _print_ready(name: str, place: str) -> None:
-    typer.echo(f"{name:<9} ready  {place}")
+def print_ready(name: str, address: str) -> None:
+    """Print that a service is ready at its address."""
+    typer.echo(f"{name:<9} ready  {address}")
 
 
-def _instructions(stack: "Stack") -> str:
-    from cli.instructions import DEMO_NOTICE, drop_lines, program
-    from local_emulators.options import DEMO_MODEL
-
-    query = f"{program('dropline')} sql {shlex.quote(_QUERY)}"
-    lines = [*drop_lines(stack.directory.environment_file), query]
-    shown = "".join(f"  {line}\n" for line in lines)
+def _instructions(stack: Stack) -> str:
+    query = f"{shell_word('dropline')} sql {shlex.quote(_QUERY)}"
+    commands = [*drop_lines(stack.directory.environment_file), query]
+    lines = "".join(f"  {command}\n" for command in commands)
     notice = f"\n{DEMO_NOTICE}\n" if stack.options.model == DEMO_MODEL else ""
-    return f"\nEverything is ready. In another terminal:\n\n{shown}{notice}\nCtrl-C stops everything."
+    return f"\nEverything is ready. In another terminal:\n\n{lines}{notice}\nCtrl-C stops everything."
+
+
+def drop_lines(environment_file: Path) -> list[str]:
+    """Shell commands for another terminal: two ways to drop an image into the running stack."""
+    return [
+        f"source {shlex.quote(_relative(environment_file))}",
+        f"{shell_word('gsutil')} cp photo.jpg gs://$DROPLINE_BUCKET/",
+        f"{shell_word('dropline')} drop photo.jpg --wait",
+    ]
+
+
+def shell_word(program: str) -> str:
+    """The name of a program on PATH; else its path beside this Python, as `.venv/bin/gsutil`."""
+    beside = Path(sys.executable).with_name(program)
+    if shutil.which(program) or not beside.exists():
+        return program
+    return shlex.quote(_relative(beside))
+
+
+def _relative(path: Path) -> str:
+    """The path relative to the working directory, if the path is below that directory."""
+    if path.is_relative_to(Path.cwd()):
+        path = path.relative_to(Path.cwd())
+    return str(path)

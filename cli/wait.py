@@ -1,18 +1,27 @@
-"""`dropline wait`: until objects have their captions."""
+"""`dropline wait`: the captions of objects in the bucket. `drop` and `demo` wait by the same `CaptionWaiter`."""
 
-import re
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable, Collection, Iterator
+from contextlib import closing
+from types import TracebackType
+from typing import Annotated, Self
 
 import typer
 
-from cli.options import Json, Timeout
-from dropline.contract import ObjectVersion
-from dropline.errors import ClientError
+from cli import results
+from cli.console import print_error, print_json, print_line
+from cli.options import Json, Timeout, parse_uri
+from db import reads
+from db.listen import ReconnectingListener
+from db.reads import CaptionRecord
+from db.session import Database, reader_settings
+from dropline.contract import ChangeNotice, ObjectVersion
+from dropline.settings import DatabaseSettings, Settings, load_settings
+from dropline.storage.bucket import Storage
 
-if TYPE_CHECKING:
-    from dropline.settings import Settings
+_APPLICATION = "dropline-wait"
 
-_URI = re.compile(r"gs://(?P<bucket>[^/#]+)/(?P<name>.+?)(?:#(?P<generation>\d+))?", re.DOTALL)
+#: Called with an object version and all its rows when the status of every row is terminal.
+OnEnd = Callable[[ObjectVersion, list[CaptionRecord]], None]
 
 
 def wait(
@@ -20,7 +29,7 @@ def wait(
         list[str],
         typer.Argument(
             metavar="gs://BUCKET/NAME[#GENERATION]…",
-            help="Objects. Without a generation: the one that is in the bucket now.",
+            help="Objects. Without a generation: the live generation of the bucket.",
         ),
     ],
     timeout: Timeout = 300,
@@ -28,48 +37,32 @@ def wait(
 ) -> None:
     """Wait for objects that are in the bucket already, and print their captions.
 
-    Listens to Postgres and asks nobody again and again. Exit code 1: an object ended without a caption.
+    Listens to Postgres and never polls. Exit code 1: an object ended without a caption.
     """
-    from dropline.settings import load_settings
-
     settings = load_settings()
-    raise typer.Exit(wait_for_captions(settings, _versions(settings, uris), timeout, json))
-
-
-def wait_for_captions(settings: "Settings", versions: list[ObjectVersion], timeout_s: float, as_json: bool) -> int:
-    """Wait, print, and give the exit code."""
-    from cli import results
-    from cli.console import complain, print_json, print_line
-    from cli.waiting import Waiter
-    from db.reads import CaptionRecord
-    from db.session import reader_settings
-
+    versions = _versions(settings, uris)
     rows: list[CaptionRecord] = []
-    with Waiter(reader_settings(settings)) as waiter:
-        missing = waiter.wait(versions, timeout_s, lambda _, ended: rows.extend(ended))
-    if as_json:
-        unfinished = [results.missing_document(version, missing) for version in missing]
-        print_json([results.document(row) for row in rows] + unfinished)
-    elif len(rows) == len(versions) == 1 and rows[0].caption is not None:
-        print_line(rows[0].caption)
+    with CaptionWaiter(reader_settings(settings)) as waiter:
+        unfinished = waiter.wait(versions, timeout, lambda _, ended: rows.extend(ended))
+    if json:
+        print_json(
+            [results.document(row) for row in rows]
+            + [results.unfinished_document(version, unfinished) for version in unfinished]
+        )
     elif len(versions) == 1:
-        for row in rows:
-            why = f" ({results.words_of(row)})" if row.error_code else ""
-            complain(f"{row.version.uri} is {row.status}{why}")
+        _print_single(rows)
     else:
         results.print_rows(rows)
-    results.complain_about_missing(missing, timeout_s)
-    return results.exit_code(rows, missing)
+    results.print_unfinished(unfinished, timeout)
+    raise typer.Exit(results.exit_code(rows, unfinished))
 
 
-def _versions(settings: "Settings", uris: list[str]) -> list[ObjectVersion]:
-    from dropline.storage.bucket import Storage
-
-    parsed = [parse_uri(uri) for uri in uris]
+def _versions(settings: Settings, uris: list[str]) -> list[ObjectVersion]:
     storage = None
     versions = []
-    for bucket, name, generation in parsed:
+    for bucket, name, generation in [parse_uri(uri) for uri in uris]:
         if generation is None:
+            # Connected on first use: an object with a generation needs Postgres alone.
             storage = storage or Storage.connect(settings)
             versions.append(storage.live_version(bucket, name))
         else:
@@ -77,16 +70,95 @@ def _versions(settings: "Settings", uris: list[str]) -> list[ObjectVersion]:
     return versions
 
 
-def parse_uri(uri: str) -> tuple[str, str, int | None]:
-    """Bucket, name and generation; `#` and digits at the end are the generation, as gsutil has it.
+def _print_single(rows: list[CaptionRecord]) -> None:
+    """The caption alone of an object with one captioned row; else an error per row."""
+    if len(rows) == 1 and rows[0].caption is not None:
+        print_line(rows[0].caption)
+        return
+    for row in rows:
+        reason = f" ({results.caption_or_error(row)})" if row.error_code else ""
+        print_error(f"{row.version.uri} is {row.status}{reason}")
 
-    Raises:
-        ClientError: not the URI of an object.
-    """
-    match = _URI.fullmatch(uri)
-    if match is None:
-        raise ClientError(
-            f"{uri!r} is not the URI of an object; write gs://BUCKET/NAME or gs://BUCKET/NAME#GENERATION"
-        )
-    generation = match["generation"]
-    return match["bucket"], match["name"], None if generation is None else int(generation)
+
+class CaptionWaiter:
+    """Waits for the captions of object versions. Enter the waiter before the uploads begin."""
+
+    def __init__(self, settings: DatabaseSettings) -> None:
+        self._database = Database.connect(settings, _APPLICATION, connections=1)
+        self._listener = ReconnectingListener(settings, _APPLICATION)
+
+    def __enter__(self) -> Self:
+        """Start to listen.
+
+        Raises:
+            DatabaseUnavailable: Postgres cannot be reached.
+        """
+        self._listener.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._listener.__exit__(kind, error, trace)
+        self._database.close()
+
+    def wait(
+        self, versions: Collection[ObjectVersion], timeout_s: float, on_end: OnEnd
+    ) -> dict[ObjectVersion, list[CaptionRecord]]:
+        """Wait until every row of these versions has a terminal status.
+
+        Returns the unfinished versions after `timeout_s` seconds, with their rows.
+
+        Raises:
+            DatabaseUnavailable: the connection to Postgres was lost, and so were the attempts to reconnect.
+        """
+        pending = _PendingVersions(self._database, set(versions))
+        if pending.versions:
+            with closing(self._listener.follow(pending, timeout_s)) as ended:
+                for version, rows in ended:
+                    on_end(version, rows)
+                    if not pending.versions:
+                        break
+        return pending.read_last_time(on_end)
+
+
+class _PendingVersions:
+    """Object versions whose rows are not all terminal yet; reads the rows for a listener."""
+
+    def __init__(self, database: Database, versions: set[ObjectVersion]) -> None:
+        self._database = database
+        self.versions = versions
+
+    def catch_up(self) -> Iterator[tuple[ObjectVersion, list[CaptionRecord]]]:
+        """Read every pending version; yields the versions that have ended, with their rows."""
+        for version in list(self.versions):
+            rows = self._read(version)
+            if version not in self.versions:
+                yield version, rows
+
+    def read(self, notice: ChangeNotice) -> Iterator[tuple[ObjectVersion, list[CaptionRecord]]]:
+        """Read the version of a row with a terminal status; yields the version if all its rows have ended."""
+        version = ObjectVersion(notice.bucket, notice.object_name, notice.generation)
+        if version in self.versions and notice.status.is_terminal:
+            rows = self._read(version)
+            if version not in self.versions:
+                yield version, rows
+
+    def read_last_time(self, on_end: OnEnd) -> dict[ObjectVersion, list[CaptionRecord]]:
+        """Read every pending version once more; returns the unfinished versions with their rows."""
+        unfinished = {}
+        for version in list(self.versions):
+            rows = self._read(version)
+            if version in self.versions:
+                unfinished[version] = rows
+            else:
+                on_end(version, rows)
+        return unfinished
+
+    def _read(self, version: ObjectVersion) -> list[CaptionRecord]:
+        """The rows of a version, which is no longer pending if every row is terminal."""
+        with self._database.transaction() as connection:
+            rows = reads.rows_of_object(connection, version.bucket, version.name, version.generation)
+        if rows and all(row.is_terminal for row in rows):
+            self.versions.discard(version)
+        return rows

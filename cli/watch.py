@@ -1,13 +1,29 @@
-"""`dropline watch`: every change of a row, as it happens."""
+"""`dropline watch`: row changes as they happen, across lost connections."""
 
 from collections.abc import Iterator
 from contextlib import closing
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
-if TYPE_CHECKING:
-    from cli.changes import Change
+from cli.console import print_json, print_line, print_note, safe_text
+from cli.results import caption_or_error, status_text
+from db import reads
+from db.listen import ReconnectingListener
+from db.reads import CaptionRecord
+from db.session import Database, reader_settings
+from dropline.contract import ChangeNotice, Status
+from dropline.settings import load_settings
+
+_APPLICATION = "dropline-watch"
+#: Most changes that are shown after a lost connection.
+_MOST_MISSED = 1000
+#: Columns of the longest status, `superseded`.
+_STATUS_WIDTH = 10
 
 
 def watch(
@@ -17,35 +33,66 @@ def watch(
 ) -> None:
     """Show every change of a row as it happens, with its caption, until Ctrl-C.
 
-    Listens to Postgres: while nothing happens, nothing is asked.
+    Listens to Postgres and sends no statement while no row changes.
     """
-    from itertools import islice
-
-    from cli.changes import follow
-    from cli.console import note, print_json
-    from db.session import reader_settings
-    from dropline.settings import load_settings
-
-    with closing(follow(reader_settings(load_settings()), note)) as changes:
-        for change in islice(_of_bucket(changes, bucket), limit):
+    settings = reader_settings(load_settings())
+    with (
+        closing(Database.connect(settings, _APPLICATION, connections=1)) as database,
+        ReconnectingListener(settings, _APPLICATION, print_note) as listener,
+        closing(listener.follow(_ChangeReader(database))) as changes,
+    ):
+        for change in islice((each for each in changes if bucket in ("", each.row.bucket)), limit):
             if json:
                 print_json(change.document(), indent=None)
             else:
                 _print(change)
 
 
-def _of_bucket(changes: "Iterator[Change]", bucket: str) -> "Iterator[Change]":
-    return (change for change in changes if bucket in ("", change.row.bucket))
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """One change of a row, and the row as read afterwards: a later change may be in the row already."""
+
+    status: Status
+    #: True if this change recorded that the caption is in the object's metadata.
+    metadata_written: bool
+    row: CaptionRecord
+
+    def document(self) -> dict[str, Any]:
+        """The columns of the row, with the status after this change."""
+        return {**self.row.document(), "status": self.status, "metadata_written": self.metadata_written}
 
 
-def _print(change: "Change") -> None:
-    from rich.text import Text
+class _ChangeReader:
+    """Reads changed rows for a listener."""
 
-    from cli.console import cell, print_line
-    from cli.results import status_cell, words_of
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        #: Time of the latest change, by the clock of Postgres; None before the first change.
+        self._latest: datetime | None = None
 
-    state = cell("metadata", "blue") if change.metadata_written else status_cell(change.status)
-    state.pad_right(10 - len(state))
-    parts = (f"{change.row.updated_at.astimezone():%H:%M:%S}", state, cell(change.row.version.uri))
-    words = cell(words_of(change.row) if change.status.is_terminal else "")
-    print_line(Text("  ").join([*(part if isinstance(part, Text) else Text(part) for part in parts), words]))
+    def catch_up(self) -> Iterator[_Change]:
+        """The rows changed while there was no connection; none before the first change."""
+        if self._latest is None:
+            return
+        with self._database.transaction() as connection:
+            rows = reads.rows_changed_since(connection, self._latest, _MOST_MISSED)
+        for row in rows:
+            self._latest = row.updated_at
+            yield _Change(row.status, row.metadata_written_at is not None, row)
+
+    def read(self, notice: ChangeNotice) -> Iterator[_Change]:
+        """The row of a notification; none if the row has been deleted meanwhile."""
+        with self._database.transaction() as connection:
+            row = reads.row(connection, notice.id)
+        if row is not None:
+            self._latest = row.updated_at
+            metadata_written = notice.status is Status.CAPTIONED and notice.metadata_written
+            yield _Change(notice.status, metadata_written, row)
+
+
+def _print(change: _Change) -> None:
+    state = safe_text("metadata", "blue") if change.metadata_written else status_text(change.status)
+    state.pad_right(_STATUS_WIDTH - len(state))
+    words = caption_or_error(change.row) if change.status.is_terminal else ""
+    time = Text(f"{change.row.updated_at.astimezone():%H:%M:%S}")
+    print_line(Text("  ").join([time, state, safe_text(change.row.version.uri), safe_text(words)]))

@@ -1,8 +1,11 @@
 """Notifications of row changes by LISTEN, without polling."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from types import TracebackType
+from typing import Protocol, Self, TypeVar
 
 import psycopg
 
@@ -11,6 +14,11 @@ from dropline.contract import NOTIFY_CHANNEL, ChangeNotice, Status
 from dropline.errors import DatabaseUnavailable
 from dropline.settings import DatabaseSettings, require
 
+#: Pauses before the attempts to reconnect to Postgres, in seconds.
+RECONNECT_PAUSES_S = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 10.0)
+
+Read_co = TypeVar("Read_co", covariant=True)
+
 
 class Listener:
     """A connection that receives a notification of every change committed after its LISTEN."""
@@ -18,7 +26,7 @@ class Listener:
     def __init__(self, connection: psycopg.Connection) -> None:
         self._connection = connection
 
-    def notices(self, timeout_s: float | None = None) -> Iterator[ChangeNotice]:
+    def notices(self, timeout_s: float | None = None) -> Generator[ChangeNotice, None, None]:
         """Changes in the order of their commits. Ends after `timeout_s` seconds in all; None: never.
 
         Raises:
@@ -51,6 +59,97 @@ def listening(settings: DatabaseSettings, application_name: str) -> Iterator[Lis
     with connection:
         connection.execute(f"LISTEN {NOTIFY_CHANNEL}")
         yield Listener(connection)
+
+
+class ChangeReader(Protocol[Read_co]):
+    """Reads the table for a `ReconnectingListener`; both methods may raise DatabaseUnavailable."""
+
+    def catch_up(self) -> Iterable[Read_co]:
+        """Read the changes before this connection, which have no notification on it."""
+
+    def read(self, notice: ChangeNotice) -> Iterable[Read_co]:
+        """Read the row of a notification."""
+
+
+class ReconnectingListener:
+    """Listens to row changes from `__enter__` on, and connects again after a lost connection.
+
+    Enter the listener before the changes are caused: earlier changes are found by `ChangeReader.catch_up` alone.
+    """
+
+    def __init__(
+        self,
+        settings: DatabaseSettings,
+        application_name: str,
+        report: Callable[[str], None] = lambda _message: None,
+    ) -> None:
+        self._settings = settings
+        self._application_name = application_name
+        #: Called at the start of each connection and at each loss, with a message for people.
+        self._report = report
+        self._connection = ExitStack()
+        self._listener: Listener | None = None
+
+    def __enter__(self) -> Self:
+        """Start to listen.
+
+        Raises:
+            DatabaseUnavailable: Postgres cannot be reached; the first connection is attempted once.
+        """
+        self._connect()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._disconnect()
+
+    def follow(
+        self, reader: ChangeReader[Read_co], timeout_s: float | None = None
+    ) -> Generator[Read_co, None, None]:
+        """The results of `reader`: after each connection, and after each notification.
+
+        Ends after `timeout_s` seconds in all; None: never. Close the generator before leaving the listener.
+
+        Raises:
+            DatabaseUnavailable: Postgres did not come back within the pauses of `RECONNECT_PAUSES_S`.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        pauses = iter(RECONNECT_PAUSES_S)
+        while True:
+            try:
+                listener = self._connect()
+                self._report("listening")
+                yield from reader.catch_up()
+                pauses = iter(RECONNECT_PAUSES_S)
+                # One generator per connection: a second one would lack the notifications fetched by the first.
+                # Closed before the connection, whose lock the generator holds.
+                with closing(listener.notices(_remaining_s(deadline))) as notices:
+                    for notice in notices:
+                        yield from reader.read(notice)
+            except DatabaseUnavailable as lost:
+                self._disconnect()
+                pause_s = next(pauses, None)
+                if pause_s is None:
+                    raise
+                self._report(f"{lost}; trying again in {pause_s:g} s")
+                remaining_s = _remaining_s(deadline)
+                time.sleep(pause_s if remaining_s is None else min(pause_s, remaining_s))
+            else:
+                return
+
+    def _connect(self) -> Listener:
+        if self._listener is None:
+            self._listener = self._connection.enter_context(listening(self._settings, self._application_name))
+        return self._listener
+
+    def _disconnect(self) -> None:
+        self._listener = None
+        self._connection.close()
+
+
+def _remaining_s(deadline: float | None) -> float | None:
+    return None if deadline is None else max(0.0, deadline - time.monotonic())
 
 
 def parse_notice(payload: str) -> ChangeNotice:

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from cli.exit_codes import ExitCode, code_of
 from cli.main import COMMANDS, app, load_command
-from cli.wait import parse_uri
+from cli.options import parse_uri
 from dropline.errors import (
     AccessDenied,
     ClientError,
@@ -117,7 +117,7 @@ def test_ctrl_c_ends_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("dropline.settings.load_settings", interrupted)
+    monkeypatch.setattr("cli.status.load_settings", interrupted)
     assert CliRunner().invoke(app, ["status"]).exit_code == ExitCode.INTERRUPTED
 
 

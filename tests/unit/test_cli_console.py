@@ -10,15 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cli.console import (
-    cell,
-    complain,
-    complain_at_length,
-    plain_value,
-    print_answer,
+    print_error,
+    print_error_lines,
     print_json,
     print_line,
+    print_query_result,
     print_table,
     printable,
+    safe_text,
+    value_text,
 )
 
 HOSTILE = "\x1b[31mred\x1b]0;title\x07\r\n\x9b2J[bold]x[/bold] :cat: \u202eevil\u2066 \x00 http://a/b"
@@ -47,10 +47,10 @@ def test_joined_emoji_stay_joined() -> None:
 def _print(how: str) -> None:
     printers = {
         "line": lambda: print_line(HOSTILE),
-        "cell": lambda: print_line(cell(HOSTILE, "red")),
+        "cell": lambda: print_line(safe_text(HOSTILE, "red")),
         "table": lambda: print_table((HOSTILE,), [(HOSTILE,)], title=HOSTILE),
-        "error": lambda: complain(HOSTILE),
-        "long error": lambda: complain_at_length(HOSTILE),
+        "error": lambda: print_error(HOSTILE),
+        "long error": lambda: print_error_lines(HOSTILE),
         "json": lambda: print_json({"caption": HOSTILE}),
     }
     printers[how]()
@@ -110,13 +110,13 @@ def test_json_reads_back_the_same(value: object) -> None:
 )
 def test_values_of_columns_are_readable(value: object, shown: str) -> None:
     """NULL is empty, jsonb is JSON, times have whole seconds and their zone."""
-    assert plain_value(value) == shown
+    assert value_text(value) == shown
 
 
 def test_many_columns_become_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
     """What is too wide for a table is a block per row, in which names and values stay whole."""
     columns = [f"some_column_{number}" for number in range(27)]
-    print_answer(columns, [[f"value {number}" for number in range(27)], [None] * 26 + [HOSTILE]])
+    print_query_result(columns, [[f"value {number}" for number in range(27)], [None] * 26 + [HOSTILE]])
     lines = capsys.readouterr().out.splitlines()
     assert [line.strip() for line in lines if line.startswith("row")] == ["row 1 of 2", "row 2 of 2"]
     assert any("some_column_26" in line and "value 26" in line for line in lines)
@@ -126,7 +126,7 @@ def test_many_columns_become_a_line_each(capsys: pytest.CaptureFixture[str]) -> 
 
 def test_few_columns_stay_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     """A long caption is folded in its column."""
-    print_answer(("object_name", "caption"), [("a.jpg", "a red circle " * 50)])
+    print_query_result(("object_name", "caption"), [("a.jpg", "a red circle " * 50)])
     printed = capsys.readouterr().out
     assert "row 1" not in printed
     assert printed.count("object_name") == 1
@@ -134,5 +134,5 @@ def test_few_columns_stay_a_table(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_many_columns_without_rows_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     """No tower of names with nothing below it."""
-    print_answer([f"some_column_{number}" for number in range(27)], [])
+    print_query_result([f"some_column_{number}" for number in range(27)], [])
     assert capsys.readouterr().out == "no rows\n"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.instructions import drop_lines, program
+from cli.up import drop_lines, shell_word
 
 
 @pytest.fixture
@@ -34,13 +34,13 @@ def test_programs_that_are_not_on_path_are_named_with_their_place() -> None:
 def test_programs_on_path_are_named_alone(environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the virtual environment activated, the bare name is enough."""
     monkeypatch.setenv("PATH", str(environment))
-    assert program("gsutil") == "gsutil"
+    assert shell_word("gsutil") == "gsutil"
 
 
 def test_what_is_nowhere_keeps_its_name(environment: Path) -> None:
     """A person without gsutil sees what to install."""
     (environment / "gsutil").unlink()
-    assert program("gsutil") == "gsutil"
+    assert shell_word("gsutil") == "gsutil"
 
 
 @pytest.mark.usefixtures("environment")

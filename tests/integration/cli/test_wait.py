@@ -6,7 +6,7 @@ from pathlib import Path
 from sqlalchemy import text
 
 from cli.exit_codes import ExitCode
-from cli.waiting import Waiter
+from cli.wait import CaptionWaiter
 from db.reads import CaptionRecord
 from db.session import Database
 from dropline.contract import ObjectVersion
@@ -70,7 +70,7 @@ def test_wait_times_out(database: Database) -> None:
 def test_a_wait_survives_a_lost_connection(database: Database, database_url: str) -> None:
     """What happened while nobody listened is read from the table after the reconnect."""
     ended: list[CaptionRecord] = []
-    with Waiter(settings_of(database_url)) as waiter:
+    with CaptionWaiter(settings_of(database_url)) as waiter:
         with database.transaction() as connection:
             hang_up(database, "dropline-wait")
             row_id = drop(connection, G1)
