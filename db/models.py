@@ -9,7 +9,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from dropline.contract import Status
 
-#: `task` of a tombstone, which stands for every task of a deleted generation.
+#: `task` of a tombstone, which stands for all tasks of a deleted generation.
 EVERY_TASK = "*"
 
 

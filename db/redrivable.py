@@ -1,6 +1,6 @@
 """Redrive: rows that the workers gave up are counted by error code, and sent to the workers again.
 
-There are two kinds of such rows: `DEAD_LETTERS` and `UNWRITTEN_ROWS`. As in `db.queries`, each statement is
+The two kinds of such rows are `DEAD_LETTERS` and `UNWRITTEN_ROWS`. As in `db.queries`, each statement is
 guarded in SQL and runs in a transaction of the caller.
 """
 
@@ -39,7 +39,7 @@ _MOMENT = DateTime(timezone=True)
 
 @dataclass(frozen=True, slots=True)
 class RowFilter:
-    """A row passes if it meets every condition; an empty condition lets all rows pass."""
+    """A row passes if every condition is met; an empty condition lets all rows pass."""
 
     #: Bucket, object name, and generation; None: all generations.
     objects: tuple[tuple[str, str, int | None], ...] = ()
@@ -104,8 +104,8 @@ class Redrivable:
     def redrive(self, connection: Connection, row_filter: RowFilter, after: int, limit: int) -> list[RedrivenRow]:
         """Redrive at most `limit` rows with an id above `after`, in the order of their ids; [] if no row is left.
 
-        Rows locked by another transaction are left out. The number of attempts is kept: it is the fencing token,
-        by which late results of attempts from before the redrive are refused.
+        Rows locked by another transaction are left out. The number of attempts is kept: by this fencing token,
+        late results of attempts from before the redrive are refused.
         """
         picked = self._redrivable(row_filter, after, limit).with_for_update(skip_locked=True).cte("picked")
         statement = (
@@ -124,7 +124,7 @@ class Redrivable:
         return sorted(rows, key=lambda row: row.row_id)
 
     def undo_redrive(self, connection: Connection, rows: Sequence[RedrivenRow]) -> set[int]:
-        """Give the rows that no worker has claimed their status and error back; returns the ids of these rows.
+        """Restore status and error of the rows not claimed since; returns the ids of the restored rows.
 
         A message about such a row has no effect.
         """
@@ -182,7 +182,7 @@ def _as_values(rows: Sequence[RedrivenRow]) -> Values:
 
 
 def _has_a_newer_generation() -> ColumnElement[bool]:
-    """In a bucket with object versioning the old generation is still there, but its caption would be of no use."""
+    """True for an overwritten generation: object versioning keeps the object, but no reader needs its caption."""
     newer = aliased(CaptionRow)
     return exists().where(
         newer.bucket == CaptionRow.bucket,
@@ -226,7 +226,7 @@ DEAD_LETTERS = Redrivable(
 
 
 def _has_a_later_caption() -> ColumnElement[bool]:
-    """A later caption of another task: the metadata holds one caption, and an earlier one must not replace it."""
+    """True if another task was captioned later: the metadata must keep the later caption."""
     other = aliased(CaptionRow)
     return exists().where(
         other.bucket == CaptionRow.bucket,
@@ -241,7 +241,7 @@ def _has_a_later_caption() -> ColumnElement[bool]:
 #: has an expired lease, so a worker repeats the write-back alone. The row keeps its error until that succeeds.
 UNWRITTEN_ROWS = Redrivable(
     status=Status.CAPTIONED,
-    # Without an error code no write-back was requested (`DROPLINE_METADATA__WRITE`); with a lease it is pending.
+    # No error code: no write-back was requested (`DROPLINE_METADATA__WRITE`). A lease: the write-back is pending.
     condition=and_(
         CaptionRow.error_code.is_not(None),
         CaptionRow.metadata_written_at.is_(None),

@@ -1,1 +1,1 @@
-"""The only way the schema comes to be."""
+"""The database schema, as Alembic migrations: no other code creates or changes the schema."""

@@ -1,4 +1,4 @@
-"""`python -m migrations`: bring the database of DROPLINE_DATABASE__URL up to date."""
+"""`python -m migrations`: migrate the database of DROPLINE_DATABASE__URL to the newest revision."""
 
 from dropline.settings import load_settings, require
 from migrations.run import upgrade

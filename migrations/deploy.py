@@ -1,7 +1,7 @@
-"""Migrate, and let logins act as Dropline's roles: `python -m migrations.deploy --grant dropline_ingest=LOGIN …`.
+"""Migrate, then grant Dropline's roles to logins: `python -m migrations.deploy --grant dropline_ingest=LOGIN …`.
 
-For a database in which everybody logs in as themselves. The roles come from the migrations, so only afterwards can
-they be granted to anybody.
+For a database in which each service account has a login of its own, as with IAM logins. The migrations create the
+roles, so the grants come after.
 """
 
 import argparse
@@ -15,17 +15,17 @@ from db.session import sqlalchemy_url
 from dropline.settings import load_settings, require
 from migrations.run import upgrade
 
-#: A role, and the login that may act as it.
+#: A role of Dropline, and a login.
 Grant = tuple[str, str]
 
 _STOP_TIMEOUT_S = 10
 
 
 def deploy(url: str, grants: Sequence[Grant]) -> None:
-    """Bring the database up to date, then grant; doing it again changes nothing.
+    """Migrate to the newest revision, then grant. A repetition changes nothing.
 
     Raises:
-        sqlalchemy.exc.DBAPIError: Postgres refuses, for example because there is no such login.
+        sqlalchemy.exc.DBAPIError: Postgres refused, for example a grant to a login that does not exist.
     """
     upgrade(url)
     engine = create_engine(sqlalchemy_url(url), connect_args={"application_name": "dropline-deploy"})
@@ -39,10 +39,10 @@ def deploy(url: str, grants: Sequence[Grant]) -> None:
 
 
 def parse_grant(text: str) -> Grant:
-    """`dropline_worker=somebody` as a grant.
+    """Parse `dropline_worker=LOGIN`.
 
     Raises:
-        argparse.ArgumentTypeError: it names no role of Dropline's, or no login.
+        argparse.ArgumentTypeError: the role is not one of Dropline's, or the login is empty.
     """
     role, _, login = text.partition("=")
     if not role.startswith("dropline_") or not login:
@@ -51,7 +51,7 @@ def parse_grant(text: str) -> Grant:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The program."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description="Migrates DROPLINE_DATABASE__URL, and grants Dropline's roles.")
     parser.add_argument("--grant", type=parse_grant, action="append", default=[], metavar="ROLE=LOGIN")
     parser.add_argument(

@@ -16,8 +16,7 @@ _STATUSES = ("queued", "running", "captioned", "failed", "superseded", "deleted"
 
 _ROLES = ("dropline_migrator", "dropline_ingest", "dropline_worker", "dropline_reader")
 
-# Roles belong to the cluster, not to the database: they may be there already, and two databases that are migrated
-# at once may both try.
+# Roles belong to the Postgres server: another database may have created the roles before, or at the same moment.
 _CREATE_ROLE = """
 DO $$ BEGIN
     CREATE ROLE {role} NOLOGIN;
@@ -66,7 +65,7 @@ _GRANTS = (
     "GRANT SELECT, UPDATE ON captions TO dropline_worker",
     "GRANT SELECT ON captions TO dropline_reader",
     "GRANT SELECT ON current_captions TO dropline_ingest, dropline_worker, dropline_reader",
-    # Later migrations run as a login of dropline_migrator, which need not be the one that ran the first.
+    # Another login with the role dropline_migrator may run the later migrations.
     "GRANT dropline_migrator TO CURRENT_USER",
     "ALTER TABLE captions OWNER TO dropline_migrator",
     "ALTER VIEW current_captions OWNER TO dropline_migrator",
@@ -75,7 +74,7 @@ _GRANTS = (
 
 
 def upgrade() -> None:
-    """From an empty database."""
+    """Create the schema in an empty database."""
     for role in _ROLES:
         op.execute(_CREATE_ROLE.format(role=role))
     op.execute("ALTER ROLE dropline_reader SET default_transaction_read_only = on")
@@ -172,7 +171,7 @@ def _create_indexes() -> None:
 
 
 def downgrade() -> None:
-    """Back to an empty database. The roles stay: other databases of the cluster may use them."""
+    """Drop the schema. The roles stay: other databases of the server may use the roles."""
     op.execute("DROP VIEW current_captions")
     op.drop_table("captions")
     op.execute("DROP FUNCTION notify_caption()")

@@ -1,7 +1,7 @@
-"""A redriven row begins its retries anew: what it had used up before is remembered apart.
+"""A redriven row has all its retries again: a column counts the attempts from before the redrive.
 
-Revision: 0002, after 0001. Function and worker of the version before run on both. No rights change, for those of
-0001 are the whole table's.
+Revision: 0002, after 0001. Function and worker of the release before run with both revisions. The rights of 0001
+are on the whole table, so no grant is needed.
 """
 
 import sqlalchemy as sa
@@ -14,7 +14,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """A column with a constant default: Postgres rewrites no row."""
+    """Add a column with a constant default, for which Postgres rewrites no row."""
     op.add_column(
         "captions",
         sa.Column("attempts_before_redrive", sa.BigInteger(), nullable=False, server_default=sa.text("0")),
@@ -22,5 +22,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Without the column; a redriven row has then used up the retries of its earlier life."""
+    """Drop the column. The attempts from before a redrive then count as retries again."""
     op.drop_column("captions", "attempts_before_redrive")
