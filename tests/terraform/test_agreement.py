@@ -239,7 +239,7 @@ def test_the_pages_promise_what_is_kept() -> None:
     """Numbers of days and backups in docs/operate.md are those that the policy holds the plan to."""
     text = " ".join((ROOT / "docs" / "operate.md").read_text().split())
     for promise in (
-        "keep what was deleted or overwritten for 7 days",
+        "keep deleted or overwritten objects for 7 days",
         "14 daily backups",
         "a log that reaches back 7 days",
         "`dropline-dead-letters`, for 31 days",
