@@ -1,1 +1,1 @@
-"""The verbs that a person may use, one module each: no console and no HTTP."""
+"""User operations, one module each; command line and gallery present them, so a module prints and serves none."""

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as an exception, but not in the middle of what must be followed by its own undoing."""
+"""SIGINT and SIGTERM as KeyboardInterrupt, deferred while a change is committed but cannot be undone yet."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -9,7 +9,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupts:
-    """Raises KeyboardInterrupt in the main thread when a signal comes, or later where one is held back."""
+    """Raises KeyboardInterrupt in the main thread on SIGINT or SIGTERM, or later if the signal is deferred."""
 
     def __init__(self) -> None:
         self._holding = False
@@ -17,8 +17,8 @@ class Interrupts:
 
     @contextmanager
     def caught(self) -> Iterator[None]:
-        """Both signals come here; for the main thread. A cancelled job is then as good as a Ctrl-C."""
-        before = {number: signal.signal(number, self._come) for number in _SIGNALS}
+        """Handle both signals, in the main thread: a cancelled job (SIGTERM) then ends like Ctrl-C (SIGINT)."""
+        before = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
         try:
             yield
         finally:
@@ -27,10 +27,10 @@ class Interrupts:
 
     @contextmanager
     def held(self) -> Iterator[Callable[[], None]]:
-        """A signal waits for the end of the block, or until the yielded function is called, which then raises.
+        """Defer a signal to the end of the block, or to the call of the yielded function, which then raises.
 
         Raises:
-            KeyboardInterrupt: at the end, where a signal has come.
+            KeyboardInterrupt: at the end of the block, after a signal.
         """
         self._holding = True
         try:
@@ -38,7 +38,7 @@ class Interrupts:
         finally:
             self._release()
 
-    def _come(self, _number: int, _frame: FrameType | None) -> None:
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._pending = True
         if not self._holding:
             self._release()

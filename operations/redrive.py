@@ -1,4 +1,4 @@
-"""Rows back into the queue, a batch at a time: rows first, then messages, then the workers are woken."""
+"""Redrive: queues given-up rows again in batches: rows first, then their messages, then workers are woken."""
 
 import time
 from collections import Counter
@@ -22,107 +22,107 @@ from dropline.scaling.activation import open_activator
 from dropline.settings import Settings
 from operations.interrupts import Interrupts
 
-#: Rows per transaction, and the most that a command killed outright leaves without a message.
+#: Rows per transaction: the most rows without a message after a redrive is killed.
 BATCH = 500
-#: One message; Redis's own timeouts are shorter.
+#: Deadline of one message, in seconds; the timeouts of the Redis connection are shorter.
 _ENQUEUE_S = 10.0
-#: An operator waits longer for a count of all rows than an event may.
+#: Counting all rows of a large table may take longer than the transaction of an event.
 _STATEMENT_TIMEOUT_MS = 30_000
+#: Longest pause between two calls to scale the worker pool up.
 _LONGEST_PAUSE_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What is sent again, and how it is spoken of."""
+    """A kind of rows to redrive, with words for messages to the user."""
 
     rows: Redrivable
-    #: What such a row is, in a word.
+    #: An adjective for such rows.
     name: str
-    #: Why rows with certain codes are not sent, and what to do instead.
+    #: The reason to leave out rows with `rows.excluded_codes`, and the remedy.
     why_excluded: str
 
 
 FAILED = Kind(
     DEAD_LETTERS,
     "failed",
-    "such rows are not sent again, for they would get a caption that nobody asked for; correct the object's "
+    "such rows are not sent again: they have the default task instead of the requested one; correct the object's "
     "caption-task and upload it again",
 )
 UNWRITTEN = Kind(
     UNWRITTEN_ROWS,
     "unwritten",
-    "such rows are not sent again, for the version of the object that the caption is about is there no more; "
-    "the row has the caption",
+    "such rows are not sent again: the captioned version of the object no longer exists; the row has the caption",
 )
 
 
 @dataclass
 class Redriver:
-    """Sends rows of one kind again. Two at once take different rows."""
+    """Redrives rows of one kind. Two redrives at the same time take different rows."""
 
     kind: Kind
     database: Database
-    #: Puts a row on the broker; raises BrokerUnavailable.
+    #: Enqueues a row by its id; raises BrokerUnavailable.
     enqueue: Callable[[int], None]
-    #: Returns when workers are on their way.
+    #: Scales the worker pool up from zero; returns when Cloud Run has accepted the call.
     wake: Callable[[], None]
-    #: Told how many rows are done, after each batch.
-    report: Callable[[int], None] = lambda _done: None
-    #: Held back between the commit of a batch and the moment at which it can be taken back.
+    #: Called after each batch with the number of redriven rows so far.
+    on_progress: Callable[[int], None] = lambda _redriven: None
+    #: Deferred between the commit of a batch and the first moment at which the batch can be undone.
     interrupts: Interrupts = field(default_factory=Interrupts)
-    #: Rows sent so far, by the error code they had.
+    #: Numbers of redriven rows by their error code before the redrive.
     redriven: Counter[str] = field(default_factory=Counter)
 
     def count(self, row_filter: RowFilter) -> dict[str, int]:
         """Rows of this kind by error code.
 
         Raises:
-            DatabaseUnavailable: Postgres is away.
+            DatabaseUnavailable: Postgres is unreachable.
             AccessDenied: the login may not read the rows.
         """
         with _operator_transaction(self.database) as connection:
             return self.kind.rows.count(connection, row_filter)
 
     def count_redrivable(self, row_filter: RowFilter, limit: int | None) -> dict[str, int]:
-        """What `redrive` would send, by error code; raises as `count` does."""
+        """Rows that `redrive` would queue, by error code; raises the errors of `count`."""
         with _operator_transaction(self.database) as connection:
             return self.kind.rows.count_redrivable(connection, row_filter, limit)
 
     def redrive(self, row_filter: RowFilter, limit: int | None) -> None:
-        """Send each row once, `limit` at most; rows that fail again meanwhile stay so.
+        """Redrive each row once, `limit` rows at most; a row that fails again during the redrive stays failed.
 
-        When a batch cannot be sent, its rows become what they were, but for those that a worker has taken already;
-        `redriven` has what was sent.
+        If the messages of a batch cannot be sent, the redrive of its rows is undone, except for rows already
+        claimed by a worker; `redriven` counts the others.
 
         Raises:
-            DatabaseUnavailable: Postgres is away.
-            BrokerUnavailable: Redis is away, or takes nothing.
-            TransientError, ScalingDenied: the workers could not be woken.
+            DatabaseUnavailable: Postgres is unreachable.
+            BrokerUnavailable: Redis is unreachable, or refuses writes.
+            TransientError, ScalingDenied: the worker pool could not be scaled up.
             AccessDenied: the login may not change the rows.
         """
         after: int | None = 0
         while after is not None:
             after = self._next_batch(row_filter, after, limit)
-        self._wake_for_those_left_behind()
+        self._wake_for_unfinished_rows()
 
-    def _wake_for_those_left_behind(self) -> None:
-        """Rows of a redrive that was killed are of no kind any more; a worker that starts enqueues them."""
+    def _wake_for_unfinished_rows(self) -> None:
+        """Start a worker: its recovery enqueues rows left without a message by a redrive that was killed."""
         with _operator_transaction(self.database) as connection:
             unfinished = reads.has_unfinished_rows(connection)
         if unfinished:
             self.wake()
 
     def _next_batch(self, row_filter: RowFilter, after: int, limit: int | None) -> int | None:
-        """The id of its last row; None where nothing was left."""
+        """The id of the last row of the batch; None if no row is left."""
         with self.interrupts.held() as release:
-            batch = self._queue(row_filter, after, limit)
+            batch = self._redrive_rows(row_filter, after, limit)
             if not batch:
                 return None
-            self._send(batch, release)
-        self.report(self.redriven.total())
+            self._enqueue(batch, release)
+        self.on_progress(self.redriven.total())
         return batch[-1].row_id
 
-    def _queue(self, row_filter: RowFilter, after: int, limit: int | None) -> list[RedrivenRow]:
+    def _redrive_rows(self, row_filter: RowFilter, after: int, limit: int | None) -> list[RedrivenRow]:
         size = BATCH if limit is None else min(BATCH, limit - self.redriven.total())
         if size <= 0:
             return []
@@ -130,57 +130,54 @@ class Redriver:
             with _operator_transaction(self.database) as connection:
                 return self.kind.rows.redrive(connection, row_filter, after, size)
         except DatabaseUnavailable as error:
-            raise DatabaseUnavailable(f"{error}; {_left_behind(size)}") from error
+            raise DatabaseUnavailable(f"{error}; {_without_message(size)}") from error
 
-    def _send(self, batch: Sequence[RedrivenRow], release_interrupts: Callable[[], None]) -> None:
+    def _enqueue(self, batch: Sequence[RedrivenRow], release_interrupts: Callable[[], None]) -> None:
         try:
             release_interrupts()
             for row in batch:
                 self.enqueue(row.row_id)
             self.wake()
         except DroplineError as error:
-            raise type(error)(f"{error}; {self._take_back(batch)}", code=error.code) from error
+            raise type(error)(f"{error}; {self._undo(batch)}", code=error.code) from error
         except BaseException:
-            self._take_back(batch)
+            self._undo(batch)
             raise
         self.redriven.update(row.error_code for row in batch)
 
-    def _take_back(self, batch: Sequence[RedrivenRow]) -> str:
+    def _undo(self, batch: Sequence[RedrivenRow]) -> str:
         try:
             with self.interrupts.held(), _operator_transaction(self.database) as connection:
-                as_before = self.kind.rows.undo_redrive(connection, batch)
+                undone = self.kind.rows.undo_redrive(connection, batch)
         except DatabaseUnavailable:
-            return _left_behind(len(batch))
-        self.redriven.update(row.error_code for row in batch if row.row_id not in as_before)
-        return (
-            f"{len(as_before)} rows that were to be sent are {self.kind.name} again, as before; "
-            "run the same command again"
-        )
+            return _without_message(len(batch))
+        self.redriven.update(row.error_code for row in batch if row.row_id not in undone)
+        return f"{len(undone)} rows that were to be sent are {self.kind.name} again, as before; repeat the redrive"
 
 
 @contextmanager
 def open_redriver(
-    settings: Settings, kind: Kind, report: Callable[[int], None], note: Callable[[str], None]
+    settings: Settings, kind: Kind, on_progress: Callable[[int], None], on_wait: Callable[[str], None]
 ) -> Iterator[Redriver]:
-    """A redriver that connects on first use.
+    """A redriver; its connections are opened on first use.
 
     Args:
-        settings: with Postgres, Redis and, where it may sleep, the worker pool.
+        settings: with Postgres, Redis and, for scale to zero, the worker pool.
         kind: of the rows.
-        report: told how many rows are done, after each batch.
-        note: told why it waits.
+        on_progress: called after each batch with the number of redriven rows so far.
+        on_wait: called before each pause with the reason for the pause.
 
     Raises:
         SettingsError: a setting is missing or wrong.
-        AccessDenied: there is a worker pool to wake, and there are no credentials to do it with.
+        AccessDenied: a worker pool is configured, and no credentials for Cloud Run were found.
     """
     writer = writer_settings(settings)
     statement_timeout_ms = max(writer.statement_timeout_ms, _STATEMENT_TIMEOUT_MS)
-    patient = writer.model_copy(update={"statement_timeout_ms": statement_timeout_ms})
+    operator = writer.model_copy(update={"statement_timeout_ms": statement_timeout_ms})
     with (
         closing(CaptionQueue.connect(settings.broker)) as queue,
         open_activator(settings.pool, settings.broker) as activator,
-        closing(Database.connect(patient, "dropline-redrive", connections=1)) as database,
+        closing(Database.connect(operator, "dropline-redrive", connections=1)) as database,
     ):
 
         def enqueue(row_id: int) -> None:
@@ -188,27 +185,28 @@ def open_redriver(
 
         def wake() -> None:
             if activator is not None:
-                # A worker that is putting the pool to sleep holds its mark for `lease_s`, and may renew it once.
-                wake_patiently(activator.ensure_awake, 2 * settings.pool.lease_s, note)
+                # A worker that scales the worker pool to zero holds the mark for `lease_s`, and may renew the mark
+                # once.
+                wake_with_retries(activator.ensure_awake, 2 * settings.pool.lease_s, on_wait)
 
-        yield Redriver(kind, database, enqueue, wake, report)
+        yield Redriver(kind, database, enqueue, wake, on_progress)
 
 
-def wake_patiently(
+def wake_with_retries(
     wake: Callable[[], None],
-    patience_s: float,
-    note: Callable[[str], None],
+    retry_for_s: float,
+    on_wait: Callable[[str], None],
     *,
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Wake the pool, again and again for `patience_s` seconds where it may work the next time.
+    """Scale the worker pool up; repeat after a transient error, for `retry_for_s` seconds at most.
 
     Raises:
-        TransientError: it did not.
-        ScalingDenied: it never will, before somebody sets the deployment right.
+        TransientError: the last call failed.
+        ScalingDenied: every call will fail until an operator has corrected the deployment.
     """
-    deadline = clock() + patience_s
+    deadline = clock() + retry_for_s
     pause_s = 1.0
     while True:
         try:
@@ -216,7 +214,7 @@ def wake_patiently(
         except TransientError as error:
             if clock() + pause_s > deadline:
                 raise
-            note(f"{error}; trying again in {pause_s:g} s")
+            on_wait(f"{error}; trying again in {pause_s:g} s")
         sleep(pause_s)
         pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
@@ -233,8 +231,8 @@ def _operator_transaction(database: Database) -> Iterator[Connection]:
         ) from error
 
 
-def _left_behind(most: int) -> str:
+def _without_message(most: int) -> str:
     return (
-        f"as many as {most} rows may be waiting without a message: run the same command again, which takes up all "
-        "others and wakes the workers, and a worker enqueues these when it starts, reconnects or is idle"
+        f"as many as {most} rows may be queued without a message: repeat the redrive, which queues all other rows "
+        "and wakes the workers; a worker enqueues these rows when it starts, reconnects or is idle"
     )

@@ -32,18 +32,18 @@ T = TypeVar("T")
 
 
 def main() -> int:
-    """Run a worker until it is stopped: the process's exit code."""
+    """Run a worker until a signal stops the process; returns the exit code."""
     settings = load_settings()
     configure_logging(settings.log.level, settings.log.format, "worker")
     return run_worker(build(settings), settings)
 
 
 def build(settings: Settings, *, engine_module: str = "worker.engine.runtime") -> Celery:
-    """All parts of a worker, wired; nothing is started and no connection opened.
+    """All parts of a worker, wired; no process is started and no connection opened.
 
     Args:
         settings: of this process.
-        engine_module: the module that the engine process runs.
+        engine_module: the main module of the engine process.
 
     Raises:
         SettingsError: a required setting is missing.
@@ -82,7 +82,7 @@ class ProcessResources:
         self.recovery = once_per_process(self._make_recovery)
 
     def release_lease(self, row_id: int) -> None:
-        """Free the lease of a row whose child is dead; if Postgres is unreachable, the lease expires by itself."""
+        """Release the lease of a dead child on a row; if Postgres is unreachable, the lease runs out later."""
         try:
             with self.database().transaction() as connection:
                 queries.expire_lease(connection, row_id)
@@ -143,10 +143,10 @@ def _idle_timer(settings: Settings, resources: ProcessResources, queue: CaptionQ
 
 
 def _connect_signals(keeper: EngineKeeper) -> None:
-    # Celery holds receivers weakly by default, and these have no other reference.
+    # Celery holds receivers weakly by default, and the functions below have no other reference.
     @signals.setup_logging.connect(weak=False)
     def _keep_our_logging(**_: object) -> None:
-        """Celery leaves the logging alone when this signal has a receiver."""
+        """With a receiver of `setup_logging`, Celery leaves the logging alone."""
 
     @signals.worker_ready.connect(weak=False)
     def _log_ready(**_: object) -> None:

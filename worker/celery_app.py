@@ -53,9 +53,9 @@ def make_celery(settings: Settings) -> Celery:
 
 
 def run_worker(app: Celery, settings: Settings) -> int:
-    """Run a worker until it is stopped: the process's exit code.
+    """Run a worker until a signal stops the process; returns the exit code.
 
-    Without task events the worker sends no messages to other workers either: no gossip, mingle or heartbeat.
+    Without task events the worker sends no gossip, mingle or heartbeat messages to other workers.
     """
     quiet = not settings.broker.send_events
     worker = app.Worker(
@@ -71,15 +71,15 @@ def run_worker(app: Celery, settings: Settings) -> int:
 
 
 class _FlushingPool(AsynPool):
-    """Reads the output of a dead child before its pipe is closed, also when it dies while another is cleared away.
+    """Reads the output of a dead child before closing the pipe, also if the parent is removing another dead child.
 
     In the second case Celery 5.7 calls `on_partial_read` first. If the child had accepted a message and Celery has
-    not read the acceptance yet, Celery takes the message for unstarted and gives it to another child. That child
-    finds the row leased and drops the message as a duplicate; the lease of the dead child is never released.
+    not read the acceptance yet, Celery gives the message to another child as unstarted. The other child finds the
+    row leased and drops the message as a duplicate; the lease of the dead child is never released.
     """
 
     def on_partial_read(self, job: Any, proc: Any) -> None:
-        """Handle a job whose child has died since the job was written to it."""
+        """Handle a job written to a child that has died since."""
         if not proc.dead:
             self.process_flush_queues(proc)
         super().on_partial_read(job, proc)

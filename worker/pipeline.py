@@ -55,25 +55,25 @@ class Store(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """How a message came to us."""
+    """One arrival of a message."""
 
-    #: Whether an earlier delivery of this very message may have died, or asked to be called again.
+    #: True if the message has arrived before: a child may have died with the row, or requested the redelivery.
     repeated: bool
-    #: How often this message was sent again.
+    #: How often the message was sent again.
     retries: int
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
-    """The message has done its work."""
+class Acknowledge:
+    """The message is done with."""
 
-    #: What became of the row, or why nothing was done.
+    #: The new status of the row, or the reason to leave the row alone.
     outcome: str
 
 
 @dataclass(frozen=True, slots=True)
-class Later:
-    """The message is wanted again."""
+class Redeliver:
+    """The message has to be delivered again, after `delay_s` seconds."""
 
     delay_s: float
     reason: str
@@ -99,25 +99,27 @@ class Pipeline:
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not secrets
         self._sleep = sleep
 
-    def run(self, row_id: int, delivery: Delivery) -> Finished | Later:
-        """Do what the row says; never raises for what it can name.
+    def run(self, row_id: int, delivery: Delivery) -> Acknowledge | Redeliver:
+        """Do the work of the row.
 
-        Errors of the outside world become `Later`; faults of the image become a `failed` row and `Finished`.
+        An error of a service becomes `Redeliver`; a fault of the image becomes a `failed` row and `Acknowledge`.
         """
         try:
             return self._run(row_id, delivery)
         except DatabaseUnavailable as error:
-            return Later(self._backoff(delivery.retries), str(error))
+            return Redeliver(self._backoff(delivery.retries), str(error))
 
-    def _run(self, row_id: int, delivery: Delivery) -> Finished | Later:
+    def _run(self, row_id: int, delivery: Delivery) -> Acknowledge | Redeliver:
         with self._database.transaction() as connection:
             work = queries.claim(connection, row_id, self._settings.lease_s)
         match work:
             case None:
-                return Finished("nothing to do")
+                return Acknowledge("nothing to do")
             case queries.LeaseHeld(remaining_s):
-                # A plain duplicate ends here. A repeated delivery may be all that is left of a dead process.
-                return Later(remaining_s + 1, "leased") if delivery.repeated else Finished("somebody works on it")
+                if delivery.repeated:
+                    # The lease may be that of a dead child, and the message the only one of the row.
+                    return Redeliver(remaining_s + 1, "leased")
+                return Acknowledge("somebody works on it")
             case WriteBack():
                 return self._write_back(work, delivery)
             case Claim():
@@ -125,7 +127,7 @@ class Pipeline:
             case _:
                 assert_never(work)
 
-    def _work(self, claim: Claim, delivery: Delivery) -> Finished | Later:
+    def _work(self, claim: Claim, delivery: Delivery) -> Acknowledge | Redeliver:
         if claim.lost_attempts >= self._settings.worker.max_lost_attempts:
             return self._fail(claim, "worker_lost", _lost_message(claim))
         try:
@@ -158,7 +160,7 @@ class Pipeline:
 
     def _record(
         self, claim: Claim, caption: Caption, image: Dimensions, size_bytes: int, delivery: Delivery
-    ) -> Finished | Later:
+    ) -> Acknowledge | Redeliver:
         write_back = self._settings.metadata.write
         recorded = self._patiently(
             lambda: self._commit_caption(
@@ -167,10 +169,10 @@ class Pipeline:
         )
         if not recorded:
             log.warning("result_refused", row_id=claim.row_id, attempt=claim.attempt)
-            return Finished("refused: the row has moved on")
+            return Acknowledge("refused: the row has moved on")
         log.info("captioned", row_id=claim.row_id, object=claim.version.uri, attempt=claim.attempt)
         if not write_back:
-            return Finished(Status.CAPTIONED)
+            return Acknowledge(Status.CAPTIONED)
         to_write = WriteBack(claim.row_id, claim.version, str(claim.task), caption.text, caption.model)
         return self._write_back(to_write, delivery)
 
@@ -193,7 +195,7 @@ class Pipeline:
                 self._sleep(min(5.0, self._backoff(tries)))
                 tries += 1
 
-    def _write_back(self, write_back: WriteBack, delivery: Delivery) -> Finished | Later:
+    def _write_back(self, write_back: WriteBack, delivery: Delivery) -> Acknowledge | Redeliver:
         try:
             outcome = self._store.write_metadata(write_back)
         except TransientError as error:
@@ -208,19 +210,19 @@ class Pipeline:
             )
         return self._finish_write_back(write_back, outcome)
 
-    def _write_back_later(self, write_back: WriteBack, error: TransientError, delivery: Delivery) -> Later:
+    def _write_back_later(self, write_back: WriteBack, error: TransientError, delivery: Delivery) -> Redeliver:
         with self._database.transaction() as connection:
             queries.expire_lease(connection, write_back.row_id)
-        return Later(self._backoff(delivery.retries), f"{error.code}: {error}")
+        return Redeliver(self._backoff(delivery.retries), f"{error.code}: {error}")
 
-    def _finish_write_back(self, write_back: WriteBack, outcome: WriteOutcome) -> Finished:
+    def _finish_write_back(self, write_back: WriteBack, outcome: WriteOutcome) -> Acknowledge:
         with self._database.transaction() as connection:
             queries.finish_write_back(connection, write_back, outcome)
         if outcome.code:
             log.warning("metadata_incomplete", row_id=write_back.row_id, code=outcome.code, note=outcome.note)
-        return Finished(Status.CAPTIONED)
+        return Acknowledge(Status.CAPTIONED)
 
-    def _not_captioned(self, claim: Claim, error: Exception) -> Finished | Later:
+    def _not_captioned(self, claim: Claim, error: Exception) -> Acknowledge | Redeliver:
         decision = decide(error, claim, self._settings.worker, self._rng)
         match decision:
             case Gone():
@@ -231,17 +233,17 @@ class Pipeline:
                 log.warning("attempt_failed", row_id=claim.row_id, code=code, error=message, retry_in_s=delay_s)
                 with self._database.transaction() as connection:
                     held = queries.requeue(connection, claim, code, message, lost=lost)
-                return Later(delay_s, code) if held else Finished("refused: the row has moved on")
+                return Redeliver(delay_s, code) if held else Acknowledge("refused: the row has moved on")
             case _:
                 assert_never(decision)
 
-    def _fail(self, claim: Claim, code: str, message: str) -> Finished:
+    def _fail(self, claim: Claim, code: str, message: str) -> Acknowledge:
         with self._database.transaction() as connection:
             queries.fail(connection, claim, code, message)
         log.warning("caption_failed", row_id=claim.row_id, object=claim.version.uri, code=code, error=message)
-        return Finished(Status.FAILED)
+        return Acknowledge(Status.FAILED)
 
-    def _gone(self, claim: Claim) -> Finished | Later:
+    def _gone(self, claim: Claim) -> Acknowledge | Redeliver:
         try:
             live = self._store.live_generation(claim.version)
         except (TransientError, PermanentError) as error:
@@ -252,7 +254,7 @@ class Pipeline:
                 queries.supersede(connection, claim)
             else:
                 queries.mark_deleted(connection, claim)
-        return Finished(Status.SUPERSEDED if newer else Status.DELETED)
+        return Acknowledge(Status.SUPERSEDED if newer else Status.DELETED)
 
     def _backoff(self, retries: int) -> float:
         return jitter(retries, self._settings.worker, self._rng)

@@ -1,7 +1,7 @@
 """Recovery: enqueues rows that are queued in Postgres but have no message on Redis, and rows with a lease.
 
-A recovery runs when a worker becomes ready, when it reconnects to Redis, and when it is about to scale the worker
-pool to zero and finds unfinished rows. Nothing runs one on a timer.
+A recovery runs when a worker becomes ready, when a worker reconnects to Redis, and when an idle worker finds
+unfinished rows before scaling to zero. No timer starts a recovery.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ log = get_logger(__name__)
 
 
 class RecoveryQueue(Protocol):
-    """The queue, as a recovery uses it; see `dropline.broker.queue.CaptionQueue`."""
+    """The part of `dropline.broker.queue.CaptionQueue` used by a recovery."""
 
     def begin_recovery(self) -> Sequence[int]: ...
 
@@ -29,16 +29,16 @@ class RecoveryQueue(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """Numbers of rows that a recovery enqueued."""
+    """Numbers of enqueued rows."""
 
-    #: Rows that were queued and had no message.
+    #: Queued rows without a message.
     queued: int
     #: Rows with a lease.
     leased: int
 
 
 class Recovery:
-    """Enqueues rows. A row enqueued twice is captioned once, since it is claimed once."""
+    """Enqueues rows. A row enqueued twice is captioned once, since only the first delivery claims the row."""
 
     def __init__(self, database: Database, queue: RecoveryQueue, batch: int) -> None:
         """A recovery that reads `batch` rows per statement."""
@@ -47,10 +47,10 @@ class Recovery:
         self._batch = batch
 
     def run(self, resting_s: float = 0.0) -> Recovered:
-        """Enqueue every row that has no message, and every leased row for the end of its lease.
+        """Enqueue every queued row without a message, and every leased row for the end of its lease.
 
         Args:
-            resting_s: rows that were tried and put back within so many seconds are left alone: a living worker
+            resting_s: rows requeued by an attempt in the last `resting_s` seconds are left alone: a living worker
                 holds their messages.
 
         Raises:
@@ -62,7 +62,7 @@ class Recovery:
             recovered = Recovered(
                 self._enqueue_queued(connection, oldest, resting_s), self._enqueue_leased(connection)
             )
-            # Before the lock is free: the next worker's recovery reads the mark.
+            # Before the lock is released: the next worker's recovery reads the mark.
             self._queue.end_recovery()
         log.info("recovered", queued=recovered.queued, leased=recovered.leased)
         return recovered
@@ -81,16 +81,16 @@ class Recovery:
         count = 0
         for rows in reads.leased_rows(connection, self._batch):
             for row in rows:
-                # The owner may be alive, so the message comes after the end of the lease.
+                # The owner may be alive, so the message arrives after the end of the lease.
                 self._queue.enqueue_again(row.row_id, row.remaining_s + 1 if row.remaining_s else 0.0)
             count += len(rows)
         return count
 
 
 def request_recovery(queue: CaptionQueue, resting_s: float = 0.0) -> None:
-    """Enqueue a recovery; see `Recovery.run`. An unreachable Redis is only logged.
+    """Enqueue a recovery; `resting_s` as in `Recovery.run`. A failure is logged and raises no error.
 
-    The worker's consumer loses its connection to that Redis too, and requests a recovery when it has reconnected.
+    The consumer of the worker loses its connection to the same Redis, and requests a recovery after reconnecting.
     """
     try:
         queue.enqueue_recovery(resting_s)

@@ -57,8 +57,8 @@ def _recovery_step(
         def start(self, parent: Any) -> None:
             keeper.resume()
             if recover_on_start:
-                # In the event loop's second round, after the BRPOP is armed: if Redis loses the message after
-                # that, this connection breaks too, and the reconnection requests the next recovery.
+                # In the event loop's second round, after the BRPOP is armed: a later loss of the message on Redis
+                # also breaks the connection of the BRPOP, and the reconnection requests the next recovery.
                 soon = parent.hub.call_soon
                 soon(lambda: soon(lambda: request_recovery(queue)))
 

@@ -11,7 +11,7 @@ from celery.worker.request import Request
 
 from dropline.contract import CAPTION_QUEUE, CAPTION_TASK, RECOVER_TASK, RECOVERY_QUEUE
 from dropline.log import get_logger
-from worker.pipeline import Delivery, Finished, Later, Pipeline
+from worker.pipeline import Acknowledge, Delivery, Pipeline, Redeliver
 from worker.recovery import Recovery
 
 log = get_logger(__name__)
@@ -23,7 +23,7 @@ _LONGEST_PAUSE_S = 64
 
 
 class Resources(Protocol):
-    """What the tasks use in their process; see `worker.app.ProcessResources`."""
+    """Used by the tasks of one process; see `worker.app.ProcessResources`."""
 
     def pipeline(self) -> Pipeline:
         """The child's pipeline; built on first use."""
@@ -32,11 +32,11 @@ class Resources(Protocol):
         """The child's recovery; built on first use."""
 
     def release_lease(self, row_id: int) -> None:
-        """Free the lease of a row whose child is dead; called in the parent."""
+        """Release the lease of a dead child on a row; called in the parent."""
 
 
 def register_tasks(app: Celery, resources: Resources) -> None:
-    """Give the app its two tasks."""
+    """Add the two tasks to the app."""
 
     def caption(self: Task, row_id: Any) -> str:
         with structlog.contextvars.bound_contextvars(task_id=self.request.id, row_id=row_id):
@@ -44,10 +44,10 @@ def register_tasks(app: Celery, resources: Resources) -> None:
                 log.error("unusable_message", args=repr(self.request.args)[:200])
                 return "unusable"
             match _run_pipeline(resources, row_id, _delivery(self.request)):
-                case Later(delay_s, reason):
+                case Redeliver(delay_s, reason):
                     log.info("later", delay_s=round(delay_s, 3), reason=reason)
                     _redeliver(self, delay_s)
-                case Finished(result):
+                case Acknowledge(result):
                     log.info("finished", outcome=result)
                     return result
 
@@ -58,27 +58,27 @@ def register_tasks(app: Celery, resources: Resources) -> None:
             log.warning("recovery_postponed", error=f"{type(error).__name__}: {error}")
             _redeliver(self, _backoff_s(self.request.retries))
 
-    # Not shared: Celery would register a shared task with every other app of the process, too.
+    # Not shared: Celery registers a shared task with every app of the process.
     common = {"bind": True, "shared": False, "max_retries": None, "queue": CAPTION_QUEUE}
     app.task(name=CAPTION_TASK, Request=_request_class(resources), **common)(caption)
     patient = {"soft_time_limit": _RECOVERY_LIMIT_S, "time_limit": _RECOVERY_LIMIT_S + 60}
     app.task(name=RECOVER_TASK, **common | patient | {"queue": RECOVERY_QUEUE})(recover)
 
 
-def _run_pipeline(resources: Resources, row_id: int, delivery: Delivery) -> Finished | Later:
+def _run_pipeline(resources: Resources, row_id: int, delivery: Delivery) -> Acknowledge | Redeliver:
     try:
         return resources.pipeline().run(row_id, delivery)
     except Exception as error:
         # Celery acknowledges the message of a failed task; the row would wait for the next recovery.
         log.exception("message_kept")
-        return Later(_backoff_s(delivery.retries), f"{type(error).__name__}: {error}")
+        return Redeliver(_backoff_s(delivery.retries), f"{type(error).__name__}: {error}")
 
 
 def _redeliver(task: Task, delay_s: float) -> NoReturn:
     try:
         raise task.retry(countdown=delay_s)
     except Reject as error:
-        # Redis did not take the copy, so the message itself returns to the queue.
+        # Redis did not take the copy, so the original message returns to the queue.
         raise Reject(error.reason, requeue=True) from error
 
 
@@ -93,7 +93,7 @@ def _delivery(request: Any) -> Delivery:
 
 def _request_class(resources: Resources) -> type[Request]:
     class CaptionRequest(Request):
-        """Frees the row when its child dies, before the message returns to the queue."""
+        """Releases the lease when the child dies, before the message returns to the queue."""
 
         def on_timeout(self, soft: bool, timeout: float) -> None:
             if not soft:

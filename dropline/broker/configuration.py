@@ -12,8 +12,8 @@ PRODUCER_CONNECTIONS = 8
 
 #: Longest silence of Redis on a worker's connection before kombu checks the connection, in seconds.
 _HEALTH_CHECK_S = 10
-#: Kombu returns overdue messages to the queue on a timer. Dropline does so in a recovery instead (see "Nothing
-#: polls" in `docs/how-it-works.md`), so the timer's interval is ten years.
+#: Interval of kombu's timer for returning overdue messages to the queue: ten years, since a recovery returns the
+#: messages (see "Nothing polls" in `docs/how-it-works.md`).
 _NEVER_S = 10 * 365 * 24 * 3600
 
 
@@ -39,7 +39,7 @@ def make_app(settings: BrokerSettings, transport_options: dict[str, Any], *, set
 
 
 def make_producer(settings: BrokerSettings) -> Celery:
-    """The Celery app of a process that only sends messages; nothing is sent twice.
+    """The Celery app of a process that only sends messages, each of them once.
 
     Raises:
         SettingsError: no URL is set.
@@ -58,7 +58,7 @@ def producer_transport(settings: BrokerSettings) -> dict[str, Any]:
     return _common_transport(settings) | {
         "socket_connect_timeout": settings.publish_timeout_s,
         "socket_timeout": settings.publish_timeout_s,
-        # Without this option kombu tries to connect for ever, `retry=False` or not.
+        # By default kombu retries a connection for ever, even with `retry=False`.
         "max_retries": 0,
     }
 
@@ -74,7 +74,7 @@ def worker_transport(settings: BrokerSettings) -> dict[str, Any]:
         # Kombu gives up a silent BRPOP after the polling interval and up to two health checks.
         "socket_timeout": settings.polling_interval_s + 2 * _HEALTH_CHECK_S,
         "health_check_interval": _HEALTH_CHECK_S,
-        # `CaptionQueue.end_blocking_pop` finds the worker's connection by this name.
+        # `CaptionQueue.end_blocking_pop` finds the worker's connection by name.
         "client_name": f"dropline-worker-{uuid.uuid4().hex}",
     }
 

@@ -1,4 +1,4 @@
-"""How many messages are on Redis. Celery is not imported here: the command line starts faster without it."""
+"""Numbers of messages on Redis. Without Celery: the command line imports the module and has to start fast."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from dropline.errors import BrokerUnavailable
 from dropline.settings import BrokerSettings, require
 
 _TIMEOUT_S = 2.0
-#: Kombu's hash of messages that a worker has taken and not yet acknowledged.
+#: Kombu's hash of messages taken by workers and not yet acknowledged.
 _UNACKNOWLEDGED = "unacked"
 
 
@@ -32,7 +32,7 @@ def read_lengths(settings: BrokerSettings) -> QueueLengths:
     """
     url = require(settings.url, "DROPLINE_BROKER__URL")
     try:
-        # Imported when it is needed: a machine that only uploads and reads has no Redis client.
+        # Not at the top: the extra `cli` leaves out the Redis client.
         from redis import Redis, RedisError
     except ImportError as error:
         raise BrokerUnavailable("the queue on Redis is not shown: pip install redis") from error

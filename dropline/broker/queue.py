@@ -1,4 +1,4 @@
-"""The queue on Redis: captions and recoveries are enqueued here, and a recovery reads and repairs it here.
+"""The queue on Redis: messages for captions and recoveries are sent, and a recovery reads and repairs the queue.
 
 A caption message has one argument, the id of its row in `captions`; a recovery message has the seconds of rest, or
 no argument. Both are Celery messages.
@@ -22,7 +22,7 @@ from dropline.settings import BrokerSettings
 
 #: How many of the oldest caption messages `CaptionQueue.begin_recovery` reads.
 HEAD_LENGTH = 100
-#: This key exists while a recovery runs. A recovery that finds the key knows that an earlier one was cut short.
+#: Key on Redis, set during a recovery. If the key is set at the start, an earlier recovery was cut short.
 _RECOVERY_MARK = "dropline.recovery.unfinished"
 
 
@@ -58,7 +58,12 @@ class CaptionQueue:
         self._bulkhead.run(lambda: self._send_caption(row_id, task_id=f"caption-{row_id}"), deadline, late)
 
     def enqueue_again(self, row_id: int, countdown_s: float) -> None:
-        """Send a message of a row whose message may be lost, to be delivered after `countdown_s` seconds."""
+        """Send a message of a row that may have lost its message.
+
+        Args:
+            row_id: the row.
+            countdown_s: seconds until a worker delivers the message to a child.
+        """
         if not countdown_s:
             self._send_caption(row_id)
             return
@@ -67,17 +72,17 @@ class CaptionQueue:
         self._send_caption(row_id, countdown=countdown_s, retries=1)
 
     def enqueue_recovery(self, resting_s: float = 0.0) -> None:
-        """Send the message that starts a recovery; `resting_s` is its argument, see `worker.recovery`."""
+        """Send the message of a recovery; `resting_s` as in `worker.recovery.Recovery.run`."""
         with _errors_named("Redis did not take the recovery message"):
             arguments = [resting_s] if resting_s else []
             self._app.send_task(RECOVER_TASK, arguments, queue=RECOVERY_QUEUE, retry=False)
 
     def begin_recovery(self) -> list[int]:
-        """Return overdue messages to the queue, then read the row ids of its `HEAD_LENGTH` oldest messages.
+        """Return overdue messages to the queue, then read the row ids of the `HEAD_LENGTH` oldest messages.
 
-        A message is overdue when a worker took it longer ago than the visibility timeout and has not acknowledged
-        it. The list is empty where an earlier recovery was cut short: messages of that recovery are at the head of
-        the queue, and say nothing of which other rows have a message.
+        A message is overdue if a worker took the message longer ago than the visibility timeout and has not sent
+        the acknowledgement. The list is empty if an earlier recovery was cut short: the messages of that recovery
+        at the head of the queue would hide other rows without a message.
         """
         with self._channel("cannot read the queue on Redis") as channel:
             channel.qos.restore_visible(num=None, interval=1)
@@ -87,14 +92,14 @@ class CaptionQueue:
         return [row_id for row_id in map(row_id_of, messages) if row_id is not None]
 
     def end_recovery(self) -> None:
-        """Note that the recovery has enqueued every row it found."""
+        """Mark the recovery as complete."""
         with self._channel("cannot note the end of the recovery on Redis") as channel:
             channel.client.delete(_RECOVERY_MARK)
 
     def end_blocking_pop(self) -> None:
-        """Make Redis answer this worker's BRPOP now: a stopping worker waits for that answer.
+        """Make Redis answer the BRPOP of the worker now: a stopping worker waits for the answer.
 
-        Closing the connection instead could lose a message that Redis has just sent.
+        Closing the connection instead could lose a message already sent by Redis.
         """
         name = self._app.conf.broker_transport_options["client_name"]
         with self._channel("cannot end the blocking pop") as channel:
@@ -122,7 +127,7 @@ def row_id_of(message: bytes) -> int | None:
     try:
         return int(json.loads(base64.b64decode(json.loads(message)["body"]))[0][0])
     except (ValueError, TypeError, KeyError, IndexError):
-        return None  # the worker that takes such a message logs it
+        return None  # a worker takes and logs such a message
 
 
 @contextmanager

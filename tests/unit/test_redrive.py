@@ -10,7 +10,7 @@ from cli.redrive import parse_since
 from dropline.errors import ClientError
 from dropline.scaling.errors import PoolChanging, ScalingDenied
 from operations.interrupts import Interrupts
-from operations.redrive import wake_patiently
+from operations.redrive import wake_with_retries
 
 NOW = datetime(2026, 11, 22, 16, 0, tzinfo=UTC)
 
@@ -66,7 +66,7 @@ class Patience:
         self.now += seconds
 
     def wait(self, patience_s: float) -> None:
-        wake_patiently(self.wake, patience_s, self.notes.append, sleep=self.sleep, clock=lambda: self.now)
+        wake_with_retries(self.wake, patience_s, self.notes.append, sleep=self.sleep, clock=lambda: self.now)
 
 
 def test_a_pool_that_is_awake_costs_no_wait() -> None:
@@ -99,7 +99,7 @@ def test_what_no_patience_helps_with_is_raised_at_once() -> None:
         raise ScalingDenied("no right")
 
     with pytest.raises(ScalingDenied):
-        wake_patiently(denied, 60, pytest.fail, sleep=lambda _seconds: pytest.fail("waited"))
+        wake_with_retries(denied, 60, pytest.fail, sleep=lambda _seconds: pytest.fail("waited"))
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from dropline.contract import CAPTION_QUEUE, CAPTION_TASK, RECOVER_TASK, RECOVERY_QUEUE
 from dropline.errors import AccessDenied, DatabaseUnavailable
 from tests.support.memory_broker import MemoryBroker
-from worker.pipeline import Delivery, Finished, Later
+from worker.pipeline import Acknowledge, Delivery, Redeliver
 from worker.tasks import Resources, register_tasks
 
 pytestmark = pytest.mark.filterwarnings("ignore:\\s*The 'queue' task attribute is deprecated")
@@ -31,7 +31,7 @@ class Child:
 
     broker: MemoryBroker
     app: Celery
-    result: Finished | Later = field(default_factory=lambda: Finished("captioned"))
+    result: Acknowledge | Redeliver = field(default_factory=lambda: Acknowledge("captioned"))
     error: Exception | None = None
     #: Row ids and deliveries that reached the pipeline.
     runs: list[tuple[int, Delivery]] = field(default_factory=list)
@@ -54,7 +54,7 @@ class Child:
         """Free a lease as the test says."""
         self.on_release(row_id)
 
-    def run(self, row_id: int, delivery: Delivery) -> Finished | Later:
+    def run(self, row_id: int, delivery: Delivery) -> Acknowledge | Redeliver:
         """The pipeline's entry."""
         self.runs.append((row_id, delivery))
         return self.result
@@ -135,7 +135,7 @@ def test_the_smallest_row_id_is_one(child: Child) -> None:
 @pytest.mark.parametrize(("retries", "delay_s"), [(0, 2.5), (3, 40.0)])
 def test_a_message_that_is_needed_again_is_sent_again(child: Child, retries: int, delay_s: float) -> None:
     """With the pipeline's delay, and one retry more."""
-    child.result = Later(delay_s, "storage_unavailable")
+    child.result = Redeliver(delay_s, "storage_unavailable")
     with sent_again(child, CAPTION_QUEUE, delay_s, retries + 1):
         child.call(CAPTION_TASK, [7], retries)
     (message,) = child.broker.sent(CAPTION_QUEUE)
@@ -156,7 +156,7 @@ def test_an_unexpected_error_keeps_the_message(
 @pytest.mark.parametrize("name", [CAPTION_TASK, RECOVER_TASK])
 def test_a_copy_that_redis_refuses_returns_the_message_itself(child: Child, name: str) -> None:
     """Rejected and requeued: a message that is acknowledged without its copy would be lost."""
-    child.result, child.recover = Later(1.0, "away"), _raise_unavailable
+    child.result, child.recover = Redeliver(1.0, "away"), _raise_unavailable
     child.broker.fail(RedisConnectionError("out of memory"))
     with pytest.raises(Reject) as caught:
         child.call(name, [7])

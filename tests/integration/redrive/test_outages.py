@@ -189,7 +189,7 @@ def test_postgres_away_too(
             raise BrokerUnavailable("away")
 
         redriver.enqueue = lock_and_fail
-        with pytest.raises(BrokerUnavailable, match="away; as many as 3 rows may be waiting without a message"):
+        with pytest.raises(BrokerUnavailable, match="away; as many as 3 rows may be queued without a message"):
             redriver.redrive(ALL, None)
         other.rollback()
     redriver.database.close()
@@ -204,7 +204,7 @@ def test_without_redis_nothing_has_changed(
     monkeypatch.setenv("DROPLINE_BROKER__URL", f"redis://127.0.0.1:{free_ports(1)[0]}/0")
     result = run("redrive", "--all", "--json")
     assert result.exit_code == ExitCode.UNAVAILABLE
-    assert "1 rows that were to be sent are failed again, as before; run the same command again" in result.stderr
+    assert "1 rows that were to be sent are failed again, as before; repeat the redrive" in result.stderr
     assert json.loads(result.stdout)["error_codes"] == [
         {"error_code": "worker_lost", "failed_before": 1, "redriven": 0, "failed_after": 1}
     ]

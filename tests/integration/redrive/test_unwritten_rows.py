@@ -259,7 +259,7 @@ def test_without_redis_nothing_has_changed(
     monkeypatch.setenv("DROPLINE_BROKER__URL", f"redis://127.0.0.1:{free_ports(1)[0]}/0")
     result = run("redrive", "--metadata", "--all", "--json")
     assert result.exit_code == ExitCode.UNAVAILABLE
-    assert "2 rows that were to be sent are unwritten again, as before; run the same command" in result.stderr
+    assert "2 rows that were to be sent are unwritten again, as before; repeat the redrive" in result.stderr
     assert json.loads(result.stdout)["error_codes"] == [
         {"error_code": "access_denied", "unwritten_before": 2, "redriven": 0, "unwritten_after": 2}
     ]
