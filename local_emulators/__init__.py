@@ -1,1 +1,1 @@
-"""The whole cloud on a laptop, from wheels alone."""
+"""The services of a cloud deployment as local processes, from Python wheels alone."""

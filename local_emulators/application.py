@@ -10,27 +10,27 @@ from local_emulators.ports import HOST, require_free
 from local_emulators.process import Command, process_environment, python_path
 from local_emulators.supervisor import Service, Supervisor
 
-#: Requests the function serves at once: Pub/Sub's pushes under way, and some.
+#: Requests served at once by the function; further pushes wait for a free thread.
 _THREADS = 16
-#: Longer than Pub/Sub's pauses, so that its connections are used again.
+#: Seconds an idle connection stays open, so that later pushes reuse the connection.
 _KEEP_ALIVE_S = 60
-#: The model has to be fetched and loaded; a checkpoint's first download takes its time.
+#: Seconds for loading the model, including the first download of a checkpoint.
 _WORKER_START_DEADLINE_S = 1800.0
 _WORKER_STOP_GRACE_S = 60.0
 
 
 @dataclass(frozen=True)
 class ServiceEnvironment:
-    """What both processes are told."""
+    """Addresses and settings shared by the function and the worker."""
 
     broker_url: str
-    #: Storage over plain HTTP.
+    #: Cloud Storage over plain HTTP.
     storage_url: str
-    #: Settings of the user's own, which have the last word.
+    #: Additional variables of the user; they override all other variables.
     environment: Mapping[str, str] = field(default_factory=dict)
 
     def variables(self, database_url: str, **further: str) -> dict[str, str]:
-        """The whole environment of a child."""
+        """The complete environment of a process with the given database and `further` variables."""
         return process_environment(
             **{
                 "PYTHONPATH": python_path(),
@@ -46,7 +46,7 @@ class ServiceEnvironment:
 
 
 def start_function(supervisor: Supervisor, port: int, shared: ServiceEnvironment, database_url: str) -> Service:
-    """Starts the function on `port`, behind the server it has in the cloud.
+    """Starts the function on `port` under gunicorn, the HTTP server used in the cloud too.
 
     Raises:
         PortInUseError, ServiceDiedError, ServiceNotReadyError.
@@ -60,7 +60,7 @@ def start_function(supervisor: Supervisor, port: int, shared: ServiceEnvironment
                 *("--threads", str(_THREADS), "--keep-alive", str(_KEEP_ALIVE_S), "--no-control-socket"),
                 *("--bind", f"{HOST}:{port}", "trigger_fn.wsgi:create()"),
             ),
-            # gunicorn itself only says that the port is open; this says that the application is there.
+            # gunicorn's own line reports an open port; `function_ready` reports a loaded application.
             ready_lines=("function_ready",),
             environment=shared.variables(database_url),
         )
@@ -70,7 +70,7 @@ def start_function(supervisor: Supervisor, port: int, shared: ServiceEnvironment
 def start_worker(
     supervisor: Supervisor, shared: ServiceEnvironment, database_url: str, model: str, concurrency: int
 ) -> Service:
-    """Starts a worker with its engine; it is ready once the model is loaded.
+    """Starts a worker with an engine, and waits until the model is loaded.
 
     Raises:
         ServiceDiedError, ServiceNotReadyError.

@@ -1,4 +1,4 @@
-"""What is looked at before anything starts, so that a slip of the user's is named as such."""
+"""Checks of the options before any service starts, so that a wrong option is reported by name."""
 
 from pathlib import Path
 
@@ -11,16 +11,16 @@ from dropline.errors import LocalStackError, SettingsError
 from dropline.settings import DEFAULT_CHECKPOINT, check_postgres_url, load_settings
 from local_emulators.options import DEMO_MODEL, STUB_MODEL, StackOptions
 
-#: Longest wait for a server of the user's own.
+#: Longest wait for an external server, in seconds.
 _TIMEOUT_S = 5
 
 
 def check(options: StackOptions) -> None:
-    """Refuses what could only fail later, and less clearly.
+    """Checks the settings, the model and the external servers.
 
     Raises:
-        SettingsError: a `DROPLINE_*` variable is wrong, or a URL is none.
-        LocalStackError: the model is not there, or a server of the user's own does not answer.
+        SettingsError: a `DROPLINE_*` variable or a URL is wrong.
+        LocalStackError: the model does not exist, or an external server cannot be used.
     """
     load_settings()
     check_model(options.model)
@@ -31,10 +31,10 @@ def check(options: StackOptions) -> None:
 
 
 def check_model(model: str) -> None:
-    """Whether a model that is no hub name is there; the worker, which loads it, looks closer.
+    """Checks that `model` is a hub name or a directory with weights; loading in the worker checks the rest.
 
     Raises:
-        LocalStackError: it is not.
+        LocalStackError: `model` is neither.
     """
     if model in (DEMO_MODEL, STUB_MODEL):
         return
@@ -52,26 +52,26 @@ def check_model(model: str) -> None:
 
 
 def check_postgres(url: str) -> None:
-    """Whether one can log in to the user's own Postgres.
+    """Logs in to an external Postgres.
 
     Raises:
-        SettingsError: the URL is none of Postgres.
-        LocalStackError: it does not answer, or refuses.
+        SettingsError: `url` is not a Postgres URL.
+        LocalStackError: Postgres does not answer, or refuses the login.
     """
     address = check_postgres_url(url, "--database-url")
     try:
         psycopg.connect(address, connect_timeout=_TIMEOUT_S).close()
     except psycopg.Error as error:
-        told = " ".join(str(error).split())
-        raise LocalStackError(f"The Postgres of --database-url cannot be used: {told}") from error
+        reason = " ".join(str(error).split())
+        raise LocalStackError(f"The Postgres of --database-url cannot be used: {reason}") from error
 
 
 def check_redis(url: str) -> None:
-    """Whether the user's own Redis answers.
+    """Sends a PING to an external Redis.
 
     Raises:
-        SettingsError: the URL is none of Redis.
-        LocalStackError: it does not answer, or refuses.
+        SettingsError: `url` is not a Redis URL.
+        LocalStackError: Redis does not answer, or refuses the login.
     """
     try:
         client = Redis.from_url(

@@ -1,4 +1,4 @@
-"""A database for every part to reach with no more rights than it needs."""
+"""The stack's database: created, migrated, and with a least-privilege login for each part of Dropline."""
 
 import subprocess
 import sys
@@ -13,13 +13,13 @@ from local_emulators.postgres import PostgresServer
 from local_emulators.process import process_environment, python_path
 
 _DATABASE = "dropline"
-#: Runs the migrations: it may create roles and owns the database, but is no superuser, as on Cloud SQL.
+#: The role of the migrations: owner of the database, may create roles, not a superuser, as on Cloud SQL.
 _DEPLOY_ROLE = "dropline_deploy"
 
 
 @dataclass(frozen=True)
 class DatabaseUrls:
-    """One database, in the form psql takes, as its different users see it."""
+    """The URLs of one database for each role, in the form psql takes."""
 
     deploy: str
     ingest: str
@@ -28,15 +28,15 @@ class DatabaseUrls:
 
     @classmethod
     def same_for_all(cls, url: str) -> "DatabaseUrls":
-        """For a server of the user's own, whose roles are not ours to touch."""
+        """`url` for all roles: on an external Postgres the stack gives no role a login."""
         return cls(url, url, url, url)
 
 
 def prepare(server: PostgresServer, passwords: Passwords) -> DatabaseUrls:
-    """Creates the database where there is none, migrates it and lets its roles log in.
+    """Creates a missing database, runs the migrations and gives every role a login.
 
     Raises:
-        LocalStackError: the server does not know this directory's passwords, or a migration failed.
+        LocalStackError: the passwords do not belong to the server, or a migration failed.
     """
     _create(server, passwords)
     urls = DatabaseUrls(
@@ -54,10 +54,10 @@ def prepare(server: PostgresServer, passwords: Passwords) -> DatabaseUrls:
 
 
 def migrate(url: str) -> None:
-    """Brings a database up to date, in a process of its own.
+    """Runs the migrations in a separate process.
 
     Raises:
-        LocalStackError: a migration failed; holds what it said.
+        LocalStackError: a migration failed; the message has the last lines of output.
     """
     finished = subprocess.run(
         [sys.executable, "-m", "migrations"],
@@ -69,8 +69,9 @@ def migrate(url: str) -> None:
     )
     if finished.returncode != 0:
         raise LocalStackError(
-            f"The database could not be migrated:\n{_last_lines(finished.stderr)}\n"
-            "If another version of Dropline made it, remove the stack's directory or choose another with --dir."
+            f"The migrations of the database failed:\n{_last_lines(finished.stderr)}\n"
+            "If another version of Dropline created the database, remove the stack's directory, "
+            "or choose another with --dir."
         )
 
 
@@ -79,12 +80,12 @@ def _create(server: PostgresServer, passwords: Passwords) -> None:
         superuser = psycopg.connect(server.url, autocommit=True)
     except psycopg.OperationalError as error:
         raise LocalStackError(
-            f"Postgres runs, but the superuser cannot log in ({error}). The passwords of this directory do not "
-            "belong to its cluster: remove the directory, or choose another with --dir."
+            f"Postgres runs, but the superuser cannot log in ({error}). The passwords in the stack's directory "
+            "do not belong to the cluster: remove the directory, or choose another with --dir."
         ) from error
     with superuser:
-        known = superuser.execute("SELECT FROM pg_roles WHERE rolname = %s", (_DEPLOY_ROLE,)).fetchone()
-        if known is None:
+        existing = superuser.execute("SELECT FROM pg_roles WHERE rolname = %s", (_DEPLOY_ROLE,)).fetchone()
+        if existing is None:
             superuser.execute(sql.SQL("CREATE ROLE {} CREATEROLE").format(sql.Identifier(_DEPLOY_ROLE)))
         _allow_login(superuser, _DEPLOY_ROLE, passwords.deploy)
     server.create_database(_DATABASE, owner=_DEPLOY_ROLE)

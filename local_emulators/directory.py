@@ -1,4 +1,4 @@
-"""The directory of one stack: who uses it, and where everything in it lies."""
+"""The directory of one stack: paths, lock, passwords, and the configuration files for a user's shell."""
 
 import fcntl
 import json
@@ -18,7 +18,7 @@ from local_emulators.options import BUCKET, PROJECT
 
 @dataclass(frozen=True)
 class Passwords:
-    """Random, different for every stack directory, and free of characters that a URL would have to escape."""
+    """Random passwords of one stack directory, without characters to escape in a URL."""
 
     postgres: str
     redis: str
@@ -29,7 +29,7 @@ class Passwords:
 
     @classmethod
     def load_or_make(cls, path: Path) -> Self:
-        """Reads the file, or makes it, readable by its owner alone."""
+        """Reads the file; creates a missing file, readable by the owner alone."""
         if path.exists():
             return cls(**json.loads(path.read_text()))
         made = cls(*(secrets.token_hex(16) for _ in fields(cls)))
@@ -39,7 +39,7 @@ class Passwords:
 
 
 class StackDirectory:
-    """Absolute paths in one directory that one stack at a time may use."""
+    """Absolute paths in a directory for one stack at a time."""
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
@@ -47,22 +47,22 @@ class StackDirectory:
 
     @property
     def logs(self) -> Path:
-        """Where NAME.log of every service is."""
+        """The directory with NAME.log of every service."""
         return self.path / "logs"
 
     @property
     def postgres(self) -> Path:
-        """State of Postgres."""
+        """The data directory of Postgres."""
         return self.path / "postgres"
 
     @property
     def redis(self) -> Path:
-        """State of Redis."""
+        """The data directory of Redis."""
         return self.path / "redis"
 
     @property
     def environment_file(self) -> Path:
-        """Shell exports; there while the stack is ready, and only then."""
+        """Shell exports; the file exists only while the stack is ready."""
         return self.path / "env"
 
     @property
@@ -71,11 +71,11 @@ class StackDirectory:
         return self.path / "boto"
 
     def acquire(self) -> Passwords:
-        """Makes the directory, takes its lock and returns the passwords of what is stored in it.
+        """Creates a missing directory, takes the lock and returns the passwords of the stored data.
 
         Raises:
             DirectoryInUseError: another stack holds the lock.
-            LocalStackError: the directory cannot be made or written to.
+            LocalStackError: the directory cannot be created or written to.
         """
         try:
             self._lock = self._take_lock()
@@ -92,7 +92,7 @@ class StackDirectory:
         self.path.mkdir(parents=True, exist_ok=True)
         lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            # Held by the open file: the kernel drops it however this process ends.
+            # The open file holds the lock: the kernel releases the lock after a crash too.
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             os.close(lock)
@@ -103,14 +103,14 @@ class StackDirectory:
         return lock
 
     def write_private(self, path: Path, text: str) -> None:
-        """Writes a file that only its owner can read, whole or not at all."""
+        """Writes a file atomically, readable by the owner alone."""
         unfinished = path.with_name(f"{path.name}.unfinished")
         unfinished.touch(mode=0o600)
         unfinished.write_text(text)
         unfinished.rename(path)
 
     def release(self) -> None:
-        """Takes the environment file away and gives the lock back; more than once is no error."""
+        """Deletes the environment file and releases the lock; a second call has no effect."""
         if self._lock is not None:
             self.environment_file.unlink(missing_ok=True)
             self._drop_lock()
@@ -123,18 +123,18 @@ class StackDirectory:
 
 def _reason(error: OSError, directory: Path) -> str:
     if isinstance(error, FileExistsError):
-        return "it is no directory"
+        return "it is not a directory"
     where = "" if error.filename in (None, str(directory)) else f": {error.filename}"
     return f"{error.strerror}{where}"
 
 
 @dataclass(frozen=True)
 class Addresses:
-    """Where a running stack can be reached."""
+    """The addresses of a running stack."""
 
-    #: Postgres as psql takes it: the role that reads captions.
+    #: Postgres for the role with read access, in the form psql takes.
     reader_url: str
-    #: Postgres as psql takes it: the role of the function, for programs that put work in.
+    #: Postgres for the role of the function, in the form psql takes: for commands with write access.
     ingest_url: str
     broker_url: str
     #: Storage over plain HTTP, as a URL without a path.
@@ -170,7 +170,7 @@ def export_lines(variables: Mapping[str, str]) -> str:
 
 
 def boto_lines(addresses: Addresses, directory: Path) -> str:
-    """The text of gsutil's configuration. gsutil speaks HTTPS only, here to a certificate nobody signed."""
+    """The text of gsutil's configuration. gsutil requires HTTPS; the certificate is self-signed."""
     return (
         "[Credentials]\n"
         f"gs_json_host = {urlsplit(addresses.storage_url).hostname}\n"

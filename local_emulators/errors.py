@@ -1,23 +1,23 @@
-"""What can go wrong on a laptop.
+"""Errors of the local stack.
 
 LocalStackError
 ├── MissingBinaryError      a server's binary is not installed
-├── PortInUseError          another program listens on a port the stack needs
+├── PortInUseError          another program listens on a port of the stack
 ├── DirectoryInUseError     another stack uses the same directory
-├── ServiceDiedError        a service ended by itself; carries its last log lines
-├── ServiceNotReadyError    a service did not say in time that it is ready
-└── StartCancelledError     the stack was told to stop while it was starting
+├── ServiceDiedError        a service ended unexpectedly; the message has the last log lines
+├── ServiceNotReadyError    a service was not ready before the deadline
+└── StartCancelledError     the stack was stopped during the start
 """
 
 from dropline.errors import LocalStackError
 
 
 class MissingBinaryError(LocalStackError):
-    """A server's binary is not installed, or there is none for this machine."""
+    """A server's binary is not installed, or does not exist for the machine's architecture."""
 
 
 class PortInUseError(LocalStackError):
-    """Another program listens on a port the stack needs."""
+    """Another program listens on a port of the stack."""
 
 
 class DirectoryInUseError(LocalStackError):
@@ -25,12 +25,12 @@ class DirectoryInUseError(LocalStackError):
 
 
 class ServiceDiedError(LocalStackError):
-    """A service ended by itself."""
+    """A service ended unexpectedly."""
 
 
 class ServiceNotReadyError(LocalStackError):
-    """A service did not say in time that it is ready."""
+    """A service was not ready before the deadline."""
 
 
 class StartCancelledError(LocalStackError):
-    """The stack was told to stop while it was starting."""
+    """The stack was stopped during the start."""

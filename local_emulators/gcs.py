@@ -1,4 +1,4 @@
-"""Cloud Storage from a wheel: fake-gcs-server, which publishes its events to the Pub/Sub emulator."""
+"""Cloud Storage from a wheel: fake-gcs-server, with events published to the Pub/Sub emulator."""
 
 import platform
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ _ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm6
 
 @dataclass(frozen=True)
 class GcsServer:
-    """A running server; `url` is its plain HTTP side, `https_port` the one for gsutil."""
+    """A running server: `url` is for plain HTTP, `https_port` for gsutil."""
 
     url: str
     https_port: int
@@ -25,7 +25,7 @@ class GcsServer:
 
 @dataclass(frozen=True)
 class EventTarget:
-    """Where the server publishes: the Pub/Sub emulator's host:port, and the topic there."""
+    """The topic for the server's events, and the Pub/Sub emulator's host:port."""
 
     pubsub_host: str
     project: str
@@ -33,9 +33,9 @@ class EventTarget:
 
 
 def start(supervisor: Supervisor, http_port: int, https_port: int, events: EventTarget | None = None) -> GcsServer:
-    """Starts it with an empty memory; nothing of it outlives the process.
+    """Starts a server without buckets; all objects are in memory and end with the process.
 
-    The topic of `events` has to exist: an event without one is lost.
+    The topic of `events` must exist: the server drops an event without a topic.
 
     Raises:
         MissingBinaryError, PortInUseError, ServiceDiedError, ServiceNotReadyError.
@@ -47,13 +47,13 @@ def start(supervisor: Supervisor, http_port: int, https_port: int, events: Event
 
 
 def create_bucket(url: str, project: str, bucket: str) -> None:
-    """Creates the bucket on the server at `url`; one that exists already is fine.
+    """Creates the bucket on the server at `url`; an existing bucket is not an error.
 
     Raises:
-        LocalStackError: the server refused.
+        LocalStackError: the server refused the bucket.
     """
     with requests.Session() as session:
-        # A proxy of the developer's has no business with this machine's own ports.
+        # Ignore proxy settings: the emulator runs on this machine.
         session.trust_env = False
         response = session.post(
             f"{url}/storage/v1/b", params={"project": project}, json={"name": bucket}, timeout=30
@@ -61,7 +61,7 @@ def create_bucket(url: str, project: str, bucket: str) -> None:
     if not response.ok and response.status_code != requests.codes.conflict:
         raise LocalStackError(
             f"The storage emulator did not create the bucket {bucket!r}: HTTP {response.status_code} "
-            f"{response.text.strip()}. Choose a name that Cloud Storage allows."
+            f"{response.text.strip()}. Choose a bucket name allowed by Cloud Storage."
         )
 
 
@@ -79,7 +79,7 @@ def _command(http_port: int, https_port: int, events: EventTarget | None) -> Com
     argv = [
         str(server_binary()),
         *("-scheme", "both", "-host", HOST, "-port", str(https_port), "-port-http", str(http_port)),
-        # On its filesystem backend a PATCH changes the generation.
+        # With the filesystem backend a PATCH changes the generation.
         *("-backend", "memory", "-external-url", url, "-public-host", f"{HOST}:{http_port}"),
     ]
     environment = process_environment()

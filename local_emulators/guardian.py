@@ -1,7 +1,7 @@
-"""A watcher that outlives its parent: when `dropline up` is killed outright, nothing it started stays behind.
+"""A process that ends the services of a stack after the death of `dropline up`, by `kill -9` too.
 
-It reads its standard input and does nothing else. The end of the input means that the parent is gone; the
-kernel closes the pipe even after `kill -9`. Run as a file, with the standard library alone.
+The guardian reads standard input until the end of input, the sign of a dead parent: the kernel closes the pipe in
+every case. The module runs as a file, with the standard library alone.
 """
 
 import contextlib
@@ -13,33 +13,33 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-#: Seconds between the polite signal and SIGKILL.
+#: Seconds between the stop signal and SIGKILL.
 GRACE_S = 5.0
 
 
 class Guardian:
-    """The parent's end of the watcher: tell it which process groups must not outlive this process."""
+    """The parent's side: registers the process groups to end after the parent's death."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
 
     def watch(self, pid: int, stop_signal: int) -> None:
-        """Has the group led by `pid` ended, first by `stop_signal`, should this process die.
+        """Registers the group with the leader `pid`, to end by `stop_signal` first and by SIGKILL later.
 
         Raises:
-            OSError: the interpreter could not be started again.
+            OSError: a second Python interpreter could not be started.
         """
         if self._process is None:
             self._process = _start()
-        _tell(self._process, b"+ %d %d\n" % (pid, stop_signal))
+        _send(self._process, b"+ %d %d\n" % (pid, stop_signal))
 
     def release(self, pid: int) -> None:
-        """Forgets the group led by `pid`: it has ended."""
+        """Removes the ended group with the leader `pid` from the registered groups."""
         if self._process is not None:
-            _tell(self._process, b"- %d 0\n" % pid)
+            _send(self._process, b"- %d 0\n" % pid)
 
     def close(self) -> None:
-        """Ends the watcher, which ends whatever was not released."""
+        """Ends the guardian process, which first ends all registered groups."""
         if self._process is not None:
             assert self._process.stdin is not None
             self._process.stdin.close()
@@ -56,15 +56,15 @@ def _start() -> "subprocess.Popen[bytes]":
     )
 
 
-def _tell(process: "subprocess.Popen[bytes]", line: bytes) -> None:
+def _send(process: "subprocess.Popen[bytes]", line: bytes) -> None:
     assert process.stdin is not None
-    # A watcher that was killed by hand costs the protection, not the stack.
+    # Killing the guardian by hand must not stop the stack.
     with contextlib.suppress(BrokenPipeError):
         process.stdin.write(line)
 
 
 def read_watched(lines: Iterable[str]) -> dict[int, int]:
-    """Follows the parent's lines to their end; returns group leader → stop signal for what still runs."""
+    """Reads the parent's lines until the end of input; returns group leader → stop signal of running groups."""
     watched: dict[int, int] = {}
     for line in lines:
         verb, pid, stop_signal = line.split()
@@ -76,7 +76,7 @@ def read_watched(lines: Iterable[str]) -> dict[int, int]:
 
 
 def end(watched: dict[int, int]) -> None:
-    """Stops every watched group, the latest first; what is left after `GRACE_S` is killed."""
+    """Sends every group the stop signal, latest group first, and SIGKILL after `GRACE_S`."""
     for pid in reversed(watched):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, watched[pid])
@@ -88,7 +88,7 @@ def end(watched: dict[int, int]) -> None:
 
 
 def main() -> None:
-    """Waits for the parent's end, then ends what it left."""
+    """Waits for the parent's end, then ends the registered groups."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     end(read_watched(sys.stdin))

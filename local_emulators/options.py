@@ -1,4 +1,4 @@
-"""What can be chosen about a local stack, and the names it gives to things."""
+"""The options of a local stack, and the names of project, bucket, topics and subscriptions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,30 +14,30 @@ SUBSCRIPTION = "dropline-push"
 DEAD_LETTER_TOPIC = "dropline-dead-letters"
 DEAD_LETTER_SUBSCRIPTION = "dropline-dead-letters"
 
-#: `--model` with this name takes the small model that is shipped with Dropline.
+#: Value of `--model` for the small model shipped with Dropline.
 DEMO_MODEL = "demo"
-#: `--model` with this name answers without a model: for work on everything around it.
+#: Value of `--model` for an engine without a model, for work on the other parts.
 STUB_MODEL = "stub"
 
 
 @dataclass(frozen=True)
 class StackOptions:
-    """Choices for one stack; every default is that of `dropline up`."""
+    """The options of one stack, with the defaults of `dropline up`."""
 
-    #: State, logs and the `env` file; made where it does not exist. Used again, it holds the same rows and queue.
+    #: State, logs and the `env` file; created if missing. A later start has the same rows and queue.
     directory: Path = Path(".local")
-    #: See `Ports`; 0 takes free ones.
+    #: See `Ports`; 0 means free ports.
     port_base: int = DEFAULT_BASE
     #: `demo`, `stub`, or a Florence-2 checkpoint: a hub name or a directory.
     model: str = DEMO_MODEL
-    #: Images the worker has in flight at once.
+    #: Images in flight at once in the worker.
     concurrency: int = 4
     pubsub: PubsubKind = "own"
-    #: A Postgres of the user's own: all parts use this URL, and its user must be allowed to create roles.
+    #: An external Postgres, used by all parts with the same user, who must have the right to create roles.
     database_url: str | None = None
-    #: A Redis of the user's own.
+    #: An external Redis.
     redis_url: str | None = None
-    #: Further variables for the function and the worker.
+    #: Additional environment variables for the function and the worker.
     environment: Mapping[str, str] = field(default_factory=dict)
-    #: Exact ports, for tests that have to know them before the start; otherwise they follow from `port_base`.
+    #: Exact ports instead of `port_base`, for tests with ports chosen before the start.
     ports: Ports | None = None

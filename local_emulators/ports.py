@@ -1,4 +1,4 @@
-"""Which port each local service listens on, always on 127.0.0.1."""
+"""The ports of the local services, always on 127.0.0.1."""
 
 import contextlib
 import socket
@@ -13,27 +13,28 @@ DEFAULT_BASE = 18400
 
 @dataclass(frozen=True)
 class Ports:
-    """Consecutive ports from a base, in this order; or free ones, for tests that run side by side."""
+    """Seven ports: consecutive from a base in the order of the fields, or free ports for parallel tests."""
 
     postgres: int
     redis: int
-    #: Storage over plain HTTP: client libraries and `gcloud`.
+    #: Storage over plain HTTP, for client libraries and `gcloud`.
     gcs_http: int
-    #: Storage over HTTPS with a self-signed certificate: `gsutil` speaks nothing else.
+    #: Storage over HTTPS with a self-signed certificate, for `gsutil`, which requires HTTPS.
     gcs_https: int
     pubsub: int
     function: int
+    #: Reserved for the gallery; no service listens on the port yet.
     gallery: int
 
     @classmethod
     def from_base(cls, base: int) -> Self:
-        """The ports `base`, `base + 1`, …; seven free ones where `base` is 0."""
+        """The ports from `base` to `base + 6`, or seven free ports if `base` is 0."""
         count = len(fields(cls))
         return cls(*(free_ports(count) if base == 0 else range(base, base + count)))
 
 
 def free_ports(count: int) -> list[int]:
-    """`count` different ports that nothing listens on at this moment."""
+    """`count` different ports without a listener at the moment."""
     with contextlib.ExitStack() as held:
         sockets = [held.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:
@@ -42,14 +43,14 @@ def free_ports(count: int) -> list[int]:
 
 
 def require_free(port: int, service: str) -> None:
-    """Raises PortInUseError where something listens on `port` already."""
+    """Raises PortInUseError if another program listens on `port`."""
     with socket.socket() as probe:
-        # As the servers do themselves: connections that have just ended do not count.
+        # The servers set the same option: a connection in TIME_WAIT does not block the port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
         except OSError as error:
             raise PortInUseError(
                 f"Port {port} on {HOST}, needed for {service}, is taken ({error.strerror}). "
-                "Stop what listens there, or choose other ports with --port-base (0 takes free ones)."
+                "Stop the program on that port, or choose other ports with --port-base (0 takes free ports)."
             ) from error

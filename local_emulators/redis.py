@@ -1,4 +1,4 @@
-"""Redis from a wheel: the Valkey server, with the settings a queue needs."""
+"""Redis from a wheel: the Valkey server, configured for a queue."""
 
 import platform
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from local_emulators.supervisor import Service, Supervisor
 
 @dataclass(frozen=True)
 class RedisServer:
-    """A running server and the URL that reaches it, password included."""
+    """A running server, and a URL with the password."""
 
     url: str
     service: Service
 
 
 def start(supervisor: Supervisor, directory: Path, port: int, password: str) -> RedisServer:
-    """Starts it over `directory`: what was queued there before is queued again.
+    """Starts a server with the data in `directory`: a later start has the same queue.
 
     Raises:
         MissingBinaryError, PortInUseError, ServiceDiedError, ServiceNotReadyError.
@@ -45,10 +45,10 @@ def server_binary() -> Path:
 
 
 def _write_configuration(directory: Path, port: int, password: str) -> Path:
-    # In a file, since anyone on the machine may read a command line.
+    # The password is in a file: every user of the machine can read command lines.
     path = directory / "valkey.conf"
     path.touch(mode=0o600)
-    # Any eviction policy but noeviction may drop the queue itself.
+    # Every other eviction policy may delete the queue.
     path.write_text(
         f"bind {HOST}\nport {port}\nrequirepass {password}\n"
         'dir "."\nappendonly yes\nsave ""\nmaxmemory-policy noeviction\n'

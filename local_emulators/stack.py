@@ -1,4 +1,4 @@
-"""The whole cloud on a laptop: which service comes after which, and what each is told of the others."""
+"""The local stack: starts the services in order, each with the addresses of the earlier services."""
 
 from collections.abc import Callable
 from types import TracebackType
@@ -20,28 +20,28 @@ from local_emulators.ports import HOST, Ports
 from local_emulators.subscriptions import create_subscriptions
 from local_emulators.supervisor import Service, Supervisor
 
-#: Called with a service's name and where it is, once it is ready.
+#: Called for every ready service, with the name and a description (address and contents).
 Announce = Callable[[str, str], None]
 
 
-def _say_nothing(name: str, place: str) -> None:
+def _ignore(name: str, place: str) -> None:
     del name, place
 
 
 class Stack:
-    """Postgres, Redis, Pub/Sub, Cloud Storage, the function and a worker, as processes of this machine.
+    """Postgres, Redis, Pub/Sub, Cloud Storage, the function and a worker, as local processes.
 
-    As a context manager it is started on the way in and stopped on the way out::
+    As a context manager the stack starts on entry and stops on exit::
 
         with Stack(StackOptions(directory, port_base=0, model="stub")) as stack:
             subprocess.run([...], env=os.environ | stack.environment)
     """
 
-    def __init__(self, options: StackOptions, announce: Announce = _say_nothing) -> None:
+    def __init__(self, options: StackOptions, announce: Announce = _ignore) -> None:
         self.options = options
         self.ports = options.ports or Ports.from_base(options.port_base)
         self.directory = StackDirectory(options.directory)
-        #: What the `env` file exports; empty until the stack is ready.
+        #: The variables of the `env` file; empty until the stack is ready.
         self.environment: dict[str, str] = {}
         self._announce = announce
         self._supervisor = Supervisor(self.directory.logs)
@@ -53,7 +53,7 @@ class Stack:
 
     @property
     def function_url(self) -> str:
-        """Where Pub/Sub pushes to."""
+        """The push endpoint of the function."""
         return f"http://{HOST}:{self.ports.function}/"
 
     def __enter__(self) -> Self:
@@ -66,14 +66,14 @@ class Stack:
         self.stop()
 
     def start(self) -> None:
-        """Starts everything in order and writes the `env` file; on an error nothing keeps running.
+        """Starts all services in order and writes the `env` file; stops all services on an error.
 
         Raises:
             SettingsError: a `DROPLINE_*` variable or a URL in the options is wrong.
-            MissingBinaryError, PortInUseError, DirectoryInUseError: before the service in question has started.
-            ServiceDiedError, ServiceNotReadyError: a service did not come up; says why.
+            MissingBinaryError, PortInUseError, DirectoryInUseError: before the start of the affected service.
+            ServiceDiedError, ServiceNotReadyError: a service did not become ready; the message has the cause.
             StartCancelledError: `cancel` was called.
-            LocalStackError: anything else that can be named.
+            LocalStackError: all other known failures.
         """
         try:
             self._start()
@@ -82,7 +82,7 @@ class Stack:
             raise
 
     def wait_for_death(self) -> Service | None:
-        """Blocks until a service ends by itself, and returns it; None once `cancel` is called."""
+        """Blocks until a service ends unexpectedly, and returns the service; None after `cancel`."""
         return self._supervisor.wait_for_death()
 
     def cancel(self) -> None:
@@ -90,17 +90,17 @@ class Stack:
         self._supervisor.cancel()
 
     def stop(self) -> None:
-        """Stops everything in reverse order; more than once is no error."""
+        """Stops all services in reverse order; a second call has no effect."""
         self.environment = {}
         self._supervisor.stop()
         self.directory.release()
 
     def kill(self) -> None:
-        """SIGKILL for everything; a `stop` under way then ends at once."""
+        """Sends SIGKILL to all services; a running `stop` then ends at once."""
         self._supervisor.kill()
 
     def create_subscriptions(self) -> None:
-        """Creates topics and subscriptions on the running Pub/Sub: once at the start, again after its restart."""
+        """Creates topics and subscriptions on the running Pub/Sub emulator, which starts without."""
         create_subscriptions(self._pubsub_host, self.function_url)
 
     def _start(self) -> None:

@@ -1,4 +1,4 @@
-"""Topic, push subscription and dead letters: the same shape as in the cloud.
+"""Creates the topic, the push subscription, and the dead-letter topic with a subscription, as in the cloud.
 
 As a program, for `compose.yaml`: `python -m local_emulators.subscriptions --pubsub HOST:PORT --push-endpoint URL`.
 """
@@ -24,25 +24,23 @@ from local_emulators.options import (
     TOPIC,
 )
 
-#: As often as Pub/Sub allows: an outage on a laptop must not bury drops.
+#: Pub/Sub's maximum: an outage on a laptop must not turn events into dead letters.
 _MAX_DELIVERY_ATTEMPTS = 100
 _BACKOFF_S = (1, 10)
-#: Also the time limit of a push request; the function answers within 3 s.
+#: Also the timeout of a push request; the function responds within 3 s.
 _ACK_DEADLINE_S = 30
-#: An emulator in a container beside this one may still be starting.
+#: Longest wait for an emulator, in seconds: under Docker Compose the emulator may still be starting.
 _REACHABLE_S = 60
 
 
 def create_subscriptions(host: str, push_endpoint: str) -> None:
-    """Creates topic, push subscription, dead-letter topic and its subscription on the emulator at `host`.
-
-    What exists already is left as it is.
+    """Creates the topics and subscriptions on the emulator at `host`; existing ones stay unchanged.
 
     Raises:
-        LocalStackError: nothing answers at `host`.
+        LocalStackError: no emulator answers at `host`.
     """
     topic, dead_letters = (f"projects/{PROJECT}/topics/{name}" for name in (TOPIC, DEAD_LETTER_TOPIC))
-    subscription, buried = (
+    push_subscription, dead_letter_subscription = (
         f"projects/{PROJECT}/subscriptions/{name}" for name in (SUBSCRIPTION, DEAD_LETTER_SUBSCRIPTION)
     )
     with _channel(host) as channel:
@@ -51,12 +49,12 @@ def create_subscriptions(host: str, push_endpoint: str) -> None:
         for name in (dead_letters, topic):
             with contextlib.suppress(AlreadyExists):
                 publisher.create_topic(name=name)
-        for wanted in (
-            Subscription(name=buried, topic=dead_letters),
-            _push_subscription(subscription, topic, dead_letters, push_endpoint),
+        for subscription in (
+            Subscription(name=dead_letter_subscription, topic=dead_letters),
+            _push_subscription(push_subscription, topic, dead_letters, push_endpoint),
         ):
             with contextlib.suppress(AlreadyExists):
-                subscriber.create_subscription(wanted)
+                subscriber.create_subscription(subscription)
 
 
 def _push_subscription(name: str, topic: str, dead_letters: str, push_endpoint: str) -> Subscription:
@@ -75,7 +73,7 @@ def _push_subscription(name: str, topic: str, dead_letters: str, push_endpoint: 
 
 @contextlib.contextmanager
 def _channel(host: str) -> Iterator[grpc.Channel]:
-    # A proxy of the developer's has no business with this machine's own ports.
+    # Ignore proxy settings: the emulator runs on this machine or in the same Compose network.
     with grpc.insecure_channel(host, options=[("grpc.enable_http_proxy", 0)]) as channel:
         try:
             grpc.channel_ready_future(channel).result(timeout=_REACHABLE_S)
@@ -87,10 +85,10 @@ def _channel(host: str) -> Iterator[grpc.Channel]:
 
 
 def main() -> None:
-    """Creates the route that the command line describes."""
+    """Creates the topics and subscriptions with the arguments of the command line."""
     parser = argparse.ArgumentParser(description="Creates Dropline's topics and subscriptions on an emulator.")
     parser.add_argument("--pubsub", required=True, metavar="HOST:PORT", help="the emulator")
-    parser.add_argument("--push-endpoint", required=True, metavar="URL", help="where the function listens")
+    parser.add_argument("--push-endpoint", required=True, metavar="URL", help="the URL of the function")
     arguments = parser.parse_args()
     create_subscriptions(arguments.pubsub, arguments.push_endpoint)
 

@@ -1,4 +1,4 @@
-"""Services under one roof: started one by one, stopped in reverse, and a death of any of them is an event."""
+"""Starts services in order, reports an unexpected end of a service, and stops services in reverse order."""
 
 import signal
 from pathlib import Path
@@ -11,15 +11,15 @@ from local_emulators.errors import ServiceDiedError, ServiceNotReadyError, Start
 from local_emulators.guardian import Guardian
 from local_emulators.process import Command, ServiceProcess
 
-#: How much of a dead service's log goes into the message.
+#: Log lines of an ended service in the error message.
 _SHOWN_LINES = 15
 
 
 class Supervisor:
-    """Starts services, hears of their deaths and leaves none behind."""
+    """Starts services, reports unexpected ends, and leaves no process behind."""
 
     def __init__(self, log_directory: Path) -> None:
-        """Starts nothing yet. Service NAME's output is appended to NAME.log in `log_directory`."""
+        """Starts no service yet. The output of service NAME is appended to NAME.log in `log_directory`."""
         self.log_directory = log_directory
         self.services: dict[str, Service] = {}
         self.guardian = Guardian()
@@ -36,16 +36,16 @@ class Supervisor:
         self.stop()
 
     def start(self, command: Command) -> "Service":
-        """Starts a service and waits until it says that it is ready.
+        """Starts a service and waits until the service is ready.
 
         Raises:
-            MissingBinaryError: its binary is not there.
-            ServiceDiedError: it ended before it was ready.
-            ServiceNotReadyError: it was not ready within the command's deadline.
+            MissingBinaryError: the binary does not exist.
+            ServiceDiedError: the service ended before being ready.
+            ServiceNotReadyError: the service was not ready within the command's deadline.
             StartCancelledError: `cancel` was called.
         """
-        known = self.services.get(command.name)
-        assert known is None or not known.alive, f"{command.name} is running already"
+        existing = self.services.get(command.name)
+        assert existing is None or not existing.alive, f"{command.name} is running already"
         self.log_directory.mkdir(parents=True, exist_ok=True)
         service = Service(self, command)
         self.services[command.name] = service
@@ -53,17 +53,17 @@ class Supervisor:
         return service
 
     def wait_for_death(self) -> "Service | None":
-        """Blocks until a service ends by itself, and returns it; None once `cancel` is called."""
+        """Blocks until a service ends unexpectedly, and returns the service; None after `cancel`."""
         return self._events.get()
 
     def report_death(self, service: "Service") -> None:
-        """Called by a service that ended without being told to."""
+        """Reports an unexpected end to `wait_for_death`."""
         self._events.put(service)
 
     def cancel(self) -> None:
-        """Ends `wait_for_death`, and makes a start that is under way give up.
+        """Ends `wait_for_death` and a running `start`.
 
-        For another thread, not for a signal handler: it takes locks.
+        For another thread, not for a signal handler: the method takes locks.
         """
         self.cancelled.set()
         self._events.put(None)
@@ -71,7 +71,7 @@ class Supervisor:
             service.cancel_start()
 
     def stop(self) -> None:
-        """Stops every service, the latest first; more than once is no error."""
+        """Stops all services, the latest first; a second call has no effect."""
         if self._stopped:
             return
         self._stopped = True
@@ -80,13 +80,13 @@ class Supervisor:
         self.guardian.close()
 
     def kill(self) -> None:
-        """SIGKILL for everything at once: for those who cannot wait for `stop`."""
+        """Sends SIGKILL to all services at once, without an orderly stop."""
         for service in list(self.services.values()):
             service.kill_group()
 
 
 class Service:
-    """A supervised process that can be started again with the same command line."""
+    """A supervised process, restartable with the same command line."""
 
     def __init__(self, supervisor: Supervisor, command: Command) -> None:
         self.command = command
@@ -96,28 +96,28 @@ class Service:
 
     @property
     def name(self) -> str:
-        """What people call the service."""
+        """The service's name in messages."""
         return self.command.name
 
     @property
     def log_path(self) -> Path:
-        """Where its output goes."""
+        """The file with the output."""
         return self._supervisor.log_directory / f"{self.name}.log"
 
     @property
     def pid(self) -> int:
-        """The process id of its latest run, which is the id of its process group too."""
+        """The process id of the latest run, equal to the id of the process group."""
         return self._latest_run().pid
 
     @property
     def alive(self) -> bool:
-        """Whether its process has not ended."""
+        """True while the process runs."""
         return self._process is not None and not self._process.exited.is_set()
 
     def start(self) -> None:
-        """Ends what is left of an earlier run, starts the process and waits until it is ready.
+        """Stops an earlier run, starts the process and waits until the process is ready.
 
-        Raises as `Supervisor.start` does.
+        Raises the errors of `Supervisor.start`.
         """
         self.stop()
         if self._supervisor.cancelled.is_set():
@@ -132,16 +132,16 @@ class Service:
         self._raise_unless_ready(process, settled)
 
     def stop(self) -> None:
-        """Ends it in good order; SIGKILL after its grace. Nothing happens where it has ended already."""
+        """Sends the stop signal, and SIGKILL after the grace period; no effect on an ended process."""
         if self._process is not None:
             self._end_expected = True
             self._process.stop()
             self._supervisor.guardian.release(self._process.pid)
 
     def kill(self, number: signal.Signals | None = None) -> None:
-        """Ends the process as a crash would, waits for its end, and leaves its children alone.
+        """Sends the crash signal to the process, not to the process group, and waits for the exit.
 
-        `number` replaces the command's own crash signal.
+        `number` replaces the command's crash signal.
         """
         process = self._latest_run()
         self._end_expected = True
@@ -149,40 +149,40 @@ class Service:
         process.exited.wait()
 
     def restart(self) -> None:
-        """Stops what runs, then starts it again with the same command line; raises as `start` does."""
+        """Stops a running process and starts the command line again; raises the errors of `start`."""
         self.start()
 
     def signal(self, number: signal.Signals) -> None:
-        """Sends a signal to the process alone, not to its group; its end then counts as a death."""
+        """Sends a signal to the process, not to the process group; a later exit counts as unexpected."""
         self._latest_run().signal(number)
 
     def wait_for_line(self, text: str, timeout_s: float) -> bool:
-        """Waits until a line of the latest run's output has held `text`; False when that never came."""
+        """Waits for an output line of the latest run with `text`; False after the exit or `timeout_s`."""
         return self._latest_run().wait_for_line(text, timeout_s)
 
     def wait_for_exit(self, timeout_s: float) -> bool:
-        """Waits for the process's end; False when the time ran out first."""
+        """Waits for the exit of the process; False after `timeout_s`."""
         return self._latest_run().exited.wait(timeout_s)
 
     def last_lines(self, count: int = _SHOWN_LINES) -> list[str]:
-        """The latest lines of the latest run's output."""
+        """The latest output lines of the latest run."""
         return self._latest_run().last_lines(count)
 
     def describe_death(self) -> str:
-        """What happened and where to look, with the last lines of the log."""
+        """A message with the exit status, the last log lines and the path of the log."""
         process = self._latest_run()
-        lines = "\n".join(f"    {line}" for line in process.last_lines(_SHOWN_LINES)) or "    (it said nothing)"
+        lines = "\n".join(f"    {line}" for line in process.last_lines(_SHOWN_LINES)) or "    (no output)"
         ending = _ending(process.exit_status)
         return f"{self.name} {ending}. Its last lines:\n{lines}\nThe whole log: {self.log_path}"
 
     def kill_group(self) -> None:
-        """SIGKILL for the process and its group, without waiting."""
+        """Sends SIGKILL to the process group, without waiting."""
         if self._process is not None:
             self._end_expected = True
             self._process.kill_group()
 
     def cancel_start(self) -> None:
-        """Makes a `start` that is waiting give up."""
+        """Ends a waiting `start`."""
         if self._process is not None:
             self._process.cancel_wait()
 
@@ -194,7 +194,7 @@ class Service:
         if process.exited.is_set():
             raise ServiceDiedError(self.describe_death())
         if self._supervisor.cancelled.is_set():
-            raise StartCancelledError(f"{self.name} was still starting when the stack was told to stop.")
+            raise StartCancelledError(f"{self.name} was still starting when the stack was stopped.")
         if not settled:
             raise ServiceNotReadyError(
                 f"{self.name} runs but was not ready after {self.command.start_deadline_s:.0f} s. "

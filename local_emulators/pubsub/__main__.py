@@ -1,4 +1,4 @@
-"""Puts the emulator together and serves it until it is told to stop."""
+"""`python -m local_emulators.pubsub`: the command line of the Pub/Sub emulator, and the gRPC server."""
 
 import argparse
 import asyncio
@@ -19,9 +19,9 @@ from local_emulators.pubsub.publisher import Publisher
 from local_emulators.pubsub.push import PushDispatcher
 from local_emulators.pubsub.subscriber import Subscriber
 
-#: Pub/Sub takes requests of up to 10 MB; gRPC's own limit would be 4 MiB.
+#: Above Pub/Sub's limit of 10 MB a request; gRPC's default is 4 MiB.
 _MAX_REQUEST_BYTES = 12 * 1024 * 1024
-#: Seconds that RPCs get to finish after a stop signal; open streams are cut off then.
+#: Seconds for running RPCs after a stop signal; open streams are cancelled at the end.
 _STOP_GRACE = 0.5
 
 _log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ServerOptions:
-    """Where to listen, and how hard to push. Port 0 takes any free port; `http_port` None serves no keys."""
+    """Addresses and the limit of concurrent pushes. Port 0 means any free port, `http_port` None no key server."""
 
     host: str
     port: int
@@ -38,7 +38,7 @@ class ServerOptions:
 
 
 async def serve(options: ServerOptions) -> None:
-    """Serve until SIGTERM or SIGINT. Prints one line when ready. Raises PortInUseError."""
+    """Serve until SIGTERM or SIGINT. Prints a line when ready. Raises PortInUseError."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
@@ -66,7 +66,7 @@ def _serve_keys(issuer: TokenIssuer, options: ServerOptions) -> None:
 
 
 def _build(emulator: Emulator, options: ServerOptions) -> tuple[grpc.aio.Server, int]:
-    # Without so_reuseport=0 a second emulator would share the port and get every other connection.
+    # so_reuseport=0: by default a second emulator could share the port and get half of the connections.
     server = grpc.aio.server(
         options=[
             ("grpc.so_reuseport", 0),
@@ -80,7 +80,7 @@ def _build(emulator: Emulator, options: ServerOptions) -> tuple[grpc.aio.Server,
 
 def _listen(server: grpc.aio.Server, options: ServerOptions) -> int:
     try:
-        # Tried with a plain socket first: gRPC logs a failure in its own words and does not tell the reason.
+        # A plain socket first: gRPC's exception does not have the cause.
         socket.create_server((options.host, options.port)).close()
         return server.add_insecure_port(f"{options.host}:{options.port}")
     except (OSError, RuntimeError) as error:
@@ -88,7 +88,7 @@ def _listen(server: grpc.aio.Server, options: ServerOptions) -> int:
 
 
 def _in_use(host: str, port: int, flag: str, error: Exception) -> PortInUseError:
-    # Python's own text repeats the address in parentheses.
+    # Python's message ends with the address in parentheses.
     reason = str(getattr(error, "strerror", None) or error).partition(" (")[0]
     return PortInUseError(
         f"the Pub/Sub emulator cannot listen on {host}:{port} ({reason}); "
@@ -97,7 +97,7 @@ def _in_use(host: str, port: int, flag: str, error: Exception) -> PortInUseError
 
 
 def parse_options(arguments: Sequence[str] | None = None) -> ServerOptions:
-    """The command line as options."""
+    """The options of the command line."""
     parser = argparse.ArgumentParser(prog="python -m local_emulators.pubsub", description="A Pub/Sub emulator.")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8085, help="gRPC port, 0 for any (default: %(default)s)")
@@ -106,14 +106,14 @@ def parse_options(arguments: Sequence[str] | None = None) -> ServerOptions:
         "--push-concurrency",
         type=int,
         default=32,
-        help="requests under way per push subscription (default: %(default)s)",
+        help="concurrent requests per push subscription (default: %(default)s)",
     )
     parsed = parser.parse_args(arguments)
     return ServerOptions(parsed.host, parsed.port, parsed.http_port, parsed.push_concurrency)
 
 
 def main() -> int:
-    """Run until SIGTERM or SIGINT; 0 then, 1 where the port is taken."""
+    """Run until SIGTERM or SIGINT. Returns the exit status: 0, or 1 if a port is in use."""
     options = parse_options()
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"

@@ -1,7 +1,7 @@
-"""The messages of one subscription: which are ready, which are out on a lease, which wait for a redelivery.
+"""The messages of one subscription: ready, leased, or delayed until a redelivery.
 
-Pure: time comes in as an argument (seconds on any monotonic clock), nothing sleeps and nothing locks.
-LeasedMessage is at least once and unordered. Messages live in memory until they are acknowledged or forwarded.
+Pure: time is an argument (seconds of any monotonic clock), and no function sleeps or locks. Delivery is at least
+once and unordered. Messages stay in memory until acknowledged or forwarded.
 """
 
 import heapq
@@ -13,12 +13,12 @@ from datetime import datetime
 
 from local_emulators.pubsub.policy import DeliveryPolicy
 
-#: Forwards a message whose attempts are used up; False when it could not, and the message stays.
+#: Forwards a message after the last attempt; False on failure, and the message stays in the backlog.
 Forward = Callable[["Message", int], bool]
 
 
 class MalformedAckId(ValueError):
-    """An acknowledgement id that this subscription cannot have given out."""
+    """An acknowledgement id of a wrong form or of another subscription."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class LeasedMessage:
-    """One delivery of a message; `attempt` counts from 1."""
+    """One delivery of a message, leased until the acknowledgement deadline; `attempt` counts from 1."""
 
     ack_id: str
     message: Message
@@ -53,7 +53,7 @@ class LeasedMessage:
 
 @dataclass(eq=False, slots=True)
 class Consumer:
-    """Somebody who holds leases, and how much it may hold at once (0: no limit)."""
+    """A holder of leases, with limits on messages and bytes leased at once (0: no limit)."""
 
     max_messages: int = 0
     max_bytes: int = 0
@@ -62,7 +62,7 @@ class Consumer:
 
     @property
     def has_room(self) -> bool:
-        """Whether it may take one more message."""
+        """True if the limits allow another message."""
         return not (0 < self.max_messages <= self.messages or 0 < self.max_bytes <= self.bytes)
 
 
@@ -71,9 +71,9 @@ class _Entry:
     serial: int
     message: Message
     attempt: int = 0
-    #: When the lease or the delay ends; None while the message is ready.
+    #: The end of the lease or the delay; None while the message is ready.
     due: float | None = None
-    #: Who holds the lease; None while there is none.
+    #: The holder of the lease; None without a lease.
     holder: Consumer | None = None
 
 
@@ -93,7 +93,7 @@ class Backlog:
         return len(self._entries)
 
     def add(self, message: Message) -> None:
-        """Append a message; it is ready at once."""
+        """Append a message, ready at once."""
         entry = _Entry(next(self._serials), message)
         self._entries[entry.serial] = entry
         self._ready.append(entry.serial)
@@ -101,9 +101,9 @@ class Backlog:
     def lease(
         self, now: float, *, limit: int, max_bytes: int, seconds: float, consumer: Consumer
     ) -> list[LeasedMessage]:
-        """Hand out up to `limit` ready messages for `seconds`, oldest first, while the consumer has room.
+        """Lease up to `limit` ready messages for `seconds`, oldest first, within the consumer's limits.
 
-        Stops before `max_bytes` are passed, but never leaves out the first.
+        The messages together have at most `max_bytes`; a single larger message is leased alone.
         """
         leased_messages: list[LeasedMessage] = []
         size = 0
@@ -117,13 +117,13 @@ class Backlog:
         return leased_messages
 
     def acknowledge(self, ack_ids: Iterable[str]) -> None:
-        """Remove the messages; an id whose lease is over is ignored. Raises MalformedAckId."""
+        """Remove the messages; the id of an ended lease has no effect. Raises MalformedAckId."""
         for entry in self._leased(ack_ids):
             self._free(entry)
             del self._entries[entry.serial]
 
     def modify(self, ack_ids: Iterable[str], seconds: float, now: float) -> None:
-        """Let the leases end `seconds` from now; 0 gives the message back. Raises MalformedAckId."""
+        """Move the end of the leases to `seconds` from now; 0 refuses the messages. Raises MalformedAckId."""
         for entry in self._leased(ack_ids):
             if seconds:
                 self._schedule(entry, now + seconds)
@@ -131,7 +131,7 @@ class Backlog:
                 self._fail(entry, now)
 
     def advance(self, now: float) -> None:
-        """End what is due: a lease that ran out counts as a failed delivery, a delay makes the message ready."""
+        """End due leases and delays: an expired lease is a failed delivery, a delayed message becomes ready."""
         while (due := self.next_due()) is not None and due <= now:
             entry = self._entries[heapq.heappop(self._timers)[1]]
             if entry.holder is not None:
@@ -140,7 +140,7 @@ class Backlog:
                 self._make_ready(entry)
 
     def next_due(self) -> float | None:
-        """When `advance` has something to do next; None: never, as things stand."""
+        """The earliest end of a lease or a delay; None without leases and delays."""
         while self._timers and not self._is_current(*self._timers[0]):
             heapq.heappop(self._timers)
         return self._timers[0][0] if self._timers else None
@@ -162,7 +162,7 @@ class Backlog:
         return LeasedMessage(f"{self.name}:{entry.serial}:{entry.attempt}", entry.message, entry.attempt)
 
     def _leased(self, ack_ids: Iterable[str]) -> list[_Entry]:
-        """The entries whose present lease these ids name, each once; every id is checked before any is used."""
+        """The entries with a current lease under the ids, without duplicates; a malformed id fails the call."""
         wanted = dict.fromkeys(self._parse(ack_id) for ack_id in ack_ids)
         found = ((self._entries.get(serial), attempt) for serial, attempt in wanted)
         return [entry for entry, attempt in found if entry and entry.holder and entry.attempt == attempt]

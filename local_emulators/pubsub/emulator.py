@@ -1,7 +1,7 @@
-"""Topics and subscriptions by name, and the way of a message from one to the others.
+"""The emulator's topics and subscriptions, and the path of a message from a topic to subscriptions.
 
-Operations raise the google.api_core exception that the RPC answers with. Not thread-safe: everything
-happens on the event loop's thread.
+Operations raise the google.api_core exception for the status of the RPC. Not thread-safe: all calls are on the
+event loop's thread.
 """
 
 import itertools
@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A message as its publisher wrote it."""
+    """A message from a publisher, before id and publish time."""
 
     data: bytes
     attributes: Mapping[str, str]
@@ -41,7 +41,7 @@ class Draft:
 
 @dataclass(eq=False, slots=True)
 class Topic:
-    """A topic: its google.pubsub.v1.Topic message and the subscriptions that get its messages."""
+    """A topic: the google.pubsub.v1.Topic message, and the attached subscriptions by name."""
 
     resource: wire.Proto
     subscriptions: dict[str, Subscription] = field(default_factory=dict)
@@ -52,7 +52,7 @@ def _utcnow() -> datetime:
 
 
 class Emulator:
-    """Every topic and subscription of every project, in memory."""
+    """All topics and subscriptions of all projects, in memory."""
 
     def __init__(
         self,
@@ -61,17 +61,17 @@ class Emulator:
         utcnow: Callable[[], datetime] = _utcnow,
         on_subscription: Callable[[Subscription], object] = lambda _subscription: None,
     ) -> None:
-        """`on_subscription` is called with every subscription that is created."""
+        """`on_subscription` is called with every new subscription."""
         self._clock = clock
         self._utcnow = utcnow
         self._on_subscription = on_subscription
         self._topics: dict[str, Topic] = {}
         self._subscriptions: dict[str, Subscription] = {}
-        # Starting at the time of day keeps ids apart from those of an earlier run.
+        # Ids start at the current time, so that no id repeats an id of an earlier run.
         self._message_ids = itertools.count(time.time_ns() // 1000)
 
     def create_topic(self, resource: wire.Proto) -> Topic:
-        """Raises InvalidArgument, AlreadyExists, MethodNotImplemented."""
+        """Create a topic. Raises InvalidArgument, AlreadyExists, MethodNotImplemented."""
         resources.check_topic(resource.name)
         for topic_field, _ in resource.ListFields():
             if topic_field.name in _UNSUPPORTED_TOPIC_FIELDS:
@@ -85,7 +85,7 @@ class Emulator:
         return topic
 
     def topic(self, name: str) -> Topic:
-        """Raises InvalidArgument, NotFound."""
+        """The topic with the given name. Raises InvalidArgument, NotFound."""
         resources.check_topic(name)
         if name not in self._topics:
             raise NotFound(f"Topic not found: {name}. Create it first.")
@@ -97,20 +97,20 @@ class Emulator:
         return [name for name in self._topics if name.startswith(f"{project}/")]
 
     def update_topic(self, changes: wire.Proto, mask: FieldMask) -> Topic:
-        """Raises InvalidArgument, NotFound."""
+        """Change the masked fields of a topic. Raises InvalidArgument, NotFound."""
         topic = self.topic(changes.name)
         topic.resource = resources.updated(topic.resource, changes, mask, resources.MUTABLE_TOPIC_FIELDS)
         return topic
 
     def delete_topic(self, name: str) -> None:
-        """Its subscriptions stay, with the messages they have. Raises InvalidArgument, NotFound."""
+        """Delete a topic; the subscriptions keep all messages. Raises InvalidArgument, NotFound."""
         for subscription in self.topic(name).subscriptions.values():
             subscription.resource.topic = resources.DELETED_TOPIC
         del self._topics[name]
         _log.info("topic deleted topic=%s", name)
 
     def publish(self, name: str, drafts: Iterable[Draft]) -> list[str]:
-        """Hand the messages to the topic's subscriptions; returns their ids. Raises InvalidArgument, NotFound."""
+        """Add messages to the topic's subscriptions; returns the message ids. Raises InvalidArgument, NotFound."""
         topic = self.topic(name)
         messages = [self._stamp(draft) for draft in drafts]
         for subscription in tuple(topic.subscriptions.values()):
@@ -118,7 +118,10 @@ class Emulator:
         return [message.message_id for message in messages]
 
     def create_subscription(self, resource: wire.Proto) -> Subscription:
-        """Raises InvalidArgument, OutOfRange, NotFound, AlreadyExists, MethodNotImplemented."""
+        """Create a subscription.
+
+        Raises InvalidArgument, OutOfRange, NotFound, AlreadyExists, MethodNotImplemented.
+        """
         resources.check_subscription(resource.name)
         if resource.name in self._subscriptions:
             raise AlreadyExists(f"Subscription already exists: {resource.name}. Use it, or delete it first.")
@@ -136,7 +139,7 @@ class Emulator:
         return subscription
 
     def subscription(self, name: str) -> Subscription:
-        """Raises InvalidArgument, NotFound."""
+        """The subscription with the given name. Raises InvalidArgument, NotFound."""
         resources.check_subscription(name)
         if name not in self._subscriptions:
             raise NotFound(f"Subscription does not exist: {name}. Create it first.")
@@ -148,7 +151,7 @@ class Emulator:
         return [name for name in self._subscriptions if name.startswith(f"{project}/")]
 
     def update_subscription(self, changes: wire.Proto, mask: FieldMask) -> Subscription:
-        """Raises InvalidArgument, OutOfRange, NotFound, MethodNotImplemented."""
+        """Change the masked fields. Raises InvalidArgument, OutOfRange, NotFound, MethodNotImplemented."""
         subscription = self.subscription(changes.name)
         resource = resources.updated(subscription.resource, changes, mask, resources.MUTABLE_SUBSCRIPTION_FIELDS)
         complete(resource)
@@ -159,7 +162,7 @@ class Emulator:
         return subscription
 
     def delete_subscription(self, name: str) -> None:
-        """Its messages are gone. Raises InvalidArgument, NotFound."""
+        """Delete a subscription with all messages. Raises InvalidArgument, NotFound."""
         subscription = self.subscription(name)
         self._unlink(subscription)
         del self._subscriptions[name]
@@ -167,14 +170,14 @@ class Emulator:
         _log.info("subscription deleted subscription=%s", name)
 
     def detach_subscription(self, name: str) -> None:
-        """Drop its messages and give it no more. Raises InvalidArgument, NotFound."""
+        """Detach a subscription from the topic, and drop all messages. Raises InvalidArgument, NotFound."""
         subscription = self.subscription(name)
         self._unlink(subscription)
         subscription.resource.detached = True
         subscription.close(FailedPrecondition(f"Subscription is detached: {name}. Delete it and create another."))
 
     def close(self) -> None:
-        """End every pull and stream, as a server does that goes away: clients may try again."""
+        """End every pull and stream with ServiceUnavailable, so that clients retry."""
         for subscription in self._subscriptions.values():
             subscription.close(ServiceUnavailable("The Pub/Sub emulator is stopping. Start it again."))
 
@@ -195,7 +198,7 @@ class Emulator:
     def _forward(self, source: Subscription, message: Message, attempts: int) -> bool:
         dead_letter = source.policy.dead_letter
         if dead_letter is None or dead_letter.topic not in self._topics:
-            _log.warning("dead letter kept: its topic is gone subscription=%s", source.name)
+            _log.warning("dead letter kept: the dead-letter topic does not exist subscription=%s", source.name)
             return False
         attributes = dict(message.attributes) | _origin(source.name, message, attempts)
         self.publish(dead_letter.topic, [Draft(message.data, attributes, message.ordering_key)])

@@ -5,15 +5,16 @@
     comparison := attributes:KEY | attributes.KEY = "V" | attributes.KEY != "V" | hasPrefix(attributes.KEY, "V")
     KEY        := letters, digits, "_" and "-", or any string in double quotes
 
-Source: https://cloud.google.com/pubsub/docs/subscription-message-filter. Where that page leaves room (AND mixed
-with OR, words in lower case, other quotes) this parser refuses, so a filter that works here works there.
+Source: https://cloud.google.com/pubsub/docs/subscription-message-filter. In cases
+left open by the page (AND mixed with OR, operators in lower case, other quotes) the parser refuses the filter, so
+every accepted filter works in Pub/Sub too.
 """
 
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-#: A filter longer than this, in UTF-8, is refused.
+#: The longest filter, in bytes of UTF-8.
 MAX_FILTER_BYTES = 256
 
 Attributes = Mapping[str, str]
@@ -34,7 +35,7 @@ _RESERVED = frozenset({"AND", "OR", "NOT"})
 
 
 class InvalidFilter(ValueError):
-    """The text is no filter; the message says where and why."""
+    """The text is not a filter; the message has the position and the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ def _code_point(match: re.Match[str]) -> str:
     octal = match["octal"]
     value = int(octal, 8) if octal else int(match["u"] or match["U"] or match["x"], 16)
     if value > 0x10FFFF or 0xD800 <= value <= 0xDFFF:
-        raise InvalidFilter(f"escape {match.group()!r} is no Unicode character")
+        raise InvalidFilter(f"escape {match.group()!r} is not a Unicode character")
     return chr(value)
 
 
@@ -113,7 +114,7 @@ class _Parser:
         while self._current.kind == "word" and self._current.text in ("AND", "OR"):
             word = self._next().text
             if operator not in ("", word):
-                raise InvalidFilter("AND and OR are mixed; say which comes first with parentheses")
+                raise InvalidFilter("AND and OR are mixed; add parentheses")
             operator = word
             terms.append(self._term())
         return _any_of(terms) if operator == "OR" else _all_of(terms)
@@ -182,9 +183,9 @@ class _Parser:
         if not self._accept(text):
             raise self._unexpected(repr(text))
 
-    def _unexpected(self, wanted: str) -> InvalidFilter:
+    def _unexpected(self, expected: str) -> InvalidFilter:
         token = self._current
-        return InvalidFilter(f"expected {wanted} at position {token.position}, found {token.text!r}")
+        return InvalidFilter(f"expected {expected} at position {token.position}, found {token.text!r}")
 
 
 def _all_of(terms: Sequence[Predicate]) -> Predicate:

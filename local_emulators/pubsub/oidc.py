@@ -1,7 +1,7 @@
-"""OpenID Connect tokens for push requests, and the small HTTP server that publishes the key to check them with.
+"""OpenID Connect tokens for push requests, and an HTTP server for the public key.
 
-The key is made anew at every start. Tokens carry Google's issuer, so a receiver needs only another address
-for its certificates: `http://HOST:PORT/oauth2/v3/certs` (JSON Web Key Set) or `/oauth2/v1/certs` (PEM by key id).
+Every start makes a new key. Tokens have Google's issuer, so a receiver changes only the address of the
+certificates: `http://HOST:PORT/oauth2/v3/certs` (JSON Web Key Set) or `/oauth2/v1/certs` (PEM by key id).
 """
 
 import json
@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 
 class TokenIssuer:
-    """Signs tokens for push requests with a key of its own; safe to use from many threads."""
+    """Signs tokens for push requests with a generated key; thread-safe."""
 
     def __init__(self, now: Callable[[], float] = time.time) -> None:
         """`now` gives seconds since the epoch."""
@@ -38,7 +38,7 @@ class TokenIssuer:
         self._tokens: dict[tuple[str, str], tuple[float, str]] = {}
 
     def token(self, email: str, audience: str) -> str:
-        """A token that is good for at least five more minutes, the same one while it lasts."""
+        """A token valid for five more minutes at least; the token is reused until then."""
         with self._lock:
             expiry, token = self._tokens.get((email, audience), (0.0, ""))
             if expiry - self._now() < _RENEW_BEFORE_EXPIRY:
@@ -52,7 +52,7 @@ class TokenIssuer:
         return {"keys": [{**key, "kid": self._key_id, "alg": "RS256", "use": "sig"}]}
 
     def pem_keys(self) -> dict[str, str]:
-        """The public key in PEM, by key id: what google-auth reads without PyJWT."""
+        """The public key in PEM by key id, the format for google-auth without PyJWT."""
         pem = self._key.public_key().public_bytes(
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
         )
@@ -75,7 +75,7 @@ class TokenIssuer:
 
 
 def serve_keys(issuer: TokenIssuer, host: str, port: int) -> int:
-    """Publish the keys from a daemon thread; returns the port. Raises OSError when the address is taken."""
+    """Publish the keys from a daemon thread; returns the port. Raises OSError if the address is in use."""
     documents = {
         JWKS_PATH: json.dumps(issuer.jwks()).encode(),
         PEM_PATH: json.dumps(issuer.pem_keys()).encode(),
@@ -85,7 +85,7 @@ def serve_keys(issuer: TokenIssuer, host: str, port: int) -> int:
         served = documents
 
     server = ThreadingHTTPServer((host, port), Handler)
-    # The default asks twice a second whether to stop; this thread ends with the process instead.
+    # The default interval of 0.5 s is a check for a shutdown; the daemon thread ends with the process instead.
     threading.Thread(target=server.serve_forever, args=(1e6,), name="keys", daemon=True).start()
     return int(server.server_address[1])
 
@@ -96,7 +96,7 @@ class _DocumentHandler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         body = self.served.get(self.path)
         if body is None:
-            self.send_error(404, explain=f"Only {JWKS_PATH} and {PEM_PATH} are served here.")
+            self.send_error(404, explain=f"Only {JWKS_PATH} and {PEM_PATH} are served.")
             return
         self.send_response(200)
         self.send_header("Content-Type", "application/json")

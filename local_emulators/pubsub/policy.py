@@ -1,4 +1,4 @@
-"""What a subscription's resource means for its messages: the resource is validated, completed, and read once.
+"""The delivery policy of a subscription, read from the subscription's resource: validation and defaults.
 
 Durations are seconds.
 """
@@ -20,7 +20,7 @@ _DEFAULT_EXPIRATION = 31 * 24 * 3600
 _BACKOFF_LIMIT = 600
 _DEFAULT_MINIMUM_BACKOFF = 10
 
-#: Fields that change what is delivered, and that this emulator would otherwise ignore in silence.
+#: Fields with an effect on the delivery, refused instead of silently ignored.
 _UNSUPPORTED = (
     "bigquery_config",
     "bigtable_config",
@@ -33,25 +33,25 @@ _UNSUPPORTED = (
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """The wait before a redelivery: doubled with every attempt, from `minimum` up to `maximum` seconds."""
+    """The delay before a redelivery: doubled with every attempt, from `minimum` up to `maximum` seconds."""
 
     minimum: float
     maximum: float
 
     def after(self, attempt: int) -> float:
-        """Seconds to wait after the delivery with this number (the first is 1) has failed."""
+        """Seconds of delay after the failed delivery number `attempt`, counted from 1."""
         return min(self.maximum, self.minimum * 2.0 ** min(attempt - 1, 64))
 
 
-#: A pull subscription without a retry policy hands a message out again at once.
+#: A pull subscription without a retry policy redelivers at once.
 NO_BACKOFF = Backoff(0, 0)
-#: A push subscription without a retry policy still leaves a failing endpoint alone for a while.
+#: A push subscription without a retry policy has a backoff too, for a failing endpoint.
 PUSH_BACKOFF = Backoff(0.1, 60)
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterPolicy:
-    """Where a message goes after `max_attempts` failed deliveries."""
+    """The topic for a message after `max_attempts` failed deliveries."""
 
     topic: str
     max_attempts: int
@@ -59,7 +59,7 @@ class DeadLetterPolicy:
 
 @dataclass(frozen=True, slots=True)
 class PushTarget:
-    """Where messages are posted; with an e-mail, every request carries a signed OpenID Connect token."""
+    """The endpoint of a push subscription; with an e-mail, every request has a signed OpenID Connect token."""
 
     endpoint: str
     service_account_email: str
@@ -68,7 +68,7 @@ class PushTarget:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryPolicy:
-    """How one subscription treats its messages."""
+    """A subscription's filter, acknowledgement deadline, backoff, dead-letter policy and push target."""
 
     accepts: Predicate
     ack_deadline: int

@@ -1,7 +1,7 @@
-"""Push delivery: POST every message to the subscription's endpoint, acknowledge or give back by the status.
+"""Push delivery: POST messages to the subscription's endpoint; the status acknowledges or refuses a message.
 
-The requests run on daemon threads, since urllib3 blocks; a subscription has a bounded number of them at a time,
-and none while it has nothing to push.
+Requests run on daemon threads, since urllib3 blocks. The number of threads per subscription is bounded, and zero
+without messages.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from local_emulators.pubsub.oidc import TokenIssuer
 from local_emulators.pubsub.policy import DeliveryPolicy, PushTarget
 from local_emulators.pubsub.subscription import Subscription
 
-#: These statuses acknowledge a pushed message; every other one gives it back.
+#: Statuses for acknowledging a pushed message; every other status refuses the message.
 ACKNOWLEDGING_STATUSES = frozenset({102, 200, 201, 202, 204})
 
 T = TypeVar("T")
@@ -31,23 +31,23 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class PushResult:
-    """What came of one request: its status, or why there is none."""
+    """The result of one push request; `reason` is the HTTP status, or the error without a response."""
 
     acknowledged: bool
     reason: str
 
 
 class PushDispatcher:
-    """Pushes the messages of every subscription it is given, while that subscription has a push endpoint."""
+    """Pushes the messages of every attached subscription with a push endpoint."""
 
     def __init__(self, issuer: TokenIssuer, *, concurrency: int = 32) -> None:
-        """`concurrency` bounds the requests of one subscription that are under way at once."""
+        """`concurrency` is the largest number of concurrent requests per subscription."""
         self._issuer = issuer
         self._concurrency = concurrency
-        self._pool = urllib3.PoolManager(maxsize=concurrency, retries=False)
+        self._connections = urllib3.PoolManager(maxsize=concurrency, retries=False)
 
     def attach(self, subscription: Subscription) -> None:
-        """Push this subscription's messages from now until it is closed."""
+        """Push the messages of a subscription until the subscription is closed."""
         _Pusher(subscription, self._post, self._concurrency).start()
 
     def _post(self, push: PushTarget, body: bytes, timeout: float) -> PushResult:
@@ -59,7 +59,7 @@ class PushDispatcher:
         if push.service_account_email:
             headers["Authorization"] = f"Bearer {self._issuer.token(push.service_account_email, push.audience)}"
         try:
-            response = self._pool.request(
+            response = self._connections.request(
                 "POST",
                 push.endpoint,
                 body=body,
@@ -73,7 +73,7 @@ class PushDispatcher:
 
 
 class _Pusher:
-    """Keeps up to `concurrency` of one subscription's messages on their way to its endpoint."""
+    """Pushes the messages of one subscription, up to `concurrency` at once."""
 
     def __init__(
         self, subscription: Subscription, post: Callable[[PushTarget, bytes, float], PushResult], concurrency: int
@@ -101,19 +101,19 @@ class _Pusher:
 
     async def _deliver(self, leased: LeasedMessage, push: PushTarget, timeout: float) -> None:  # noqa: ASYNC109
         body = push_body(self._subscription.name, leased, self._subscription.policy)
-        outcome = await _in_daemon_thread(functools.partial(self._post, push, body, timeout))
-        if outcome.acknowledged:
+        result = await _in_daemon_thread(functools.partial(self._post, push, body, timeout))
+        if result.acknowledged:
             self._subscription.acknowledge([leased.ack_id])
             return
         _log.warning(
             "push refused subscription=%s message_id=%s attempt=%d endpoint=%s reason=%s",
-            self._subscription.name, leased.message.message_id, leased.attempt, push.endpoint, outcome.reason,
+            self._subscription.name, leased.message.message_id, leased.attempt, push.endpoint, result.reason,
         )  # fmt: skip
         self._subscription.modify([leased.ack_id], 0)
 
 
 def push_body(subscription: str, leased: LeasedMessage, policy: DeliveryPolicy) -> bytes:
-    """The JSON that Pub/Sub posts; attempts are told only where a dead-letter policy counts them."""
+    """The JSON body of a push request, with `deliveryAttempt` only under a dead-letter policy."""
     message = leased.message
     published = message.publish_timestamp
     wrapped: dict[str, Any] = {
@@ -135,20 +135,20 @@ def push_body(subscription: str, leased: LeasedMessage, policy: DeliveryPolicy) 
 
 
 async def _in_daemon_thread(call: Callable[[], T]) -> T:
-    """Run a blocking call; unlike an executor's, its thread never delays the end of the process."""
+    """Run a blocking call on a daemon thread: an executor's thread would delay the end of the process."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
 
-    def settle(setter: Callable[[Any], None], outcome: object) -> None:
+    def settle(setter: Callable[[Any], None], result: object) -> None:
         if not future.done():
-            setter(outcome)
+            setter(result)
 
     def run() -> None:
         try:
             settled = functools.partial(settle, future.set_result, call())
-        except Exception as error:  # noqa: BLE001 - it is raised again where the call is awaited
+        except Exception as error:  # noqa: BLE001 - raised again at the await
             settled = functools.partial(settle, future.set_exception, error)
-        # The loop is closed when the process stops while a request is still under way.
+        # If the process stops during a request, the loop is closed already.
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(settled)
 

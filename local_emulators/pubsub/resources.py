@@ -1,4 +1,7 @@
-"""Topics and subscriptions as resources: their names, updates by field mask, and pages of a list. Pure."""
+"""Topics and subscriptions as resources: names, updates by field mask, and pages of a list. Pure.
+
+Names are `projects/PROJECT/topics/ID` and `projects/PROJECT/subscriptions/ID`.
+"""
 
 import re
 from bisect import bisect_left
@@ -9,7 +12,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from local_emulators.pubsub import wire
 
-#: What a subscription names as its topic once that topic is deleted.
+#: The `topic` of a subscription after the deletion of the topic.
 DELETED_TOPIC = "_deleted-topic_"
 
 _ID = r"(?!goog)[A-Za-z][A-Za-z0-9\-_.~+%]{2,254}"
@@ -74,9 +77,9 @@ def updated(current: wire.Proto, changes: wire.Proto, mask: FieldMask, mutable: 
 
 
 def page(all_names: Iterable[str], size: int, token: str) -> tuple[list[str], str]:
-    """The names from `token` on, at most `size` (0: as many as fit), and the next page's token or "".
+    """The names from `token` on, at most `size` (0: the maximum), and the next page's token or "".
 
-    A token is the first name of its page, so names that come or go between two calls do no harm.
+    A token is the first name of a page, so names created or deleted between two calls do not shift the pages.
     Raises InvalidArgument for a negative size.
     """
     if size < 0:

@@ -1,4 +1,4 @@
-"""google.pubsub.v1.Subscriber: subscriptions, pulling and acknowledging."""
+"""google.pubsub.v1.Subscriber: subscriptions, Pull, StreamingPull and acknowledgements."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -12,7 +12,7 @@ from local_emulators.pubsub.policy import MIN_ACK_DEADLINE, DeliveryPolicy, chec
 from local_emulators.pubsub.resources import page
 from local_emulators.pubsub.subscription import Subscription
 
-#: A pull that finds nothing is answered, empty, after this many seconds.
+#: Seconds until the empty response of a pull without messages.
 _LONGEST_PULL = 90
 _MAX_PULL_MESSAGES = 1000
 _MAX_MESSAGES_PER_RESPONSE = 100
@@ -140,9 +140,9 @@ async def streaming_pull(
     requests: AsyncIterator[wire.Proto],
     send: Callable[[wire.Proto], Awaitable[None]],
 ) -> None:
-    """Serve one stream until the client ends it. Raises the google.api_core exception that ends it otherwise.
+    """Serve one stream until the client ends the stream. Raises the google.api_core exception of a failed stream.
 
-    Messages that are out when the stream ends stay leased until their deadline.
+    Messages leased at the end of the stream stay leased until the deadline.
     """
     opening = await anext(requests, None)
     if opening is None:
@@ -153,21 +153,21 @@ async def streaming_pull(
 
 
 class _Stream:
-    """One open StreamingPull."""
+    """One open StreamingPull: sends ready messages within the stream's limits, applies acknowledgements."""
 
     def __init__(self, subscription: Subscription, opening: wire.Proto) -> None:
         if not opening.stream_ack_deadline_seconds:
             raise InvalidArgument("The first request of a stream must set stream_ack_deadline_seconds.")
         self._subscription = subscription
         self._seconds = MIN_ACK_DEADLINE
-        # Only a limit above zero is one; clients send 0 or less for none.
+        # Clients send 0 or a negative number for no limit.
         self._consumer = Consumer(
             max_messages=max(0, opening.max_outstanding_messages), max_bytes=max(0, opening.max_outstanding_bytes)
         )
         self._changed = asyncio.Event()
 
     def apply(self, request: wire.Proto) -> None:
-        """What a request on the stream asks for, acknowledgements first."""
+        """Apply a request of the stream, acknowledgements first."""
         if request.stream_ack_deadline_seconds:
             check_ack_deadline(request.stream_ack_deadline_seconds, minimum=MIN_ACK_DEADLINE)
             self._seconds = request.stream_ack_deadline_seconds
@@ -213,7 +213,7 @@ class _Stream:
 
 
 def received_message(leased: LeasedMessage, policy: DeliveryPolicy) -> wire.Proto:
-    """The message that Pull answers with; attempts are told only where a dead-letter policy counts them."""
+    """The message in a pull response, with `delivery_attempt` only under a dead-letter policy."""
     message = leased.message
     result = wire.ReceivedMessage(
         ack_id=leased.ack_id,

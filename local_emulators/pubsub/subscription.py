@@ -1,4 +1,4 @@
-"""A subscription at work: its resource, its backlog, the one timer it needs, and who wants to hear of changes."""
+"""A running subscription: the resource, the backlog, a timer for the next deadline, and listeners for changes."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -10,35 +10,35 @@ from local_emulators.pubsub import wire
 from local_emulators.pubsub.backlog import Backlog, Consumer, Forward, LeasedMessage, MalformedAckId, Message
 from local_emulators.pubsub.policy import DeliveryPolicy
 
-#: No response carries more than this, save for one message that is larger by itself.
+#: The largest response, except for a single larger message.
 MAX_RESPONSE_BYTES = 10 * 1024 * 1024
 
 
 class TimerHandle(Protocol):
-    """A call that is still to come."""
+    """A scheduled call."""
 
     def cancel(self) -> None:
-        """Drop the call."""
+        """Cancel the call."""
 
 
 class Clock(Protocol):
-    """Monotonic seconds and calls at a later time; an asyncio event loop is one."""
+    """Monotonic seconds and scheduled calls, for example an asyncio event loop."""
 
     def time(self) -> float:
         """Seconds now."""
 
     def call_at(self, when: float, callback: Callable[[], object], /) -> TimerHandle:
-        """Call back once at that time."""
+        """Call `callback` once at `when`."""
 
 
 class Subscription:
-    """One subscription. Not thread-safe: everything happens on the event loop's thread.
+    """One subscription. Not thread-safe: all calls are on the event loop's thread.
 
-    Operations raise the google.api_core exception that the RPC answers with.
+    Operations raise the google.api_core exception for the status of the RPC.
     """
 
     def __init__(self, resource: wire.Proto, policy: DeliveryPolicy, clock: Clock, forward: Forward) -> None:
-        #: The google.pubsub.v1.Subscription message, as Get answers it.
+        #: The google.pubsub.v1.Subscription message, as in the response of GetSubscription.
         self.resource = resource
         self._clock = clock
         self._backlog = Backlog(resource.name, policy, forward)
@@ -54,12 +54,12 @@ class Subscription:
 
     @property
     def policy(self) -> DeliveryPolicy:
-        """How messages are treated now."""
+        """The current delivery policy."""
         return self._backlog.policy
 
     @property
     def undelivered(self) -> int:
-        """Messages not yet acknowledged."""
+        """The number of messages not yet acknowledged."""
         return len(self._backlog)
 
     @property
@@ -68,13 +68,13 @@ class Subscription:
         return self._closed is None
 
     def change(self, resource: wire.Proto, policy: DeliveryPolicy) -> None:
-        """Replace resource and policy; leases that are out keep their deadline."""
+        """Replace resource and policy; current leases keep the deadline."""
         self.resource = resource
         self._backlog.policy = policy
         self._changed()
 
     def offer(self, messages: Iterable[Message]) -> None:
-        """Take the messages that pass the filter."""
+        """Add the messages accepted by the filter."""
         before = len(self._backlog)
         for message in messages:
             if self.policy.accepts(message.attributes):
@@ -83,7 +83,7 @@ class Subscription:
             self._changed()
 
     def lease(self, consumer: Consumer, *, limit: int, seconds: float) -> list[LeasedMessage]:
-        """Hand out ready messages. Raises what `close` was given, once closed."""
+        """Lease ready messages. Raises the error given to `close` if closed."""
         self.check_open()
         leased_messages = self._backlog.lease(
             self._clock.time(), limit=limit, max_bytes=MAX_RESPONSE_BYTES, seconds=seconds, consumer=consumer
@@ -92,35 +92,35 @@ class Subscription:
         return leased_messages
 
     def acknowledge(self, ack_ids: Iterable[str]) -> None:
-        """Remove messages. Raises InvalidArgument for an id that is none of ours."""
-        with _named_ack_ids():
+        """Remove messages. Raises InvalidArgument for an id of another subscription."""
+        with _ack_id_errors():
             self._backlog.acknowledge(ack_ids)
         self._changed()
 
     def modify(self, ack_ids: Iterable[str], seconds: float) -> None:
-        """Move deadlines to `seconds` from now, 0 gives back. Raises InvalidArgument for a foreign id."""
-        with _named_ack_ids():
+        """Move deadlines to `seconds` from now; 0 refuses the message. Raises InvalidArgument for a foreign id."""
+        with _ack_id_errors():
             self._backlog.modify(ack_ids, seconds, self._clock.time())
         self._changed()
 
     def watch(self, listener: Callable[[], object]) -> Callable[[], None]:
-        """Call `listener` when messages may be ready, room was made, or it closed; returns how to stop that."""
+        """Call `listener` after every change or close; returns a function to remove the listener."""
         self._listeners.add(listener)
         return lambda: self._listeners.discard(listener)
 
     def close(self, error: GoogleAPICallError) -> None:
-        """Drop every message and refuse deliveries with this error from now on."""
+        """Drop all messages; every later lease raises `error`."""
         self._closed = error
         self._backlog.clear()
         self._changed()
 
     def check_open(self) -> None:
-        """Raise what `close` was given, once closed."""
+        """Raise the error given to `close` if closed."""
         if self._closed is not None:
             raise self._closed
 
     def check_pullable(self) -> None:
-        """Raise FailedPrecondition while messages are pushed."""
+        """Raise FailedPrecondition for a push subscription."""
         self.check_open()
         if self.policy.push is not None:
             raise FailedPrecondition(
@@ -149,7 +149,7 @@ class Subscription:
 
 
 @contextmanager
-def _named_ack_ids() -> Iterator[None]:
+def _ack_id_errors() -> Iterator[None]:
     try:
         yield
     except MalformedAckId as error:

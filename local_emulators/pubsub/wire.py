@@ -1,8 +1,9 @@
-"""The protobuf classes of Pub/Sub's API, as google-cloud-pubsub ships them.
+"""Pub/Sub's API over gRPC: the protobuf classes of google-cloud-pubsub, and the routing of calls to handlers.
 
-proto-plus wraps every class; `.pb()` is the protobuf class beneath, several times faster to parse and to write,
-and the form that gRPC's serializers and FieldMask work on. Protobuf builds these classes at run time, so a
-type checker knows them only as Any.
+proto-plus wraps every class. `.pb()` is the protobuf class inside: several times faster to parse and to serialize,
+and required by gRPC's serializers and FieldMask. Protobuf builds the classes at run time, so the type is Any.
+
+Handlers are registered by RPC name, without generated servicers; google.api_core exceptions become gRPC statuses.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -56,7 +57,7 @@ _Context: TypeAlias = "grpc.aio.ServicerContext[Proto, Proto]"
 
 @dataclass(frozen=True, slots=True)
 class UnaryRpc:
-    """A unary RPC: its handler and the protobuf classes of its request and response."""
+    """A unary RPC: the handler, and the protobuf classes of request and response."""
 
     handler: Callable[[Proto], Awaitable[Proto]]
     request: Proto
@@ -65,7 +66,7 @@ class UnaryRpc:
 
 @dataclass(frozen=True, slots=True)
 class StreamRpc:
-    """A bidirectional RPC: its handler gets the requests and a function that sends a response."""
+    """A bidirectional RPC: the handler gets the requests, and a function for sending a response."""
 
     handler: Callable[[AsyncIterator[Proto], Callable[[Proto], Awaitable[None]]], Awaitable[None]]
     request: Proto
@@ -74,14 +75,14 @@ class StreamRpc:
 
 @dataclass(frozen=True, slots=True)
 class RpcService:
-    """A gRPC service: its full name and its RPCs."""
+    """A gRPC service: the full name, and the RPCs by name."""
 
     name: str
     methods: Mapping[str, UnaryRpc | StreamRpc]
 
 
-class RpcRouter(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in its stubs alone
-    """Routes calls to the services; every other RPC is answered UNIMPLEMENTED, in words."""
+class RpcRouter(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in the stubs alone
+    """Routes calls to the handlers; an unknown RPC gets UNIMPLEMENTED with an explanation."""
 
     def __init__(self, services: Sequence[RpcService]) -> None:
         self._handlers = {
@@ -130,7 +131,8 @@ def _unimplemented_handler(path: str) -> _Handler:
     async def handle(_request: bytes, context: _Context) -> None:
         await context.abort(
             grpc.StatusCode.UNIMPLEMENTED,
-            f"This emulator does not implement {path.lstrip('/')}. docs/pubsub-emulator.md lists what it does.",
+            f"This emulator does not implement {path.lstrip('/')}. "
+            "docs/pubsub-emulator.md lists the implemented RPCs.",
         )
 
     return grpc.unary_unary_rpc_method_handler(handle)

@@ -50,7 +50,7 @@ def test_a_directory_that_cannot_be_made_is_named_with_its_option(tmp_path: Path
     file.touch()
     (tmp_path / "project" / "env").mkdir(parents=True)
     for path, reason in (
-        (file, "no directory"),
+        (file, "it is not a directory"),
         (file / "below", "Not a directory"),
         (tmp_path / "project", "env"),
     ):
