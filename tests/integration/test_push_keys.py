@@ -1,4 +1,4 @@
-"""Push tokens checked against keys that are fetched from a real server."""
+"""Push tokens checked against keys fetched from a real server."""
 
 import json
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from trigger_fn.push_auth import SigningKeysUnavailable, TokenRefused, fetched_k
 
 
 class KeyServer:
-    """Serves whatever `body` holds as the JWKS, and counts how often it was asked."""
+    """Serves `body` as the JWKS, and counts the requests."""
 
     def __init__(self) -> None:
         self.body = b""
@@ -36,7 +36,7 @@ class KeyServer:
                 self.wfile.write(outer.body)
 
             def log_message(self, *_: Any) -> None:
-                """Not on the tests' output."""
+                """No output during tests."""
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}/certs"
@@ -76,8 +76,8 @@ def app(database_url: str, redis_url: str, keys: KeyServer, monkeypatch: pytest.
         yield serve(endpoint, monkeypatch)
 
 
-def test_only_the_pusher_gets_in(app: Flask, keys: KeyServer, signer: Signer, database_url: str) -> None:
-    """401 without a token, 403 with a wrong one, and no row; 204 and a row with the right one."""
+def test_only_a_valid_token_is_accepted(app: Flask, keys: KeyServer, signer: Signer, database_url: str) -> None:
+    """401 without a token, 403 with a wrong token, and no row; 204 and a row with a valid token."""
     keys.publish(Signer("other"), signer)
     wrong = [
         signer.token(aud="https://other.example"),
@@ -95,7 +95,7 @@ def test_only_the_pusher_gets_in(app: Flask, keys: KeyServer, signer: Signer, da
 
 
 def test_keys_are_fetched_once(keys: KeyServer, signer: Signer) -> None:
-    """Not per request; tokens with invented key names do not change that."""
+    """Keys are not fetched for each request, and not for unknown key ids."""
     keys.publish(signer)
     key_of = fetched_keys(keys.url)
     for _ in range(5):
@@ -111,7 +111,7 @@ def test_keys_are_fetched_once(keys: KeyServer, signer: Signer) -> None:
     [(500, b""), (404, b"{}"), (200, b"<html>"), (200, b"[]"), (200, b'{"keys": []}'), (200, b"\xff")],
 )
 def test_a_broken_key_server_is_an_outage(keys: KeyServer, signer: Signer, status: int, body: bytes) -> None:
-    """The caller may be right; it is to try again. Nor is the failure remembered."""
+    """The token may be valid, so the error is transient; after a repair the next request succeeds."""
     keys.status, keys.body = status, body
     key_of = fetched_keys(keys.url)
     with pytest.raises(SigningKeysUnavailable, match=keys.url):
@@ -122,7 +122,7 @@ def test_a_broken_key_server_is_an_outage(keys: KeyServer, signer: Signer, statu
 
 
 def test_no_key_server(app: Flask, keys: KeyServer, signer: Signer) -> None:
-    """503, as for every other part that is away."""
+    """503, as for every other unreachable service."""
     keys.status = 503
     response = deliver(app, push(), f"Bearer {signer.token()}")
     assert (response.status_code, response.json) == (503, {"error": "signing_keys_unavailable"})

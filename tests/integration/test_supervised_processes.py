@@ -1,4 +1,4 @@
-"""Supervised processes: how they get ready, how they die, and that nothing of them is left."""
+"""Supervised processes: readiness, unexpected ends, and no process left behind."""
 
 import os
 import signal
@@ -30,15 +30,15 @@ def supervisor(state_directory: Path) -> Iterator[Supervisor]:
         yield running
 
 
-def python_service(source: str, *arguments: str, name: str = "sample", **manners: float) -> Command:
-    """A service that is a few lines of Python."""
+def python_service(source: str, *arguments: str, name: str = "sample", **deadlines: float) -> Command:
+    """A service from a few lines of Python."""
     return Command(
         name=name,
         argv=(sys.executable, "-c", source, *arguments),
         ready_lines=("ready",),
         environment=process_environment(),
-        start_deadline_s=manners.get("start_deadline_s", 60),
-        stop_grace_s=manners.get("stop_grace_s", 60),
+        start_deadline_s=deadlines.get("start_deadline_s", 60),
+        stop_grace_s=deadlines.get("stop_grace_s", 60),
     )
 
 
@@ -49,33 +49,31 @@ def fifo(state_directory: Path) -> Path:
     return path
 
 
-#: Holds a FIFO open for as long as it lives: its reader sees the end when the last holder has ended.
+#: Keeps a FIFO open until the exit: the reader sees the end of the FIFO after the last holder's exit.
 HOLDER = "import sys, time; f = open(sys.argv[1], 'w'); print('ready', flush=True); time.sleep(3600)"
 
 
-def test_a_binary_that_cannot_be_run_is_named(supervisor: Supervisor, state_directory: Path) -> None:
-    """A path that is no program gives an error that holds the path."""
+def test_a_missing_binary_is_reported_by_path(supervisor: Supervisor, state_directory: Path) -> None:
+    """A path without a program gives an error with the path."""
     path = str(state_directory / "nothing")
     command = Command(name="sample", argv=(path,), ready_lines=(), environment={})
     with pytest.raises(MissingBinaryError, match=path):
         supervisor.start(command)
 
 
-def test_a_service_that_dies_is_reported_with_its_last_lines(
-    supervisor: Supervisor, state_directory: Path
-) -> None:
-    """A death from outside wakes the one who waits, and says how it died, its last words and its log."""
+def test_an_unexpected_end_is_reported_with_the_last_lines(supervisor: Supervisor, state_directory: Path) -> None:
+    """A service killed from outside ends `wait_for_death`; the message has signal, last lines and log path."""
     server = redis.start(supervisor, state_directory / "redis", free_ports(1)[0], "secret")
     os.kill(server.service.pid, signal.SIGKILL)
     assert supervisor.wait_for_death() is server.service
-    told = server.service.describe_death()
-    assert "redis was killed by SIGKILL" in told
-    assert "Ready to accept connections" in told
-    assert str(server.service.log_path) in told
+    message = server.service.describe_death()
+    assert "redis was killed by SIGKILL" in message
+    assert "Ready to accept connections" in message
+    assert str(server.service.log_path) in message
 
 
-def test_a_wanted_death_is_not_reported(supervisor: Supervisor, state_directory: Path) -> None:
-    """`kill` and `restart` on purpose are no news; the next unwanted death is."""
+def test_an_expected_end_is_not_reported(supervisor: Supervisor, state_directory: Path) -> None:
+    """`kill` and `restart` are not reported; the next unexpected end is."""
     server = redis.start(supervisor, state_directory / "redis", free_ports(1)[0], "secret")
     other = supervisor.start(python_service(HOLDER, os.devnull))
     server.service.kill()
@@ -84,49 +82,49 @@ def test_a_wanted_death_is_not_reported(supervisor: Supervisor, state_directory:
     assert supervisor.wait_for_death() is other
 
 
-def test_a_service_that_ends_before_it_is_ready_gives_its_words(supervisor: Supervisor) -> None:
-    """The error holds the exit status and what the service said."""
+def test_an_end_before_readiness_is_reported_with_the_output(supervisor: Supervisor) -> None:
+    """The error has the exit status and the service's output."""
     with pytest.raises(ServiceDiedError, match=r"(?s)sample ended with exit status 3.*no such luck"):
         supervisor.start(python_service("print('no such luck'); raise SystemExit(3)"))
 
 
-def test_a_service_that_never_gets_ready_is_named(supervisor: Supervisor) -> None:
-    """A service that runs but never says that it is ready gives an error with its log."""
+def test_a_service_without_readiness_is_reported(supervisor: Supervisor) -> None:
+    """A running service without the ready line gives an error with the path of the log."""
     command = python_service("import time; time.sleep(3600)", start_deadline_s=0.5)
     with pytest.raises(ServiceNotReadyError, match=r"sample runs but was not ready.*sample\.log"):
         supervisor.start(command)
 
 
-def test_a_start_under_way_can_be_cancelled(supervisor: Supervisor) -> None:
-    """`cancel` wakes a start that waits, and no later service starts."""
+def test_a_running_start_can_be_cancelled(supervisor: Supervisor) -> None:
+    """`cancel` ends a waiting start, and no later service starts."""
     source = "import time; print('loading', flush=True); time.sleep(3600)"
-    outcome: list[BaseException] = []
+    errors: list[BaseException] = []
 
     def start() -> None:
         try:
             supervisor.start(python_service(source))
         except StartCancelledError as error:
-            outcome.append(error)
+            errors.append(error)
 
     starting = threading.Thread(target=start)
     starting.start()
     supervisor.cancel()
     starting.join(60)
-    assert len(outcome) == 1
+    assert len(errors) == 1
     with pytest.raises(StartCancelledError):
         supervisor.start(python_service(HOLDER, os.devnull, name="later"))
 
 
 def test_a_service_that_ignores_sigterm_is_killed(supervisor: Supervisor, fifo: Path) -> None:
-    """After its grace a service that will not end is ended."""
+    """After the grace period a service with an ignored stop signal is killed."""
     stubborn = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + HOLDER
     with _reading(fifo) as reader:
         supervisor.start(python_service(stubborn, str(fifo), stop_grace_s=0.5)).stop()
         assert reader.communicate(timeout=60)[0] == ""
 
 
-def test_nothing_of_a_service_outlives_its_stop(supervisor: Supervisor, fifo: Path) -> None:
-    """A grandchild that its parent forgot ends with the service."""
+def test_no_process_of_a_service_outlives_the_stop(supervisor: Supervisor, fifo: Path) -> None:
+    """An orphaned subprocess of a service ends with the service."""
     parent = (
         "import subprocess, sys, time\n"
         "subprocess.Popen([sys.executable, '-c', sys.argv[2], sys.argv[1]])\n"
@@ -138,8 +136,8 @@ def test_nothing_of_a_service_outlives_its_stop(supervisor: Supervisor, fifo: Pa
         assert reader.communicate(timeout=60)[0] == ""
 
 
-def test_nothing_outlives_a_supervisor_that_is_killed(state_directory: Path, fifo: Path) -> None:
-    """After `kill -9` of the process that started it, a service is ended all the same."""
+def test_no_process_outlives_a_killed_supervisor(state_directory: Path, fifo: Path) -> None:
+    """After `kill -9` of the supervisor's process the services end too."""
     source = (
         "import sys; from pathlib import Path; from local_emulators.process import *\n"
         "from local_emulators.supervisor import Supervisor\n"

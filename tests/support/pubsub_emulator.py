@@ -1,4 +1,4 @@
-"""A Pub/Sub emulator with two topics, on a clock that the test moves, and helpers of its tests."""
+"""A Pub/Sub emulator with two topics and a manual clock, for unit tests."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -12,7 +12,7 @@ from tests.support.clock import ManualClock
 TOPIC = "projects/p/topics/images"
 DEAD = "projects/p/topics/dead"
 SUBSCRIPTION = "projects/p/subscriptions/push"
-#: When every message is published.
+#: The publish time of every message.
 NOW = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
 
 
@@ -25,20 +25,20 @@ def make_emulator(clock: ManualClock) -> Emulator:
 
 
 def subscribe(emulator: Emulator, **settings: Any) -> Subscription:
-    """Make SUBSCRIPTION on TOPIC, or as the settings say."""
+    """Create SUBSCRIPTION on TOPIC; `settings` override the fields."""
     return emulator.create_subscription(wire.Subscription(**{"name": SUBSCRIPTION, "topic": TOPIC} | settings))
 
 
 def publish(emulator: Emulator, *payloads: bytes, **attributes: str) -> list[str]:
-    """Publish to TOPIC; returns the ids."""
+    """Publish to TOPIC; returns the message ids."""
     return emulator.publish(TOPIC, [Draft(payload, attributes) for payload in payloads])
 
 
 def lease(subscription: Subscription) -> list[LeasedMessage]:
-    """What a pull of ten messages would get."""
+    """Lease up to ten messages, as a pull does."""
     return subscription.lease(Consumer(), limit=10, seconds=subscription.policy.ack_deadline)
 
 
 def payloads(subscription: Subscription) -> list[bytes]:
-    """The payloads of what a pull of ten messages would get."""
+    """Lease up to ten messages; returns the payloads."""
     return [leased.message.data for leased in lease(subscription)]

@@ -1,4 +1,4 @@
-"""The `env` file and gsutil's configuration: what they hold, and that a shell reads back what was meant."""
+"""The contents of the `env` file and of gsutil's configuration, and the values read back by a shell."""
 
 import configparser
 import json
@@ -25,8 +25,8 @@ ADDRESSES = Addresses(
 )
 
 
-def test_the_file_leads_every_client_to_the_stack() -> None:
-    """psql, client libraries, gsutil, gcloud and Dropline each find their variables."""
+def test_the_file_has_the_variables_of_every_client() -> None:
+    """psql, client libraries, gsutil, gcloud and Dropline each find the stack's addresses."""
     found = shell_variables(ADDRESSES, Path("/stack"))
     assert found["DATABASE_URL"] == ADDRESSES.reader_url
     assert found["STORAGE_EMULATOR_HOST"] == "http://127.0.0.1:18402"
@@ -39,30 +39,30 @@ def test_the_file_leads_every_client_to_the_stack() -> None:
 
 
 def test_every_dropline_variable_is_a_setting() -> None:
-    """Dropline refuses unknown names, so the file must not hold one."""
+    """Dropline refuses unknown variables, so the file must have none."""
     known = {name for name, _, _ in variables()}
     exported = shell_variables(ADDRESSES, Path("/stack"))
     assert {name for name in exported if name.startswith(PREFIX)} <= known
     assert {*engine_variables("stub"), *engine_variables("a/checkpoint")} <= known
 
 
-def test_people_read_with_the_role_that_cannot_write() -> None:
-    """`DATABASE_URL`, made for psql, is the reader's."""
+def test_psql_uses_the_role_without_write_access() -> None:
+    """`DATABASE_URL`, for psql, has the reader's role."""
     assert "dropline_reader" in shell_variables(ADDRESSES, Path("/stack"))["DATABASE_URL"]
 
 
 @given(
     st.dictionaries(st.from_regex(r"[A-Z_]{1,20}", fullmatch=True), st.text(alphabet=st.characters(codec="utf-8")))
 )
-def test_a_shell_reads_back_what_was_written(wanted: dict[str, str]) -> None:
-    """Whatever the values hold, the words of the file are `export` and `NAME=value`, and nothing else."""
-    words = shlex.split(export_lines(wanted))
-    assert words[::2] == ["export"] * len(wanted)
-    assert dict(word.split("=", 1) for word in words[1::2]) == wanted
+def test_a_shell_reads_back_the_written_values(values: dict[str, str]) -> None:
+    """For any values the words of the file are `export` and `NAME=value` in turn."""
+    words = shlex.split(export_lines(values))
+    assert words[::2] == ["export"] * len(values)
+    assert dict(word.split("=", 1) for word in words[1::2]) == values
 
 
-def test_gsutil_is_led_to_the_https_port() -> None:
-    """gsutil's file parses, names host and HTTPS port, and keeps its state inside the stack's directory."""
+def test_gsutil_uses_the_https_port() -> None:
+    """gsutil's file parses, has host and HTTPS port, and a state directory inside the stack's directory."""
     parsed = configparser.ConfigParser(interpolation=None)
     parsed.read_string(boto_lines(ADDRESSES, Path("/stack")))
     assert parsed["Credentials"]["gs_json_host"] == "127.0.0.1"
@@ -71,8 +71,8 @@ def test_gsutil_is_led_to_the_https_port() -> None:
     assert parsed["GSUtil"]["state_dir"] == "/stack/gsutil"
 
 
-def test_children_do_not_inherit_another_cloud(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A shell's other cloud stays out, its settings of Dropline get through, and proxies are bypassed."""
+def test_services_do_not_inherit_another_cloud(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Services get no address of another cloud, all settings of Dropline, and no proxy for local addresses."""
     monkeypatch.setenv("DATABASE_URL", "postgresql://elsewhere/x")
     monkeypatch.setenv("PGHOST", "elsewhere")
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/key.json")

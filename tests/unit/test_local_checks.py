@@ -1,4 +1,4 @@
-"""What `dropline up` refuses before it starts anything."""
+"""The checks of `dropline up` before the first service starts."""
 
 from pathlib import Path
 
@@ -14,19 +14,19 @@ from local_emulators.directory import StackDirectory
 
 @pytest.mark.parametrize("model", ["demo", "stub", "florence-community/Florence-2-base-ft"])
 def test_models_that_need_no_directory_pass(model: str) -> None:
-    """A hub name is for the worker to look up."""
+    """`demo`, `stub` and hub names pass; the worker looks up a hub name."""
     check_model(model)
 
 
 @pytest.mark.parametrize("model", ["nosuch", "./no/such", "/no/such", "a/b/c", ""])
 def test_a_model_that_is_nowhere_is_named_with_its_option(model: str) -> None:
-    """Neither a directory nor a hub name is refused."""
+    """A text that is neither a directory nor a hub name is refused."""
     with pytest.raises(LocalStackError, match=r"^--model: "):
         check_model(model)
 
 
 def test_a_directory_needs_weights(tmp_path: Path) -> None:
-    """An empty directory and a file are refused; with weights in it a directory passes."""
+    """An empty directory and a file are refused; a directory with weights passes."""
     with pytest.raises(LocalStackError, match=r"^--model: .* holds no \*\.safetensors"):
         check_model(str(tmp_path))
     weights = tmp_path / "model.safetensors"
@@ -36,16 +36,16 @@ def test_a_directory_needs_weights(tmp_path: Path) -> None:
         check_model(str(weights))
 
 
-def test_urls_of_something_else_are_named_with_their_option() -> None:
-    """The error shows what the option should look like."""
+def test_a_wrong_url_is_reported_with_the_option() -> None:
+    """The error shows the expected form of the URL."""
     with pytest.raises(SettingsError, match=r"^--database-url must look like"):
         check_postgres("foo")
     with pytest.raises(SettingsError, match=r"^--redis-url must look like"):
         check_redis("foo")
 
 
-def test_a_directory_that_cannot_be_made_is_named_with_its_option(tmp_path: Path) -> None:
-    """A file, and a path below one, give one clear sentence; so does a directory where the `env` file goes."""
+def test_a_directory_error_names_the_option(tmp_path: Path) -> None:
+    """A file, a path below a file, and a directory in place of the `env` file each give one sentence."""
     file = tmp_path / "file"
     file.touch()
     (tmp_path / "project" / "env").mkdir(parents=True)
@@ -63,7 +63,7 @@ def test_a_directory_that_cannot_be_made_is_named_with_its_option(tmp_path: Path
 def test_a_misspelt_setting_is_named_before_anything_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`up` ends as every command does: one line, the exit code of wrong settings, and no directory."""
+    """`up` prints one line, returns the exit code of wrong settings, and creates no directory."""
     monkeypatch.setenv("DROPLINE_WORKER__CONCURENCY", "2")
     result = CliRunner().invoke(app, ["up", "--dir", str(tmp_path / "stack"), "--port-base", "18400"])
     assert result.exit_code == ExitCode.SETTINGS

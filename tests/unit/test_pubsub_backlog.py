@@ -1,4 +1,4 @@
-"""The backlog of a subscription against a model of what Pub/Sub promises."""
+"""The backlog of a subscription against a model of Pub/Sub's guarantees."""
 
 from datetime import UTC, datetime
 
@@ -31,7 +31,7 @@ def take(backlog: Backlog, now: float, consumer: Consumer | None = None, limit: 
 
 
 class BacklogMachine(RuleBasedStateMachine):
-    """Every message is in exactly one place until it is acknowledged or has used up its attempts."""
+    """Every message is in exactly one place until the acknowledgement or the last attempt."""
 
     leased_messages: Bundle[LeasedMessage] = Bundle("leased_messages")
 
@@ -100,11 +100,11 @@ class BacklogMachine(RuleBasedStateMachine):
         self.backlog.advance(self.now)
 
     @invariant()
-    def nothing_is_lost(self) -> None:
+    def no_message_is_lost(self) -> None:
         assert len(self.backlog) == self.published - len(self.gone)
 
     @invariant()
-    def consumer_holds_what_is_leased(self) -> None:
+    def consumer_holds_the_leased_messages(self) -> None:
         assert self.consumer.messages == len(self.leased_until) <= 3
         assert self.consumer.bytes == 2 * self.consumer.messages
 
@@ -114,9 +114,9 @@ class BacklogMachine(RuleBasedStateMachine):
         assert not self.leased_until or (due is not None and due <= min(self.leased_until.values()))
 
     def teardown(self) -> None:
-        """Whatever happened, every message that is left can still be had."""
+        """After any sequence of steps every remaining message can be leased."""
         self.backlog.advance(self.now + 1_000)  # leases end
-        self.backlog.advance(self.now + 2_000)  # and then their delays
+        self.backlog.advance(self.now + 2_000)  # and then the delays
         remaining = take(self.backlog, self.now + 2_000, limit=self.published + 1)
         assert len(remaining) == self.published - len(self.gone)
 
@@ -125,7 +125,7 @@ TestBacklog = BacklogMachine.TestCase
 
 
 def test_oldest_message_goes_first() -> None:
-    """Messages that were never delivered come in the order of their publishing."""
+    """Messages without a delivery are leased in publishing order."""
     backlog = Backlog(NAME, policy(), refuse)
     for number in range(5):
         backlog.add(message(number))
@@ -133,7 +133,7 @@ def test_oldest_message_goes_first() -> None:
 
 
 def test_response_is_bounded_in_bytes_but_never_empty() -> None:
-    """A lease stops before its byte limit, yet a message larger than the limit is handed out alone."""
+    """A lease stays within the byte limit; a message larger than the limit is leased alone."""
     backlog = Backlog(NAME, policy(), refuse)
     for number, size in enumerate([MEBIBYTE * 2, MEBIBYTE // 2, MEBIBYTE // 4, MEBIBYTE // 2]):
         backlog.add(message(number, bytes(size)))
@@ -141,7 +141,7 @@ def test_response_is_bounded_in_bytes_but_never_empty() -> None:
 
 
 def test_consumer_limit_in_bytes() -> None:
-    """A consumer with a byte limit gets no more once it holds that many."""
+    """A consumer at the byte limit gets no further message."""
     backlog = Backlog(NAME, policy(), refuse)
     for number in range(4):
         backlog.add(message(number, bytes(100)))
@@ -152,8 +152,8 @@ def test_consumer_limit_in_bytes() -> None:
     assert len(take(backlog, 0, consumer)) == 1
 
 
-def test_dead_letter_that_cannot_be_forwarded_stays() -> None:
-    """While there is nowhere to forward a message to, it is delivered again."""
+def test_a_dead_letter_stays_if_forwarding_fails() -> None:
+    """After the last attempt a message without a dead-letter topic is delivered again."""
     backlog = Backlog(NAME, policy(max_attempts=5), refuse)
     backlog.add(message(1))
     for attempt in range(1, 9):
@@ -166,7 +166,7 @@ def test_dead_letter_that_cannot_be_forwarded_stays() -> None:
     "ack_id", ["", "x", "1:1", f"{NAME}:1", f"{NAME}:1:x", f"{NAME}:²:1", f"{NAME}x:1:1", f"{NAME}:-1:1"]
 )
 def test_malformed_ack_id_changes_nothing(ack_id: str) -> None:
-    """An id of a foreign shape raises, and a good id beside it is not used."""
+    """A malformed id raises, and a valid id in the same call has no effect."""
     backlog = Backlog(NAME, policy(), refuse)
     backlog.add(message(1))
     (leased,) = take(backlog, 0)
@@ -176,7 +176,7 @@ def test_malformed_ack_id_changes_nothing(ack_id: str) -> None:
 
 
 def test_project_names_may_hold_colons() -> None:
-    """Ids of a domain-scoped project's subscription are understood."""
+    """The backlog parses ids of a subscription in a domain-scoped project."""
     backlog = Backlog("projects/example.com:p/subscriptions/sub", policy(), refuse)
     backlog.add(message(1))
     (leased,) = take(backlog, 0)

@@ -1,4 +1,4 @@
-"""The way of a message through the emulator, on a clock that the test moves."""
+"""The path of a message through the emulator, on a manual clock."""
 
 import pytest
 from google.api_core.exceptions import (
@@ -24,15 +24,15 @@ def emulator(clock: ManualClock) -> Emulator:
 
 
 def test_message_reaches_every_subscription(emulator: Emulator) -> None:
-    """Each subscription of a topic gets its own copy."""
+    """Each subscription of a topic gets a copy."""
     first = subscribe(emulator)
     second = subscribe(emulator, name="projects/p/subscriptions/other")
     publish(emulator, b"x")
     assert payloads(first) == payloads(second) == [b"x"]
 
 
-def test_subscription_gets_only_what_comes_after_it(emulator: Emulator) -> None:
-    """Messages published before a subscription was made are not for it."""
+def test_a_new_subscription_gets_only_later_messages(emulator: Emulator) -> None:
+    """A subscription does not get messages published before the creation."""
     publish(emulator, b"early")
     subscription = subscribe(emulator)
     publish(emulator, b"late")
@@ -40,13 +40,13 @@ def test_subscription_gets_only_what_comes_after_it(emulator: Emulator) -> None:
 
 
 def test_message_ids_are_unique(emulator: Emulator) -> None:
-    """No two messages share an id."""
+    """Every message has a unique id."""
     ids = publish(emulator, *[b"x"] * 50) + publish(emulator, *[b"x"] * 50)
     assert len(set(ids)) == 100
 
 
 def test_filter_decides_at_publishing(emulator: Emulator) -> None:
-    """A subscription keeps only the messages that pass its filter."""
+    """A subscription keeps only messages accepted by the filter."""
     subscription = subscribe(emulator, filter='attributes.eventType = "OBJECT_FINALIZE"')
     publish(emulator, b"no", eventType="OBJECT_DELETE")
     publish(emulator, b"yes", eventType="OBJECT_FINALIZE")
@@ -54,7 +54,7 @@ def test_filter_decides_at_publishing(emulator: Emulator) -> None:
 
 
 def test_expired_deadline_redelivers(emulator: Emulator, clock: ManualClock) -> None:
-    """A message is out of sight until its deadline, and ready right then."""
+    """A leased message is not leased again before the deadline, and is ready at the deadline."""
     subscription = subscribe(emulator, ack_deadline_seconds=20)
     publish(emulator, b"x")
     assert payloads(subscription) == [b"x"]
@@ -65,7 +65,7 @@ def test_expired_deadline_redelivers(emulator: Emulator, clock: ManualClock) -> 
 
 
 def test_extended_deadline_counts_from_now(emulator: Emulator, clock: ManualClock) -> None:
-    """Modifying a deadline sets it anew, shorter or longer."""
+    """A modified deadline counts from the call, shorter or longer than before."""
     subscription = subscribe(emulator)
     publish(emulator, b"x")
     (leased,) = lease(subscription)
@@ -78,7 +78,7 @@ def test_extended_deadline_counts_from_now(emulator: Emulator, clock: ManualCloc
 
 
 def test_retry_policy_spaces_redeliveries(emulator: Emulator, clock: ManualClock) -> None:
-    """The wait doubles from the minimum up to the maximum."""
+    """The delay doubles from the minimum up to the maximum."""
     subscription = subscribe(
         emulator, retry_policy={"minimum_backoff": {"seconds": 5}, "maximum_backoff": {"seconds": 15}}
     )
@@ -92,7 +92,7 @@ def test_retry_policy_spaces_redeliveries(emulator: Emulator, clock: ManualClock
 
 
 def test_retry_policy_applies_to_expired_deadlines(emulator: Emulator, clock: ManualClock) -> None:
-    """A deadline that ran out waits as a negative acknowledgement does."""
+    """An expired deadline leads to the same delay as a negative acknowledgement."""
     subscription = subscribe(emulator, retry_policy={"minimum_backoff": {"seconds": 30}})
     publish(emulator, b"x")
     lease(subscription)
@@ -104,13 +104,13 @@ def test_retry_policy_applies_to_expired_deadlines(emulator: Emulator, clock: Ma
 
 @given(st.floats(0, 600), st.floats(0, 600), st.integers(1, 10_000))
 def test_backoff_stays_within_its_bounds(one: float, other: float, attempt: int) -> None:
-    """The wait lies between minimum and maximum and never shrinks from one attempt to the next."""
+    """The delay is between minimum and maximum, and does not decrease from attempt to attempt."""
     backoff = Backoff(min(one, other), max(one, other))
     assert backoff.minimum <= backoff.after(attempt) <= backoff.after(attempt + 1) <= backoff.maximum
 
 
 def test_dead_letter_is_forwarded_with_its_origin(emulator: Emulator) -> None:
-    """After the last attempt the message is on the dead-letter topic, with where it came from."""
+    """After the last attempt the message is on the dead-letter topic, with attributes for the origin."""
     subscription = subscribe(emulator, dead_letter_policy={"dead_letter_topic": DEAD, "max_delivery_attempts": 5})
     dead = subscribe(emulator, name="projects/p/subscriptions/dead", topic=DEAD)
     (message_id,) = publish(emulator, b"x", k="v")
@@ -133,7 +133,7 @@ def test_dead_letter_is_forwarded_with_its_origin(emulator: Emulator) -> None:
 
 
 def test_expired_deadlines_count_as_attempts(emulator: Emulator, clock: ManualClock) -> None:
-    """A consumer that never answers ends on the dead-letter topic too."""
+    """Without any acknowledgement the message ends on the dead-letter topic too."""
     subscription = subscribe(emulator, dead_letter_policy={"dead_letter_topic": DEAD, "max_delivery_attempts": 5})
     dead = subscribe(emulator, name="projects/p/subscriptions/dead", topic=DEAD)
     publish(emulator, b"x")
@@ -144,7 +144,7 @@ def test_expired_deadlines_count_as_attempts(emulator: Emulator, clock: ManualCl
 
 
 def test_dead_letter_survives_a_deleted_topic(emulator: Emulator) -> None:
-    """Where the dead-letter topic is gone, the message stays on its subscription."""
+    """If the dead-letter topic is deleted, the message stays on the subscription."""
     subscription = subscribe(emulator, dead_letter_policy={"dead_letter_topic": DEAD})
     publish(emulator, b"x")
     emulator.delete_topic(DEAD)
@@ -154,25 +154,25 @@ def test_dead_letter_survives_a_deleted_topic(emulator: Emulator) -> None:
     assert subscription.undelivered == 1
 
 
-def test_listener_hears_of_every_change(emulator: Emulator, clock: ManualClock) -> None:
-    """Publishing, expiry and closing call the listener; after unwatching nothing does."""
+def test_the_listener_is_called_after_every_change(emulator: Emulator, clock: ManualClock) -> None:
+    """Publishing, expiry and closing call the listener; a removed listener is not called."""
     subscription = subscribe(emulator)
-    heard: list[str] = []
-    unwatch = subscription.watch(lambda: heard.append("changed"))
+    calls: list[str] = []
+    unwatch = subscription.watch(lambda: calls.append("changed"))
     publish(emulator, b"x", b"y")
-    assert len(heard) == 1
+    assert len(calls) == 1
     lease(subscription)
     clock.advance(10)
-    assert len(heard) == 2
+    assert len(calls) == 2
     emulator.delete_subscription(SUBSCRIPTION)
-    assert len(heard) == 3
+    assert len(calls) == 3
     unwatch()
     subscription.close(NotFound("again"))
-    assert len(heard) == 3
+    assert len(calls) == 3
 
 
 def test_idle_subscription_has_no_timer(emulator: Emulator, clock: ManualClock) -> None:
-    """Nothing is scheduled while nothing is leased or delayed."""
+    """Without leases and delays no call is scheduled."""
     subscription = subscribe(emulator)
     assert clock.pending == 0
     publish(emulator, b"x", b"y")

@@ -78,19 +78,19 @@ INVALID = [
 
 @pytest.mark.parametrize(("text", "attributes", "expected"), EXAMPLES)
 def test_filter_selects(text: str, attributes: dict[str, str], expected: bool) -> None:
-    """A filter accepts exactly the attributes that its text describes."""
+    """A filter accepts exactly the attributes described by the text."""
     assert parse_filter(text)(attributes) is expected
 
 
 @pytest.mark.parametrize("text", INVALID)
 def test_invalid_filter_is_refused(text: str) -> None:
-    """What is no filter raises InvalidFilter, with words."""
+    """An invalid text raises InvalidFilter with a message."""
     with pytest.raises(InvalidFilter, match=r"\w+"):
         parse_filter(text)
 
 
-def test_error_says_where() -> None:
-    """The message names the position and what stands there."""
+def test_error_has_the_position() -> None:
+    """The message has the position and the text at the position."""
     with pytest.raises(InvalidFilter, match="at position 13, found 'attributes'"):
         parse_filter("attributes:a attributes:b")
 
@@ -104,7 +104,7 @@ def test_longest_filter_is_accepted() -> None:
 
 
 def test_deep_nesting_is_parsed() -> None:
-    """As many parentheses as fit within the limit are no problem."""
+    """The parser accepts the deepest nesting within the size limit."""
     depth = (MAX_FILTER_BYTES - len("attributes:a")) // 2
     assert parse_filter("(" * depth + "attributes:a" + ")" * depth)({"a": ""})
 
@@ -165,15 +165,15 @@ EXPRESSIONS = st.recursive(
 
 
 @given(EXPRESSIONS, st.dictionaries(KEYS, VALUES))
-def test_filter_means_what_it_says(expression: Expression, attributes: dict[str, str]) -> None:
-    """A parsed expression decides as the same expression built from Python's own operators."""
+def test_filter_agrees_with_python(expression: Expression, attributes: dict[str, str]) -> None:
+    """A parsed expression agrees with the same expression built from Python's operators."""
     text, reference = expression
     assert parse_filter(text)(attributes) == reference(attributes)
 
 
 @given(st.one_of(st.text(max_size=80), st.text('attributes:."=!() ANDORT-\\ux09', max_size=120)))
 def test_any_text_is_a_filter_or_refused(text: str) -> None:
-    """No text makes the parser fail in another way than InvalidFilter."""
+    """The parser raises no other error than InvalidFilter, for any text."""
     try:
         predicate = parse_filter(text)
     except InvalidFilter:

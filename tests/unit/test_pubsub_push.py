@@ -1,4 +1,4 @@
-"""What a push request carries: its body and its token."""
+"""The body and the token of a push request."""
 
 import json
 from typing import Any
@@ -14,7 +14,7 @@ from local_emulators.pubsub.subscriber import received_message
 from tests.support.clock import ManualClock
 from tests.support.pubsub_emulator import DEAD, NOW, SUBSCRIPTION, make_emulator, subscribe
 
-#: The test's clock is not the one PyJWT looks at.
+#: PyJWT checks against the system clock, not against the test's clock.
 UNTIMED: Any = {"verify_exp": False, "verify_iat": False}
 
 
@@ -34,7 +34,7 @@ def leased(data: bytes, attributes: dict[str, str]) -> LeasedMessage:
 
 
 def test_push_body_has_both_spellings(emulator: Emulator) -> None:
-    """The envelope names id and time twice, encodes the data, and tells no attempt without dead letters."""
+    """The envelope has id and time twice and encoded data, and no attempt without a dead-letter policy."""
     body = json.loads(push_body(SUBSCRIPTION, leased(b"\x00\xff", {"k": "ü"}), subscribe(emulator).policy))
     assert body == {
         "subscription": SUBSCRIPTION,
@@ -49,8 +49,8 @@ def test_push_body_has_both_spellings(emulator: Emulator) -> None:
     }
 
 
-def test_attempt_is_told_with_a_dead_letter_policy(emulator: Emulator) -> None:
-    """Push and pull both carry the attempt, and a message without data has no data field."""
+def test_a_dead_letter_policy_adds_the_attempt(emulator: Emulator) -> None:
+    """Push and pull messages have the attempt; a message without data has no data field."""
     policy = subscribe(emulator, dead_letter_policy={"dead_letter_topic": DEAD}).policy
     body = json.loads(push_body(SUBSCRIPTION, leased(b"", {"k": "v"}), policy))
     assert body["deliveryAttempt"] == 3
@@ -59,7 +59,7 @@ def test_attempt_is_told_with_a_dead_letter_policy(emulator: Emulator) -> None:
 
 
 def test_token_is_signed_and_renewed_in_time() -> None:
-    """Its claims and signature hold, it is reused while it lasts, and replaced before it ends."""
+    """The token has valid claims and a valid signature, is reused, and is replaced before the expiry."""
     now = [1_800_000_000.0]
     issuer = TokenIssuer(lambda: now[0])
     token = issuer.token("push@p.iam", "http://receiver")

@@ -42,7 +42,7 @@ def emulator(clock: ManualClock) -> Emulator:
 
 
 def test_deleted_topic_leaves_its_subscriptions(emulator: Emulator) -> None:
-    """They keep their messages, and a topic made anew under the name is another one."""
+    """Subscriptions keep the messages; a new topic with the same name gets new subscriptions only."""
     subscription = subscribe(emulator)
     publish(emulator, b"before")
     emulator.delete_topic(TOPIC)
@@ -53,7 +53,7 @@ def test_deleted_topic_leaves_its_subscriptions(emulator: Emulator) -> None:
 
 
 def test_detached_subscription_is_empty_and_refuses(emulator: Emulator) -> None:
-    """Detaching drops the messages, stops new ones and fails what asks for them."""
+    """Detaching drops all messages, stops new messages and fails later leases."""
     subscription = subscribe(emulator)
     publish(emulator, b"x")
     emulator.detach_subscription(SUBSCRIPTION)
@@ -65,7 +65,7 @@ def test_detached_subscription_is_empty_and_refuses(emulator: Emulator) -> None:
 
 
 def test_defaults_are_filled_in(emulator: Emulator) -> None:
-    """A new subscription shows the values Pub/Sub gives it."""
+    """A new subscription has Pub/Sub's default values."""
     resource = subscribe(emulator, retry_policy={}, dead_letter_policy={"dead_letter_topic": DEAD}).resource
     assert resource.ack_deadline_seconds == 10
     assert resource.message_retention_duration.seconds == 604_800
@@ -99,7 +99,7 @@ def test_defaults_are_filled_in(emulator: Emulator) -> None:
 def test_bad_subscription_is_refused(
     emulator: Emulator, settings: dict[str, Any], error: type[GoogleAPICallError]
 ) -> None:
-    """Each fault has the status Pub/Sub gives it, and nothing is created."""
+    """Each fault has Pub/Sub's status, and no subscription is created."""
     with pytest.raises(error):
         subscribe(emulator, **settings)
     assert emulator.subscription_names("projects/p") == []
@@ -119,13 +119,13 @@ def test_bad_subscription_is_refused(
     ],
 )
 def test_bad_topic_name_is_refused(emulator: Emulator, name: str) -> None:
-    """A topic's name has its shape, its length and its letters."""
+    """A topic name of a wrong shape, length or alphabet raises InvalidArgument."""
     with pytest.raises(InvalidArgument):
         emulator.create_topic(wire.Topic(name=name))
 
 
 def test_names_are_taken_once(emulator: Emulator) -> None:
-    """Creating what exists fails and leaves it alone."""
+    """Creating an existing topic or subscription fails, and the existing resource stays."""
     subscription = subscribe(emulator)
     with pytest.raises(AlreadyExists):
         emulator.create_topic(wire.Topic(name=TOPIC))
@@ -134,8 +134,8 @@ def test_names_are_taken_once(emulator: Emulator) -> None:
     assert emulator.subscription(SUBSCRIPTION) is subscription
 
 
-def test_update_changes_only_what_the_mask_names(emulator: Emulator) -> None:
-    """Fields outside the mask keep their values, and cleared ones are gone."""
+def test_update_changes_only_masked_fields(emulator: Emulator) -> None:
+    """Fields outside the mask keep the values, and a masked empty field is cleared."""
     subscribe(emulator, labels={"a": "1"}, dead_letter_policy={"dead_letter_topic": DEAD})
     changes = wire.Subscription(name=SUBSCRIPTION, ack_deadline_seconds=77, labels={"b": "2"})
     mask = wire.FieldMask(paths=["ack_deadline_seconds", "dead_letter_policy"])
@@ -147,14 +147,14 @@ def test_update_changes_only_what_the_mask_names(emulator: Emulator) -> None:
 
 @pytest.mark.parametrize("paths", [[], ["topic"], ["filter"], ["name"], ["bogus"], ["push_config.bogus"]])
 def test_update_by_a_bad_mask_is_refused(emulator: Emulator, paths: list[str]) -> None:
-    """An empty mask, an unknown field and one that cannot change are errors."""
+    """An empty mask, an unknown field and an immutable field are errors."""
     subscribe(emulator)
     with pytest.raises(InvalidArgument):
         emulator.update_subscription(wire.Subscription(name=SUBSCRIPTION), wire.FieldMask(paths=paths))
 
 
 def test_refused_update_changes_nothing(emulator: Emulator) -> None:
-    """A value out of bounds leaves the subscription as it was."""
+    """A value out of bounds leaves the subscription unchanged."""
     subscribe(emulator)
     changes = wire.Subscription(name=SUBSCRIPTION, ack_deadline_seconds=5)
     with pytest.raises(InvalidArgument):
@@ -164,7 +164,7 @@ def test_refused_update_changes_nothing(emulator: Emulator) -> None:
 
 @given(st.sets(st.text("abc", min_size=1, max_size=4)), st.integers(1, 5))
 def test_pages_make_up_the_whole(names: set[str], size: int) -> None:
-    """Following the tokens gives every name once, in order."""
+    """The pages together have every name once, in order."""
     collected: list[str] = []
     token = ""
     while True:

@@ -1,7 +1,7 @@
-"""What Dropline relies on in Pub/Sub: one suite, run against our emulator and, where it is installed, Google's.
+"""The features of Pub/Sub used by Dropline: one suite for Dropline's emulator and, if installed, Google's.
 
-Where Google's emulator differs from Pub/Sub itself, the test says so and is expected to fail there, so that the
-day it changes is noticed. docs/pubsub-emulator.md lists the differences.
+A test with a known difference between Google's emulator and Pub/Sub is expected to fail with Google's emulator;
+an unexpected pass is an error. docs/pubsub-emulator.md lists the differences.
 """
 
 from collections.abc import Iterator
@@ -18,8 +18,8 @@ from tests.support.pubsub import Differs, Pubsub, PushEndpoint
 
 
 @pytest.fixture(scope="session", params=["own", "google"])
-def flavour(request: pytest.FixtureRequest) -> str:
-    """Whose emulator runs."""
+def emulator(request: pytest.FixtureRequest) -> str:
+    """The emulator of the test: Dropline's own, or Google's."""
     if request.param == "google":
         try:
             google_emulator_command("127.0.0.1", 1)
@@ -29,26 +29,26 @@ def flavour(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def host(flavour: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A running emulator's HOST:PORT."""
-    directory: Path = tmp_path_factory.mktemp(flavour)
+def host(emulator: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The HOST:PORT of a running emulator."""
+    directory: Path = tmp_path_factory.mktemp(emulator)
     with Supervisor(directory) as supervisor:
-        yield pubsub_process.start(supervisor, free_ports(1)[0], "google" if flavour == "google" else "own").host
+        yield pubsub_process.start(supervisor, free_ports(1)[0], "google" if emulator == "google" else "own").host
 
 
 @pytest.fixture
 def pubsub(host: str, request: pytest.FixtureRequest) -> Iterator[Pubsub]:
-    """Clients, and a project for this test alone."""
+    """Clients, and a separate project for each test."""
     with Pubsub.connect(host, f"test-{abs(hash(request.node.nodeid))}") as connected:
         yield connected
 
 
 @pytest.fixture
-def google_differs(flavour: str, request: pytest.FixtureRequest) -> Differs:
-    """Declares that Google's emulator is known to fail this test, and why."""
+def google_differs(emulator: str, request: pytest.FixtureRequest) -> Differs:
+    """Declares a known failure of Google's emulator, with the reason."""
 
     def declare(reason: str) -> None:
-        if flavour == "google":
+        if emulator == "google":
             request.applymarker(pytest.mark.xfail(reason=f"Google's emulator: {reason}", strict=True))
 
     return declare
@@ -56,6 +56,6 @@ def google_differs(flavour: str, request: pytest.FixtureRequest) -> Differs:
 
 @pytest.fixture
 def endpoint() -> Iterator[PushEndpoint]:
-    """An endpoint that acknowledges everything."""
+    """An endpoint with a 204 response to every push."""
     with PushEndpoint(lambda _request: 204) as running:
         yield running

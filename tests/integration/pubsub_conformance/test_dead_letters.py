@@ -1,4 +1,4 @@
-"""Dead-letter policies, pulled and pushed."""
+"""Dead-letter policies with pull and push."""
 
 from typing import Any
 
@@ -6,14 +6,14 @@ from tests.support.pubsub import Differs, Pubsub, PushEndpoint
 
 
 def dead_letter_subscription(pubsub: Pubsub, topic: str, **settings: Any) -> tuple[str, str]:
-    """A subscription with a dead-letter policy of 5 attempts, and one that gets the dead letters."""
+    """A subscription with a dead-letter policy of 5 attempts, and a subscription to the dead-letter topic."""
     dead = pubsub.topic()
     policy = {"dead_letter_topic": dead, "max_delivery_attempts": 5}
     return pubsub.subscription(topic, dead_letter_policy=policy, **settings), pubsub.subscription(dead)
 
 
 def test_dead_letter_after_five_refusals(pubsub: Pubsub) -> None:
-    """Deliveries are numbered; after the fifth refusal the message is on the dead-letter topic with its origin."""
+    """Deliveries are numbered; after the fifth refusal the dead-letter topic has the message and the origin."""
     topic = pubsub.topic()
     subscription, dead = dead_letter_subscription(pubsub, topic)
     pubsub.publish(topic, b"x", k="v")
@@ -36,7 +36,7 @@ def test_dead_letter_after_five_refusals(pubsub: Pubsub) -> None:
 
 
 def test_pushed_dead_letter(pubsub: Pubsub) -> None:
-    """A message the endpoint refuses five times becomes a dead letter and is pushed no more."""
+    """A message refused five times by the endpoint becomes a dead letter, without further pushes."""
     topic = pubsub.topic()
     with PushEndpoint(
         lambda request: 204 if "healthy" in request.body["message"]["attributes"] else 500
@@ -49,8 +49,8 @@ def test_pushed_dead_letter(pubsub: Pubsub) -> None:
         assert [request.body["message"]["messageId"] for request in endpoint.take()] == [healthy]
 
 
-def test_pushed_attempts_are_told(pubsub: Pubsub, google_differs: Differs) -> None:
-    """With a dead-letter policy the push body says which attempt this is."""
+def test_a_push_body_has_the_attempt(pubsub: Pubsub, google_differs: Differs) -> None:
+    """With a dead-letter policy the push body has the number of the attempt."""
     google_differs("has no deliveryAttempt in the body")
     topic = pubsub.topic()
     with PushEndpoint(lambda request: 500 if request.number < 3 else 204) as endpoint:

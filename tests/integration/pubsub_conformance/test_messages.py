@@ -13,7 +13,7 @@ from tests.support.pubsub import PATIENCE, Differs, Pubsub
 
 
 def test_message_arrives_whole(pubsub: Pubsub) -> None:
-    """Bytes, attributes, id and time of a message come out as they went in."""
+    """Bytes, attributes and id of a received message are those of the published message."""
     topic = pubsub.topic()
     subscription = pubsub.subscription(topic)
     message_id = pubsub.publish(topic, bytes(range(256)), eventType="OBJECT_FINALIZE", objectId="ü/😀?#.png")
@@ -26,7 +26,7 @@ def test_message_arrives_whole(pubsub: Pubsub) -> None:
 
 
 def test_message_of_attributes_alone(pubsub: Pubsub) -> None:
-    """A message needs no data when it has attributes."""
+    """A message with attributes needs no data."""
     topic = pubsub.topic()
     subscription = pubsub.subscription(topic)
     pubsub.publish(topic, k="v")
@@ -35,14 +35,14 @@ def test_message_of_attributes_alone(pubsub: Pubsub) -> None:
 
 
 def test_empty_message_is_refused(pubsub: Pubsub) -> None:
-    """Neither data nor attributes is InvalidArgument."""
+    """A message without data and attributes is InvalidArgument."""
     topic = pubsub.topic()
     with pytest.raises(InvalidArgument):
         pubsub.publish(topic)
 
 
 def test_large_message_passes(pubsub: Pubsub) -> None:
-    """A payload beyond gRPC's usual 4 MiB comes through."""
+    """A payload above gRPC's default limit of 4 MiB arrives."""
     topic = pubsub.topic()
     subscription = pubsub.subscription(topic)
     pubsub.publish(topic, b"x" * 9_000_000)
@@ -58,15 +58,15 @@ def test_long_attribute_value_is_refused(pubsub: Pubsub, google_differs: Differs
         pubsub.publish(topic, b"x", k="v" * 1025)
 
 
-def test_every_subscription_gets_its_copy(pubsub: Pubsub) -> None:
-    """Acknowledging on one subscription does nothing to another."""
+def test_every_subscription_gets_a_copy(pubsub: Pubsub) -> None:
+    """An acknowledgement on one subscription has no effect on another."""
     topic = pubsub.topic()
     subscriptions = [pubsub.subscription(topic) for _ in range(3)]
     pubsub.publish(topic, b"x")
     assert [pubsub.pull_payloads(subscription) for subscription in subscriptions] == [[b"x"]] * 3
 
 
-def test_batch_keeps_its_messages_apart(pubsub: Pubsub) -> None:
+def test_messages_of_a_batch_are_separate(pubsub: Pubsub) -> None:
     """A request of many messages gives as many ids, and every message arrives."""
     topic = pubsub.topic()
     subscription = pubsub.subscription(topic)
@@ -77,16 +77,16 @@ def test_batch_keeps_its_messages_apart(pubsub: Pubsub) -> None:
 
 
 def test_pull_waits_for_a_message(pubsub: Pubsub) -> None:
-    """A pull that is already waiting gets the message that comes then."""
+    """A waiting pull gets a message published during the wait."""
     topic = pubsub.topic()
     subscription = pubsub.subscription(topic)
-    with ThreadPoolExecutor() as pool:
-        waiting = pool.submit(pubsub.pull, subscription)
+    with ThreadPoolExecutor() as threads:
+        waiting = threads.submit(pubsub.pull, subscription)
         pubsub.publish(topic, b"x")
         assert [received.message.data for received in waiting.result(timeout=PATIENCE)] == [b"x"]
 
 
-def test_pull_of_nothing_is_refused(pubsub: Pubsub) -> None:
+def test_a_pull_of_zero_messages_is_refused(pubsub: Pubsub) -> None:
     """max_messages is positive."""
     subscription = pubsub.subscription(pubsub.topic())
     with pytest.raises(InvalidArgument):
@@ -94,18 +94,18 @@ def test_pull_of_nothing_is_refused(pubsub: Pubsub) -> None:
 
 
 def test_acknowledged_message_never_returns(pubsub: Pubsub) -> None:
-    """Of two messages with the same deadline, only the one that was not acknowledged comes again."""
+    """Of two messages with the same deadline, only the unacknowledged message is delivered again."""
     topic = pubsub.topic()
     subscription = pubsub.subscription(topic)
-    for payload in (b"acknowledged", b"forgotten"):
+    for payload in (b"acknowledged", b"unacknowledged"):
         pubsub.publish(topic, payload)
     received = pubsub.pull(subscription, 2)
     pubsub.set_deadline(subscription, 1, *received)
     pubsub.acknowledge(subscription, *(each for each in received if each.message.data == b"acknowledged"))
-    assert pubsub.pull_payloads(subscription) == [b"forgotten"]
+    assert pubsub.pull_payloads(subscription) == [b"unacknowledged"]
 
 
-def test_given_back_message_returns(pubsub: Pubsub) -> None:
+def test_a_refused_message_returns(pubsub: Pubsub) -> None:
     """A deadline of 0 makes the message ready again, under another acknowledgement id."""
     topic = pubsub.topic()
     subscription = pubsub.subscription(topic)
@@ -118,7 +118,7 @@ def test_given_back_message_returns(pubsub: Pubsub) -> None:
 
 
 def test_own_deadline_redelivers(pubsub: Pubsub) -> None:
-    """A message nobody answers for comes again after the subscription's own deadline."""
+    """A message without acknowledgement is delivered again after the subscription's deadline."""
     topic = pubsub.topic()
     subscription = pubsub.subscription(topic, ack_deadline_seconds=10)
     pubsub.publish(topic, b"x")
@@ -128,7 +128,7 @@ def test_own_deadline_redelivers(pubsub: Pubsub) -> None:
 
 
 def test_extended_deadline_holds(pubsub: Pubsub) -> None:
-    """Of two messages, the one whose deadline was moved far away stays out of sight while the other returns."""
+    """A message with a long new deadline is not delivered again, while a message with a short deadline is."""
     topic = pubsub.topic()
     subscription = pubsub.subscription(topic)
     for payload in (b"kept", b"returned"):
@@ -139,8 +139,8 @@ def test_extended_deadline_holds(pubsub: Pubsub) -> None:
     assert pubsub.pull_payloads(subscription) == [b"returned"]
 
 
-def test_late_acknowledgement_is_void(pubsub: Pubsub) -> None:
-    """An id from before a redelivery is accepted and does nothing."""
+def test_a_late_acknowledgement_has_no_effect(pubsub: Pubsub) -> None:
+    """An id from before a redelivery is accepted without effect."""
     topic = pubsub.topic()
     subscription = pubsub.subscription(topic)
     pubsub.publish(topic, b"x")
@@ -153,7 +153,7 @@ def test_late_acknowledgement_is_void(pubsub: Pubsub) -> None:
 
 
 def test_foreign_ack_ids_are_refused(pubsub: Pubsub) -> None:
-    """An id of another shape is InvalidArgument, for acknowledging and for moving a deadline."""
+    """A malformed id is InvalidArgument, for an acknowledgement and for a new deadline."""
     subscription = pubsub.subscription(pubsub.topic())
     with pytest.raises(InvalidArgument):
         pubsub.subscriber.acknowledge(subscription=subscription, ack_ids=["nonsense"])
@@ -164,20 +164,20 @@ def test_foreign_ack_ids_are_refused(pubsub: Pubsub) -> None:
 
 
 def test_many_publishers_and_pullers(pubsub: Pubsub) -> None:
-    """Publishers and pullers at once: every message comes, and once only while all are answered in time."""
+    """With concurrent publishers and pullers every message arrives, and once if acknowledged in time."""
     topic = pubsub.topic()
     subscription = pubsub.subscription(topic, ack_deadline_seconds=600)
     payloads = [str(number).encode() for number in range(400)]
-    with ThreadPoolExecutor(12) as pool:
-        pulls = [pool.submit(pubsub.pull_payloads, subscription, 100) for _ in range(4)]
-        list(pool.map(lambda payload: pubsub.publish(topic, payload), payloads))
+    with ThreadPoolExecutor(12) as threads:
+        pulls = [threads.submit(pubsub.pull_payloads, subscription, 100) for _ in range(4)]
+        list(threads.map(lambda payload: pubsub.publish(topic, payload), payloads))
         received = [payload for pull in pulls for payload in pull.result(timeout=PATIENCE)]
     assert sorted(received) == sorted(payloads)
 
 
 def test_filter_selects_by_attributes(pubsub: Pubsub, google_differs: Differs) -> None:
-    """Only messages whose attributes match are delivered."""
-    google_differs("stores a filter and delivers every message all the same")
+    """Only messages with matching attributes are delivered."""
+    google_differs("stores a filter and delivers every message regardless")
     topic = pubsub.topic()
     subscription = pubsub.subscription(
         topic, filter='hasPrefix(attributes.objectId, "in/") AND NOT attributes.eventType = "OBJECT_DELETE"'
@@ -192,7 +192,7 @@ def test_filter_selects_by_attributes(pubsub: Pubsub, google_differs: Differs) -
 
 
 def test_invalid_filter_is_refused(pubsub: Pubsub, google_differs: Differs) -> None:
-    """A filter that cannot be parsed is InvalidArgument."""
+    """An unparsable filter is InvalidArgument."""
     google_differs("takes any text for a filter")
     with pytest.raises(InvalidArgument):
         pubsub.subscription(pubsub.topic(), filter='attributes.a = "x" AND')

@@ -9,7 +9,7 @@ from tests.support.pubsub import PATIENCE, Differs, Pubsub, PushEndpoint, PushRe
 
 
 def test_push_posts_the_envelope(pubsub: Pubsub, endpoint: PushEndpoint) -> None:
-    """The endpoint gets the documented JSON body at its path and query."""
+    """The endpoint gets the documented JSON body, with the URL's path and query."""
     topic = pubsub.topic()
     subscription = pubsub.subscription(topic, push_config={"push_endpoint": endpoint.url})
     message_id = pubsub.publish(topic, b"\x00\xff", eventType="OBJECT_FINALIZE")
@@ -25,7 +25,7 @@ def test_push_posts_the_envelope(pubsub: Pubsub, endpoint: PushEndpoint) -> None
 
 
 def test_push_of_attributes_alone_has_no_data(pubsub: Pubsub, endpoint: PushEndpoint) -> None:
-    """A message without a payload is pushed with its attributes, and no data in it."""
+    """A message without a payload is pushed with the attributes and without data."""
     topic = pubsub.topic()
     pubsub.subscription(topic, push_config={"push_endpoint": endpoint.url})
     pubsub.publish(topic, k="v")
@@ -36,7 +36,7 @@ def test_push_of_attributes_alone_has_no_data(pubsub: Pubsub, endpoint: PushEndp
 
 @pytest.mark.parametrize("status", [102, 200, 201, 202, 204])
 def test_push_is_acknowledged(pubsub: Pubsub, status: int, google_differs: Differs) -> None:
-    """These statuses end a message's life: a later one that is refused once comes twice, the first never again."""
+    """A message with such a status is not pushed again, while a later message with one refusal is pushed twice."""
     if status == 202:
         google_differs("takes 202 for a refusal")
     topic = pubsub.topic()
@@ -56,7 +56,7 @@ def test_push_is_acknowledged(pubsub: Pubsub, status: int, google_differs: Diffe
 
 @pytest.mark.parametrize("status", [205, 206, 301, 400, 401, 404, 429, 500, 503])
 def test_push_is_refused(pubsub: Pubsub, status: int) -> None:
-    """Any other status brings the same message again until it is acknowledged."""
+    """After any other status the same message is pushed again until acknowledged."""
     topic = pubsub.topic()
     with PushEndpoint(lambda request: status if request.number < 3 else 204) as endpoint:
         pubsub.subscription(topic, push_config={"push_endpoint": endpoint.url})
@@ -65,7 +65,7 @@ def test_push_is_refused(pubsub: Pubsub, status: int) -> None:
 
 
 def test_push_is_not_acknowledged_by_203(pubsub: Pubsub, google_differs: Differs) -> None:
-    """203 is a refusal as 500 is: messages answered with either come again."""
+    """203 is a refusal like 500: after both the message is pushed again."""
     google_differs("takes 203 for an acknowledgement")
     topic = pubsub.topic()
 
@@ -81,7 +81,7 @@ def test_push_is_not_acknowledged_by_203(pubsub: Pubsub, google_differs: Differs
 
 
 def test_push_by_retry_policy(pubsub: Pubsub) -> None:
-    """A retry policy of a push subscription leads to redelivery too."""
+    """A push subscription with a retry policy redelivers."""
     topic = pubsub.topic()
     policy = {"minimum_backoff": {"seconds": 1}, "maximum_backoff": {"seconds": 2}}
     with PushEndpoint(lambda request: 500 if request.number < 3 else 204) as endpoint:
@@ -90,8 +90,8 @@ def test_push_by_retry_policy(pubsub: Pubsub) -> None:
         assert [request.body["message"]["messageId"] for request in endpoint.take(3)] == [message_id] * 3
 
 
-def test_push_to_nobody_is_tried_again(pubsub: Pubsub, endpoint: PushEndpoint) -> None:
-    """While no one listens the message waits; once the endpoint is right it arrives."""
+def test_a_push_without_a_listener_is_repeated(pubsub: Pubsub, endpoint: PushEndpoint) -> None:
+    """Without a listener the message stays; after a change to a working endpoint the message arrives."""
     topic = pubsub.topic()
     subscription = pubsub.subscription(topic, push_config={"push_endpoint": "http://127.0.0.1:9/nobody"})
     message_id = pubsub.publish(topic, b"x")
@@ -101,7 +101,7 @@ def test_push_to_nobody_is_tried_again(pubsub: Pubsub, endpoint: PushEndpoint) -
 
 
 def test_push_of_many_at_once(pubsub: Pubsub, endpoint: PushEndpoint) -> None:
-    """Of 300 messages each is pushed, and acknowledged ones are not pushed again."""
+    """Each of 300 messages is pushed, and no acknowledged message is pushed again."""
     topic = pubsub.topic()
     pubsub.subscription(topic, push_config={"push_endpoint": endpoint.url}, ack_deadline_seconds=600)
     futures = [pubsub.publisher.publish(topic, str(number).encode()) for number in range(300)]
@@ -111,7 +111,7 @@ def test_push_of_many_at_once(pubsub: Pubsub, endpoint: PushEndpoint) -> None:
 
 
 def test_push_subscription_becomes_a_pull_subscription(pubsub: Pubsub) -> None:
-    """An empty push configuration stops the pushing, and what was refused can be pulled."""
+    """An empty push configuration stops the pushing, and a refused message can be pulled."""
     topic = pubsub.topic()
     with PushEndpoint(lambda _request: 500) as endpoint:
         subscription = pubsub.subscription(topic, push_config={"push_endpoint": endpoint.url})
@@ -122,7 +122,7 @@ def test_push_subscription_becomes_a_pull_subscription(pubsub: Pubsub) -> None:
 
 
 def test_pull_subscription_becomes_a_push_subscription(pubsub: Pubsub, endpoint: PushEndpoint) -> None:
-    """What a pull subscription has kept is pushed once it has an endpoint, and what comes after is kept again."""
+    """A new endpoint gets the messages of the backlog; without the endpoint later messages stay in the backlog."""
     topic = pubsub.topic()
     subscription = pubsub.subscription(topic)
     pubsub.publish(topic, b"x")
@@ -139,7 +139,7 @@ def test_pull_subscription_becomes_a_push_subscription(pubsub: Pubsub, endpoint:
 def test_push_subscription_cannot_be_pulled(
     pubsub: Pubsub, endpoint: PushEndpoint, google_differs: Differs
 ) -> None:
-    """Pulling what is pushed is FailedPrecondition."""
+    """A pull from a push subscription is FailedPrecondition."""
     google_differs("waits, and answers with no messages")
     subscription = pubsub.subscription(pubsub.topic(), push_config={"push_endpoint": endpoint.url})
     with pytest.raises(FailedPrecondition):

@@ -16,8 +16,8 @@ from google.api_core.exceptions import (
 from tests.support.pubsub import PATIENCE, Differs, Pubsub
 
 
-def test_topic_lives_and_dies(pubsub: Pubsub) -> None:
-    """A topic can be made, read and deleted, and is gone then."""
+def test_a_topic_is_created_and_deleted(pubsub: Pubsub) -> None:
+    """A topic can be created, read and deleted; a deleted topic is NotFound."""
     topic = pubsub.topic()
     assert pubsub.publisher.get_topic(topic=topic).name == topic
     pubsub.publisher.delete_topic(topic=topic)
@@ -26,7 +26,7 @@ def test_topic_lives_and_dies(pubsub: Pubsub) -> None:
 
 
 def test_lists_are_paged_and_by_project(pubsub: Pubsub) -> None:
-    """Every topic and subscription of a project is listed once, whatever the page size, and no other project's."""
+    """Every topic and subscription of a project is listed once over several pages, and none of another project."""
     topics = [pubsub.topic() for _ in range(5)]
     subscriptions = [pubsub.subscription(topics[0]) for _ in range(5)]
     pubsub.publisher.create_topic(name=f"{pubsub.project}-other/topics/elsewhere")
@@ -39,8 +39,8 @@ def test_lists_are_paged_and_by_project(pubsub: Pubsub) -> None:
     assert list(pubsub.publisher.list_topic_subscriptions(topic=topics[1])) == []
 
 
-def test_subscription_lives_and_dies(pubsub: Pubsub) -> None:
-    """A subscription keeps its settings, gets its defaults, and is gone once deleted."""
+def test_a_subscription_is_created_and_deleted(pubsub: Pubsub) -> None:
+    """A subscription has the given settings and the defaults; a deleted subscription is NotFound."""
     topic, dead = pubsub.topic(), pubsub.topic()
     name = pubsub.subscription(
         topic,
@@ -59,8 +59,8 @@ def test_subscription_lives_and_dies(pubsub: Pubsub) -> None:
         pubsub.subscriber.get_subscription(subscription=name)
 
 
-def test_names_are_taken_once(pubsub: Pubsub) -> None:
-    """Creating what exists is AlreadyExists, for topics and for subscriptions."""
+def test_names_are_unique(pubsub: Pubsub) -> None:
+    """Creating an existing topic or subscription is AlreadyExists."""
     topic = pubsub.topic()
     subscription = pubsub.subscription(topic)
     with pytest.raises(AlreadyExists):
@@ -70,7 +70,7 @@ def test_names_are_taken_once(pubsub: Pubsub) -> None:
 
 
 def test_missing_resources_are_not_found(pubsub: Pubsub) -> None:
-    """Every operation on what does not exist is NotFound."""
+    """Every operation on a missing topic or subscription is NotFound."""
     topic, subscription = pubsub.new_name("topics"), pubsub.new_name("subscriptions")
     operations: list[Callable[[], Any]] = [
         lambda: pubsub.publisher.delete_topic(topic=topic),
@@ -104,7 +104,7 @@ def test_invalid_names_are_refused(pubsub: Pubsub, name: str) -> None:
 def test_invalid_settings_are_refused(
     pubsub: Pubsub, settings: dict[str, Any], error: type[GoogleAPICallError]
 ) -> None:
-    """A setting out of bounds is refused, and the subscription does not exist."""
+    """A setting out of bounds is refused, and no subscription is created."""
     with pytest.raises(error):
         pubsub.subscription(pubsub.topic(), **settings)
     assert list(pubsub.subscriber.list_subscriptions(project=pubsub.project)) == []
@@ -121,13 +121,13 @@ def test_attempts_out_of_bounds_are_refused(pubsub: Pubsub, attempts: int) -> No
 
 
 def test_short_deadline_is_refused(pubsub: Pubsub, google_differs: Differs) -> None:
-    """A subscription's own acknowledgement deadline is at least 10 seconds."""
+    """A subscription's acknowledgement deadline is at least 10 seconds."""
     google_differs("takes any deadline from 0 s on")
     with pytest.raises(InvalidArgument):
         pubsub.subscription(pubsub.topic(), ack_deadline_seconds=5)
 
 
-def test_update_changes_what_the_mask_names(pubsub: Pubsub) -> None:
+def test_update_changes_the_masked_fields(pubsub: Pubsub) -> None:
     """Only masked fields change; an empty mask, an unknown field and the topic are InvalidArgument."""
     name = pubsub.subscription(pubsub.topic(), retry_policy={"minimum_backoff": {"seconds": 1}})
     changes = {"name": name, "ack_deadline_seconds": 33}
@@ -150,8 +150,8 @@ def test_labels_can_be_updated(pubsub: Pubsub, google_differs: Differs) -> None:
     assert updated.labels == {"a": "b"}
 
 
-def test_deleted_topic_leaves_its_subscription(pubsub: Pubsub) -> None:
-    """The subscription says `_deleted-topic_` and still delivers what it has."""
+def test_a_subscription_outlives_the_topic(pubsub: Pubsub) -> None:
+    """The subscription has the topic `_deleted-topic_` and still delivers the messages of the backlog."""
     topic = pubsub.topic()
     subscription = pubsub.subscription(topic)
     pubsub.publish(topic, b"left")
@@ -161,7 +161,7 @@ def test_deleted_topic_leaves_its_subscription(pubsub: Pubsub) -> None:
 
 
 def test_detached_subscription_refuses_to_deliver(pubsub: Pubsub, google_differs: Differs) -> None:
-    """Detaching takes the subscription from its topic, and pulling fails."""
+    """A detached subscription is not in the topic's list, and a pull fails."""
     google_differs("DetachSubscription is unimplemented")
     topic = pubsub.topic()
     subscription = pubsub.subscription(topic)

@@ -1,4 +1,4 @@
-"""StreamingPull, by the real client and bare."""
+"""StreamingPull, with the client library and with plain requests."""
 
 import threading
 
@@ -13,7 +13,7 @@ from tests.support.pubsub import PATIENCE, Differs, Pubsub
 
 
 def test_streaming_pull_delivers_everything(pubsub: Pubsub) -> None:
-    """The real subscriber gets each of 500 messages."""
+    """The subscriber of the client library gets each of 500 messages."""
     topic = pubsub.topic()
     subscription = pubsub.subscription(topic)
     received: set[bytes] = set()
@@ -32,8 +32,8 @@ def test_streaming_pull_delivers_everything(pubsub: Pubsub) -> None:
         assert complete.wait(PATIENCE)
 
 
-def test_streaming_pull_redelivers_what_is_given_back(pubsub: Pubsub) -> None:
-    """A message the callback gives back comes again on the same stream."""
+def test_streaming_pull_redelivers_refused_messages(pubsub: Pubsub) -> None:
+    """A message refused by the callback is delivered again on the same stream."""
     topic = pubsub.topic()
     subscription = pubsub.subscription(topic)
     deliveries: list[str] = []
@@ -54,7 +54,7 @@ def test_streaming_pull_redelivers_what_is_given_back(pubsub: Pubsub) -> None:
 
 
 def test_streaming_pull_acknowledges_on_the_stream(pubsub: Pubsub) -> None:
-    """Acknowledgements and deadlines may also travel on the stream itself."""
+    """Acknowledgements and deadlines can also be sent on the stream."""
     topic = pubsub.topic()
     subscription = pubsub.subscription(topic)
     for payload in (b"acknowledged", b"returned"):
@@ -72,7 +72,7 @@ def test_streaming_pull_acknowledges_on_the_stream(pubsub: Pubsub) -> None:
 
 
 def test_streaming_pull_honours_its_limit(pubsub: Pubsub, google_differs: Differs) -> None:
-    """A stream that may hold one message gets the next one when it has answered for the first."""
+    """A stream with a limit of one message gets the next message after acknowledging the first."""
     google_differs("sends more than max_outstanding_messages")
     topic = pubsub.topic()
     subscription = pubsub.subscription(topic)
