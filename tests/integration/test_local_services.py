@@ -153,9 +153,7 @@ def test_ports_are_consecutive_from_the_base() -> None:
     assert len({*vars(free).values()}) == 7
 
 
-def test_every_test_gets_a_separate_database(
-    database_url: str, postgres_server: postgres.PostgresServer
-) -> None:
+def test_every_test_gets_a_separate_database(database_url: str, postgres_server: postgres.PostgresServer) -> None:
     """The fixture's database is migrated, and is not the template."""
     with psycopg.connect(database_url) as connection:
         row = connection.execute("SELECT current_database(), count(*) FROM captions").fetchone()
