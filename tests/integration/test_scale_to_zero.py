@@ -10,6 +10,7 @@ import pytest
 from flask import Flask
 from pydantic import SecretStr
 from redis import Redis
+from sqlalchemy.exc import NoResultFound
 
 from dropline.contract import CAPTION_QUEUE, ObjectVersion
 from dropline.scaling.mark import MARK_KEY
@@ -110,7 +111,7 @@ def test_an_event_is_not_acknowledged_before_the_pool_is_awake(
     assert rig.row(1)["status"] == "queued"
     assert send(app, version) == 204
     assert cloud_run.history == [1]
-    with pytest.raises(AssertionError):
+    with pytest.raises(NoResultFound):
         rig.row(2)
 
 
