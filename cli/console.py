@@ -1,4 +1,4 @@
-"""Output of the commands. Names and captions are untrusted: they cannot move the cursor or forge a line."""
+"""Output of the commands. Untrusted names and captions are escaped: none moves the cursor or forges a line."""
 
 import json
 import sys
@@ -19,7 +19,7 @@ _READABLE_WIDTH = 20
 #: Width of a column's border and padding.
 _COLUMN_FRAME_WIDTH = 3
 _INVISIBLE_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
-#: Marks of text direction: they display characters in another order than that of the text.
+#: Marks of text direction: characters are displayed in another order than in the text.
 _DIRECTION_MARKS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
@@ -74,7 +74,7 @@ def print_note(message: str) -> None:
 
 
 def print_error(message: str) -> None:
-    """Print an error on standard error, in one red line."""
+    """Print an error on standard error, in a single red line."""
     stderr_console().print(safe_text(f"error: {message}", "red"), soft_wrap=True)
 
 

@@ -1,4 +1,4 @@
-"""`dropline demo`: the local stack, sample images, their captions, and example queries."""
+"""`dropline demo`: the local stack, sample images, captions, and example queries."""
 
 import contextlib
 import json
@@ -110,7 +110,7 @@ class DemoResult:
     samples: int
     #: Samples with a caption.
     captioned: int
-    #: Samples with the expected caption; None for another model than the demo's, whose captions are unknown.
+    #: Samples with the expected caption; None for any model but the demo model.
     correct: int | None
 
     @property
@@ -169,7 +169,7 @@ def demonstrate(environment: Mapping[str, str], *, knows_samples: bool) -> DemoR
 
     Args:
         environment: variables of the stack's `env` file.
-        knows_samples: True for the demo model, whose captions of the samples are known.
+        knows_samples: True for the demo model, with known captions of the samples.
 
     Raises:
         ClientError, AccessDenied, StorageUnavailable, DatabaseUnavailable.

@@ -48,8 +48,8 @@ def drop(
 ) -> None:
     """Upload images to the bucket.
 
-    With --wait it listens to Postgres until each uploaded generation has its caption, or has failed. Exit code 1:
-    a file could not be read, or an object ended without a caption.
+    With --wait the command listens to Postgres until each uploaded generation has a caption, or has failed. Exit
+    code 1: a file could not be read, or an object ended without a caption.
     """
     settings = load_settings()
     request = None if task is None else TaskRequest.parse(task)
@@ -138,14 +138,14 @@ class DropTarget:
 
 @dataclass(slots=True)
 class DropResult:
-    """The uploads of a plan, and their rows after a wait."""
+    """The uploads of a plan, and after a wait the rows."""
 
     uploaded: list[Uploaded]
     #: Unreadable files, each with the reason.
     unreadable: list[tuple[Upload, str]]
     #: Rows of objects that ended in time.
     rows: list[CaptionRecord] = field(default_factory=list)
-    #: Objects that did not end in time, with their rows.
+    #: Objects that did not end in time, each with the rows.
     unfinished: dict[ObjectVersion, list[CaptionRecord]] = field(default_factory=dict)
 
 

@@ -8,7 +8,7 @@ from dropline.errors import ClientError, DroplineError, InvalidTask, SettingsErr
 class ExitCode(enum.IntEnum):
     """Exit codes of every command."""
 
-    #: The command did all its work.
+    #: The command succeeded.
     OK = 0
     #: The work failed: an image has no caption, or a service of the local stack died.
     FAILED = 1
@@ -25,7 +25,7 @@ class ExitCode(enum.IntEnum):
 
 
 def code_of(error: DroplineError) -> ExitCode:
-    """The exit code of a command that ended with this error."""
+    """The exit code of a command that ended with an error."""
     if isinstance(error, SettingsError):
         return ExitCode.SETTINGS
     if isinstance(error, ClientError | InvalidTask):

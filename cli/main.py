@@ -1,4 +1,4 @@
-"""The command `dropline`: a table of its commands, loaded one at a time, and the handling of their errors."""
+"""The command `dropline`: the table of commands, each loaded when called, and the handling of errors."""
 
 from importlib import import_module
 from typing import Annotated, Any
@@ -11,7 +11,7 @@ from cli.exit_codes import ExitCode, code_of
 from dropline.errors import DroplineError, LocalStackError
 
 #: The commands in the order of `dropline --help`, each with the first line of its help. The command NAME is the
-#: function NAME of the module `cli.NAME`; the line stands here too so that a list of commands imports no command.
+#: function NAME of the module `cli.NAME`; the line is repeated here so that a list of commands imports no command.
 COMMANDS = {
     "up": "Start everything on this machine: Postgres, Redis, Pub/Sub, Cloud Storage, the function and a worker.",
     "demo": (

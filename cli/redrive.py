@@ -1,4 +1,4 @@
-"""`dropline redrive`: failed rows, or captions without their copy in the metadata, back into the queue."""
+"""`dropline redrive`: failed rows, or captions without a copy in the metadata, back into the queue."""
 
 import re
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Rows of objects and their errors, as text for people and as documents for programs."""
+"""Rows and errors of objects, as text for people and as documents for programs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

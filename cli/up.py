@@ -61,7 +61,7 @@ def up(
     """Start everything on this machine: Postgres, Redis, Pub/Sub, Cloud Storage, the function and a worker.
 
     The ports from --port-base on are, in this order: Postgres, Redis, storage (HTTP), storage (HTTPS, for gsutil),
-    Pub/Sub, the function, the gallery. Ctrl-C stops everything; a second Ctrl-C does not wait.
+    Pub/Sub, the function; the seventh is reserved. Ctrl-C stops everything; a second Ctrl-C does not wait.
     """
     options = StackOptions(
         directory=directory,
@@ -100,7 +100,7 @@ def run(stack: Stack) -> None:
 
 @contextmanager
 def _stopped_by_signals(stack: Stack) -> Iterator[None]:
-    """The first signal cancels the stack, the second one kills its processes."""
+    """The first signal cancels the stack, the second kills the processes."""
     # A signal handler must take no locks: the handler wakes a thread, and the thread stops the stack.
     signals: SimpleQueue[bool] = SimpleQueue()
 
@@ -149,7 +149,7 @@ def drop_lines(environment_file: Path) -> list[str]:
 
 
 def shell_word(program: str) -> str:
-    """The name of a program on PATH; else its path beside this Python, as `.venv/bin/gsutil`."""
+    """The name of a program on PATH; else the path beside the running Python, as `.venv/bin/gsutil`."""
     beside = Path(sys.executable).with_name(program)
     if shutil.which(program) or not beside.exists():
         return program

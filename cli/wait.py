@@ -107,7 +107,7 @@ class CaptionWaiter:
     ) -> dict[ObjectVersion, list[CaptionRecord]]:
         """Wait until every row of these versions has a terminal status.
 
-        Returns the unfinished versions after `timeout_s` seconds, with their rows.
+        Returns the unfinished versions after `timeout_s` seconds, each with the rows.
 
         Raises:
             DatabaseUnavailable: the connection to Postgres was lost, and so were the attempts to reconnect.
@@ -130,14 +130,14 @@ class _PendingVersions:
         self.versions = versions
 
     def catch_up(self) -> Iterator[tuple[ObjectVersion, list[CaptionRecord]]]:
-        """Read every pending version; yields the versions that have ended, with their rows."""
+        """Read every pending version; yields the ended versions, each with the rows."""
         for version in list(self.versions):
             rows = self._read(version)
             if version not in self.versions:
                 yield version, rows
 
     def read(self, notice: ChangeNotice) -> Iterator[tuple[ObjectVersion, list[CaptionRecord]]]:
-        """Read the version of a row with a terminal status; yields the version if all its rows have ended."""
+        """Read the version of a row with a terminal status; yields the version if every row has ended."""
         version = ObjectVersion(notice.bucket, notice.object_name, notice.generation)
         if version in self.versions and notice.status.is_terminal:
             rows = self._read(version)
@@ -145,7 +145,7 @@ class _PendingVersions:
                 yield version, rows
 
     def read_last_time(self, on_end: OnEnd) -> dict[ObjectVersion, list[CaptionRecord]]:
-        """Read every pending version once more; returns the unfinished versions with their rows."""
+        """Read every pending version once more; returns the unfinished versions, each with the rows."""
         unfinished = {}
         for version in list(self.versions):
             rows = self._read(version)

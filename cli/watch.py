@@ -53,12 +53,12 @@ class _Change:
     """One change of a row, and the row as read afterwards: a later change may be in the row already."""
 
     status: Status
-    #: True if this change recorded that the caption is in the object's metadata.
+    #: True if the change recorded the write-back to the object's metadata.
     metadata_written: bool
     row: CaptionRecord
 
     def document(self) -> dict[str, Any]:
-        """The columns of the row, with the status after this change."""
+        """The columns of the row, with the status after the change."""
         return {**self.row.document(), "status": self.status, "metadata_written": self.metadata_written}
 
 
@@ -71,7 +71,7 @@ class _ChangeReader:
         self._latest: datetime | None = None
 
     def catch_up(self) -> Iterator[_Change]:
-        """The rows changed while there was no connection; none before the first change."""
+        """The rows changed without a connection; none before the first change."""
         if self._latest is None:
             return
         with self._database.transaction() as connection:

@@ -1,5 +1,6 @@
-"""The command line as such: help, usage errors, exit codes, and what docs/cli.md says of them."""
+"""The command line: help, usage errors, exit codes, and the sections of docs/cli.md."""
 
+import ast
 import os
 import subprocess
 import sys
@@ -26,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(autouse=True)
 def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No setting of the developer's shell."""
+    """Remove the settings of the developer's shell."""
     for name in (
         *("DATABASE_URL", "DROPLINE_DATABASE__URL", "DROPLINE_BROKER__URL"),
         *("DROPLINE_BUCKET", "STORAGE_EMULATOR_HOST"),
@@ -74,7 +75,7 @@ def test_an_error_becomes_one_line_and_a_code(error: Exception, code: ExitCode) 
     ],
 )
 def test_mistakes_are_told_without_a_traceback(arguments: list[str], code: ExitCode, told: str) -> None:
-    """Standard error says what is wrong, standard output stays empty."""
+    """Standard error names the mistake, standard output stays empty."""
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == code
     assert told in result.stderr
@@ -96,7 +97,7 @@ def test_a_wrong_setting_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_wrong_url_names_its_variable(
     monkeypatch: pytest.MonkeyPatch, variable: str, url: str, command: list[str]
 ) -> None:
-    """The variable that holds it is blamed, and its value, which may hold a password, is not shown."""
+    """The error names the variable, and not the value, which may contain a password."""
     monkeypatch.setenv(variable, url)
     result = CliRunner().invoke(app, command)
     assert result.exit_code == ExitCode.SETTINGS
@@ -104,7 +105,7 @@ def test_a_wrong_url_names_its_variable(
 
 
 def test_a_redrive_without_redis_names_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before anything is looked at."""
+    """Before the first statement."""
     monkeypatch.setenv("DROPLINE_DATABASE__URL", "postgresql://u@127.0.0.1:1/x")
     result = CliRunner().invoke(app, ["redrive", "--all"])
     assert result.exit_code == ExitCode.SETTINGS
@@ -112,7 +113,7 @@ def test_a_redrive_without_redis_names_the_setting(monkeypatch: pytest.MonkeyPat
 
 
 def test_ctrl_c_ends_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As shells have it."""
+    """The exit code of shells."""
 
     def interrupted() -> None:
         raise KeyboardInterrupt
@@ -138,8 +139,8 @@ def test_uris_are_read_as_gsutil_writes_them(uri: str, parts: tuple[str, str, in
 
 
 @pytest.mark.parametrize("uri", ["", "b/n", "gs://b", "gs://b/", "gs:///n", "s3://b/n"])
-def test_what_is_no_uri_is_refused(uri: str) -> None:
-    """An error says how a URI is written."""
+def test_a_wrong_uri_is_refused(uri: str) -> None:
+    """The error shows the form of a URI."""
     with pytest.raises(ClientError, match="gs://BUCKET/NAME"):
         parse_uri(uri)
 
@@ -163,6 +164,19 @@ def test_the_table_of_commands_has_the_first_line_of_each_help(name: str) -> Non
     command = load_command(name)
     assert command.name == name
     assert (command.help or "").partition("\n\n")[0] == COMMANDS[name]
+
+
+def test_command_modules_import_at_their_top() -> None:
+    """A command is loaded when it is called, so an import inside a function would save no time."""
+    inside = [
+        f"{path.name}:{node.lineno}"
+        for path in sorted((ROOT / "cli").glob("*.py"))
+        for function in ast.walk(ast.parse(path.read_text()))
+        if isinstance(function, ast.FunctionDef)
+        for node in ast.walk(function)
+        if isinstance(node, ast.Import | ast.ImportFrom) and path.name != "main.py"
+    ]
+    assert inside == []
 
 
 def test_help_lists_the_commands_in_order() -> None:

@@ -1,4 +1,4 @@
-"""What the command line prints of strangers' names and captions."""
+"""Untrusted names and captions in the output of the commands."""
 
 import json
 import unicodedata
@@ -25,7 +25,7 @@ HOSTILE = "\x1b[31mred\x1b]0;title\x07\r\n\x9b2J[bold]x[/bold] :cat: \u202eevil\
 
 
 @given(st.text(st.characters()))
-def test_nothing_unprintable_is_left(text: str) -> None:
+def test_no_unprintable_character_is_left(text: str) -> None:
     """No control character, lone surrogate, line or paragraph separator survives, and it is always encodable."""
     shown = printable(text)
     assert not {unicodedata.category(character) for character in shown} & {"Cc", "Cs", "Zl", "Zp"}
@@ -39,7 +39,7 @@ def test_ordinary_text_stays_as_it_is(text: str) -> None:
 
 
 def test_joined_emoji_stay_joined() -> None:
-    """A zero-width joiner is part of a picture, not a trick."""
+    """A zero-width joiner is part of an emoji and stays."""
     family = "\N{MAN}\N{ZERO WIDTH JOINER}\N{GIRL}"
     assert printable(family) == family
 
@@ -86,7 +86,7 @@ def test_long_names_are_never_cut(capsys: pytest.CaptureFixture[str]) -> None:
 
 @given(st.text(st.characters()) | st.dictionaries(st.text(), st.lists(st.integers() | st.none())))
 def test_json_reads_back_the_same(value: object) -> None:
-    """What programs read is the value itself, in ASCII."""
+    """The document is the value itself, in ASCII."""
     capture = pytest.MonkeyPatch()
     written: list[str] = []
     with capture.context() as patch:
@@ -114,7 +114,7 @@ def test_values_of_columns_are_readable(value: object, shown: str) -> None:
 
 
 def test_many_columns_become_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
-    """What is too wide for a table is a block per row, in which names and values stay whole."""
+    """A row too wide for a table is a block, with whole names and values."""
     columns = [f"some_column_{number}" for number in range(27)]
     print_query_result(columns, [[f"value {number}" for number in range(27)], [None] * 26 + [HOSTILE]])
     lines = capsys.readouterr().out.splitlines()
@@ -133,6 +133,6 @@ def test_few_columns_stay_a_table(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_many_columns_without_rows_are_told(capsys: pytest.CaptureFixture[str]) -> None:
-    """No tower of names with nothing below it."""
+    """No block of column names without values."""
     print_query_result([f"some_column_{number}" for number in range(27)], [])
     assert capsys.readouterr().out == "no rows\n"

@@ -1,4 +1,4 @@
-"""What the commands find: a migrated Postgres and a Cloud Storage with a bucket."""
+"""The services of the commands: a migrated Postgres and a Cloud Storage with a bucket."""
 
 from collections.abc import Callable
 from functools import partial
@@ -25,13 +25,13 @@ def environment(monkeypatch: pytest.MonkeyPatch, database_url: str, gcs_server: 
 
 @pytest.fixture
 def after_upload(monkeypatch: pytest.MonkeyPatch) -> Callable[[AfterUpload], None]:
-    """Sets what happens to an object right after its upload."""
+    """Sets a callback for each object right after the upload."""
     return partial(act_after_upload, monkeypatch)
 
 
 @pytest.fixture
 def image(tmp_path: Path) -> Path:
-    """A file whose name says that it is an image."""
+    """A file with the extension of an image."""
     path = tmp_path / "a.png"
     path.write_bytes(b"\x89PNG")
     return path

@@ -57,7 +57,7 @@ def test_drop_waits_for_its_captions(
 def test_drop_ignores_other_generations(
     image: Path, database: Database, after_upload: Callable[[AfterUpload], None]
 ) -> None:
-    """An older caption of the same name, and one of a neighbour, are not taken for this upload's."""
+    """An older caption of the same name, and the caption of another object, are not results of the upload."""
 
     def act(version: ObjectVersion) -> None:
         caption_object(database, ObjectVersion(BUCKET, version.name, version.generation - 1), "older")
@@ -72,7 +72,7 @@ def test_drop_ignores_other_generations(
 def test_drop_shows_a_table_in_which_nothing_moves_the_cursor(
     image: Path, database: Database, after_upload: Callable[[AfterUpload], None]
 ) -> None:
-    """Captions are shown with control characters spelt out and markup left alone."""
+    """Captions are printed with control characters escaped and markup as text."""
     after_upload(lambda version: caption_object(database, version, HOSTILE))
     result = run("drop", image, "--wait", "--timeout", 120)
     assert result.exit_code == ExitCode.OK, result.output
@@ -83,7 +83,7 @@ def test_drop_shows_a_table_in_which_nothing_moves_the_cursor(
 def test_drop_ends_with_1_where_an_image_failed(
     image: Path, database: Database, after_upload: Callable[[AfterUpload], None]
 ) -> None:
-    """The reason is shown in code and words."""
+    """The output has the error code and the error message."""
     after_upload(lambda version: fail_object(database, version, "truncated_image", "ends at byte 7"))
     result = run("drop", image, "--wait", "--timeout", 120)
     assert result.exit_code == ExitCode.FAILED
@@ -107,7 +107,7 @@ def test_drop_ends_with_1_where_an_image_was_overwritten(
 
 
 def test_drop_says_where_to_look_when_no_row_comes(image: Path) -> None:
-    """Nobody hears of the upload: exit code 124 and a hint about function and settings."""
+    """No event for the upload: exit code 124 and a hint about function and settings."""
     result = run("drop", image, "--wait", "--timeout", 0.2)
     assert result.exit_code == ExitCode.TIMED_OUT
     assert f"gs://{BUCKET}/a.png#" in result.stderr
@@ -117,7 +117,7 @@ def test_drop_says_where_to_look_when_no_row_comes(image: Path) -> None:
 def test_drop_says_where_to_look_when_a_row_stays_queued(
     image: Path, database: Database, after_upload: Callable[[AfterUpload], None]
 ) -> None:
-    """Nobody works: exit code 124 and a hint about the worker; the JSON tells the state."""
+    """No worker: exit code 124 and a hint about the worker; the JSON has the status."""
 
     def act(version: ObjectVersion) -> None:
         with database.transaction() as connection:
@@ -138,7 +138,7 @@ def test_drop_into_a_bucket_that_is_not_there_is_told(image: Path) -> None:
 
 
 def test_drop_to_a_storage_that_is_away_is_told(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One line, exit code 4, and no endless trying."""
+    """One line, exit code 4, and no endless retries."""
     monkeypatch.setattr("dropline.storage.bucket._RETRY_S", 0.1)
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{free_ports(1)[0]}")
     result = run("drop", image)
@@ -152,7 +152,7 @@ def test_drop_to_a_storage_that_is_away_is_told(image: Path, monkeypatch: pytest
 def test_names_make_the_round_trip(
     tmp_path: Path, database: Database, after_upload: Callable[[AfterUpload], None], name: str
 ) -> None:
-    """Any file name, below any prefix, comes back from bucket and table as it was."""
+    """Any file name, below any prefix, is the same in bucket and table."""
     (tmp_path / name).write_bytes(b"x")
     after_upload(lambda version: caption_object(database, version))
     for prefix in ("", "/", "a//b/", "ü" * ((1024 - len(name.encode())) // 2)):

@@ -63,7 +63,7 @@ def test_sql_finds_a_misspelt_word(database: Database) -> None:
     ],
 )
 def test_sql_changes_nothing(database: Database, statement: str) -> None:
-    """Whatever is tried, with a superuser's login too: exit code 2, one line, and the row is as it was."""
+    """Even with a superuser's login: exit code 2, one line, and an unchanged row."""
     caption_object(database, G1)
     result = run("sql", statement)
     assert (result.exit_code, result.stdout) == (ExitCode.USAGE, "")
@@ -73,7 +73,7 @@ def test_sql_changes_nothing(database: Database, statement: str) -> None:
 
 
 def test_sql_runs_as_the_reader() -> None:
-    """A login with more rights gives them up."""
+    """A login with more rights acts as the reader."""
     assert json.loads(run("sql", "SELECT current_user AS me", "--json").stdout) == [{"me": "dropline_reader"}]
 
 

@@ -39,7 +39,7 @@ def test_status_counts(database: Database) -> None:
 
 
 def test_status_for_people(database: Database) -> None:
-    """Tables, with the examples of errors spelt out."""
+    """Tables, with escaped error messages."""
     fail_object(database, G1, "not_an_image", HOSTILE)
     result = run("status")
     assert result.exit_code == ExitCode.OK
@@ -58,8 +58,8 @@ def test_status_shows_the_queue(redis_url: str, monkeypatch: pytest.MonkeyPatch)
     assert f"{CAPTION_QUEUE} 2" in run("status").stdout
 
 
-def test_status_tells_what_it_can_without_redis(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Redis away: the table's numbers all the same, an error about the queue, exit code 4."""
+def test_status_without_redis_counts_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Redis is unreachable: the counts of the table, an error about the queue, exit code 4."""
     monkeypatch.setenv("DROPLINE_BROKER__URL", f"redis://127.0.0.1:{free_ports(1)[0]}/0")
     result = run("status", "--json")
     assert result.exit_code == ExitCode.UNAVAILABLE

@@ -15,14 +15,14 @@ from tests.support.shell import BUCKET, G1, HOSTILE, SHOWN, run
 
 
 def test_wait_prints_the_caption_alone(database: Database) -> None:
-    """For `$(dropline wait …)`: nothing but the caption on standard output."""
+    """For `$(dropline wait …)`: the caption alone on standard output."""
     caption_object(database, G1, HOSTILE)
     result = run("wait", G1.uri)
     assert (result.exit_code, result.stdout) == (ExitCode.OK, f"{SHOWN}\n")
 
 
 def test_wait_without_a_generation_takes_the_one_in_the_bucket(image: Path, database: Database) -> None:
-    """Rows of older generations are not looked at."""
+    """Rows of older generations are ignored."""
     uri = run("drop", image).stdout.strip()
     generation = int(uri.rpartition("#")[2])
     caption_object(database, ObjectVersion(BUCKET, "a.png", generation - 1), "older")
@@ -45,8 +45,8 @@ def test_wait_tells_why_there_is_no_caption(database: Database) -> None:
     assert r"is failed (not_an_image: looks like\x1b[2J PDF)" in result.stderr
 
 
-def test_wait_for_several_shows_what_became_of_each(database: Database) -> None:
-    """A table; the worst of them decides the exit code."""
+def test_wait_for_several_shows_the_result_of_each(database: Database) -> None:
+    """A table; the worst result decides the exit code."""
     other = ObjectVersion(BUCKET, "b.jpg", 1)
     caption_object(database, G1)
     fail_object(database, other, "not_an_image", "PDF")
@@ -68,7 +68,7 @@ def test_wait_times_out(database: Database) -> None:
 
 
 def test_a_wait_survives_a_lost_connection(database: Database, database_url: str) -> None:
-    """What happened while nobody listened is read from the table after the reconnect."""
+    """Changes without a listener are read from the table after the reconnection."""
     ended: list[CaptionRecord] = []
     with CaptionWaiter(settings_of(database_url)) as waiter:
         with database.transaction() as connection:

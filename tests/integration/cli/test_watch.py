@@ -57,7 +57,7 @@ def test_watch_shows_every_change(watching: Callable[..., "subprocess.Popen[str]
 def test_watch_for_programs_is_one_document_per_line(
     watching: Callable[..., "subprocess.Popen[str]"], database: Database
 ) -> None:
-    """JSON lines of one bucket's changes, with the words as they are."""
+    """JSON lines of the changes of one bucket, with unescaped values."""
     process = watching("--json", "--limit", "3", "--bucket", BUCKET)
     caption_object(database, ObjectVersion("another-bucket", "x", 1))
     caption_object(database, G1, HOSTILE)
@@ -70,14 +70,14 @@ def test_watch_for_programs_is_one_document_per_line(
 def test_watch_catches_up_after_a_lost_connection(
     watching: Callable[..., "subprocess.Popen[str]"], database: Database
 ) -> None:
-    """What changed while it was away is shown when it is back."""
+    """Changes without a connection are printed after the reconnection."""
     process = watching("--json", "--limit", "2")
     with database.transaction() as connection:
         drop(connection, G1)
     assert process.stdout is not None
     assert json.loads(process.stdout.readline())["status"] == "queued"
     with database.transaction() as connection:
-        # Not committed before the connection is gone: nobody hears it.
+        # Committed after the loss of the connection: without a notification.
         drop(connection, ObjectVersion(BUCKET, "missed.jpg", 1))
         hang_up_watch(database)
         assert "trying again" in error_line(process)

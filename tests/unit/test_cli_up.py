@@ -1,4 +1,4 @@
-"""What `dropline up` and `dropline demo` tell people to type works in the shell they type it in."""
+"""The next commands printed by `dropline up` and `dropline demo` work in the user's shell."""
 
 import sys
 from pathlib import Path
@@ -23,7 +23,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.usefixtures("environment")
 def test_programs_that_are_not_on_path_are_named_with_their_place() -> None:
-    """A checkout's shell knows neither `gsutil` nor `dropline`."""
+    """Neither `gsutil` nor `dropline` of a checkout is on PATH."""
     assert drop_lines(Path.cwd() / ".local" / "env") == [
         "source .local/env",
         ".venv/bin/gsutil cp photo.jpg gs://$DROPLINE_BUCKET/",
@@ -37,7 +37,7 @@ def test_programs_on_path_are_named_alone(environment: Path, monkeypatch: pytest
     assert shell_word("gsutil") == "gsutil"
 
 
-def test_what_is_nowhere_keeps_its_name(environment: Path) -> None:
+def test_a_missing_program_keeps_its_name(environment: Path) -> None:
     """A person without gsutil sees what to install."""
     (environment / "gsutil").unlink()
     assert shell_word("gsutil") == "gsutil"
