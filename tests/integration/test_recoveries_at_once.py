@@ -1,4 +1,4 @@
-"""Workers that reconnect together, over a real Postgres: each row is enqueued once."""
+"""Recoveries of two workers at the same time, over a real Postgres: each row is enqueued once."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +18,7 @@ _WAITING = text("SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 
 
 
 class Queue:
-    """A queue of two workers. The first reader is held up until the second reads, too, or waits for its turn."""
+    """The queue of two workers. The first reader waits until the second reads or is blocked by the lock."""
 
     def __init__(self, database: Database) -> None:
         self.rows: list[int] = []
@@ -53,13 +53,13 @@ class Queue:
 
 @pytest.fixture
 def ids(database: Database) -> list[int]:
-    """Rows whose messages are lost."""
+    """Queued rows without messages."""
     with database.transaction() as connection:
         return [drop(connection, ObjectVersion("drops", f"{number}.png", 1)) for number in range(ROWS)]
 
 
 def test_two_recoveries_at_once_enqueue_each_row_once(database: Database, ids: list[int]) -> None:
-    """The second waits for its turn, and then finds on the queue what the first put there."""
+    """The second recovery waits for the lock, and then finds every row on the queue."""
     queue = Queue(database)
 
     def run(_: int) -> int:

@@ -1,12 +1,32 @@
-"""Doubles of Cloud Storage and of the engine, for a pipeline without either."""
+"""A pipeline over doubles: rows in memory, objects in memory, and a captioner with one caption."""
 
+import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from dropline.contract import Caption, ObjectVersion, WriteBack, WriteOutcome
+import pytest
+
+from db.session import Database
+from dropline.contract import Caption, ObjectVersion, Status, WriteBack, WriteOutcome
 from dropline.errors import ImageRefused, ObjectGone
+from dropline.settings import EngineSettings, EventSettings, ImageSettings, Settings, WorkerSettings
+from tests.support.image_files import encode, halves
+from tests.support.memory_rows import MemoryRows
+from tests.support.row_model import Lease
 from tests.support.script import Script
 from worker.engine.wire import CaptionRequest
+from worker.pipeline import Acknowledge, Delivery, Pipeline, Redeliver
+
+PNG = encode(halves(64, 48), "PNG")
+FIRST = Delivery(repeated=False, retries=0)
+SETTINGS = Settings(
+    worker=WorkerSettings(max_retries=2, max_lost_attempts=3, retry_base_s=2, retry_cap_s=20, time_limit_s=170),
+    engine=EngineSettings(request_timeout_s=77),
+    images=ImageSettings(child_memory_bytes=0),
+    events=EventSettings(max_size_bytes=100_000),
+)
+#: Seconds of a lease under SETTINGS.
+LEASE_S = 200.0
 
 
 class FakeStore:
@@ -16,12 +36,12 @@ class FakeStore:
         self.objects: dict[ObjectVersion, bytes] = {}
         #: The written metadata: caption, task, model.
         self.metadata: dict[ObjectVersion, tuple[str, str, str]] = {}
-        #: What the next write-back reports.
+        #: The result of every write-back.
         self.outcome = WriteOutcome(written=True)
         self._script = script
 
     def download(self, version: ObjectVersion, max_bytes: int) -> bytes:
-        """The bytes of this generation; ObjectGone or ImageRefused as the real store."""
+        """The bytes of the generation; raises ObjectGone and ImageRefused like the real store."""
         self._script.step("download")
         if version not in self.objects:
             raise ObjectGone(f"{version.uri} was overwritten or deleted")
@@ -35,7 +55,7 @@ class FakeStore:
         return max((each.generation for each in self.objects), default=None)
 
     def write_metadata(self, write_back: WriteBack) -> WriteOutcome:
-        """Keep the caption where `outcome` reports that it was written."""
+        """Keep the caption if `outcome` reports a written one."""
         self._script.step("write_metadata")
         version = write_back.version
         if version not in self.objects:
@@ -69,7 +89,7 @@ class FakeCaptioner:
         self._script.step("announce")
 
     def retract(self) -> None:
-        """Note that the announced request will not come."""
+        """Note the end of the announcement."""
         self._script.step("retract")
 
     def caption(self, request: CaptionRequest, *, timeout_s: float) -> Caption:
@@ -78,3 +98,67 @@ class FakeCaptioner:
         self.requests.append(TimedRequest(request, timeout_s))
         self.meanwhile()
         return Caption("a red half", None, "fake", "r1")
+
+
+class Longest(random.Random):
+    """Draws the bound of each back-off."""
+
+    def uniform(self, a: float, b: float) -> float:
+        """The larger end."""
+        return b
+
+
+@dataclass
+class Bench:
+    """A pipeline and the doubles around the pipeline."""
+
+    script: Script
+    rows: MemoryRows
+    store: FakeStore
+    captioner: FakeCaptioner
+    database: Database
+    sleeps: list[float] = field(default_factory=list)
+    settings: Settings = SETTINGS
+
+    def drop(self, data: bytes = PNG, generation: int = 1) -> int:
+        """Add an object and a queued row: the row's id."""
+        row_id = self.rows.register(generation)
+        self.store.objects[self.rows.version(row_id)] = data
+        return row_id
+
+    def run(self, row_id: int, delivery: Delivery = FIRST) -> Acknowledge | Redeliver:
+        """Make a delivery; the journal begins anew."""
+        self.script.journal.clear()
+        pipeline = Pipeline(
+            self.database, self.store, self.captioner, self.settings, rng=Longest(), sleep=self.sleeps.append
+        )
+        return pipeline.run(row_id, delivery)
+
+    def deliver(self, row_id: int) -> list[Acknowledge | Redeliver]:
+        """Deliver the message again after every `Redeliver`: the result of each delivery."""
+        results = [self.run(row_id)]
+        while isinstance(results[-1], Redeliver):
+            assert len(results) < 20, "the message is delivered for ever"
+            results.append(self.run(row_id, Delivery(repeated=True, retries=len(results))))
+        return results
+
+    def state(self, row_id: int) -> tuple[Status, str | None, Lease | None]:
+        """Status, error code and lease of the row."""
+        row = self.rows.row(row_id)
+        return row.status, row.code, row.lease
+
+    def expire_leases(self) -> None:
+        """Let every lease run out, as after the death of a process."""
+        self.rows.model.kill_everything()
+
+    @property
+    def journal(self) -> list[str]:
+        """The calls of the last delivery, in order."""
+        return self.script.journal
+
+
+def make_bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """A pipeline and doubles, without a row."""
+    script = Script()
+    rows = MemoryRows(script)
+    return Bench(script, rows, FakeStore(script), FakeCaptioner(script), rows.install(monkeypatch))

@@ -1,4 +1,4 @@
-"""Redis in memory: kombu's memory transport, and the few Redis commands of a recovery over its queues."""
+"""Redis in memory: kombu's memory transport, and the Redis commands of a recovery over the same queues."""
 
 import base64
 import json
@@ -17,7 +17,7 @@ from worker.celery_app import make_celery
 
 
 class MemoryBroker:
-    """The broker of one test: the messages on it, and the errors that it answers with."""
+    """The broker of a test: queues, overdue messages and planned errors."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         #: Messages that dead workers took longer ago than the visibility timeout.
@@ -32,7 +32,7 @@ class MemoryBroker:
         monkeypatch.setattr(memory.Channel.QoS, "restore_visible", self._or_error(self._restore_visible))
 
     def app(self) -> Celery:
-        """The worker's Celery app, connected to this broker."""
+        """The worker's Celery app, connected to the broker."""
         return make_celery(Settings(broker=BrokerSettings(url=SecretStr("memory://"))))
 
     def fail(self, error: Exception) -> None:
@@ -40,7 +40,7 @@ class MemoryBroker:
         self._error = error
 
     def sent(self, queue: str) -> list[dict[str, Any]]:
-        """Headers of the messages on the queue, oldest first, each with its `args`."""
+        """Headers and `args` of the messages on the queue, oldest first."""
         return [each["headers"] | {"args": _args_of(each)} for each in self._on(queue)]
 
     def put(self, message: object) -> None:
@@ -59,7 +59,7 @@ class MemoryBroker:
             return connection.default_channel.basic_get(CAPTION_QUEUE)
 
     def setnx(self, key: str, value: object) -> bool:
-        """Redis's SETNX: True where the key was not there."""
+        """Redis's SETNX: True if the key is new."""
         self._check()
         is_new = key not in self._keys
         self._keys.add(key)

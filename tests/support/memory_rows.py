@@ -1,7 +1,7 @@
-"""The captions table in memory: the worker's functions of `db`, over the model that Postgres is compared with.
+"""The captions table in memory: the worker's functions of `db`, over the reference model of the table.
 
-`tests/integration/test_row_life.py` leads the table and `ObjectModel` through the same steps, so a transition that
-the double allows is a transition that Postgres allows.
+`tests/integration/test_row_life.py` leads the table and `ObjectModel` through the same steps, so the
+double allows the transitions of Postgres and no other.
 """
 
 import copy
@@ -32,9 +32,9 @@ BUCKET, NAME, CAPTION = "drops", "cat.png", "<CAPTION>"
 
 @dataclass
 class Details:
-    """Columns of a row that the model leaves out."""
+    """Columns missing from the model."""
 
-    #: Seconds of the last lease: the clock stands still, so a held lease has all of them left.
+    #: Seconds of the last lease: the clock stands still, so a held lease has the whole time left.
     lease_s: float = 0.0
     error: str | None = None
     model: str = ""
@@ -43,7 +43,7 @@ class Details:
 
 
 class MemoryRows:
-    """Rows of one object. Each function is a step of the script; a transaction that fails is rolled back."""
+    """Rows of an object. Each function is a step of the script; an error rolls the transaction back."""
 
     def __init__(self, script: Script) -> None:
         self.model = ObjectModel()
@@ -72,7 +72,7 @@ class MemoryRows:
         return cast("Database", self)
 
     def register(self, generation: int = 1, task: str = CAPTION) -> int:
-        """Make a queued row: its id."""
+        """Make a queued row: the row's id."""
         self.model.finalize((generation, task))
         row_id = len(self._keys) + 1
         self._keys[row_id] = (generation, task)
@@ -85,12 +85,12 @@ class MemoryRows:
         self._details[row_id].lease_s = lease_s
 
     def claim_and_die(self, row_id: int) -> None:
-        """Another worker claims the row, and its process is known to be dead."""
+        """Another worker claims the row and dies; the worker's parent frees the lease."""
         self.claim_once(row_id, 0.0)
         self.model.release(self._keys[row_id])
 
     def requeue_once(self, row_id: int) -> None:
-        """Another worker tries the row, and puts it back a moment ago."""
+        """Another worker has claimed the row and put the row back a moment ago."""
         token = self.model.claim(self._keys[row_id])
         assert isinstance(token, Token)
         self.model.give_up(token, Status.QUEUED, "storage_unavailable")

@@ -50,7 +50,7 @@ def test_a_message_is_sent_within_a_deadline(queue: Queue) -> None:
 
 
 def test_a_recovered_row_is_sent_at_once(queue: Queue) -> None:
-    """As the function sends it: a first delivery, without a delay."""
+    """Like the function's message: a first delivery, without a delay."""
     queue.captions.enqueue_again(7, 0.0)
     (message,) = queue.broker.sent(CAPTION_QUEUE)
     assert (message["task"], message["args"]) == (CAPTION_TASK, [7])
@@ -82,7 +82,7 @@ def test_a_recovery_sees_the_oldest_hundred_messages(queue: Queue) -> None:
 
 
 def test_a_recovery_sees_every_message_of_a_short_queue(queue: Queue) -> None:
-    """Delayed ones too, and messages without a row are left to the worker that takes them."""
+    """Delayed messages count; messages without a row are left out."""
     queue.enqueue(3)
     for stray in (17, {}, {"body": "e30="}, {"body": "W10="}, {"body": "W1tdXQ=="}, {"body": "W1siYSJdXQ=="}):
         queue.broker.put(stray)
@@ -91,7 +91,7 @@ def test_a_recovery_sees_every_message_of_a_short_queue(queue: Queue) -> None:
 
 
 def test_messages_of_dead_workers_return_before_the_queue_is_read(queue: Queue) -> None:
-    """All of them at once: nothing but a recovery does it."""
+    """All messages at once: only a recovery restores messages."""
     queue.enqueue(*range(1, 31))
     queue.broker.lose_to_a_dead_worker()
     assert sorted(queue.recover()) == list(range(1, 31))

@@ -1,4 +1,4 @@
-"""With which credentials, and with which scope, Google's services are called."""
+"""Credentials and scopes of the requests to Google's services."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -21,19 +21,19 @@ POOL = "projects/p/locations/europe-west4/workerPools/captions"
 
 
 class ServiceAccount(Credentials):
-    """Credentials with a token that needs no refresh."""
+    """Credentials with a token, without need of a refresh."""
 
     def __init__(self) -> None:
         super().__init__()
         self.token = "the-service-accounts-token"
 
     def refresh(self, request: object) -> None:
-        """Not needed."""
+        """Keep the token."""
 
 
 @dataclass
 class Google:
-    """Google's side: the environment's credentials, and every request that would have been sent."""
+    """Google's side: the environment's credentials, and every request sent."""
 
     scopes: list[Sequence[str]] = field(default_factory=list)
     sent: list[PreparedRequest] = field(default_factory=list)
@@ -44,7 +44,7 @@ class Google:
         return ServiceAccount(), "the-project"
 
     def send(self, _adapter: HTTPAdapter, request: PreparedRequest, **_: Any) -> Response:
-        """As `HTTPAdapter.send`: a document that both services could have sent."""
+        """As `HTTPAdapter.send`: a document fit for both services."""
         self.sent.append(request)
         response = Response()
         response.status_code = 200
@@ -56,7 +56,7 @@ class Google:
 
 @pytest.fixture
 def google_side(monkeypatch: pytest.MonkeyPatch) -> Google:
-    """A machine that runs as a service account."""
+    """A machine running as a service account."""
     side = Google()
     monkeypatch.setattr(google.auth, "default", side.default)
     monkeypatch.setattr(HTTPAdapter, "send", lambda adapter, request, **options: side.send(adapter, request))
@@ -64,13 +64,13 @@ def google_side(monkeypatch: pytest.MonkeyPatch) -> Google:
 
 
 def look_at_an_object() -> None:
-    """One request to Cloud Storage."""
+    """Read an object's generation from Cloud Storage."""
     with make_store(Settings(storage_emulator_host="")) as store:
         assert store.live_generation(ObjectVersion("drops", "a.png", 5)) == 5
 
 
 def scale_the_worker_pool() -> None:
-    """One request to Cloud Run."""
+    """Set the number of instances in Cloud Run."""
     pool = make_worker_pool(POOL)
     pool.prepare()
     pool.scale(1)
@@ -87,7 +87,7 @@ def scale_the_worker_pool() -> None:
 def test_requests_carry_the_environments_credentials(
     google_side: Google, call: Callable[[], None], host: str, scope: str
 ) -> None:
-    """The credentials of `google.auth.default`, asked for with the scope that the service needs."""
+    """`google.auth.default` is called with the scope of the service, and gives the token of the request."""
     call()
     assert google_side.scopes == [[scope]]
     (request,) = google_side.sent
@@ -97,7 +97,7 @@ def test_requests_carry_the_environments_credentials(
 
 @pytest.mark.parametrize("call", [look_at_an_object, scale_the_worker_pool])
 def test_without_credentials_access_is_denied(monkeypatch: pytest.MonkeyPatch, call: Callable[[], None]) -> None:
-    """The error tells how to get them."""
+    """The error names the variable for credentials."""
 
     def default(**_: object) -> None:
         raise DefaultCredentialsError("none found")

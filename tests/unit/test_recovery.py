@@ -11,7 +11,7 @@ from tests.support.memory_rows import MemoryRows
 from tests.support.script import Script
 from worker.recovery import Recovery
 
-#: Messages at the head of the queue that a recovery reads.
+#: Messages read by a recovery, oldest first.
 HEAD = 100
 
 
@@ -22,13 +22,13 @@ class Scene:
     script: Script
     rows: MemoryRows
     database: Any
-    #: Row ids of the messages that the recovery reads.
+    #: Row ids of the oldest messages.
     oldest: Sequence[int] = ()
-    #: Rows that were put on the queue, with their countdown in seconds.
+    #: Enqueued rows: id and countdown in seconds.
     sent: list[tuple[int, float]] = field(default_factory=list)
 
     def run(self, batch: int = 500, resting_s: float = 0.0) -> tuple[int, int]:
-        """Recover: numbers of queued and of leased rows that were enqueued."""
+        """Recover: numbers of enqueued rows, queued and leased."""
         found = Recovery(self.database, self, batch).run(resting_s)
         return found.queued, found.leased
 
@@ -54,18 +54,18 @@ def recovery(monkeypatch: pytest.MonkeyPatch) -> Scene:
 
 
 def drop(recovery: Scene, count: int) -> list[int]:
-    """So many queued rows, one task each: their ids."""
+    """Make `count` queued rows, each with another task: the ids."""
     return [recovery.rows.register(task=f"task {number}") for number in range(count)]
 
 
 def test_nothing_is_enqueued_where_nothing_waits(recovery: Scene) -> None:
-    """The recovery takes its turn, looks once, and notes its end."""
+    """The recovery takes the lock, reads once, and notes the end."""
     assert recovery.run() == (0, 0)
     assert recovery.script.journal == ["lock_recovery", "head", "rows_without_message", "leased_rows", "finished"]
 
 
 def test_rows_without_a_message_are_enqueued_at_once(recovery: Scene) -> None:
-    """Of a short queue every message is known, so that every other queued row has none."""
+    """Every message of a short queue is known, so every other queued row has lost the message."""
     first, second, third = drop(recovery, 3)
     recovery.oldest = [second]
     assert recovery.run() == (2, 0)
@@ -74,7 +74,7 @@ def test_rows_without_a_message_are_enqueued_at_once(recovery: Scene) -> None:
 
 @pytest.mark.parametrize(("messages", "enqueued"), [(HEAD - 1, 2), (HEAD, 1)])
 def test_behind_a_full_head_nothing_is_known(recovery: Scene, messages: int, enqueued: int) -> None:
-    """A row younger than the youngest message of a full head may have its message behind the head."""
+    """The message of a row younger than the whole head may be behind the head."""
     ids = drop(recovery, messages + 2)
     recovery.oldest = ids[1:-1]
     assert recovery.run() == (enqueued, 0)
@@ -89,7 +89,7 @@ def test_many_rows_are_enqueued_in_batches(recovery: Scene) -> None:
 
 
 def test_a_leased_row_is_enqueued_for_the_end_of_its_lease(recovery: Scene) -> None:
-    """Its owner may be at work: the message comes after the lease, and soon after it."""
+    """The owner may be at work: the message arrives within seconds after the end of the lease."""
     (row_id,) = drop(recovery, 1)
     recovery.rows.claim_once(row_id, 30)
     assert recovery.run() == (0, 1)
@@ -99,7 +99,7 @@ def test_a_leased_row_is_enqueued_for_the_end_of_its_lease(recovery: Scene) -> N
 
 
 def test_a_row_whose_lease_is_over_is_enqueued_at_once(recovery: Scene) -> None:
-    """Its owner is dead; a countdown would only delay the caption."""
+    """The owner is dead; a countdown would only delay the caption."""
     (row_id,) = drop(recovery, 1)
     recovery.rows.claim_and_die(row_id)
     assert recovery.run() == (0, 1)
@@ -119,7 +119,7 @@ def test_queued_and_leased_rows_are_counted_apart(recovery: Scene) -> None:
 def test_rows_that_rest_between_two_attempts_are_left_out(
     recovery: Scene, resting_s: float, enqueued: int
 ) -> None:
-    """A living worker holds their message, and will send it in time."""
+    """A living worker holds the message of such a row until the retry."""
     tried, fresh = drop(recovery, 2)
     recovery.rows.requeue_once(tried)
     assert recovery.run(resting_s=resting_s) == (enqueued, 0)
@@ -128,7 +128,7 @@ def test_rows_that_rest_between_two_attempts_are_left_out(
 
 @pytest.mark.parametrize("call", ["head", "enqueue"])
 def test_a_recovery_that_loses_redis_is_not_finished(recovery: Scene, call: str) -> None:
-    """Its end is not noted: what it enqueued would hide the other rows from the next recovery."""
+    """No end is noted: the enqueued rows would hide the other rows from the next recovery."""
     drop(recovery, 3)
     recovery.script.plan(call, BrokerUnavailable("away"))
     with pytest.raises(BrokerUnavailable):
@@ -138,7 +138,7 @@ def test_a_recovery_that_loses_redis_is_not_finished(recovery: Scene, call: str)
 
 @pytest.mark.parametrize("call", ["begin", "lock_recovery", "rows_without_message", "leased_rows"])
 def test_a_recovery_that_loses_postgres_is_not_finished(recovery: Scene, call: str) -> None:
-    """Likewise; and without its turn it does not look at the queue."""
+    """No end is noted; without the lock the queue is not read."""
     drop(recovery, 3)
     recovery.script.plan(call, DatabaseUnavailable("away"))
     with pytest.raises(DatabaseUnavailable):

@@ -1,4 +1,4 @@
-"""The two Celery tasks, over a pipeline that is scripted and a broker in memory."""
+"""The two Celery tasks, over a scripted pipeline and a broker in memory."""
 
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
@@ -33,7 +33,7 @@ class Child:
     app: Celery
     result: Acknowledge | Redeliver = field(default_factory=lambda: Acknowledge("captioned"))
     error: Exception | None = None
-    #: Row ids and deliveries that reached the pipeline.
+    #: Row ids and deliveries given to the pipeline.
     runs: list[tuple[int, Delivery]] = field(default_factory=list)
     #: Frees a row's lease; called in the parent.
     on_release: Callable[[int], None] = lambda _: None
@@ -79,7 +79,7 @@ class ScriptedRecovery:
 
 @pytest.fixture
 def child(monkeypatch: pytest.MonkeyPatch) -> Child:
-    """Tasks of an app whose broker is in memory."""
+    """Tasks of an app with a broker in memory."""
     broker = MemoryBroker(monkeypatch)
     child = Child(broker, broker.app())
     register_tasks(child.app, cast("Resources", child))
@@ -88,7 +88,7 @@ def child(monkeypatch: pytest.MonkeyPatch) -> Child:
 
 @contextmanager
 def sent_again(child: Child, queue: str, delay_s: float, retries: int) -> Any:
-    """The body sends its message again, to be delivered after the delay, as one retry more."""
+    """The body sends the message again, with the delay and the number of retries."""
     before = datetime.now(UTC)
     with pytest.raises(Retry):
         yield
@@ -114,7 +114,7 @@ def sent_again(child: Child, queue: str, delay_s: float, retries: int) -> Any:
 def test_a_message_that_came_before_is_a_repeated_delivery(
     child: Child, retries: int, delivery_info: object, expected: Delivery
 ) -> None:
-    """Redis returned it from a dead worker, or a worker sent it again."""
+    """Redis returned the message of a dead worker, or a worker sent the message again."""
     assert child.call(CAPTION_TASK, [7], retries, delivery_info) == "captioned"
     assert child.runs == [(7, expected)]
     assert child.broker.sent(CAPTION_QUEUE) == []
@@ -122,19 +122,19 @@ def test_a_message_that_came_before_is_a_repeated_delivery(
 
 @pytest.mark.parametrize("row_id", [0, -1, True, "7", 7.0, None, [7]], ids=repr)
 def test_a_message_without_a_row_is_dropped(child: Child, row_id: object) -> None:
-    """Neither Postgres nor the pipeline hears of it."""
+    """The pipeline is not called."""
     assert child.call(CAPTION_TASK, [row_id]) == "unusable"
     assert child.runs == []
 
 
 def test_the_smallest_row_id_is_one(child: Child) -> None:
-    """Postgres's identities begin there."""
+    """Postgres's identity columns begin at 1."""
     assert child.call(CAPTION_TASK, [1]) == "captioned"
 
 
 @pytest.mark.parametrize(("retries", "delay_s"), [(0, 2.5), (3, 40.0)])
 def test_a_message_that_is_needed_again_is_sent_again(child: Child, retries: int, delay_s: float) -> None:
-    """With the pipeline's delay, and one retry more."""
+    """The message has the pipeline's delay, and the next number of retries."""
     child.result = Redeliver(delay_s, "storage_unavailable")
     with sent_again(child, CAPTION_QUEUE, delay_s, retries + 1):
         child.call(CAPTION_TASK, [7], retries)
@@ -147,7 +147,7 @@ def test_a_message_that_is_needed_again_is_sent_again(child: Child, retries: int
 def test_an_unexpected_error_keeps_the_message(
     child: Child, error: Exception, retries: int, pause_s: float
 ) -> None:
-    """A pipeline that cannot be built, or has a bug: the message comes again, with a longer pause each time."""
+    """The pipeline cannot be built, or has a bug: the message is sent again, with longer and longer pauses."""
     child.error = error
     with sent_again(child, CAPTION_QUEUE, pause_s, retries + 1):
         child.call(CAPTION_TASK, [7], retries)
@@ -155,7 +155,7 @@ def test_an_unexpected_error_keeps_the_message(
 
 @pytest.mark.parametrize("name", [CAPTION_TASK, RECOVER_TASK])
 def test_a_copy_that_redis_refuses_returns_the_message_itself(child: Child, name: str) -> None:
-    """Rejected and requeued: a message that is acknowledged without its copy would be lost."""
+    """Rejected and requeued: an acknowledged message without a copy would be lost."""
     child.result, child.recover = Redeliver(1.0, "away"), _raise_unavailable
     child.broker.fail(RedisConnectionError("out of memory"))
     with pytest.raises(Reject) as caught:
@@ -169,7 +169,7 @@ def _raise_unavailable(_: float) -> None:
 
 @pytest.mark.parametrize(("args", "resting_s"), [([], 0.0), ([480.0], 480.0)])
 def test_a_recovery_gets_the_seconds_of_rest(child: Child, args: list[float], resting_s: float) -> None:
-    """Its result is the task's."""
+    """The result of the recovery is the result of the task."""
     seen: list[float] = []
 
     def recover(resting_s: float) -> str:
@@ -183,7 +183,7 @@ def test_a_recovery_gets_the_seconds_of_rest(child: Child, args: list[float], re
 
 @pytest.mark.parametrize(("retries", "pause_s"), [(0, 1), (3, 8), (9, 64)])
 def test_a_recovery_that_fails_comes_again(child: Child, retries: int, pause_s: float) -> None:
-    """Rows wait for it, so it is tried until it succeeds."""
+    """Rows wait for a recovery, so the task is tried until success."""
     child.recover = _raise_unavailable
     with sent_again(child, RECOVERY_QUEUE, pause_s, retries + 1):
         child.call(RECOVER_TASK, [480.0], retries)
@@ -192,7 +192,7 @@ def test_a_recovery_that_fails_comes_again(child: Child, retries: int, pause_s: 
 
 
 def test_a_recovery_may_take_hours(child: Child) -> None:
-    """A million rows are enqueued in one go; the limits of an image would cut that short."""
+    """A million rows are enqueued by a single task; the time limits of an image would stop the task."""
     task = child.app.tasks[RECOVER_TASK]
     assert 3600 < task.soft_time_limit < task.time_limit
     assert child.app.tasks[CAPTION_TASK].soft_time_limit == 120
@@ -205,10 +205,10 @@ def test_neither_task_has_a_last_retry(child: Child, name: str) -> None:
 
 
 class Parent:
-    """The worker's parent, with one message in a child's hands."""
+    """The worker's parent, with a message in work at a child."""
 
     def __init__(self, child: Child, args: list[object]) -> None:
-        #: What became of the row and of the message, in order.
+        #: Acts on the row and on the message, in order.
         self.acts: list[str] = []
         child.on_release = lambda row_id: self.acts.append(f"release {row_id}")
         child.app.send_task(CAPTION_TASK, args, queue=CAPTION_QUEUE)
@@ -261,5 +261,5 @@ def test_a_child_that_is_killed_for_its_time_frees_the_row(child: Child) -> None
 
 @pytest.mark.parametrize("args", [[], ["7"], [None], [True]], ids=repr)
 def test_a_dead_child_without_a_row_frees_nothing(child: Child, args: list[object]) -> None:
-    """The message returns all the same."""
+    """The message returns to the queue."""
     assert Parent(child, args).fail(WorkerLostError("signal 9")) == ["requeue"]
