@@ -1,16 +1,15 @@
-"""What waits on the broker."""
+"""The messages on Redis."""
 
-import base64
-import json
 import time
 from collections import Counter
 
 import redis
 
 from benchmarks.errors import RunInvalidError
+from dropline.broker.queue import row_id_of
 from dropline.contract import CAPTION_QUEUE
 
-#: Between two looks while a part is set up; nothing is measured then.
+#: Between two reads during the set-up, before any measurement.
 _PAUSE_S = 0.05
 
 
@@ -21,14 +20,14 @@ class Messages:
         self._redis = redis.Redis.from_url(broker_url, decode_responses=True)
 
     def rows(self) -> Counter[int]:
-        """Row id → how many messages name it."""
+        """Number of messages by row id."""
         return Counter(row_id_in(str(body)) for body in self._redis.lrange(CAPTION_QUEUE, 0, -1))
 
     def wait_for(self, count: int, timeout_s: float) -> None:
-        """Waits until at least `count` messages are on the queue.
+        """Wait until at least `count` messages are on the queue.
 
         Raises:
-            RunInvalidError: they did not come in time.
+            RunInvalidError: fewer messages after `timeout_s` seconds.
         """
         deadline = time.monotonic() + timeout_s
         while (found := self._redis.llen(CAPTION_QUEUE)) < count:
@@ -37,17 +36,17 @@ class Messages:
             time.sleep(_PAUSE_S)
 
     def close(self) -> None:
-        """Closes the connections."""
+        """Close the connections."""
         self._redis.close()
 
 
 def row_id_in(message: str) -> int:
-    """The row that a message of Celery's names.
+    """The row id of a caption message on Redis.
 
     Raises:
-        RunInvalidError: it names none.
+        RunInvalidError: the message has no row id.
     """
-    try:
-        return int(json.loads(base64.b64decode(json.loads(message)["body"]))[0][0])
-    except (ValueError, TypeError, KeyError, IndexError) as error:
-        raise RunInvalidError(f"a message on Redis names no row ({error!r}): {message[:200]!r}") from error
+    row_id = row_id_of(message)
+    if row_id is None:
+        raise RunInvalidError(f"a message on Redis names no row: {message[:200]!r}")
+    return row_id

@@ -122,7 +122,7 @@ class CaptionQueue:
             yield connection.default_channel
 
 
-def row_id_of(message: bytes) -> int | None:
+def row_id_of(message: bytes | str) -> int | None:
     """The row id of a caption message as Redis holds it; None for any other message."""
     try:
         return int(json.loads(base64.b64decode(json.loads(message)["body"]))[0][0])

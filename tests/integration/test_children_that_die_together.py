@@ -1,4 +1,4 @@
-"""Two children that die at once: what the second had begun is known to the parent, or its image would wait."""
+"""Two children that die at once: the parent reads the acceptance of the second before closing the pipe."""
 
 import os
 import signal
@@ -10,9 +10,9 @@ from tests.support.worker_rig import DEADLINE_S, Rig, png
 
 @linux_only
 def test_a_child_that_dies_while_its_parent_mourns_another(rig: Rig) -> None:
-    """The parent has not read yet that the second child took its message: it must not send that message again.
+    """The parent must not give the message of the second child to another child.
 
-    The message sent again would find the row leased, by a dead child, and end as a duplicate.
+    The other child would find the row leased by the dead child, and drop the message as a duplicate.
     """
     first, releasing = Gate(rig.directory, "claimed"), Gate(rig.directory, "releasing")
     worker = rig.worker(DROPLINE_WORKER__CONCURRENCY="2", DROPLINE_WORKER__RECOVER_ON_START="false")
@@ -29,6 +29,6 @@ def test_a_child_that_dies_while_its_parent_mourns_another(rig: Rig) -> None:
     os.kill(idle, signal.SIGCONT)
     assert wait_for_exit(idle, DEADLINE_S)
     releasing.open()
-    found = rig.wait_settled(rows, DEADLINE_S / 2)  # half a lease: nobody had to wait for its end
+    found = rig.wait_settled(rows, DEADLINE_S / 2)  # half a lease: no wait for its end
     assert [(row["status"], row["lost_attempts"]) for row in found] == [("captioned", 1), ("captioned", 1)]
     assert sorted(inferences(rig.directory)) == ["010007", "010007", "020007", "020007"]

@@ -1,4 +1,4 @@
-"""A real worker, real services and a counting engine: what it does, and what it survives."""
+"""A real worker with real services and a counting engine: normal work, crashes and outages."""
 
 import signal
 
@@ -12,7 +12,7 @@ from tests.support.worker_rig import DEADLINE_S, Rig, png
 
 
 def test_an_object_gets_its_caption_in_the_row_and_on_the_object(rig: Rig) -> None:
-    """The caption is in Postgres with everything known of it, and in the object's metadata."""
+    """The caption is in Postgres with all columns, and in the object's metadata."""
     rig.worker()
     version = rig.upload("a/ü.png", png((1, 2, 3)), owner="me")
     row_id = rig.register(version)
@@ -30,7 +30,7 @@ def test_an_object_gets_its_caption_in_the_row_and_on_the_object(rig: Rig) -> No
 
 
 def test_a_hundred_copies_of_a_message_run_the_model_once(rig: Rig) -> None:
-    """Claim before work: copies of a message find nothing to do."""
+    """Only one copy of the message claims the row."""
     row_id = rig.register(rig.upload("a.png", png()))
     other = rig.register(rig.upload("last.png", png((9, 9, 9))))
     for _ in range(100):
@@ -43,7 +43,7 @@ def test_a_hundred_copies_of_a_message_run_the_model_once(rig: Rig) -> None:
 
 
 def test_two_hundred_images_at_once(rig: Rig) -> None:
-    """200 images: 200 rows captioned, none twice, nothing left on the broker."""
+    """200 images: 200 rows captioned, none twice, and an empty queue."""
     worker = rig.worker()
     assert worker.wait_for_line("recovered", DEADLINE_S)
     ids = [rig.drop(f"{n}.png", png((0, n, 1), (4, 4))) for n in range(200)]
@@ -54,7 +54,7 @@ def test_two_hundred_images_at_once(rig: Rig) -> None:
 
 
 def test_bad_images_fail_with_a_reason_and_alone(rig: Rig) -> None:
-    """A permanent error needs one attempt, names its code, and its neighbours are captioned."""
+    """A permanent error takes one attempt and has a code; other images are captioned."""
     rig.worker()
     bad = rig.drop("bad.png", b"these are words, not pixels")
     good = rig.drop("good.png", png())
@@ -65,7 +65,7 @@ def test_bad_images_fail_with_a_reason_and_alone(rig: Rig) -> None:
 
 
 def test_an_image_that_kills_the_engine_is_set_aside_and_its_neighbours_succeed(rig: Rig) -> None:
-    """Three lost attempts make a dead letter; whoever shared its batch is captioned."""
+    """Three lost attempts make a dead letter; the other images of the batch are captioned."""
     poison = rig.register(rig.upload("poison.png", png((255, 0, 0))))
     others = [rig.register(rig.upload(f"{n}.png", png((0, 0, n)))) for n in range(8)]
     for row_id in (*others[:4], poison, *others[4:]):
@@ -78,7 +78,7 @@ def test_an_image_that_kills_the_engine_is_set_aside_and_its_neighbours_succeed(
 
 
 def test_an_image_that_kills_its_child_is_set_aside(rig: Rig) -> None:
-    """The counter in the row ends the loop of a poisonous message."""
+    """The row counts lost attempts, so the redeliveries end."""
     arm(rig.directory, "decoding", "child", times=3)
     rig.worker()
     (row,) = rig.wait_settled([rig.drop("crash.png", png())])
@@ -104,7 +104,7 @@ def test_a_killed_child_loses_nothing(rig: Rig, stage: str) -> None:
 
 @pytest.mark.parametrize("stage", ["claimed", "committed", "before-acknowledge"])
 def test_a_killed_worker_loses_nothing(rig: Rig, stage: str) -> None:
-    """The whole worker killed at any step: the next one recovers every row when its lease is over."""
+    """The whole worker killed at any step: the next worker recovers every row at the end of the lease."""
     short = {"DROPLINE_WORKER__SOFT_TIME_LIMIT_S": "2", "DROPLINE_WORKER__TIME_LIMIT_S": "3"}
     worker = rig.worker(**short)
     arm(rig.directory, stage, "parent")
@@ -117,7 +117,7 @@ def test_a_killed_worker_loses_nothing(rig: Rig, stage: str) -> None:
 
 
 def test_an_engine_killed_during_inference_is_back_and_loses_nothing(rig: Rig) -> None:
-    """The parent starts the engine again, and what it was running is run again."""
+    """The parent restarts the engine, and the images of the lost batch are run again."""
     rig.worker()
     arm(rig.directory, "inference", "engine", times=2)
     ids = [rig.drop(f"{n}.png", png((n, 0, 9))) for n in range(6)]
@@ -127,8 +127,8 @@ def test_an_engine_killed_during_inference_is_back_and_loses_nothing(rig: Rig) -
 
 
 def test_a_message_lost_between_redis_and_the_worker_is_recovered(rig: Rig) -> None:
-    """A worker that dies after BRPOP and before it noted the message: recovery at the next start finds the row."""
-    arm(rig.directory, "append", "engine")  # the process that hits it is the parent: it kills itself
+    """A worker dies between BRPOP and the record of the message: the recovery at the next start finds the row."""
+    arm(rig.directory, "append", "engine")  # the parent hits the failpoint, and kills itself
     row_id = rig.register(rig.upload("a.png", png()))
     rig.enqueue(row_id)
     without = rig.worker(name="lossy", DROPLINE_WORKER__RECOVER_ON_START="false")
@@ -140,7 +140,7 @@ def test_a_message_lost_between_redis_and_the_worker_is_recovered(rig: Rig) -> N
 
 
 def test_without_recovery_a_message_lost_that_way_stays_lost(rig: Rig) -> None:
-    """Control: with recovery switched off, the loss shows."""
+    """Control: without recovery the row stays queued."""
     arm(rig.directory, "append", "engine")
     lost = rig.register(rig.upload("lost.png", png()))
     rig.enqueue(lost)
@@ -152,7 +152,7 @@ def test_without_recovery_a_message_lost_that_way_stays_lost(rig: Rig) -> None:
 
 
 def test_a_flushed_redis_is_filled_again(rig: Rig, redis_server: RedisServer) -> None:
-    """FLUSHALL and a restart of Redis: every queued row is enqueued again, by the reconnection alone."""
+    """FLUSHALL and a restart of Redis: the reconnection enqueues every queued row again."""
     worker = rig.worker()
     assert worker.wait_for_line("recovered", DEADLINE_S)
     worker.signal(signal.SIGSTOP)
@@ -167,7 +167,7 @@ def test_a_flushed_redis_is_filled_again(rig: Rig, redis_server: RedisServer) ->
 
 
 def test_an_engine_that_dies_after_a_reconnection_is_still_noticed(rig: Rig, redis_server: RedisServer) -> None:
-    """Celery empties its event loop when the broker is lost; the engine is watched again afterwards."""
+    """Celery clears the event loop when the broker is lost; the engine is watched again afterwards."""
     worker = rig.worker()
     assert worker.wait_for_line("recovered", DEADLINE_S)
     redis_server.service.kill()
@@ -181,7 +181,7 @@ def test_an_engine_that_dies_after_a_reconnection_is_still_noticed(rig: Rig, red
 
 
 def test_a_terminated_worker_finishes_what_it_holds(rig: Rig) -> None:
-    """SIGTERM: the images in hand are finished, the exit code is 0, and no process is left."""
+    """After SIGTERM the current images are finished, the exit code is 0, and no process is left."""
     worker = rig.worker(DROPLINE_WORKER__CONCURRENCY="1")
     ids = [rig.drop(f"{n}.png", png((n, 0, 11))) for n in range(3)]
     rig.wait_settled(ids[:1])
@@ -192,7 +192,7 @@ def test_a_terminated_worker_finishes_what_it_holds(rig: Rig) -> None:
 
 
 def test_a_worker_told_to_stop_while_its_engine_loads_stops(rig: Rig) -> None:
-    """SIGTERM is heard during a long load, which ends with the worker."""
+    """SIGTERM during a long load ends the engine and the worker."""
     arm(rig.directory, "loading", "hang")
     worker = rig.worker(ready="engine_loading")
     worker.signal(signal.SIGTERM)
@@ -201,7 +201,7 @@ def test_a_worker_told_to_stop_while_its_engine_loads_stops(rig: Rig) -> None:
 
 
 def test_a_hanging_engine_is_ended_and_the_image_set_aside(rig: Rig) -> None:
-    """An inference that hangs each time: hard limits end it, and the row says why."""
+    """The hard time limit ends each hanging inference, and the row has the error."""
     arm(rig.directory, "inference", "hang", times=3)
     rig.worker(DROPLINE_ENGINE__REQUEST_TIMEOUT_S="2", DROPLINE_WORKER__MAX_RETRIES="2")
     hanging = rig.drop("hang.png", png())
@@ -213,7 +213,7 @@ def test_a_hanging_engine_is_ended_and_the_image_set_aside(rig: Rig) -> None:
 
 
 def test_a_child_over_its_hard_limit_is_killed_and_the_image_tried_again(rig: Rig) -> None:
-    """A decoder that ignores the soft limit is ended by the hard one, and the row says that attempts were lost."""
+    """The hard time limit ends a decoder that ignores the soft limit, and the row counts lost attempts."""
     arm(rig.directory, "decoding", "hang")
     rig.worker(DROPLINE_WORKER__SOFT_TIME_LIMIT_S="1", DROPLINE_WORKER__TIME_LIMIT_S="2")
     (row,) = rig.wait_settled([rig.drop("slow.png", png())])
@@ -236,7 +236,7 @@ def test_junk_on_the_queue_is_refused_and_the_worker_lives(rig: Rig) -> None:
 
 
 def test_an_overwritten_object_is_superseded_and_a_deleted_one_deleted(rig: Rig) -> None:
-    """A generation that is gone is no error: the row says which of the two happened."""
+    """A missing generation is no error: the status tells an overwrite from a deletion."""
     old = rig.upload("a.png", png((1, 1, 1)))
     rig.upload("a.png", png((2, 2, 2)))
     gone = rig.upload("b.png", png())

@@ -1,4 +1,4 @@
-"""What must not cost a message, or its row would wait for a new worker: full brokers, standbys, other clocks."""
+"""No message is lost to a full Redis, a standby or a wrong clock; the row would wait for the next worker."""
 
 import json
 import signal
@@ -22,7 +22,7 @@ from worker.recovery import Recovery
 
 @pytest.fixture
 def redis_client(redis_url: str) -> Iterator[redis.Redis]:
-    """A client of the test's Redis, whose memory is unlimited again at the end."""
+    """A client of the test's Redis; the limit of memory is removed at the end."""
     with redis.Redis.from_url(redis_url) as client:
         yield client
         client.config_set("maxmemory", "0")
@@ -37,7 +37,7 @@ def _started(rig: Rig) -> Service:
 def test_a_redis_without_memory_costs_neither_the_worker_nor_a_message(
     rig: Rig, redis_client: redis.Redis
 ) -> None:
-    """A message that Redis handed out and could not note is recovered by the same worker, once there is memory."""
+    """A message that Redis sent and could not record is recovered by the same worker, once Redis has memory."""
     worker = _started(rig)
     worker.signal(signal.SIGSTOP)
     ids = [rig.drop(f"{n}.png", png((n, 0, 21))) for n in range(3)]
@@ -50,11 +50,12 @@ def test_a_redis_without_memory_costs_neither_the_worker_nor_a_message(
 
 
 def test_a_retry_that_redis_refuses_goes_back_to_the_queue(rig: Rig, redis_client: redis.Redis) -> None:
-    """An attempt that fails while Redis takes no messages is repeated all the same."""
+    """An attempt that fails while Redis refuses writes is repeated."""
     worker = _started(rig)
     row_id = rig.register(rig.upload("a.png", png((1, 0, 22))))
     with psycopg.connect(rig.database_url) as blocker:
-        # The claim waits for us, with the message noted; then Redis is full, and the claim's time is up.
+        # Redis has recorded the message, and the claim waits for the row. Then Redis is full, and the claim times
+        # out.
         blocker.execute("SELECT FROM captions WHERE id = %s FOR UPDATE", [row_id])
         rig.enqueue(row_id)
         assert worker.wait_for_line(f'"args": "[{row_id}]"', DEADLINE_S)
@@ -67,7 +68,7 @@ def test_a_retry_that_redis_refuses_goes_back_to_the_queue(rig: Rig, redis_clien
 
 
 def test_a_statement_that_cannot_succeed_yet_keeps_its_message(rig: Rig) -> None:
-    """A schema that is not there is no reason to acknowledge: the row is captioned once it is."""
+    """Without the table, the message is kept; the row is captioned once the table exists."""
     worker = _started(rig)
     row_id = rig.register(rig.upload("a.png", png((1, 0, 23))))
     with psycopg.connect(rig.database_url, autocommit=True) as admin:
@@ -80,7 +81,7 @@ def test_a_statement_that_cannot_succeed_yet_keeps_its_message(rig: Rig) -> None
 
 
 def test_a_delayed_message_that_comes_early_waits_for_the_end_of_the_lease(rig: Rig) -> None:
-    """Clocks differ: recovery's message for a dead owner's row is not used up while the lease still runs."""
+    """With a fast clock, the recovery's message arrives during the lease of a dead worker, and is redelivered."""
     _started(rig)
     row_id = rig.register(rig.upload("a.png", png((1, 0, 24))))
     with rig.database.transaction() as connection:
@@ -91,7 +92,7 @@ def test_a_delayed_message_that_comes_early_waits_for_the_end_of_the_lease(rig: 
 
 
 def test_a_recovery_that_was_cut_short_is_made_whole_by_the_next(rig: Rig) -> None:
-    """What the first one enqueued does not hide what it did not."""
+    """Messages of the first recovery do not hide the other rows."""
     rows = {rig.register(ObjectVersion(rig.bucket, f"{n}", 1)) for n in range(300)}
     first = _recovered(rig, most=150)
     assert len(first) == 150
@@ -100,7 +101,7 @@ def test_a_recovery_that_was_cut_short_is_made_whole_by_the_next(rig: Rig) -> No
 
 
 def test_a_recovery_hands_out_again_what_was_taken_too_long_ago(rig: Rig, redis_client: redis.Redis) -> None:
-    """A dead worker's message is back on the queue, once; one that was taken lately may be at work, and stays."""
+    """A dead worker's message returns to the queue, once; a recently taken message stays with the worker."""
     rows = {age_s: rig.register(ObjectVersion(rig.bucket, f"{age_s}", 1)) for age_s in (1860.0, 60.0)}
     for age_s, row_id in rows.items():
         rig.enqueue(row_id)
@@ -112,7 +113,7 @@ def test_a_recovery_hands_out_again_what_was_taken_too_long_ago(rig: Rig, redis_
 
 
 def _take(redis_client: redis.Redis, age_s: float) -> None:
-    """The next message, as if a worker had taken it so long ago."""
+    """Take the next message, as if a worker had taken the message `age_s` seconds ago."""
     message = redis_client.rpop(CAPTION_QUEUE)
     assert isinstance(message, bytes)
     redis_client.hset("unacked", f"{age_s}", json.dumps([json.loads(message), CAPTION_QUEUE, CAPTION_QUEUE]))
@@ -122,7 +123,7 @@ def _take(redis_client: redis.Redis, age_s: float) -> None:
 def test_a_message_that_a_living_worker_holds_survives_a_recovery_and_the_worker(
     rig: Rig, redis_client: redis.Redis
 ) -> None:
-    """One whose delay is longer than the visibility timeout is on the queue once its worker has stopped."""
+    """A message delayed beyond the visibility timeout returns to the queue when the worker stops."""
     worker = _started(rig)
     row_id = rig.register(ObjectVersion(rig.bucket, "a.png", 1))
     with rig.database.transaction() as connection:
@@ -134,7 +135,7 @@ def test_a_message_that_a_living_worker_holds_survives_a_recovery_and_the_worker
     (tag,) = redis_client.hkeys("unacked")
     assert isinstance(tag, bytes)
     redis_client.zincrby("unacked_index", -rig.settings.broker.visibility_timeout_s, tag)
-    # As an idle worker does it: rows that rest are known to somebody.
+    # Like an idle worker: a worker holds the messages of resting rows.
     assert _recovered(rig, resting_s=86400) == set()
     worker.stop()
     with closing(Messages(rig.redis_url)) as messages:
@@ -142,7 +143,7 @@ def test_a_message_that_a_living_worker_holds_survives_a_recovery_and_the_worker
 
 
 class _UnreliableQueue:
-    """The rig's queue, on a Redis that goes away after `most` messages."""
+    """The queue of the rig, on a Redis that is unreachable after `most` messages."""
 
     def __init__(self, queue: CaptionQueue, most: int) -> None:
         self.sent: list[int] = []
@@ -152,7 +153,7 @@ class _UnreliableQueue:
         self._most = most
 
     def enqueue_again(self, row_id: int, countdown_s: float) -> None:
-        """Send the message while Redis is there."""
+        """Send the message, or raise BrokerUnavailable."""
         if len(self.sent) == self._most:
             raise BrokerUnavailable("Redis went away")
         self._queue.enqueue_again(row_id, countdown_s)
@@ -169,7 +170,7 @@ def _recovered(rig: Rig, most: int = 1_000_000, resting_s: float = 0) -> set[int
 
 
 def test_boxes_whose_labels_postgres_cannot_hold_are_recorded(rig: Rig) -> None:
-    """NUL and lone surrogates in a structured answer are replaced, as in its text."""
+    """NUL and lone surrogates in a structured answer are replaced, as in the text."""
     row_id = rig.register(ObjectVersion(rig.bucket, "a.png", 1))
     with rig.database.transaction() as connection:
         claim = queries.claim(connection, row_id, 60)
@@ -182,7 +183,7 @@ def test_boxes_whose_labels_postgres_cannot_hold_are_recorded(rig: Rig) -> None:
 
 
 def test_a_standby_that_is_not_promoted_yet_is_worth_another_try(rig: Rig) -> None:
-    """A read-only Postgres is away, as far as a writer is concerned."""
+    """For a writer, a read-only Postgres is unavailable."""
     row_id = rig.register(ObjectVersion(rig.bucket, "a.png", 1))
 
     def claim() -> None:

@@ -1,4 +1,4 @@
-"""A real worker whose steps can be made to crash: `python -m tests.support.failpoint_worker`."""
+"""A real worker with failpoints: `python -m tests.support.failpoint_worker`."""
 
 import functools
 import sys
@@ -38,7 +38,7 @@ def _install() -> None:
     _around(ObjectStore, "write_metadata", after="patched")
     _around(Pipeline, "run", after="before-acknowledge")
     _around(app.ProcessResources, "release_lease", before="releasing")
-    # The window in which Redis has forgotten the message and nobody else knows of it yet.
+    # Between the BRPOP and the record of the unacknowledged message, the message exists only in the worker.
     _around(QoS, "append", before="append")
 
 

@@ -1,4 +1,4 @@
-"""Rows that were given up, by the dozen; the command that sends them again, and what came of both."""
+"""Many given-up rows, the redrive command, and the results of both."""
 
 import base64
 import json
@@ -24,7 +24,7 @@ ALL = RowFilter()
 
 
 def ignore(_told: object) -> None:
-    """Nobody listens."""
+    """Ignore progress and messages."""
 
 
 def named(number: int, bucket: str = "drops") -> ObjectVersion:
@@ -36,7 +36,7 @@ def fail_many(database: Database, count: int, code: str = "worker_lost") -> list
 
 
 def leave_unwritten(database: Database, version: ObjectVersion, code: str, error: str) -> int:
-    """A captioned row whose object did not get the caption. Returns its id."""
+    """Make a captioned row without write-back; returns the id."""
     with database.transaction() as connection:
         row_id = drop(connection, version)
         assert record(connection, take(connection, row_id), write_back=True)
@@ -49,7 +49,7 @@ def leave_many_unwritten(database: Database, count: int, code: str = "access_den
 
 
 def enqueued(queue: "redis.Redis") -> list[int]:
-    """Row ids on the queue, in the order in which workers get them."""
+    """Row ids on the queue, oldest message first."""
     bodies = [json.loads(each)["body"] for each in reversed(list(queue.lrange(CAPTION_QUEUE, 0, -1)))]
     return [json.loads(base64.b64decode(body))[0][0] for body in bodies]
 
@@ -63,7 +63,7 @@ def statuses(connection: Connection, ids: list[int]) -> set[str]:
 
 
 def redrive(*arguments: object) -> dict[str, Any]:
-    """The document of a command that did what it was asked."""
+    """Run the command successfully; returns the JSON document."""
     result = run("redrive", *arguments, "--json")
     assert result.exit_code == ExitCode.OK, result.stderr
     document: dict[str, Any] = json.loads(result.stdout)
@@ -71,6 +71,6 @@ def redrive(*arguments: object) -> dict[str, Any]:
 
 
 def ended(process: "subprocess.Popen[str]") -> tuple[int, str]:
-    """Its exit code and what it said on standard error."""
+    """Wait for the end of the process; returns exit code and standard error."""
     _, errors = process.communicate(timeout=DEADLINE_S)
     return process.returncode, errors

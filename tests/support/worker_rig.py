@@ -1,4 +1,4 @@
-"""A real worker over real Postgres, Redis and Cloud Storage, without the function: rows are made by hand."""
+"""A real worker over real Postgres, Redis and Cloud Storage, without the function: the test inserts the rows."""
 
 import io
 import sys
@@ -26,13 +26,13 @@ from tests.support.failpoints import DIRECTORY_VARIABLE
 from tests.support.rows import row_of
 from worker.celery_app import make_celery
 
-#: Generous: these machines are shared, and nothing is measured here.
+#: Long, since test machines are shared and slow.
 DEADLINE_S = 180.0
 
 
 @dataclass
 class Rig:
-    """Everything a worker test needs."""
+    """Services, settings and clients of a worker test."""
 
     database_url: str
     redis_url: str
@@ -41,7 +41,7 @@ class Rig:
     directory: Path
     supervisor: Supervisor
     module: str = "tests.support.failpoint_worker"
-    #: Settings of the worker beyond the rig's own.
+    #: Further settings of the worker.
     variables: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -58,7 +58,7 @@ class Rig:
         )
 
     def worker(self, name: str = "worker", ready: str = "worker_ready", **variables: str) -> Service:
-        """A started worker that has taken up its work, or has at least said `ready`."""
+        """Start a worker; returns after the log line `ready`."""
         environment = {
             "DROPLINE_DATABASE__URL": self.database_url,
             "DROPLINE_BROKER__URL": self.redis_url,
@@ -77,7 +77,7 @@ class Rig:
         return self.supervisor.start(command)
 
     def upload(self, name: str, data: bytes, content_type: str = "image/png", **metadata: str) -> ObjectVersion:
-        """Put an object into the bucket; says which version that made."""
+        """Upload an object; returns the new object version."""
         blob = self.gcs.bucket(self.bucket).blob(name)
         blob.metadata = metadata or None
         blob.upload_from_string(data, content_type=content_type)
@@ -85,16 +85,16 @@ class Rig:
         return ObjectVersion(self.bucket, name, int(blob.generation))
 
     def register(self, version: ObjectVersion, task: str = "<CAPTION>") -> int:
-        """Make the row, as the function would."""
+        """Insert the row like the function; returns the id."""
         with self.database.transaction() as connection:
             return queries.register_object(connection, version, ObjectFacts(), TaskRequest.parse(task)).row_id
 
     def enqueue(self, row_id: int) -> None:
-        """Put the row on the broker."""
+        """Send a message of the row."""
         self.queue.enqueue_again(row_id, 0.0)
 
     def drop(self, name: str, data: bytes) -> int:
-        """Upload, register and enqueue: the row's id."""
+        """Upload, register and enqueue; returns the id of the row."""
         row_id = self.register(self.upload(name, data))
         self.enqueue(row_id)
         return row_id
@@ -111,12 +111,12 @@ class Rig:
         return dict(blob.metadata or {})
 
     def queue_length(self) -> int:
-        """Messages on the caption queue, those held by workers not counted."""
+        """Messages on the caption queue, without messages held by workers."""
         with self.celery.connection_for_write() as connection:
             return int(connection.default_channel.client.llen(CAPTION_QUEUE))
 
     def wait_settled(self, row_ids: Iterable[int], timeout_s: float = DEADLINE_S) -> list[dict[str, Any]]:
-        """The rows, once each is terminal and nobody works on it any more."""
+        """Wait until every row is terminal and has no lease; returns the rows."""
         wanted = list(row_ids)
         deadline = monotonic() + timeout_s
         with listening(self.settings.database, "test-listener") as listener:
@@ -132,7 +132,7 @@ class Rig:
 
 @contextmanager
 def open_rig(rig: Rig) -> Iterator[Rig]:
-    """Make the rig's bucket; at the end let go of its connections."""
+    """Create the bucket of the rig; close all connections at the end."""
     rig.gcs.create_bucket(rig.bucket)
     try:
         yield rig

@@ -1,4 +1,4 @@
-"""The parts of `dropline redrive` that need no service: times, patience, and signals that come at a bad moment."""
+"""Redrives without services: times, retries of the wake-up, and deferred signals."""
 
 import signal
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ NOW = datetime(2026, 11, 22, 16, 0, tzinfo=UTC)
     ],
 )
 def test_a_time_is_an_age_or_iso_8601(text: str, moment: datetime) -> None:
-    """Without a zone it is UTC, as in logs."""
+    """UTC without a zone, as in logs."""
     assert parse_since(text, NOW) == moment
 
 
@@ -37,19 +37,19 @@ def test_a_time_is_an_age_or_iso_8601(text: str, moment: datetime) -> None:
     "text", ["yesterday", "2", "h", "2w", "-2h", "2.5h", "2 h", "99999d", "2026-13-01", "14:00"]
 )
 def test_what_is_no_time_is_refused(text: str) -> None:
-    """The error says how a time is written."""
+    """The error shows the accepted forms."""
     with pytest.raises(ClientError, match="write 90m, 2h, 7d"):
         parse_since(text, NOW)
 
 
 def test_a_time_to_come_is_refused() -> None:
-    """Nothing can have failed since, so it is a slip."""
+    """No row can have failed since a future time."""
     with pytest.raises(ClientError, match="still to come"):
         parse_since("2026-11-22T16:01Z", NOW)
 
 
 class Patience:
-    """A clock that sleeping moves, and a pool that is woken in the end."""
+    """A clock advanced by `sleep`, and a worker pool that wakes after some failures."""
 
     def __init__(self, failures: int) -> None:
         self.now = 0.0
@@ -70,14 +70,14 @@ class Patience:
 
 
 def test_a_pool_that_is_awake_costs_no_wait() -> None:
-    """One call, no remark."""
+    """One call, no message."""
     patience = Patience(failures=0)
     patience.wait(60)
     assert (patience.calls, patience.notes) == ([0.0], [])
 
 
 def test_a_pool_is_woken_as_soon_as_it_may_be() -> None:
-    """The pauses are doubled up to a bound, and each is said with its reason."""
+    """Each pause is twice the pause before, up to a limit, and is reported with the reason."""
     patience = Patience(failures=6)
     patience.wait(120)
     assert patience.calls == [0, 1, 3, 7, 15, 30, 45]
@@ -85,7 +85,7 @@ def test_a_pool_is_woken_as_soon_as_it_may_be() -> None:
 
 
 def test_patience_ends() -> None:
-    """The last error is raised, and no pause goes beyond the time."""
+    """The last error is raised, and no pause ends after the time limit."""
     patience = Patience(failures=1000)
     with pytest.raises(PoolChanging):
         patience.wait(60)
@@ -93,7 +93,7 @@ def test_patience_ends() -> None:
 
 
 def test_what_no_patience_helps_with_is_raised_at_once() -> None:
-    """A missing right does not come by waiting."""
+    """Waiting does not grant a missing right."""
 
     def denied() -> None:
         raise ScalingDenied("no right")
@@ -104,7 +104,7 @@ def test_what_no_patience_helps_with_is_raised_at_once() -> None:
 
 @pytest.fixture
 def interrupts() -> Iterator[Interrupts]:
-    """In charge of this process's signals."""
+    """Signal handlers of the process are replaced during the test."""
     found = Interrupts()
     with found.caught():
         yield found
@@ -112,14 +112,14 @@ def interrupts() -> Iterator[Interrupts]:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_interrupts(interrupts: Interrupts, number: signal.Signals) -> None:
-    """SIGTERM as well as Ctrl-C, wherever they come."""
+    """SIGTERM as well as SIGINT."""
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(number)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_held_signal_interrupts_at_the_release(interrupts: Interrupts, number: signal.Signals) -> None:
-    """What must not be torn apart is done first; then the interruption comes, once."""
+    """The protected work is completed first; then the interrupt is raised, once."""
     done = []
     with interrupts.held() as release:
         signal.raise_signal(number)
@@ -130,7 +130,7 @@ def test_a_held_signal_interrupts_at_the_release(interrupts: Interrupts, number:
 
 
 def test_a_held_signal_interrupts_at_the_end_of_the_block(interrupts: Interrupts) -> None:
-    """Without a release the block's end is the moment."""
+    """Without a release, the interrupt is raised at the end of the block."""
     done = []
 
     def work() -> None:
@@ -144,7 +144,7 @@ def test_a_held_signal_interrupts_at_the_end_of_the_block(interrupts: Interrupts
 
 
 def test_the_signals_are_given_back() -> None:
-    """Afterwards they mean what they meant before."""
+    """The earlier handlers are restored."""
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     with Interrupts().caught():
         assert signal.getsignal(signal.SIGTERM) != before[1]

@@ -1,4 +1,4 @@
-"""A redrive with the function's settings, in this process or in its own, and the broker that it writes to."""
+"""Redrives with the settings of the function, in the test's process or in another, and the queue on Redis."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ from tests.support.worker_rig import Rig
 
 @pytest.fixture
 def as_the_function(monkeypatch: pytest.MonkeyPatch, database_url: str, redis_url: str, own_logging: None) -> None:
-    """The variables that the function has."""
+    """Environment variables of the function."""
     monkeypatch.setenv("DROPLINE_DATABASE__URL", database_url)
     monkeypatch.setenv("DROPLINE_BROKER__URL", redis_url)
     monkeypatch.delenv("DATABASE_URL", raising=False)
@@ -26,14 +26,14 @@ def as_the_function(monkeypatch: pytest.MonkeyPatch, database_url: str, redis_ur
 
 @pytest.fixture
 def queue(redis_url: str) -> Iterator["redis.Redis"]:
-    """The broker, to look at."""
+    """A client of the test's Redis."""
     with redis.Redis.from_url(redis_url, protocol=2) as client:
         yield client
 
 
 @pytest.fixture
 def settings(database_url: str, redis_url: str) -> Settings:
-    """Of an impatient broker."""
+    """Settings with a short timeout of Redis."""
     return Settings(
         database=DatabaseSettings(url=SecretStr(database_url)),
         broker=BrokerSettings(url=SecretStr(redis_url), publish_timeout_s=0.5),
@@ -42,14 +42,14 @@ def settings(database_url: str, redis_url: str) -> Settings:
 
 @pytest.fixture
 def redriver(settings: Settings) -> Iterator[Redriver]:
-    """As the command opens it."""
+    """A redriver of failed rows, opened like that of the command."""
     with open_redriver(settings, FAILED, ignore, ignore) as found:
         yield found
 
 
 @pytest.fixture
 def start_redrive(rig: Rig) -> Iterator[StartRedrive]:
-    """Starts the command with the function's settings; none outlives the test."""
+    """Starts the command with the settings of the function; the processes end with the test."""
     started: list[subprocess.Popen[str]] = []
 
     def start(*arguments: str, **variables: str) -> "subprocess.Popen[str]":
@@ -73,7 +73,7 @@ def start_redrive(rig: Rig) -> Iterator[StartRedrive]:
 
 @pytest.fixture
 def redrive(start_redrive: StartRedrive) -> Redrive:
-    """Runs the command to its good end."""
+    """Runs the command, which has to succeed."""
 
     def run(*arguments: str) -> None:
         code, errors = ended(start_redrive(*arguments))

@@ -1,4 +1,4 @@
-"""Events that Pub/Sub gave up on: their subscription pushes them to the function, and then keeps others again."""
+"""Dead letters of Pub/Sub: their subscription is switched to push to the function, and back to pull."""
 
 import base64
 import json
@@ -28,7 +28,7 @@ PUSHER = "push@test.iam.gserviceaccount.com"
 
 @dataclass
 class Route:
-    """The way of an event in the cloud's shape: topic, push subscription, dead letters and who keeps them."""
+    """Topics and subscriptions as in the cloud: topic, push subscription, dead-letter topic and subscription."""
 
     pubsub: Pubsub
     function_url: str
@@ -37,22 +37,22 @@ class Route:
     kept: str
 
     def publish(self, version: ObjectVersion) -> None:
-        """What Cloud Storage says of a new object."""
+        """Publish the notification of a new object."""
         data, attributes = notification(version)
         self.pubsub.publish(self.topic, data, **attributes)
 
     def push_dead_letters(self) -> None:
-        """As `gcloud pubsub subscriptions modify-push-config` does with endpoint, account and audience."""
+        """Like `gcloud pubsub subscriptions modify-push-config` with endpoint, account and audience."""
         self.pubsub.subscriber.modify_push_config(
             subscription=self.kept, push_config=push_config(self.function_url)
         )
 
     def keep_dead_letters(self) -> None:
-        """As the same command does with an empty endpoint."""
+        """Like the same command with an empty endpoint."""
         self.pubsub.subscriber.modify_push_config(subscription=self.kept, push_config={})
 
     def push_the_rest(self) -> None:
-        """Push on until nothing is kept any more: a push may have been answered with 503 on a busy machine."""
+        """Push until the subscription is empty: on a busy machine a push may be answered with 503."""
         deadline = monotonic() + DEADLINE_S
         self.keep_dead_letters()
         while left := self.pubsub.pull_once(self.kept, limit=10, timeout=3):
@@ -75,14 +75,14 @@ def notification(version: ObjectVersion) -> tuple[bytes, dict[str, str]]:
 
 @pytest.fixture
 def ports() -> tuple[int, int, int]:
-    """Of Pub/Sub, of its keys, of the function."""
+    """Ports of Pub/Sub, of the signing keys and of the function."""
     one, two, three = free_ports(3)
     return one, two, three
 
 
 @pytest.fixture
 def route(rig: Rig, ports: tuple[int, int, int]) -> Iterator[Route]:
-    """Topics and subscriptions on an emulator that signs its pushes."""
+    """Topics and subscriptions on an emulator with signed pushes."""
     port, keys_port, function_port = ports
     rig.supervisor.start(
         Command(
@@ -106,7 +106,7 @@ def route(rig: Rig, ports: tuple[int, int, int]) -> Iterator[Route]:
 
 @pytest.fixture
 def function(rig: Rig, ports: tuple[int, int, int]) -> Callable[[str], Service]:
-    """Starts the function for one bucket; it checks the pushes' tokens."""
+    """Starts the function for one bucket, with the check of push tokens."""
 
     def start(bucket: str) -> Service:
         environment = {
@@ -123,7 +123,7 @@ def function(rig: Rig, ports: tuple[int, int, int]) -> Callable[[str], Service]:
 
 @contextmanager
 def rows_of(rig: Rig) -> Iterator[Callable[[int], list[dict[str, Any]]]]:
-    """Waits for so many captioned rows; it listens from the start of the block on."""
+    """Waits for `count` captioned rows; notifications count from the start of the block."""
     query = "SELECT * FROM captions ORDER BY object_name"
     with psycopg.connect(rig.database_url, autocommit=True, row_factory=psycopg.rows.dict_row) as connection:
         connection.execute(f"LISTEN {NOTIFY_CHANNEL}".encode())
@@ -141,7 +141,7 @@ def rows_of(rig: Rig) -> Iterator[Callable[[int], list[dict[str, Any]]]]:
 def test_dead_letters_redriven_twice_have_one_row_and_one_caption_each(
     rig: Rig, route: Route, function: Callable[[str], Service]
 ) -> None:
-    """Refused until Pub/Sub gave up, then pushed to a function that was put right, and the same once more."""
+    """Refused into dead letters, then pushed to a corrected function, twice."""
     versions = [rig.upload(f"{number}.png", png((number, 0, 4))) for number in range(4)]
     wrong = function("somebody-elses")
     for version in [*versions, *versions]:

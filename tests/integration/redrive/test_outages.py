@@ -1,4 +1,4 @@
-"""`dropline redrive` when others are at the same rows, or something is away: each row once, none lost."""
+"""`dropline redrive` beside other transactions and during outages: each row once, no row lost."""
 
 import json
 import signal
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.usefixtures("as_the_function")
 
 @pytest.fixture
 def login_url(postgres_server: PostgresServer, database_url: str) -> Callable[[str], str]:
-    """The test's database, as one of Dropline's roles sees it."""
+    """URLs of the test's database by role."""
 
     def url_of(role: str) -> str:
         with psycopg.connect(postgres_server.url) as admin:
@@ -80,7 +80,7 @@ def test_two_at_once_send_each_row_once(
 def test_a_row_in_somebodys_hands_is_left_to_the_next_run(
     database: Database, database_url: str, connection: Connection, queue: "redis.Redis"
 ) -> None:
-    """A locked row is passed over without a wait; the others are sent."""
+    """A locked row is skipped without a wait; the other rows are redriven."""
     locked, free = fail_many(database, 2)
     with open_connection(database_url) as other:
         other.execute(text("SELECT FROM captions WHERE id = :id FOR UPDATE"), {"id": locked})
@@ -99,7 +99,7 @@ def test_redis_away_midway(
     queue: "redis.Redis",
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The batch that Redis did not take is failed again, word for word; a second run sends it."""
+    """Rows of the batch that Redis refused are failed again, with the same error; a second run redrives them."""
     monkeypatch.setattr(redrive_module, "BATCH", 4)
     ids = fail_many(database, 10)
     send = redriver.enqueue
@@ -129,7 +129,7 @@ def test_redis_away_midway(
 def test_what_a_worker_has_taken_is_not_taken_back(
     database: Database, connection: Connection, redriver: Redriver
 ) -> None:
-    """A row whose message got through, and that is worked on, is sent; so is one that has failed again by then."""
+    """A row claimed by a worker counts as redriven, even if the row has failed again."""
     ids = fail_many(database, 4)
 
     def away_at_the_third(row_id: int) -> None:
@@ -156,7 +156,7 @@ def test_what_a_worker_has_taken_is_not_taken_back(
 def test_a_row_that_fails_again_meanwhile_is_not_sent_again(
     database: Database, connection: Connection, redriver: Redriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run comes to its end however quickly workers refuse what it sends."""
+    """The run ends even if workers fail every row at once."""
     monkeypatch.setattr(redrive_module, "BATCH", 2)
     ids = fail_many(database, 5)
     sent: list[int] = []
@@ -177,7 +177,7 @@ def test_a_row_that_fails_again_meanwhile_is_not_sent_again(
 def test_postgres_away_too(
     database: Database, connection: Connection, redriver: Redriver, database_url: str
 ) -> None:
-    """Where not even the taking back works, the message says what is left behind and who picks it up."""
+    """If the redrive cannot be undone, the error counts the rows without a message and names the recovery."""
     ids = fail_many(database, 3)
     redriver.database = Database.connect(
         DatabaseSettings(url=SecretStr(database_url), statement_timeout_ms=300), "test", connections=1
@@ -199,7 +199,7 @@ def test_postgres_away_too(
 def test_without_redis_nothing_has_changed(
     database: Database, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Exit code 4, an error that says what to do, and on standard output how the rows are: as before."""
+    """Exit code 4, an error with the remedy, and the unchanged rows on standard output."""
     (row_id,) = fail_many(database, 1)
     monkeypatch.setenv("DROPLINE_BROKER__URL", f"redis://127.0.0.1:{free_ports(1)[0]}/0")
     result = run("redrive", "--all", "--json")
@@ -225,7 +225,7 @@ def test_without_postgres(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_login_of_the_function_is_enough(
     database: Database, login_url: Callable[[str], str], monkeypatch: pytest.MonkeyPatch, role: str, code: ExitCode
 ) -> None:
-    """It works with the rights of dropline_ingest; the reader is told whose login it takes."""
+    """The role dropline_ingest suffices; the error for a reader names the required login."""
     fail_many(database, 1)
     monkeypatch.setenv("DROPLINE_DATABASE__URL", login_url(role))
     result = run("redrive", "--all", "--json")

@@ -1,4 +1,4 @@
-"""`dropline redrive` against a real Postgres and Redis: which rows it takes, and what becomes of them."""
+"""`dropline redrive` with a real Postgres and Redis: the selected rows and their changes."""
 
 import json
 from dataclasses import replace
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.usefixtures("as_the_function")
 def test_failed_rows_wait_again_with_all_their_attempts(
     database: Database, connection: Connection, queue: "redis.Redis"
 ) -> None:
-    """The row is queued as of now and says nothing of its failure; its attempts go on where they were."""
+    """The row is queued now and has no error; the number of attempts goes on."""
     with database.transaction() as inside:
         row_id = drop(inside, named(1))
         for _ in range(2):
@@ -60,7 +60,7 @@ def test_failed_rows_wait_again_with_all_their_attempts(
 def test_the_message_is_the_one_that_the_function_sends(
     database: Database, queue: "redis.Redis", redis_url: str
 ) -> None:
-    """A worker cannot tell the two apart: same task, arguments and headers, no retries counted."""
+    """Both have the same task, arguments and headers, and no retries."""
     row_id = fail_object(database, named(1), "worker_lost", "crashes")
     redrive("--all")
     caption_queue = CaptionQueue.connect(BrokerSettings(url=SecretStr(redis_url)))
@@ -73,7 +73,7 @@ def test_the_message_is_the_one_that_the_function_sends(
 
 
 def test_retries_are_counted_anew(database: Database, connection: Connection) -> None:
-    """A row that used up its retries has all of them again, though its attempts are never lowered."""
+    """A row without retries left has all retries again, and the attempts are not lowered."""
     with database.transaction() as inside:
         row_id = drop(inside, named(1))
         for _ in range(5):
@@ -89,7 +89,7 @@ def test_retries_are_counted_anew(database: Database, connection: Connection) ->
 
 
 def test_a_late_result_of_an_earlier_life_is_refused(database: Database, connection: Connection) -> None:
-    """What an attempt from before the redrive still has to say is refused, while the row waits and after."""
+    """The result of an attempt from before the redrive is refused, before and after the next claim."""
     with database.transaction() as inside:
         row_id = drop(inside, named(1))
         late = take(inside, row_id)
@@ -127,7 +127,7 @@ def test_a_late_result_of_an_earlier_life_is_refused(database: Database, connect
 def test_filters(
     database: Database, connection: Connection, queue: "redis.Redis", arguments: list[str], redriven: list[str]
 ) -> None:
-    """A row is sent where it passes every filter; the count is by error code; the rest is left as it was."""
+    """Rows that pass every filter are redriven and counted by error code; other rows are unchanged."""
     codes = {"a/1": "engine_lost", "a_1": "engine_lost", "b/1": "access_denied", "x": "worker_lost"}
     ids = {
         name: fail_object(database, ObjectVersion("other" if name == "x" else "drops", name, 1), code, "words")
@@ -146,7 +146,7 @@ def test_filters(
 def test_a_dry_run_counts_and_changes_nothing(
     database: Database, connection: Connection, queue: "redis.Redis"
 ) -> None:
-    """It says what would be sent, limit included; rows and queue are as before."""
+    """The count respects the limit; rows and queue are unchanged."""
     fail_many(database, 3)
     fail_object(database, named(9), "access_denied", "words")
     before = table(connection)
@@ -163,7 +163,7 @@ def test_a_dry_run_counts_and_changes_nothing(
 
 
 def test_only_failed_rows_are_touched(database: Database, connection: Connection, queue: "redis.Redis") -> None:
-    """Rows that wait, are worked on, captioned, superseded or deleted stay exactly as they are."""
+    """Queued, running, captioned, superseded and deleted rows are unchanged."""
     caption_object(database, named(1))
     with database.transaction() as inside:
         queries.requeue(inside, take(inside, drop(inside, named(2))), "storage_unavailable", "503", lost=True)
@@ -181,7 +181,7 @@ def test_only_failed_rows_are_touched(database: Database, connection: Connection
 
 
 def test_a_wish_that_cannot_be_met_is_not_replaced(database: Database, connection: Connection) -> None:
-    """A row whose object asks for no task of Florence-2 stays failed, and it is said why."""
+    """A row with an invalid task stays failed, and the reason is shown."""
     with database.transaction() as inside:
         refused = queries.register_failed(
             inside, named(1), ObjectFacts(), str(OTHER_TASK), "invalid_task", "<POEM>"
@@ -197,7 +197,7 @@ def test_a_wish_that_cannot_be_met_is_not_replaced(database: Database, connectio
 
 
 def test_for_people(database: Database) -> None:
-    """A table with a line per error code; a sentence where nothing fits."""
+    """A table with a line per error code, or a sentence if no row passes."""
     fail_many(database, 2)
     shown = run("redrive", "--all").stdout
     assert [word for word in ("failed before", "redriven", "failed after", "worker_lost") if word in shown] == [
@@ -211,7 +211,7 @@ def test_for_people(database: Database) -> None:
 
 @pytest.mark.parametrize("extra", [(), ("--dry-run",)])
 def test_a_filter_that_lets_nothing_pass_says_what_there_is(database: Database, extra: tuple[str, ...]) -> None:
-    """A misspelt code would otherwise look like success."""
+    """A misspelt code must not look like success."""
     fail_many(database, 2)
     found = run("redrive", "--error-code", "worker_losst", *extra)
     assert (found.exit_code, found.stdout) == (0, "no failed row fits\n")
@@ -219,7 +219,7 @@ def test_a_filter_that_lets_nothing_pass_says_what_there_is(database: Database, 
 
 
 def test_a_row_whose_object_has_a_newer_generation_stays(database: Database, connection: Connection) -> None:
-    """In a bucket with versions it could still be captioned, for nobody; a deleted newer one does not count."""
+    """The older generation of a versioned bucket stays failed, unless the newer generation is deleted."""
     fail_object(database, ObjectVersion("drops", "new.jpg", 1), "worker_lost", "x")
     gone = fail_object(database, ObjectVersion("drops", "gone.jpg", 1), "worker_lost", "x")
     drop(connection, ObjectVersion("drops", "new.jpg", 2))

@@ -1,4 +1,4 @@
-"""`dropline redrive --metadata` with a real Postgres and Redis: which rows it takes, and what becomes of them."""
+"""`dropline redrive --metadata` with a real Postgres and Redis: the selected rows and their changes."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -42,13 +42,13 @@ from tests.support.shell import run
 
 pytestmark = pytest.mark.usefixtures("as_the_function")
 
-#: What a row says of a copy that was given up, and of one that is still to come.
+#: Columns of a row with a failed write-back, and of a row with a pending write-back.
 STATE = ("status", "error_code", "error", "metadata_written_at", "lease_until", "attempts", "caption")
 
 
 @pytest.fixture
 def redriver(settings: Settings) -> Iterator[Redriver]:
-    """As the command opens it."""
+    """A redriver of unwritten rows, opened like that of the command."""
     with open_redriver(settings, UNWRITTEN, ignore, ignore) as found:
         yield found
 
@@ -58,14 +58,14 @@ def states(connection: Connection, ids: list[int]) -> list[list[object]]:
 
 
 def write_back(connection: Connection, row_id: int) -> None:
-    """What a worker does first."""
+    """Claim the row for a write-back, like a worker."""
     assert isinstance(queries.claim(connection, row_id, LEASE_S), WriteBack)
 
 
 def test_a_caption_waits_for_its_copy_alone(
     database: Database, connection: Connection, queue: "redis.Redis"
 ) -> None:
-    """The row stays captioned and keeps its code; the worker who takes it has only to write back."""
+    """The row stays captioned and keeps the error code; the worker that claims the row only writes back."""
     (row_id,) = leave_many_unwritten(database, 1)
     before = row_of(connection, row_id)
     assert redrive("--metadata", "--all") == {
@@ -83,7 +83,7 @@ def test_a_caption_waits_for_its_copy_alone(
 
 
 def test_redriven_twice_it_is_sent_once(database: Database, connection: Connection, queue: "redis.Redis") -> None:
-    """A row that waits for its copy is not unwritten any more; nor is one in a worker's hands."""
+    """A row with a pending or running write-back is not unwritten."""
     waiting, held = leave_many_unwritten(database, 2)
     assert redrive("--metadata", "--all")["redriven"] == 2
     write_back(connection, held)
@@ -110,7 +110,7 @@ def test_redriven_twice_it_is_sent_once(database: Database, connection: Connecti
 def test_filters(
     database: Database, connection: Connection, queue: "redis.Redis", arguments: list[str], redriven: list[str]
 ) -> None:
-    """They are those for failed rows; `--since` asks when the copy was given up, not when the caption came."""
+    """The filters of failed rows; `--since` compares the time of the failed write-back, not of the caption."""
     codes = {"a/1": "access_denied", "a/2": "access_denied", "b/1": "metadata_kept", "x": "metadata_left_out"}
     ids = {
         name: leave_unwritten(database, ObjectVersion("other" if name == "x" else "drops", name, 1), code, "words")
@@ -130,7 +130,7 @@ def test_filters(
 def test_a_dry_run_counts_and_changes_nothing(
     database: Database, connection: Connection, queue: "redis.Redis"
 ) -> None:
-    """It says what would be sent, limit included; rows and queue are as before."""
+    """The count respects the limit; rows and queue are unchanged."""
     leave_many_unwritten(database, 3)
     leave_unwritten(database, named(9), "metadata_kept", "words")
     before = table(connection)
@@ -147,7 +147,7 @@ def test_a_dry_run_counts_and_changes_nothing(
 
 
 def written(database: Database, version: ObjectVersion, code: str | None) -> None:
-    """A captioned row whose object has the caption, or what fits of it."""
+    """Make a captioned row with the whole or a shortened caption on the object."""
     with database.transaction() as inside:
         row_id = drop(inside, version)
         assert record(inside, take(inside, row_id), write_back=True)
@@ -155,7 +155,7 @@ def written(database: Database, version: ObjectVersion, code: str | None) -> Non
 
 
 def test_only_unwritten_rows_are_touched(database: Database, connection: Connection, queue: "redis.Redis") -> None:
-    """Whole, shortened, unwanted and pending copies stay exactly as they are; so do rows without a caption."""
+    """Rows with a whole, shortened, disabled or pending write-back, and rows without a caption, are unchanged."""
     written(database, named(1), None)
     written(database, named(2), "metadata_shortened")
     caption_object(database, named(3))
@@ -180,7 +180,7 @@ def test_only_unwritten_rows_are_touched(database: Database, connection: Connect
 def test_without_the_option_captions_are_left_alone(
     database: Database, connection: Connection, queue: "redis.Redis"
 ) -> None:
-    """A plain redrive takes the failed row, whatever code the captioned one has."""
+    """A redrive without the option takes only the failed row."""
     leave_unwritten(database, named(1), "access_denied", "words")
     failed = fail_object(database, named(2), "access_denied", "words")
     before = table(connection)[0]
@@ -192,7 +192,7 @@ def test_without_the_option_captions_are_left_alone(
 def test_a_row_whose_object_has_a_newer_generation_stays(
     database: Database, connection: Connection, queue: "redis.Redis"
 ) -> None:
-    """Nobody would see that copy; a deleted newer one does not count."""
+    """The older generation stays unwritten, unless the newer generation is deleted."""
     old, gone = (ObjectVersion("drops", name, 1) for name in ("new.jpg", "gone.jpg"))
     left = leave_unwritten(database, old, "access_denied", "x")
     taken = leave_unwritten(database, gone, "access_denied", "x")
@@ -209,7 +209,7 @@ def test_a_row_whose_object_has_a_newer_generation_stays(
 def test_an_earlier_caption_does_not_take_the_place_of_a_later_one(
     database: Database, connection: Connection, queue: "redis.Redis"
 ) -> None:
-    """An object has one caption in its metadata: that of the task that was done last."""
+    """An object has one caption in the metadata: that of the last finished task."""
     version = ObjectVersion("drops", "two.jpg", 1)
     earlier = leave_unwritten(database, version, "access_denied", "x")
     later = drop(connection, version, OTHER_TASK)
@@ -222,7 +222,7 @@ def test_an_earlier_caption_does_not_take_the_place_of_a_later_one(
 
 
 def test_a_caption_of_a_version_that_is_gone_is_not_sent(database: Database, connection: Connection) -> None:
-    """It has no object to be copied to, and it is said so."""
+    """The object version is gone, and the reason is shown."""
     gone = leave_unwritten(database, named(1), "object_gone", "words")
     leave_unwritten(database, named(2), "access_denied", "words")
     before = row_of(connection, gone)
@@ -236,7 +236,7 @@ def test_a_caption_of_a_version_that_is_gone_is_not_sent(database: Database, con
 
 
 def test_for_people(database: Database) -> None:
-    """A table with a line per error code; a sentence where nothing fits, and what there is beside it."""
+    """A table with a line per error code, or a sentence and the existing codes if no row passes."""
     leave_many_unwritten(database, 2)
     other = run("redrive", "--metadata", "--error-code", "access_denid")
     assert (other.exit_code, other.stdout) == (0, "no unwritten row fits\n")
@@ -253,7 +253,7 @@ def test_without_redis_nothing_has_changed(
     monkeypatch: pytest.MonkeyPatch,
     redis_url: str,
 ) -> None:
-    """Exit code 4, an error that says what to do, and rows as before; a second run sends them."""
+    """Exit code 4, an error with the remedy, and unchanged rows; a second run redrives them."""
     ids = leave_many_unwritten(database, 2)
     before = states(connection, ids)
     monkeypatch.setenv("DROPLINE_BROKER__URL", f"redis://127.0.0.1:{free_ports(1)[0]}/0")
@@ -272,7 +272,7 @@ def test_without_redis_nothing_has_changed(
 def test_what_a_worker_has_taken_is_not_taken_back(
     database: Database, connection: Connection, redriver: Redriver
 ) -> None:
-    """A copy that is being made, will be tried again, is made or was given up once more has been sent."""
+    """A write-back counts as redriven once a worker has claimed the row, whatever the outcome."""
     ids = leave_many_unwritten(database, 6)
     acts: dict[int, Callable[[Connection, int], object]] = {
         ids[0]: lambda _inside, _row_id: None,
@@ -312,7 +312,7 @@ def test_what_a_worker_has_taken_is_not_taken_back(
 def test_an_interrupted_redrive_takes_back_what_it_has_not_sent(
     database: Database, connection: Connection, redriver: Redriver
 ) -> None:
-    """Ctrl-C between the commit and the message leaves the rows as they were."""
+    """Ctrl-C between commit and message undoes the redrive."""
     ids = leave_many_unwritten(database, 2)
     before = states(connection, ids)
 

@@ -1,4 +1,4 @@
-"""Copies that were given up, sent again by the command as a process of its own, to a real worker."""
+"""Failed write-backs, redriven by the command in a process, with a real worker."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -19,7 +19,7 @@ from tests.support.worker_rig import Rig, png
 
 @pytest.fixture
 def gcs_proxy(rig: Rig) -> Iterator[GcsProxy]:
-    """Between the rig and its Cloud Storage, with rules and faults."""
+    """A proxy between worker and Cloud Storage, with rules and faults."""
     with serve(rig.gcs_url) as proxy:
         rig.gcs.close()
         rig.gcs_url = proxy.url
@@ -30,7 +30,7 @@ def gcs_proxy(rig: Rig) -> Iterator[GcsProxy]:
 
 
 def settled(rig: Rig, *versions: ObjectVersion) -> list[dict[str, Any]]:
-    """The rows of new objects, once their worker is done with them."""
+    """Drop objects and wait for the worker; returns the rows."""
     ids = [rig.register(version) for version in versions]
     for row_id in ids:
         rig.enqueue(row_id)
@@ -44,7 +44,7 @@ def outcome(row: dict[str, Any]) -> tuple[str, str | None, bool, int]:
 def test_a_copy_that_lacked_a_right_is_made_once_it_is_granted(
     rig: Rig, gcs_proxy: GcsProxy, start_redrive: StartRedrive, redrive: Redrive
 ) -> None:
-    """Two redrives at once and a third later: one PATCH brings the caption, and the model does not run again."""
+    """Two redrives at once and a third later: one PATCH writes the caption, and the model does not run again."""
     version = rig.upload("a.png", png((1, 2, 3)), owner="me")
     gcs_proxy.fail("PATCH", 403)
     rig.worker()
@@ -71,7 +71,7 @@ def test_a_copy_that_lacked_a_right_is_made_once_it_is_granted(
 
 
 def test_a_persons_caption_that_was_removed_makes_room(rig: Rig, gcs_proxy: GcsProxy, redrive: Redrive) -> None:
-    """Where it is still there it is left alone as before, and the row says so again."""
+    """A remaining caption of a person is left alone, and the row has the same error again."""
     removed, kept = (rig.upload(name, png(), caption="Grandma, 1962") for name in ("removed.png", "kept.png"))
     rig.worker()
     rows = settled(rig, removed, kept)
@@ -89,13 +89,13 @@ def test_a_persons_caption_that_was_removed_makes_room(rig: Rig, gcs_proxy: GcsP
 
 
 def test_a_redrive_killed_outright_leaves_its_rows_to_a_worker(rig: Rig, gcs_proxy: GcsProxy) -> None:
-    """Killed between the commit and the message: the recovery of the next worker finds the row."""
+    """After a kill between commit and message, the recovery of the next worker finds the row."""
     version = rig.upload("a.png", png((1, 2, 3)))
     gcs_proxy.fail("PATCH", 403)
     first = rig.worker(name="first")
     (row,) = settled(rig, version)
     first.stop()
-    rig.celery.control.purge()  # the message may have come back, for it is acknowledged after the row is settled
+    rig.celery.control.purge()  # acknowledged after the row is settled, so perhaps requeued
     with rig.database.transaction() as killed:
         assert UNWRITTEN_ROWS.redrive(killed, ALL, 0, 1)
     assert rig.queue_length() == 0

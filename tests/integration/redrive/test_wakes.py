@@ -26,10 +26,10 @@ from tests.support.redrives import leave_unwritten
 from tests.support.rows import fail_object, status_of
 from tests.support.shell import run
 
-#: Leaves a row that was given up; returns its id.
+#: Makes a given-up row; returns the id.
 Leave: TypeAlias = Callable[[Database, ObjectVersion, str, str], int]
 
-#: Runs the command where the named modules are not installed, as far as it can see.
+#: Runs the command; importing the named modules fails as if they were not installed.
 PROBE = """
 import json, sys
 
@@ -56,7 +56,7 @@ def pool() -> Iterator[FakeCloudRun]:
 
 @pytest.fixture
 def queue(redis_url: str) -> Iterator["redis.Redis"]:
-    """The broker, to look at."""
+    """A client of the test's Redis."""
     with redis.Redis.from_url(redis_url, protocol=2) as client:
         yield client
 
@@ -65,7 +65,7 @@ def queue(redis_url: str) -> Iterator["redis.Redis"]:
 def environment(
     monkeypatch: pytest.MonkeyPatch, database_url: str, redis_url: str, pool: FakeCloudRun, own_logging: None
 ) -> None:
-    """The variables of a function whose pool may sleep."""
+    """Environment variables of a function with scale to zero."""
     monkeypatch.setenv("DROPLINE_DATABASE__URL", database_url)
     monkeypatch.setenv("DROPLINE_BROKER__URL", redis_url)
     monkeypatch.setenv("DROPLINE_POOL__NAME", POOL)
@@ -82,7 +82,7 @@ def row_id(database: Database) -> int:
 def test_a_sleeping_pool_is_woken_when_there_is_something_to_do(
     pool: FakeCloudRun, queue: "redis.Redis", row_id: int
 ) -> None:
-    """The call comes after the message; an awake pool is not called again."""
+    """Cloud Run is called after the message is sent; for an awake pool there is no call."""
     waiting: list[int] = []
     pool.on_change = lambda _instances: waiting.append(int(queue.llen(CAPTION_QUEUE)))
     assert run("redrive", "--all").exit_code == ExitCode.OK
@@ -94,13 +94,13 @@ def test_a_sleeping_pool_is_woken_when_there_is_something_to_do(
 
 @pytest.mark.parametrize("arguments", [["--all", "--dry-run"], ["--bucket", "none"]])
 def test_nothing_sent_wakes_nobody(pool: FakeCloudRun, row_id: int, arguments: list[str]) -> None:
-    """A GPU is not started for a dry run, nor for filters that nothing passes."""
+    """No GPU starts for a dry run, or if no row passes the filters."""
     assert run("redrive", *arguments).exit_code == ExitCode.OK
     assert pool.history == []
 
 
 def test_a_busy_cloud_run_is_asked_again(pool: FakeCloudRun, row_id: int, connection: Connection) -> None:
-    """A refusal that may pass is waited out, and said."""
+    """A temporary refusal is retried and reported."""
     pool.fail(503)
     result = run("redrive", "--all")
     assert result.exit_code == ExitCode.OK
@@ -112,7 +112,7 @@ def test_a_busy_cloud_run_is_asked_again(pool: FakeCloudRun, row_id: int, connec
 def test_a_pool_that_falls_asleep_this_moment_is_woken_after_that(
     pool: FakeCloudRun, queue: "redis.Redis", row_id: int
 ) -> None:
-    """While a worker's mark is there nobody is called; once it has run out the pool is woken."""
+    """While a worker's mark exists there is no call; after the mark has expired the pool is woken."""
     queue.set(MARK_KEY, f"{SLEEPING}x", px=1500)
     result = run("redrive", "--all")
     assert result.exit_code == ExitCode.OK
@@ -136,14 +136,14 @@ def test_a_pool_that_may_not_be_woken(
 
 
 def test_the_functions_extra_is_enough(pool: FakeCloudRun, connection: Connection, row_id: int) -> None:
-    """A whole run, pool included, with nothing installed but what `dropline[function]` needs."""
+    """A whole run with scale to zero, with only the distributions of `dropline[function]`."""
     needed = installed_with("dropline", "function")
     missing = {
         module
         for module, providers in packages_distributions().items()
         if not {canonicalize_name(each) for each in providers} & needed
     }
-    # One package of many distributions, of which google-auth is needed.
+    # A package of many distributions; the function requires google-auth.
     missing |= {
         "google.api_core",
         "google.cloud",
@@ -161,7 +161,7 @@ def test_the_functions_extra_is_enough(pool: FakeCloudRun, connection: Connectio
 
 
 def installed_with(distribution: str, extra: str = "") -> set[str]:
-    """The names of a distribution and of all that it needs."""
+    """The names of a distribution and of all its requirements."""
     found: set[str] = set()
     waiting = [(distribution, extra)]
     while waiting:
@@ -190,7 +190,7 @@ def row(connection: Connection, row_id: int) -> tuple[str, str, str]:
 def test_what_a_killed_redrive_left_behind_gets_workers_by_the_next_one(
     database: Database, pool: FakeCloudRun, leave: Leave, kind: Redrivable, option: list[str]
 ) -> None:
-    """Killed right after a commit: its rows are not given up any more, and a starting worker enqueues them."""
+    """After a kill right after the commit the rows are queued, and a starting worker enqueues them."""
     row_id = leave(database, ObjectVersion("drops", "left.jpg", 1), "access_denied", "x")
     with database.transaction() as inside:
         assert [row.row_id for row in kind.redrive(inside, RowFilter(), 0, 500)] == [row_id]
@@ -203,7 +203,7 @@ def test_what_a_killed_redrive_left_behind_gets_workers_by_the_next_one(
 def test_a_copy_to_be_made_wakes_a_sleeping_pool(
     database: Database, pool: FakeCloudRun, queue: "redis.Redis"
 ) -> None:
-    """After its message, as for a failed row; none is woken where the row is put back."""
+    """After the message, as for a failed row; there is no call if the redrive is undone."""
     leave_unwritten(database, ObjectVersion("drops", "b.jpg", 1), "access_denied", "x")
     pool.fail(403)
     refused = run("redrive", "--metadata", "--all")

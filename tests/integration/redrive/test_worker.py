@@ -1,4 +1,4 @@
-"""Dead letters sent again by the command as a process of its own, to a real worker over real services."""
+"""Dead letters, redriven by the command in a process, with a real worker and real services."""
 
 import signal
 from typing import Any
@@ -23,7 +23,7 @@ def states(rows: list[dict[str, Any]], *columns: str) -> set[tuple[Any, ...]]:
 def test_dead_letters_redriven_twice_have_one_row_and_one_caption_each(
     rig: Rig, start_redrive: StartRedrive, redrive: Redrive
 ) -> None:
-    """Failed by a limit that is then raised; two redrives at once and a third later: each is captioned once."""
+    """Failed by a limit, later raised; after two redrives at once and a third, each row is captioned once."""
     strict = rig.worker(name="strict", DROPLINE_IMAGES__MAX_SIDE="8")
     ids = [rig.drop(f"{n}.png", png((n, 0, 3))) for n in range(30)]
     assert states(rig.wait_settled(ids), "status", "error_code") == {("failed", "image_too_large")}
@@ -42,12 +42,12 @@ def test_dead_letters_redriven_twice_have_one_row_and_one_caption_each(
 
 
 def test_a_poisonous_image_gets_three_more_attempts_and_fails_again(rig: Rig, redrive: Redrive) -> None:
-    """The cause was not put right: a dead letter again, with its neighbour captioned."""
+    """With the cause still there, the row is a dead letter again; the other row is captioned."""
     rig.worker()
     poison = rig.drop("poison.png", png((255, 0, 0)))
     (failed,) = rig.wait_settled([poison])
     assert (failed["status"], failed["error_code"]) == ("failed", "engine_lost")
-    # Not `attempts`: one that found the engine gone before it had begun is no fault of the image, and is repeated.
+    # Not `attempts`: an attempt that found no engine is not the fault of the image, and is repeated.
     assert inferences(rig.directory).count("ff0000") == 3
     neighbour = rig.register(rig.upload("a.png", png()))
     redrive(f"gs://{rig.bucket}/poison.png")
@@ -60,7 +60,7 @@ def test_a_poisonous_image_gets_three_more_attempts_and_fails_again(rig: Rig, re
 
 
 def test_objects_that_are_gone_end_their_rows(rig: Rig, redrive: Redrive) -> None:
-    """Deleted after its failure: `deleted`; overwritten: it stays, for the new generation has a row of its own."""
+    """Deleted object: `deleted`. Overwritten object: still failed, since the new generation has a row."""
     strict = rig.worker(name="strict", DROPLINE_IMAGES__MAX_SIDE="8")
     ids = [rig.drop(name, png()) for name in ("gone.png", "overwritten.png")]
     rig.wait_settled(ids)
@@ -77,7 +77,7 @@ def test_objects_that_are_gone_end_their_rows(rig: Rig, redrive: Redrive) -> Non
 def test_a_redrive_that_is_told_to_stop_takes_back_what_it_has_not_sent(
     rig: Rig, redis_server: RedisServer, start_redrive: StartRedrive, redrive: Redrive, number: signal.Signals
 ) -> None:
-    """Cancelled while Redis hangs: the rows are dead letters as before, and a second run sends them."""
+    """After a cancel while Redis hangs the rows are dead letters as before, and a second run redrives them."""
     strict = rig.worker(name="strict", DROPLINE_IMAGES__MAX_SIDE="8")
     row_id = rig.drop("a.png", png())
     before = rig.wait_settled([row_id])
@@ -104,7 +104,7 @@ def test_a_redrive_that_is_told_to_stop_takes_back_what_it_has_not_sent(
 
 
 def heard(ear: "psycopg.Connection[Any]") -> str:
-    """The state of the next change."""
+    """The status in the next notification."""
     notices: list[Notify] = list(ear.notifies(timeout=DEADLINE_S, stop_after=1))
     assert notices, "no change was heard of"
     return str(parse_notice(notices[0].payload).status)
@@ -113,7 +113,7 @@ def heard(ear: "psycopg.Connection[Any]") -> str:
 def test_a_redrive_killed_outright_leaves_its_rows_to_a_worker(
     rig: Rig, redis_server: RedisServer, start_redrive: StartRedrive
 ) -> None:
-    """Killed between the commit and the message: the recovery of the next worker finds the row."""
+    """After a kill between commit and message, the recovery of the next worker finds the row."""
     strict = rig.worker(name="strict", DROPLINE_IMAGES__MAX_SIDE="8")
     row_id = rig.drop("a.png", png())
     rig.wait_settled([row_id])
@@ -128,7 +128,7 @@ def test_a_redrive_killed_outright_leaves_its_rows_to_a_worker(
             process.communicate(timeout=DEADLINE_S)
         finally:
             redis_server.service.signal(signal.SIGCONT)
-    rig.celery.control.purge()  # what may have been on the wire when Redis woke up
+    rig.celery.control.purge()  # messages possibly sent before the cancel and received when Redis resumed
     assert rig.row(row_id)["status"] == "queued"
     rig.worker()
     (row,) = rig.wait_settled([row_id])
