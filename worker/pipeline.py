@@ -1,7 +1,7 @@
 """One image from claim to metadata: claim → download → decode → caption → record → write back.
 
-Invariants (see `docs/how-it-works.md`): Postgres before metadata; a result counts only while its attempt holds
-the row; after the caption is recorded, only the write-back is ever repeated.
+Invariants (see `docs/how-it-works.md`): Postgres before metadata; a result is recorded only while the attempt
+holds the row; after the record of the caption, only the write-back is repeated.
 """
 
 import random
@@ -24,30 +24,30 @@ log = get_logger(__name__)
 
 
 class Captioner(Protocol):
-    """What the pipeline needs of the engine; `worker.engine.client.EngineClient` has it."""
+    """The engine; see `worker.engine.client.EngineClient`."""
 
     @property
     def input_size(self) -> int:
-        """Pixels per side that the model takes."""
+        """Pixels per side of the model's input."""
 
     def announce(self) -> None:
-        """Tell the engine that a request is on its way."""
+        """Announce a request to the engine."""
 
     def retract(self) -> None:
-        """Tell the engine that the announced request will not come."""
+        """Withdraw the announced request."""
 
     def caption(self, request: CaptionRequest, *, timeout_s: float) -> Caption:
         """Caption one image, waiting at most `timeout_s` seconds for the engine."""
 
 
 class Store(Protocol):
-    """What the pipeline needs of Cloud Storage; `dropline.storage.objects.ObjectStore` has it."""
+    """Cloud Storage; see `dropline.storage.objects.ObjectStore`."""
 
     def download(self, version: ObjectVersion, max_bytes: int) -> bytes:
         """The bytes of exactly this generation."""
 
     def live_generation(self, version: ObjectVersion) -> int | None:
-        """The generation that is there now, or None."""
+        """The current generation of the object, or None."""
 
     def write_metadata(self, write_back: WriteBack) -> WriteOutcome:
         """Copy the caption to the object's metadata."""
@@ -65,7 +65,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Acknowledge:
-    """The message is done with."""
+    """The message is done."""
 
     #: The new status of the row, or the reason to leave the row alone.
     outcome: str
@@ -80,7 +80,7 @@ class Redeliver:
 
 
 class Pipeline:
-    """Works rows off, one at a time; one per child."""
+    """Processes rows, one at a time; each child has one pipeline."""
 
     def __init__(
         self,
@@ -132,7 +132,7 @@ class Pipeline:
             return self._fail(claim, "worker_lost", _lost_message(claim))
         try:
             image, size_bytes, caption = self._caption(claim)
-        except Exception as error:  # noqa: BLE001 - every error gets a decision, and `decide` names each
+        except Exception as error:  # noqa: BLE001 - `decide` has a decision for every error
             return self._not_captioned(claim, error)
         return self._record(claim, caption, image, size_bytes, delivery)
 
@@ -149,7 +149,7 @@ class Pipeline:
         return decoded.dimensions, size_bytes, caption
 
     def _fetch(self, version: ObjectVersion) -> tuple[int, Decoded]:
-        # Announced first: without an engine there is no point in a download.
+        # Announced first: without an engine the download is useless.
         self._captioner.announce()
         try:
             data = self._store.download(version, self._settings.events.max_size_bytes)
@@ -162,7 +162,7 @@ class Pipeline:
         self, claim: Claim, caption: Caption, image: Dimensions, size_bytes: int, delivery: Delivery
     ) -> Acknowledge | Redeliver:
         write_back = self._settings.metadata.write
-        recorded = self._patiently(
+        recorded = self._retry_until_recorded(
             lambda: self._commit_caption(
                 claim, caption, image, size_bytes, self._settings.lease_s if write_back else None
             )
@@ -184,8 +184,8 @@ class Pipeline:
                 connection, claim, caption, image, size_bytes=size_bytes, write_back_lease_s=lease_s
             )
 
-    def _patiently(self, commit: Callable[[], bool]) -> bool:
-        """Keep a caption in hand while Postgres is away: the inference was the dear part. Time limits end it."""
+    def _retry_until_recorded(self, commit: Callable[[], bool]) -> bool:
+        """Commit a caption; retry while Postgres is unreachable, within the time limits; inference is costly."""
         tries = 0
         while True:
             try:

@@ -1,4 +1,4 @@
-"""Pure: which error means what. Nothing here sleeps, sends or writes."""
+"""The retry policy, pure: from an error and the counts of a row to a decision."""
 
 import random
 from dataclasses import dataclass
@@ -14,19 +14,19 @@ _LARGEST_EXPONENT = 60
 
 
 class Counts(Protocol):
-    """How often it was tried; `dropline.contract.Claim` has them."""
+    """Numbers of attempts; see `dropline.contract.Claim`."""
 
     @property
     def attempt(self) -> int:
-        """Number of this attempt, from 1."""
+        """Number of the current attempt, from 1."""
 
     @property
     def lost_attempts(self) -> int:
-        """Earlier attempts that ended with the death of a process, or as if by one."""
+        """Earlier attempts ended by the death of a process, or counted so."""
 
     @property
     def retries(self) -> int:
-        """Earlier attempts that ended with a transient error."""
+        """Earlier attempts ended by a transient error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +36,13 @@ class RetryLater:
     delay_s: float
     code: str
     message: str
-    #: Whether this attempt counts as lost, and not as a retry.
+    #: True if the attempt counts as lost, not as a retry.
     lost: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """The row becomes `failed`, with this code and message."""
+    """The row becomes `failed`, with error code and message."""
 
     code: str
     message: str
@@ -50,17 +50,17 @@ class GiveUp:
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """The generation is no longer there: neither a failure nor worth a retry."""
+    """The generation no longer exists: no failure, and no retry."""
 
 
 Decision = RetryLater | GiveUp | Gone
 
 
 def decide(error: BaseException, counts: Counts, settings: WorkerSettings, rng: random.Random) -> Decision:
-    """What to do about `error`, raised by the attempt that `counts` describes.
+    """The decision about an error of the current attempt.
 
-    Permanent errors end it at once. Transient ones are retried `max_retries` times. Whatever may be the fault of
-    this very image (a dead engine, a time limit, an error nobody foresaw) may happen `max_lost_attempts` times.
+    A permanent error fails the row at once. A transient error is retried `max_retries` times. An error possibly
+    caused by the image (a dead engine, a time limit, an unexpected error) may happen `max_lost_attempts` times.
     """
     match error:
         case ObjectGone():
