@@ -1,4 +1,4 @@
-"""`python -m migrations.deploy`, on a Postgres whose administrator is no superuser, as Cloud SQL's is none."""
+"""`python -m migrations.deploy`, with an administrator who is not a superuser, as in Cloud SQL."""
 
 import threading
 from argparse import ArgumentTypeError
@@ -39,20 +39,20 @@ def address(state_directory: Path) -> Iterator[str]:
 
 
 def url_of(login: str, address: str) -> str:
-    """As in Terraform, but for the password, which a proxy would bring."""
+    """Logins as in Terraform, but with passwords: no proxy adds credentials."""
     return f"postgresql://{quote(login)}:test@{address}?sslmode=disable"
 
 
 @pytest.fixture
 def migrator(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The environment that the migrations' job gets."""
+    """The environment of the migrations job."""
     url = f"{url_of(MIGRATOR, address)}&options=-crole%3Dcloudsqlsuperuser"
     monkeypatch.setenv("DROPLINE_DATABASE__URL", url)
 
 
 @contextmanager
 def stoppable() -> Iterator[tuple[str, list[str]]]:
-    """A proxy's administration: its address for stopping, and the paths that were posted to."""
+    """The admin server of a proxy: the address for stopping the proxy, and the paths of received POST requests."""
     stopped: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -82,7 +82,7 @@ def test_logins_may_do_what_their_role_may(address: str) -> None:
 
 @pytest.mark.usefixtures("migrator")
 def test_the_proxy_is_stopped_either_way() -> None:
-    """After success, and after a login that does not exist, which is an error all the same."""
+    """After success, and after the error of a grant to a login that does not exist."""
     with stoppable() as (url, stopped):
         deploy.main([*GRANTS, f"--afterwards={url}"])
         assert stopped == ["/quitquitquit"]
@@ -93,6 +93,6 @@ def test_the_proxy_is_stopped_either_way() -> None:
 
 @pytest.mark.parametrize("text", ["postgres=me", "dropline_reader", "dropline_reader="])
 def test_a_grant_that_makes_no_sense_is_refused(text: str) -> None:
-    """Only Dropline's roles are granted, and to somebody."""
+    """Only Dropline's roles are granted, and only to a named login."""
     with pytest.raises(ArgumentTypeError, match="must look like"):
         deploy.parse_grant(text)

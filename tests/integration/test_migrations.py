@@ -1,4 +1,4 @@
-"""Migrations as they are run: up, down and up again; and the rights of the roles, by real logins."""
+"""Migrations up, down and up again; and the rights of the roles, with real logins."""
 
 import os
 import subprocess
@@ -38,7 +38,7 @@ Login = Callable[[str], psycopg.Connection[TupleRow]]
 
 
 def alembic(url: str, *arguments: str) -> subprocess.Popen[str]:
-    """The command as a user runs it, in the project's root."""
+    """The `alembic` command in the project's root."""
     return subprocess.Popen(
         [sys.executable, "-m", "alembic", *arguments],
         env={**os.environ, "DROPLINE_DATABASE__URL": libpq_url(url)},
@@ -50,13 +50,13 @@ def alembic(url: str, *arguments: str) -> subprocess.Popen[str]:
 
 
 def snapshot(url: str) -> list[TupleRow]:
-    """Everything migrations make, as rows that can be compared."""
+    """All objects of the schema, as rows to compare."""
     with psycopg.connect(libpq_url(url)) as connection:
         return connection.execute(SNAPSHOT).fetchall()
 
 
 def test_up_down_and_up_again_gives_the_same_schema(postgres_server: PostgresServer) -> None:
-    """From nothing to head, back to nothing, and to head again: the same schema, and nothing left between."""
+    """From empty to head, to empty, and to head again: the same schema, and an empty database between."""
     postgres_server.create_database("up_and_down")
     url = postgres_server.url_for("up_and_down")
     before = snapshot(url)
@@ -70,15 +70,15 @@ def test_up_down_and_up_again_gives_the_same_schema(postgres_server: PostgresSer
     assert snapshot(url) == migrated
 
 
-def test_upgrading_what_is_up_to_date_changes_nothing(database_url: str) -> None:
+def test_an_upgrade_of_a_migrated_database_changes_nothing(database_url: str) -> None:
     """A deployment may run the migrations every time."""
     before = snapshot(database_url)
     upgrade(database_url)
     assert snapshot(database_url) == before
 
 
-def test_the_models_say_what_the_migrations_made(database_url: str) -> None:
-    """`alembic check` finds nothing to do, and does find a column that was dropped."""
+def test_models_and_migrations_agree(database_url: str) -> None:
+    """`alembic check` finds no difference, and finds a dropped column."""
     check(database_url)
     with psycopg.connect(database_url) as connection:
         connection.execute("ALTER TABLE captions DROP COLUMN width CASCADE")
@@ -92,8 +92,8 @@ def test_a_password_with_a_percent_sign_reaches_alembic_whole() -> None:
     assert config(url).get_main_option("sqlalchemy.url") == "postgresql+psycopg://u:p%40ss%25@h:1/d"
 
 
-def test_the_url_of_something_else_is_refused() -> None:
-    """Only Postgres is a database here, and the error names the variable."""
+def test_the_url_of_another_database_is_refused() -> None:
+    """The URL of another database is refused; the error names the variable."""
     with pytest.raises(SettingsError, match="DROPLINE_DATABASE__URL"):
         upgrade("sqlite:///x.db")
 
@@ -105,7 +105,7 @@ def test_the_alembic_command_takes_the_url_from_the_environment(database_url: st
 
 
 def test_two_deployments_that_migrate_at_once_take_turns(postgres_server: PostgresServer) -> None:
-    """Both succeed, and the schema is made once."""
+    """Both succeed, and the schema is created once."""
     postgres_server.create_database("twice_at_once")
     url = postgres_server.url_for("twice_at_once")
     with alembic(url, "upgrade", "head") as one, alembic(url, "upgrade", "head") as other:
@@ -116,7 +116,7 @@ def test_two_deployments_that_migrate_at_once_take_turns(postgres_server: Postgr
 
 @pytest.fixture
 def login(postgres_server: PostgresServer, database_url: str) -> Iterator[Login]:
-    """Opens connections to the test's database as one of Dropline's roles, by password."""
+    """Opens connections to the test's database with a login of one of Dropline's roles."""
     opened: list[psycopg.Connection[TupleRow]] = []
 
     def connect(role: str) -> psycopg.Connection[TupleRow]:
@@ -132,8 +132,8 @@ def login(postgres_server: PostgresServer, database_url: str) -> Iterator[Login]
         connection.close()
 
 
-def test_the_reader_reads_and_nothing_else(login: Login) -> None:
-    """Selects work; every write is refused, also after the read-only default is switched off."""
+def test_the_reader_only_reads(login: Login) -> None:
+    """SELECT works; every write is refused, also with default_transaction_read_only off."""
     reader = login("dropline_reader")
     assert reader.execute("SELECT count(*) FROM captions").fetchone() == (0,)
     assert reader.execute("SELECT count(*) FROM current_captions").fetchone() == (0,)
@@ -153,7 +153,7 @@ def test_the_reader_reads_and_nothing_else(login: Login) -> None:
 
 
 def test_the_function_inserts_and_updates_but_never_deletes(login: Login) -> None:
-    """What the function needs for rows and tombstones works; DELETE, TRUNCATE and DDL are refused."""
+    """The function's statements for rows and tombstones work; DELETE, TRUNCATE and DDL are refused."""
     ingest = login("dropline_ingest")
     ingest.execute(INSERT)
     assert ingest.execute("UPDATE captions SET status = 'superseded'").rowcount == 1
@@ -164,7 +164,7 @@ def test_the_function_inserts_and_updates_but_never_deletes(login: Login) -> Non
 
 
 def test_the_worker_updates_but_never_makes_or_removes_rows(login: Login) -> None:
-    """What the worker needs works; INSERT, DELETE, TRUNCATE and DDL are refused."""
+    """The worker's statements work; INSERT, DELETE, TRUNCATE and DDL are refused."""
     login("dropline_ingest").execute(INSERT)
     worker = login("dropline_worker")
     assert worker.execute("UPDATE captions SET attempts = 1").rowcount == 1
@@ -175,7 +175,7 @@ def test_the_worker_updates_but_never_makes_or_removes_rows(login: Login) -> Non
 
 
 def test_the_migrator_migrates_by_its_own_login(login: Login, postgres_server: PostgresServer) -> None:
-    """A later migration runs as dropline_migrator: it owns what the first one made."""
+    """A later migration runs as dropline_migrator, the owner of the first migration's objects."""
     migrator = login("dropline_migrator")
     migrator.execute("ALTER TABLE captions ADD COLUMN later text")
     migrator.execute("ALTER FUNCTION notify_caption() SECURITY INVOKER")
@@ -183,7 +183,7 @@ def test_the_migrator_migrates_by_its_own_login(login: Login, postgres_server: P
 
 
 def test_everybody_can_listen(login: Login, database_url: str) -> None:
-    """A reader hears of a change that the function commits."""
+    """A reader receives a change committed by the function."""
     reader = login("dropline_reader")
     reader.execute("LISTEN captions")
     login("dropline_ingest").execute(INSERT)
@@ -200,10 +200,8 @@ def test_everybody_can_listen(login: Login, database_url: str) -> None:
         ("status", "'running'", "ck_captions_running_has_lease"),
     ],
 )
-def test_a_row_that_tells_half_a_story_is_refused(
-    database_url: str, columns: str, values: str, constraint: str
-) -> None:
-    """The table itself refuses unknown states, failures without reasons, and captions without a model."""
+def test_an_incomplete_row_is_refused(database_url: str, columns: str, values: str, constraint: str) -> None:
+    """The table's constraints refuse unknown statuses, failures without reasons, and captions without a model."""
     statement = f"INSERT INTO captions (bucket, object_name, generation, task, {columns}) "
     with (
         psycopg.connect(database_url) as connection,

@@ -1,4 +1,4 @@
-"""What is heard of a change, and when: in its own transaction, never without it."""
+"""Notifications of changed rows: one for each transition, at the commit of its transaction."""
 
 import itertools
 
@@ -17,8 +17,8 @@ from tests.support.rows import (
 )
 
 
-def test_every_transition_is_heard_once_and_in_order(database: Database, database_url: str) -> None:
-    """One notice per change of state, one more for the metadata; a duplicate event makes none."""
+def test_every_transition_is_notified_once_and_in_order(database: Database, database_url: str) -> None:
+    """One notice per change of status, one for the written metadata, none for a duplicate event."""
     with listening(settings_of(database_url), "test") as listener:
         row_id = caption_object(database, G1)
         with database.transaction() as connection:
@@ -42,8 +42,8 @@ def test_every_transition_is_heard_once_and_in_order(database: Database, databas
     assert heard == expected
 
 
-def test_nothing_is_heard_of_what_was_rolled_back(database: Database, database_url: str) -> None:
-    """The notice is part of the transaction: after a rollback the next thing heard is another row's."""
+def test_a_rollback_sends_no_notice(database: Database, database_url: str) -> None:
+    """A rolled back transaction sends no notice: the next received notice is of another row."""
     with listening(settings_of(database_url), "test") as listener:
         with database.transaction() as connection:
             drop(connection, G1)
@@ -53,8 +53,8 @@ def test_nothing_is_heard_of_what_was_rolled_back(database: Database, database_u
         assert next(listener.notices(60)).generation == 2
 
 
-def test_nothing_is_heard_before_the_commit(database: Database, database_url: str) -> None:
-    """Who hears of a caption can read it: of two open transactions the first to commit is heard first."""
+def test_a_notice_is_sent_at_the_commit(database: Database, database_url: str) -> None:
+    """A listener can read the row of a notice: the first commit of two transactions sends the first notice."""
     with listening(settings_of(database_url), "test") as listener:
         with database.transaction() as late, database.transaction() as early:
             drop(late, G1)
@@ -64,10 +64,10 @@ def test_nothing_is_heard_before_the_commit(database: Database, database_url: st
         assert next(listener.notices(60)).object_name == "a.jpg"
 
 
-def test_failures_are_heard(database: Database, database_url: str) -> None:
-    """A dead letter is news like a caption: queued at its event, then failed."""
+def test_failures_are_notified(database: Database, database_url: str) -> None:
+    """A dead letter sends notices like a caption: queued at the event, then failed."""
     with listening(settings_of(database_url), "test") as listener:
         fail_object(database, G1, "code", "words")
-        # Its three transitions are one transaction: Postgres sends each, for each says something else.
+        # Three transitions in one transaction: Postgres sends all three, since the payloads differ.
         heard = list(itertools.islice((notice.status for notice in listener.notices(60)), 3))
     assert heard == [Status.QUEUED, Status.RUNNING, Status.FAILED]

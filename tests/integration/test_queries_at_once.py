@@ -1,4 +1,4 @@
-"""Events and claims that meet: many threads against a real Postgres."""
+"""Events and claims at the same moment: many threads, one real Postgres."""
 
 import threading
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from tests.support.rows import (
 
 @pytest.mark.parametrize("round_", range(20))
 def test_a_finalize_and_its_delete_at_once_end_deleted(database: Database, round_: int) -> None:
-    """Whichever of the two wins, nothing of the generation stays queued."""
+    """In either order, no row of the generation stays queued."""
     version = ObjectVersion("drops", f"race-{round_}", 1)
     barrier = threading.Barrier(4)
 
@@ -60,7 +60,7 @@ def test_generations_at_once_leave_one_queued(database: Database) -> None:
 
 
 def test_of_many_claims_at_once_one_wins(database: Database) -> None:
-    """Ten threads claim one row: one gets it, nine find it busy."""
+    """Ten threads claim one row: one gets the claim, nine get LeaseHeld."""
     with database.transaction() as connection:
         row_id = drop(connection, G1)
     barrier = threading.Barrier(10)

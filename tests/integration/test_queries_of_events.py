@@ -1,4 +1,4 @@
-"""What events do to rows: registrations, tombstones and names, against a real Postgres."""
+"""Changes of rows by events: registration, tombstones and names, on a real Postgres."""
 
 import pytest
 from sqlalchemy import Connection, text
@@ -22,8 +22,8 @@ from tests.support.rows import (
 )
 
 
-def test_an_event_makes_a_queued_row_with_what_it_knew(connection: Connection) -> None:
-    """Facts of the event land in their columns; nothing has been tried yet."""
+def test_an_event_inserts_a_queued_row_with_its_facts(connection: Connection) -> None:
+    """Facts of the event are in their columns; no attempt is counted."""
     facts = ObjectFacts(content_type="image/png", size_bytes=5_000_000_000, md5_hash="m", crc32c="c")
     made = queries.register_object(connection, G1, facts, OTHER_TASK)
     row = row_of(connection, made.row_id)
@@ -35,15 +35,15 @@ def test_an_event_makes_a_queued_row_with_what_it_knew(connection: Connection) -
     assert (row["attempts"], row["lost_attempts"], row["lease_until"]) == (0, 0, None)
 
 
-def test_an_event_that_knew_nothing_makes_a_row_too(connection: Connection) -> None:
-    """Payload NONE: no facts, all of them NULL."""
+def test_an_event_without_facts_inserts_a_row(connection: Connection) -> None:
+    """Payload NONE: all columns of facts are NULL."""
     made = queries.register_object(connection, G1, ObjectFacts(), TASK)
     row = row_of(connection, made.row_id)
     assert [row[name] for name in ("content_type", "size_bytes", "md5_hash", "event_time")] == [None] * 4
 
 
 def test_the_same_event_again_finds_the_row_as_it_is(connection: Connection) -> None:
-    """A duplicate changes nothing and tells the row's present state, whatever that is."""
+    """A duplicate event has no effect and returns the row's present status."""
     row_id = drop(connection, G1)
     again = queries.register_object(connection, G1, ObjectFacts(), TASK)
     assert again == queries.RegisteredRow(row_id, Status.QUEUED, created=False)
@@ -53,17 +53,17 @@ def test_the_same_event_again_finds_the_row_as_it_is(connection: Connection) -> 
 
 
 def test_each_task_of_a_generation_has_a_row(connection: Connection) -> None:
-    """Two tasks of one generation live side by side."""
+    """Two tasks of one generation have two rows."""
     assert drop(connection, G1) != drop(connection, G1, OTHER_TASK)
 
 
-def test_a_newer_generation_supersedes_those_that_wait(connection: Connection) -> None:
-    """Queued and running rows of older generations are superseded; finished ones and other objects are not."""
+def test_a_newer_generation_supersedes_unfinished_rows(connection: Connection) -> None:
+    """Queued and running rows of older generations are superseded; finished rows and other objects are not."""
     queued, running = drop(connection, G1), drop(connection, G1, OTHER_TASK)
     take(connection, running)
     other = drop(connection, ObjectVersion("drops", "b.jpg", 1))
     done = drop(connection, ObjectVersion("drops", "a.jpg", 0))
-    # Finished before its successor came: as g0 it has to be captioned by hand, for g1 superseded it.
+    # Finished before the next generation: g0 is captioned by hand, since g1 superseded its row.
     connection.execute(
         text("UPDATE captions SET status = 'failed', error_code = 'x', error = 'y' WHERE id = :i"), {"i": done}
     )
@@ -78,15 +78,15 @@ def test_a_newer_generation_supersedes_those_that_wait(connection: Connection) -
 def test_generations_in_any_order_leave_the_newest_current(
     connection: Connection, order: tuple[ObjectVersion, ...]
 ) -> None:
-    """However they come, only the newest generation is queued, and it is what the view shows."""
+    """In any order, only the newest generation is queued, and the view has the newest generation."""
     ids = {version.generation: drop(connection, version) for version in order}
     states = [status_of(connection, ids[generation]) for generation in (1, 2, 3)]
     assert states == [Status.SUPERSEDED, Status.SUPERSEDED, Status.QUEUED]
     assert list(connection.execute(text("SELECT generation FROM current_captions")).scalars()) == [3]
 
 
-def test_an_object_refused_by_its_event_says_why(connection: Connection) -> None:
-    """A row that is born failed has a code and words, and is never claimed."""
+def test_an_object_refused_by_its_event_has_a_reason(connection: Connection) -> None:
+    """A row inserted as failed has an error code and a message, and is never claimed."""
     made = queries.register_failed(connection, G1, ObjectFacts(), str(TASK), "too_large", "a\x00b\ud800c")
     row = row_of(connection, made.row_id)
     assert (made.status, row["error_code"]) == (Status.FAILED, "too_large")
@@ -95,7 +95,7 @@ def test_an_object_refused_by_its_event_says_why(connection: Connection) -> None
 
 
 def test_an_old_object_refused_by_its_event_is_superseded(connection: Connection) -> None:
-    """What is not current is no failure."""
+    """An older generation is superseded, not failed."""
     drop(connection, G2)
     made = queries.register_failed(connection, G1, ObjectFacts(), str(TASK), "too_large", "words")
     row = row_of(connection, made.row_id)
@@ -116,8 +116,8 @@ def test_an_old_object_refused_by_its_event_is_superseded(connection: Connection
         "<b>[red]",
     ],
 )
-def test_the_longest_names_and_tasks_fit_everywhere(connection: Connection, database_url: str, name: str) -> None:
-    """Any legal name with the longest task fits into a row, an index and a notification, and comes back whole."""
+def test_the_longest_names_and_tasks_fit(connection: Connection, database_url: str, name: str) -> None:
+    """Any legal name with the longest task fits into a row, an index and a notification, and is read back."""
     version = ObjectVersion("b" * 222, name, 2**62)
     task = TaskRequest(TaskPrompt.REFERRING_EXPRESSION_SEGMENTATION, "\N{CAT FACE}" * 125)
     with listening(settings_of(database_url), "test") as listener:
@@ -130,7 +130,7 @@ def test_the_longest_names_and_tasks_fit_everywhere(connection: Connection, data
 
 
 def test_a_delete_ends_every_row_of_its_generation(connection: Connection) -> None:
-    """Queued, running and captioned rows of all tasks become deleted, others stay; leases are gone."""
+    """Queued, running and captioned rows of all tasks become deleted, without a lease; other rows stay."""
     one, two = drop(connection, G1), drop(connection, G1, OTHER_TASK)
     take(connection, two)
     newer = drop(connection, G2)
@@ -140,8 +140,8 @@ def test_a_delete_ends_every_row_of_its_generation(connection: Connection) -> No
     assert row_of(connection, two)["lease_until"] is None
 
 
-def test_a_delete_that_comes_first_waits_for_its_finalize(connection: Connection) -> None:
-    """The late FINALIZE finds a tombstone and queues nothing, for any task."""
+def test_a_delete_before_its_finalize_leaves_a_tombstone(connection: Connection) -> None:
+    """The late FINALIZE finds a tombstone and queues no row, for any task."""
     queries.tombstone(connection, G1)
     queries.tombstone(connection, G1)
     for task in (TASK, OTHER_TASK):
@@ -151,7 +151,7 @@ def test_a_delete_that_comes_first_waits_for_its_finalize(connection: Connection
 
 
 def test_a_finalize_for_another_task_of_a_deleted_generation_is_late(connection: Connection) -> None:
-    """The generation stays deleted, whichever task its rows had."""
+    """The generation stays deleted for every task."""
     row_id = drop(connection, G1)
     queries.tombstone(connection, G1)
     late = queries.register_object(connection, G1, ObjectFacts(), OTHER_TASK)
@@ -159,7 +159,7 @@ def test_a_finalize_for_another_task_of_a_deleted_generation_is_late(connection:
 
 
 def test_the_delete_of_a_newer_generation_keeps_the_older_one_back(connection: Connection) -> None:
-    """Once g2 is known to be gone, g1 that comes late is history: superseded, and not current."""
+    """After the DELETE of g2, a late FINALIZE of g1 inserts a superseded row, which is not current."""
     queries.tombstone(connection, G2)
     late = queries.register_object(connection, G1, ObjectFacts(), TASK)
     assert late.status is Status.SUPERSEDED

@@ -1,4 +1,4 @@
-"""What workers do to rows, and every guard that refuses it, against a real Postgres."""
+"""Changes of rows by workers, and the guards that refuse a change, on a real Postgres."""
 
 from collections.abc import Callable
 
@@ -26,7 +26,7 @@ from tests.support.rows import (
 
 
 def test_a_claim_takes_the_row_and_numbers_the_attempt(connection: Connection) -> None:
-    """The row runs under a lease, and the claim holds all that is needed to work on it."""
+    """The row is running under a lease; the claim has version, task and attempt number."""
     row_id = drop(connection, G1, OTHER_TASK)
     claim = take(connection, row_id)
     assert claim == Claim(row_id, G1, OTHER_TASK, attempt=1, lost_attempts=0)
@@ -37,7 +37,7 @@ def test_a_claim_takes_the_row_and_numbers_the_attempt(connection: Connection) -
 
 
 def test_a_row_under_lease_is_busy_for_others(connection: Connection) -> None:
-    """The second claim learns how long the lease still holds."""
+    """The second claim returns the remaining seconds of the lease."""
     row_id = drop(connection, G1)
     take(connection, row_id, lease_s=600)
     busy = queries.claim(connection, row_id, LEASE_S)
@@ -46,7 +46,7 @@ def test_a_row_under_lease_is_busy_for_others(connection: Connection) -> None:
 
 
 def test_a_lease_that_ran_out_counts_a_lost_attempt(connection: Connection) -> None:
-    """The next claim takes over, with a new number and one death counted."""
+    """The next claim has a new attempt number and counts one lost attempt."""
     row_id = drop(connection, G1)
     take(connection, row_id)
     expire_leases(connection)
@@ -54,16 +54,16 @@ def test_a_lease_that_ran_out_counts_a_lost_attempt(connection: Connection) -> N
     assert (claim.attempt, claim.lost_attempts, claim.retries) == (2, 1, 0)
 
 
-def test_a_released_lease_can_be_taken_over_at_once(connection: Connection) -> None:
-    """Who knows that a process died need not wait for its lease."""
+def test_an_expired_lease_can_be_taken_over_at_once(connection: Connection) -> None:
+    """After the death of a process, the next claim need not wait for the end of the lease."""
     row_id = drop(connection, G1)
     take(connection, row_id)
     assert queries.expire_lease(connection, row_id)
     assert take(connection, row_id).lost_attempts == 1
 
 
-def test_there_is_no_lease_to_release_where_nobody_works(connection: Connection) -> None:
-    """Queued and finished rows are left alone."""
+def test_a_row_without_a_lease_has_none_to_expire(connection: Connection) -> None:
+    """Queued and finished rows do not change."""
     row_id = drop(connection, G1)
     assert not queries.expire_lease(connection, row_id)
     record(connection, take(connection, row_id))
@@ -72,8 +72,8 @@ def test_there_is_no_lease_to_release_where_nobody_works(connection: Connection)
 
 
 @pytest.mark.parametrize("ending", ["record", "fail", "supersede", "mark_deleted", "tombstone"])
-def test_what_has_ended_is_not_claimed(connection: Connection, ending: str) -> None:
-    """A message about a finished row finds nothing to do."""
+def test_a_finished_row_is_not_claimed(connection: Connection, ending: str) -> None:
+    """A message about a finished row has no effect."""
     row_id = drop(connection, G1)
     claim = take(connection, row_id)
     endings: dict[str, Callable[[], object]] = {
@@ -88,13 +88,13 @@ def test_what_has_ended_is_not_claimed(connection: Connection, ending: str) -> N
     assert queries.claim(connection, row_id, LEASE_S) is None
 
 
-def test_a_row_that_never_was_is_not_claimed(connection: Connection) -> None:
-    """A message with an unknown id finds nothing to do."""
+def test_an_unknown_row_is_not_claimed(connection: Connection) -> None:
+    """A message with an unknown id has no effect."""
     assert queries.claim(connection, 12345, LEASE_S) is None
 
 
 def test_a_caption_is_recorded_whole(connection: Connection) -> None:
-    """Words, boxes, model and size are in the row, and an earlier error is not."""
+    """The row has text, boxes, model and size, and no earlier error."""
     row_id = drop(connection, G1)
     queries.requeue(connection, take(connection, row_id), "engine_lost", "it died", lost=False)
     claim = take(connection, row_id)
@@ -111,7 +111,7 @@ def test_a_caption_is_recorded_whole(connection: Connection) -> None:
 
 
 def test_plain_words_have_no_result(connection: Connection) -> None:
-    """A task without boxes stores SQL's NULL, not JSON's."""
+    """A task without boxes stores SQL's NULL, not JSON's null."""
     row_id = drop(connection, G1)
     record(connection, take(connection, row_id))
     assert connection.execute(text("SELECT result IS NULL FROM captions")).scalar() is True
@@ -119,7 +119,7 @@ def test_plain_words_have_no_result(connection: Connection) -> None:
 
 @pytest.mark.parametrize("act", ["record", "fail", "put_back", "supersede", "mark_deleted"])
 def test_a_stale_attempt_changes_nothing(connection: Connection, act: str) -> None:
-    """Once another attempt holds the row, whatever the old one says is refused."""
+    """After a later claim, each result of the earlier attempt is refused."""
     row_id = drop(connection, G1)
     stale = take(connection, row_id)
     expire_leases(connection)
@@ -135,7 +135,7 @@ def test_a_stale_attempt_changes_nothing(connection: Connection, act: str) -> No
 def test_a_result_for_a_generation_that_is_gone_changes_nothing(
     connection: Connection, act: str, ending: str
 ) -> None:
-    """A delete or an overwrite during the work wins over its result."""
+    """After a delete or an overwrite during an attempt, the result is refused."""
     row_id = drop(connection, G1)
     claim = take(connection, row_id)
     if ending == "tombstone":
@@ -159,7 +159,7 @@ def _act(connection: Connection, act: str, claim: Claim) -> bool:
 
 
 def test_the_same_attempt_may_record_twice(connection: Connection) -> None:
-    """The answer to a COMMIT can be lost; repeating it is no error and changes no words."""
+    """The answer to a COMMIT can be lost; a repetition succeeds and keeps the caption."""
     row_id = drop(connection, G1)
     claim = take(connection, row_id)
     assert record(connection, claim)
@@ -168,10 +168,10 @@ def test_the_same_attempt_may_record_twice(connection: Connection) -> None:
 
 
 @pytest.mark.parametrize(("lost", "retries", "lost_attempts"), [(False, 1, 0), (True, 0, 1)])
-def test_a_row_put_back_can_be_taken_again(
+def test_a_requeued_row_can_be_claimed_again(
     connection: Connection, lost: bool, retries: int, lost_attempts: int
 ) -> None:
-    """It is queued with the reason; the next claim counts a retry or a lost attempt."""
+    """The row is queued with the error; the next claim counts a retry or a lost attempt."""
     row_id = drop(connection, G1)
     assert queries.requeue(connection, take(connection, row_id), "storage_unavailable", "429", lost=lost)
     row = row_of(connection, row_id)
@@ -180,8 +180,8 @@ def test_a_row_put_back_can_be_taken_again(
     assert (claim.retries, claim.lost_attempts) == (retries, lost_attempts)
 
 
-def test_a_failure_says_why(connection: Connection) -> None:
-    """The dead letter has a code and words, and no lease."""
+def test_a_failure_has_a_reason(connection: Connection) -> None:
+    """The dead letter has an error code, a message, and no lease."""
     row_id = drop(connection, G1)
     assert queries.fail(connection, take(connection, row_id), "truncated_image", "ends at byte 7")
     row = row_of(connection, row_id)
@@ -190,7 +190,7 @@ def test_a_failure_says_why(connection: Connection) -> None:
 
 
 def test_a_write_back_is_taken_over_without_the_model(connection: Connection) -> None:
-    """After a death between commit and PATCH only the PATCH is left to do, and no attempt is counted."""
+    """After a death between commit and PATCH, the claim returns a WriteBack and counts no attempt."""
     row_id = drop(connection, G1)
     record(connection, take(connection, row_id), write_back=True)
     assert isinstance(queries.claim(connection, row_id, LEASE_S), queries.LeaseHeld)
@@ -202,7 +202,7 @@ def test_a_write_back_is_taken_over_without_the_model(connection: Connection) ->
 
 
 def test_a_write_back_is_claimed_of_one_row_alone(connection: Connection) -> None:
-    """Another unwritten row keeps its lease, which is over, and can be claimed by its own message."""
+    """Another unwritten row keeps its expired lease, and can be claimed by its own message."""
     ids = [drop(connection, version) for version in (G1, ObjectVersion("drops", "other.jpg", 1))]
     for row_id in ids:
         record(connection, take(connection, row_id), write_back=True)
@@ -214,7 +214,7 @@ def test_a_write_back_is_claimed_of_one_row_alone(connection: Connection) -> Non
 
 
 def test_a_finished_write_back_leaves_nothing_to_do(connection: Connection) -> None:
-    """The time is noted, the lease is gone, and a late message finds nothing."""
+    """The row has the time and no lease, and a late message has no effect."""
     row_id = drop(connection, G1)
     record(connection, take(connection, row_id), write_back=True)
     assert finish_write_back(connection, row_id, written=True)
@@ -224,8 +224,8 @@ def test_a_finished_write_back_leaves_nothing_to_do(connection: Connection) -> N
     assert queries.claim(connection, row_id, LEASE_S) is None
 
 
-def test_a_write_back_left_out_says_why(connection: Connection) -> None:
-    """The caption stays; code and note say why the metadata has it not."""
+def test_a_write_back_left_out_has_a_reason(connection: Connection) -> None:
+    """The caption stays; error code and message have the reason why the metadata lacks the caption."""
     row_id = drop(connection, G1)
     record(connection, take(connection, row_id), write_back=True)
     assert finish_write_back(connection, row_id, written=False, code="metadata_full", note="8 KiB")
@@ -235,7 +235,7 @@ def test_a_write_back_left_out_says_why(connection: Connection) -> None:
 
 
 def test_a_write_back_to_a_deleted_object_changes_nothing(connection: Connection) -> None:
-    """Deleted stays deleted."""
+    """The row stays deleted."""
     row_id = drop(connection, G1)
     record(connection, take(connection, row_id), write_back=True)
     queries.tombstone(connection, G1)

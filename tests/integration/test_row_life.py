@@ -1,4 +1,4 @@
-"""Any interleaving of events, claims, results and kills leaves the table as the reference model has it."""
+"""After any interleaving of events, claims, results and kills, the table is equal to the reference model."""
 
 import itertools
 import operator
@@ -42,9 +42,9 @@ _SNAPSHOT = text("""
     FROM captions WHERE object_name = :name
 """)
 
-# One row gets most of the attention: what can go wrong needs several attempts at the same one.
+# Most steps are on one row: many faults need several attempts at the same row.
 keys = st.sampled_from([(1, CAPTION)] * 6 + [(1, DETECTION), (2, CAPTION), (2, DETECTION), (3, CAPTION)])
-#: Which of the latest claims speaks: stale ones speak too.
+#: Index of the claim among the latest claims, stale claims included.
 tokens = st.integers(1, 3)
 steps = st.one_of(
     st.tuples(st.just("finalize"), keys),
@@ -70,7 +70,7 @@ BORN = [("finalize", (1, CAPTION))]
 TAKEN = [*BORN, ("claim", (1, CAPTION))]
 FAILED = [*TAKEN, ("give_up", 1, "fail")]
 UNWRITTEN_COPY = [*TAKEN, ("record", 1, True), ("finish", (1, CAPTION), False)]
-#: Most lives begin with an event; a delete may come before it. What is redriven is rarely come by otherwise.
+#: Most histories begin with an event; some with a delete. Without these beginnings, redriven rows would be rare.
 interleavings = st.builds(
     operator.add,
     st.sampled_from([BORN, BORN, BORN, FAILED, UNWRITTEN_COPY, []]),
@@ -79,7 +79,7 @@ interleavings = st.builds(
 
 
 class Life:
-    """The table and the model, led through the same steps."""
+    """Applies the same steps to the table and to the model."""
 
     def __init__(self, connection: Connection, name: str) -> None:
         self.connection = connection
@@ -117,7 +117,7 @@ class Life:
         if not self.claims:
             return
         claim, token = self.claims[-min(number, len(self.claims))]
-        # The same attempt always says the same; another attempt says something else.
+        # Each attempt has a caption of its own.
         words = f"attempt {claim.attempt}"
         lease_s = LEASE_S if write_back else None
         done = queries.record_caption(
@@ -157,7 +157,7 @@ class Life:
         self.redriven += self._sent_again(DEAD_LETTERS, self.model.redrive())
 
     def redrive_copies(self) -> None:
-        rows = self._sent_again(UNWRITTEN_ROWS, self.model.redrive_copies())
+        rows = self._sent_again(UNWRITTEN_ROWS, self.model.redrive_unwritten())
         self.copies += [(key, row, self.model.redrives) for key, row in rows]
 
     def _sent_again(self, kind: Redrivable, expected: list[Key]) -> list[tuple[Key, RedrivenRow]]:
@@ -171,21 +171,21 @@ class Life:
             return
         key, row = self.redriven[-1]
         done = DEAD_LETTERS.undo_redrive(self.connection, [row])
-        assert (done == {row.row_id}) == self.model.take_back(key, row.attempts, row.error_code)
+        assert (done == {row.row_id}) == self.model.undo_redrive(key, row.attempts, row.error_code)
 
     def take_back_copy(self) -> None:
         if not self.copies:
             return
         key, row, redrive = self.copies[-1]
         done = UNWRITTEN_ROWS.undo_redrive(self.connection, [row])
-        assert (done == {row.row_id}) == self.model.take_back_copy(key, redrive)
+        assert (done == {row.row_id}) == self.model.undo_redrive_of_unwritten(key, redrive)
 
     def kill(self) -> None:
         self.connection.execute(_EXPIRE, {"name": self.name})
         self.model.kill_everything()
 
     def rows(self) -> dict[Key, Row]:
-        """The table as the model would write it down."""
+        """The table in the model's form."""
         found = {}
         for row in self.connection.execute(_SNAPSHOT, {"name": self.name}):
             self.ids[row.generation, row.task] = row.id
@@ -208,7 +208,7 @@ def _row(row: Any) -> Row:
 
 
 def check_that_nothing_went_backwards(before: dict[Key, Row], after: dict[Key, Row]) -> None:
-    """What holds whatever the model says."""
+    """Checks of the table without the model."""
     assert before.keys() <= after.keys()
     for key, old in before.items():
         new = after[key]
@@ -225,7 +225,7 @@ def check_that_nothing_went_backwards(before: dict[Key, Row], after: dict[Key, R
 
 
 def by_row(notices: Iterable[tuple[Key, Status, bool]]) -> dict[Key, list[tuple[Status, bool]]]:
-    """Notices of different rows in one transaction come in any order."""
+    """The order of notices of different rows in one transaction is free."""
     found = defaultdict(list)
     for key, status, written in notices:
         found[key].append((status, written))
@@ -233,7 +233,7 @@ def by_row(notices: Iterable[tuple[Key, Status, bool]]) -> dict[Key, list[tuple[
 
 
 def heard(ear: psycopg.Connection[Any], connection: Connection) -> list[tuple[Key, Status, bool]]:
-    """All notices since the last call: up to a mark that is sent now, for they come in the order of commits."""
+    """All notices since the last call, up to a mark sent now: notices arrive in the order of commits."""
     connection.execute(text("SELECT pg_notify(:channel, 'mark')"), {"channel": NOTIFY_CHANNEL})
     payloads = itertools.takewhile("mark".__ne__, (notify.payload for notify in ear.notifies(timeout=60)))
     notices = [parse_notice(payload) for payload in payloads]
@@ -250,7 +250,7 @@ def ear(database_url: str) -> Iterator["psycopg.Connection[Any]"]:
 def test_any_interleaving_leaves_the_table_as_the_model_has_it(
     connection: Connection, ear: "psycopg.Connection[Any]"
 ) -> None:
-    """2,000 interleavings: after each step table and model agree, and so do the notices that were heard."""
+    """2,000 interleavings: after each step, table and received notices are equal to the model's."""
     names = (f"{number}.jpg" for number in itertools.count())
     reached: set[tuple[Status, Lease | None]] = set()
 

@@ -1,6 +1,6 @@
-"""A row's life as it should be, in a few lines of Python: what the table is compared with.
+"""A reference model of the captions table, in a few lines of Python.
 
-One object, its generations and tasks. Times are left out: a lease is held, has run out, or is not there.
+The model has one object with its generations and tasks, and no times: a lease is held, over, or None.
 """
 
 import enum
@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 
 from dropline.contract import Status
 
-#: Generation and task: which row of the object.
+#: Generation and task: the key of a row of the object.
 Key = tuple[int, str]
 TOMBSTONE_TASK = "*"
 
 
 class Lease(enum.Enum):
-    """What can be said of a lease without a clock."""
+    """State of a lease, without a clock."""
 
     HELD = "held"
     OVER = "over"
@@ -22,7 +22,7 @@ class Lease(enum.Enum):
 
 @dataclass
 class Row:
-    """What is compared of a row."""
+    """The compared columns of a row."""
 
     status: Status
     attempts: int = 0
@@ -32,24 +32,24 @@ class Row:
     caption: str | None = None
     code: str | None = None
     written: bool = False
-    #: Which of the object's captions it is, by time; 0: none.
+    #: Number of the caption among the object's captions, by time; 0: no caption.
     recorded: int = field(default=0, compare=False)
-    #: The redrive that gave it the lease with which it waits; the table knows it by the time of the lease.
+    #: Number of the redrive that set the lease; in the table, the time of the lease.
     redrive: int | None = field(default=None, compare=False)
 
     def end(self, status: Status) -> None:
-        """Nobody works on it any more."""
+        """End the attempt with this status."""
         self.status = status
         self.lend(None)
 
     def lend(self, lease: Lease | None, redrive: int | None = None) -> None:
-        """Another lease, or none."""
+        """Set the lease."""
         self.lease, self.redrive = lease, redrive
 
 
 @dataclass(frozen=True)
 class Token:
-    """What a worker holds after a claim; the row may have moved on since."""
+    """The claim of a worker; the row may have changed since."""
 
     key: Key
     attempt: int
@@ -59,16 +59,16 @@ class Token:
 
 @dataclass
 class ObjectModel:
-    """All rows of one object, and the notices they sent."""
+    """All rows of one object, and the notices of their changes."""
 
     rows: dict[Key, Row] = field(default_factory=dict)
     notices: list[tuple[Key, Status, bool]] = field(default_factory=list)
-    #: How often an operator had copies made again.
+    #: Number of redrives of unwritten rows.
     redrives: int = 0
     records: int = 0
 
     def finalize(self, key: Key) -> Status:
-        """An event about a new generation."""
+        """A FINALIZE: the status of the row."""
         generation = key[0]
         if key in self.rows:
             return self.rows[key].status
@@ -84,7 +84,7 @@ class ObjectModel:
         return self.rows[key].status
 
     def delete(self, generation: int) -> None:
-        """An event about the end of a generation."""
+        """A DELETE of a generation."""
         mine = [(key, row) for key, row in self._sorted() if key[0] == generation]
         for key, row in mine:
             if row.status is not Status.DELETED:
@@ -95,7 +95,7 @@ class ObjectModel:
             self._notify((generation, TOMBSTONE_TASK))
 
     def claim(self, key: Key) -> "Token | str":
-        """A worker takes a message about the row: a token, `write back`, `busy` or `nothing`."""
+        """A claim: a token, `write back`, `busy` or `nothing`."""
         row = self.rows.get(key)
         if row is None:
             return "nothing"
@@ -119,7 +119,7 @@ class ObjectModel:
         return Token(key, row.attempts, row.lost_attempts, row.before_redrive)
 
     def record(self, token: Token, caption: str, *, write_back: bool) -> bool:
-        """The model answered."""
+        """Record a caption; False if the attempt is stale."""
         row = self.rows[token.key]
         if row.attempts != token.attempt or row.status not in (Status.RUNNING, Status.CAPTIONED):
             return False
@@ -133,7 +133,7 @@ class ObjectModel:
         return True
 
     def give_up(self, token: Token, status: Status, code: str | None, *, lost: bool = False) -> bool:
-        """A worker ends its attempt without a caption: failed, put back, superseded or deleted."""
+        """End an attempt without a caption: failed, queued again, superseded or deleted."""
         row = self.rows[token.key]
         if row.attempts != token.attempt or row.status is not Status.RUNNING:
             return False
@@ -144,7 +144,7 @@ class ObjectModel:
         return True
 
     def redrive(self) -> list[Key]:
-        """An operator sends all dead letters again."""
+        """Redrive all dead letters: the keys of the redriven rows."""
         failed = [key for key, row in self._newest() if row.status is Status.FAILED]
         for key in failed:
             row = self.rows[key]
@@ -152,8 +152,8 @@ class ObjectModel:
             self._notify(key)
         return failed
 
-    def take_back(self, key: Key, attempts: int, code: str) -> bool:
-        """The operator's message did not get through."""
+    def undo_redrive(self, key: Key, attempts: int, code: str) -> bool:
+        """Undo the redrive of a dead letter, after a message that could not be sent."""
         row = self.rows[key]
         if row.status is not Status.QUEUED or row.attempts != attempts:
             return False
@@ -161,8 +161,8 @@ class ObjectModel:
         self._notify(key)
         return True
 
-    def redrive_copies(self) -> list[Key]:
-        """An operator has all copies made again that were given up."""
+    def redrive_unwritten(self) -> list[Key]:
+        """Redrive all unwritten rows: the keys of the redriven rows."""
         self.redrives += 1
         found = [
             key
@@ -177,8 +177,8 @@ class ObjectModel:
             self.rows[key].lend(Lease.OVER, self.redrives)
         return found
 
-    def take_back_copy(self, key: Key, redrive: int) -> bool:
-        """The operator's message did not get through."""
+    def undo_redrive_of_unwritten(self, key: Key, redrive: int) -> bool:
+        """Undo the redrive of an unwritten row, after a message that could not be sent."""
         row = self.rows[key]
         if row.status is not Status.CAPTIONED or row.redrive != redrive:
             return False
@@ -187,7 +187,7 @@ class ObjectModel:
         return True
 
     def finish_write_back(self, key: Key, *, written: bool) -> bool:
-        """The metadata is written, or is not going to be."""
+        """End a write-back, with or without success."""
         row = self.rows.get(key)
         if row is None or row.status is not Status.CAPTIONED:
             return False
@@ -199,7 +199,7 @@ class ObjectModel:
         return True
 
     def release(self, key: Key) -> bool:
-        """A process is known to be dead."""
+        """Expire the lease of a dead process."""
         row = self.rows.get(key)
         if row is None or row.lease is not Lease.HELD:
             return False
@@ -207,7 +207,7 @@ class ObjectModel:
         return True
 
     def kill_everything(self) -> None:
-        """Time passes over all leases."""
+        """Expire all leases."""
         for row in self.rows.values():
             row.lease = row.lease and Lease.OVER
 
@@ -219,7 +219,7 @@ class ObjectModel:
         return any(row.recorded > self.rows[key].recorded for row in others)
 
     def _newest(self) -> list[tuple[Key, Row]]:
-        """Those whose object has no newer generation that is still there."""
+        """Rows of the newest generation that is not deleted, or later."""
         last = max((g for (g, _), row in self.rows.items() if row.status is not Status.DELETED), default=0)
         return [(key, row) for key, row in self._sorted() if key[0] >= last]
 

@@ -1,4 +1,4 @@
-"""Rows for tests: what the function and the worker do to the table, by the same queries and without either."""
+"""Rows for tests: the transitions of the function and of the worker, by the same queries, without a process."""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -50,30 +50,30 @@ def open_connection(database_url: str, **options: Any) -> Iterator[Connection]:
 
 
 def settings_of(database_url: str) -> DatabaseSettings:
-    """The settings of somebody who uses the test's database."""
+    """Settings with the URL of the test's database."""
     return DatabaseSettings(url=SecretStr(database_url))
 
 
 def a_caption(words: str = "a red circle", result: dict[str, Any] | None = None) -> Caption:
-    """What the engine answers."""
+    """An answer of the engine."""
     return Caption(text=words, result=result, model="demo", model_revision="r1")
 
 
 def drop(connection: Connection, version: ObjectVersion, task: TaskRequest = TASK) -> int:
-    """What the function does with a FINALIZE: a queued row. Returns its id."""
+    """Insert a queued row, as the function for a FINALIZE: the row's id."""
     facts = ObjectFacts(content_type="image/png", size_bytes=99)
     return queries.register_object(connection, version, facts, task).row_id
 
 
 def take(connection: Connection, row_id: int, lease_s: float = LEASE_S) -> Claim:
-    """What the worker does first."""
+    """Claim the row, as the worker."""
     claim = queries.claim(connection, row_id, lease_s)
     assert isinstance(claim, Claim)
     return claim
 
 
 def record(connection: Connection, claim: Claim, words: str = "a red circle", *, write_back: bool = False) -> bool:
-    """What the worker does when the model has answered."""
+    """Record a caption, as the worker."""
     lease_s = LEASE_S if write_back else None
     return queries.record_caption(
         connection, claim, a_caption(words), IMAGE, size_bytes=99, write_back_lease_s=lease_s
@@ -81,7 +81,7 @@ def record(connection: Connection, claim: Claim, words: str = "a red circle", *,
 
 
 def caption_object(database: Database, version: ObjectVersion, words: str = "a red circle") -> int:
-    """The whole life of a row that goes well: dropped, taken, captioned. Returns its id."""
+    """Insert, claim and caption a row: the row's id."""
     with database.transaction() as connection:
         row_id = drop(connection, version)
     caption_row(database, row_id, words)
@@ -89,7 +89,7 @@ def caption_object(database: Database, version: ObjectVersion, words: str = "a r
 
 
 def caption_row(database: Database, row_id: int, words: str = "a red circle") -> None:
-    """What the worker does with a queued row, in its two transactions."""
+    """Claim and caption a queued row, in two transactions as the worker."""
     with database.transaction() as connection:
         claim = take(connection, row_id)
     with database.transaction() as connection:
@@ -97,7 +97,7 @@ def caption_row(database: Database, row_id: int, words: str = "a red circle") ->
 
 
 def fail_object(database: Database, version: ObjectVersion, code: str, error: str) -> int:
-    """A dead letter. Returns its id."""
+    """Insert a dead letter: the row's id."""
     with database.transaction() as connection:
         row_id = drop(connection, version)
         assert queries.fail(connection, take(connection, row_id), code, error)
@@ -107,13 +107,13 @@ def fail_object(database: Database, version: ObjectVersion, code: str, error: st
 def finish_write_back(
     connection: Connection, row_id: int, *, written: bool, code: str | None = None, note: str | None = None
 ) -> bool:
-    """The end of the worker's write-back of the row."""
+    """End the write-back of the row, as the worker."""
     write_back = WriteBack(row_id, G1, str(TASK), "a red circle", "demo")
     return queries.finish_write_back(connection, write_back, WriteOutcome(written, code, note))
 
 
 def expire_leases(connection: Connection) -> None:
-    """What time does when a process was killed."""
+    """Expire all leases, as time does after the death of a worker."""
     connection.execute(
         text("UPDATE captions SET lease_until = now() - interval '1s' WHERE lease_until IS NOT NULL")
     )
@@ -126,5 +126,5 @@ def row_of(connection: Connection, row_id: int) -> dict[str, Any]:
 
 
 def status_of(connection: Connection, row_id: int) -> Status:
-    """The row's state."""
+    """The row's status."""
     return Status(row_of(connection, row_id)["status"])

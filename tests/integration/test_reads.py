@@ -1,4 +1,4 @@
-"""Reads: rows that recovery and scale to zero look at, and the rows of an object."""
+"""Reads of recovery and of scale to zero, and the rows of an object."""
 
 import pytest
 from sqlalchemy import Connection, text
@@ -11,34 +11,34 @@ OTHER = ObjectVersion("drops", "other.jpg", 1)
 
 
 def forgotten(connection: Connection, resting_s: float) -> list[int]:
-    """Ids of queued rows that an empty queue does not know, but for those at rest."""
+    """Ids of queued rows without a message on an empty queue, without rows at rest."""
     batches = reads.rows_without_message(connection, [], whole_queue=True, batch=10, resting_s=resting_s)
     return [row_id for batch in batches for row_id in batch]
 
 
 def fail_once(connection: Connection, row_id: int) -> None:
-    """A try that ends with a transient error."""
+    """Let an attempt end with a transient error."""
     assert queries.requeue(connection, take(connection, row_id), "storage_unavailable", "503", lost=False)
 
 
 def test_a_row_at_rest_is_left_to_the_worker_that_holds_its_message(connection: Connection) -> None:
-    """Enqueued again at once it would lose its back-off; a row that was never tried does not rest."""
+    """A message at once would end the row's back-off; a row without an attempt does not rest."""
     tried, fresh = drop(connection, G1), drop(connection, OTHER)
     fail_once(connection, tried)
     assert forgotten(connection, resting_s=300) == [fresh]
     assert forgotten(connection, resting_s=0) == [tried, fresh]
 
 
-def test_a_row_that_has_rested_for_too_long_was_forgotten(connection: Connection) -> None:
-    """Its message must have come by then."""
+def test_a_row_that_rested_too_long_has_no_message(connection: Connection) -> None:
+    """After that time, the message of the row must have been lost."""
     row_id = drop(connection, G1)
     fail_once(connection, row_id)
     connection.execute(text("UPDATE captions SET updated_at = updated_at - interval '301 s'"))
     assert forgotten(connection, resting_s=300) == [row_id]
 
 
-def test_unfinished_is_what_waits_or_is_in_hands(connection: Connection) -> None:
-    """From the row's making until its caption is recorded and copied, or its lease given back."""
+def test_queued_and_leased_rows_are_unfinished(connection: Connection) -> None:
+    """A row is unfinished from its insertion until its write-back."""
     assert not reads.has_unfinished_rows(connection)
     row_id = drop(connection, G1)
     assert reads.has_unfinished_rows(connection)
@@ -49,7 +49,7 @@ def test_unfinished_is_what_waits_or_is_in_hands(connection: Connection) -> None
 
 
 def test_seconds_since_the_last_caption(connection: Connection) -> None:
-    """Of any worker's; none where there is none."""
+    """The latest caption of all workers counts; None without a caption."""
     assert reads.seconds_since_last_caption(connection) is None
     for version in (G1, G2):
         record(connection, take(connection, drop(connection, version)))
@@ -60,7 +60,7 @@ def test_seconds_since_the_last_caption(connection: Connection) -> None:
 
 
 def test_the_rows_of_an_object_are_of_its_bucket_and_name(connection: Connection) -> None:
-    """All its generations, newest first, or the one that is named; no row of another object."""
+    """All generations, newest first, or the named generation; no row of another object."""
     first, second = drop(connection, G1), drop(connection, G2)
     for other in (OTHER, ObjectVersion("others", G1.name, 1)):
         drop(connection, other)
