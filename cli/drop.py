@@ -62,7 +62,7 @@ def drop(
     plan = plan_uploads(paths, prefix)
     if plan.skipped:
         print_note(
-            f"not dropped, for their names say that they are no images: {', '.join(map(str, plan.skipped))}"
+            f"not dropped, since the extension is not that of an image: {', '.join(map(str, plan.skipped))}"
         )
     target = DropTarget(Storage.connect(settings), bucket, request, parallel)
     result = _drop(settings, plan, target, timeout if wait else None)

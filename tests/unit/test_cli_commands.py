@@ -8,6 +8,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from typer.core import TyperOption
 from typer.testing import CliRunner
 
 from cli.exit_codes import ExitCode, code_of
@@ -242,7 +243,7 @@ def test_every_command_has_help_and_is_documented() -> None:
         section = page.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
         assert section, name
         for parameter in command.params:
-            if parameter.param_type_name == "option":
+            if isinstance(parameter, TyperOption):
                 assert f"`{parameter.opts[0]}" in section, (name, parameter.opts)
                 assert parameter.help, (name, parameter.opts)
 
