@@ -105,11 +105,11 @@ def parse_since(text: str, now: datetime) -> datetime:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise ClientError(
-            f"--since {text!r} is no time; write 90m, 2h, 7d, or 2026-11-22T14:00Z (UTC where no zone is given)"
+            f"--since {text!r} is not a time; write 90m, 2h, 7d, or 2026-11-22T14:00Z (UTC without a zone)"
         ) from None
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     if moment > now:
-        raise ClientError(f"--since {text!r} is still to come, so nothing can have failed since")
+        raise ClientError(f"--since {text!r} is in the future: no row can have failed since then")
     return moment
 
 
@@ -177,7 +177,7 @@ def _print_counts(
     elif rows:
         print_table(list(rows[0]), (list(row.values()) for row in rows))
     else:
-        print_line(f"no {kind.name} row fits")
+        print_line(f"no {kind.name} row matches")
     _note_excluded_rows(kind, before)
 
 
@@ -189,7 +189,7 @@ def _note_existing_codes(redriver: Redriver, found: Mapping[str, int]) -> None:
     """Print the codes of the existing rows after an empty result: a filter may be misspelt."""
     if not found and (codes := redriver.count(RowFilter())):
         listed = ", ".join(f"{rows} {code}" for code, rows in codes.items())
-        print_note(f"{redriver.kind.name} rows there are: {listed}")
+        print_note(f"existing {redriver.kind.name} rows: {listed}")
 
 
 def _note_excluded_rows(kind: Kind, before: Mapping[str, int]) -> None:

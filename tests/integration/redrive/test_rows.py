@@ -206,7 +206,7 @@ def test_for_people(database: Database) -> None:
         "failed after",
         "worker_lost",
     ]
-    assert run("redrive", "--all").stdout == "no failed row fits\n"
+    assert run("redrive", "--all").stdout == "no failed row matches\n"
 
 
 @pytest.mark.parametrize("extra", [(), ("--dry-run",)])
@@ -214,8 +214,8 @@ def test_a_filter_that_lets_nothing_pass_says_what_there_is(database: Database, 
     """A misspelt code must not look like success."""
     fail_many(database, 2)
     found = run("redrive", "--error-code", "worker_losst", *extra)
-    assert (found.exit_code, found.stdout) == (0, "no failed row fits\n")
-    assert "failed rows there are: 2 worker_lost" in found.stderr
+    assert (found.exit_code, found.stdout) == (0, "no failed row matches\n")
+    assert "existing failed rows: 2 worker_lost" in found.stderr
 
 
 def test_a_row_whose_object_has_a_newer_generation_stays(database: Database, connection: Connection) -> None:

@@ -239,8 +239,8 @@ def test_for_people(database: Database) -> None:
     """A table with a line per error code, or a sentence and the existing codes if no row passes."""
     leave_many_unwritten(database, 2)
     other = run("redrive", "--metadata", "--error-code", "access_denid")
-    assert (other.exit_code, other.stdout) == (0, "no unwritten row fits\n")
-    assert "unwritten rows there are: 2 access_denied" in other.stderr
+    assert (other.exit_code, other.stdout) == (0, "no unwritten row matches\n")
+    assert "existing unwritten rows: 2 access_denied" in other.stderr
     shown = run("redrive", "--metadata", "--all").stdout
     for word in ("unwritten before", "redriven", "unwritten after", "access_denied"):
         assert word in shown
