@@ -86,9 +86,8 @@ cli-page: $(STAMP) ## write the tables of docs/cli.md anew
 terraform-pages: $(STAMP) ## write the READMEs under terraform/ anew
 	$(BIN)/python -m tools.terraform_pages
 
-cost-pages: $(STAMP) ## write the tables of docs/costs.md and docs/scaling.md anew
+cost-pages: $(STAMP) ## write the tables of docs/costs.md
 	$(BIN)/python -m tools.cloud_costs --page docs/costs.md
-	$(BIN)/python -m tools.scaling_arithmetic --page docs/scaling.md
 
 clean: ## remove .venv, caches and the local stack's state
 	rm -rf $(VENV) .local .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist

@@ -1,11 +1,13 @@
-"""Tables that a script writes into a page whose other text people write.
+"""Generated tables inside hand-written pages.
 
-A table stands between `<!-- table NAME -->` and `<!-- end NAME -->`, each alone on its line.
+A table lies between the lines `<!-- table NAME -->` and `<!-- end NAME -->` of its page.
 """
 
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from pydantic import BaseModel
 
 from tools.inputs import InputError
 
@@ -13,22 +15,36 @@ _BEGIN = re.compile(r"^<!-- table ([a-z-]+) -->$", re.MULTILINE)
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown; all columns but the first are aligned right where their head ends with a colon."""
+    """A table in Markdown; a column whose head ends with a colon is aligned right."""
     names = [name.removesuffix(":") for name in head]
-    rules = ["---:" if name.endswith(":") else "---" for name in head]
-    lines = [names, rules, *([cell.replace("|", "\\|") for cell in row] for row in rows)]
-    return "\n".join(_line(cells, separator=line == 1) for line, cells in enumerate(lines))
+    rule = "|".join("---:" if name.endswith(":") else "---" for name in head)
+    lines = [_line(names), f"|{rule}|", *(_line([cell.replace("|", "\\|") for cell in row]) for row in rows)]
+    return "\n".join(lines)
 
 
-def _line(cells: Sequence[str], *, separator: bool) -> str:
-    return f"|{'|'.join(cells)}|" if separator else f"| {' | '.join(cells)} |"
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def entries_table(entries: Mapping[str, BaseModel]) -> str:
+    """One row per entry of a file of inputs, with its name and its fields."""
+    fields = list(type(next(iter(entries.values()))).model_fields)
+    rows = [
+        [name.replace("_", " "), *(_cell(getattr(entry, field)) for field in fields)]
+        for name, entry in entries.items()
+    ]
+    return markdown_table(["name", *fields], rows)
+
+
+def _cell(value: object) -> str:
+    return f"{value:,.10f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
 
 
 def with_tables(page: str, tables: Mapping[str, str]) -> str:
-    """The page with every table made anew.
+    """The text of a page, with each table replaced.
 
     Raises:
-        InputError: the page and `tables` do not have the same tables, or one has no end.
+        InputError: the page and `tables` have different names, or a table has no end.
     """
     found = _BEGIN.findall(page)
     if sorted(found) != sorted(tables):
@@ -40,23 +56,21 @@ def with_tables(page: str, tables: Mapping[str, str]) -> str:
         before, _, rest = page.partition(begin)
         _, ended, after = rest.partition(end)
         if not ended:
-            raise InputError(f"the table {name} has no end: write <!-- end {name} --> below it")
+            raise InputError(f"the table {name} has no end: write <!-- end {name} --> below the table")
         page = f"{before}{begin}{table}{end}{after}"
     return page
 
 
 def update(path: Path, tables: Mapping[str, str]) -> None:
-    """Write the page's tables anew.
+    """Replace the tables of a page.
 
     Raises:
-        InputError: see `with_tables`; or the page cannot be read.
+        InputError: the page cannot be read, or see `with_tables`.
     """
     try:
         page = path.read_text()
     except OSError as error:
-        raise InputError(
-            f"{path} cannot be read ({error.strerror}): give the path of the page whose tables are to be made"
-        ) from None
+        raise InputError(f"{path} cannot be read ({error.strerror}): give the path of the page") from None
     try:
         path.write_text(with_tables(page, tables))
     except InputError as error:

@@ -1,10 +1,13 @@
-"""Numbers that come from somewhere else, each with its source: what is deployed, measured, assumed, documented.
+"""The inputs of docs/costs.md and of the formulas of docs/scaling.md, each with its source.
 
-They are read from `inputs.toml`. A test compares those of Terraform and of pages of ours with what the files say.
+`inputs.toml` has Terraform's defaults, measurements and assumptions, `prices.toml` list prices. A test compares the
+quoted values with the quoted files.
 """
 
 import tomllib
+from collections.abc import Mapping
 from datetime import date
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,7 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from dropline.errors import DroplineError
 
 INPUTS = Path(__file__).with_name("inputs.toml")
+PRICES = Path(__file__).with_name("prices.toml")
 
+#: The number of each input, by name.
+Values = Mapping[str, float]
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -30,150 +36,130 @@ class Quoted(_Frozen):
 
     value: float = Field(ge=0)
     unit: str
-    #: From the repository's root.
+    #: Path from the repository's root.
     file: str
-    #: The text that states it, word for word but for the space between words.
+    #: The sentence or line with the value, word for word except for white space.
     says: str
 
 
 class Assumed(_Frozen):
-    """A number that nobody measured."""
+    """An estimate without a measurement."""
 
     value: float = Field(ge=0)
     unit: str
     why: str
 
 
-class Documented(_Frozen):
-    """A limit that Google documents."""
+class Inputs(_Frozen):
+    """All inputs except prices, by name; a name is unique across the three groups."""
 
-    value: float = Field(ge=0)
-    unit: str
-    what: str
-    source: str
-    #: When the source was read; it is a stored copy, which may be older.
+    #: Terraform's defaults.
+    deployed: dict[str, Quoted]
+    #: Costs of the components, measured without a model.
+    measured: dict[str, Quoted]
+    assumed: dict[str, Assumed]
+
+    def values(self) -> Values:
+        """The numbers of all groups."""
+        groups: tuple[Mapping[str, Quoted | Assumed], ...] = (self.deployed, self.measured, self.assumed)
+        return {name: entry.value for group in groups for name, entry in group.items()}
+
+
+class Standing(StrEnum):
+    """How near the source of a price is to Google's price list."""
+
+    #: A stored copy of a Google page.
+    GOOGLE = "Google's page"
+    #: Another site's copy of a Google page or of Google's billing API.
+    SECOND_HAND = "second-hand"
+    #: The price of a similar SKU, because no price of the SKU itself was found.
+    ASSUMED = "assumed"
+    #: A placeholder: no price was found.
+    EXAMPLE = "example: to be filled in"
+
+
+class Price(_Frozen):
+    """One SKU of the price list."""
+
+    sku: str = Field(min_length=1)
+    unit: str = Field(min_length=1)
+    #: For one unit, in the list's currency.
+    price: float = Field(ge=0)
+    #: Free units a month, per billing account.
+    free: float = Field(default=0, ge=0)
+    region: str = Field(min_length=1)
+    source: str = Field(min_length=1)
+    standing: Standing
+    #: Date of reading.
     read: date
 
 
-class Deployed(_Frozen):
-    """Terraform's defaults."""
+class PriceList(_Frozen):
+    """The price of each SKU, by name."""
 
-    worker_cpu: Quoted
-    worker_memory: Quoted
-    worker_proxy_cpu: Quoted
-    worker_proxy_memory: Quoted
-    worker_instances: Quoted
-    worker_concurrency: Quoted
-    function_cpu: Quoted
-    function_memory: Quoted
-    function_proxy_cpu: Quoted
-    function_proxy_memory: Quoted
-    function_instances_max: Quoted
-    database_cpu: Quoted
-    database_memory: Quoted
-    database_disk: Quoted
-    database_connections: Quoted
-    redis_memory: Quoted
-    events_retention: Quoted
-    retry_minimum: Quoted
-    retry_maximum: Quoted
-    delivery_attempts: Quoted
-    network_prefix: Quoted
-    pool_size: Quoted
-    pool_idle: Quoted
+    currency: str = Field(min_length=1)
+    prices: dict[str, Price]
 
-
-class Measured(_Frozen):
-    """Costs of the parts, measured without a model."""
-
-    function_cpu_ms: Quoted
-    function_postgres_ms: Quoted
-    function_redis_ms: Quoted
-    worker_photograph_cpu_ms: Quoted
-    worker_postgres_ms: Quoted
-    worker_redis_ms: Quoted
-    photograph_kb: Quoted
-    row_bytes: Quoted
-    queue_bytes: Quoted
-    redis_commands: Quoted
-    transactions: Quoted
-    wal_bytes: Quoted
-    function_log_bytes: Quoted
-    worker_log_bytes: Quoted
-
-
-class Assumptions(_Frozen):
-    """What stands in for what is not known."""
-
-    cold_start_s: Assumed
-    billed_request_s: Assumed
-    event_bytes: Assumed
-    request_log_bytes: Assumed
-    flow_log_bytes: Assumed
-    registry_gb: Assumed
-    backup_copies: Assumed
-    alert_conditions: Assumed
-    secret_versions: Assumed
-    target_utilisation: Assumed
-    cpu_only_rate: Assumed
-
-
-class Limits(_Frozen):
-    """Google's quotas and limits."""
-
-    bucket_writes: Documented
-    bucket_reads: Documented
-    object_updates: Documented
-    pubsub_publish: Documented
-    pubsub_push: Documented
-    run_cpu_quota: Documented
-    run_gpu_quota: Documented
-    run_addresses: Documented
-    redis_clients: Documented
-    redis_size: Documented
-    sql_disk: Documented
-    sql_cpu: Documented
-
-
-class Inputs(_Frozen):
-    """All of them."""
-
-    deployed: Deployed
-    measured: Measured
-    assumed: Assumptions
-    limits: Limits
+    def without_free_tiers(self) -> "PriceList":
+        """The same prices, without free units."""
+        return PriceList(
+            currency=self.currency,
+            prices={name: price.model_copy(update={"free": 0}) for name, price in self.prices.items()},
+        )
 
 
 def load_inputs(path: Path = INPUTS) -> Inputs:
-    """Read the file of inputs.
+    """Read a file of inputs.
 
     Raises:
-        InputError: it is not there, is not TOML, or an entry is missing, unknown or wrong.
+        InputError: the file is missing or not TOML, or an entry is missing, unknown or wrong.
     """
-    return read_model(Inputs, path)
+    return _validated(Inputs, path, _document(path), _document(INPUTS))
 
 
-def read_model(model: type[Model], path: Path) -> Model:
-    """Read a TOML file as `model`.
+def load_prices(path: Path = PRICES) -> PriceList:
+    """Read a price list.
 
     Raises:
-        InputError: names the file, the entries that are wrong and what is wrong with them.
+        InputError: the file is missing or not TOML, or a price is missing, unknown or wrong.
     """
+    return _validated(PriceList, path, _by_sku(_document(path)), _by_sku(_document(PRICES)))
+
+
+def _by_sku(document: dict[str, Any]) -> dict[str, Any]:
+    prices = {name: entry for name, entry in document.items() if name != "currency"}
+    return {"currency": document.get("currency", ""), "prices": prices}
+
+
+def _validated(model: type[Model], path: Path, document: Mapping[str, Any], default: Mapping[str, Any]) -> Model:
+    problems = _problems_of_names(document, default)
     try:
-        document: dict[str, Any] = tomllib.loads(path.read_text())
+        found = model.model_validate(document)
+    except ValidationError as error:
+        items = error.errors(include_url=False, include_input=False)
+        problems += [f"{'.'.join(map(str, item['loc'])) or 'the file'}: {item['msg']}" for item in items]
+    if problems:
+        raise InputError(
+            f"{path}: {'; '.join(problems)}; begin from a copy of tools/inputs.toml or tools/prices.toml"
+        )
+    return found
+
+
+def _document(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text())
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): give the path of a TOML file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not TOML: {error}") from None
-    try:
-        return model.model_validate(document)
-    except ValidationError as error:
-        raise InputError(
-            f"{path}: {_explained(error)}; begin from a copy of the default: "
-            "tools/inputs.toml, or tools/cloud_costs/prices.toml for prices"
-        ) from None
 
 
-def _explained(error: ValidationError) -> str:
-    items = error.errors(include_url=False, include_input=False)
-    return "; ".join(f"{'.'.join(map(str, item['loc'])) or 'the file'}: {item['msg']}" for item in items)
+def _problems_of_names(document: Mapping[str, Any], default: Mapping[str, Any]) -> list[str]:
+    found, expected = _names(document), _names(default)
+    missing, unknown = sorted(expected - found), sorted(found - expected)
+    return [f"{name} is missing" for name in missing] + [f"{name} is unknown" for name in unknown]
+
+
+def _names(document: Mapping[str, Any]) -> set[str]:
+    groups = {group: names for group, names in document.items() if isinstance(names, dict)}
+    return {f"{group}.{name}" for group, names in groups.items() for name in names}

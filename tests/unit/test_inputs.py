@@ -1,4 +1,4 @@
-"""The inputs of the cost and scaling tables: where they come from, and what is said of a wrong file."""
+"""The inputs of the cost and scaling pages: their sources, and the errors of a wrong file."""
 
 import re
 from pathlib import Path
@@ -8,12 +8,11 @@ import pytest
 from tools.inputs import INPUTS, InputError, Quoted, load_inputs
 
 ROOT = Path(__file__).resolve().parents[2]
-ROOMS = ("cloud_costs", "scaling_arithmetic")
+USERS = ("tools/cloud_costs.py", "tests/unit/test_cloud_costs.py", "tests/unit/test_scaling_page.py")
 QUOTED = [
     pytest.param(entry, id=name)
     for group in (load_inputs().deployed, load_inputs().measured)
-    for name, entry in group
-    if isinstance(entry, Quoted)
+    for name, entry in group.items()
 ]
 
 
@@ -26,42 +25,42 @@ def _numbers(text: str) -> set[float]:
 
 
 @pytest.mark.parametrize("entry", QUOTED)
-def test_what_is_quoted_is_there(entry: Quoted) -> None:
-    """Terraform's defaults, settings and measured figures are still what the inputs say they are."""
+def test_a_quoted_file_has_the_quoted_text(entry: Quoted) -> None:
+    """Terraform's defaults, settings and measured figures equal the inputs."""
     assert _words(entry.says) in _words((ROOT / entry.file).read_text())
 
 
 @pytest.mark.parametrize("entry", QUOTED)
-def test_the_value_is_the_one_that_is_quoted(entry: Quoted) -> None:
-    """No value differs from its own quotation; memory may be given in MiB or MB there."""
+def test_the_quoted_text_has_the_value(entry: Quoted) -> None:
+    """No value differs from its own quotation; the quotation may give memory in MiB or MB."""
     found = _numbers(entry.says)
     assert entry.value in found | {number / 1024 for number in found}
 
 
 @pytest.mark.parametrize("group", ["deployed", "measured", "assumed"])
 def test_every_input_is_used(group: str) -> None:
-    """The tables are computed from each of them; only Google's limits are listed for themselves."""
-    code = "".join(path.read_text() for room in ROOMS for path in (ROOT / "tools" / room).glob("*.py"))
-    unused = [name for name, _ in getattr(load_inputs(), group) if f".{name}.value" not in code]
+    """A table or a figure in the text of a page is computed from each input."""
+    code = "".join((ROOT / path).read_text() for path in USERS)
+    unused = [name for name in getattr(load_inputs(), group) if f'"{name}"' not in code]
     assert unused == []
 
 
 def test_every_alert_on_a_metric_is_counted() -> None:
-    """As many conditions are paid for as Terraform has alerts on metrics, by threshold or in PromQL."""
+    """The number of conditions is the number of Terraform's alerts on metrics, by threshold or in PromQL."""
     module = ROOT / "terraform" / "modules" / "observability"
     thresholds = re.findall(r"^\s+aligner\s+= ", (module / "main.tf").read_text(), re.MULTILINE)
     queries = re.findall(r"^\s+query\s+= ", (module / "flow.tf").read_text(), re.MULTILINE)
-    assert load_inputs().assumed.alert_conditions.value == len(thresholds) + len(queries)
+    assert load_inputs().values()["alert_conditions"] == len(thresholds) + len(queries)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    """The error says which file, and what to give instead."""
+    """The error has the path and the next step."""
     with pytest.raises(InputError, match=r"nowhere\.toml cannot be read .*: give the path of a TOML file"):
         load_inputs(tmp_path / "nowhere.toml")
 
 
-def test_what_is_no_toml_is_refused(tmp_path: Path) -> None:
-    """The error says where the file breaks off."""
+def test_a_file_that_is_not_toml_is_refused(tmp_path: Path) -> None:
+    """The error has the line."""
     path = tmp_path / "broken.toml"
     path.write_text("[deployed\n")
     with pytest.raises(InputError, match=r"broken\.toml is not TOML: .*line 1"):
@@ -69,17 +68,23 @@ def test_what_is_no_toml_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "complaint"),
+    ("old", "new", "problem"),
     [
-        ("[assumed.cold_start_s]", "[assumed.cold_start]", r"assumed\.cold_start_s: Field required"),
-        ("[assumed.cold_start_s]", "[assumed.cold_start]", r"assumed\.cold_start: Extra inputs"),
+        ("[assumed.cold_start_s]", "[assumed.cold_start]", r"assumed\.cold_start_s is missing"),
+        ("[assumed.cold_start_s]", "[assumed.cold_start]", r"assumed\.cold_start is unknown"),
         ("value = 60\n", "value = -60\n", r"assumed\.cold_start_s\.value: Input should be greater than"),
         ("value = 60\n", 'value = "soon"\n', r"assumed\.cold_start_s\.value: Input should be a valid number"),
     ],
 )
-def test_wrong_entries_are_named(tmp_path: Path, old: str, new: str, complaint: str) -> None:
-    """Each entry that is missing, unknown or no number is named with what is wrong."""
+def test_wrong_entries_are_named(tmp_path: Path, old: str, new: str, problem: str) -> None:
+    """Each entry that is missing, unknown or not a number is named with its problem."""
     path = tmp_path / "inputs.toml"
     path.write_text(INPUTS.read_text().replace(old, new))
-    with pytest.raises(InputError, match=complaint):
+    with pytest.raises(InputError, match=problem):
         load_inputs(path)
+
+
+def test_names_are_unique_across_the_groups() -> None:
+    """A name has one number, whichever group it is in."""
+    inputs = load_inputs()
+    assert len(inputs.values()) == len(inputs.deployed) + len(inputs.measured) + len(inputs.assumed)

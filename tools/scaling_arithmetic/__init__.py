@@ -1,1 +1,0 @@
-"""What so many images per second ask of each part, and which part is full first."""
