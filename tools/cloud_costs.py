@@ -56,7 +56,7 @@ def running_s(v: Values, month: Month) -> float:
     instances = max(int(v["worker_instances"]), math.ceil(busy_s / MONTH_S))
     if not month.scale_to_zero:
         return instances * MONTH_S
-    starts_s = min(month.wake_ups, month.images) * (v["cold_start_s"] + v["pool_idle"])
+    starts_s = min(month.wake_ups, month.images) * (v["cold_start_s"] + v["worker_idle"])
     return min(busy_s + instances * starts_s, instances * MONTH_S)
 
 

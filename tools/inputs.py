@@ -1,7 +1,7 @@
 """The inputs of docs/costs.md and of the formulas of docs/scaling.md, each with its source.
 
-`inputs.toml` has Terraform's defaults, measurements and assumptions, `prices.toml` list prices. A test compares the
-quoted values with the quoted files.
+`inputs.toml` has Terraform's defaults, measurements and assumptions, `prices.toml` list prices. A test compares
+the quoted values with the quoted files.
 """
 
 import tomllib

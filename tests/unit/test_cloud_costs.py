@@ -175,13 +175,13 @@ def test_without_images_no_worker_starts() -> None:
 
 def test_one_image_starts_the_worker_once() -> None:
     """There are no more starts than images: one image in thirty bursts is one start."""
-    start_and_idle = VALUES["cold_start_s"] + VALUES["pool_idle"]
+    start_and_idle = VALUES["cold_start_s"] + VALUES["worker_idle"]
     assert running_s(VALUES, Month(1, 20, 30)) == CLOSE(start_and_idle + 1 / 20)
 
 
 def test_a_trickle_keeps_the_worker_running() -> None:
     """One start per idle time is the whole month; half as many are less."""
-    idle_times = int(MONTH_S / VALUES["pool_idle"])
+    idle_times = int(MONTH_S / VALUES["worker_idle"])
     assert running_s(VALUES, Month(idle_times, 20, idle_times)) == MONTH_S
     assert running_s(VALUES, Month(idle_times // 2, 20, idle_times // 2)) < MONTH_S
 

@@ -25,7 +25,11 @@ LOAD_INPUTS = {
     "Redis, CPUs busy (it uses one)": ["function_redis_ms", "worker_redis_ms"],
     "Postgres, transactions/s": ["transactions"],
     "Postgres, CPUs busy": ["function_postgres_ms", "worker_postgres_ms"],
-    "Postgres, connections at most (20 images/s per GPU)": ["pool_size", "worker_concurrency", "function_cpu_ms"],
+    "Postgres, connections at most (20 images/s per GPU)": [
+        "connection_pool_size",
+        "worker_concurrency",
+        "function_cpu_ms",
+    ],
     "Postgres, write-ahead log, MB/s": ["wal_bytes"],
     "rows a month, millions": [],
     "table and indexes, growth a month, GB": ["row_bytes"],
@@ -41,7 +45,7 @@ CAPACITY_INPUTS = {
     "connections to Postgres": [
         "database_connections",
         "function_instances_max",
-        "pool_size",
+        "connection_pool_size",
         "worker_concurrency",
     ],
     "CPU of Postgres": ["database_cpu", "target_utilisation", "function_postgres_ms", "worker_postgres_ms"],
@@ -183,7 +187,7 @@ def test_the_retries_by_hand() -> None:
 
 def test_the_defaults_have_enough_connections() -> None:
     """The largest number of instances by Terraform's defaults fits into the connections of Postgres."""
-    of_function = INPUTS["function_instances_max"] * INPUTS["pool_size"]
+    of_function = INPUTS["function_instances_max"] * INPUTS["connection_pool_size"]
     of_workers = INPUTS["worker_instances"] * (INPUTS["worker_concurrency"] + 1)
     assert of_function + of_workers <= INPUTS["database_connections"]
 
