@@ -1,4 +1,4 @@
-"""The demo checkpoint: real Florence-2 classes load it, it is small, and it sees."""
+"""The demo checkpoint: loaded by the real Florence-2 classes, small, and accurate."""
 
 import json
 import random
@@ -31,19 +31,19 @@ def model() -> Florence2ForConditionalGeneration:
 
 
 def test_the_checkpoint_is_small_enough_for_git() -> None:
-    """All its files together stay under 12 MB."""
+    """All files together are at most 12 MB."""
     assert sum(file.stat().st_size for file in CHECKPOINT.iterdir()) <= 12 * MEGABYTE
 
 
 def test_the_weights_are_half_precision_safetensors() -> None:
-    """The weights are safetensors, never pickles, and every one of them is half precision."""
+    """The weights are safetensors, not pickles, and every tensor is half precision."""
     assert not [file for file in CHECKPOINT.iterdir() if file.suffix in {".bin", ".pt", ".pkl"}]
     with safe_open(CHECKPOINT / "model.safetensors", framework="pt") as weights:
         assert {weights.get_tensor(name).dtype for name in weights.keys()} == {torch.float16}  # noqa: SIM118
 
 
 def test_every_special_token_is_one_token(processor: Florence2Processor) -> None:
-    """All of Florence-2's special tokens, a thousand locations among them, have an id each."""
+    """Each of Florence-2's special tokens, a thousand locations included, has an id of its own."""
     tokens = florence_tokens()
     assert sum(token.startswith("<loc_") for token in tokens) == 1000
     ids = processor.tokenizer.convert_tokens_to_ids([*tokens, "<image>"])
@@ -52,7 +52,7 @@ def test_every_special_token_is_one_token(processor: Florence2Processor) -> None
 
 
 def test_prompts_are_whole_words(processor: Florence2Processor) -> None:
-    """The prompts that the processor puts in place of a task are made of one token a word."""
+    """The words of the processor's prompts are one token each."""
     for task, prompt in PROMPTS.items():
         assert processor.task_prompts_without_inputs[task] == prompt
         words = processor.tokenizer.tokenize(prompt)
@@ -60,7 +60,7 @@ def test_prompts_are_whole_words(processor: Florence2Processor) -> None:
 
 
 def test_generation_neither_bans_repeats_nor_starts_wrongly(model: Florence2ForConditionalGeneration) -> None:
-    """The generation defaults let "a red circle and a red square" through and start as BART does."""
+    """The generation defaults allow "a red circle and a red square" and begin with BART's tokens."""
     settings = model.generation_config
     assert settings.no_repeat_ngram_size == 0
     assert settings.decoder_start_token_id == 2
@@ -70,7 +70,7 @@ def test_generation_neither_bans_repeats_nor_starts_wrongly(model: Florence2ForC
 def test_unseen_scenes_are_described(
     model: Florence2ForConditionalGeneration, processor: Florence2Processor
 ) -> None:
-    """Of forty scenes never trained on, nearly all captions are exact and nearly all boxes found."""
+    """Of forty held-out scenes, at least nine tenths of the captions are exact and of the boxes found."""
     figures = evaluate(model, processor, held_out_scenes(40, seed=31_337))
     assert figures.exact_captions >= 0.9
     assert figures.boxes_found >= 0.9
@@ -80,7 +80,7 @@ def test_unseen_scenes_are_described(
 def test_beams_agree_with_the_truth(
     model: Florence2ForConditionalGeneration, processor: Florence2Processor
 ) -> None:
-    """Beam search, which the engine may use, describes a sample as well."""
+    """Beam search, an option of the engine, gives the same caption of a sample."""
     record = _samples()[0]
     image = Image.open(SAMPLES / record["file"])
     assert list(read(model, processor, [image], "<CAPTION>", beams=3)) == [record["caption"]]
@@ -90,20 +90,20 @@ def test_beams_agree_with_the_truth(
 def test_samples_are_described(
     model: Florence2ForConditionalGeneration, processor: Florence2Processor, task: Task
 ) -> None:
-    """The model says of every sample picture what `captions.json` says is in it."""
+    """The answer for every sample image equals `captions.json`."""
     records = _samples()
-    pictures = [Image.open(SAMPLES / record["file"]).convert("RGB") for record in records]
-    for said, record in zip(read(model, processor, pictures, task), records, strict=True):
+    images = [Image.open(SAMPLES / record["file"]).convert("RGB") for record in records]
+    for found, record in zip(read(model, processor, images, task), records, strict=True):
         if task == "<OD>":
-            assert said["labels"] == [thing["label"] for thing in record["objects"]]
-            for box, thing in zip(said["bboxes"], record["objects"], strict=True):
+            assert found["labels"] == [thing["label"] for thing in record["objects"]]
+            for box, thing in zip(found["bboxes"], record["objects"], strict=True):
                 assert iou(box, thing["box"]) >= 0.5
         else:
-            assert said == record["caption" if task == "<CAPTION>" else "detailed_caption"]
+            assert found == record["caption" if task == "<CAPTION>" else "detailed_caption"]
 
 
 def test_a_box_counts_once_and_only_under_its_own_label() -> None:
-    """A box far off, wrongly labelled or given twice is no match."""
+    """A distant box, a wrong label and a second box for the same item do not match."""
     item = Item(colour="red", shape="circle", size="small", column=0, box=(0.1, 0.1, 0.3, 0.3), rgb=(255, 0, 0))
     background = sample_scene(random.Random(0)).background
     scene = Scene(items=(item,), background=background, aspect=1.0)
@@ -114,7 +114,7 @@ def test_a_box_counts_once_and_only_under_its_own_label() -> None:
 
 
 def test_iou_of_half_overlapping_boxes() -> None:
-    """Two equal boxes that share half of each have an IoU of a third."""
+    """Two equal boxes that overlap by half have an IoU of a third."""
     assert iou((0, 0, 2, 1), (1, 0, 3, 1)) == pytest.approx(1 / 3)
     assert iou((0, 0, 1, 1), (2, 2, 3, 3)) == 0
 

@@ -1,1 +1,1 @@
-"""Trains, from nothing, the tiny Florence-2 that the demonstration and the tests use."""
+"""Training of the tiny Florence-2 of the demonstration and the tests, from random weights."""

@@ -1,4 +1,4 @@
-"""Draws a scene with Pillow, at any size."""
+"""A scene drawn with Pillow, at any size."""
 
 import math
 import random
@@ -10,7 +10,7 @@ from tools.demo_model.scenes import Background, Item, Scene
 
 Point = tuple[float, float]
 
-# Points in the unit square, each shape touching all four sides so that its box is exact.
+# Points in the unit square; each shape touches all four sides, so that its box is exact.
 _TRIANGLE: tuple[Point, ...] = ((0.5, 0.0), (1.0, 1.0), (0.0, 1.0))
 
 
@@ -25,10 +25,10 @@ def _star() -> tuple[Point, ...]:
 
 
 def draw(scene: Scene, height: int, oversample: int = 3) -> Image.Image:
-    """The scene as an RGB picture `height` pixels high and `height * aspect` wide.
+    """The scene as an RGB image, `height` pixels high and `height * aspect` wide.
 
-    `oversample` is the factor by which it is drawn larger and then reduced, which smooths the edges; 1 when the
-    caller reduces the picture anyway.
+    The image is drawn larger by the factor `oversample` and then reduced, which smooths the edges; the factor is 1
+    if the caller reduces the image.
     """
     width = round(height * scene.aspect)
     image = _draw_background(scene.background, width * oversample, height * oversample)
@@ -61,7 +61,7 @@ def _draw_background(background: Background, width: int, height: int) -> Image.I
 
 
 def _gradient(background: Background, width: int, height: int) -> Image.Image:
-    # A linear gradient survives enlargement, so four corner pixels are the whole picture.
+    # Enlarging keeps a linear gradient, so four corner pixels determine the image.
     across, down = math.cos(background.angle), math.sin(background.angle)
     reach = abs(across) + abs(down)
     corners = Image.new("RGB", (2, 2))
@@ -76,7 +76,7 @@ def _noise(background: Background, width: int, height: int) -> Image.Image:
     rng = random.Random(background.seed)
     grain = Image.frombytes("L", (32, 32), rng.randbytes(32 * 32))
     image = Image.new("RGB", (32, 32), background.first)
-    # A third of the second tone at most: grain, not blotches that could pass for items.
+    # At most a third of the second tone: more would produce blotches that look like items.
     image.paste(Image.new("RGB", (32, 32), background.second), mask=grain.point(lambda value: value / 3))
     return image.resize((width, height), Image.Resampling.BILINEAR)
 

@@ -1,4 +1,4 @@
-"""Draws the sample pictures that the demonstration drops: `python -m tools.demo_model.samples`."""
+"""Draw the sample images of the demonstration: `python -m tools.demo_model.samples`."""
 
 import argparse
 import json
@@ -10,7 +10,7 @@ from tools.demo_model.drawing import draw
 from tools.demo_model.scenes import Scene, answer, sample_scene
 
 SAMPLES = Path(__file__).parents[2] / "local_emulators" / "samples"
-#: Neither trained on nor part of the evaluation.
+#: Used neither in training nor in the evaluation.
 SAMPLES_SEED = 4_244
 _HEIGHT = 480
 _LANDSCAPE, _PORTRAIT = 4 / 3, 3 / 4
@@ -28,7 +28,7 @@ _PLAN = (
 
 
 def write_samples(folder: Path, seed: int = SAMPLES_SEED) -> None:
-    """Writes the pictures and `captions.json`, which says what is in each of them."""
+    """Write the images and `captions.json` with the expected answers."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = random.Random(seed)
     records = []

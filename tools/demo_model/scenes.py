@@ -1,4 +1,4 @@
-"""Scenes of coloured shapes: what is in one, and the text a perfect model would write about it."""
+"""Scenes of coloured shapes: random scenes, and the exact answer to each task."""
 
 import math
 import random
@@ -26,12 +26,13 @@ COLOURS: dict[str, tuple[int, int, int]] = {
 PLACES = ("on the left", "in the middle", "on the right")
 BACKGROUNDS = ("plain", "gradient", "noise", "stripes")
 
-#: Location tokens per axis, and how many of them share one taught position.
+#: Location tokens per axis.
 LOCATION_BINS = 1000
+#: Neighbouring location tokens that share one position in the training texts.
 LOCATION_STEP = 20
 
-# Columns of the centres, as fractions of the width. The gaps keep "left" and "middle", and the order
-# from left to right, beyond dispute.
+# Columns of the centres, as fractions of the width. Gaps between the columns make "left", "middle" and the order
+# from left to right unambiguous.
 _COLUMNS = ((0.12, 0.29), (0.41, 0.59), (0.71, 0.88))
 _DIAMETERS: dict[Size, tuple[float, float]] = {"small": (0.19, 0.23), "large": (0.34, 0.42)}
 _MARGIN = 0.02
@@ -40,7 +41,7 @@ _GAP = 0.025
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One shape: its words, its column (0 to 2) and its box as fractions of the picture (x0, y0, x1, y1)."""
+    """One shape: words, column (0 to 2) and box (x0, y0, x1, y1) as fractions of the image."""
 
     colour: str
     shape: Shape
@@ -56,7 +57,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Background:
-    """A muted backdrop; `seed` fixes its grain, `angle` (radians) the direction of stripes and gradients."""
+    """A muted background; `seed` sets the grain, `angle` (radians) the direction of stripes and gradients."""
 
     kind: str
     first: tuple[int, int, int]
@@ -134,7 +135,7 @@ def _background(rng: random.Random) -> Background:
 
 
 def _muted(rng: random.Random) -> tuple[int, int, int]:
-    # Middle greys with a tint: every item colour, black and white included, stands out against them.
+    # Tinted middle greys: every item colour, black and white included, contrasts with the background.
     return _jitter(rng, (rng.randint(105, 190),) * 3, 18)
 
 
@@ -144,7 +145,7 @@ def _jitter(rng: random.Random, rgb: tuple[int, ...], by: int) -> tuple[int, int
 
 
 def answer(scene: Scene, task: Task) -> str:
-    """The exact text that a perfect model generates for the scene, location tokens included."""
+    """The exact answer to a task, location tokens included."""
     if task == "<OD>":
         return "".join(item.label + location_tokens(item.box) for item in scene.items)
     if task == "<CAPTION>":
@@ -153,12 +154,12 @@ def answer(scene: Scene, task: Task) -> str:
 
 
 def location_tokens(box: Box) -> str:
-    """The four location tokens of a box given as fractions of the picture, at the taught precision."""
+    """The four location tokens of a box (fractions of the image), at the precision of the training texts."""
     return "".join(f"<loc_{location_bin(value)}>" for value in box)
 
 
 def location_bin(value: float) -> int:
-    """The taught bin of a coordinate between 0 and 1: the middle of its step."""
+    """The location token of a coordinate between 0 and 1 in the training texts: the middle of its step."""
     step = min(int(value * LOCATION_BINS), LOCATION_BINS - 1) // LOCATION_STEP
     return step * LOCATION_STEP + LOCATION_STEP // 2
 

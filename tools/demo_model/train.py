@@ -1,4 +1,4 @@
-"""Trains the demo model from nothing on two cores, in about half an hour: `python -m tools.demo_model.train`."""
+"""Train the demo model from random weights, half an hour on two cores: `python -m tools.demo_model.train`."""
 
 import argparse
 import copy
@@ -16,20 +16,20 @@ from transformers import Florence2Processor
 from tools.demo_model.batches import Batch, load_batches
 from tools.demo_model.build import build_processor
 from tools.demo_model.evaluate import CHECKPOINT, evaluate, held_out_scenes
-from tools.demo_model.recipe import BATCH_SIZE, STAGES, Stage
-from tools.demo_model.trainee import Trainee
+from tools.demo_model.trainee import STAGES, Stage, Trainee
 
 log = logging.getLogger(__name__)
 
+BATCH_SIZE = 32
 _LOG_EVERY = 50
 _CHECK_EVERY = 300
-#: The scenes of the checks on the way are neither trained on nor those of the final evaluation.
+#: The checks during training use neither the scenes of training nor those of the final evaluation.
 _CHECK_SEED = 777
 _CHECK_SCENES = 100
 
 
 class Run:
-    """One training run: the trainee, where its checkpoint goes and where a later run takes it up."""
+    """One training run: the trainee, the path of the checkpoint, and the state file from which a run resumes."""
 
     def __init__(self, processor: Florence2Processor, checkpoint: Path, state: Path) -> None:
         self.processor = processor
@@ -38,11 +38,11 @@ class Run:
         self.state = state
 
     def resume(self) -> None:
-        """Takes up the weights that the last completed stage left in the state file."""
+        """Load the weights of the last completed stage from the state file."""
         self.trainee.load_state_dict(torch.load(self.state))
 
     def train(self, stage: Stage) -> None:
-        """Trains one stage from its first step to its last, and keeps its result."""
+        """Train one stage and save the weights."""
         batches = load_batches(self.processor, BATCH_SIZE, stage.seed)
         started = time.monotonic()
         for step, losses in enumerate(_steps(self.trainee, stage, batches), start=1):
@@ -63,7 +63,7 @@ class Run:
 
 
 def _steps(trainee: Trainee, stage: Stage, batches: Iterator[Batch]) -> Iterator[dict[str, Tensor]]:
-    """Takes the stage's optimizer steps one by one and gives the losses of each."""
+    """Run the optimizer steps of the stage; yields the losses of each."""
     trainee.train_only(stage)
     weights = [weight for weight in trainee.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=stage.rate, betas=(0.9, 0.98), weight_decay=0.01)
