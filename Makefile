@@ -72,7 +72,7 @@ format: $(STAMP) ## rewrite the code in the project's style
 	$(BIN)/ruff format
 
 constraints: $(STAMP) ## write down the versions of what is installed
-	$(BIN)/python -m tools.pin > constraints.new
+	$(BIN)/python -m tools.pins > constraints.new
 	mv constraints.new constraints.txt
 	@touch $(STAMP)
 

@@ -1,16 +1,18 @@
-"""Figures count only where every row and every message is as it has to be. Pure."""
+"""Checks of a run: figures are valid only if every row and every message is as expected. Pure."""
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from benchmarks.errors import RunInvalidError
+
+class RunInvalidError(Exception):
+    """A run whose figures have no meaning; the message has the unexpected finding."""
 
 
 @dataclass(frozen=True)
 class RowTimes:
-    """What is looked at in a row after the run; times are Postgres's own."""
+    """The columns of a row that are checked after a run; the times are those of Postgres."""
 
     id: int
     status: str
@@ -22,22 +24,22 @@ class RowTimes:
 
     @property
     def captioned_once(self) -> bool:
-        """Whether one attempt captioned it, and its metadata is written."""
+        """True if the first attempt captioned the row and the metadata is written."""
         done = self.captioned_at is not None and self.metadata_written_at is not None
         return self.status == "captioned" and self.attempts == 1 and done
 
 
-#: The columns of `RowTimes`, in its order.
+#: The columns in the order of the fields of `RowTimes`.
 ROW_TIMES_QUERY = """
     SELECT id, status, attempts, queued_at, started_at, captioned_at, metadata_written_at FROM captions ORDER BY id
 """
 
 
 def require_statuses(statuses: Sequence[int]) -> None:
-    """Every event has to be answered with 204.
+    """Require the status 204 for every event.
 
     Raises:
-        RunInvalidError: one was not; says how many of which.
+        RunInvalidError: the number of other responses, by status.
     """
     wrong = Counter(status for status in statuses if status != 204)
     if wrong:
@@ -45,10 +47,10 @@ def require_statuses(statuses: Sequence[int]) -> None:
 
 
 def require_enqueued(row_ids: Sequence[int], messages: Counter[int], expected: int) -> None:
-    """There have to be exactly `expected` rows, and exactly one message for each.
+    """Require exactly `expected` rows and exactly one message for each row.
 
     Raises:
-        RunInvalidError: rows or messages are missing, or there are too many.
+        RunInvalidError: there are too few or too many rows or messages.
     """
     if len(row_ids) != expected:
         raise RunInvalidError(f"there are {len(row_ids)} rows where {expected} should be")
@@ -62,10 +64,10 @@ def require_enqueued(row_ids: Sequence[int], messages: Counter[int], expected: i
 
 
 def require_captioned_once(rows: Sequence[RowTimes], expected: int) -> None:
-    """There have to be exactly `expected` rows, each captioned by its first attempt and written back.
+    """Require exactly `expected` rows, each captioned by its first attempt and written back.
 
     Raises:
-        RunInvalidError: one is not; shows the first of them.
+        RunInvalidError: the number of other rows, and the first of them.
     """
     if len(rows) != expected:
         raise RunInvalidError(f"there are {len(rows)} rows where {expected} should be")

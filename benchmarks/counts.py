@@ -1,9 +1,9 @@
-"""Counts what an image asks of the servers: Redis commands, Postgres transactions, write-ahead log, lines of log.
+"""Redis commands, Postgres transactions, write-ahead log and bytes of log per image.
 
     python -m benchmarks.counts [--images 1000]
 
-Counts do not depend on how fast the machine is or what else it does. They hold the starts of function and worker
-too, which more images make smaller.
+Counts do not depend on the speed or the other load of the machine. They include the starts of function and worker;
+the share of the starts shrinks with more images.
 """
 
 import time
@@ -13,20 +13,18 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks.checks import require_captioned_once
-from benchmarks.drops import DEADLINE_S, row_times, upload_all
-from benchmarks.errors import RunInvalidError
+from benchmarks.checks import RunInvalidError, require_captioned_once
 from benchmarks.figures import Figure, section, shown
-from benchmarks.pictures import small_pictures
-from benchmarks.stage import Stage, open_stage
+from benchmarks.stack import BenchmarkStack, benchmark_stack
+from benchmarks.uploads import DEADLINE_S, row_times, small_images, upload_all
 from dropline.errors import DroplineError
 
 _WRITERS = ("function", "worker")
 _SHOWN_COMMANDS = 8
-#: Between two looks; each is one transaction.
+#: Between two queries; each query is one transaction.
 _PAUSE_S = 1.0
 
-# A backend reports what it did at the latest when it ends: function and worker are stopped before the second look.
+# A backend reports its transactions no later than its end, so function and worker stop before the second reading.
 _TRANSACTIONS = "SELECT sum(xact_commit + xact_rollback)::bigint FROM pg_stat_database WHERE datname = 'dropline'"
 _WRITTEN = "SELECT count(*) FROM captions WHERE metadata_written_at IS NOT NULL"
 _WAL = "SELECT (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint"
@@ -34,7 +32,7 @@ _WAL = "SELECT (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint"
 
 @dataclass(frozen=True)
 class Counters:
-    """All counters at one moment."""
+    """All counters at one time."""
 
     commands: dict[str, int]
     transactions: int
@@ -44,11 +42,11 @@ class Counters:
 
 @dataclass(frozen=True)
 class CountsResult:
-    """What so many images asked for, from the upload to the metadata."""
+    """Counts per image, from the upload to the metadata."""
 
     title = "Counts per image"
     images: int
-    #: Redis command → how often per image, scripts' own included.
+    #: Redis command → number per image, including the commands of scripts.
     commands: dict[str, float]
     transactions: float
     wal_bytes: float
@@ -56,7 +54,7 @@ class CountsResult:
     log_bytes: dict[str, float]
 
     def figures(self) -> list[Figure]:
-        """For people."""
+        """The lines of the report."""
         busiest = sorted(self.commands.items(), key=lambda item: -item[1])[:_SHOWN_COMMANDS]
         return [
             Figure("images", f"{self.images:,}, uploaded, captioned and written back"),
@@ -85,20 +83,20 @@ def measure_counts(images: int) -> CountsResult:
         RunInvalidError: an image was not captioned exactly once.
         LocalStackError: the stack does not start.
     """
-    with open_stage() as stage:
-        before = _counters(stage)
-        upload_all(stage, small_pictures(images))
-        _wait_until_written(stage, images)
-        require_captioned_once(row_times(stage), images)
+    with benchmark_stack() as stack:
+        before = _counters(stack)
+        upload_all(stack, small_images(images))
+        _wait_until_written(stack, images)
+        require_captioned_once(row_times(stack), images)
         for name in _WRITERS:
-            stage.stop(name)
-        return counts_between(before, _counters(stage), images)
+            stack.stop(name)
+        return counts_between(before, _counters(stack), images)
 
 
-def _wait_until_written(stage: Stage, images: int) -> None:
-    # Not with a listener: Postgres runs a transaction for every notification that it hears.
+def _wait_until_written(stack: BenchmarkStack, images: int) -> None:
+    # Without a listener: Postgres runs a transaction for every notification to a listener.
     deadline = time.monotonic() + DEADLINE_S
-    with stage.database() as database:
+    with stack.database() as database:
         while (found := _number(database, _WRITTEN)) < images:
             if time.monotonic() > deadline:
                 raise RunInvalidError(f"{found} of {images} rows were done after {DEADLINE_S:g} s")
@@ -121,15 +119,15 @@ def _growth(before: Mapping[str, int], after: Mapping[str, int], images: int) ->
     return {name: growth / images for name, growth in grown.items() if growth > 0}
 
 
-def _counters(stage: Stage) -> Counters:
-    with stage.broker() as broker, stage.database() as database:
+def _counters(stack: BenchmarkStack) -> Counters:
+    with stack.broker() as broker, stack.database() as database:
         stats: Any = broker.info("commandstats")
         commands = {name.removeprefix("cmdstat_"): int(entry["calls"]) for name, entry in stats.items()}
         return Counters(
             commands,
             _number(database, _TRANSACTIONS),
             _number(database, _WAL),
-            {name: stage.log_bytes(name) for name in _WRITERS},
+            {name: stack.log_bytes(name) for name in _WRITERS},
         )
 
 

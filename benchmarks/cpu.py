@@ -1,15 +1,20 @@
-"""CPU time of whole process trees, as Linux counts it: in ticks of ten milliseconds."""
+"""CPU time of process trees and of the machine, from Linux's /proc: in ticks of ten milliseconds."""
 
 import os
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from benchmarks.errors import RunInvalidError
+from benchmarks.checks import RunInvalidError
+from benchmarks.figures import Figure
 
-#: Position in /proc/PID/stat of utime, stime, cutime and cstime, counted from the state behind the name.
+#: Columns of the first line of /proc/stat: user, nice, system, irq and softirq. `user` includes guests.
+_BUSY = (0, 1, 2, 5, 6)
+_STEAL = 7
+#: Positions of utime, stime, cutime and cstime in /proc/PID/stat, counted from the field after the name.
 _TIMES = slice(11, 15)
 
 
@@ -19,19 +24,19 @@ class ProcessTimes:
 
     pid: int
     parent: int
-    #: Spent by the process itself and by those of its children that have ended and were waited for.
+    #: CPU time of the process and of its ended children whose exit status was collected.
     ticks: int
 
 
 def parse_stat(line: str) -> ProcessTimes:
-    """Read /proc/PID/stat; the name of the process may hold spaces and parentheses."""
+    """Parse /proc/PID/stat; the name of the process may contain spaces and parentheses."""
     head, _, tail = line.rpartition(")")
     fields = tail.split()
     return ProcessTimes(int(head.split()[0]), int(fields[1]), sum(int(field) for field in fields[_TIMES]))
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class ProcessSnapshot:
     """All processes of the machine at one moment."""
 
     processes: tuple[ProcessTimes, ...]
@@ -39,18 +44,18 @@ class Snapshot:
 
     @classmethod
     def take(cls) -> Self:
-        """Looks at them now.
+        """Read all processes now.
 
         Raises:
-            RunInvalidError: this is not Linux.
+            RunInvalidError: the system is not Linux.
         """
         return cls(tuple(_all_processes()), os.sysconf("SC_CLK_TCK"))
 
     def alone_s(self, pid: int) -> float:
-        """CPU seconds of one process; those of its children only where they have ended.
+        """CPU seconds of one process and of its ended children.
 
         Raises:
-            RunInvalidError: there is no such process.
+            RunInvalidError: the process does not exist.
         """
         return self._process(pid).ticks / self.ticks_per_second
 
@@ -58,7 +63,7 @@ class Snapshot:
         """CPU seconds of a process and all its descendants.
 
         Raises:
-            RunInvalidError: there is no such process.
+            RunInvalidError: the process does not exist.
         """
         found = [self._process(root)]
         for process in found:
@@ -73,10 +78,10 @@ class Snapshot:
 
 
 def child_that_runs(parent: int, module: str) -> int:
-    """The process id of the child of `parent` whose command line names the module.
+    """The process id of the child of `parent` with the module in its command line.
 
     Raises:
-        RunInvalidError: there is none.
+        RunInvalidError: no such child exists.
     """
     for process in _all_processes():
         if process.parent == parent and module.encode() in _command_line(process.pid):
@@ -85,7 +90,7 @@ def child_that_runs(parent: int, module: str) -> int:
 
 
 def cpu_ms_each(before: Mapping[str, float], after: Mapping[str, float], count: int) -> dict[str, float]:
-    """CPU milliseconds per each of `count` things, from two readings of CPU seconds."""
+    """Name → CPU milliseconds per event or image, from two readings of CPU seconds."""
     return {name: (after[name] - before[name]) * 1000 / count for name in after}
 
 
@@ -94,7 +99,7 @@ def _all_processes() -> Iterable[ProcessTimes]:
     if not (proc / "self" / "stat").exists():
         raise RunInvalidError("there is no /proc to read CPU times from; this benchmark needs Linux")
     for directory in proc.glob("[0-9]*"):
-        # A process may end while it is looked at.
+        # A process may end between the listing and the read.
         with suppress(OSError):
             yield parse_stat((directory / "stat").read_text(errors="replace"))
 
@@ -103,3 +108,63 @@ def _command_line(pid: int) -> list[bytes]:
     with suppress(OSError):
         return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     return []
+
+
+@dataclass(frozen=True)
+class MachineTimes:
+    """CPU seconds of all cores since the machine started."""
+
+    busy: float
+    #: CPU seconds that the host gave to other virtual machines.
+    stolen: float
+
+
+@dataclass(frozen=True)
+class Contention:
+    """The other load of the machine during a part: means from its start to its end."""
+
+    seconds: float
+    #: Cores busy with processes outside of the benchmark.
+    others_cores: float
+    stolen_cores: float
+
+    def figures(self) -> list[Figure]:
+        """The line of the report."""
+        others, stolen = max(0.0, self.others_cores), self.stolen_cores
+        return [Figure("meanwhile, other processes", f"{others:.2f} cores; {stolen:.2f} more taken by the host")]
+
+
+@dataclass(frozen=True)
+class CpuReading:
+    """The CPU seconds of the machine and of the benchmark at one time."""
+
+    seconds: float
+    machine: MachineTimes
+    #: CPU seconds of this process and all its descendants.
+    own: float
+
+    @classmethod
+    def now(cls) -> Self:
+        """Read the counters now.
+
+        Raises:
+            RunInvalidError: the system is not Linux.
+        """
+        own = ProcessSnapshot.take().tree_s(os.getpid())
+        machine = parse_machine_times(Path("/proc/stat").read_text(), os.sysconf("SC_CLK_TCK"))
+        return cls(time.perf_counter(), machine, own)
+
+
+def parse_machine_times(text: str, ticks_per_second: int) -> MachineTimes:
+    """Parse /proc/stat; its first line is the sum of all cores."""
+    ticks = [int(field) for field in text.splitlines()[0].split()[1:]]
+    return MachineTimes(
+        sum(ticks[column] for column in _BUSY) / ticks_per_second, ticks[_STEAL] / ticks_per_second
+    )
+
+
+def contention_between(before: CpuReading, after: CpuReading) -> Contention:
+    """The other load between two readings. The load average before a run cannot contain it."""
+    seconds = after.seconds - before.seconds
+    others = (after.machine.busy - before.machine.busy) - (after.own - before.own)
+    return Contention(seconds, others / seconds, (after.machine.stolen - before.machine.stolen) / seconds)

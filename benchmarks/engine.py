@@ -1,30 +1,78 @@
-"""Measures how many images a second the model captions on this machine, and prints where the figures come from.
+"""Images per second of the model alone on this machine, with the provenance of the figures.
 
     python -m benchmarks.engine [--checkpoint demo] [--device cuda] [--batch 32] [--json]
 
-It is the figure that `python -m tools.cloud_costs --images-per-second` asks for.
+`python -m tools.cloud_costs --images-per-second` takes the result.
 """
 
 import json
 import sys
+import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
+import torch
 import typer
 
-from benchmarks.contention import Contention, Moment, contention_between
-from benchmarks.engine_part import EngineResult, measure_batches
-from benchmarks.errors import RunInvalidError
-from benchmarks.figures import Figure, section
+from benchmarks.checks import RunInvalidError
+from benchmarks.cpu import Contention, CpuReading, contention_between
+from benchmarks.figures import Figure, section, shown
 from benchmarks.provenance import Provenance
-from dropline.contract import TaskRequest
+from dropline.contract import Dimensions, TaskRequest
 from dropline.errors import DroplineError
 from dropline.settings import EngineSettings
+from tools.demo_model.tokenizer import build_tokenizer
+from tools.florence_shapes import FlorenceShape, build_model, build_processor, transformer_layers
+from worker.engine.runtime.checkpoint import Checkpoint, find_checkpoint
 from worker.engine.runtime.florence import FlorenceModel
+from worker.engine.runtime.loading import choose_device, choose_dtype, load_florence
+from worker.engine.runtime.model import BatchTooLarge
+from worker.engine.wire import CaptionRequest
 
 _BATCHES = [1, 8, 32]
 _PACKAGES = ("torch", "transformers", "numpy")
+#: With fewer batches, a single slow batch dominates the mean.
+_FEW = 5
+_BASE_SHAPE = FlorenceShape(
+    image_size=768,
+    grid=24,
+    width=768,
+    positions=1024,
+    text=transformer_layers(6, 12, 3072),
+    vocabulary=51_289,
+)
+
+
+@dataclass(frozen=True)
+class EngineResult:
+    """The speed of one batch size, without the decoding of images and without write-backs."""
+
+    batch: int
+    batches: int
+    seconds: float
+    #: Mean length of the longest answer of each batch.
+    tokens: float
+
+    @property
+    def images_per_second(self) -> float:
+        """The mean of all batches."""
+        return self.batch * self.batches / self.seconds
+
+    def figure(self) -> Figure:
+        """The line of the report."""
+        few = ", too few to go by: give more --seconds" if self.batches < _FEW else ""
+        return Figure(
+            f"batches of {self.batch}",
+            f"**{shown(self.images_per_second)} images/s**; {shown(self.seconds / self.batches * 1000)} ms and "
+            f"{shown(self.tokens)} tokens per batch; {self.batches} batches{few}",
+        )
+
+
+#: Batch size → result; None: the batch does not fit into the device's memory.
+Results = dict[int, EngineResult | None]
 
 
 def main(
@@ -48,9 +96,9 @@ def main(
     try:
         settings = EngineSettings.model_validate(values | {"checkpoint": checkpoint})
         model = _load(settings, tokens)
-        before = Moment.now()
-        results = _measured(model, TaskRequest.parse(task), batch or _BATCHES, seconds)
-        contention = contention_between(before, Moment.now())
+        before = CpuReading.now()
+        results = _measure(model, TaskRequest.parse(task), batch or _BATCHES, seconds)
+        contention = contention_between(before, CpuReading.now())
     except (RunInvalidError, DroplineError, ValueError) as error:
         typer.echo(f"The run is not valid: {error}", err=True)
         raise typer.Exit(1) from None
@@ -60,34 +108,74 @@ def main(
 
 def _load(settings: EngineSettings, tokens: int) -> FlorenceModel:
     if settings.checkpoint == "random":
-        from benchmarks.random_florence import random_florence
-
         return random_florence(settings, tokens)
-    from worker.engine.runtime.checkpoint import find_checkpoint
-    from worker.engine.runtime.loading import load_florence
-
     return load_florence(settings, find_checkpoint(settings))
 
 
-def _measured(
-    model: FlorenceModel, task: TaskRequest, batches: list[int], seconds: float
-) -> dict[int, EngineResult | None]:
-    results: dict[int, EngineResult | None] = {}
+def random_florence(settings: EngineSettings, tokens: int) -> FlorenceModel:
+    """Random weights in the shape of Florence-2-base, which generate about `tokens` tokens for every image.
+
+    The work is that of the real checkpoint, without a download from the hub.
+
+    Raises:
+        SettingsError: the device or dtype cannot be used.
+    """
+    device = choose_device(settings)
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    tokenizer = build_tokenizer()
+    torch.manual_seed(0)
+    model: Any = build_model(_BASE_SHAPE, tokenizer, num_beams=3, early_stopping=True, no_repeat_ngram_size=3)
+    model = model.to(device, choose_dtype(settings, device)).eval()
+    processor = build_processor(_BASE_SHAPE, tokenizer, {})
+    checkpoint = Checkpoint("random weights in the shape of Florence-2-base", Path(), "none")
+    return FlorenceModel(model, processor, checkpoint, settings.model_copy(update={"max_new_tokens": tokens}))
+
+
+def _measure(model: FlorenceModel, task: TaskRequest, batches: list[int], seconds: float) -> Results:
+    results: Results = {}
     for batch in sorted(set(batches)):
         typer.echo(f"measuring: batches of {batch}", err=True)
         results[batch] = measure_batches(model, task, batch, seconds)
     return results
 
 
-def _report(
-    provenance: Provenance, model: FlorenceModel, results: dict[int, EngineResult | None], contention: Contention
-) -> str:
+def measure_batches(model: FlorenceModel, task: TaskRequest, batch: int, seconds: float) -> EngineResult | None:
+    """Run batches for at least `seconds`, after one warm-up batch; None if a batch does not fit into memory."""
+    images = [_noise(model, task, seed) for seed in range(batch)]
+    try:
+        _run(model, images)
+        lengths: list[int] = []
+        began = time.perf_counter()
+        while time.perf_counter() - began < seconds or not lengths:
+            lengths.append(_run(model, images))
+        return EngineResult(batch, len(lengths), time.perf_counter() - began, sum(lengths) / len(lengths))
+    except BatchTooLarge:
+        return None
+
+
+def _run(model: FlorenceModel, images: list[CaptionRequest]) -> int:
+    """Tokens of the longest answer, without the first token. The rows are on the CPU, so the GPU has finished."""
+    try:
+        rows = model.generate(model.preprocess(images))
+    except torch.OutOfMemoryError as error:
+        raise BatchTooLarge(str(error)) from error
+    return max(len(row) for row in rows) - 1
+
+
+def _noise(model: FlorenceModel, task: TaskRequest, seed: int) -> CaptionRequest:
+    pixels = model.allocate()
+    pixels[:] = np.random.default_rng(seed).integers(0, 256, pixels.shape, dtype=np.uint8)
+    return CaptionRequest(pixels, task, Dimensions(model.input_size, model.input_size))
+
+
+def _report(provenance: Provenance, model: FlorenceModel, results: Results, contention: Contention) -> str:
     lines = section(provenance.title, [*provenance.figures(), *_of_model(model)])
     lines += section("The model alone", [*_lines(results), *contention.figures()])
     return "\n".join(lines)
 
 
-def _lines(results: dict[int, EngineResult | None]) -> Iterator[Figure]:
+def _lines(results: Results) -> Iterator[Figure]:
     for batch, result in results.items():
         yield result.figure() if result else Figure(f"batches of {batch}", "more than the device's memory holds")
 
@@ -101,16 +189,12 @@ def _of_model(model: FlorenceModel) -> list[Figure]:
 
 
 def _device_name(device: str) -> str:
-    import torch
-
     if device.startswith("cuda"):
         return f"{device} ({torch.cuda.get_device_name(device)})"
     return f"{device}, {torch.get_num_threads()} threads"
 
 
-def _document(
-    provenance: Provenance, model: FlorenceModel, results: dict[int, EngineResult | None], contention: Contention
-) -> str:
+def _document(provenance: Provenance, model: FlorenceModel, results: Results, contention: Contention) -> str:
     rates: dict[int, Any] = {
         batch: result and asdict(result) | {"images_per_second": result.images_per_second}
         for batch, result in results.items()

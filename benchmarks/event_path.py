@@ -1,8 +1,8 @@
-"""Measures the path of an event without a model, and prints the figures with where they came from.
+"""The costs of the path of an event without a model, with the provenance of the figures.
 
     python -m benchmarks.event_path [--only function] [--json]
 
-Each part starts a stack of its own, checks that no event was lost or done twice, and fails where one was.
+Each part starts a new stack and fails if an event was lost or processed twice.
 """
 
 import json
@@ -14,20 +14,20 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.contention import Contention, Moment, contention_between
-from benchmarks.errors import RunInvalidError
+from benchmarks.checks import RunInvalidError
+from benchmarks.cpu import Contention, CpuReading, contention_between
+from benchmarks.drop_latency import measure_latency
 from benchmarks.figures import Result, section
-from benchmarks.function_part import measure_function
-from benchmarks.import_part import measure_import
-from benchmarks.latency_part import measure_latency
-from benchmarks.pictures import photographs, small_pictures
+from benchmarks.function_import import measure_import
+from benchmarks.function_rate import measure_function
 from benchmarks.provenance import EVENT_PATH_PACKAGES, Provenance
-from benchmarks.worker_part import measure_worker
+from benchmarks.uploads import photographs, small_images
+from benchmarks.worker_rate import measure_worker
 from dropline.errors import DroplineError
 
 
 class Part(StrEnum):
-    """What can be measured."""
+    """The parts of the benchmark."""
 
     FUNCTION = "function"
     WORKER = "worker"
@@ -48,7 +48,7 @@ def main(
     provenance = Provenance.gather("benchmarks.event_path", sys.argv[1:], EVENT_PATH_PACKAGES)
     measures: dict[Part, Callable[[], Result]] = {
         Part.FUNCTION: lambda: measure_function(events),
-        Part.WORKER: lambda: measure_worker(small_pictures(images), "PNGs of 64×48"),
+        Part.WORKER: lambda: measure_worker(small_images(images), "PNGs of 64×48"),
         Part.PHOTOGRAPHS: lambda: measure_worker(photographs(photos), "JPEGs of 1600×1200"),
         Part.LATENCY: lambda: measure_latency(latency),
         Part.IMPORT: measure_import,
@@ -62,33 +62,33 @@ def main(
 
 
 @dataclass(frozen=True)
-class Measured:
-    """A part's result, and what else the machine did meanwhile."""
+class PartRun:
+    """The result of a part, and the other load of the machine during the part."""
 
     result: Result
     contention: Contention
 
 
-def measured(part: Part, measure: Callable[[], Result]) -> Measured:
-    """Measure one part, and say so.
+def measured(part: Part, measure: Callable[[], Result]) -> PartRun:
+    """Measure one part, and print its name to standard error.
 
     Raises:
-        RunInvalidError, DroplineError: there is no result.
+        RunInvalidError, DroplineError: the part has no result.
     """
     typer.echo(f"measuring: {part.value}", err=True)
-    before = Moment.now()
+    before = CpuReading.now()
     result = measure()
-    return Measured(result, contention_between(before, Moment.now()))
+    return PartRun(result, contention_between(before, CpuReading.now()))
 
 
-def as_report(provenance: Provenance, results: dict[Part, Measured]) -> Iterator[str]:
+def as_report(provenance: Provenance, results: dict[Part, PartRun]) -> Iterator[str]:
     """The lines of a report in Markdown."""
     yield from section(provenance.title, provenance.figures())
     for each in results.values():
         yield from section(each.result.title, [*each.result.figures(), *each.contention.figures()])
 
 
-def as_document(provenance: Provenance, results: dict[Part, Measured]) -> str:
+def as_document(provenance: Provenance, results: dict[Part, PartRun]) -> str:
     """All numbers as JSON: `{"provenance": {…}, "parts": {part: {"result": {…}, "contention": {…}}}}`."""
     document = {
         "provenance": asdict(provenance),

@@ -1,4 +1,4 @@
-"""Figures and how they are shown. Pure."""
+"""Figures and their presentation. Pure."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +17,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Spread:
-    """How measured values are distributed; each figure is one of the values, none is interpolated."""
+    """The distribution of measured values; each field is one of the values, without interpolation."""
 
     count: int
     minimum: float
@@ -27,10 +27,10 @@ class Spread:
 
     @classmethod
     def of(cls, values: Iterable[float]) -> Self:
-        """The spread of at least one value.
+        """The spread of one or more values.
 
         Raises:
-            ValueError: there is no value.
+            ValueError: `values` is empty.
         """
         ordered = sorted(values)
         return cls(
@@ -43,7 +43,7 @@ class Spread:
 
 
 class Result(Protocol):
-    """What a part of the benchmark measured: a dataclass of numbers that can show itself."""
+    """The result of a part of the benchmark: a dataclass of numbers with the lines of its report."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
@@ -52,14 +52,14 @@ class Result(Protocol):
         """A heading."""
 
     def figures(self) -> list[Figure]:
-        """The numbers, for people."""
+        """The lines of the report."""
 
 
 def percentile(ordered: Sequence[float], percent: float) -> float:
-    """The smallest of the ascending values that is not below `percent` of them (the nearest rank).
+    """The nearest rank: the smallest value with at least `percent` of the ascending values at or below it.
 
     Raises:
-        ValueError: there is no value, or `percent` is not from 0 to 100.
+        ValueError: `ordered` is empty, or `percent` is not between 0 and 100.
     """
     if not ordered or not 0 <= percent <= 100:
         raise ValueError(f"no percentile {percent:g} of {len(ordered)} values")
@@ -67,7 +67,7 @@ def percentile(ordered: Sequence[float], percent: float) -> float:
 
 
 def shown(value: float) -> str:
-    """Three digits that mean something, or all those before the point: more would be noise."""
+    """Three significant digits, or all digits before the point; further digits would be noise."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
     digits = max(0, 2 - math.floor(math.log10(abs(value))))
@@ -75,7 +75,7 @@ def shown(value: float) -> str:
 
 
 def shown_spread(spread: Spread, unit: str) -> str:
-    """A spread in one line; of fewer than ten values the largest is no p90."""
+    """A spread in one line; p90 is left out for fewer than ten values, where it equals the maximum."""
     parts = [("p50", spread.p50), ("p90", spread.p90), ("max", spread.maximum), ("min", spread.minimum)]
     named = [f"{name} {shown(value)}" for name, value in parts if name != "p90" or spread.count >= 10]
     return f"{', '.join(named)} {unit}"

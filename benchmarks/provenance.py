@@ -1,4 +1,4 @@
-"""Where figures come from: the machine, its load, the versions."""
+"""The provenance of figures: command, machine, load and versions."""
 
 import os
 import platform
@@ -12,7 +12,7 @@ from typing import Self
 
 from benchmarks.figures import Figure
 
-#: What the event path runs through.
+#: The packages of the event path.
 EVENT_PATH_PACKAGES = (
     *("celery", "kombu", "redis", "sqlalchemy", "psycopg", "gunicorn", "flask", "functions-framework"),
     *("google-cloud-storage", "pillow", "numpy", "structlog", "pydantic"),
@@ -23,15 +23,15 @@ _ROOT = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True)
 class Provenance:
-    """All that is needed to judge figures, or to get them again."""
+    """The facts for judging or reproducing figures."""
 
     title = "Where the figures come from"
     command: str
     date: str
     cpu: str
-    #: That this process may use.
+    #: Cores available to this process.
     cores: int
-    #: Over 1, 5 and 15 minutes, before anything was started.
+    #: Over 1, 5 and 15 minutes, before the run.
     load_average: tuple[float, float, float]
     system: str
     python: str
@@ -40,12 +40,12 @@ class Provenance:
 
     @classmethod
     def gather(cls, module: str, arguments: list[str], packages: tuple[str, ...]) -> Self:
-        """Looks at this machine now; call it before the run.
+        """Read the facts of this machine; call before the run.
 
         Args:
-            module: what `python -m` ran.
-            arguments: its arguments.
-            packages: distributions whose versions matter.
+            module: the module of `python -m`.
+            arguments: the arguments of the command.
+            packages: distributions whose versions are recorded.
         """
         return cls(
             command=shlex.join(["python", "-m", module, *arguments]),
@@ -60,7 +60,7 @@ class Provenance:
         )
 
     def figures(self) -> list[Figure]:
-        """For people."""
+        """The lines of the report."""
         packages = ", ".join(f"{name} {number}" for name, number in self.packages.items())
         return [
             Figure("command", f"`{self.command}`"),
@@ -75,7 +75,7 @@ class Provenance:
 
 
 def cpu_model_in(cpuinfo: str) -> str | None:
-    """The model's name in the text of /proc/cpuinfo; None on processors that do not say."""
+    """The name of the CPU in the text of /proc/cpuinfo, or None."""
     for line in cpuinfo.splitlines():
         name, _, value = line.partition(":")
         if name.strip() == "model name":
@@ -98,6 +98,6 @@ def _revision() -> str:
 
 
 def _git(*arguments: str) -> str:
-    # Locks are for those who write.
+    # Read-only commands need no lock.
     command = ["git", "--no-optional-locks", "-C", str(_ROOT), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

@@ -1,4 +1,4 @@
-"""Measures what a waiting image takes in Redis: publishes messages as the function does, and reads the memory.
+"""Memory of Redis per waiting image: the function's messages are published, and the memory is read.
 
 python -m benchmarks.queue_size [--messages 20000]
 """
@@ -10,7 +10,7 @@ import redis as client
 import typer
 
 from benchmarks.figures import Figure, section, shown
-from benchmarks.stage import open_directory
+from benchmarks.stack import open_directory
 from dropline.broker.queue import CaptionQueue
 from dropline.contract import CAPTION_QUEUE
 from dropline.deadline import Deadline
@@ -20,25 +20,25 @@ from local_emulators import redis
 from local_emulators.ports import free_ports
 from local_emulators.supervisor import Supervisor
 
-#: Row numbers as long as those of a table with more than a billion rows.
+#: Row ids of the length in a table with more than a billion rows.
 _FIRST_ROW = 1_000_000_000
 _DEADLINE_S = 60.0
 
 
 @dataclass(frozen=True)
 class QueueSizeResult:
-    """What so many messages took."""
+    """The size of messages in Redis."""
 
     title = "Messages that wait in Redis"
     messages: int
-    #: Of one message, as it lies in the list.
+    #: Of one message in the list.
     body_bytes: int
-    #: Growth of `used_memory`: what counts against the instance's size.
+    #: Growth of `used_memory`, which the size of the instance limits.
     used_bytes: int
     version: str
 
     def figures(self) -> list[Figure]:
-        """For people."""
+        """The lines of the report."""
         return [
             Figure("messages", f"{self.messages:,}, as the function publishes them"),
             Figure("one message", f"{self.body_bytes} bytes"),
@@ -48,7 +48,7 @@ class QueueSizeResult:
 
 
 def main(messages: Annotated[int, typer.Option(help="Messages to publish.", min=100)] = 20_000) -> None:
-    """Measure bytes per message in a Valkey of its own."""
+    """Measure bytes per message in a new Valkey."""
     try:
         result = measure_queue_size(messages)
     except DroplineError as error:
@@ -58,11 +58,11 @@ def main(messages: Annotated[int, typer.Option(help="Messages to publish.", min=
 
 
 def measure_queue_size(messages: int) -> QueueSizeResult:
-    """Publish `messages` messages that nobody reads.
+    """Publish `messages` messages without a worker.
 
     Raises:
         LocalStackError: the server does not start.
-        BrokerUnavailable: it does not take a message.
+        BrokerUnavailable: the server does not accept a message.
     """
     with open_directory() as directory, Supervisor(directory / "logs") as supervisor:
         server = redis.start(supervisor, directory / "redis", free_ports(1)[0], "benchmark")
@@ -75,7 +75,7 @@ def measure_queue_size(messages: int) -> QueueSizeResult:
 
 
 def _measured(connection: Any, queue: CaptionQueue, messages: int) -> QueueSizeResult:
-    # The first one also brings the connection's buffers and the queue's binding.
+    # The first message also creates the connection's buffers and the queue's binding.
     queue.enqueue(_FIRST_ROW, Deadline.after(_DEADLINE_S))
     before = connection.info("memory")["used_memory"]
     for number in range(1, messages + 1):

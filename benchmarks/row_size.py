@@ -1,10 +1,9 @@
-"""Measures what a caption takes in Postgres: inserts typical rows through the real schema and statements.
+"""Size of a caption in Postgres: typical rows through the real schema and statements.
 
     python -m benchmarks.row_size [--rows 20000] [--words 11]
 
-Every row goes through its whole life (registered, claimed, captioned, written back), so the sizes hold what
-updates leave behind. VACUUM runs after every tenth of the rows, as autovacuum would. The disk is not waited for
-(fsync=off), which changes times and no size.
+Every row is registered, claimed, captioned and written back, so the sizes include the dead tuples of updates.
+VACUUM runs after every tenth of the rows, like autovacuum. fsync is off, which changes times and no size.
 """
 
 import random
@@ -19,7 +18,7 @@ import typer
 from pydantic import SecretStr
 
 from benchmarks.figures import Figure, section, shown
-from benchmarks.stage import open_directory
+from benchmarks.stack import open_directory
 from db import queries
 from db.session import Database
 from dropline.contract import (
@@ -57,27 +56,27 @@ _INDEX_SIZES = """
 
 
 @dataclass(frozen=True)
-class Sizes:
+class TableSizes:
     """Bytes on the disk."""
 
-    #: The table proper, without TOAST and maps.
+    #: The table without TOAST and maps.
     heap: int
     indexes: int
-    #: All of it.
+    #: Table, indexes, TOAST and maps.
     total: int
 
 
 @dataclass(frozen=True)
 class RowSizeResult:
-    """What so many rows took."""
+    """The size of rows in Postgres."""
 
     rows: int
     words: int
     caption_bytes: float
-    #: As the rows' lives left it, after VACUUM.
-    lived: Sizes
-    #: After VACUUM FULL, which nobody runs on a table in use: the least it could take.
-    packed: Sizes
+    #: After the updates of all rows and VACUUM.
+    lived: TableSizes
+    #: After VACUUM FULL, the smallest possible size; VACUUM FULL locks a table in use.
+    packed: TableSizes
     indexes: dict[str, int]
     #: Bytes of write-ahead log, full-page images included.
     wal: int
@@ -88,7 +87,7 @@ class RowSizeResult:
         return f"Rows with captions of {self.words} words"
 
     def figures(self) -> list[Figure]:
-        """For people, per row."""
+        """The lines of the report, per row."""
         lived, packed = self.lived, self.packed
         return [
             Figure("rows", f"{self.rows:,}, each registered, claimed, captioned and written back"),
@@ -105,7 +104,7 @@ def main(
     rows: Annotated[int, typer.Option(help="Rows to insert.", min=_ROUNDS)] = 20_000,
     words: Annotated[list[int] | None, typer.Option(help="Words of a caption; may be repeated.", min=1)] = None,
 ) -> None:
-    """Measure bytes per row in a Postgres of its own."""
+    """Measure bytes per row in a new Postgres."""
     try:
         for count in words or [11, 75]:
             result = measure_row_size(rows, count)
@@ -134,25 +133,25 @@ def _measured(url: str, superuser: psycopg.Connection[tuple[Any, ...]], rows: in
     before = _scalar(superuser, "SELECT pg_current_wal_insert_lsn()")
     settings = DatabaseSettings(url=SecretStr(url))
     with closing(Database.connect(settings, "dropline-benchmark", connections=1)) as captions_database:
-        _live(captions_database, superuser, captions)
+        _insert(captions_database, superuser, captions)
     wal = _scalar(superuser, f"SELECT pg_current_wal_insert_lsn() - '{before}'::pg_lsn")
     lived, indexes = _sizes(superuser), _index_sizes(superuser)
     superuser.execute("VACUUM FULL captions")
     return RowSizeResult(rows, words, sum(map(len, captions)) / rows, lived, _sizes(superuser), indexes, int(wal))
 
 
-def _live(
+def _insert(
     captions_database: Database, superuser: psycopg.Connection[tuple[Any, ...]], captions: list[str]
 ) -> None:
     step = max(1, len(captions) // _ROUNDS)
     for number, caption in enumerate(captions):
-        _one_life(captions_database, number, caption)
+        _insert_and_update(captions_database, number, caption)
         if number % step == step - 1:
             superuser.execute("VACUUM captions")
     superuser.execute("VACUUM captions")
 
 
-def _one_life(captions_database: Database, number: int, caption: str) -> None:
+def _insert_and_update(captions_database: Database, number: int, caption: str) -> None:
     version = ObjectVersion(_BUCKET, f"uploads/2026/11/IMG_{number:08}.jpg", _GENERATION + number * 7919)
     facts = ObjectFacts("image/jpeg", 438_000 + number, "1B2M2Y8AsgTpgAmY7PhCfg==", "AAAAAA==", datetime.now(UTC))
     with captions_database.transaction() as connection:
@@ -172,7 +171,7 @@ def _one_life(captions_database: Database, number: int, caption: str) -> None:
 
 
 def _captions(count: int, words: int) -> Iterator[str]:
-    """Made-up words, the frequent ones as frequent as in a language (Zipf), a third of them small."""
+    """Made-up words with the frequencies of a language (Zipf), a third of them short."""
     chance = random.Random(20261122)
     vocabulary = ["".join(chance.choices(_SYLLABLES, k=chance.randint(2, 4))) for _ in range(_VOCABULARY)]
     weights = [1 / rank for rank in range(1, _VOCABULARY + 1)]
@@ -181,10 +180,10 @@ def _captions(count: int, words: int) -> Iterator[str]:
         yield " ".join(chance.choice(_SMALL_WORDS) if n % 3 == 0 else next(rare) for n in range(words))
 
 
-def _sizes(superuser: psycopg.Connection[tuple[Any, ...]]) -> Sizes:
+def _sizes(superuser: psycopg.Connection[tuple[Any, ...]]) -> TableSizes:
     row = superuser.execute(_SIZES).fetchone()
     assert row is not None
-    return Sizes(*row)
+    return TableSizes(*row)
 
 
 def _index_sizes(superuser: psycopg.Connection[tuple[Any, ...]]) -> dict[str, int]:

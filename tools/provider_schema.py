@@ -1,10 +1,10 @@
-"""Writes the part of the Google provider's schema that `terraform/` uses, read out of CDK bindings.
+"""The part of the Google provider's schema that `terraform/` uses, parsed from CDK bindings.
 
 pip download --no-deps cdktn-provider-google==21.1.0
 python -m tools.provider_schema cdktn_provider_google-21.1.0-py3-none-any.whl > tests/terraform/schema/google.json
 
 The bindings are generated from the provider, so names, types, required / optional / computed and the nesting of
-blocks are the provider's own. Enums, conflicts, formats, defaults and the rules of Google's APIs are not in them.
+blocks are the provider's own. Enums, conflicts, formats, defaults and the rules of Google's APIs are missing.
 """
 
 import argparse
@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-#: The resources and data sources that `terraform/` uses, and keys, so that a test can see that there are none.
-#: The stub provider refuses all others.
+#: The resources and data sources of `terraform/`, which are all that the stub provider accepts, and
+#: `service_account_key`, so that a test can require the absence of keys.
 RESOURCES = (
     "billing_budget",
     "cloud_run_v2_job",
@@ -57,7 +57,7 @@ RESOURCES = (
     "storage_notification",
 )
 DATA_SOURCES = ("project", "storage_project_service_account")
-#: Of the provider's own arguments; the bindings have no getters to read their types from.
+#: The provider's own arguments; the bindings have no getters with the types.
 _PROVIDER: dict[str, Any] = {
     "billing_project": "string",
     "default_labels": ["map", "string"],
@@ -65,7 +65,7 @@ _PROVIDER: dict[str, Any] = {
     "region": "string",
     "user_project_override": "bool",
 }
-#: The bindings do not say what is sensitive.
+#: Sensitive attributes, which the bindings do not mark.
 _SENSITIVE = {
     "google_redis_instance": ("auth_string",),
     "google_secret_manager_secret_version": ("secret_data",),
@@ -88,7 +88,7 @@ Type = str | list[Any]
 
 @dataclass(frozen=True)
 class Binding:
-    """One resource's JavaScript, cut into its classes."""
+    """The JavaScript of one resource, by class."""
 
     #: Source of each class, by name.
     classes: Mapping[str, str]
@@ -97,7 +97,7 @@ class Binding:
 
     @classmethod
     def parse(cls, source: str) -> "Binding":
-        """From the text of an `index.js`."""
+        """Parse the text of an `index.js`."""
         parts = _CLASS.split(source)
         classes = dict(zip(parts[1::2], parts[2::2], strict=True))
         return cls(classes, {name: _table(source, name, body) for name, body in classes.items()})
@@ -116,7 +116,7 @@ class Binding:
         return {"attributes": attributes} | ({"blocks": blocks} if blocks else {})
 
     def _nested_block(self, nested: re.Match[str], nesting: str, *, required: bool) -> dict[str, Any]:
-        # A list has a class of its own; without one there is at most one block.
+        # A list has a class of its own; without such a class there is at most one block.
         many = nested[1].endswith("List")
         found = self.block(_element(nested[1]))
         mode = "single" if nesting == "struct" else nesting
@@ -187,7 +187,7 @@ def _top(source: str) -> dict[str, Any]:
 
 def _fields(body: str) -> Iterator[tuple[str, str, str]]:
     for match in _FIELD.finditer(body):
-        flags = "".join(letter for letter, said in zip("cor", match.groups()[1:4], strict=True) if said == "true")
+        flags = "".join(letter for letter, flag in zip("cor", match.groups()[1:4], strict=True) if flag == "true")
         yield match[1], flags, match[5]
 
 
@@ -210,7 +210,7 @@ def _dashed(name: str) -> str:
 
 
 def main() -> None:
-    """Prints one resource a line, so that a new version of the provider shows as a readable difference."""
+    """Print one resource per line, for a readable difference between versions of the provider."""
     parser = argparse.ArgumentParser(description="Reads the Google provider's schema out of its CDK bindings.")
     parser.add_argument("wheel", type=Path, help="cdktn_provider_google-….whl")
     found = schema(parser.parse_args().wheel)

@@ -1,4 +1,4 @@
-"""Prints `docs/settings.md` from the settings themselves.
+"""The page `docs/settings.md`, made from the settings.
 
 python -m tools.settings_page > docs/settings.md
 """

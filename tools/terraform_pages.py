@@ -1,8 +1,8 @@
-"""Writes the README of every module under `terraform/`: its own words, then its inputs, outputs and resources.
+"""The README of every module under `terraform/`: hand-written text, then inputs, outputs and resources.
 
 python -m tools.terraform_pages
 
-What a page says for itself stands above the marker and is kept; what is below is made from the module's files.
+The text above the marker is kept; the text below is made from the module's files.
 """
 
 import re
@@ -20,7 +20,7 @@ _ARGUMENT = re.compile(r"^  (\w+)\s+= (.*?)(?=^  \w+ (?:\{| *=)|\Z)", re.MULTILI
 
 
 def pages(sources: Path) -> list[Path]:
-    """Where the READMEs are: beside every `versions.tf`."""
+    """The paths of the READMEs: one beside every `versions.tf`."""
     return sorted(
         path.with_name("README.md") for path in sources.rglob("versions.tf") if ".terraform" not in path.parts
     )
@@ -44,7 +44,7 @@ def _sections(text: str) -> Iterator[str]:
         (name, _arguments(body)["source"].strip('"')) for kind, name, _, body in blocks if kind == "module"
     )
     yield "## Inputs\n\n| name | description | type | default |\n|---|---|---|---|"
-    # Those that must be given come first.
+    # Required variables come first.
     for name, found in sorted(variables, key=lambda row: "default" in row[1]):
         default = _code(found["default"]) if "default" in found else "**required**"
         yield f"| `{name}` | {_cell(found['description'])} | {_code(found['type'])} | {default} |"
@@ -59,7 +59,7 @@ def _sections(text: str) -> Iterator[str]:
 
 
 def _arguments(body: str) -> dict[str, str]:
-    """Of a block's own level; what stands deeper belongs to their values."""
+    """The arguments at the top level of a block; nested text is part of their values."""
     plain = re.sub(r"^\s*#.*\n", "", body, flags=re.MULTILINE)
     return {match[1]: match[2].strip() for match in _ARGUMENT.finditer(plain)}
 
@@ -73,7 +73,7 @@ def _code(text: str) -> str:
 
 
 def main() -> None:
-    """Writes all pages."""
+    """Write all pages."""
     for readme in pages(SOURCES):
         readme.write_text(page(readme.parent, SOURCES))
         sys.stdout.write(f"{readme.relative_to(SOURCES.parent)}\n")

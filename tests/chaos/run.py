@@ -19,7 +19,7 @@ from google.pubsub_v1.types import PubsubMessage
 from PIL import Image
 from psycopg.rows import dict_row
 
-from benchmarks.messages import Messages
+from benchmarks.stack import Messages
 from db.listen import listening
 from dropline.settings import DatabaseSettings
 from local_emulators.options import BUCKET, PROJECT, TOPIC

@@ -9,12 +9,12 @@ from tests.support.processes import linux_only
 
 
 def test_rows_are_measured_through_the_real_schema() -> None:
-    """Table and indexes are the whole; what VACUUM FULL leaves is no more; longer captions take more."""
+    """Table and indexes are at most the whole, VACUUM FULL shrinks the whole, longer captions enlarge it."""
     short, long = measure_row_size(200, 11), measure_row_size(200, 75)
     for result in (short, long):
         assert result.lived.heap + result.lived.indexes <= result.lived.total
         assert result.packed.total <= result.lived.total
-        # Less their free space maps.
+        # Without their free space maps.
         assert 0 < sum(result.indexes.values()) <= result.lived.indexes
         assert result.wal > 0
     assert long.lived.total > short.lived.total
@@ -22,16 +22,16 @@ def test_rows_are_measured_through_the_real_schema() -> None:
 
 
 def test_messages_are_measured_as_the_function_sends_them() -> None:
-    """A message takes about its own bytes in Redis, and not many times as much."""
+    """A message takes between its own bytes and three times as much in Redis."""
     result = measure_queue_size(2000)
-    # Buffers of connections come and go meanwhile.
+    # Buffers of connections are freed and allocated at the same time.
     assert 0.9 * result.body_bytes < result.used_bytes / result.messages < 3 * result.body_bytes
 
 
 @linux_only
 @pytest.mark.timeout(300)
 def test_counts_are_those_of_every_image() -> None:
-    """Each image is one message, at least three transactions, and lines in both logs."""
+    """Each image has one message, at least three transactions, and lines in both logs."""
     result = measure_counts(20)
     assert result.commands["lpush"] >= 1
     assert result.transactions >= 3

@@ -1,4 +1,4 @@
-"""The benchmark of the model alone, on the demo model: its figures are those of a real run."""
+"""The benchmark of the model alone, on the demo model: the figures come from a real run."""
 
 import json
 import subprocess
@@ -12,8 +12,8 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
 
 
-def test_it_prints_a_rate_for_each_batch_size_and_where_it_comes_from() -> None:
-    """One batch at least, whatever the time; the rate is what batches and seconds give."""
+def test_the_benchmark_prints_provenance_and_a_rate_for_each_batch_size() -> None:
+    """At least one batch, even for zero seconds; the rate is images divided by seconds."""
     finished = run("--checkpoint", "demo", "--seconds", "0", "--batch", "2", "--batch", "1", "--json")
     assert finished.returncode == 0, finished.stderr
     document = json.loads(finished.stdout)
@@ -27,8 +27,8 @@ def test_it_prints_a_rate_for_each_batch_size_and_where_it_comes_from() -> None:
         assert result["images_per_second"] == pytest.approx(expected)
 
 
-def test_a_checkpoint_that_is_none_is_said_to_be_none() -> None:
-    """No figures, the reason, and exit status 1."""
+def test_an_unknown_checkpoint_is_an_error() -> None:
+    """The reason on standard error, no figures, and exit status 1."""
     finished = run("--checkpoint", "no such thing", "--batch", "1")
     assert (finished.returncode, finished.stdout) == (1, "")
     assert "neither a directory, nor a hub name" in finished.stderr

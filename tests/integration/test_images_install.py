@@ -14,7 +14,7 @@ import pytest
 from local_emulators.ports import free_ports
 from tests.support.dockerfile import ROOT, read_dockerfile
 from tests.support.image_build import ImageBuild
-from tools.dockerfile_cuda_pins import names_in
+from tools.pins import names_in
 
 pytestmark = pytest.mark.acceptance
 

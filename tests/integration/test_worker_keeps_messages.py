@@ -10,7 +10,7 @@ import psycopg
 import pytest
 import redis
 
-from benchmarks.messages import Messages
+from benchmarks.stack import Messages
 from db import queries
 from dropline.broker.queue import CaptionQueue
 from dropline.contract import CAPTION_QUEUE, Caption, Claim, Dimensions, ObjectVersion

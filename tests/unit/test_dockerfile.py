@@ -14,7 +14,7 @@ from dropline.settings import DEFAULT_CHECKPOINT, DEFAULT_REVISION, EngineSettin
 from tests.support import image_rules
 from tests.support.dockerfile import DOCKERFILE, ROOT, read_dockerfile
 from tests.support.image_build import context_entries
-from tools.dockerfile_cuda_pins import cuda_pins, names_in
+from tools.pins import cuda_pins, names_in
 from worker import health
 from worker.engine.runtime import checkpoint
 

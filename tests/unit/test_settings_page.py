@@ -1,4 +1,4 @@
-"""docs/settings.md is complete and says what the code says."""
+"""docs/settings.md is complete and equals the code."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_the_page_is_what_the_settings_print() -> None:
-    """The page in docs/ equals the generator's output; `make settings-page` makes it anew."""
+    """The page in docs/ equals the output of `make settings-page`."""
     assert (ROOT / "docs" / "settings.md").read_text() == page()
 
 

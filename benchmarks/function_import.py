@@ -1,4 +1,4 @@
-"""How long the function's code takes to import: most of a cold start."""
+"""Import time of the function's code: most of a cold start."""
 
 import json
 import statistics
@@ -7,7 +7,7 @@ import sys
 import time
 from dataclasses import dataclass
 
-from benchmarks.errors import RunInvalidError
+from benchmarks.checks import RunInvalidError
 from benchmarks.figures import Figure, Spread, shown, shown_spread
 from local_emulators.process import process_environment, python_path
 
@@ -24,21 +24,21 @@ _BARE = "pass"
 
 @dataclass(frozen=True)
 class ImportResult:
-    """The wall time of `import trigger_fn.main` in a fresh interpreter, its byte code compiled already."""
+    """The wall time of `import trigger_fn.main` in a fresh interpreter, with compiled byte code."""
 
     title = "Importing the function"
     runs: int
     import_ms: Spread
-    #: From the start of the interpreter to its end, the import included.
+    #: From the start of the interpreter to its end, including the import.
     process_ms: Spread
     #: The same without the import.
     bare_process_ms: float
-    #: Loaded when it is done.
+    #: Modules loaded after the import.
     modules: int
     torch_loaded: bool
 
     def figures(self) -> list[Figure]:
-        """For people."""
+        """The lines of the report."""
         return [
             Figure("runs", f"{self.runs}, after one that counts for nothing"),
             Figure("**`import trigger_fn.main`**", shown_spread(self.import_ms, "ms")),
@@ -50,26 +50,26 @@ class ImportResult:
 
 
 def measure_import() -> ImportResult:
-    """Import the function in one fresh interpreter after the other.
+    """Import the function in several fresh interpreters, one after the other.
 
     Raises:
-        RunInvalidError: it cannot be imported.
+        RunInvalidError: the import fails.
     """
     _run(_PROBE)
     runs = [_run(_PROBE) for _ in range(_RUNS)]
-    said = [json.loads(output) for _, output in runs]
+    reports = [json.loads(output) for _, output in runs]
     return ImportResult(
         runs=_RUNS,
-        import_ms=Spread.of(each["seconds"] * 1000 for each in said),
+        import_ms=Spread.of(each["seconds"] * 1000 for each in reports),
         process_ms=Spread.of(seconds * 1000 for seconds, _ in runs),
         bare_process_ms=statistics.median(_run(_BARE)[0] * 1000 for _ in range(_RUNS)),
-        modules=said[0]["modules"],
-        torch_loaded=any(each["torch"] for each in said),
+        modules=reports[0]["modules"],
+        torch_loaded=any(each["torch"] for each in reports),
     )
 
 
 def _run(code: str) -> tuple[float, str]:
-    """Seconds of a fresh interpreter, and what it printed; what it says of errors is passed on."""
+    """Seconds and standard output of a fresh interpreter; standard error is inherited."""
     environment = process_environment(PYTHONPATH=python_path())
     began = time.perf_counter()
     command = [sys.executable, "-c", code]

@@ -1,42 +1,41 @@
-"""Tasks per second through the worker, with an engine that answers at once."""
+"""Images per second of the worker with a stub engine."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from benchmarks.checks import RowTimes, require_captioned_once, require_enqueued
+from benchmarks.checks import RowTimes, RunInvalidError, require_captioned_once, require_enqueued
 from benchmarks.cpu import cpu_ms_each
-from benchmarks.drops import DEADLINE_S, row_times, upload_all, written_rows
-from benchmarks.errors import RunInvalidError
 from benchmarks.figures import Figure, cpu_figures, shown
-from benchmarks.pictures import Picture
-from benchmarks.stage import Stage, open_stage
+from benchmarks.stack import BenchmarkStack, benchmark_stack
+from benchmarks.uploads import DEADLINE_S, ImageFile, row_times, upload_all, written_rows
 
 _SERVICES = ("postgres", "redis", "gcs")
-#: A child's first image costs it imports and connections: CPU is counted after a tenth of the images, or so many.
+#: The first image of a child includes imports and connections, so the CPU of the first tenth, at most so many
+#: images, is not counted.
 _MOST_WARM_UP = 64
 
 
 @dataclass(frozen=True)
 class WorkerResult:
-    """What a worker did with a queue that was full when it started."""
+    """A worker that starts with a full queue."""
 
-    #: What was on the queue, in words.
+    #: A description of the images.
     pictures: str
     images: int
-    #: Size of all of them.
+    #: Total size of the images.
     total_bytes: int
-    #: Images in flight at once.
+    #: Images in the worker at the same time.
     children: int
-    #: From the first claim to the last metadata written, by Postgres's clock.
+    #: From the first claim to the last write-back, by the clock of Postgres.
     seconds: float
     images_per_s: float
-    #: Images that were done before CPU was counted.
+    #: Images before the CPU was counted.
     warm_up: int
-    #: Per image: all of the worker's processes, the parts they play, and the servers it talks to.
+    #: Per image: the worker in all, its children, parent and engine, and the servers.
     cpu_ms: dict[str, float]
-    #: Before the worker was ready: its parent, its children and its engine.
+    #: CPU of parent, children and engine before the worker was ready.
     start_up_cpu_s: float
-    #: From then to the end of the warm-up.
+    #: CPU from ready to the end of the warm-up.
     warm_up_cpu_s: float
 
     @property
@@ -45,7 +44,7 @@ class WorkerResult:
         return f"The worker with a stub engine: {self.pictures}"
 
     def figures(self) -> list[Figure]:
-        """For people."""
+        """The lines of the report."""
         kilobytes = shown(self.total_bytes / self.images / 1000)
         return [
             Figure("images", f"{self.images:,} of {kilobytes} kB on average; every one captioned exactly once"),
@@ -57,27 +56,27 @@ class WorkerResult:
         ]
 
 
-def measure_worker(pictures: Iterable[Picture], description: str) -> WorkerResult:
-    """Drop all pictures while no worker runs, then start one and wait for the last caption in its metadata.
+def measure_worker(images: Iterable[ImageFile], description: str) -> WorkerResult:
+    """Drop all images while no worker runs, then start a worker and wait for the last write-back.
 
     Raises:
-        RunInvalidError: a row is missing, or was not captioned exactly once.
+        RunInvalidError: a row is missing or was not captioned exactly once.
         LocalStackError: the stack does not start.
     """
-    with open_stage() as stage:
-        stage.worker.stop()
+    with benchmark_stack() as stack:
+        stack.worker.stop()
         sizes: list[int] = []
-        count = upload_all(stage, _sized(pictures, sizes))
-        _require_all_queued(stage, count)
-        readings = _work(stage, count)
-        rows = row_times(stage)
+        count = upload_all(stack, _sized(images, sizes))
+        _require_all_queued(stack, count)
+        readings = _work(stack, count)
+        rows = row_times(stack)
         require_captioned_once(rows, count)
-        return _result(description, sizes, stage.concurrency, seconds_at_work(rows), readings)
+        return _result(description, sizes, stack.concurrency, seconds_at_work(rows), readings)
 
 
 @dataclass(frozen=True)
 class _Readings:
-    """CPU seconds so far, per service."""
+    """CPU seconds per service at three times."""
 
     warm_up: int
     ready: dict[str, float]
@@ -85,19 +84,19 @@ class _Readings:
     done: dict[str, float]
 
 
-def _work(stage: Stage, count: int) -> _Readings:
+def _work(stack: BenchmarkStack, count: int) -> _Readings:
     warm_up = min(_MOST_WARM_UP, max(1, count // 10))
-    with stage.listening() as listener:
-        stage.worker.start()
-        ready = warm = _cpu_seconds(stage)
+    with stack.listening() as listener:
+        stack.worker.start()
+        ready = warm = _cpu_seconds(stack)
         for written in written_rows(listener, count):
             if written == warm_up:
-                warm = _cpu_seconds(stage)
-        return _Readings(warm_up, ready, warm, _cpu_seconds(stage))
+                warm = _cpu_seconds(stack)
+        return _Readings(warm_up, ready, warm, _cpu_seconds(stack))
 
 
-def _cpu_seconds(stage: Stage) -> dict[str, float]:
-    return stage.worker_cpu_seconds() | stage.cpu_seconds(*_SERVICES)
+def _cpu_seconds(stack: BenchmarkStack) -> dict[str, float]:
+    return stack.worker_cpu_seconds() | stack.cpu_seconds(*_SERVICES)
 
 
 def _result(
@@ -119,10 +118,10 @@ def _result(
 
 
 def seconds_at_work(rows: Sequence[RowTimes]) -> float:
-    """From the first claim to the last metadata written.
+    """Seconds from the first claim to the last write-back.
 
     Raises:
-        RunInvalidError: no row was claimed and written.
+        RunInvalidError: no row was claimed and written back.
     """
     started = [row.started_at for row in rows if row.started_at is not None]
     written = [row.metadata_written_at for row in rows if row.metadata_written_at is not None]
@@ -131,12 +130,12 @@ def seconds_at_work(rows: Sequence[RowTimes]) -> float:
     return (max(written) - min(started)).total_seconds()
 
 
-def _require_all_queued(stage: Stage, count: int) -> None:
-    stage.messages.wait_for(count, DEADLINE_S)
-    require_enqueued([row.id for row in row_times(stage)], stage.messages.rows(), count)
+def _require_all_queued(stack: BenchmarkStack, count: int) -> None:
+    stack.messages.wait_for(count, DEADLINE_S)
+    require_enqueued([row.id for row in row_times(stack)], stack.messages.rows(), count)
 
 
-def _sized(pictures: Iterable[Picture], sizes: list[int]) -> Iterable[Picture]:
-    for picture in pictures:
-        sizes.append(len(picture.data))
-        yield picture
+def _sized(images: Iterable[ImageFile], sizes: list[int]) -> Iterable[ImageFile]:
+    for image in images:
+        sizes.append(len(image.data))
+        yield image

@@ -1,6 +1,8 @@
-"""A whole stack with a stub engine, fresh for each part, and what the parts ask of it."""
+"""A local stack with a stub engine for one part of a benchmark, and its queued messages, CPU seconds and logs."""
 
 import shutil
+import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -11,52 +13,97 @@ import redis
 from google.auth.credentials import AnonymousCredentials
 from google.cloud.storage import Client
 
-from benchmarks.cpu import Snapshot, child_that_runs
-from benchmarks.messages import Messages
+from benchmarks.checks import RunInvalidError
+from benchmarks.cpu import ProcessSnapshot, child_that_runs
 from db.listen import Listener, listening
+from dropline.broker.queue import row_id_of
+from dropline.contract import CAPTION_QUEUE
 from dropline.settings import DatabaseSettings
 from local_emulators.options import BUCKET, PROJECT, StackOptions
 from local_emulators.stack import Stack
 from local_emulators.supervisor import Service
 
-#: A worker stops once its blocking BRPOP returns: with the default, half a minute later.
+#: Between two reads of the queue, before a measurement begins.
+_PAUSE_S = 0.05
+
+
+class Messages:
+    """The messages of the caption queue."""
+
+    def __init__(self, broker_url: str) -> None:
+        self._redis = redis.Redis.from_url(broker_url, decode_responses=True)
+
+    def rows(self) -> Counter[int]:
+        """Row id → number of its messages."""
+        return Counter(row_id_in(str(body)) for body in self._redis.lrange(CAPTION_QUEUE, 0, -1))
+
+    def wait_for(self, count: int, timeout_s: float) -> None:
+        """Wait until at least `count` messages are on the queue.
+
+        Raises:
+            RunInvalidError: too few messages after `timeout_s`.
+        """
+        deadline = time.monotonic() + timeout_s
+        while (found := self._redis.llen(CAPTION_QUEUE)) < count:
+            if time.monotonic() > deadline:
+                raise RunInvalidError(f"{found} of {count} messages were on Redis after {timeout_s:g} s")
+            time.sleep(_PAUSE_S)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._redis.close()
+
+
+def row_id_in(message: str) -> int:
+    """The row id in a Celery message.
+
+    Raises:
+        RunInvalidError: the message has no row id.
+    """
+    row_id = row_id_of(message)
+    if row_id is None:
+        raise RunInvalidError(f"a message on Redis names no row: {message[:200]!r}")
+    return row_id
+
+
+#: A worker stops after its blocking BRPOP returns, with the default after up to half a minute.
 _ENVIRONMENT = {"DROPLINE_BROKER__POLLING_INTERVAL_S": "1"}
 
 
-class Stage:
-    """A running stack."""
+class BenchmarkStack:
+    """A running stack, and the readings that benchmarks take from it."""
 
     def __init__(self, stack: Stack, messages: Messages) -> None:
         self.messages = messages
         self._stack = stack
         self._environment = stack.environment
-        #: Images the worker has in flight at once.
+        #: Images in the worker at the same time.
         self.concurrency = stack.options.concurrency
         self.bucket = BUCKET
         self.function_url = stack.function_url
 
     @property
     def worker(self) -> Service:
-        """The worker, to be stopped and started."""
+        """The worker, for stopping and starting."""
         return self._stack.services["worker"]
 
     def cpu_seconds(self, *names: str) -> dict[str, float]:
-        """Service → CPU seconds so far of all its processes.
+        """Service → CPU seconds of all its processes since their start.
 
         Raises:
-            RunInvalidError: one of them has ended.
+            RunInvalidError: a service has ended.
         """
-        now = Snapshot.take()
+        now = ProcessSnapshot.take()
         return {name: now.tree_s(self._stack.services[name].pid) for name in names}
 
     def worker_cpu_seconds(self) -> dict[str, float]:
-        """CPU seconds so far of the running worker, by the part its processes play.
+        """CPU seconds of the running worker: in all, of its children, of its parent and of its engine.
 
         Raises:
             RunInvalidError: the worker or its engine has ended.
         """
         engine_pid = child_that_runs(self.worker.pid, "worker.engine.runtime")
-        now = Snapshot.take()
+        now = ProcessSnapshot.take()
         whole, parent, engine = now.tree_s(self.worker.pid), now.alone_s(self.worker.pid), now.tree_s(engine_pid)
         return {
             "worker": whole,
@@ -66,7 +113,7 @@ class Stage:
         }
 
     def log_bytes(self, name: str) -> int:
-        """What a service has logged so far."""
+        """The size of a service's log."""
         return self._stack.services[name].log_path.stat().st_size
 
     def stop(self, name: str) -> None:
@@ -74,25 +121,25 @@ class Stage:
         self._stack.services[name].stop()
 
     def broker(self) -> redis.Redis:
-        """A client of Redis of the caller's own."""
+        """A new client of Redis."""
         return redis.Redis.from_url(self._environment["DROPLINE_BROKER__URL"], decode_responses=True)
 
     @contextmanager
     def listening(self) -> Iterator[Listener]:
-        """Hears every change of a row from now on."""
+        """A listener for all changes of rows from now on."""
         settings = DatabaseSettings.model_validate({"url": self._environment["DATABASE_URL"]})
         with listening(settings, "dropline-benchmark") as listener:
             yield listener
 
     @contextmanager
     def database(self) -> Iterator[psycopg.Connection]:
-        """A connection that may read."""
+        """A connection to Postgres."""
         with psycopg.connect(self._environment["DATABASE_URL"], autocommit=True) as connection:
             yield connection
 
     @contextmanager
     def storage(self) -> Iterator[Client]:
-        """Google's own client."""
+        """Google's client of Cloud Storage."""
         options = {"api_endpoint": self._environment["STORAGE_EMULATOR_HOST"]}
         client = Client(project=PROJECT, credentials=AnonymousCredentials(), client_options=options)
         with closing(client):
@@ -100,8 +147,8 @@ class Stage:
 
 
 @contextmanager
-def open_stage() -> Iterator[Stage]:
-    """Starts a stack in a directory of its own; stops it and removes the directory at the end.
+def benchmark_stack() -> Iterator[BenchmarkStack]:
+    """Start a stack in a temporary directory; stop the stack and remove the directory at the end.
 
     Raises:
         LocalStackError: a service does not start.
@@ -111,18 +158,18 @@ def open_stage() -> Iterator[Stage]:
         Stack(StackOptions(directory, port_base=0, model="stub", environment=_ENVIRONMENT)) as stack,
         closing(Messages(stack.environment["DROPLINE_BROKER__URL"])) as messages,
     ):
-        yield Stage(stack, messages)
+        yield BenchmarkStack(stack, messages)
 
 
 @contextmanager
 def open_directory() -> Iterator[Path]:
-    """A directory that every user can reach, removed at the end with what was put elsewhere for it."""
+    """A temporary directory that every user can enter; removed at the end with the targets of its links."""
     with TemporaryDirectory(prefix="dropline-benchmark-") as name:
         path = Path(name)
-        # Started as root, Postgres runs as another user, who has to get there.
+        # If root starts the stack, Postgres runs as another user and must enter the directory.
         path.chmod(0o755)
         yield path
-        # Where not even the wheels can be reached, the cluster was put elsewhere and linked.
+        # If the other user cannot read the wheels, the cluster is in another directory, with a link from here.
         for link in path.iterdir():
             if link.is_symlink():
                 shutil.rmtree(link.resolve())

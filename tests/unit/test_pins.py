@@ -1,6 +1,6 @@
 """The pins of constraints.txt."""
 
-from tools.pin import pins
+from tools.pins import pins
 
 
 def test_pins_are_sorted_normalised_and_without_local_labels() -> None:

@@ -1,4 +1,4 @@
-"""How long a single drop takes on a stack that has nothing else to do."""
+"""The time of a single drop on an idle stack."""
 
 import time
 from collections.abc import Iterable, Sequence
@@ -8,25 +8,23 @@ from datetime import UTC, datetime
 
 from google.cloud.storage import Bucket
 
-from benchmarks.checks import RowTimes, require_captioned_once
-from benchmarks.drops import row_times, upload, upload_all, wait_until_written
-from benchmarks.errors import RunInvalidError
+from benchmarks.checks import RowTimes, RunInvalidError, require_captioned_once
 from benchmarks.figures import Figure, Spread, shown_spread
-from benchmarks.pictures import Picture, small_pictures
-from benchmarks.stage import Stage, open_stage
+from benchmarks.stack import BenchmarkStack, benchmark_stack
+from benchmarks.uploads import ImageFile, row_times, small_images, upload, upload_all, wait_until_written
 from db.listen import Listener
 from dropline.contract import Status
 
-#: Enough for each child of the worker to have made its connections.
+#: Enough drops for each child of the worker to open its connections.
 _WARM_UP = 32
 _DEADLINE_S = 120.0
 
 
 @dataclass(frozen=True)
-class Drop:
-    """One upload and what was heard of its row; times are those of `time.perf_counter`, in seconds."""
+class DropTimes:
+    """The times of one upload and of the notifications of its row, by `time.perf_counter`, in seconds."""
 
-    #: The same moment as `began`, by the system's clock, which is Postgres's too.
+    #: `began` by the system's clock, which is also the clock of Postgres.
     began_at: datetime
     began: float
     returned: float
@@ -36,24 +34,24 @@ class Drop:
 
 @dataclass(frozen=True)
 class LatencyResult:
-    """Milliseconds for one drop at a time; "captioned" is when a listener hears of it."""
+    """Milliseconds of one drop at a time; "captioned" is the arrival of the notification at a listener."""
 
     title = "One drop at a time on the idle stack"
     drops: int
-    #: Drops before those that count.
+    #: Drops before the measured ones.
     warm_up: int
     upload_ms: Spread
     began_to_captioned_ms: Spread
-    #: Below zero where the caption was there before the client knew that its upload was.
+    #: Below zero if the notification arrives before the response to the upload.
     returned_to_captioned_ms: Spread
     began_to_written_ms: Spread
-    #: By the system's clock: when the transactions began that made the row, claimed it and recorded its caption.
+    #: By the system's clock: the beginnings of the transactions of insert, claim and caption.
     began_to_queued_ms: Spread
     queued_to_claimed_ms: Spread
     claimed_to_captioned_ms: Spread
 
     def figures(self) -> list[Figure]:
-        """For people."""
+        """The lines of the report."""
         return [
             Figure(
                 "drops", f"{self.drops:,}, after {self.warm_up} to warm up; the next one after the last is done"
@@ -69,54 +67,54 @@ class LatencyResult:
 
 
 def measure_latency(drops: int) -> LatencyResult:
-    """Drop one small picture after the other, each once the one before is done.
+    """Drop small images one after the other, each after the metadata of the previous one is written.
 
     Raises:
         RunInvalidError: a drop was not captioned exactly once.
         LocalStackError: the stack does not start.
     """
-    with open_stage() as stage:
-        _warm_up(stage)
-        with stage.listening() as listener, stage.storage() as client, ThreadPoolExecutor(1) as uploader:
-            bucket = client.bucket(stage.bucket)
-            upload(bucket, next(iter(small_pictures(1, "connects"))))
+    with benchmark_stack() as stack:
+        _warm_up(stack)
+        with stack.listening() as listener, stack.storage() as client, ThreadPoolExecutor(1) as uploader:
+            bucket = client.bucket(stack.bucket)
+            upload(bucket, next(iter(small_images(1, "connects"))))
             wait_until_written(listener, 1)
-            pictures = list(small_pictures(drops, "one-by-one"))
-            measured = [_drop(listener, uploader, bucket, picture) for picture in pictures]
-        rows = row_times(stage)
+            images = list(small_images(drops, "one-by-one"))
+            measured = [_drop(listener, uploader, bucket, image) for image in images]
+        rows = row_times(stack)
         require_captioned_once(rows, _WARM_UP + 1 + drops)
     return _result(measured, rows[-drops:])
 
 
-def _warm_up(stage: Stage) -> None:
-    with stage.listening() as listener:
-        upload_all(stage, small_pictures(_WARM_UP, "warm-up"))
+def _warm_up(stack: BenchmarkStack) -> None:
+    with stack.listening() as listener:
+        upload_all(stack, small_images(_WARM_UP, "warm-up"))
         wait_until_written(listener, _WARM_UP)
 
 
-def _drop(listener: Listener, uploader: Executor, bucket: Bucket, picture: Picture) -> Drop:
-    # The upload has a thread of its own: its row may be heard of before it returns.
-    times = uploader.submit(_timed_upload, bucket, picture)
+def _drop(listener: Listener, uploader: Executor, bucket: Bucket, image: ImageFile) -> DropTimes:
+    # The upload has a thread of its own, because the notification may arrive before the response.
+    times = uploader.submit(_timed_upload, bucket, image)
     captioned = 0.0
     for notice in listener.notices(_DEADLINE_S):
         now = time.perf_counter()
-        if notice.object_name != picture.name:
+        if notice.object_name != image.name:
             continue
         if notice.status is Status.CAPTIONED and not captioned:
             captioned = now
         if notice.metadata_written:
-            return Drop(*times.result(), captioned, now)
-    times.result()  # an upload that failed says so itself
-    raise RunInvalidError(f"{picture.name} was not captioned and written within {_DEADLINE_S:g} s")
+            return DropTimes(*times.result(), captioned, now)
+    times.result()  # raises the error of a failed upload
+    raise RunInvalidError(f"{image.name} was not captioned and written within {_DEADLINE_S:g} s")
 
 
-def _timed_upload(bucket: Bucket, picture: Picture) -> tuple[datetime, float, float]:
+def _timed_upload(bucket: Bucket, image: ImageFile) -> tuple[datetime, float, float]:
     began_at, began = datetime.now(UTC), time.perf_counter()
-    upload(bucket, picture)
+    upload(bucket, image)
     return began_at, began, time.perf_counter()
 
 
-def _result(drops: Sequence[Drop], rows: Sequence[RowTimes]) -> LatencyResult:
+def _result(drops: Sequence[DropTimes], rows: Sequence[RowTimes]) -> LatencyResult:
     return LatencyResult(
         drops=len(drops),
         warm_up=_WARM_UP + 1,
