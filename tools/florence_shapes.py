@@ -60,9 +60,11 @@ class FlorenceShape:
 def build_tokenizer(corpus: Iterable[str], special_tokens: Iterable[str], **options: Any) -> BartTokenizer:
     """A byte-level BPE, trained on `corpus`, with the special tokens and the image token."""
     bpe = _train_bpe(corpus)
+    # The annotation of `merges` says strings; the implementation takes pairs.
+    merges: list[Any] = [tuple(pair) for pair in bpe["merges"]]
     return BartTokenizer(
         vocab=bpe["vocab"] | {"<mask>": len(bpe["vocab"])},
-        merges=[tuple(pair) for pair in bpe["merges"]],
+        merges=merges,
         image_token=_IMAGE_TOKEN,
         extra_special_tokens=[*special_tokens, _IMAGE_TOKEN],
         **options,
