@@ -1,4 +1,4 @@
-"""Alembic's environment: one transaction, one migration at a time, and short waits for locks."""
+"""Alembic's environment: a single transaction, migrations in sequence, and short waits for locks."""
 
 from alembic import context
 from sqlalchemy import Connection, create_engine, text
@@ -7,7 +7,7 @@ from db.models import Base
 from db.session import sqlalchemy_url
 from dropline.settings import load_settings, require
 
-#: Any constant. Two deployments at once migrate one after the other.
+#: An arbitrary constant. The lock serializes concurrent deployments.
 _ADVISORY_LOCK = 7_413_905_211
 
 
@@ -19,7 +19,7 @@ def _url() -> str:
 def _migrate(connection: Connection) -> None:
     connection.execute(text("SET statement_timeout = '15min'"))
     connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _ADVISORY_LOCK})
-    # Set after the advisory lock, whose wait may be longer than lock_timeout.
+    # Set after the advisory lock: its wait may be longer than lock_timeout.
     connection.execute(text("SET lock_timeout = '5s'"))
     connection.commit()
     context.configure(connection=connection, target_metadata=Base.metadata)

@@ -22,7 +22,7 @@ class DeadlineActivator:
 
         Raises:
             TransientError: the worker pool may be at zero; the event must be redelivered. A call that outlives the
-                deadline continues, and the redelivered event reads its result.
+                deadline continues, and the redelivered event reads the result.
             ScalingDenied: the event must be redelivered after an operator has corrected the deployment.
         """
         late = ScalingUnknown("the worker pool was not awake within the time that a request may take")

@@ -1,4 +1,4 @@
-"""Row first, then enqueue: what one event changes."""
+"""The effects of an event: first the row, then the message."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -11,7 +11,7 @@ from trigger_fn.events import EventKind, ObjectEvent
 
 
 class Rows(Protocol):
-    """The truth; see `trigger_fn.ledger.Ledger`."""
+    """The rows in Postgres; see `trigger_fn.rows.CaptionRows`."""
 
     def register(self, event: ObjectEvent, task: TaskRequest, deadline: Deadline) -> RegisteredRow: ...
 
@@ -21,44 +21,44 @@ class Rows(Protocol):
 
 
 class Queue(Protocol):
-    """The hint to the workers; see `dropline.broker.queue.CaptionQueue`."""
+    """The queue on Redis; see `dropline.broker.queue.CaptionQueue`."""
 
     def enqueue(self, row_id: int, deadline: Deadline) -> None: ...
 
 
 class Workers(Protocol):
-    """Who reads the queue; see `trigger_fn.activation.DeadlineActivator`."""
+    """The worker pool; see `trigger_fn.activation.DeadlineActivator`."""
 
     def ensure_awake(self, deadline: Deadline) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of an event, as its log line says it."""
+    """The result of an event: the name and the fields of its log line."""
 
     log_event: str
     details: dict[str, Any]
 
 
 class Intake:
-    """Applies events to the rows and the queue. Safe to call from many threads, and with the same event again."""
+    """Applies events to the rows and the queue. Thread-safe; a repeated event has no further effect."""
 
     def __init__(self, selection: Selection, rows: Rows, queue: Queue, workers: Workers | None = None) -> None:
-        """An intake; without `workers` there are always some."""
+        """An intake; `workers` is None for a deployment without scale to zero."""
         self._selection = selection
         self._rows = rows
         self._queue = queue
         self._workers = workers
 
     def handle(self, event: ObjectEvent, deadline: Deadline) -> Outcome:
-        """Do all that the event asks for; when this returns, the event can be acknowledged.
+        """Apply an event; the event may be acknowledged when the method returns.
 
         Raises:
-            ForeignBucket: the bucket is not ours; nothing was done.
-            DatabaseUnavailable: Postgres is away; nothing is known to be done.
-            BrokerUnavailable: the row is there, but Redis is away; the same event again enqueues it.
-            TransientError, ScalingDenied: row and message are there, but the workers may be asleep; the same event
-                again wakes them.
+            ForeignBucket: the bucket is not configured; no row and no message was written.
+            DatabaseUnavailable: Postgres is unavailable; the row may exist.
+            BrokerUnavailable: the row exists, but Redis is unavailable; a redelivered event enqueues the row.
+            TransientError, ScalingDenied: row and message exist, but the worker pool may be at zero; a redelivered
+                event scales the worker pool up.
         """
         self._selection.require_ours(event.version)
         if event.kind is EventKind.DELETED:
@@ -75,7 +75,7 @@ class Intake:
         row = self._rows.register(event, task, deadline)
         enqueue = not row.status.is_terminal
         if enqueue:
-            # For a known row too: the function may have died between an earlier commit and its enqueue.
+            # For an existing row too: the function may have died between the commit and the enqueue.
             self._queue.enqueue(row.row_id, deadline)
             if self._workers is not None:
                 self._workers.ensure_awake(deadline)
@@ -86,7 +86,7 @@ class Intake:
         return Outcome("event_rejected", {**_described(row), "code": verdict.code, "error": verdict.error})
 
     def _record_deletion(self, event: ObjectEvent, deadline: Deadline) -> Outcome:
-        """Filters do not spare rows: they may have been set up, or the type changed, after the captioning."""
+        """Filters do not protect rows: a filter or the content type may have changed after the captioning."""
         expected = self._selection.filtered(event.version, event.facts) is None
         self._rows.record_deletion(event, expected=expected, deadline=deadline)
         return Outcome("event_deleted", {})

@@ -14,8 +14,8 @@ from dropline.settings import PushSettings, Settings, load_settings
 from trigger_fn.activation import DeadlineActivator
 from trigger_fn.endpoint import Authenticate, Endpoint
 from trigger_fn.intake import Intake
-from trigger_fn.ledger import Ledger
 from trigger_fn.push_auth import SigningKeysUnavailable, TokenVerifier, fetched_keys
+from trigger_fn.rows import CaptionRows
 
 _KEY_THREADS = 4
 
@@ -43,12 +43,12 @@ def open_endpoint(settings: Settings) -> Iterator[Endpoint]:
         AccessDenied: a worker pool is configured, but there are no Google credentials.
     """
     with (
-        closing(Ledger.connect(settings.database)) as ledger,
+        closing(CaptionRows.connect(settings.database)) as rows,
         closing(CaptionQueue.connect(settings.broker)) as queue,
         _open_activator(settings) as workers,
         closing(Bulkhead("keys", _KEY_THREADS)) as bulkhead,
     ):
-        intake = Intake(Selection(settings.events), ledger, queue, workers)
+        intake = Intake(Selection(settings.events), rows, queue, workers)
         yield Endpoint(intake, _authenticator(settings.push, bulkhead))
 
 

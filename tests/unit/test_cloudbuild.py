@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.support.container_rules import IMAGES
 from tests.support.dockerfile import ROOT, read_dockerfile
-from tests.support.image_rules import IMAGES
 
 FILE = ROOT / "cloudbuild.yaml"
 TEXT = FILE.read_text()

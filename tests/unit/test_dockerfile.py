@@ -11,9 +11,9 @@ import pytest
 from packaging.requirements import Requirement
 
 from dropline.settings import DEFAULT_CHECKPOINT, DEFAULT_REVISION, EngineSettings
-from tests.support import image_rules
+from tests.support import container_rules
+from tests.support.container_build import context_entries
 from tests.support.dockerfile import DOCKERFILE, ROOT, read_dockerfile
-from tests.support.image_build import context_entries
 from tools.pins import cuda_pins, names_in
 from worker import health
 from worker.engine.runtime import checkpoint
@@ -68,7 +68,7 @@ def test_hadolint_sees_it(before: str, after: str, rule: str) -> None:
     assert rule in hadolint(broken(before, after))
 
 
-@pytest.mark.parametrize("rule", image_rules.RULES, ids=lambda rule: rule.__name__)
+@pytest.mark.parametrize("rule", container_rules.RULES, ids=lambda rule: rule.__name__)
 def test_the_rules_hold(rule: Any) -> None:
     """Nothing breaks a rule of our own."""
     assert list(rule(read_dockerfile())) == []
@@ -77,24 +77,28 @@ def test_the_rules_hold(rule: Any) -> None:
 @pytest.mark.parametrize(
     ("rule", "before", "after"),
     [
-        (image_rules.base_is_pinned, "PYTHON_IMAGE=python:3.11.16-slim-trixie", "PYTHON_IMAGE=python:3.11-slim"),
-        (image_rules.base_is_pinned, "FROM ${PYTHON_IMAGE} AS runtime", "FROM debian:13 AS runtime"),
-        (image_rules.nobody_is_root, "USER 10001:10001", "USER dropline"),
-        (image_rules.nobody_is_root, "USER 10001:10001", "USER 0:0"),
-        (image_rules.nobody_is_root, "USER 10001:10001", ""),
-        (image_rules.health_is_checked, "--timeout=15s ", ""),
-        (image_rules.health_is_checked, "HEALTHCHECK NONE", ""),
-        (image_rules.no_shell_is_process_1, 'CMD ["python", "-m", "worker"]', "CMD python -m worker"),
-        (image_rules.no_shell_is_process_1, 'CMD ["gunicorn"', 'CMD ["sh", "-c", "gunicorn"'),
-        (image_rules.no_shell_is_process_1, "HEALTHCHECK NONE", 'HEALTHCHECK NONE\nENTRYPOINT ["tini"]'),
-        (image_rules.packages_are_pinned, "--constraint constraints.txt hatchling", "hatchling"),
-        (image_rules.packages_are_pinned, "install --no-deps wheels", "install wheels"),
-        (image_rules.packages_are_pinned, "RUN touch", "RUN curl -O https://example.com && touch"),
-        (image_rules.images_are_lean, "EXPOSE 8080", "COPY . ."),
-        (image_rules.images_are_lean, "EXPOSE 8080", "RUN pip install --no-deps dropline"),
-        (image_rules.code_comes_last, "FROM worker-packages AS model", "FROM code AS model"),
-        (image_rules.code_comes_last, "COPY pyproject.toml ./", "COPY . ."),
-        (image_rules.nothing_secret_is_built_in, "ARG EXTRAS=worker", "ARG HF_TOKEN="),
+        (
+            container_rules.base_is_pinned,
+            "PYTHON_IMAGE=python:3.11.16-slim-trixie",
+            "PYTHON_IMAGE=python:3.11-slim",
+        ),
+        (container_rules.base_is_pinned, "FROM ${PYTHON_IMAGE} AS runtime", "FROM debian:13 AS runtime"),
+        (container_rules.nobody_is_root, "USER 10001:10001", "USER dropline"),
+        (container_rules.nobody_is_root, "USER 10001:10001", "USER 0:0"),
+        (container_rules.nobody_is_root, "USER 10001:10001", ""),
+        (container_rules.health_is_checked, "--timeout=15s ", ""),
+        (container_rules.health_is_checked, "HEALTHCHECK NONE", ""),
+        (container_rules.no_shell_is_process_1, 'CMD ["python", "-m", "worker"]', "CMD python -m worker"),
+        (container_rules.no_shell_is_process_1, 'CMD ["gunicorn"', 'CMD ["sh", "-c", "gunicorn"'),
+        (container_rules.no_shell_is_process_1, "HEALTHCHECK NONE", 'HEALTHCHECK NONE\nENTRYPOINT ["tini"]'),
+        (container_rules.packages_are_pinned, "--constraint constraints.txt hatchling", "hatchling"),
+        (container_rules.packages_are_pinned, "install --no-deps wheels", "install wheels"),
+        (container_rules.packages_are_pinned, "RUN touch", "RUN curl -O https://example.com && touch"),
+        (container_rules.images_are_lean, "EXPOSE 8080", "COPY . ."),
+        (container_rules.images_are_lean, "EXPOSE 8080", "RUN pip install --no-deps dropline"),
+        (container_rules.code_comes_last, "FROM worker-packages AS model", "FROM code AS model"),
+        (container_rules.code_comes_last, "COPY pyproject.toml ./", "COPY . ."),
+        (container_rules.nothing_secret_is_built_in, "ARG EXTRAS=worker", "ARG HF_TOKEN="),
     ],
 )
 def test_a_rule_sees_it(rule: Any, before: str, after: str) -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from local_emulators.ports import free_ports
+from tests.support.container_build import ImageBuild
 from tests.support.dockerfile import ROOT, read_dockerfile
-from tests.support.image_build import ImageBuild
 from tools.pins import names_in
 
 pytestmark = pytest.mark.acceptance

@@ -1,4 +1,4 @@
-"""The function's side of Postgres: one short transaction per event, within the request's deadline."""
+"""The rows of `captions`, as the function writes them: a short transaction per event, within the deadline."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -16,11 +16,11 @@ from trigger_fn.events import ObjectEvent
 T = TypeVar("T")
 
 
-class Ledger:
-    """Rows in `captions`; every method commits before it returns.
+class CaptionRows:
+    """Rows of `captions`; every method commits before returning.
 
     Raises (every method):
-        DatabaseUnavailable: Postgres is away, or the deadline has passed; the row may or may not be there.
+        DatabaseUnavailable: Postgres is unavailable, or the deadline has passed; the row may exist.
     """
 
     def __init__(self, database: Database, bulkhead: Bulkhead) -> None:
@@ -28,22 +28,22 @@ class Ledger:
         self._bulkhead = bulkhead
 
     @classmethod
-    def connect(cls, settings: DatabaseSettings) -> "Ledger":
-        """A ledger with `pool_size` connections at most; connects on first use.
+    def connect(cls, settings: DatabaseSettings) -> "CaptionRows":
+        """Rows over at most `pool_size` connections; connects on first use.
 
         Raises:
-            SettingsError: no URL is set, or it is not one of Postgres.
+            SettingsError: the URL is missing, or is not a Postgres URL.
         """
         return cls(Database.connect(settings, "dropline-function"), Bulkhead("postgres", settings.pool_size))
 
     def register(self, event: ObjectEvent, task: TaskRequest, deadline: Deadline) -> RegisteredRow:
-        """Make or find the row of an object that is to be captioned."""
+        """Insert or find the row of an accepted object."""
         return self._commit(
             lambda connection: queries.register_object(connection, event.version, event.facts, task), deadline
         )
 
     def reject(self, event: ObjectEvent, verdict: Reject, deadline: Deadline) -> RegisteredRow:
-        """Make or find the row of an object that is refused at once."""
+        """Insert or find the `failed` row of a rejected object."""
         task, code, error = str(verdict.task), verdict.code, verdict.error
         return self._commit(
             lambda connection: queries.register_failed(connection, event.version, event.facts, task, code, error),
@@ -51,11 +51,11 @@ class Ledger:
         )
 
     def record_deletion(self, event: ObjectEvent, *, expected: bool, deadline: Deadline) -> None:
-        """Mark the rows of a deleted generation; where its FINALIZE may still come, leave a tombstone for it."""
+        """Mark the rows of a deleted generation; `expected`: insert a tombstone if no row exists yet."""
         self._commit(lambda connection: queries.tombstone(connection, event.version, insert=expected), deadline)
 
     def close(self) -> None:
-        """Let go of all threads and connections."""
+        """End all threads and close all connections."""
         self._bulkhead.close()
         self._database.close()
 
