@@ -11,7 +11,8 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as ConnectionPoolTimeout
 
 from dropline.errors import AccessDenied, DatabaseReadOnly, DatabaseUnavailable, SettingsError
-from dropline.settings import DatabaseSettings, Settings, check_postgres_url, require
+from dropline.postgres_url import check_postgres_url
+from dropline.settings import DatabaseSettings, Settings, require
 
 __all__ = ["Connection", "Database", "libpq_url", "reader_settings", "sqlalchemy_url", "writer_settings"]
 

@@ -7,7 +7,6 @@ Variables are `DROPLINE_GROUP__NAME`; the variables of Google's libraries (`STOR
 import difflib
 import json
 import os
-import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
@@ -23,13 +22,6 @@ PREFIX = "DROPLINE_"
 DEFAULT_CHECKPOINT = "florence-community/Florence-2-base-ft"
 #: Its pinned commit.
 DEFAULT_REVISION = "0b03b6f15a4a211370fb204aee4e7dd48887ea37"
-
-#: SQLAlchemy's grammar of a URL, with a number as the port.
-_POSTGRES_URL = re.compile(
-    r"(?:postgres|postgresql|postgresql\+psycopg)://(?=.)"
-    r"(?P<rest>(?:[^:/]*(?::[^@]*)?@)?(?:\[[^/?]+\]|[^/:?]+)?(?::\d+)?(?:[/?].*)?)",
-    re.DOTALL,
-)
 
 
 def _canonical_task(value: str) -> str:
@@ -312,21 +304,6 @@ def require(value: SecretStr | str, variable: str) -> str:
     if not text:
         raise SettingsError(f"{variable} is not set; see docs/settings.md for its value")
     return text
-
-
-def check_postgres_url(url: str, name: str) -> str:
-    """The URL in the form that psql and psycopg take: `postgresql://user:password@host:port/database`.
-
-    `name` is the variable or the option with this value. The error has `name` and not the URL: a URL may hold
-    a password.
-
-    Raises:
-        SettingsError: `url` is not a Postgres URL.
-    """
-    match = _POSTGRES_URL.fullmatch(url)
-    if match is None:
-        raise SettingsError(f"{name} must look like postgresql://user:password@host:port/name")
-    return f"postgresql://{match['rest']}"
 
 
 def variables() -> Iterator[tuple[str, Any, str]]:

@@ -8,7 +8,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from dropline.errors import LocalStackError, SettingsError
-from dropline.settings import DEFAULT_CHECKPOINT, check_postgres_url, load_settings
+from dropline.postgres_url import check_postgres_url
+from dropline.settings import DEFAULT_CHECKPOINT, load_settings
 from local_emulators.options import DEMO_MODEL, STUB_MODEL, StackOptions
 
 #: Longest wait for an external server, in seconds.

@@ -7,7 +7,8 @@ from pydantic import ValidationError
 from sqlalchemy.engine import make_url
 
 from dropline.errors import SettingsError
-from dropline.settings import PREFIX, Settings, check_postgres_url, load_settings, require, variables
+from dropline.postgres_url import check_postgres_url
+from dropline.settings import PREFIX, Settings, load_settings, require, variables
 
 
 @pytest.fixture(autouse=True)
