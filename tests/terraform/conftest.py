@@ -1,4 +1,4 @@
-"""Terraform on the stub provider; where Terraform is missing these tests skip, but never in CI."""
+"""Terraform with the stub provider; without Terraform the tests skip, but never in CI."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ from tests.terraform.workspace import (
     stub_python,
 )
 
-#: Variables of each example; what is left out has a default.
+#: Variables of each example; all other variables have defaults.
 EXAMPLES = {
     "minimal": {"project": PROJECT},
     "complete": {
@@ -32,7 +32,7 @@ EXAMPLES = {
 
 @pytest.fixture(scope="session")
 def terraform(tmp_path_factory: pytest.TempPathFactory) -> Terraform:
-    """The command; needs no network once the stub's environment is there."""
+    """The command `terraform`; needs no network after the stub's environment is installed."""
     executable = shutil.which("terraform")
     if executable is None:
         message = "terraform is not installed: the checks of terraform/ need version 1.9 or newer on the PATH"
@@ -45,7 +45,7 @@ def terraform(tmp_path_factory: pytest.TempPathFactory) -> Terraform:
 
 @pytest.fixture(scope="session")
 def sources(terraform: Terraform, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of `terraform/` with both examples initialised. Not to be changed: copy it."""
+    """A copy of `terraform/` with both examples initialised. Tests change only further copies."""
     target = copy_sources(tmp_path_factory.mktemp("sources") / "terraform")
     for name in EXAMPLES:
         terraform.init(target / "examples" / name)
@@ -54,7 +54,7 @@ def sources(terraform: Terraform, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture(scope="session")
 def plans(terraform: Terraform, sources: Path) -> dict[str, Plan]:
-    """Both examples planned, with everything known."""
+    """The plans of both examples, with all values known."""
     return {name: terraform.plan(sources / "examples" / name, variables) for name, variables in EXAMPLES.items()}
 
 

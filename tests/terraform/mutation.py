@@ -8,10 +8,10 @@ from tests.terraform.workspace import Policy
 
 @dataclass(frozen=True)
 class Mutation:
-    """Text in a file, and what takes its place."""
+    """A text in a file, and the replacement."""
 
     policy: Policy
-    #: Of a module, or of the root where it has no directory.
+    #: Path below `modules/`; a path without a directory is a file of the root.
     file: str
     old: str
     new: str
@@ -21,7 +21,7 @@ class Mutation:
         return f"{self.policy.__name__}-{new}-for-{old}"
 
     def apply(self, sources: Path) -> None:
-        """Change the copy; text that is not there exactly once is an error in this list."""
+        """Change the copy; a text that does not occur exactly once is an error of the mutation."""
         path = sources / ("modules/" + self.file if "/" in self.file else self.file)
         text = path.read_text()
         if text.count(self.old) != 1:

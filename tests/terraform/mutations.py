@@ -1,4 +1,4 @@
-"""One change of `terraform/` each that breaks a policy. A policy that does not notice its own is worth nothing."""
+"""Changes of `terraform/`. Each change breaks a policy, and the policy is of use only if it notices the change."""
 
 from tests.terraform import policies, run_policies
 from tests.terraform.mutation import Mutation

@@ -1,4 +1,4 @@
-"""What must hold of every plan. A policy yields a sentence for each breach; `mutations.py` breaks every one."""
+"""The policies for every plan. A policy yields a sentence for each breach; `mutations.py` breaks every policy."""
 
 import json
 import re
@@ -11,9 +11,9 @@ from tests.terraform.sleep_policies import SLEEP_POLICIES
 from tests.terraform.workspace import PROJECT, SCHEMA, Plan, Policy
 
 _PUBLIC = {"allUsers", "allAuthenticatedUsers"}
-#: Roles of the whole project that may be given, and only under a condition.
+#: Roles that a plan may give for the whole project, and only under a condition.
 _PROJECT_ROLES = {"roles/cloudsql.client", "roles/cloudsql.instanceUser"}
-#: All roles that may be given, beside those of our own.
+#: All of Google's roles that a plan may give; Dropline's custom roles are allowed too.
 _ROLES = {
     *_PROJECT_ROLES,
     "roles/iam.serviceAccountOpenIdTokenCreator",
@@ -28,7 +28,7 @@ _SECRET_NAME = re.compile(r"PASSWORD|SECRET|TOKEN|BROKER__URL")
 #: `--token=…`, `--db-password …`, `password=…`.
 _SECRET_GIVEN = re.compile(r"(?i)(?:--?[\w-]*(?:passw|secret|token)[\w-]*(?:=|\s+)|\bpassw\w*\s*=\s*)(?!-)\S")
 _DAY_S = 86_400
-#: What the pages promise: resource, end of its address, attribute, value.
+#: The promises of the pages: resource type, end of the address, attribute, value.
 _KEPT = (
     ("storage_bucket", "", "soft_delete_policy.retention_duration_seconds", 7 * _DAY_S),
     ("sql_database_instance", "", "settings.backup_configuration.backup_retention_settings.retained_backups", 14),
@@ -38,7 +38,7 @@ _KEPT = (
     ("pubsub_subscription", ".dead_letters", "message_retention_duration", f"{31 * _DAY_S}s"),
 )
 _EVENTS = {"OBJECT_FINALIZE", "OBJECT_DELETE"}
-#: What a role of our own may allow: captioning, and changing the number of workers.
+#: The permissions of the custom roles: captioning, and changing the number of workers.
 _CUSTOM_ROLES = (
     {"storage.objects.get", "storage.objects.update"},
     {"run.workerpools.get", "run.workerpools.update"},
@@ -46,7 +46,7 @@ _CUSTOM_ROLES = (
 
 
 def no_public_access(plan: Plan) -> Iterator[str]:
-    """Nobody without a name gets in, by IAM, network or bucket."""
+    """No role is given to the public, and Postgres has no public address."""
     for each in plan.resources:
         if each.values.get("member") in _PUBLIC:
             yield f"{each.address} gives {each.values['role']} to everybody"
@@ -56,7 +56,7 @@ def no_public_access(plan: Plan) -> Iterator[str]:
 
 
 def no_open_doors(plan: Plan) -> Iterator[str]:
-    """No bucket can be made public, and the function is not reached from outside."""
+    """No bucket can be made public, and the function cannot be reached from outside."""
     for each in plan.of("storage_bucket"):
         if each.values["public_access_prevention"] != "enforced" or not each.values["uniform_bucket_level_access"]:
             yield f"{each.address} can be made public"
@@ -66,7 +66,7 @@ def no_open_doors(plan: Plan) -> Iterator[str]:
 
 
 def no_broad_roles(plan: Plan) -> Iterator[str]:
-    """No role but a few narrow ones and our own; of the whole project only logging in to one database."""
+    """Only narrow roles and Dropline's own are given; on the whole project, only the login to one database."""
     ours = {f"projects/{PROJECT}/roles/{each.values['role_id']}" for each in plan.of("project_iam_custom_role")}
     for each in plan.resources:
         role = each.values.get("role")
@@ -83,7 +83,7 @@ def no_keys(plan: Plan) -> Iterator[str]:
 
 
 def secrets_come_from_secret_manager(plan: Plan) -> Iterator[str]:
-    """No password is in an environment or a login."""
+    """Neither an environment nor a login holds a password."""
     for address, container in containers(plan):
         for variable in container["env"]:
             value = variable["value"] or ""
@@ -97,14 +97,14 @@ def secrets_come_from_secret_manager(plan: Plan) -> Iterator[str]:
 
 
 def arguments_hold_no_secrets(plan: Plan) -> Iterator[str]:
-    """No password is in a command or an argument, which everybody sees who sees the job."""
+    """No command and no argument holds a password, because every reader of the job sees both."""
     for address, container in containers(plan):
         if _holds_a_secret(" ".join([*(container["command"] or ()), *(container["args"] or ())])):
             yield f"{address} has a password in an argument"
 
 
 def secrets_are_read_by_name(plan: Plan) -> Iterator[str]:
-    """Each secret is read by service accounts of ours, and by nobody else."""
+    """Only Dropline's service accounts may read a secret, and reading is their only right."""
     ours = {account.values["member"] for account in plan.of("service_account")}
     for each in plan.of("secret_manager_secret_iam_member"):
         if each.values["member"] not in ours or each.values["role"] != "roles/secretmanager.secretAccessor":
@@ -134,7 +134,7 @@ def what_is_promised_is_kept(plan: Plan) -> Iterator[str]:
 
 
 def agents_have_their_roles(plan: Plan) -> Iterator[str]:
-    """The service agents may do what events need of them: the roles that are forgotten most."""
+    """The service agents have the roles for the delivery of events: the most often forgotten roles."""
     push = plan.one("pubsub_subscription", ".push")
     objects, dead_letters = push["topic"], push["dead_letter_policy"][0]["dead_letter_topic"]
     account = push["push_config"][0]["oidc_token"][0]["service_account_email"]
@@ -158,7 +158,7 @@ def agents_have_their_roles(plan: Plan) -> Iterator[str]:
 
 
 def dead_letters_are_kept(plan: Plan) -> Iterator[str]:
-    """The dead-letter topic has a subscription, which never expires; the push subscription neither."""
+    """The dead-letter topic has a subscription, and no subscription expires."""
     topic = plan.one("pubsub_subscription", ".push")["dead_letter_policy"][0]["dead_letter_topic"]
     if not [each for each in plan.of("pubsub_subscription") if each.values["topic"] == topic]:
         yield f"{topic} keeps nothing: it has no subscription"
@@ -168,7 +168,7 @@ def dead_letters_are_kept(plan: Plan) -> Iterator[str]:
 
 
 def only_the_push_account_invokes(plan: Plan) -> Iterator[str]:
-    """One member may call the function: whom the subscription pushes as."""
+    """Only the service account of the push subscription may call the function."""
     push = plan.one("pubsub_subscription", ".push")["push_config"][0]
     account = push["oidc_token"][0]["service_account_email"] if push["oidc_token"] else "nobody"
     invokers = [
@@ -179,14 +179,14 @@ def only_the_push_account_invokes(plan: Plan) -> Iterator[str]:
 
 
 def events_are_new_and_gone_objects(plan: Plan) -> Iterator[str]:
-    """Notifications of finalized and deleted objects only: others would loop, or lead to nothing."""
+    """Notifications report finalized and deleted objects only: other events would loop or have no effect."""
     for each in plan.of("storage_notification"):
         if set(each.values["event_types"] or ()) != _EVENTS or each.values["payload_format"] != "JSON_API_V1":
             yield f"{each.address} listens to {each.values['event_types']} as {each.values['payload_format']}"
 
 
 def storage_rights_are_narrow(plan: Plan) -> Iterator[str]:
-    """The worker reads objects and updates them; nobody else has a right on a bucket."""
+    """The worker may read and update objects; no other account has a right on a bucket."""
     for each in plan.of("project_iam_custom_role"):
         if set(each.values["permissions"]) not in _CUSTOM_ROLES:
             yield f"{each.address} allows {each.values['permissions']}"
@@ -198,7 +198,7 @@ def storage_rights_are_narrow(plan: Plan) -> Iterator[str]:
 
 
 def redis_keeps_the_queue(plan: Plan) -> Iterator[str]:
-    """Two zones, a password, encryption, and no eviction."""
+    """Redis has two zones, a password, encryption, and no eviction."""
     for each in plan.of("redis_instance"):
         found = {key: each.values[key] for key in ("tier", "auth_enabled", "transit_encryption_mode")}
         wanted = {"tier": "STANDARD_HA", "auth_enabled": True, "transit_encryption_mode": "SERVER_AUTHENTICATION"}
@@ -207,7 +207,7 @@ def redis_keeps_the_queue(plan: Plan) -> Iterator[str]:
 
 
 def postgres_is_backed_up_and_encrypted(plan: Plan) -> Iterator[str]:
-    """Daily backups, any point in time, encrypted connections, logins through IAM."""
+    """Postgres has daily backups, recovery to any point in time, encrypted connections and logins through IAM."""
     for each in plan.of("sql_database_instance"):
         settings = _settings(each.values)
         backup = settings["backup_configuration"][0]
@@ -220,7 +220,7 @@ def postgres_is_backed_up_and_encrypted(plan: Plan) -> Iterator[str]:
 
 
 def pushes_are_signed_and_tried_again(plan: Plan) -> Iterator[str]:
-    """A token on each push, back-off between them, and dead letters at the end."""
+    """Each push carries a token; failed pushes are tried again after a back-off and end as dead letters."""
     push = plan.one("pubsub_subscription", ".push")
     if not push["push_config"][0]["oidc_token"]:
         yield "the pushes carry no token"
@@ -229,7 +229,7 @@ def pushes_are_signed_and_tried_again(plan: Plan) -> Iterator[str]:
 
 
 def everything_is_labelled(plan: Plan) -> Iterator[str]:
-    """Whatever can have labels says that it is Dropline's."""
+    """Every resource of a type with labels has the label `app` with the value `dropline`."""
     for each in plan.resources:
         attributes = SCHEMA["resources"].get(each.type, {}).get("attributes", {})
         name = next((key for key in ("user_labels", "labels") if "o" in attributes.get(key, ["", ""])[1]), None)
@@ -270,7 +270,7 @@ def _settings(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _at(values: dict[str, Any], path: str) -> Any:
-    """What stands at `block.block.attribute`, each block being the only one of its kind."""
+    """The value at `block.block.attribute`, where each block occurs at most once."""
     *blocks, attribute = path.split(".")
     for block in blocks:
         (values,) = values[block] or [{}]

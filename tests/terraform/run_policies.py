@@ -1,4 +1,4 @@
-"""What must hold of what runs in Cloud Run: who it runs as, where it reaches, from what, and with how much."""
+"""Policies for the parts of Cloud Run: service accounts, network, images, CPU and memory."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,7 @@ from tests.terraform.workspace import Plan, Policy
 
 
 def processes_run_as_themselves(plan: Plan) -> Iterator[str]:
-    """Each part of Cloud Run has a service account of ours, and each another one, but for what is the function."""
+    """Each part runs as a different service account of Dropline; only the redrive job shares the function's."""
     ours = {account.values["email"] for account in plan.of("service_account")}
     users = []
     for each in plan.of(*CLOUD_RUN):
@@ -21,7 +21,7 @@ def processes_run_as_themselves(plan: Plan) -> Iterator[str]:
 
 
 def everybody_reaches_google(plan: Plan) -> Iterator[str]:
-    """Only private addresses go through our network, which has no way out but the one to Google's APIs."""
+    """Only private addresses are reached through Dropline's network, and the network leads to Google's APIs."""
     for each in plan.of(*CLOUD_RUN):
         access = instance_of(each.values)["vpc_access"]
         if [way["egress"] for way in access] != ["PRIVATE_RANGES_ONLY"]:
@@ -32,7 +32,7 @@ def everybody_reaches_google(plan: Plan) -> Iterator[str]:
 
 
 def images_are_pinned(plan: Plan) -> Iterator[str]:
-    """Every image has a tag, which is not `latest`."""
+    """Every image has a tag other than `latest`."""
     for address, container in containers(plan):
         tag = container["image"].rpartition("/")[2].partition(":")[2]
         if tag in ("", "latest"):
@@ -40,7 +40,7 @@ def images_are_pinned(plan: Plan) -> Iterator[str]:
 
 
 def a_gpu_gets_what_it_needs(plan: Plan) -> Iterator[str]:
-    """An accelerator comes with its limit, 4 CPUs, 16 GiB, and in one zone, which has quota."""
+    """A pool with a GPU has the GPU's limit, at least 4 CPUs and 16 GiB, and a single zone, which has quota."""
     for each in plan.of("cloud_run_v2_worker_pool"):
         template = instance_of(each.values)
         limits = template["containers"][0]["resources"][0]["limits"]
@@ -52,7 +52,7 @@ def a_gpu_gets_what_it_needs(plan: Plan) -> Iterator[str]:
 
 
 def an_instance_fits_into_cloud_run(plan: Plan) -> Iterator[str]:
-    """All containers of an instance together have 8 CPUs at most, and half a gibibyte at least."""
+    """The containers of an instance together have at most 8 CPUs and at least 512 MiB."""
     for each in plan.of(*CLOUD_RUN):
         limits = [container["resources"][0]["limits"] for container in instance_of(each.values)["containers"]]
         if sum(int(limit["cpu"]) for limit in limits) > 8 or sum(_mebibytes(limit) for limit in limits) < 512:
@@ -60,14 +60,14 @@ def an_instance_fits_into_cloud_run(plan: Plan) -> Iterator[str]:
 
 
 def the_function_takes_many_at_once(plan: Plan) -> Iterator[str]:
-    """80 requests per instance."""
+    """An instance of the function takes 80 requests at once."""
     for each in plan.of("cloud_run_v2_service"):
         if instance_of(each.values)["max_instance_request_concurrency"] != 80:
             yield f"{each.address} does not take 80 requests at once"
 
 
 def an_idle_function_costs_nothing(plan: Plan) -> Iterator[str]:
-    """None of its containers has a CPU between requests, and the proxy can live with that."""
+    """No container of the function has a CPU between requests, and the proxy renews certificates on demand."""
     for each in plan.of("cloud_run_v2_service"):
         for container in instance_of(each.values)["containers"]:
             if [limits["cpu_idle"] for limits in container["resources"]] != [True]:

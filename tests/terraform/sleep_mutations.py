@@ -1,4 +1,4 @@
-"""Mutations that break the policies of scale to zero."""
+"""Mutations for the policies of scale to zero."""
 
 from tests.terraform import sleep_policies
 from tests.terraform.mutation import Mutation

@@ -1,4 +1,4 @@
-"""Policies of scale to zero, and of the redrive job, which also scales up."""
+"""Policies for scale to zero, and for the redrive job, which also scales up."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from tests.terraform.parts import container_of, part
 from tests.terraform.workspace import Plan, Policy, Resource
 
-#: Who wakes the pool, and who puts it to sleep.
+#: The parts that wake the worker pool or put the pool to sleep.
 _SCALERS = ("function", "redrive", "worker")
 _ENOUGH_ATTEMPTS = 10
 
@@ -24,21 +24,21 @@ def whoever_scales_names_the_pool(plan: Plan) -> Iterator[str]:
 
 
 def a_pool_that_sleeps_begins_asleep(plan: Plan) -> Iterator[str]:
-    """It costs nothing before the first image comes; and one that never sleeps has instances."""
+    """A pool that scales to zero starts without instances and so without cost; any other pool starts with some."""
     (scaling,) = plan.one("cloud_run_v2_worker_pool")["scaling"]
     if _sleeps(plan) != (scaling["manual_instance_count"] == 0):
         yield f"the pool begins with {scaling}"
 
 
 def events_outlive_a_falling_asleep(plan: Plan) -> Iterator[str]:
-    """Where the pool sleeps, an event is tried at least ten times."""
+    """With scale to zero, an event is tried at least ten times."""
     attempts = plan.one("pubsub_subscription", ".push")["dead_letter_policy"][0]["max_delivery_attempts"]
     if _sleeps(plan) and attempts < _ENOUGH_ATTEMPTS:
         yield f"an event that comes while the pool falls asleep is a dead letter after {attempts} attempts"
 
 
 def scalers_change_one_pool_only(plan: Plan) -> Iterator[str]:
-    """Function and worker may change this pool, as its account, where it sleeps; nobody else, no other pool."""
+    """With scale to zero only, function and worker may change the planned pool, as the pool's account."""
     pool = plan.one("cloud_run_v2_worker_pool")["name"]
     account = part(plan, "worker")["service_account"]
     wanted = {
@@ -54,7 +54,7 @@ def scalers_change_one_pool_only(plan: Plan) -> Iterator[str]:
 
 
 def _grants(each: Resource) -> Iterator[tuple[str, str, str]]:
-    """What, as what, to whom; of rights to change what runs in Cloud Run, or to run it as somebody."""
+    """Target, role and member of each right to change parts of Cloud Run or to act as a service account."""
     role = str(each.values.get("role", "")).rpartition("/")[2]
     kind = "scaler" if role.endswith("_scaler") else role
     of_run = role.startswith("run.") and role != "run.invoker"
@@ -64,7 +64,7 @@ def _grants(each: Resource) -> Iterator[tuple[str, str, str]]:
 
 
 def redriving_is_the_function(plan: Plan) -> Iterator[str]:
-    """The job that redrives has the function's account, files, image and environment."""
+    """The redrive job has the function's account, files, network access, image and environment."""
     function, job = (_likeness(plan, name) for name in ("function", "redrive"))
     if different := [key for key in function if function[key] != job[key]]:
         yield f"the job that redrives differs from the function in {', '.join(different)}"

@@ -1,9 +1,9 @@
-"""A provider `hashicorp/google` that knows names and types, and no cloud. Runs in an environment of its own.
+"""A provider `hashicorp/google` with the real names and types, but no cloud. Runs in a separate environment.
 
-Names, types, nesting, required, optional and computed come from `schema/google.json`. What only Google knows is
-unknown in a plan, as it is with the real provider. With STUB_KNOWN=1 it is made up in the plan already, so that
-policies can read it. Applying makes it up too, and appends a line to the file STUB_LOG for whatever is created or
-deleted.
+Names, types, nesting, required, optional and computed come from `schema/google.json`. Values known only to Google
+are unknown in a plan, as with the real provider. With STUB_KNOWN=1 the plan already has made-up values, so that
+policies can read the values. An apply makes the values up too, and appends a line to the file STUB_LOG for each
+created or deleted resource.
 """
 
 import json
@@ -23,7 +23,7 @@ _MODES = {
     "set": pb.Schema.NestedBlock.NestingMode.SET,
     "single": pb.Schema.NestedBlock.NestingMode.SINGLE,
 }
-#: What is made up for the values that other resources, or the tests, look at. Filled in from the resource itself.
+#: Made-up values of attributes that other resources or tests read. The resource's own values fill the braces.
 _MADE_UP: dict[tuple[str, str], Any] = {
     ("google_cloud_run_v2_service", "uri"): "https://{name}-stub.a.run.app",
     ("google_project", "number"): "123456789012",
@@ -106,7 +106,7 @@ def blocks(found: dict[str, Any]) -> list[NestedBlock]:
 
 
 def made_up(type_name: str, attribute: str, kind: Any, flags: str, known: dict[str, Any]) -> Any:
-    """A value for something that only Google knows; None for a default of the provider's, which no schema has."""
+    """A made-up value for an attribute known only to Google; None for a provider's default: schemas lack those."""
     value = _MADE_UP.get((type_name, attribute))
     if value is None and attribute != "id" and "o" in flags:
         return None
@@ -123,7 +123,7 @@ def made_up(type_name: str, attribute: str, kind: Any, flags: str, known: dict[s
 
 
 def filled(type_name: str, found: dict[str, Any], state: dict[str, Any]) -> dict[str, Any]:
-    """`state` with everything known; the project is the provider's where the resource names none."""
+    """`state` with all values known; a resource without a project gets the provider's project."""
     known = {key: value for key, value in state.items() if not unknown(value)}
     known["project"] = known.get("project") or known.get("project_id") or Google.project
     return state | {
@@ -138,7 +138,7 @@ def unknown(value: Any) -> bool:
 
 
 class Stub:
-    """Any resource or data source; a subclass says which."""
+    """Any resource or data source; a subclass names the type."""
 
     type_name: str
     found: dict[str, Any]
@@ -164,7 +164,7 @@ class Stub:
         return planned
 
     def read(self, context: Any, current: Any) -> Any:
-        # For a data source, `current` is its configuration.
+        # For a data source, `current` is the configuration.
         del context
         return filled(self.type_name, self.found, current)
 
@@ -188,7 +188,7 @@ class Stub:
 
 
 def stubs(kind: str) -> list[type]:
-    """A class for each resource or data source of the schema, as `tf` wants them."""
+    """A class for each resource or data source of the schema, as `tf` expects."""
     return [type(name, (Stub,), {"type_name": name, "found": found}) for name, found in SCHEMA[kind].items()]
 
 
@@ -238,7 +238,7 @@ class Google:
 
 
 class KnowingServicer(provider.ProviderServicer):
-    """Plans as `tf` does, and then makes up what is unknown."""
+    """Plans as `tf` does, and then makes up the unknown values."""
 
     def PlanResourceChange(self, request: Any, context: Any) -> Any:  # noqa: N802 - the protocol's name
         answer = super().PlanResourceChange(request, context)

@@ -1,4 +1,4 @@
-"""An upload through the plan's eyes: what is deployed and what the code expects are the same."""
+"""The plan deploys the values that the code expects, at each step of an upload."""
 
 import json
 import re
@@ -27,7 +27,7 @@ from trigger_fn.push_auth import TokenVerifier, fetched_keys
 
 
 def secret_values(plan: Plan) -> dict[str, str]:
-    """What each secret holds, by its id; a secret's id ends with it."""
+    """The value of each secret, by secret id."""
     secrets = {
         each.address.rpartition('["')[2].rstrip('"]'): each.values for each in plan.of("secret_manager_secret")
     }
@@ -38,7 +38,7 @@ def secret_values(plan: Plan) -> dict[str, str]:
 
 
 def environment_of(plan: Plan, name: str) -> dict[str, str]:
-    """The environment that a part's container gets, its secrets read."""
+    """The environment of a part's container, with the values of the secrets."""
     secrets = secret_values(plan)
     found = {}
     for variable in container_of(plan, name)["env"]:
@@ -50,7 +50,7 @@ def environment_of(plan: Plan, name: str) -> dict[str, str]:
 
 
 def settings_of(plan: Plan, name: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """The settings that a part reads at its start."""
+    """The settings of a part at the start."""
     for variable, value in environment_of(plan, name).items():
         monkeypatch.setenv(variable, value)
     return load_settings()
@@ -58,24 +58,24 @@ def settings_of(plan: Plan, name: str, monkeypatch: pytest.MonkeyPatch) -> Setti
 
 @pytest.mark.parametrize("name", PARTS)
 def test_every_variable_is_a_setting(plan: Plan, name: str) -> None:
-    """No container gets a variable that nothing reads."""
+    """Every variable of a container is a setting."""
     assert environment_of(plan, name).keys() <= {name for name, _, _ in variables()}
 
 
 @pytest.mark.parametrize("name", PARTS)
 def test_every_value_is_accepted(plan: Plan, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each part starts with the environment it gets, and has what it requires."""
+    """Each part's environment is valid, and contains the settings that the part requires."""
     settings = settings_of(plan, name, monkeypatch)
     assert require(settings.database.url, "DROPLINE_DATABASE__URL")
     assert name == "migrations" or require(settings.broker.url, "DROPLINE_BROKER__URL")
 
 
 class Effects:
-    """Stands for Postgres and Redis; nothing that is skipped gets here."""
+    """Stands for Postgres and Redis; a skipped event reaches neither."""
 
 
 def test_a_push_reaches_the_function(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Events are pushed to `/`, where they are taken; what the probes ask is what the function calls alive."""
+    """Events are pushed to `/`, the function's path for events; the probes ask paths of the function."""
     settings = settings_of(plan, "function", monkeypatch)
     effects: Any = Effects()
     endpoint = Endpoint(Intake(Selection(settings.events), effects, effects), None)
@@ -93,14 +93,14 @@ def test_a_push_reaches_the_function(plan: Plan, monkeypatch: pytest.MonkeyPatch
 
 
 def default_port() -> int:
-    """What the image listens on."""
+    """The port of the image."""
     found = re.search(r"^ENV PORT=(\d+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     assert found
     return int(found[1])
 
 
 def test_the_address_is_the_functions(plan: Plan) -> None:
-    """Events are pushed to the service that is invoked."""
+    """The push address and the right to invoke are of the same service."""
     address = plan.one("pubsub_subscription", ".push")["push_config"][0]["push_endpoint"]
     service = plan.one("cloud_run_v2_service")
     assert address == f"{service['uri']}/"
@@ -108,7 +108,7 @@ def test_the_address_is_the_functions(plan: Plan) -> None:
 
 
 def test_tokens_are_accepted(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Audience and account of the pushes are what Cloud Run and the function expect and check."""
+    """The audience and account of the pushes are the values that Cloud Run and the function expect."""
     token = plan.one("pubsub_subscription", ".push")["push_config"][0]["oidc_token"][0]
     expected = settings_of(plan, "function", monkeypatch).push
     assert (token["audience"], token["service_account_email"]) == (expected.audience, expected.service_account)
@@ -125,7 +125,7 @@ def test_events_are_of_buckets_that_are_ours(plan: Plan, monkeypatch: pytest.Mon
 
 
 def test_both_sides_have_the_same_limit_of_size(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The worker downloads whatever the function lets through."""
+    """The size limit of the worker is the function's: the worker downloads every object of an accepted event."""
     sizes = {environment_of(plan, each)["DROPLINE_EVENTS__MAX_SIZE_BYTES"] for each in ("function", "worker")}
     assert len(sizes) == 1
 
@@ -134,7 +134,7 @@ def test_both_sides_have_the_same_limit_of_size(plan: Plan, monkeypatch: pytest.
 def test_redis_is_verified_by_the_mounted_certificate(
     plan: Plan, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The address makes Celery encrypt, and check with the file that the secret is mounted as."""
+    """The broker URL makes Celery encrypt, and verify Redis with the file mounted from the secret."""
     connection = make_producer(settings_of(plan, name, monkeypatch).broker).connection_for_write()
     redis = plan.one("redis_instance")
     assert (connection.hostname, connection.port) == (redis["host"], redis["port"])
@@ -150,7 +150,7 @@ def test_redis_is_verified_by_the_mounted_certificate(
 
 @pytest.mark.parametrize("name", PARTS)
 def test_postgres_is_reached_through_the_proxy(plan: Plan, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Host and port are the proxy's, which starts first; the login is one that exists; nobody has a password."""
+    """Host and port are the proxy's, the proxy starts first, and the login exists and has no password."""
     url = make_url(require(settings_of(plan, name, monkeypatch).database.url, "DROPLINE_DATABASE__URL"))
     (proxy,) = [each for each in part(plan, name)["containers"] if each["name"] == "cloud-sql-proxy"]
     port = proxy["startup_probe"][0]["http_get"][0]["port"]
@@ -161,7 +161,7 @@ def test_postgres_is_reached_through_the_proxy(plan: Plan, name: str, monkeypatc
 
 
 def test_logins_get_the_roles_of_the_migrations(plan: Plan) -> None:
-    """The job grants roles that the migrations make, to logins that exist, and each login but its own gets one."""
+    """The job grants roles of the migrations to existing logins, and each login but the job's own gets a role."""
     command = container_of(plan, "migrations")["command"]
     assert command[:3] == ["python", "-m", "migrations.deploy"]
     grants = dict(parse_grant(each.partition("=")[2])[::-1] for each in command if each.startswith("--grant="))
@@ -173,13 +173,13 @@ def test_logins_get_the_roles_of_the_migrations(plan: Plan) -> None:
 
 
 def test_a_push_may_take_as_long_as_the_function(plan: Plan) -> None:
-    """Pub/Sub and Cloud Run wait longer than the function ever takes."""
+    """Pub/Sub and Cloud Run wait longer than the function's time limit for a request."""
     assert plan.one("pubsub_subscription", ".push")["ack_deadline_seconds"] > REQUEST_BUDGET_S
     assert float(part(plan, "function")["timeout"].rstrip("s")) > REQUEST_BUDGET_S
 
 
 def test_the_image_has_a_thread_for_every_request(plan: Plan) -> None:
-    """As many threads as Cloud Run sends requests at once: one more would wait, and be counted as slow."""
+    """The image has a thread for each concurrent request: without a thread, a request waits and counts as slow."""
     started = read_dockerfile().stages["function"].last("CMD")
     assert started
     threads = int(started.command[started.command.index("--threads") + 1])
@@ -187,12 +187,12 @@ def test_the_image_has_a_thread_for_every_request(plan: Plan) -> None:
 
 
 def test_the_worker_may_do_what_it_does(plan: Plan) -> None:
-    """Its rights are the ones that its storage code names, no more and no fewer."""
+    """The worker's rights are exactly the rights that the worker's storage code names."""
     used = set(re.findall(r'"(storage\.objects\.\w+)"', (ROOT / "worker" / "storage.py").read_text()))
     assert set(plan.one("project_iam_custom_role", ".captioner")["permissions"]) == used
 
 
-#: How a filter or a query spells the name of a resource.
+#: Patterns for the name of a resource in a filter or a query.
 _ALERTED = {
     "pubsub_subscription": r'subscription_id="([^"]*)"',
     "cloud_run_v2_service": r'service_name="([^"]*)"',
@@ -203,7 +203,7 @@ _ALERTED = {
 
 
 def test_alerts_name_what_there_is(plan: Plan) -> None:
-    """Log lines, queues, subscriptions, services and instances that alerts speak of exist."""
+    """The log lines, queues, subscriptions, services and instances in alerts exist."""
     text = json.dumps([each.values for each in plan.of("monitoring_alert_policy")])
     code = "".join(path.read_text() for room in ("worker", "trigger_fn") for path in (ROOT / room).glob("*.py"))
     text += json.dumps([each.values for each in plan.of("logging_metric")])
@@ -219,7 +219,7 @@ def test_alerts_name_what_there_is(plan: Plan) -> None:
 
 
 def test_alerts_count_what_is_logged(plan: Plan) -> None:
-    """What queries ask for is counted, and what is counted are lines that the code writes."""
+    """The queries use exactly the log-based metrics, and the metrics of accepted events count enqueued events."""
     queries = [
         condition["condition_prometheus_query_language"][0]["query"]
         for each in plan.of("monitoring_alert_policy")
@@ -236,7 +236,7 @@ def test_alerts_count_what_is_logged(plan: Plan) -> None:
 
 
 def test_the_pages_promise_what_is_kept() -> None:
-    """Numbers of days and backups in docs/operate.md are those that the policy holds the plan to."""
+    """docs/operate.md promises the numbers of days and backups that the policy demands of the plan."""
     text = " ".join((ROOT / "docs" / "operate.md").read_text().split())
     for promise in (
         "keep deleted or overwritten objects for 7 days",
@@ -249,13 +249,13 @@ def test_the_pages_promise_what_is_kept() -> None:
 
 
 def test_the_metadata_key_is_the_one_that_is_written(plan: Plan) -> None:
-    """The command that the outputs give for looking at a caption reads the key that the worker writes."""
+    """The command in the output `try_it` reads a caption from the key that the worker writes."""
     keys = re.findall(r"custom_fields\.([\w-]+)", plan.outputs["try_it"])
     assert keys == [contract.METADATA_CAPTION]
 
 
 def test_the_first_images_are_of_this_version(plans: dict[str, Plan]) -> None:
-    """Where no image is named, the tag is the version of this checkout."""
+    """Without a named image, the tag is the version of the checkout."""
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     tags = {name: container_of(plans["minimal"], name)["image"].rpartition(":")[2] for name in PARTS}
     assert tags == dict.fromkeys(PARTS, version)

@@ -1,4 +1,4 @@
-"""checkov, as a second opinion on security; what it is told to leave out stands in `checkov.yaml`, with why."""
+"""checkov, as a second opinion on security; `checkov.yaml` lists the skipped rules with reasons."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ REQUIREMENTS = HERE / "checkov-requirements.txt"
 
 @pytest.fixture(scope="module")
 def checkov() -> Path:
-    """The program, in an environment of its own: it pins much of what Dropline uses too."""
+    """The program, in a separate environment: checkov pins many packages that Dropline uses too."""
     environment = ROOT / ".local" / "checkov"
     try:
         return environment_python(environment, REQUIREMENTS).with_name("checkov")
@@ -26,7 +26,7 @@ def checkov() -> Path:
 
 
 def findings(checkov: Path, sources: Path) -> subprocess.CompletedProcess[str]:
-    """What it says about a copy; it asks nobody outside."""
+    """The report of checkov about a copy, made without requests to a server."""
     return subprocess.run(
         [
             str(checkov),
@@ -44,13 +44,13 @@ def findings(checkov: Path, sources: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_checkov_finds_nothing(checkov: Path, tmp_path: Path) -> None:
-    """No rule is broken but those that are left out."""
+    """checkov reports no breach of the rules in force."""
     done = findings(checkov, copy_sources(tmp_path / "terraform"))
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_checkov_finds_what_is_wrong(checkov: Path, tmp_path: Path) -> None:
-    """A bucket that can be made public is noticed."""
+    """checkov reports a bucket that can be made public."""
     sources = copy_sources(tmp_path / "terraform")
     bucket = sources / "modules" / "storage" / "main.tf"
     bucket.write_text(bucket.read_text().replace('"enforced"', '"inherited"'))

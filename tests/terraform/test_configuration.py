@@ -1,4 +1,4 @@
-"""What Terraform itself can see without a cloud: style, types, plans, its own tests, the order of things."""
+"""Terraform's own checks without a cloud: style, types, plans, `terraform test`, and the order of resources."""
 
 import json
 import re
@@ -19,7 +19,7 @@ FILES = ("main.tf", "variables.tf", "outputs.tf", "versions.tf", "README.md")
 
 
 def test_the_files_are_formatted(terraform: Terraform) -> None:
-    """`terraform fmt` would change nothing."""
+    """`terraform fmt` would change no file."""
     assert terraform.run(SOURCES, "fmt", "-check", "-recursive") == ""
 
 
@@ -27,19 +27,19 @@ def test_the_files_are_formatted(terraform: Terraform) -> None:
     "directory", [".", *(f"modules/{name}" for name in MODULES), *(f"examples/{n}" for n in EXAMPLES)]
 )
 def test_each_module_has_the_same_files(directory: str) -> None:
-    """main, variables, outputs, versions, and a README made from them."""
+    """Each module has main, variables, outputs, versions and a README."""
     assert [name for name in FILES if not (SOURCES / directory / name).exists()] == []
 
 
 @pytest.mark.parametrize("page", terraform_pages.pages(SOURCES), ids=lambda page: str(page.relative_to(SOURCES)))
 def test_each_readme_is_up_to_date(page: Path) -> None:
-    """`make terraform-pages` would change nothing."""
+    """`make terraform-pages` would change no README."""
     assert page.read_text() == terraform_pages.page(page.parent, SOURCES)
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_each_example_is_valid(terraform: Terraform, sources: Path, example: str) -> None:
-    """Arguments, blocks and types are those of the real provider."""
+    """Arguments, blocks and types fit the real provider's schema."""
     found = json.loads(terraform.run(sources / "examples" / example, "validate", "-json"))
     assert found["valid"]
     assert found["diagnostics"] == []
@@ -56,7 +56,7 @@ def test_the_first_plan_needs_nothing_that_only_google_knows(
 
 @pytest.mark.parametrize("directory", [".", *(f"modules/{name}" for name in MODULES)])
 def test_terraforms_own_tests_pass(terraform: Terraform, tmp_path: Path, directory: str) -> None:
-    """`terraform test` of the root and of each module, each of which has some."""
+    """`terraform test` passes in the root and in each module, and each directory has a test."""
     here = copy_sources(tmp_path / "terraform") / directory
     terraform.init(here)
     said = terraform.run(here, "test", "-no-color")
@@ -75,7 +75,7 @@ def test_terraforms_own_tests_pass(terraform: Terraform, tmp_path: Path, directo
 def test_the_stub_knows_the_real_schema(
     terraform: Terraform, tmp_path: Path, old: str, new: str, complaint: str
 ) -> None:
-    """A wrong name, a missing argument, a wrong type and one block too many are refused."""
+    """The stub refuses a wrong name, a missing argument, a wrong type and a surplus block."""
     sources = copy_sources(tmp_path / "terraform")
     path = sources / "modules" / "events" / "main.tf"
     head, found, tail = path.read_text().partition('resource "google_pubsub_subscription" "push"')
@@ -91,7 +91,7 @@ def test_the_stub_knows_the_real_schema(
 def test_applying_and_destroying_go_in_order(
     terraform: Terraform, sources: Path, tmp_path: Path, example: str
 ) -> None:
-    """Nothing is used before it is there or after it is gone, and a second apply has nothing to do."""
+    """No resource is used before creation or after deletion, and a second plan has no changes."""
     state = f"-state={tmp_path / 'state'}"
     variables = [f"-var={name}={value}" for name, value in EXAMPLES[example].items()]
     options = ["-input=false", "-no-color", "-parallelism=4", state, *variables]
@@ -109,7 +109,7 @@ def test_applying_and_destroying_go_in_order(
         assert last(deleted, then) < deleted.index(next(each for each in deleted if each.startswith(first)))
 
 
-#: Resources by the beginning of their names, all of the first before any of the second.
+#: Pairs of beginnings of names: all resources of the first come before any resource of the second.
 ORDER = [
     *(
         ("project_service ", each)
@@ -147,7 +147,7 @@ ORDER = [
 
 
 def name_of(line: dict[str, dict[str, str]]) -> str:
-    """`type name`, the latter without the deployment's own."""
+    """`type name`, the name without the prefix of the deployment."""
     state = line["state"]
     named = state.get("topic") or state.get("role") if "iam" in str(line["type"]) else state.get("name")
     short = (named or "").rpartition("/")[2].removeprefix("dropline-").removeprefix("pictures-")
@@ -155,12 +155,12 @@ def name_of(line: dict[str, dict[str, str]]) -> str:
 
 
 def last(names: list[str], beginning: str) -> int:
-    """Where the last of those stands."""
+    """The index of the last name with the beginning."""
     return max(index for index, name in enumerate(names) if name.startswith(beginning))
 
 
 def test_an_apply_leaves_the_number_of_workers_alone(terraform: Terraform, sources: Path, tmp_path: Path) -> None:
-    """A pool that was woken, or put to sleep, between two applies is as it should be."""
+    """A plan does not undo a change of the number of workers between two applies."""
     state = tmp_path / "state"
     options = [
         "-input=false",
@@ -179,7 +179,7 @@ def test_an_apply_leaves_the_number_of_workers_alone(terraform: Terraform, sourc
 def test_migrations_run_when_something_of_them_changes(
     terraform: Terraform, sources: Path, tmp_path: Path
 ) -> None:
-    """Another version makes their job anew, and so runs it; that somebody ran it by hand changes nothing."""
+    """Another version recreates, and so runs, the migrations' job; a run of the job by hand leads to no change."""
     copy = tmp_path / "terraform"
     shutil.copytree(sources, copy, symlinks=True)
     state, log, directory = tmp_path / "state", tmp_path / "log", copy / "examples" / "minimal"
@@ -200,7 +200,7 @@ def test_migrations_run_when_something_of_them_changes(
 
 
 def test_a_web_page_fits(terraform: Terraform, sources: Path, tmp_path: Path) -> None:
-    """The page of the README can be planned beside Dropline, and logs in to Postgres as a reader."""
+    """The README's web page can be planned beside Dropline, and logs in to Postgres as a reader."""
     copy = tmp_path / "terraform"
     shutil.copytree(sources, copy, symlinks=True)
     (page,) = re.findall(r"^```hcl\n(.*?)^```", (SOURCES / "README.md").read_text(), re.MULTILINE | re.DOTALL)
@@ -224,21 +224,21 @@ _PROVIDER = 'provider "google" {\n  project = var.project\n}\n\n'
 
 
 def backends(directory: Path) -> list[str]:
-    """Where a root keeps its state; empty for a file beside it."""
+    """The backends of a root's state; empty for a state file in the root's directory."""
     text = "".join(path.read_text() for path in sorted(directory.glob("*.tf")))
     return re.findall(r'^ +backend "(\w+)"', text, re.MULTILINE)
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_the_state_is_kept_in_a_bucket(example: str, tmp_path: Path) -> None:
-    """Each example's state, which holds a password, is in Cloud Storage; control: one on a disk is noticed."""
+    """Each example's state, which holds a password, is in Cloud Storage; control: a local backend is noticed."""
     assert backends(SOURCES / "examples" / example) == ["gcs"]
     copy = copy_sources(tmp_path / "terraform") / "examples" / example
     assert backends(copy) == ["local", "gcs"]
 
 
 def test_nothing_is_left_in_the_sources() -> None:
-    """No state, no lock file with the stub's checksums, no plan is under version control."""
+    """No state, no lock file with the stub's checksums and no plan is under version control."""
     if not (SOURCES.parent / ".git").exists():
         pytest.skip("this is no checkout of git, so nothing is under version control")
     listed = subprocess.run(

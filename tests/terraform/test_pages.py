@@ -1,4 +1,4 @@
-"""The roots that the pages show are planned: they are whole, and what they set exists."""
+"""The roots in the pages can be planned: each root is complete and sets existing variables."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +13,7 @@ _LOCAL_STATE = 'terraform {\n  backend "local" {\n  }\n}\n'
 
 
 def roots() -> Iterator[tuple[str, str]]:
-    """Each block of HCL with the module, by its page; the outputs that a page shows go with its first root."""
+    """Each block of HCL with the module, by page; the outputs of a page go with the page's first root."""
     for page in CLOUD_PAGES:
         blocks = [code.body for code in code_of(page.read_text()) if code.language == "hcl"]
         modules = [body for body in blocks if 'module "dropline"' in body]
@@ -23,10 +23,10 @@ def roots() -> Iterator[tuple[str, str]]:
 
 
 def plan(terraform: Terraform, directory: Path, body: str) -> None:
-    """Plan it beside a copy of `terraform/`.
+    """Plan a root beside a copy of `terraform/`.
 
     Raises:
-        TerraformFailed: it is no root, or sets what is not there.
+        TerraformFailed: `body` is no root, or sets a variable that does not exist.
     """
     copy_sources(directory / "terraform")
     root = directory / "root"
@@ -40,7 +40,7 @@ def plan(terraform: Terraform, directory: Path, body: str) -> None:
 
 @pytest.mark.parametrize("body", [body for _, body in roots()], ids=[name for name, _ in roots()])
 def test_a_root_of_a_page_is_planned(terraform: Terraform, tmp_path: Path, body: str) -> None:
-    """Somebody who copies it gets a plan."""
+    """A root copied from a page can be planned."""
     assert _SOURCE in body
     plan(terraform, tmp_path, body)
 

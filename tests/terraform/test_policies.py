@@ -1,4 +1,4 @@
-"""The policies hold of both examples, and each of them fails where its rule is broken."""
+"""The policies hold for both examples, and each policy fails for a plan that breaks the rule."""
 
 import shutil
 from pathlib import Path
@@ -14,7 +14,7 @@ from tests.terraform.workspace import Plan, Policy, Terraform
 
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy.__name__)
 def test_the_plan_keeps_the_policy(plan: Plan, policy: Policy) -> None:
-    """No breach in either example."""
+    """Neither example breaks the policy."""
     assert list(policy(plan)) == []
 
 
@@ -22,7 +22,7 @@ def test_the_plan_keeps_the_policy(plan: Plan, policy: Policy) -> None:
 def test_a_policy_notices_its_mutation(
     terraform: Terraform, sources: Path, tmp_path: Path, mutation: Mutation
 ) -> None:
-    """The plan of a broken copy is a plan, and breaks the policy."""
+    """A broken copy can be planned, and the plan breaks the policy."""
     broken = tmp_path / "terraform"
     shutil.copytree(sources, broken, symlinks=True)
     mutation.apply(broken)
@@ -31,5 +31,5 @@ def test_a_policy_notices_its_mutation(
 
 
 def test_every_policy_is_broken_by_something() -> None:
-    """No policy is without a mutation."""
+    """Every policy has a mutation."""
     assert {mutation.policy for mutation in MUTATIONS} == set(POLICIES)

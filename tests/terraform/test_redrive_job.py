@@ -1,4 +1,4 @@
-"""The command of the job that redrives, run as the container would run it."""
+"""The command of the redrive job, run as in the container."""
 
 import signal
 import subprocess
@@ -15,7 +15,7 @@ from cli.main import load_command
 from tests.terraform.parts import container_of, part
 from tests.terraform.workspace import Plan
 
-#: Stands for the command: says when it runs, waits to be cancelled where it is to, and ends as it is told.
+#: Stands for `dropline`: prints the arguments, waits for a cancellation if told to, and exits with 3 or 5.
 _STAND_IN = """#!/bin/sh
 trap 'echo cancelled; exit 5' TERM
 echo "$@"
@@ -26,7 +26,7 @@ exit 3
 
 @contextmanager
 def proxy() -> Iterator[tuple[str, list[str]]]:
-    """What is posted to the proxy beside it: its address, and the paths so far."""
+    """A stand-in for the job's proxy: the address, and the paths posted so far."""
     posted: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -50,7 +50,7 @@ def proxy() -> Iterator[tuple[str, list[str]]]:
 
 @contextmanager
 def started(plan: Plan, directory: Path, address: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """The container's command, with a stand-in for Dropline and another proxy."""
+    """Run the container's command, with a stand-in for Dropline and the proxy at `address`."""
     (directory / "dropline").write_text(_STAND_IN)
     (directory / "dropline").chmod(0o755)
     (directory / "python").symlink_to(sys.executable)
@@ -64,7 +64,7 @@ def started(plan: Plan, directory: Path, address: str, *arguments: str) -> Itera
 
 
 def test_the_job_ends_as_its_command_does(plan: Plan, tmp_path: Path) -> None:
-    """Arguments go to the command, its exit code is the job's, and the proxy is told to end."""
+    """The command gets the arguments, the job ends with the command's exit code, and the proxy is told to end."""
     arguments = ("--error-code=engine_lost", "--prefix=in my/")
     with proxy() as (address, posted), started(plan, tmp_path, address, *arguments) as job:
         said, _ = job.communicate(timeout=60)
@@ -73,7 +73,7 @@ def test_the_job_ends_as_its_command_does(plan: Plan, tmp_path: Path) -> None:
 
 
 def test_a_cancelled_job_ends_gently(plan: Plan, tmp_path: Path) -> None:
-    """The command hears of the cancellation, may finish, and then the proxy ends too."""
+    """The command is told of the cancellation and may finish, and then the proxy is told to end."""
     with proxy() as (address, posted), started(plan, tmp_path, address, "wait") as job:
         assert job.stdout
         assert job.stdout.readline() == "redrive wait\n"
@@ -84,7 +84,7 @@ def test_a_cancelled_job_ends_gently(plan: Plan, tmp_path: Path) -> None:
 
 
 def test_the_command_is_droplines(plan: Plan) -> None:
-    """There is such a command, and it takes the arguments that the job has by default."""
+    """The command `dropline redrive` exists and takes the job's default arguments."""
     container = container_of(plan, "redrive")
     assert "\ndropline redrive " in container["command"][2]
     context = load_command("redrive").make_context("redrive", [*container["args"]])
@@ -93,7 +93,7 @@ def test_the_command_is_droplines(plan: Plan) -> None:
 
 @pytest.mark.parametrize("name", ["migrations", "redrive"])
 def test_a_job_ends_with_its_proxy(plan: Plan, name: str) -> None:
-    """The proxy listens where it is told to end."""
+    """The job tells the proxy to end at the proxy's admin address."""
     (beside,) = [each for each in part(plan, name)["containers"] if each["name"] == "cloud-sql-proxy"]
     assert {"--quitquitquit", "--admin-port=9091"} <= set(beside["args"])
     assert "http://127.0.0.1:9091/quitquitquit" in "".join(container_of(plan, name)["command"])

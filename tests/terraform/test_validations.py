@@ -1,4 +1,4 @@
-"""What a plan refuses is what the code would refuse: tasks, names of settings, times of sleep."""
+"""A plan refuses the same values as the code: tasks, names of settings, times of sleep."""
 
 import json
 import re
@@ -34,7 +34,7 @@ _ENVIRONMENTS = ("variables.tf", "modules/function/variables.tf", "modules/worke
 
 
 def spellings(prompt: TaskPrompt) -> list[str]:
-    """Ways to write it, right ones and wrong ones."""
+    """Right and wrong spellings of a prompt."""
     name = prompt.name
     return [
         *(
@@ -57,7 +57,7 @@ def spellings(prompt: TaskPrompt) -> list[str]:
 
 
 def accepted(task: str) -> bool:
-    """Whether the function starts with it."""
+    """Whether the function starts with the task."""
     try:
         TaskRequest.parse(task)
     except InvalidTask:
@@ -66,7 +66,7 @@ def accepted(task: str) -> bool:
 
 
 def test_a_plan_takes_the_tasks_that_the_function_takes(terraform: Terraform, tmp_path: Path) -> None:
-    """Every prompt in every spelling, with and without text or a box after it: both say the same."""
+    """Plan and function agree on every prompt in every spelling, with and without a text or box as the input."""
     tasks = [f"{spelt}{after}" for prompt in TaskPrompt for spelt, after in product(spellings(prompt), _AFTER)]
     module = copy_sources(tmp_path / "terraform") / "modules" / "function"
     terraform.init(module)
@@ -89,7 +89,7 @@ def test_a_plan_takes_the_tasks_that_the_function_takes(terraform: Terraform, tm
 
 
 def test_a_wrong_task_does_not_pass_the_plan(terraform: Terraform, sources: Path, tmp_path: Path) -> None:
-    """A task with a slip of the pen, given to the root, is refused before anything is made."""
+    """A misspelt task of the root is refused before any resource is made."""
     main = sources / "examples" / "minimal" / "main.tf"
     assert "default_task" not in main.read_text()
     copy = copy_sources(tmp_path / "terraform")
@@ -103,7 +103,7 @@ def test_a_wrong_task_does_not_pass_the_plan(terraform: Terraform, sources: Path
 
 @pytest.mark.parametrize("file", _ENVIRONMENTS)
 def test_settings_are_of_groups_that_exist(file: str) -> None:
-    """`environment` takes the groups of settings that there are, and no others; every setting of these fits."""
+    """`environment` takes exactly the existing groups of settings, and every setting of the groups fits."""
     (pattern,) = re.findall(r'regex\("(\^DROPLINE_[^"]*)", name\)', (SOURCES / file).read_text())
     names = [name for name, _, _ in variables() if "__" in name]
     assert [name for name in names if not re.search(pattern, name)] == []
@@ -115,7 +115,7 @@ def test_settings_are_of_groups_that_exist(file: str) -> None:
     ("file", "value"), [("variables.tf", "worker_sleep"), ("modules/worker/variables.tf", "sleep")]
 )
 def test_times_of_sleep_are_those_of_the_settings(file: str, value: str) -> None:
-    """Idle time, lease and time awake have the least values that the settings have."""
+    """Idle time, lease and time awake have the least values of the settings."""
     limits = PoolSettings.model_json_schema()["properties"]
     wanted = " && ".join(
         f"var.{value}.{name} "

@@ -1,4 +1,4 @@
-"""A copy of `terraform/` that can be planned, changed and applied, on the stub provider."""
+"""Copies of `terraform/` for planning, changing and applying, with the stub provider."""
 
 import json
 import os
@@ -26,18 +26,18 @@ provider_installation {{
   }}
 }}
 """
-#: A state of our own instead of the examples' bucket.
+#: A local state instead of the examples' bucket.
 _LOCAL_STATE = 'terraform {\n  backend "local" {\n  }\n}\n'
 _ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 
 
 class TerraformFailed(AssertionError):
-    """Terraform refused; the message is its own."""
+    """Terraform failed; the message is Terraform's output."""
 
 
 @dataclass(frozen=True)
 class Resource:
-    """A resource as planned."""
+    """A planned resource."""
 
     address: str
     type: str
@@ -45,7 +45,7 @@ class Resource:
 
 
 class Plan:
-    """What `terraform show -json` says about a plan, without its modules."""
+    """The planned resources and outputs from `terraform show -json`, without the nesting of the modules."""
 
     def __init__(self, document: dict[str, Any]) -> None:
         planned = document["planned_values"]
@@ -55,16 +55,16 @@ class Plan:
         }
 
     def of(self, *types: str) -> list[Resource]:
-        """All resources of some types, which are spelt without `google_`."""
+        """All resources of the given types, spelt without `google_`."""
         return [each for each in self.resources if each.type.removeprefix("google_") in types]
 
     def one(self, kind: str, suffix: str = "") -> dict[str, Any]:
-        """The values of the one resource of its type whose address ends so."""
+        """The values of the only resource of a type with an address ending in `suffix`."""
         (found,) = [each for each in self.of(kind) if each.address.endswith(suffix)]
         return found.values
 
 
-#: From a plan to its breaches.
+#: A function from a plan to a sentence for each breach.
 Policy = Callable[[Plan], Iterator[str]]
 
 
@@ -78,18 +78,18 @@ def _resources(module: Mapping[str, Any]) -> Iterator[Resource]:
 
 @dataclass(frozen=True)
 class Terraform:
-    """The command, with a provider that is the stub."""
+    """The command `terraform` with the stub provider."""
 
-    #: Where the command is.
+    #: Path of the command.
     executable: str
-    #: Of every run; no credentials are in it.
+    #: Environment of every run, without credentials.
     environment: Mapping[str, str]
 
     def run(self, directory: Path, *arguments: str, **variables: str) -> str:
-        """What it says on standard output.
+        """Run the command, and return the standard output.
 
         Raises:
-            TerraformFailed: it did not end well.
+            TerraformFailed: the command ended with an error.
         """
         done = subprocess.run(
             [self.executable, *arguments],
@@ -104,11 +104,11 @@ class Terraform:
         return done.stdout
 
     def init(self, directory: Path) -> None:
-        """Install modules and the stub."""
+        """Install the modules and the stub."""
         self.run(directory, "init", "-input=false", "-no-color")
 
     def plan(self, directory: Path, variables: Mapping[str, str], *, known: bool = True) -> Plan:
-        """Plan from nothing; `known` makes up what only Google knows, so that all of it can be read."""
+        """Plan from an empty state; `known` makes up the values known only to Google, to make all readable."""
         path = directory / f"plan-{known}"
         arguments = [f"-var={name}={value}" for name, value in variables.items()]
         stub = {"STUB_KNOWN": "1"} if known else {}
@@ -117,7 +117,7 @@ class Terraform:
 
 
 def copy_sources(target: Path) -> Path:
-    """All of `terraform/`, with local state; nothing of what a developer's own runs left behind."""
+    """Copy `terraform/` with a local state, and without the leftovers of a developer's own runs."""
     shutil.copytree(SOURCES, target, ignore=shutil.ignore_patterns(".terraform*", "*.tfstate*"))
     for example in (target / "examples").iterdir():
         (example / "backend_override.tf").write_text(_LOCAL_STATE)
@@ -125,7 +125,7 @@ def copy_sources(target: Path) -> Path:
 
 
 def make_terraform(executable: str, python: Path, directory: Path) -> Terraform:
-    """The command with a mirror in `directory` that has the stub for a provider, run by `python`."""
+    """The command with a provider mirror in `directory`; the mirror holds the stub, run by `python`."""
     version = SCHEMA["version"]
     system = f"{platform.system().lower()}_{_ARCHITECTURES[platform.machine().lower()]}"
     mirror = directory / "mirror"
@@ -138,7 +138,7 @@ def make_terraform(executable: str, python: Path, directory: Path) -> Terraform:
     config.write_text(_CLI_CONFIG.format(path=json.dumps(str(mirror))))
     environment = {
         "PATH": os.environ.get("PATH", ""),
-        # The stub keeps a certificate here.
+        # The stub keeps a certificate in the home directory.
         "HOME": str(directory),
         "TF_CLI_CONFIG_FILE": str(config),
         "TF_IN_AUTOMATION": "1",
@@ -148,14 +148,14 @@ def make_terraform(executable: str, python: Path, directory: Path) -> Terraform:
 
 
 def stub_python(cache: Path) -> Path:
-    """The interpreter of the stub's environment, which is made where it is not there yet."""
+    """The interpreter of the stub's environment; a missing environment is made first."""
     requirements = HERE / "requirements.txt"
     key = sha256(requirements.read_bytes() + sys.version.encode()).hexdigest()[:12]
     return environment_python(cache / f"terraform-stub-{key}", requirements)
 
 
 def environment_python(environment: Path, requirements: Path) -> Path:
-    """The interpreter of an environment with these pins; one that was not finished is made again."""
+    """The interpreter of an environment with the pins; an unfinished environment is made again."""
     python, finished = environment / "bin" / "python", environment / ".finished"
     if not finished.exists():
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(environment)], check=True)
