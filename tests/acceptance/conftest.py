@@ -1,4 +1,4 @@
-"""The whole stack with the demo model, once for all acceptance tests that only use it."""
+"""A running stack with the demo model, shared by the acceptance tests that neither stop nor change services."""
 
 import itertools
 import os
@@ -19,29 +19,29 @@ from local_emulators.options import BUCKET, PROJECT, StackOptions
 from local_emulators.stack import Stack
 from tests.support.services import open_directory
 
-#: Generous: these machines are shared, and nothing is measured here.
+#: Longer than any step on a busy machine; no test measures a duration.
 DEADLINE_S = 180.0
 
 
 @dataclass(frozen=True)
 class LocalCloud:
-    """A running stack as its users see it: the variables of `.local/env`, and nothing else."""
+    """A running stack, reached by the variables of `.local/env` alone, like by a user."""
 
     stack: Stack
     storage: Client
 
     @property
     def environment(self) -> dict[str, str]:
-        """A shell's environment after `source .local/env`."""
+        """The environment of a shell after `source .local/env`."""
         return os.environ | self.stack.environment
 
     @property
     def bucket(self) -> Bucket:
-        """The bucket that is watched."""
+        """The watched bucket."""
         return self.storage.bucket(BUCKET)
 
     def run(self, *command: str) -> str:
-        """Run a command as that shell would; its output."""
+        """Run a command in the environment of such a shell, and return the output."""
         finished = subprocess.run(
             command, env=self.environment, capture_output=True, text=True, timeout=DEADLINE_S, check=False
         )
@@ -50,7 +50,7 @@ class LocalCloud:
 
     @contextmanager
     def changes(self) -> Iterator["Changes"]:
-        """A connection as the reader, already listening."""
+        """Connect as the reader, and listen to changes of rows."""
         url = self.stack.environment["DATABASE_URL"]
         with psycopg.connect(url, autocommit=True, row_factory=dict_row) as connection:
             connection.execute("LISTEN captions")
@@ -59,16 +59,16 @@ class LocalCloud:
 
 @dataclass(frozen=True)
 class Changes:
-    """What the reader sees, and when it changes."""
+    """The rows that the reader can see, and notifications of their changes."""
 
     connection: psycopg.Connection[dict[str, Any]]
 
     def rows(self, query: str, *values: object) -> list[dict[str, Any]]:
-        """The query's rows."""
+        """Run the query and return the rows."""
         return self.connection.execute(query, values).fetchall()
 
     def wait_for(self, count: int, query: str, *values: object) -> list[dict[str, Any]]:
-        """The query's rows once there are at least `count`; looked at again at each change, and only then."""
+        """Return the rows of the query once at least `count` exist; each notification repeats the query."""
         deadline = monotonic() + DEADLINE_S
         while True:
             found = self.rows(query, *values)
@@ -97,11 +97,11 @@ def cloud() -> Iterator[LocalCloud]:
 
 @pytest.fixture(scope="session")
 def prefixes() -> Iterator[str]:
-    """Prefixes of object names no test has used."""
+    """Unused prefixes of object names."""
     return (f"drop-{number}/" for number in itertools.count(1))
 
 
 @pytest.fixture
 def prefix(prefixes: Iterator[str]) -> str:
-    """A prefix of object names that only this test uses."""
+    """A prefix of object names for a single test."""
     return next(prefixes)

@@ -19,7 +19,7 @@ _REST_S = 240.0
 
 @linux_only
 def test_nothing_is_lost_while_everything_is_killed_in_turn(state_directory: Path) -> None:
-    """Every version of every object gets one row and the right end; `python -m tests.chaos` is the long form."""
+    """Every object version gets one row with the right final status; `python -m tests.chaos` is the long run."""
     seed = secrets.randbelow(2**32)
     print(f"python -m tests.chaos --short --seed {seed}")
     plan = make_plan(SHORT, random.Random(seed))

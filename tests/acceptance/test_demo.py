@@ -1,4 +1,4 @@
-"""`dropline demo` as a process, from nothing to the verdict."""
+"""`dropline demo` as a process: the output and the exit code."""
 
 import itertools
 import signal
@@ -38,7 +38,7 @@ def demo(directory: Path, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
 
 
 def test_the_demo_captions_its_samples_and_ends(state_directory: Path) -> None:
-    """`--exit`: every sample has the right caption, the queries show them, exit code 0."""
+    """With `--exit` every sample gets the right caption, the queries show the captions, and the exit code is 0."""
     with demo(state_directory, "--exit") as process:
         output = process.communicate(timeout=500)[0]
     assert process.returncode == 0, output
@@ -50,7 +50,7 @@ def test_the_demo_captions_its_samples_and_ends(state_directory: Path) -> None:
 
 
 def test_the_demo_goes_on_until_ctrl_c(state_directory: Path) -> None:
-    """It says how to drop an image, and Ctrl-C ends it and every service, with the verdict's exit code."""
+    """The demo prints how to drop an image; Ctrl-C ends the demo and every service, with exit code 0."""
     with demo(state_directory, "--model", "stub") as process:
         assert process.stdout is not None
         output = "".join(itertools.takewhile("Ctrl-C stops everything.\n".__ne__, process.stdout))
@@ -58,7 +58,7 @@ def test_the_demo_goes_on_until_ctrl_c(state_directory: Path) -> None:
         assert f"source {state_directory}/env" in output
         assert (state_directory / "env").exists()
         process.send_signal(signal.SIGINT)
-        # The end of the output: nobody holds it any more, not even a grandchild.
+        # The output ends once no process, not even a grandchild, has the pipe open.
         assert process.stdout.read() == "stopping …\n"
     assert process.returncode == 0
     assert not (state_directory / "env").exists()

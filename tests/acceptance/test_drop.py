@@ -1,4 +1,4 @@
-"""Images dropped with real clients into the real stack: captions in Postgres and on the objects."""
+"""Images uploaded with real clients to a running stack: captions in Postgres and in the object metadata."""
 
 import json
 import shutil
@@ -28,7 +28,7 @@ def _samples() -> list[Path]:
 
 
 def test_gsutil_cp_to_caption_row_metadata_and_full_text(cloud: LocalCloud, prefix: str) -> None:
-    """`gsutil cp`: the right captions in rows, in the objects' metadata, and found by full-text search."""
+    """After `gsutil cp` the right captions are in rows and object metadata, and full-text search finds a row."""
     samples = _samples()
     target = f"gs://{cloud.bucket.name}/{prefix}"
     with cloud.changes() as changes:
@@ -48,7 +48,7 @@ def test_gsutil_cp_to_caption_row_metadata_and_full_text(cloud: LocalCloud, pref
 
 
 def test_the_uploaders_metadata_is_kept_and_names_the_task(cloud: LocalCloud, prefix: str) -> None:
-    """`caption-task` on the object chooses the task, other keys stay, and boxes are pixels of the original."""
+    """`caption-task` in the metadata selects the task, other keys stay, and boxes are pixels of the original."""
     path = _samples()[0]
     blob = cloud.bucket.blob(f"{prefix}boxes")
     blob.metadata = {"caption-task": "od", "owner": "Zoë"}
@@ -70,7 +70,7 @@ def test_the_uploaders_metadata_is_kept_and_names_the_task(cloud: LocalCloud, pr
 
 
 def test_gsutil_names_the_task_overwrites_and_deletes(cloud: LocalCloud, prefix: str) -> None:
-    """`gsutil -h x-goog-meta-caption-task:… cp`, the same name again, then `gsutil rm`: a row each, then none."""
+    """An upload with a task and an overwrite have one row each; after `gsutil rm` no row is current."""
     first, second = _samples()[:2]
     uri = f"gs://{cloud.bucket.name}/{prefix}same"
     with cloud.changes() as changes:
@@ -78,7 +78,7 @@ def test_gsutil_names_the_task_overwrites_and_deletes(cloud: LocalCloud, prefix:
         (detailed,) = changes.wait_for(1, _CAPTIONED, f"{prefix}%")
         cloud.run(_GSUTIL, "-q", "cp", str(second), uri)
         (plain,) = changes.wait_for(1, f"{_CAPTIONED} AND task = '<CAPTION>'", f"{prefix}%")
-        # Its exit status says nothing here: fake-gcs-server's answer to a deletion, `null`, makes it stumble.
+        # The exit status is ignored: gsutil fails on the body `null` of fake-gcs-server's response to a deletion.
         subprocess.run((_GSUTIL, "-q", "rm", uri), env=cloud.environment, capture_output=True, check=False)
         changes.wait_for(
             1,
@@ -101,7 +101,7 @@ def test_gcloud_storage_cp(cloud: LocalCloud, prefix: str) -> None:
 
 
 def test_the_same_name_twice_gives_two_generations_one_current(cloud: LocalCloud, prefix: str) -> None:
-    """An overwrite makes a new row; only the newest generation is current, with a caption of its own."""
+    """An overwrite inserts a new row; only the newest generation is current, with the caption of the new image."""
     first, second = _samples()[:2]
     with cloud.changes() as changes:
         for path in (first, second):
@@ -117,7 +117,7 @@ def test_the_same_name_twice_gives_two_generations_one_current(cloud: LocalCloud
 
 
 def test_a_deleted_object_is_current_no_more(cloud: LocalCloud, prefix: str) -> None:
-    """Deleting the object marks its row; the text stays for the record."""
+    """The row of a deleted object gets the status `deleted` and is not current; the caption stays as a record."""
     with cloud.changes() as changes:
         blob = cloud.bucket.blob(f"{prefix}gone")
         blob.upload_from_filename(_samples()[0])
@@ -130,7 +130,7 @@ def test_a_deleted_object_is_current_no_more(cloud: LocalCloud, prefix: str) -> 
 
 
 def test_what_is_no_image_fails_and_says_why(cloud: LocalCloud, prefix: str) -> None:
-    """Empty objects and text are dead letters with a code; a neighbour is captioned."""
+    """An empty object and a text are dead letters with an error code; another object is captioned."""
     with cloud.changes() as changes:
         cloud.bucket.blob(f"{prefix}empty.png").upload_from_string(b"", content_type="image/png")
         cloud.bucket.blob(f"{prefix}words.jpg").upload_from_string(b"just words", content_type="image/jpeg")
@@ -146,7 +146,7 @@ def test_what_is_no_image_fails_and_says_why(cloud: LocalCloud, prefix: str) -> 
 
 
 def test_awkward_names_make_the_round_trip(cloud: LocalCloud, prefix: str) -> None:
-    """Emoji, quotes, dots, slashes, percent signs, 1024 bytes: the row has exactly the name that was uploaded."""
+    """A row has exactly the uploaded name: emoji, quotes, dots, slashes, percent signs, 1024 bytes."""
     tails = [
         "🦜'\"`;--",
         "../../x",
@@ -172,7 +172,7 @@ def test_awkward_names_make_the_round_trip(cloud: LocalCloud, prefix: str) -> No
 
 
 def test_two_hundred_images_at_once(cloud: LocalCloud, prefix: str) -> None:
-    """200 uploads at once: 200 rows captioned, none twice."""
+    """Each of 200 simultaneous uploads has one row, captioned with one attempt."""
     samples = _samples()
     data = {path: path.read_bytes() for path in samples}
 

@@ -23,7 +23,7 @@ _CAPTIONED = """
 
 
 def program() -> str:
-    """What the page gives to Python."""
+    """The Python program in the here-document of the page."""
     (body,) = [code.body for code in code_of((ROOT / "docs/operate.md").read_text()) if "<<'END'" in code.body]
     found = re.search(r"<<'END'\n(.*)^END$", body, re.MULTILINE | re.DOTALL)
     assert found
@@ -31,7 +31,7 @@ def program() -> str:
 
 
 def forget(cloud: LocalCloud, name: str) -> None:
-    """Lose an object's row, as a restored database has; only the owner of the table may."""
+    """Delete a row as the owner of the table: the database then lacks the row, like one from an older backup."""
     passwords: Path = cloud.stack.directory.path / "passwords.json"
     owner = make_conninfo(
         cloud.environment["DATABASE_URL"],
@@ -44,7 +44,7 @@ def forget(cloud: LocalCloud, name: str) -> None:
 
 
 def test_announced_objects_get_the_rows_that_they_lack(cloud: LocalCloud, prefix: str) -> None:
-    """A row that was lost comes back with its own task; one that was not stays as it was."""
+    """A lost row is inserted again with the same task; the other row is unchanged."""
     with cloud.changes() as changes:
         for name in ("kept.png", "lost.png"):
             blob = cloud.bucket.blob(f"{prefix}{name}")

@@ -1,4 +1,4 @@
-"""Nothing polls: what a stack with nothing to do sends to its services in a minute."""
+"""An idle stack does not poll: the requests, statements and commands of one minute."""
 
 import io
 import json
@@ -20,7 +20,7 @@ from tests.support.services import open_directory
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.quiet]
 
-#: A minute as such is what this is about, so here, and only here, a test waits for time to pass.
+#: The measured period. Only this test waits for time to pass: the traffic of a minute needs a minute.
 _MINUTE_S = 60.0
 
 _STATEMENT = re.compile(r"LOG:  (?:statement|execute|fastpath)")
@@ -29,7 +29,7 @@ _REQUEST = re.compile(r"HTTP/\d")
 
 @dataclass(frozen=True)
 class Traffic:
-    """Counters of what the services were asked."""
+    """Counts of the requests, statements and commands that the services have received."""
 
     storage_requests: int
     statements: int
@@ -37,11 +37,11 @@ class Traffic:
 
 
 def test_a_quiet_minute_has_no_traffic_but_one_armed_brpop() -> None:
-    """No request to Cloud Storage, no statement in Postgres, at most two commands on Redis per worker."""
+    """An idle minute has no request to Cloud Storage, no statement in Postgres and at most two Redis commands."""
     with open_directory() as directory, Stack(StackOptions(directory, port_base=0, model="stub")) as stack:
         _log_every_statement(stack)
         _drop_one(stack)
-        # What the drop and the start set off has to end first: the last of it is a connection pool's business.
+        # Work that the start and the upload have caused ends first; connection pools are the last to finish.
         time.sleep(5)
         before = _traffic(stack)
         time.sleep(_MINUTE_S)
@@ -52,7 +52,7 @@ def test_a_quiet_minute_has_no_traffic_but_one_armed_brpop() -> None:
 
 
 def test_the_counters_count() -> None:
-    """Control: one image moves every counter, so that silence means silence."""
+    """Control: one image increases every counter, so an unchanged counter means no traffic."""
     with open_directory() as directory, Stack(StackOptions(directory, port_base=0, model="stub")) as stack:
         _log_every_statement(stack)
         before = _traffic(stack)
@@ -102,7 +102,7 @@ def _traffic(stack: Stack) -> Traffic:
 
 
 def _redis_commands(stack: Stack) -> int:
-    """Commands of others than this function, as Redis counts them."""
+    """The number of commands in Redis's statistics, without the commands of this function."""
     with redis.Redis.from_url(stack.environment["DROPLINE_BROKER__URL"]) as client:
         statistics = client.info("commandstats")
     ours = ("cmdstat_info", "cmdstat_auth", "cmdstat_hello", "cmdstat_client", "cmdstat_select")

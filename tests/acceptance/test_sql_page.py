@@ -1,4 +1,4 @@
-"""The queries of docs/captions-in-sql.md, run as the reader on the running stack."""
+"""The queries of docs/captions-in-sql.md, run by the reader role on a running stack."""
 
 import re
 from pathlib import Path
@@ -14,19 +14,19 @@ _QUERIES = re.findall(r"```sql\n(.*?)```", Path("docs/captions-in-sql.md").read_
 
 
 def test_the_page_has_queries() -> None:
-    """A dozen queries and more, so that the test below has something to run."""
+    """The page has at least 12 queries, so the next test does not pass for lack of queries."""
     assert len(_QUERIES) >= 12
 
 
 @pytest.mark.parametrize("query", _QUERIES, ids=range(len(_QUERIES)))
 def test_each_query_runs_as_the_reader(cloud: LocalCloud, query: str) -> None:
-    """Every query of the page is accepted by Postgres under the reader's rights."""
+    """Postgres accepts every query of the page with the rights of the reader role."""
     with psycopg.connect(cloud.stack.environment["DATABASE_URL"]) as connection:
         connection.execute(query.encode())
 
 
 def test_the_reader_cannot_write(cloud: LocalCloud) -> None:
-    """Control: the role of people who ask questions has no right to change anything."""
+    """Control: the reader role has no right to delete rows."""
     with (
         psycopg.connect(cloud.stack.environment["DATABASE_URL"]) as connection,
         pytest.raises((psycopg.errors.InsufficientPrivilege, psycopg.errors.ReadOnlySqlTransaction)),

@@ -1,4 +1,4 @@
-"""`dropline up` as its users run it: a process that comes up in order and leaves nothing behind."""
+"""`dropline up` as a process: services start in order, and no process or `env` file is left at the end."""
 
 import io
 import os
@@ -23,13 +23,13 @@ from tests.support.processes import ProcessMark, linux_only
 
 pytestmark = pytest.mark.acceptance
 
-#: Generous: these machines are shared, and nothing is measured here.
+#: Longer than any step on a busy machine; no test measures a duration.
 DEADLINE_S = 240.0
 SERVICES = ("postgres", "redis", "pubsub", "gcs", "function", "worker")
 
 
 class Up:
-    """A running `dropline up` and what it has said."""
+    """A running `dropline up` and the pipes of the output."""
 
     def __init__(self, directory: Path, mark: ProcessMark, *arguments: str, port_base: int = 0) -> None:
         self.directory = directory
@@ -46,7 +46,7 @@ class Up:
         )
 
     def read_until(self, text: str) -> list[str]:
-        """The lines it prints, up to the one that holds `text`."""
+        """Return the printed lines up to and including the line that contains `text`."""
         assert self.process.stdout is not None
         lines = []
         for line in self.process.stdout:
@@ -56,17 +56,17 @@ class Up:
         pytest.fail(f"it ended before it said {text!r}: {lines} {self.end()}")
 
     def end(self) -> tuple[int, str, str]:
-        """Waits for its end; exit status, and the rest of standard output and standard error."""
+        """Wait for the exit, and return exit status and the rest of standard output and standard error."""
         output, errors = self.process.communicate(timeout=DEADLINE_S)
         return self.process.returncode, output, errors
 
     def signal(self, number: signal.Signals) -> tuple[int, str, str]:
-        """Sends a signal and waits for its end."""
+        """Send a signal, and wait for the exit like `end`."""
         self.process.send_signal(number)
         return self.end()
 
     def service_pid(self, text: str) -> int:
-        """The oldest process it started whose command line holds `text`."""
+        """The oldest process of this stack with `text` in the command line."""
         return min(pid for pid, command in self.mark.processes().items() if text in command)
 
 
@@ -82,7 +82,7 @@ def running(directory: Path, *arguments: str, port_base: int = 0) -> Iterator[Up
 
 
 def sourced(path: Path) -> dict[str, str]:
-    """The variables a shell has after `source PATH`."""
+    """The variables of a shell after `source PATH`."""
     shown = subprocess.run(
         ["sh", "-c", '. "$0" && env -0', str(path)], env={}, capture_output=True, text=True, check=True
     )
@@ -97,7 +97,7 @@ def picture() -> bytes:
 
 
 def drop(environment: dict[str, str], name: str) -> None:
-    """Uploads a picture over the storage emulator's HTTP side."""
+    """Upload a picture by an HTTP request to the storage emulator."""
     url = f"{environment['STORAGE_EMULATOR_HOST']}/upload/storage/v1/b/{environment['DROPLINE_BUCKET']}/o"
     response = requests.post(
         url, params={"uploadType": "media", "name": name}, data=picture(), headers={"content-type": "image/jpeg"},
@@ -107,7 +107,7 @@ def drop(environment: dict[str, str], name: str) -> None:
 
 
 def wait_for_caption(environment: dict[str, str], name: str) -> str:
-    """The caption of an object, once it is there; woken by Postgres."""
+    """Wait for the caption of an object, with notifications of Postgres instead of polling."""
     query = "SELECT caption FROM current_captions WHERE object_name = %s AND metadata_written_at IS NOT NULL"
     with (
         psycopg.connect(environment["DATABASE_URL"], autocommit=True) as listener,
@@ -123,7 +123,7 @@ def wait_for_caption(environment: dict[str, str], name: str) -> str:
 
 @linux_only
 def test_it_comes_up_in_order_captions_a_drop_and_leaves_nothing_behind(state_directory: Path) -> None:
-    """One line per service, then how to drop; an env file meanwhile; SIGTERM ends it with 0 and no process."""
+    """A start prints a line per service and how to drop an image; SIGTERM ends all processes, with status 0."""
     with running(state_directory / "stack") as up:
         lines = up.read_until("Ctrl-C stops everything")
         assert [line.split()[0] for line in lines if " ready " in line] == list(SERVICES)
@@ -140,7 +140,7 @@ def test_it_comes_up_in_order_captions_a_drop_and_leaves_nothing_behind(state_di
 
 @linux_only
 def test_a_second_one_on_the_same_ports_or_directory_says_what_to_do(state_directory: Path) -> None:
-    """It ends with 1 and one clear message, starts nothing, and does the first no harm."""
+    """The second `dropline up` exits with 1 and one error, starts no process, and does not disturb the first."""
     base = _free_base()
     with running(state_directory / "first", port_base=base) as first:
         first.read_until("Ctrl-C stops everything")
@@ -165,7 +165,7 @@ def test_a_second_one_on_the_same_ports_or_directory_says_what_to_do(state_direc
 
 @linux_only
 def test_the_same_directory_keeps_its_rows(state_directory: Path) -> None:
-    """What was captioned is still in Postgres after a stop and a start."""
+    """Captions are still in Postgres after a stop and a start."""
     with running(state_directory / "stack") as up:
         up.read_until("Ctrl-C stops everything")
         environment = sourced(state_directory / "stack" / "env")
@@ -180,7 +180,7 @@ def test_the_same_directory_keeps_its_rows(state_directory: Path) -> None:
 
 @linux_only
 def test_a_service_that_dies_is_named_and_ends_the_rest(state_directory: Path) -> None:
-    """The function's death stops the stack with status 1, its name and its last lines."""
+    """A killed function ends the stack with status 1; the error has the service's name and last log lines."""
     with running(state_directory / "stack") as up:
         up.read_until("Ctrl-C stops everything")
         os.kill(up.service_pid("trigger_fn.wsgi"), signal.SIGKILL)
@@ -193,7 +193,7 @@ def test_a_service_that_dies_is_named_and_ends_the_rest(state_directory: Path) -
 
 @linux_only
 def test_ctrl_c_while_it_starts_ends_it(state_directory: Path) -> None:
-    """A signal before everything is ready stops what has started; no env file appears."""
+    """A signal during the start stops all started services, and no `env` file is written."""
     with running(state_directory / "stack") as up:
         up.read_until("postgres")
         status, output, errors = up.signal(signal.SIGINT)
@@ -205,7 +205,7 @@ def test_ctrl_c_while_it_starts_ends_it(state_directory: Path) -> None:
 
 @linux_only
 def test_nothing_outlives_a_hard_kill(state_directory: Path) -> None:
-    """After `kill -9` of `dropline up` itself, every process it started ends too."""
+    """After `kill -9` of `dropline up`, every process of the stack ends."""
     with running(state_directory / "stack") as up:
         up.read_until("Ctrl-C stops everything")
         assert len(up.mark.processes()) > len(SERVICES)
@@ -214,7 +214,7 @@ def test_nothing_outlives_a_hard_kill(state_directory: Path) -> None:
 
 
 def test_services_can_be_killed_and_started_again(state_directory: Path) -> None:
-    """What is dropped while there is no worker is captioned by the next one."""
+    """An image uploaded without a running worker is captioned by the next worker."""
     options = StackOptions(state_directory / "stack", port_base=0, model="stub")
     with Stack(options) as stack:
         stack.services["worker"].kill()
@@ -230,7 +230,7 @@ def test_services_can_be_killed_and_started_again(state_directory: Path) -> None
 def test_own_servers_are_used_where_they_are_given(
     state_directory: Path, database_url: str, redis_url: str
 ) -> None:
-    """With URLs of a Postgres and a Redis, none is started, and the captions land there."""
+    """With URLs of a Postgres and a Redis, the stack starts neither, and captions are in the given Postgres."""
     options = StackOptions(
         state_directory / "stack",
         port_base=0,
@@ -247,7 +247,7 @@ def test_own_servers_are_used_where_they_are_given(
 
 @pytest.mark.parametrize("client", ["gsutil", "gcloud"])
 def test_the_usual_clients_work_with_the_env_file(state_directory: Path, client: str) -> None:
-    """`gsutil cp` and `gcloud storage cp`, led by the env file alone, drop an image that gets its caption."""
+    """An image that `gsutil cp` or `gcloud storage cp` uploads with the variables of `env` alone is captioned."""
     beside_python = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     program = shutil.which(client, path=beside_python)
     if program is None:
@@ -268,7 +268,7 @@ def test_the_usual_clients_work_with_the_env_file(state_directory: Path, client:
 
 
 def _free_base() -> int:
-    """The first of seven consecutive ports that were free a moment ago."""
+    """The first of seven consecutive ports that are free when checked."""
     for base in free_ports(100):
         with suppress(PortInUseError):
             for port in vars(Ports.from_base(base)).values():

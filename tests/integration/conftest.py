@@ -1,4 +1,4 @@
-"""Connections to a test's own database, and a rig for workers."""
+"""Fixtures: connections to the database of a test, and a rig for workers."""
 
 import logging
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from tests.support.worker_rig import Rig, open_rig
 
 @pytest.fixture
 def database(database_url: str) -> Iterator[Database]:
-    """For tests with threads or transactions of their own."""
+    """A `Database`, for tests with several threads or transactions."""
     with database_of(database_url) as found:
         yield found
 
@@ -32,7 +32,7 @@ def connection(database_url: str) -> Iterator[Connection]:
 
 @pytest.fixture
 def own_logging() -> Iterator[None]:
-    """For tests that run in this process what sets up the logging of its own."""
+    """Restores the logging of the test process after code that configures logging."""
     root = logging.getLogger()
     before = root.handlers, root.level
     yield
@@ -43,7 +43,7 @@ def own_logging() -> Iterator[None]:
 
 @pytest.fixture
 def rig(database_url: str, redis_url: str, gcs_server: GcsServer, tmp_path: Path) -> Iterator[Rig]:
-    """A rig with a bucket, a database and an empty queue of its own; its workers end with it."""
+    """A rig with a new bucket, database and empty queue; the workers end with the rig."""
     directory = tmp_path / "failpoints"
     directory.mkdir()
     bucket = f"rig-{make_url(database_url).database}".replace("_", "-")

@@ -1,4 +1,4 @@
-"""The function, and both of what it writes to, seen from outside."""
+"""Fixtures: the function, the rows of the database, and the captions queue."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,7 +15,7 @@ from tests.support.intake import Queue, opened
 
 @pytest.fixture
 def app(database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Flask]:
-    """The function on a fresh database and an empty Redis."""
+    """The function with a new database and an empty Redis."""
     with opened(database_url, redis_url) as endpoint:
         yield serve(endpoint, monkeypatch)
 
@@ -33,6 +33,6 @@ def rows(database_url: str) -> Callable[[], list[dict[str, Any]]]:
 
 @pytest.fixture
 def queue(redis_url: str) -> Iterator["Queue"]:
-    """The captions queue, seen from outside."""
+    """The captions queue, read directly from Redis."""
     with redis.Redis.from_url(redis_url, protocol=2) as client:
         yield Queue(client)

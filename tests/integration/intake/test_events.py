@@ -1,4 +1,4 @@
-"""What an event leaves behind in a real Postgres and a real Redis."""
+"""The rows and messages of events, with a real Postgres and a real Redis."""
 
 import itertools
 import random
@@ -17,7 +17,7 @@ DELETE = "OBJECT_DELETE"
 
 
 def test_a_new_object_is_a_row_and_a_message(app: Flask, rows: Any, queue: Queue) -> None:
-    """The row holds what the event said; the message is JSON, names the row and nothing else."""
+    """The row has the values of the event; the JSON message has the number of the row and no other data."""
     assert deliver(app, push(metadata={"caption-task": "od"})).status_code == 204
     (row,) = rows()
     assert (row["bucket"], row["object_name"], row["generation"]) == (BUCKET, "cat.jpg", GENERATION)
@@ -35,14 +35,14 @@ def test_a_new_object_is_a_row_and_a_message(app: Flask, rows: Any, queue: Queue
 
 
 def test_one_event_a_hundred_times_at_once(app: Flask, rows: Any, queue: Queue) -> None:
-    """One row; the messages all name it, and a row can be claimed only once."""
+    """100 simultaneous deliveries of an event insert one row, and every message names the row."""
     assert deliver_all(app, [push()] * 100) == [204] * 100
     (row,) = rows()
     assert set(queue.row_ids()) == {row["id"]}
 
 
 def test_one_event_under_ten_message_ids(app: Flask, rows: Any) -> None:
-    """Identity is the object version, never the message; nor the envelope it came in."""
+    """Deliveries of one object version share a row, whatever their message ids and envelopes."""
     deliveries = [push(message_id=str(number)) for number in range(10)] + [binary_cloud_event()]
     assert {deliver(app, delivery).status_code for delivery in deliveries} == {204}
     assert len(rows()) == 1
@@ -50,7 +50,7 @@ def test_one_event_under_ten_message_ids(app: Flask, rows: Any) -> None:
 
 @pytest.mark.parametrize("order", list(itertools.permutations([1, 2, 3])), ids=str)
 def test_versions_in_any_order(app: Flask, rows: Any, database_url: str, order: tuple[int, ...]) -> None:
-    """The newest generation is the current one, whichever came last."""
+    """The newest generation is current, in every order of arrival."""
     for number in order:
         assert deliver(app, push(generation=number)).status_code == 204
     assert statuses(rows()) == {1: "superseded", 2: "superseded", 3: "queued"}
@@ -59,7 +59,7 @@ def test_versions_in_any_order(app: Flask, rows: Any, database_url: str, order: 
 
 
 def test_shuffled_versions_at_once(app: Flask, rows: Any) -> None:
-    """Also where they come at the same time, twice each, for several objects."""
+    """The newest generation stays queued when versions of several objects arrive at once, twice each."""
     deliveries = [push(f"{name}.jpg", number) for name in "abcd" for number in (1, 2, 3)] * 2
     random.Random(7).shuffle(deliveries)
     assert set(deliver_all(app, deliveries)) == {204}
@@ -70,7 +70,7 @@ def test_shuffled_versions_at_once(app: Flask, rows: Any) -> None:
 
 @pytest.mark.parametrize("first", [DELETE, "OBJECT_FINALIZE"])
 def test_a_late_deletion_leaves_the_newer_version_alone(app: Flask, rows: Any, first: str) -> None:
-    """DELETE g1 around FINALIZE g2: g2 is intact, g1 gone."""
+    """DELETE of g1 before or after FINALIZE of g2: g1 is deleted, g2 stays queued."""
     deliveries = [push(generation=1), push(generation=1, event_type=DELETE), push(generation=2)]
     ordered = deliveries if first == DELETE else [deliveries[0], deliveries[2], deliveries[1]]
     for delivery in ordered:
@@ -79,7 +79,7 @@ def test_a_late_deletion_leaves_the_newer_version_alone(app: Flask, rows: Any, f
 
 
 def test_a_deletion_before_its_own_object(app: Flask, rows: Any, queue: Queue) -> None:
-    """The tombstone waits: the late FINALIZE finds it, and no worker hears of it."""
+    """A late FINALIZE finds the tombstone, and sends no message."""
     for event_type in (DELETE, "OBJECT_FINALIZE", "OBJECT_FINALIZE"):
         assert deliver(app, push(event_type=event_type)).status_code == 204
     assert statuses(rows()) == {GENERATION: "deleted"}
@@ -87,7 +87,7 @@ def test_a_deletion_before_its_own_object(app: Flask, rows: Any, queue: Queue) -
 
 
 def test_a_deletion_and_its_object_at_once(app: Flask, rows: Any) -> None:
-    """Whatever the order inside, the version ends up deleted."""
+    """A simultaneous FINALIZE and DELETE of a version always end with a deleted row."""
     names = [f"{number}.jpg" for number in range(20)]
     deliveries = [push(name, event_type=kind) for name in names for kind in ("OBJECT_FINALIZE", DELETE)]
     assert set(deliver_all(app, deliveries)) == {204}
@@ -95,7 +95,7 @@ def test_a_deletion_and_its_object_at_once(app: Flask, rows: Any) -> None:
 
 
 def test_deletions_of_what_is_left_out(app: Flask, rows: Any) -> None:
-    """Parts of uploads and texts leave no tombstones; an image that became a text is deleted all the same."""
+    """Deleted upload parts and texts leave no tombstone; a DELETE with a text type still deletes an existing row."""
     assert deliver(app, push("gsutil/tmp/parallel_composite_uploads/x", event_type=DELETE)).status_code == 204
     assert deliver(app, push("note.txt", event_type=DELETE, contentType="text/plain")).status_code == 204
     assert rows() == []
@@ -105,7 +105,7 @@ def test_deletions_of_what_is_left_out(app: Flask, rows: Any) -> None:
 
 
 def test_no_row_for_what_needs_none(app: Flask, rows: Any, queue: Queue) -> None:
-    """Other events, left-out names and malformed messages are acknowledged and leave nothing."""
+    """Other events, excluded names and malformed messages are acknowledged, without a row or a message."""
     deliveries = [
         push(event_type="OBJECT_METADATA_UPDATE"),
         push(event_type="OBJECT_ARCHIVE"),
@@ -122,13 +122,13 @@ def test_no_row_for_what_needs_none(app: Flask, rows: Any, queue: Queue) -> None
 
 
 def test_a_foreign_bucket_leaves_nothing(app: Flask, rows: Any, queue: Queue) -> None:
-    """Refused, not acknowledged, no row."""
+    """An event of a foreign bucket gets 403, without a row or a message."""
     assert deliver(app, push(bucket="somebody-elses")).status_code == 403
     assert (rows(), queue.messages()) == ([], [])
 
 
 def test_payload_none(app: Flask, rows: Any, queue: Queue) -> None:
-    """Processed from the attributes; what they do not say is NULL."""
+    """An event without a payload is processed from its attributes; columns without an attribute are NULL."""
     assert deliver(app, push(payload=False)).status_code == 204
     (row,) = rows()
     assert (row["status"], row["content_type"], row["size_bytes"]) == ("queued", None, None)
@@ -144,7 +144,7 @@ def test_payload_none(app: Flask, rows: Any, queue: Queue) -> None:
     ],
 )
 def test_hopeless_objects_fail_at_once(app: Flask, rows: Any, queue: Queue, delivery: Delivery, code: str) -> None:
-    """A `failed` row with a code and words, once, and no message."""
+    """Two deliveries insert one `failed` row with an error code and an error message, and send no message."""
     assert [deliver(app, delivery).status_code for _ in range(2)] == [204, 204]
     (row,) = rows()
     assert (row["status"], row["error_code"], bool(row["error"])) == ("failed", code, True)
@@ -159,7 +159,7 @@ NAMES = (
 
 @pytest.mark.parametrize("payload", [True, False])
 def test_names_are_kept_exactly(app: Flask, rows: Any, payload: bool) -> None:
-    """Any name Cloud Storage allows, byte for byte; also with the longest task beside it."""
+    """Any name that Cloud Storage allows is stored byte for byte, even with the longest task."""
     task = "<OPEN_VOCABULARY_DETECTION>" + "".join(random.Random(1).choices("🐕🐈🐦🐟", k=MAX_PROMPT_TEXT // 4))
     for name in NAMES:
         delivery = push(name, payload=payload, metadata={"caption-task": task})
@@ -169,7 +169,7 @@ def test_names_are_kept_exactly(app: Flask, rows: Any, payload: bool) -> None:
 
 
 def test_a_crash_between_commit_and_enqueue(app: Flask, rows: Any, queue: Queue) -> None:
-    """The row is there, its message is not: the redelivery makes up for it, with the same row."""
+    """With a committed row and no message, the redelivery sends a message of the same row."""
     assert deliver(app, push()).status_code == 204
     queue.client.flushall()
     assert deliver(app, push()).status_code == 204

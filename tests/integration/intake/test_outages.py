@@ -1,4 +1,4 @@
-"""What the function answers while Postgres or Redis is away, and that nothing is lost."""
+"""Outages of Postgres and Redis: the responses of the function, and rows after the redelivery."""
 
 import os
 import signal
@@ -21,13 +21,13 @@ from tests.support.function import deliver, deliver_all, serve
 from tests.support.intake import Queue, opened, statuses
 from trigger_fn.endpoint import REQUEST_BUDGET_S
 
-#: A server that has just been restarted may refuse for a moment; a delivery is repeated as Pub/Sub would.
+#: A restarted server may briefly refuse connections; tests repeat a delivery, like Pub/Sub.
 REDELIVERIES = 50
 
 
 @contextmanager
 def black_hole() -> Iterator[int]:
-    """A port that drops connection attempts: its backlog is full, and nobody accepts."""
+    """A port that drops connection attempts: the backlog is full, and no connection is accepted."""
     with ExitStack() as held:
         listener = held.enter_context(socket.socket())
         listener.bind(("127.0.0.1", 0))
@@ -42,7 +42,7 @@ def black_hole() -> Iterator[int]:
 
 @contextmanager
 def silent_server() -> Iterator[int]:
-    """A port that takes connections and never says a word."""
+    """A port that accepts connections and never sends a byte."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield listener.getsockname()[1]
 
@@ -59,7 +59,7 @@ UNREACHABLE = [nobody, silent_server, black_hole]
 
 
 def deferred(app: Flask, delivery: Delivery, away: str) -> None:
-    """Check that the delivery gets 503 and learns what is away; `-rP` shows the time it took."""
+    """Check that the delivery gets 503 and the error code `away`; `-rP` shows the duration."""
     start = time.monotonic()
     response = deliver(app, delivery)
     print(f"503 after {time.monotonic() - start:.3f} s")
@@ -67,7 +67,7 @@ def deferred(app: Flask, delivery: Delivery, away: str) -> None:
 
 
 def test_the_budget_is_below_three_seconds() -> None:
-    """The deadline of a request, and of each library inside it, is shorter than what Pub/Sub was promised."""
+    """A request ends within the promised 3 seconds, and the timeouts of publish and connect are shorter still."""
     assert REQUEST_BUDGET_S < 3
     assert BrokerSettings().publish_timeout_s < REQUEST_BUDGET_S
     assert DatabaseSettings().connect_timeout_s < REQUEST_BUDGET_S
@@ -75,7 +75,7 @@ def test_the_budget_is_below_three_seconds() -> None:
 
 @pytest.mark.parametrize("kind", UNREACHABLE, ids=lambda kind: kind.__name__)
 def test_postgres_unreachable(redis_url: str, queue: Queue, monkeypatch: Any, kind: Any) -> None:
-    """503 whether it refuses, is silent or drops packets; nothing is queued without a row."""
+    """A Postgres that refuses, is silent or drops packets means 503, and no message without a row."""
     with kind() as port, opened(f"postgresql+psycopg://u:p@127.0.0.1:{port}/x", redis_url) as endpoint:
         app = serve(endpoint, monkeypatch)
         for _ in range(2):
@@ -85,7 +85,7 @@ def test_postgres_unreachable(redis_url: str, queue: Queue, monkeypatch: Any, ki
 
 @pytest.mark.parametrize("kind", UNREACHABLE, ids=lambda kind: kind.__name__)
 def test_redis_unreachable(database_url: str, rows: Any, monkeypatch: Any, kind: Any) -> None:
-    """503 whether it refuses, is silent or drops packets; the row is kept for the next delivery."""
+    """A Redis that refuses, is silent or drops packets means 503, and a row for the next delivery."""
     with kind() as port, opened(database_url, f"redis://:p@127.0.0.1:{port}/0") as endpoint:
         app = serve(endpoint, monkeypatch)
         for _ in range(2):
@@ -94,7 +94,7 @@ def test_redis_unreachable(database_url: str, rows: Any, monkeypatch: Any, kind:
 
 
 def test_more_requests_than_threads_during_an_outage(redis_url: str, monkeypatch: Any) -> None:
-    """Every request of a crowd gets its 503, those that wait for a thread included."""
+    """40 simultaneous requests get 503, including requests that wait for a thread."""
     with black_hole() as port, opened(f"postgresql+psycopg://u:p@127.0.0.1:{port}/x", redis_url) as endpoint:
         app = serve(endpoint, monkeypatch)
         deliveries = [push(f"{number}.jpg") for number in range(40)]
@@ -107,7 +107,7 @@ def delivered(app: Flask, delivery: Delivery) -> bool:
 
 
 def test_redis_restarts(app: Flask, rows: Any, queue: Queue, redis_server: RedisServer) -> None:
-    """Down: 503. Up again: the redelivery enqueues the row that is there already; nothing is lost."""
+    """While Redis is down, a delivery gets 503; after the restart, the redelivery enqueues the existing row."""
     assert deliver(app, push("before.jpg")).status_code == 204
     redis_server.service.kill()
     try:
@@ -121,7 +121,7 @@ def test_redis_restarts(app: Flask, rows: Any, queue: Queue, redis_server: Redis
 
 
 def test_idle_producers_outlive_a_restart(app: Flask, redis_server: RedisServer) -> None:
-    """Connections that died while nobody looked cost no delivery more than each one try."""
+    """Each idle connection that a restart has broken fails at most one delivery."""
     assert set(deliver_all(app, [push(f"{number}.jpg") for number in range(40)], PRODUCER_CONNECTIONS)) == {204}
     redis_server.service.restart()
     answers = [deliver(app, push("after.jpg")).status_code for _ in range(3 * PRODUCER_CONNECTIONS)]
@@ -129,7 +129,7 @@ def test_idle_producers_outlive_a_restart(app: Flask, redis_server: RedisServer)
 
 
 def test_redis_freezes(app: Flask, rows: Any, redis_server: RedisServer) -> None:
-    """A live socket with nobody behind it is an outage too, and ends when the process wakes."""
+    """A stopped Redis with open sockets means 503, until the process continues."""
     assert deliver(app, push("before.jpg")).status_code == 204
     redis_server.service.signal(signal.SIGSTOP)
     try:
@@ -141,7 +141,7 @@ def test_redis_freezes(app: Flask, rows: Any, redis_server: RedisServer) -> None
 
 
 def test_redis_out_of_memory(app: Flask, queue: Queue, rows: Any) -> None:
-    """Under noeviction a full Redis refuses writes: 503, and all is well once there is room."""
+    """A full Redis under `noeviction` means 503; once memory is free, the redelivery sends the message."""
     assert deliver(app, push("before.jpg")).status_code == 204
     queue.client.config_set("maxmemory", 1)
     try:
@@ -153,7 +153,7 @@ def test_redis_out_of_memory(app: Flask, queue: Queue, rows: Any) -> None:
 
 
 def test_postgres_crashes(app: Flask, rows: Any, postgres_server: PostgresServer) -> None:
-    """Down: 503. Up again: what was acknowledged is there, what was not is delivered again."""
+    """Acknowledged events keep their rows after a crash of Postgres; an event that got 503 is delivered again."""
     assert deliver(app, push("before.jpg")).status_code == 204
     postgres_server.service.kill()
     try:
@@ -165,7 +165,7 @@ def test_postgres_crashes(app: Flask, rows: Any, postgres_server: PostgresServer
 
 
 def test_postgres_freezes(app: Flask, database_url: str, rows: Any) -> None:
-    """The backend of a pooled connection stops answering: 503 all the same, and it recovers."""
+    """A stopped backend of a pooled connection means 503, and later deliveries succeed."""
     assert deliver(app, push("before.jpg")).status_code == 204
     with psycopg.connect(database_url, autocommit=True) as connection:
         query = "SELECT pid FROM pg_stat_activity WHERE application_name = 'dropline-function'"
@@ -183,7 +183,7 @@ def test_postgres_freezes(app: Flask, database_url: str, rows: Any) -> None:
 
 
 def test_a_locked_object_is_deferred(app: Flask, database_url: str) -> None:
-    """Somebody else's long transaction on the same object ends in 503, not in a request that hangs."""
+    """While another transaction locks the table, a request gets 503 instead of hanging."""
     assert deliver(app, push()).status_code == 204
     with psycopg.connect(database_url) as connection:
         connection.execute("LOCK TABLE captions IN ACCESS EXCLUSIVE MODE")
