@@ -14,7 +14,7 @@ def test_rows_are_measured_through_the_real_schema() -> None:
     for result in (short, long):
         assert result.lived.heap + result.lived.indexes <= result.lived.total
         assert result.packed.total <= result.lived.total
-        # Without their free space maps.
+        # Free space maps are not part of the sizes of single indexes.
         assert 0 < sum(result.indexes.values()) <= result.lived.indexes
         assert result.wal > 0
     assert long.lived.total > short.lived.total
@@ -22,7 +22,7 @@ def test_rows_are_measured_through_the_real_schema() -> None:
 
 
 def test_messages_are_measured_as_the_function_sends_them() -> None:
-    """A message takes between its own bytes and three times as much in Redis."""
+    """A message takes between 0.9 and 3 times the size of the message body in Redis."""
     result = measure_queue_size(2000)
     # Buffers of connections are freed and allocated at the same time.
     assert 0.9 * result.body_bytes < result.used_bytes / result.messages < 3 * result.body_bytes

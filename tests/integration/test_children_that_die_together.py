@@ -29,6 +29,6 @@ def test_a_child_that_dies_while_its_parent_mourns_another(rig: Rig) -> None:
     os.kill(idle, signal.SIGCONT)
     assert wait_for_exit(idle, DEADLINE_S)
     releasing.open()
-    found = rig.wait_settled(rows, DEADLINE_S / 2)  # half a lease: no wait for its end
+    found = rig.wait_settled(rows, DEADLINE_S / 2)  # half a lease, so no wait for an expired lease
     assert [(row["status"], row["lost_attempts"]) for row in found] == [("captioned", 1), ("captioned", 1)]
     assert sorted(inferences(rig.directory)) == ["010007", "010007", "020007", "020007"]

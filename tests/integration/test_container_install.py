@@ -1,4 +1,4 @@
-"""What the images install, by the Dockerfile's own commands in clean environments, and what they start."""
+"""The commands of the Dockerfile, run in clean environments: installed packages and started programs."""
 
 import contextlib
 import json
@@ -19,7 +19,7 @@ from tools.pins import names_in
 pytestmark = pytest.mark.acceptance
 
 DEADLINE_S = 600.0
-#: Of no use to function or migrations: what only a worker, a developer or a build needs.
+#: Packages that only a worker, a developer or a build needs, not the function or the migrations.
 NOT_NEEDED = {
     *(
         "torch",
@@ -39,7 +39,7 @@ FUNCTION = {
     "DROPLINE_PUSH__SERVICE_ACCOUNT": "pusher@project.iam.gserviceaccount.com",
 }
 
-#: Starts the function as gunicorn does, and asks whether it lives.
+#: Starts the function like gunicorn, requests the health check, and reports the imported modules.
 PROBE = """
 import json, sys, time
 began = time.process_time()
@@ -58,13 +58,13 @@ print(json.dumps({
 
 @pytest.fixture(scope="module")
 def images() -> Iterator[ImageBuild]:
-    """Images without arguments; those that a test enters are built."""
+    """Images without build arguments, built at the first use."""
     with tempfile.TemporaryDirectory(prefix="dropline-images-") as directory:
         yield ImageBuild(read_dockerfile(), Path(directory))
 
 
 def run(images: ImageBuild, image: str, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """A command in an image, away from any checkout."""
+    """Run a command in an image, with a working directory outside any checkout."""
     home = images.enter(image) / "home"
     home.mkdir(exist_ok=True)
     variables = images.environment(image) | environment
@@ -74,13 +74,13 @@ def run(images: ImageBuild, image: str, *command: str, **environment: str) -> su
 
 
 def output(finished: subprocess.CompletedProcess[str]) -> str:
-    """What a command that succeeded has printed."""
+    """Check that the command succeeded, and return the standard output."""
     assert finished.returncode == 0, finished.stderr
     return finished.stdout
 
 
 def packages(images: ImageBuild, image: str) -> dict[str, str]:
-    """What pip sees in the image, by normalised name."""
+    """The versions of the installed packages of an image, by normalised name."""
     target = str(images.enter(image) / "opt" / "dropline" / "bin" / "python")
     listed = output(run(images, image, "pip", "--python", target, "list", "--format=json"))
     return {
@@ -90,7 +90,7 @@ def packages(images: ImageBuild, image: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("image", ["function", "migrations"])
 def test_every_package_is_pinned_and_needed(images: ImageBuild, image: str) -> None:
-    """At the version of `constraints.txt`, complete, and without a model, a test tool or an installer."""
+    """Packages have the versions of `constraints.txt`; no dependency is missing, no unneeded one is installed."""
     found = packages(images, image)
     pins = (ROOT / "constraints.txt").read_text().splitlines()
     assert "dropline" in found
@@ -102,7 +102,7 @@ def test_every_package_is_pinned_and_needed(images: ImageBuild, image: str) -> N
 
 @pytest.mark.parametrize("image", ["function", "migrations"])
 def test_the_code_is_there_once_and_no_sources_are(images: ImageBuild, image: str) -> None:
-    """The wheel's files, on top of the packages; the builder's directory stays behind."""
+    """The image has the installed wheel once, and no files of the build directory."""
     root = images.enter(image)
     assert len(list((root / "opt").rglob("trigger_fn/main.py"))) == 1
     assert not list((root / "build").iterdir())
@@ -110,17 +110,17 @@ def test_the_code_is_there_once_and_no_sources_are(images: ImageBuild, image: st
 
 
 def test_the_function_starts_from_the_installed_distribution(images: ImageBuild) -> None:
-    """All it imports is there within a second, and comes from the image rather than from a checkout."""
+    """The imports of the function take less than a second, and come from the image instead of a checkout."""
     report = json.loads(output(run(images, "function", "python", "-c", PROBE, **FUNCTION)))
     assert report["status"] == 200
-    # In processor time: what else this machine does is not the function's doing.
+    # In processor time, so that other load on the machine does not count.
     assert report["import_s"] < 1.0
     assert Path(report["file"]).resolve().is_relative_to(images.enter("function").resolve())
     assert not set(report["modules"]) & {"torch", "transformers", "worker", "PIL", "numpy"}
 
 
 def test_the_functions_command_serves_and_its_health_check_sees_it(images: ImageBuild) -> None:
-    """CMD listens on the port of the environment and ends on SIGTERM; the check fails before and after."""
+    """CMD listens on `PORT` and ends on SIGTERM; the health check fails before the start and after the end."""
     stage = read_dockerfile().stages["function"]
     command, check = stage.last("CMD"), stage.last("HEALTHCHECK")
     assert command
@@ -139,7 +139,7 @@ def test_the_functions_command_serves_and_its_health_check_sees_it(images: Image
 
 
 def wait_until_it_serves(port: int) -> None:
-    """Returns once something answers there."""
+    """Wait until the health check on the port responds with 200."""
     deadline = time.monotonic() + DEADLINE_S
     while True:
         with contextlib.closing(HTTPConnection("127.0.0.1", port, timeout=DEADLINE_S)) as line:
@@ -154,12 +154,12 @@ def wait_until_it_serves(port: int) -> None:
 
 
 def test_the_functions_image_has_the_command_line(images: ImageBuild) -> None:
-    """The redrive job runs `dropline` from it."""
+    """The image of the function has the command `dropline`, which the redrive job runs."""
     assert "Usage" in output(run(images, "function", "dropline", "--help"))
 
 
 def test_the_migrations_say_what_they_miss(images: ImageBuild) -> None:
-    """CMD gets as far as its settings, and names the one that is not there."""
+    """CMD starts, and the error names the missing setting."""
     command = read_dockerfile().stages["migrations"].last("CMD")
     assert command
     finished = run(images, "migrations", *command.command)
@@ -177,7 +177,7 @@ def test_the_migrations_say_what_they_miss(images: ImageBuild) -> None:
     ],
 )
 def test_an_index_that_is_none_stops_the_build(index: str, constraints: str, taken: bool) -> None:
-    """pip would only warn, and the image would hold another torch than was meant."""
+    """A build with an invalid index fails; pip would only warn, and install a different torch."""
     check, _install = read_dockerfile().stages["worker-packages"].all("RUN")
     finished = subprocess.run(
         ["/bin/sh", "-euc", check.value],
@@ -191,7 +191,11 @@ def test_an_index_that_is_none_stops_the_build(index: str, constraints: str, tak
 
 
 def test_the_worker_would_get_its_extra_at_the_pinned_versions(images: ImageBuild) -> None:
-    """Resolved and not installed, as torch is large; which build of torch that is depends on the machine."""
+    """The packages of the extra `worker` resolve to the pinned versions.
+
+    A dry run avoids installing torch, which is large. The build of torch depends on the machine, so the local part
+    of a version is ignored.
+    """
     _check_of_the_index, install = read_dockerfile().stages["worker-packages"].all("RUN")
     command = images.moved(install.value).replace(" install ", " install --dry-run --quiet --report report.json ")
     root = images.enter("build")

@@ -1,4 +1,4 @@
-"""The model in the worker's image: fetched once when it is built, found without a hub ever after."""
+"""The model in the image of the worker: downloaded by the build, and found at a start without a hub."""
 
 import stat
 import subprocess
@@ -14,13 +14,13 @@ from tests.support.fake_hub import open_hub
 
 DEADLINE_S = 300.0
 DEMO = ROOT / "local_emulators" / "demo_model"
-#: What a hub has beside a checkpoint's own files, and what no image needs.
+#: Files of a hub repository that no image needs.
 EXTRA = ("pytorch_model.bin", ".gitattributes", "picture.jpg")
 
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    """A checkpoint as a hub has it."""
+    """A checkpoint like the repository of a hub, with unneeded files."""
     directory = tmp_path / "repository"
     directory.mkdir()
     for file in DEMO.glob("*.*"):
@@ -31,12 +31,12 @@ def repository(tmp_path: Path) -> Path:
 
 
 def in_place_of_the_image(text: str, models: Path) -> str:
-    """The image's paths as those of this machine."""
+    """Replace the paths of the image with paths of this machine."""
     return text.replace("/opt/dropline", sys.prefix).replace("/opt/models", str(models))
 
 
 def build_model(models: Path, arguments: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """What the stage with the model does."""
+    """Run the command of the stage `model`."""
     stage = read_dockerfile().stages["model"]
     (run,) = stage.all("RUN")
     variables = {name: in_place_of_the_image(value, models) for name, value in stage.environment({}).items()}
@@ -49,7 +49,7 @@ def build_model(models: Path, arguments: dict[str, str]) -> subprocess.Completed
 
 
 def look_for_model(models: Path, arguments: dict[str, str], **others: str) -> subprocess.CompletedProcess[str]:
-    """What the worker's image does at the end of its build: find the checkpoint by the image's environment."""
+    """Run the last command of the stage `worker`: find the checkpoint by the environment of the image."""
     stage = read_dockerfile().stages["worker"]
     (run,) = stage.all("RUN")
     variables = {
@@ -64,7 +64,7 @@ def look_for_model(models: Path, arguments: dict[str, str], **others: str) -> su
 
 
 def test_the_hubs_model_is_baked_in_at_its_commit(repository: Path, tmp_path: Path) -> None:
-    """Only what is needed is fetched; afterwards the hub is not asked, and its name and commit are still known."""
+    """The build downloads only needed files; a start finds name and commit without a request to the hub."""
     models = tmp_path / "models"
     arguments = {"CHECKPOINT": DEFAULT_CHECKPOINT, "REVISION": DEFAULT_REVISION}
     with open_hub(DEFAULT_CHECKPOINT, DEFAULT_REVISION, repository) as hub:
@@ -85,7 +85,7 @@ def test_the_hubs_model_is_baked_in_at_its_commit(repository: Path, tmp_path: Pa
 
 
 def test_a_start_needs_no_right_to_write(repository: Path, tmp_path: Path) -> None:
-    """The image's account only reads the model: finding it leaves everything as it was."""
+    """A start finds the model in read-only directories, and adds no files: the image's account may only read."""
     models = tmp_path / "models"
     arguments = {"CHECKPOINT": "owner/model", "REVISION": "a" * 40}
     with open_hub("owner/model", "a" * 40, repository) as hub:
@@ -101,7 +101,7 @@ def test_a_start_needs_no_right_to_write(repository: Path, tmp_path: Path) -> No
 
 
 def test_a_commit_that_the_hub_has_not_fails_the_build(repository: Path, tmp_path: Path) -> None:
-    """Another checkpoint needs its own commit."""
+    """A commit of another repository fails the build: another checkpoint needs a commit of its own."""
     arguments = {"CHECKPOINT": "owner/model", "REVISION": DEFAULT_REVISION}
     with open_hub("owner/model", "a" * 40, repository) as hub:
         built = build_model(tmp_path / "models", arguments | {"HF_ENDPOINT": hub.url})
@@ -109,7 +109,7 @@ def test_a_commit_that_the_hub_has_not_fails_the_build(repository: Path, tmp_pat
 
 
 def test_another_model_than_the_baked_one_fails_the_build(tmp_path: Path) -> None:
-    """What is missed is said when the image is built: nothing is fetched at a start."""
+    """A missing model fails the build, because a start downloads no model."""
     models = tmp_path / "models"
     models.mkdir()
     found = look_for_model(models, {"CHECKPOINT": "owner/model", "REVISION": "a" * 40})
@@ -118,7 +118,7 @@ def test_another_model_than_the_baked_one_fails_the_build(tmp_path: Path) -> Non
 
 
 def test_the_demo_model_needs_no_hub(tmp_path: Path) -> None:
-    """It is part of the wheel; the commit of the default checkpoint does not matter to it."""
+    """The demo model is part of the wheel, and ignores the commit of the default checkpoint."""
     models = tmp_path / "models"
     arguments = {"CHECKPOINT": "demo", "REVISION": DEFAULT_REVISION}
     built = build_model(models, arguments | {"HF_ENDPOINT": "http://127.0.0.1:1"})
@@ -128,7 +128,7 @@ def test_the_demo_model_needs_no_hub(tmp_path: Path) -> None:
 
 
 def test_an_image_without_a_model_is_built(tmp_path: Path) -> None:
-    """Nothing is fetched or looked for; whoever runs it names a directory."""
+    """With the checkpoint `none`, no model is downloaded or checked; a setting names the directory at a start."""
     models = tmp_path / "models"
     arguments = {"CHECKPOINT": "none", "REVISION": DEFAULT_REVISION}
     assert build_model(models, arguments | {"HF_ENDPOINT": "http://127.0.0.1:1"}).returncode == 0

@@ -1,4 +1,4 @@
-"""The worker as process 1, as in its image: without an init that would pass on signals and reap."""
+"""The worker as process 1, like in the image: no init process forwards signals or reaps processes."""
 
 import os
 import shutil
@@ -16,17 +16,17 @@ from tests.support.worker_rig import DEADLINE_S, Rig, png
 
 @pytest.fixture(autouse=True)
 def namespaces() -> None:
-    """Skips where the system has no process namespaces, or not for us."""
+    """Skip if process namespaces are missing or refused."""
     refused = shutil.which(NAMESPACE[0]) is None or subprocess.run([*NAMESPACE, "true"], check=False).returncode
     if refused:
         pytest.skip(f"{' '.join(NAMESPACE)} is refused here")
 
 
 def test_it_stops_on_sigterm_and_reaps_what_it_started(rig: Rig) -> None:
-    """Children that are killed are replaced and reaped; SIGTERM ends it warmly, with exit code 0."""
+    """Killed children are replaced and reaped; SIGTERM ends the worker by a warm shutdown, with exit code 0."""
     rig.module = "tests.support.contained_worker"
     worker = rig.worker()
-    # Celery takes children that die before its loop runs for a pool that cannot start, and ends.
+    # If children die before the event loop runs, Celery concludes that the pool cannot start, and exits.
     assert worker.wait_for_line("recovered", DEADLINE_S)
     (process_1,) = children(worker.pid)
     assert Path(f"/proc/{process_1}/status").read_text().split("NSpid:")[1].split()[1] == "1"

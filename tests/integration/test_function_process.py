@@ -1,4 +1,4 @@
-"""The function as a process of its own, under gunicorn: stopped and killed in the middle of an event."""
+"""The function as a process under gunicorn, stopped or killed during a request."""
 
 import json
 import signal
@@ -20,7 +20,7 @@ from local_emulators.redis import RedisServer
 from local_emulators.supervisor import Service, Supervisor
 from tests.support.deliveries import BUCKET, Delivery, push
 
-#: More than any wait here takes; statements of the tests give up after this.
+#: Longer than any wait of these tests; also the statement timeout of the tests.
 DEADLINE_S = 30
 
 
@@ -32,14 +32,14 @@ class Function:
     url: str
 
     def post(self, delivery: Delivery) -> int:
-        """The status of one delivery."""
+        """Post a delivery, and return the status of the response."""
         answer = requests.post(self.url, data=delivery.body, headers=delivery.headers, timeout=DEADLINE_S)
         return answer.status_code
 
 
 @pytest.fixture
 def function(database_url: str, redis_url: str, tmp_path: Path) -> Iterator[Function]:
-    """The function of one bucket."""
+    """A running function that accepts events of one bucket."""
     (port,) = free_ports(1)
     environment = {"DROPLINE_EVENTS__BUCKETS": json.dumps([BUCKET])}
     with Supervisor(tmp_path) as supervisor:
@@ -49,14 +49,14 @@ def function(database_url: str, redis_url: str, tmp_path: Path) -> Iterator[Func
 
 @pytest.fixture
 def observer(database_url: str) -> Iterator[psycopg.Connection[Any]]:
-    """A connection that sees each change as it is committed."""
+    """A connection in autocommit mode, so each statement sees all committed changes."""
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute(f"SET statement_timeout = '{DEADLINE_S}s'".encode())
         yield connection
 
 
 def wait_for_lock_queue(observer: psycopg.Connection[Any]) -> None:
-    """Returns when the function's transaction waits for a lock; the loop runs inside Postgres."""
+    """Wait until a transaction of the function waits for a lock, with a loop inside Postgres."""
     observer.execute(
         """
         DO $$ BEGIN
@@ -72,7 +72,7 @@ def wait_for_lock_queue(observer: psycopg.Connection[Any]) -> None:
 def test_sigterm_finishes_what_is_under_way(
     function: Function, database_url: str, observer: psycopg.Connection[Any]
 ) -> None:
-    """A request that waits for Postgres when the stop comes is still answered, and the exit is clean."""
+    """A request that waits for Postgres at the time of SIGTERM gets its response, and the exit status is 0."""
     with ThreadPoolExecutor(1) as threads, psycopg.connect(database_url) as locker:
         locker.execute("LOCK TABLE captions IN ACCESS EXCLUSIVE MODE")
         answer = threads.submit(function.post, push())
@@ -88,7 +88,7 @@ def test_sigterm_finishes_what_is_under_way(
 def test_killed_between_commit_and_enqueue(
     function: Function, observer: psycopg.Connection[Any], redis_server: RedisServer
 ) -> None:
-    """The row is committed and Redis does not answer when the process dies: the redelivery enqueues that row."""
+    """If the process dies after the commit, while Redis hangs, the redelivery enqueues the committed row."""
     observer.execute("LISTEN captions")
     redis_server.service.signal(signal.SIGSTOP)
     try:
@@ -101,7 +101,7 @@ def test_killed_between_commit_and_enqueue(
         redis_server.service.signal(signal.SIGCONT)
     assert function.service.wait_for_exit(DEADLINE_S)
     with redis.Redis.from_url(redis_server.url, protocol=2) as client:
-        client.delete(CAPTION_QUEUE)  # what may have been on the wire when Redis woke up
+        client.delete(CAPTION_QUEUE)  # a message that Redis may still have received
         function.service.restart()
         assert function.post(push()) == 204
         assert client.llen(CAPTION_QUEUE) == 1

@@ -1,4 +1,4 @@
-"""Events and claims at the same moment: many threads, one real Postgres."""
+"""Simultaneous events and claims: many threads, one real Postgres."""
 
 import threading
 from collections.abc import Callable
@@ -60,7 +60,7 @@ def test_generations_at_once_leave_one_queued(database: Database) -> None:
 
 
 def test_of_many_claims_at_once_one_wins(database: Database) -> None:
-    """Ten threads claim one row: one gets the claim, nine get LeaseHeld."""
+    """Of ten threads that claim a row, one gets the claim and nine get LeaseHeld."""
     with database.transaction() as connection:
         row_id = drop(connection, G1)
     barrier = threading.Barrier(10)

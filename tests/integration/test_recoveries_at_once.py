@@ -44,7 +44,7 @@ class Queue:
             self.rows.append(row_id)
 
     def end_recovery(self) -> None:
-        """No recovery is cut short here."""
+        """No mark to delete: the recoveries of this test are not interrupted."""
 
     def _a_recovery_waits(self) -> bool:
         with self._database.transaction() as connection:

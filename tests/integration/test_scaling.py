@@ -119,7 +119,7 @@ def test_a_redis_that_is_away_is_an_error_of_ours() -> None:
 
 
 def test_asleep_awake_asleep(cloud_run: FakeCloudRun, activator: Activator, deactivator: Deactivator) -> None:
-    """The first event calls 1, the others only read the mark; after the idle period one call to 0."""
+    """The first event calls 1, further events only read the mark, and an idle period ends with a single call to 0."""
     for _ in range(3):
         activator.ensure_awake()
     assert deactivator.try_scale_to_zero() is ScaleToZeroOutcome.ASLEEP
@@ -192,7 +192,7 @@ def test_a_wake_without_an_answer_is_repeated_by_the_redelivery(
 def test_an_event_during_the_call_to_0_comes_again(
     cloud_run: FakeCloudRun, activator: Activator, deactivator: Deactivator
 ) -> None:
-    """The event is not acknowledged, and its redelivery scales up."""
+    """An event during the call to 0 is not acknowledged, and the redelivery scales up."""
     activator.ensure_awake()
 
     def drop() -> None:
@@ -209,7 +209,7 @@ def test_an_event_during_the_call_to_0_comes_again(
 def test_a_flush_during_the_call_to_0_is_made_good(
     cloud_run: FakeCloudRun, redis: "Redis", activator: Activator, deactivator: Deactivator
 ) -> None:
-    """An event of that moment reads `awake`; the worker finds its mark gone and scales up."""
+    """A worker whose mark is lost in a flush scales up again, since an event may have read `awake`."""
     activator.ensure_awake()
 
     def flush() -> None:
@@ -224,7 +224,7 @@ def test_a_flush_during_the_call_to_0_is_made_good(
 def test_a_call_to_0_without_an_answer_leaves_its_mark(
     cloud_run: FakeCloudRun, redis: "Redis", activator: Activator, deactivator: Deactivator
 ) -> None:
-    """Events wait as long as the call may be under way, and then scale up."""
+    """Events are refused until the mark of the unanswered call expires; the next event scales up."""
     activator.ensure_awake()
     cloud_run.lose_response()
     assert deactivator.try_scale_to_zero() is ScaleToZeroOutcome.UNKNOWN
@@ -252,7 +252,7 @@ def test_what_is_believed_of_an_awake_pool_runs_out(
 
 
 def test_many_requests_of_one_process_share_a_call(cloud_run: FakeCloudRun, activator: Activator) -> None:
-    """A burst at 0 instances is one call to Cloud Run."""
+    """200 requests from 40 threads at 0 instances cause a single call to Cloud Run."""
     with ThreadPoolExecutor(40) as threads:
         list(threads.map(lambda _: activator.ensure_awake(), range(200)))
     assert cloud_run.history == [1]

@@ -1,4 +1,4 @@
-"""`dropline drop` against a real Cloud Storage and Postgres; function and worker are their queries."""
+"""`dropline drop` with a real Cloud Storage and Postgres; queries replace function and worker."""
 
 import json
 import threading
@@ -31,7 +31,7 @@ def test_drop_uploads_and_tells_the_generation(image: Path, gcs_server: GcsServe
 def test_drop_waits_for_its_captions(
     tmp_path: Path, database: Database, after_upload: Callable[[AfterUpload], None]
 ) -> None:
-    """Captions that come while others are still being uploaded, or much later, are all waited for."""
+    """`--wait` waits for all captions: for those recorded during other uploads, and for later ones."""
     for number in range(12):
         (tmp_path / f"{number}.jpg").write_bytes(b"x")
     late: list[threading.Thread] = []
@@ -93,7 +93,7 @@ def test_drop_ends_with_1_where_an_image_failed(
 def test_drop_ends_with_1_where_an_image_was_overwritten(
     image: Path, database: Database, after_upload: Callable[[AfterUpload], None]
 ) -> None:
-    """A superseded generation has no caption and never will have."""
+    """An upload that is superseded before the caption ends with exit code 1."""
 
     def act(version: ObjectVersion) -> None:
         with database.transaction() as connection:
@@ -131,14 +131,14 @@ def test_drop_says_where_to_look_when_a_row_stays_queued(
 
 
 def test_drop_into_a_bucket_that_is_not_there_is_told(image: Path) -> None:
-    """One line, exit code 2."""
+    """A missing bucket is one line of error and exit code 2."""
     result = run("drop", image, "--bucket", "no-such-bucket")
     assert result.exit_code == ExitCode.USAGE
     assert "gs://no-such-bucket is not there" in result.stderr
 
 
 def test_drop_to_a_storage_that_is_away_is_told(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One line, exit code 4, and no endless retries."""
+    """An unreachable Cloud Storage is one line of error and exit code 4, without endless retries."""
     monkeypatch.setattr("dropline.storage.bucket._RETRY_S", 0.1)
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{free_ports(1)[0]}")
     result = run("drop", image)
@@ -152,7 +152,7 @@ def test_drop_to_a_storage_that_is_away_is_told(image: Path, monkeypatch: pytest
 def test_names_make_the_round_trip(
     tmp_path: Path, database: Database, after_upload: Callable[[AfterUpload], None], name: str
 ) -> None:
-    """Any file name, below any prefix, is the same in bucket and table."""
+    """Any file name, with any prefix, is the same in bucket and table."""
     (tmp_path / name).write_bytes(b"x")
     after_upload(lambda version: caption_object(database, version))
     for prefix in ("", "/", "a//b/", "ü" * ((1024 - len(name.encode())) // 2)):

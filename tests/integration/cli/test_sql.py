@@ -1,4 +1,4 @@
-"""`dropline sql` against a real Postgres, with more rights than it should use."""
+"""`dropline sql` with a real Postgres, and a login with more rights than the command may use."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ from tests.support.shell import G1, HOSTILE, SHOWN, run
 
 
 def test_sql_as_table_json_and_csv(database: Database) -> None:
-    """The same rows in three forms; JSON and CSV hold the words as they are."""
+    """The same rows in three formats; JSON and CSV have the unescaped values."""
     caption_object(database, G1, HOSTILE)
     statement = "SELECT object_name, caption, NULL AS nothing, 100 % 7 AS rest FROM current_captions"
     assert SHOWN in run("sql", statement).stdout
@@ -31,7 +31,7 @@ def test_sql_shows_lists_of_any_type() -> None:
 
 
 def test_sql_shows_every_column_of_the_view(database: Database) -> None:
-    """More columns than fit beside each other: a line per column."""
+    """Rows that are too wide for a table have a line per column."""
     caption_object(database, G1, HOSTILE)
     shown = run("sql", "TABLE current_captions").stdout
     assert "row 1 of 1" in shown
@@ -39,7 +39,7 @@ def test_sql_shows_every_column_of_the_view(database: Database) -> None:
 
 
 def test_sql_finds_a_misspelt_word(database: Database) -> None:
-    """The query of docs/captions-in-sql.md finds a triangle by a name that is none."""
+    """The query of docs/captions-in-sql.md finds a triangle by a misspelt word."""
     caption_object(database, G1, "a red circle and a blue triangle")
     page = Path("docs/captions-in-sql.md").read_text()
     query = next(each for each in page.split("```") if each.startswith("sql\n") and "word_similarity" in each)
@@ -63,7 +63,7 @@ def test_sql_finds_a_misspelt_word(database: Database) -> None:
     ],
 )
 def test_sql_changes_nothing(database: Database, statement: str) -> None:
-    """Even with a superuser's login: exit code 2, one line, and an unchanged row."""
+    """A statement that writes gets exit code 2 and one line of error, even with the login of a superuser."""
     caption_object(database, G1)
     result = run("sql", statement)
     assert (result.exit_code, result.stdout) == (ExitCode.USAGE, "")
@@ -97,7 +97,7 @@ def test_sql_prefers_the_readers_url(monkeypatch: pytest.MonkeyPatch, database_u
     ],
 )
 def test_sql_mistakes_are_one_line(statement: str, told: str) -> None:
-    """What Postgres says of it, without its drawing; exit code 2."""
+    """A mistake gets exit code 2 and one line with the message of Postgres, without the marked statement."""
     result = run("sql", statement)
     assert result.exit_code == ExitCode.USAGE
     assert told in result.stderr
@@ -105,7 +105,7 @@ def test_sql_mistakes_are_one_line(statement: str, told: str) -> None:
 
 
 def test_sql_gives_up_in_time() -> None:
-    """A statement that takes too long is ended by Postgres."""
+    """Postgres ends a statement after `--timeout`."""
     result = run("sql", "SELECT pg_sleep(3600)", "--timeout", 0.1)
     assert result.exit_code == ExitCode.USAGE
     assert "took longer than 0.1 s; raise --timeout" in result.stderr
@@ -113,7 +113,7 @@ def test_sql_gives_up_in_time() -> None:
 
 @pytest.mark.parametrize("command", [("sql", "SELECT 1"), ("status",), ("wait", G1.uri), ("watch",)])
 def test_a_postgres_that_is_away_is_told(command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    """One line, exit code 4; no password in it."""
+    """An unreachable Postgres is one line of error without a password, and exit code 4."""
     monkeypatch.setenv("DROPLINE_DATABASE__URL", f"postgresql://u:hunter2@127.0.0.1:{free_ports(1)[0]}/x")
     result = run(*command)
     assert result.exit_code == ExitCode.UNAVAILABLE

@@ -15,7 +15,7 @@ from tests.support.shell import BUCKET, G1, HOSTILE, SHOWN, run
 
 
 def test_wait_prints_the_caption_alone(database: Database) -> None:
-    """For `$(dropline wait …)`: the caption alone on standard output."""
+    """The caption alone is on standard output, for `$(dropline wait …)`."""
     caption_object(database, G1, HOSTILE)
     result = run("wait", G1.uri)
     assert (result.exit_code, result.stdout) == (ExitCode.OK, f"{SHOWN}\n")
@@ -31,14 +31,14 @@ def test_wait_without_a_generation_takes_the_one_in_the_bucket(image: Path, data
 
 
 def test_wait_for_an_object_that_is_not_there_is_told() -> None:
-    """One line, exit code 2."""
+    """A missing object is one line of error and exit code 2."""
     result = run("wait", f"gs://{BUCKET}/nothing.jpg")
     assert result.exit_code == ExitCode.USAGE
     assert "nothing.jpg is not there" in result.stderr
 
 
 def test_wait_tells_why_there_is_no_caption(database: Database) -> None:
-    """A failed image: exit code 1, the reason on standard error, nothing on standard output."""
+    """A failed image has exit code 1, the reason on standard error, and an empty standard output."""
     fail_object(database, G1, "not_an_image", "looks like\x1b[2J PDF")
     result = run("wait", G1.uri)
     assert (result.exit_code, result.stdout) == (ExitCode.FAILED, "")
@@ -46,7 +46,7 @@ def test_wait_tells_why_there_is_no_caption(database: Database) -> None:
 
 
 def test_wait_for_several_shows_the_result_of_each(database: Database) -> None:
-    """A table; the worst result decides the exit code."""
+    """Several results are a table, and the worst result decides the exit code."""
     other = ObjectVersion(BUCKET, "b.jpg", 1)
     caption_object(database, G1)
     fail_object(database, other, "not_an_image", "PDF")
@@ -80,7 +80,7 @@ def test_a_wait_survives_a_lost_connection(database: Database, database_url: str
 
 
 def hang_up(database: Database, application: str) -> None:
-    """What a restart of Postgres does to one of its clients."""
+    """Close the connection of a client, like a restart of Postgres."""
     with database.transaction() as connection:
         ended = connection.execute(
             text("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = :name"),

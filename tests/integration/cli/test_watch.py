@@ -42,7 +42,7 @@ def error_line(process: "subprocess.Popen[str]") -> str:
 
 
 def test_watch_shows_every_change(watching: Callable[..., "subprocess.Popen[str]"], database: Database) -> None:
-    """Queued, running, captioned, metadata written: one line each, harmless to the terminal."""
+    """Queued, running, captioned and metadata written are a line each, with escaped control characters."""
     process = watching("--limit", "4")
     row_id = caption_object(database, G1, HOSTILE)
     with database.transaction() as connection:

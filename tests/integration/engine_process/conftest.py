@@ -1,4 +1,4 @@
-"""An engine that follows codes in the images."""
+"""Fixtures: an engine with the scripted model, which follows codes in the images."""
 
 import os
 from collections.abc import Iterator

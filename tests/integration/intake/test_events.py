@@ -35,7 +35,7 @@ def test_a_new_object_is_a_row_and_a_message(app: Flask, rows: Any, queue: Queue
 
 
 def test_one_event_a_hundred_times_at_once(app: Flask, rows: Any, queue: Queue) -> None:
-    """100 simultaneous deliveries of an event insert one row, and every message names the row."""
+    """100 simultaneous deliveries insert one row; every message names the row, which is claimed only once."""
     assert deliver_all(app, [push()] * 100) == [204] * 100
     (row,) = rows()
     assert set(queue.row_ids()) == {row["id"]}
@@ -95,7 +95,7 @@ def test_a_deletion_and_its_object_at_once(app: Flask, rows: Any) -> None:
 
 
 def test_deletions_of_what_is_left_out(app: Flask, rows: Any) -> None:
-    """Deleted upload parts and texts leave no tombstone; a DELETE with a text type still deletes an existing row."""
+    """Deleted upload parts and texts leave no tombstone; a DELETE with a text type deletes an existing row."""
     assert deliver(app, push("gsutil/tmp/parallel_composite_uploads/x", event_type=DELETE)).status_code == 204
     assert deliver(app, push("note.txt", event_type=DELETE, contentType="text/plain")).status_code == 204
     assert rows() == []

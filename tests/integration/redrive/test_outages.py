@@ -58,7 +58,7 @@ def test_two_at_once_send_each_row_once(
     leave_many: Callable[[Database, int], list[int]],
     kind: Kind,
 ) -> None:
-    """200 rows, two redrives in small batches at the same time: 200 messages, one for each."""
+    """Two simultaneous redrives of 200 rows in small batches send exactly one message for each row."""
     monkeypatch.setattr(redrive_module, "BATCH", 7)
     ids = leave_many(database, 200)
     start = Barrier(2)

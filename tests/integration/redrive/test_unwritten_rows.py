@@ -272,7 +272,7 @@ def test_without_redis_nothing_has_changed(
 def test_what_a_worker_has_taken_is_not_taken_back(
     database: Database, connection: Connection, redriver: Redriver
 ) -> None:
-    """A write-back counts as redriven once a worker has claimed the row, whatever the outcome."""
+    """A claimed write-back counts as redriven, whatever the outcome, and is not undone."""
     ids = leave_many_unwritten(database, 6)
     acts: dict[int, Callable[[Connection, int], object]] = {
         ids[0]: lambda _inside, _row_id: None,

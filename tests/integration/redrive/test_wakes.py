@@ -82,7 +82,7 @@ def row_id(database: Database) -> int:
 def test_a_sleeping_pool_is_woken_when_there_is_something_to_do(
     pool: FakeCloudRun, queue: "redis.Redis", row_id: int
 ) -> None:
-    """Cloud Run is called after the message is sent; for an awake pool there is no call."""
+    """Cloud Run is called after the message is sent, and not called for an awake pool."""
     waiting: list[int] = []
     pool.on_change = lambda _instances: waiting.append(int(queue.llen(CAPTION_QUEUE)))
     assert run("redrive", "--all").exit_code == ExitCode.OK
@@ -112,7 +112,7 @@ def test_a_busy_cloud_run_is_asked_again(pool: FakeCloudRun, row_id: int, connec
 def test_a_pool_that_falls_asleep_this_moment_is_woken_after_that(
     pool: FakeCloudRun, queue: "redis.Redis", row_id: int
 ) -> None:
-    """While a worker's mark exists there is no call; after the mark has expired the pool is woken."""
+    """Cloud Run is not called while a worker's mark exists, and is called after the mark has expired."""
     queue.set(MARK_KEY, f"{SLEEPING}x", px=1500)
     result = run("redrive", "--all")
     assert result.exit_code == ExitCode.OK
@@ -203,7 +203,7 @@ def test_what_a_killed_redrive_left_behind_gets_workers_by_the_next_one(
 def test_a_copy_to_be_made_wakes_a_sleeping_pool(
     database: Database, pool: FakeCloudRun, queue: "redis.Redis"
 ) -> None:
-    """After the message, as for a failed row; there is no call if the redrive is undone."""
+    """Cloud Run is called after the message is sent, and not at all if the redrive is undone."""
     leave_unwritten(database, ObjectVersion("drops", "b.jpg", 1), "access_denied", "x")
     pool.fail(403)
     refused = run("redrive", "--metadata", "--all")
@@ -218,6 +218,6 @@ def test_a_copy_to_be_made_wakes_a_sleeping_pool(
 
 
 def test_a_redrive_with_nothing_to_do_wakes_nobody(pool: FakeCloudRun) -> None:
-    """No row is failed, and none is unfinished."""
+    """Without failed or unfinished rows, Cloud Run is not called."""
     assert run("redrive", "--all").exit_code == 0
     assert pool.history == []
