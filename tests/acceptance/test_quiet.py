@@ -20,7 +20,7 @@ from tests.support.services import open_directory
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.quiet]
 
-#: The measured period. Only this test waits for time to pass: the traffic of a minute needs a minute.
+#: The measured period. No other test waits for time to pass: the traffic of a minute needs a minute.
 _MINUTE_S = 60.0
 
 _STATEMENT = re.compile(r"LOG:  (?:statement|execute|fastpath)")
@@ -29,7 +29,7 @@ _REQUEST = re.compile(r"HTTP/\d")
 
 @dataclass(frozen=True)
 class Traffic:
-    """Counts of the requests, statements and commands that the services have received."""
+    """Counts of the received requests, statements and commands."""
 
     storage_requests: int
     statements: int
@@ -41,7 +41,7 @@ def test_a_quiet_minute_has_no_traffic_but_one_armed_brpop() -> None:
     with open_directory() as directory, Stack(StackOptions(directory, port_base=0, model="stub")) as stack:
         _log_every_statement(stack)
         _drop_one(stack)
-        # Work that the start and the upload have caused ends first; connection pools are the last to finish.
+        # Work caused by the start and the upload ends first; connection pools are the last to finish.
         time.sleep(5)
         before = _traffic(stack)
         time.sleep(_MINUTE_S)
@@ -102,7 +102,7 @@ def _traffic(stack: Stack) -> Traffic:
 
 
 def _redis_commands(stack: Stack) -> int:
-    """The number of commands in Redis's statistics, without the commands of this function."""
+    """The number of commands in Redis's statistics, without INFO and the commands of a connection."""
     with redis.Redis.from_url(stack.environment["DROPLINE_BROKER__URL"]) as client:
         statistics = client.info("commandstats")
     ours = ("cmdstat_info", "cmdstat_auth", "cmdstat_hello", "cmdstat_client", "cmdstat_select")

@@ -69,7 +69,7 @@ def stoppable() -> Iterator[tuple[str, list[str]]]:
 
 @pytest.mark.usefixtures("migrator")
 def test_logins_may_do_what_their_role_may(address: str) -> None:
-    """From an empty database, and again on a migrated one: the function inserts, a reader only reads."""
+    """After one deployment and a repetition, the login of the function inserts, and a reader only reads."""
     for _ in range(2):
         deploy.main(GRANTS)
     with psycopg.connect(url_of(INGEST, address)) as function:
@@ -82,7 +82,7 @@ def test_logins_may_do_what_their_role_may(address: str) -> None:
 
 @pytest.mark.usefixtures("migrator")
 def test_the_proxy_is_stopped_either_way() -> None:
-    """After success, and after the error of a grant to a login that does not exist."""
+    """The proxy is stopped after a success, and after the error of a grant to an unknown login."""
     with stoppable() as (url, stopped):
         deploy.main([*GRANTS, f"--afterwards={url}"])
         assert stopped == ["/quitquitquit"]

@@ -18,7 +18,7 @@ from tests.support.rows import (
 
 
 def test_every_transition_is_notified_once_and_in_order(database: Database, database_url: str) -> None:
-    """One notice per change of status, one for the written metadata, none for a duplicate event."""
+    """Every change of status and the written metadata send a notice; a duplicate event does not."""
     with listening(settings_of(database_url), "test") as listener:
         row_id = caption_object(database, G1)
         with database.transaction() as connection:

@@ -59,7 +59,7 @@ def keys() -> Iterator[KeyServer]:
 
 @pytest.fixture(scope="module")
 def signer() -> Signer:
-    """The issuer."""
+    """The issuer of push tokens."""
     return Signer()
 
 
@@ -111,7 +111,7 @@ def test_keys_are_fetched_once(keys: KeyServer, signer: Signer) -> None:
     [(500, b""), (404, b"{}"), (200, b"<html>"), (200, b"[]"), (200, b'{"keys": []}'), (200, b"\xff")],
 )
 def test_a_broken_key_server_is_an_outage(keys: KeyServer, signer: Signer, status: int, body: bytes) -> None:
-    """The token may be valid, so the error is transient; after a repair the next request succeeds."""
+    """A broken key server is a transient error, since the token may be valid; a repaired server is asked again."""
     keys.status, keys.body = status, body
     key_of = fetched_keys(keys.url)
     with pytest.raises(SigningKeysUnavailable, match=keys.url):
@@ -122,7 +122,7 @@ def test_a_broken_key_server_is_an_outage(keys: KeyServer, signer: Signer, statu
 
 
 def test_no_key_server(app: Flask, keys: KeyServer, signer: Signer) -> None:
-    """503, as for every other unreachable service."""
+    """An unavailable key server means 503, like any unavailable service."""
     keys.status = 503
     response = deliver(app, push(), f"Bearer {signer.token()}")
     assert (response.status_code, response.json) == (503, {"error": "signing_keys_unavailable"})

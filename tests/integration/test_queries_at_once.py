@@ -60,7 +60,7 @@ def test_generations_at_once_leave_one_queued(database: Database) -> None:
 
 
 def test_of_many_claims_at_once_one_wins(database: Database) -> None:
-    """Of ten threads that claim a row, one gets the claim and nine get LeaseHeld."""
+    """Ten threads claim a row: a single thread gets the claim, and the others get LeaseHeld."""
     with database.transaction() as connection:
         row_id = drop(connection, G1)
     barrier = threading.Barrier(10)

@@ -22,7 +22,7 @@ def fail_once(connection: Connection, row_id: int) -> None:
 
 
 def test_a_row_at_rest_is_left_to_the_worker_that_holds_its_message(connection: Connection) -> None:
-    """A message at once would end the row's back-off; a row without an attempt does not rest."""
+    """A row at rest is not forgotten, since a message would end the back-off; a row without an attempt is."""
     tried, fresh = drop(connection, G1), drop(connection, OTHER)
     fail_once(connection, tried)
     assert forgotten(connection, resting_s=300) == [fresh]
@@ -30,7 +30,7 @@ def test_a_row_at_rest_is_left_to_the_worker_that_holds_its_message(connection: 
 
 
 def test_a_row_that_rested_too_long_has_no_message(connection: Connection) -> None:
-    """After that time, the message of the row must have been lost."""
+    """A row that has rested longer than `resting_s` is forgotten: the message must have been lost."""
     row_id = drop(connection, G1)
     fail_once(connection, row_id)
     connection.execute(text("UPDATE captions SET updated_at = updated_at - interval '301 s'"))

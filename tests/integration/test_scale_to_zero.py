@@ -61,7 +61,7 @@ def function_of(rig: Rig, pool: PoolSettings, monkeypatch: pytest.MonkeyPatch) -
 
 
 def send(app: Flask, version: ObjectVersion) -> int:
-    """Deliver the object's event, as Pub/Sub would; the status."""
+    """Deliver the event of the object, like Pub/Sub, and return the status of the response."""
     return deliver(app, event(version)).status_code
 
 
@@ -91,7 +91,7 @@ def test_the_pool_wakes_for_images_and_sleeps_between_them(rig: Rig, cloud_run: 
 
 
 def test_a_pool_is_woken_once_for_many_events(rig: Rig, cloud_run: FakeCloudRun, app: Flask, redis: Redis) -> None:
-    """The call is made before the first answer, and the rest find the mark."""
+    """100 simultaneous events cause one call to Cloud Run, made before the first response."""
     versions = [ObjectVersion(rig.bucket, f"{n}.png", n) for n in range(1, 101)]
     assert set(deliver_all(app, [event(version) for version in versions])) == {204}
     assert cloud_run.history == [1]
@@ -103,7 +103,7 @@ def test_a_pool_is_woken_once_for_many_events(rig: Rig, cloud_run: FakeCloudRun,
 def test_an_event_is_not_acknowledged_before_the_pool_is_awake(
     rig: Rig, cloud_run: FakeCloudRun, app: Flask, redis: Redis, status: int
 ) -> None:
-    """Row and message exist; the redelivery scales up, and creates no second row."""
+    """A refused call means 503, with row and message; the redelivery scales up and inserts no second row."""
     version = ObjectVersion(rig.bucket, "a.png", 1)
     cloud_run.fail(status)
     assert send(app, version) == 503
@@ -118,7 +118,7 @@ def test_an_event_is_not_acknowledged_before_the_pool_is_awake(
 def test_an_event_waits_while_a_worker_puts_the_pool_to_sleep(
     rig: Rig, cloud_run: FakeCloudRun, app: Flask, redis: Redis
 ) -> None:
-    """A call to 1 now could be overtaken by the call to 0."""
+    """While a worker scales to zero, an event gets 503: a call to 1 could be overtaken by the call to 0."""
     redis.set(MARK_KEY, f"{SLEEPING}somebody", px=60_000)
     assert send(app, ObjectVersion(rig.bucket, "a.png", 1)) == 503
     assert cloud_run.history == []
@@ -128,7 +128,7 @@ def test_an_event_waits_while_a_worker_puts_the_pool_to_sleep(
 
 
 def test_a_slow_cloud_run_does_not_hold_up_the_answer(rig: Rig, cloud_run: FakeCloudRun, app: Flask) -> None:
-    """503 in time; the call goes on, and the redelivery finds the pool awake without another."""
+    """A slow call means 503 in time; the call continues, and the redelivery needs no second call."""
     answered = threading.Event()
     cloud_run.before(lambda: answered.wait(DEADLINE_S))
     began = monotonic()
@@ -142,7 +142,7 @@ def test_a_slow_cloud_run_does_not_hold_up_the_answer(rig: Rig, cloud_run: FakeC
 def test_a_call_that_hangs_holds_up_nobody_who_finds_the_pool_awake(
     rig: Rig, cloud_run: FakeCloudRun, app: Flask, redis: Redis
 ) -> None:
-    """Another instance's call was answered meanwhile; reading the mark needs none of the threads for calls."""
+    """An event that reads `awake` gets 204 while calls hang: reading the mark needs no thread for calls."""
     answered = threading.Event()
     cloud_run.before(lambda: answered.wait(DEADLINE_S))
     hanging = [event(ObjectVersion(rig.bucket, f"{n}.png", 1)) for n in range(8)]
@@ -169,7 +169,7 @@ def test_an_event_that_needs_no_worker_wakes_nobody(rig: Rig, cloud_run: FakeClo
 def test_without_a_pool_nothing_is_asked_of_cloud_run(
     rig: Rig, cloud_run: FakeCloudRun, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No name, no mark and no call."""
+    """Without the name of a worker pool, the function sets no mark and makes no call."""
     with function_of(rig, PoolSettings(api=cloud_run.url), monkeypatch) as app:
         assert send(app, ObjectVersion(rig.bucket, "a.png", 1)) == 204
     assert (cloud_run.history, redis.get(MARK_KEY)) == ([], None)

@@ -119,7 +119,7 @@ def test_a_redis_that_is_away_is_an_error_of_ours() -> None:
 
 
 def test_asleep_awake_asleep(cloud_run: FakeCloudRun, activator: Activator, deactivator: Deactivator) -> None:
-    """The first event calls 1, further events only read the mark, and an idle period ends with a single call to 0."""
+    """The first event calls 1, further events only read the mark, and an idle period ends with one call to 0."""
     for _ in range(3):
         activator.ensure_awake()
     assert deactivator.try_scale_to_zero() is ScaleToZeroOutcome.ASLEEP

@@ -34,7 +34,7 @@ NAMES = (
 
 
 def test_bytes_come_back(store: ObjectStore, bucket: Bucket) -> None:
-    """A download is the upload, to the byte, and the empty object is no special case."""
+    """A download equals the upload byte for byte, including an empty object."""
     assert store.download(upload(bucket), LIMIT) == BODY
     assert store.download(upload(bucket, "empty", b""), LIMIT) == b""
 
@@ -63,7 +63,7 @@ def test_an_overwritten_generation_is_gone(store: ObjectStore, bucket: Bucket) -
 
 
 def test_a_deleted_object_is_gone(store: ObjectStore, bucket: Bucket) -> None:
-    """After a deletion every call says so, and no generation is live."""
+    """After a deletion every call reports a missing object, and no generation is live."""
     version = upload(bucket)
     bucket.delete_blob(version.name)
     with pytest.raises(ObjectGone):
@@ -112,7 +112,7 @@ def test_other_refusals_are_permanent(store: ObjectStore, bucket: Bucket, gcs_pr
 
 
 def test_a_server_that_is_not_there_is_transient() -> None:
-    """Refused connections are worth another try."""
+    """A refused connection is a transient error."""
     with make_store(settings_for("127.0.0.1:9")) as store, pytest.raises(StorageUnavailable):
         store.download(ObjectVersion("bucket", "name", 1), LIMIT)
 

@@ -44,7 +44,7 @@ def test_a_deletion_between_read_and_write(store: ObjectStore, bucket: Bucket, g
 
 
 def test_a_strangers_keys_survive_a_race(store: ObjectStore, bucket: Bucket, gcs_proxy: GcsProxy) -> None:
-    """Keys edited between our read and our write survive, and so do ours at the next try."""
+    """Keys edited between read and PATCH stay, and the next try adds the keys of Dropline."""
     version = upload(bucket, metadata={"album": "old"})
     gcs_proxy.before("PATCH", lambda: set_metadata(bucket, album="new", rating="5"))
     with pytest.raises(PreconditionLost):
@@ -55,7 +55,7 @@ def test_a_strangers_keys_survive_a_race(store: ObjectStore, bucket: Bucket, gcs
 
 
 def test_a_strangers_deleted_key_stays_deleted(store: ObjectStore, bucket: Bucket, gcs_proxy: GcsProxy) -> None:
-    """A key removed between our read and our write does not come back."""
+    """A key removed between read and PATCH is not written back."""
     version = upload(bucket, metadata={"private": "yes", "album": "a"})
     gcs_proxy.before("PATCH", lambda: set_metadata(bucket, private=None))
     with pytest.raises(PreconditionLost):
@@ -115,7 +115,7 @@ def test_odd_captions(store: ObjectStore, bucket: Bucket) -> None:
 
 
 def test_full_metadata_stays_as_it_is(store: ObjectStore, bucket: Bucket, gcs_proxy: GcsProxy) -> None:
-    """Beside 8 KB of somebody's metadata no caption is written, and the outcome says so."""
+    """With 8 KB of other metadata no caption is written, and the outcome has the code `metadata_left_out`."""
     theirs = {"k1": "v" * 4000, "k2": "v" * 4000, "k3": "v" * 180}
     outcome = write(store, upload(bucket, metadata=theirs))
     assert (outcome.written, outcome.code) == (False, "metadata_left_out")
@@ -142,7 +142,7 @@ def test_a_persons_caption_stays(store: ObjectStore, bucket: Bucket, gcs_proxy: 
 
 
 def test_the_proxy_keeps_the_rules(bucket: Bucket, gcs_proxy: GcsProxy) -> None:
-    """Control: the rules these tests rely on are in force: metageneration, null, and the limit of 8 KiB."""
+    """Control: the proxy enforces metageneration, deletion by null, and the limit of 8 KiB."""
     upload(bucket, metadata={"a": "1"})
     set_metadata(bucket, a=None, b="2")
     assert metadata_of(bucket) == {"b": "2"}

@@ -30,7 +30,7 @@ def test_an_object_gets_its_caption_in_the_row_and_on_the_object(rig: Rig) -> No
 
 
 def test_a_hundred_copies_of_a_message_run_the_model_once(rig: Rig) -> None:
-    """Only one copy of the message claims the row."""
+    """Of 100 copies of a message, one claims the row and runs the model."""
     row_id = rig.register(rig.upload("a.png", png()))
     other = rig.register(rig.upload("last.png", png((9, 9, 9))))
     for _ in range(100):
@@ -43,7 +43,7 @@ def test_a_hundred_copies_of_a_message_run_the_model_once(rig: Rig) -> None:
 
 
 def test_two_hundred_images_at_once(rig: Rig) -> None:
-    """200 images: 200 rows captioned, none twice, and an empty queue."""
+    """Each of 200 simultaneous images is captioned once, and the queue is empty at the end."""
     worker = rig.worker()
     assert worker.wait_for_line("recovered", DEADLINE_S)
     ids = [rig.drop(f"{n}.png", png((0, n, 1), (4, 4))) for n in range(200)]
@@ -90,7 +90,7 @@ def test_an_image_that_kills_its_child_is_set_aside(rig: Rig) -> None:
     "stage", ["claimed", "downloaded", "before-commit", "committed", "patched", "before-acknowledge"]
 )
 def test_a_killed_child_loses_nothing(rig: Rig, stage: str) -> None:
-    """A child killed at any step: one row, one caption, at most one inference more."""
+    """A child killed at any step leaves one row with one caption, after at most one additional inference."""
     rig.worker(DROPLINE_WORKER__CONCURRENCY="2")
     arm(rig.directory, stage, "child", times=2)
     ids = [rig.drop(f"{n}.png", png((n, 0, 7))) for n in range(6)]
@@ -104,7 +104,7 @@ def test_a_killed_child_loses_nothing(rig: Rig, stage: str) -> None:
 
 @pytest.mark.parametrize("stage", ["claimed", "committed", "before-acknowledge"])
 def test_a_killed_worker_loses_nothing(rig: Rig, stage: str) -> None:
-    """The whole worker killed at any step: the next worker recovers every row at the end of the lease."""
+    """After a worker is killed at any step, the next worker recovers every row at the end of the lease."""
     short = {"DROPLINE_WORKER__SOFT_TIME_LIMIT_S": "2", "DROPLINE_WORKER__TIME_LIMIT_S": "3"}
     worker = rig.worker(**short)
     arm(rig.directory, stage, "parent")
@@ -128,7 +128,7 @@ def test_an_engine_killed_during_inference_is_back_and_loses_nothing(rig: Rig) -
 
 def test_a_message_lost_between_redis_and_the_worker_is_recovered(rig: Rig) -> None:
     """A worker dies between BRPOP and the record of the message: the recovery at the next start finds the row."""
-    arm(rig.directory, "append", "engine")  # the parent hits the failpoint, and kills itself
+    arm(rig.directory, "append", "engine")  # the parent reaches the failpoint, and kills its own process
     row_id = rig.register(rig.upload("a.png", png()))
     rig.enqueue(row_id)
     without = rig.worker(name="lossy", DROPLINE_WORKER__RECOVER_ON_START="false")
@@ -152,7 +152,7 @@ def test_without_recovery_a_message_lost_that_way_stays_lost(rig: Rig) -> None:
 
 
 def test_a_flushed_redis_is_filled_again(rig: Rig, redis_server: RedisServer) -> None:
-    """FLUSHALL and a restart of Redis: the reconnection enqueues every queued row again."""
+    """After FLUSHALL and a restart of Redis, the reconnection enqueues every queued row again."""
     worker = rig.worker()
     assert worker.wait_for_line("recovered", DEADLINE_S)
     worker.signal(signal.SIGSTOP)

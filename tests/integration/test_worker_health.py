@@ -50,13 +50,13 @@ def start(engine: EngineProcess) -> None:
 
 
 def test_a_machine_without_a_worker_is_unhealthy(temporary: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Exit code 1, and the reason on standard error."""
+    """Without a worker, the exit code is 1 and the reason is on standard error."""
     assert main([]) == 1
     assert "no worker runs" in capsys.readouterr().err
 
 
 def test_a_ready_engine_is_healthy(engine: EngineProcess, temporary: Path) -> None:
-    """As a program too: exit code 0 and no output."""
+    """A ready engine is healthy; the program has exit code 0 and no output."""
     start(engine)
     assert main([]) == 0
     finished = subprocess.run(
@@ -66,14 +66,14 @@ def test_a_ready_engine_is_healthy(engine: EngineProcess, temporary: Path) -> No
 
 
 def test_a_worker_without_a_ready_engine_is_unhealthy(engine: EngineProcess, temporary: Path) -> None:
-    """The connection waits in the parent's backlog without a greeting."""
+    """Before the start of the engine the check fails: the connection waits without a greeting."""
     assert "not ready" in find_problem(temporary, BRIEF_S)
     start(engine)
     assert not find_problem(temporary, DEADLINE_S)
 
 
 def test_the_death_and_the_restart_of_an_engine_are_detected(engine: EngineProcess, temporary: Path) -> None:
-    """Healthy, unhealthy, healthy."""
+    """A killed engine is unhealthy, and a restarted engine is healthy."""
     start(engine)
     assert not find_problem(temporary, DEADLINE_S)
     assert engine.pid
@@ -94,7 +94,7 @@ def test_a_worker_that_was_killed_does_not_count(engine: EngineProcess, temporar
 
 
 def test_one_ready_engine_is_enough(engine: EngineProcess, temporary: Path) -> None:
-    """A restarted container still holds the socket of its former worker."""
+    """One ready engine is healthy, although a restarted container has the socket of the earlier worker."""
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(address_in(make_directory())))
         left.listen()
@@ -103,7 +103,7 @@ def test_one_ready_engine_is_enough(engine: EngineProcess, temporary: Path) -> N
 
 
 def test_health_checks_do_not_disturb_an_engine(engine: EngineProcess, temporary: Path) -> None:
-    """The engine captions its children's images between health checks."""
+    """The engine captions images between health checks."""
     start(engine)
     with EngineClient(engine.address, engine.authkey) as client:
         for number in range(20):
@@ -114,7 +114,7 @@ def test_health_checks_do_not_disturb_an_engine(engine: EngineProcess, temporary
 
 
 def test_a_health_check_is_cheap() -> None:
-    """A container runs the check twice a minute: only the standard library is imported."""
+    """The check imports only the standard library, because a container runs the check twice a minute."""
     script = "import sys, worker.health; print([name for name in sys.modules if name in set(sys.argv[1:])])"
     heavy = ["pydantic", "celery", "numpy", "torch", "sqlalchemy", "redis", "dropline.settings"]
     finished = subprocess.run(

@@ -1,4 +1,4 @@
-"""`dropline status` against a real Postgres and Redis."""
+"""`dropline status` with a real Postgres and Redis."""
 
 import json
 
@@ -14,7 +14,7 @@ from tests.support.shell import BUCKET, G1, HOSTILE, SHOWN, run
 
 
 def test_status_counts(database: Database) -> None:
-    """Rows by status, failures by reason, the oldest queued row and the rate; no queue without a broker."""
+    """The JSON has rows by status, failures by reason, the oldest queued row and the rate; `queues` is null."""
     caption_object(database, G1)
     fail_object(database, ObjectVersion(BUCKET, "b.jpg", 1), "not_an_image", "PDF")
     fail_object(database, ObjectVersion(BUCKET, "c.jpg", 1), "not_an_image", "PDF")
@@ -39,7 +39,7 @@ def test_status_counts(database: Database) -> None:
 
 
 def test_status_for_people(database: Database) -> None:
-    """Tables, with escaped error messages."""
+    """Without `--json` the output is tables, with escaped error messages."""
     fail_object(database, G1, "not_an_image", HOSTILE)
     result = run("status")
     assert result.exit_code == ExitCode.OK
@@ -48,7 +48,7 @@ def test_status_for_people(database: Database) -> None:
 
 
 def test_status_shows_the_queue(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The length of the captions queue on Redis, where it is configured."""
+    """With a configured Redis, the output has the length of the captions queue."""
     from redis import Redis
 
     with Redis.from_url(redis_url) as client:
@@ -59,7 +59,7 @@ def test_status_shows_the_queue(redis_url: str, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_status_without_redis_counts_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Redis is unreachable: the counts of the table, an error about the queue, exit code 4."""
+    """With an unreachable Redis, rows are counted; the queue is an error, and the exit code is 4."""
     monkeypatch.setenv("DROPLINE_BROKER__URL", f"redis://127.0.0.1:{free_ports(1)[0]}/0")
     result = run("status", "--json")
     assert result.exit_code == ExitCode.UNAVAILABLE

@@ -1,4 +1,4 @@
-"""`dropline wait` against a real Postgres."""
+"""`dropline wait` with a real Postgres."""
 
 import json
 from pathlib import Path
@@ -59,7 +59,7 @@ def test_wait_for_several_shows_the_result_of_each(database: Database) -> None:
 
 
 def test_wait_times_out(database: Database) -> None:
-    """Exit code 124 while the row still runs."""
+    """A timeout during an attempt is exit code 124."""
     with database.transaction() as connection:
         take(connection, drop(connection, G1))
     result = run("wait", G1.uri, "--timeout", 0.2)

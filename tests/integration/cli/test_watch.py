@@ -1,4 +1,4 @@
-"""`dropline watch` as a process, against a real Postgres."""
+"""`dropline watch` as a process, with a real Postgres."""
 
 import json
 import signal
@@ -95,7 +95,7 @@ def hang_up_watch(database: Database) -> None:
 
 
 def test_watch_ends_on_ctrl_c(watching: Callable[..., "subprocess.Popen[str]"]) -> None:
-    """Exit code 130 and no traceback."""
+    """Ctrl-C ends the command with exit code 130 and no traceback."""
     process = watching()
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=120)

@@ -52,7 +52,7 @@ def test_stop_lets_the_current_batch_end(scripted: EngineProcess, tmp_path: Path
 def test_stop_works_although_forked_children_live(
     scripted: EngineProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Prefork children hold copies of the engine's standard input; the engine ends without a kill all the same."""
+    """The engine ends without a kill, although prefork children hold copies of the standard input."""
     killed = []
     kill = subprocess.Popen.kill
 
@@ -104,8 +104,8 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a process descriptor is the event to wait for")
 def test_the_engine_dies_with_its_parent() -> None:
-    """The parent is killed while a forked child holds copies of the descriptors."""
-    # A parent that is killed cannot remove the socket's directory.
+    """The engine ends with a killed parent, although a forked child holds copies of the descriptors."""
+    # A killed parent cannot remove the directory of the socket.
     with tempfile.TemporaryDirectory() as directory:
         parent = subprocess.Popen(
             [sys.executable, "-c", _SHORT_LIVED_PARENT],

@@ -36,7 +36,7 @@ def test_push_of_attributes_alone_has_no_data(pubsub: Pubsub, endpoint: PushEndp
 
 @pytest.mark.parametrize("status", [102, 200, 201, 202, 204])
 def test_push_is_acknowledged(pubsub: Pubsub, status: int, google_differs: Differs) -> None:
-    """A message with such a status is not pushed again, while a later message with one refusal is pushed twice."""
+    """A status of 102, 200, 201, 202 or 204 acknowledges; a later message with one refusal is pushed twice."""
     if status == 202:
         google_differs("takes 202 for a refusal")
     topic = pubsub.topic()
@@ -56,7 +56,7 @@ def test_push_is_acknowledged(pubsub: Pubsub, status: int, google_differs: Diffe
 
 @pytest.mark.parametrize("status", [205, 206, 301, 400, 401, 404, 429, 500, 503])
 def test_push_is_refused(pubsub: Pubsub, status: int) -> None:
-    """After any other status the same message is pushed again until acknowledged."""
+    """After a status that refuses, the message is pushed again until acknowledged."""
     topic = pubsub.topic()
     with PushEndpoint(lambda request: status if request.number < 3 else 204) as endpoint:
         pubsub.subscription(topic, push_config={"push_endpoint": endpoint.url})

@@ -141,7 +141,7 @@ def rows_of(rig: Rig) -> Iterator[Callable[[int], list[dict[str, Any]]]]:
 def test_dead_letters_redriven_twice_have_one_row_and_one_caption_each(
     rig: Rig, route: Route, function: Callable[[str], Service]
 ) -> None:
-    """Refused into dead letters, then pushed to a corrected function, twice."""
+    """Dead letters pushed twice to a corrected function have one row and one caption each."""
     versions = [rig.upload(f"{number}.png", png((number, 0, 4))) for number in range(4)]
     wrong = function("somebody-elses")
     for version in [*versions, *versions]:

@@ -199,7 +199,7 @@ def test_postgres_away_too(
 def test_without_redis_nothing_has_changed(
     database: Database, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Exit code 4, an error with the remedy, and the unchanged rows on standard output."""
+    """Without Redis, no row changes; exit code 4, an error with the remedy, and the counts on standard output."""
     (row_id,) = fail_many(database, 1)
     monkeypatch.setenv("DROPLINE_BROKER__URL", f"redis://127.0.0.1:{free_ports(1)[0]}/0")
     result = run("redrive", "--all", "--json")
@@ -212,7 +212,7 @@ def test_without_redis_nothing_has_changed(
 
 
 def test_without_postgres(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Exit code 4 and an error."""
+    """Without Postgres, the exit code is 4 and standard error has the reason."""
     monkeypatch.setenv("DROPLINE_DATABASE__URL", f"postgresql://u@127.0.0.1:{free_ports(1)[0]}/x")
     result = run("redrive", "--all")
     assert (result.exit_code, result.stdout) == (ExitCode.UNAVAILABLE, "")

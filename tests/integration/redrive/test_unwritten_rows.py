@@ -209,7 +209,7 @@ def test_a_row_whose_object_has_a_newer_generation_stays(
 def test_an_earlier_caption_does_not_take_the_place_of_a_later_one(
     database: Database, connection: Connection, queue: "redis.Redis"
 ) -> None:
-    """An object has one caption in the metadata: that of the last finished task."""
+    """Only the row of the last finished task is redriven, since object metadata has a single caption."""
     version = ObjectVersion("drops", "two.jpg", 1)
     earlier = leave_unwritten(database, version, "access_denied", "x")
     later = drop(connection, version, OTHER_TASK)
@@ -222,7 +222,7 @@ def test_an_earlier_caption_does_not_take_the_place_of_a_later_one(
 
 
 def test_a_caption_of_a_version_that_is_gone_is_not_sent(database: Database, connection: Connection) -> None:
-    """The object version is gone, and the reason is shown."""
+    """The row of a missing object version is not redriven, and the reason is shown."""
     gone = leave_unwritten(database, named(1), "object_gone", "words")
     leave_unwritten(database, named(2), "access_denied", "words")
     before = row_of(connection, gone)
@@ -253,7 +253,7 @@ def test_without_redis_nothing_has_changed(
     monkeypatch: pytest.MonkeyPatch,
     redis_url: str,
 ) -> None:
-    """Exit code 4, an error with the remedy, and unchanged rows; a second run redrives them."""
+    """Without Redis, no row changes; exit code 4 and an error with the remedy; a second run redrives the rows."""
     ids = leave_many_unwritten(database, 2)
     before = states(connection, ids)
     monkeypatch.setenv("DROPLINE_BROKER__URL", f"redis://127.0.0.1:{free_ports(1)[0]}/0")

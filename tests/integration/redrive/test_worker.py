@@ -23,7 +23,7 @@ def states(rows: list[dict[str, Any]], *columns: str) -> set[tuple[Any, ...]]:
 def test_dead_letters_redriven_twice_have_one_row_and_one_caption_each(
     rig: Rig, start_redrive: StartRedrive, redrive: Redrive
 ) -> None:
-    """Failed by a limit, later raised; after two redrives at once and a third, each row is captioned once."""
+    """After a raised limit, two simultaneous redrives and a third, each failed row is captioned once."""
     strict = rig.worker(name="strict", DROPLINE_IMAGES__MAX_SIDE="8")
     ids = [rig.drop(f"{n}.png", png((n, 0, 3))) for n in range(30)]
     assert states(rig.wait_settled(ids), "status", "error_code") == {("failed", "image_too_large")}
@@ -42,7 +42,7 @@ def test_dead_letters_redriven_twice_have_one_row_and_one_caption_each(
 
 
 def test_a_poisonous_image_gets_three_more_attempts_and_fails_again(rig: Rig, redrive: Redrive) -> None:
-    """With the cause still there, the row is a dead letter again; the other row is captioned."""
+    """A redriven poisonous image is a dead letter after three more inferences; the other row is captioned."""
     rig.worker()
     poison = rig.drop("poison.png", png((255, 0, 0)))
     (failed,) = rig.wait_settled([poison])
@@ -60,7 +60,7 @@ def test_a_poisonous_image_gets_three_more_attempts_and_fails_again(rig: Rig, re
 
 
 def test_objects_that_are_gone_end_their_rows(rig: Rig, redrive: Redrive) -> None:
-    """Deleted object: `deleted`. Overwritten object: still failed, since the new generation has a row."""
+    """A redriven row of a deleted object is deleted; an overwritten object stays failed, with a newer row."""
     strict = rig.worker(name="strict", DROPLINE_IMAGES__MAX_SIDE="8")
     ids = [rig.drop(name, png()) for name in ("gone.png", "overwritten.png")]
     rig.wait_settled(ids)
