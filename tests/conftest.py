@@ -1,3 +1,3 @@
-"""Real services for whoever asks for them: started once per run, on free ports, with a fresh database per test."""
+"""Fixtures with real services: started once per run, on free ports, with a fresh database per test."""
 
 pytest_plugins = ["tests.support.services", "tests.support.storage_rig"]

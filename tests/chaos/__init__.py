@@ -1,1 +1,1 @@
-"""Soak and chaos: a stack under load while its parts are killed; `python -m tests.chaos --help`."""
+"""Soak and chaos: a stack under load, with parts killed at random; `python -m tests.chaos --help`."""

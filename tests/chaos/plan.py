@@ -1,4 +1,4 @@
-"""What a run does, and in which order: a pure function of the seed."""
+"""The steps of a run, in order: a pure function of the seed."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -8,24 +8,24 @@ from itertools import count
 
 #: Images of this colour kill the engine that runs them (`tests.support.failpoint_engine`).
 _DEADLY = 0xFF0000
-#: So often, until it is set aside.
+#: Number of engines killed by such an image, before the row becomes a dead letter.
 _DEADLY_KILLS = 3
-#: Every so many poisoned objects one is an image that kills its engine; the others are no images.
+#: One in so many poisoned objects is an image that kills the engine; the other objects are no images.
 _DEADLY_EVERY = 10
 
 
 class Content(StrEnum):
-    """What is in an object."""
+    """The content of an object."""
 
     IMAGE = "image"
-    #: Words, called an image: fails at the first attempt.
+    #: A text with the content type of an image: the row fails at the first attempt.
     WORDS = "words"
-    #: Kills its engine: fails at the third attempt.
+    #: An image that kills the engine: the row fails at the third attempt.
     DEADLY = "deadly"
 
 
 class Fault(StrEnum):
-    """What is done to the stack."""
+    """An attack on the stack."""
 
     WORKER_KILLED = "a worker killed"
     WORKER_STOPPED = "a worker stopped and started"
@@ -39,24 +39,24 @@ class Fault(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """One version of one object."""
+    """An object version."""
 
     name: str
     content: Content
-    #: RGB, different for every image that is to be captioned: the caption is this in hexadecimal.
+    #: RGB, different for every image to caption: the caption is the colour in hexadecimal.
     color: int
-    #: Whether its event comes once more, under another message id.
+    #: Whether the event is published again, with another message id.
     repeated: bool
 
     @property
     def caption(self) -> str:
-        """What the counting engine says of it."""
+        """The caption by the counting engine."""
         return f"{self.color:06x}"
 
 
 @dataclass(frozen=True, slots=True)
 class Dose:
-    """How much of everything; the defaults are those of the whole run."""
+    """Numbers and shares of uploads and faults; the defaults are for the whole run."""
 
     objects: int = 5000
     repeated: float = 0.2
@@ -100,16 +100,17 @@ def make_plan(dose: Dose, rng: random.Random) -> list[Upload | Fault]:
 
 
 def most_repeated(plan: Sequence[Upload | Fault], workers: int, children: int) -> int:
-    """How many inferences the deaths in the plan may cost beyond one an image: what whoever dies had in hand.
+    """The largest number of repeated inferences due to the deaths in the plan: the images at work at each death.
 
     Args:
-        children: of each worker.
+        workers: number of workers.
+        children: number of children of each worker.
     """
     at_most = {
         Fault.WORKER_KILLED: children,
         Fault.ENGINE_KILLED: children,
         Fault.CHILD_KILLED: 1,
-        # A caption that cannot be recorded in time is dropped at the time limit.
+        # A caption not recorded in time is dropped at the time limit.
         Fault.POSTGRES_RESTARTED: workers * children,
     }
     killers = sum(isinstance(step, Upload) and step.content is Content.DEADLY for step in plan)
@@ -121,7 +122,7 @@ def most_repeated(plan: Sequence[Upload | Fault], workers: int, children: int) -
 def _uploads(dose: Dose, rng: random.Random) -> list[Upload]:
     colors, poisoned = (color for color in count(1) if color != _DEADLY), count(1)
     first = [_upload(f"{number:05}.png", dose, rng, colors, poisoned) for number in range(dose.objects)]
-    # Sorted by a place of its own: the second version of an object comes anywhere behind the first.
+    # Each upload has a place to sort by: the second version of an object comes anywhere after the first.
     placed = [(float(place), upload) for place, upload in enumerate(first)]
     for place, upload in enumerate(first):
         if rng.random() < dose.overwritten:

@@ -1,4 +1,4 @@
-"""Carries a plan out, waits until everything has come to rest, and reads what there is to be judged."""
+"""Carries out a plan, waits until the stack is at rest, and collects the data for the verdict."""
 
 import io
 import random
@@ -38,8 +38,11 @@ def carry_out(plan: Sequence[Upload | Fault], directory: Path, seed: int, rest_s
     """Run the plan in `directory`.
 
     Args:
-        seed: chooses whom a fault hits.
-        rest_s: longest wait for the rest after the last step, in seconds.
+        plan: uploads and faults, in order.
+        directory: for the state of the stack.
+        seed: chooses the process that a fault hits.
+        rest_s: longest wait until the stack is at rest, after the last step, in seconds.
+        say: called with each line of progress.
     """
     with open_stage(directory, random.Random(seed)) as stage:
         uploads = _perform(plan, stage, say)
@@ -63,7 +66,7 @@ def _perform(plan: Sequence[Upload | Fault], stage: Stage, say: Say) -> dict[int
                     publisher(step.name, generation)
                 continue
             if attack:
-                attack.result()  # one at a time: uploads go on meanwhile
+                attack.result()  # a single attack at a time; uploads go on meanwhile
             say(f"{number + 1}/{len(plan)}: {step}")
             attack = attacker.submit(stage.inflict, step)
         if attack:
@@ -96,7 +99,7 @@ def _bucket(stage: Stage) -> Iterator[Bucket]:
 
 @contextmanager
 def _publisher(stage: Stage) -> Iterator[Callable[[str, int], None]]:
-    """Sends the event of an object once more, under a message id of its own and without a payload."""
+    """Publishes the event of an object again, with a new message id and without a payload."""
     host = stage.stack.environment["PUBSUB_EMULATOR_HOST"]
     with grpc.insecure_channel(host, options=[("grpc.enable_http_proxy", 0)]) as channel:
         client = PublisherClient(transport=PublisherGrpcTransport(channel=channel))
@@ -116,7 +119,7 @@ def _publisher(stage: Stage) -> Iterator[Callable[[str, int], None]]:
 
 
 def _wait_for_rest(stage: Stage, versions: int, timeout_s: float) -> bool:
-    """Whether every version got its row, and every row its end."""
+    """Whether every version has a row, and every row is finished."""
     url = stage.stack.environment["DATABASE_URL"]
     settings = DatabaseSettings.model_validate({"url": url})
     deadline = monotonic() + timeout_s

@@ -1,4 +1,4 @@
-"""The stack that is attacked: the local cloud with workers that count what their model runs on."""
+"""The stack under attack: the local cloud, with workers that count inferences."""
 
 import dataclasses
 import random
@@ -18,11 +18,11 @@ from tests.support.failpoints import DIRECTORY_VARIABLE, INFERENCE_VARIABLE
 from tests.support.processes import children
 
 WORKERS = 2
-#: Of each worker: images it has at work.
+#: Children of each worker, and so images at work.
 CHILDREN = 2
-#: Slower than the uploads, so that images wait and whoever is killed was at work.
+#: Slower than the uploads, so that images wait and a killed process was at work.
 _INFERENCE_S = 0.1
-#: Short limits make short leases: a run waits for the last of them.
+#: Short limits make short leases: a run waits for the end of the last lease.
 _ENVIRONMENT = {
     "DROPLINE_WORKER__SOFT_TIME_LIMIT_S": "10",
     "DROPLINE_WORKER__TIME_LIMIT_S": "15",
@@ -33,17 +33,17 @@ _ENVIRONMENT = {
 
 
 class Stage:
-    """A running stack with two workers, and what can be done to it."""
+    """A running stack with two workers, and the ways to attack the stack."""
 
     def __init__(self, stack: Stack, workers: list[Service], directory: Path, rng: random.Random) -> None:
         self.stack = stack
         self.workers = workers
-        #: Where inferences are counted.
+        #: The directory with the counted inferences.
         self.failpoints = directory
         self._rng = rng
 
     def inflict(self, fault: Fault) -> None:
-        """Do it, and see that what was hit is running again."""
+        """Cause a fault; a killed or stopped service is started again."""
         worker = self._rng.choice(self.workers)
         match fault:
             case Fault.WORKER_KILLED:
@@ -75,14 +75,14 @@ class Stage:
 
     def _kill_one_of(self, worker: Service, program: str) -> None:
         found = [pid for pid, child in children(worker.pid).items() if program in child.command_line]
-        with suppress(ProcessLookupError):  # it may die by itself this moment
-            if found:  # and be between two
+        with suppress(ProcessLookupError):  # the process may have died by itself
+            if found:  # or no such process may run at the moment
                 kill(self._rng.choice(found), signal.SIGKILL)
 
 
 @contextmanager
 def open_stage(directory: Path, rng: random.Random) -> Iterator[Stage]:
-    """Start everything in `directory`; stop it at the end."""
+    """Start the stack in `directory`, and stop the stack at the end."""
     failpoints = directory / "failpoints"
     failpoints.mkdir()
     options = StackOptions(

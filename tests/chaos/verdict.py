@@ -1,4 +1,4 @@
-"""What must be true when everything has come to rest. Pure."""
+"""The conditions on a stack at rest, as pure functions."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.chaos.plan import Content, Upload
 
-#: What the row of an object may say at the end. A deadly image's engine may be killed by us before it kills it.
+#: Error codes allowed at the end. A fault of the plan may kill the engine before the deadly image does.
 _CODES: dict[Content, tuple[str | None, ...]] = {
     Content.IMAGE: (None,),
     Content.WORDS: ("not_an_image",),
@@ -20,34 +20,35 @@ _REPEATED = "inferences beyond one an image"
 
 @dataclass(frozen=True)
 class Aftermath:
-    """What was found."""
+    """The state of the stack after a run."""
 
-    #: Generation → what was uploaded as it, in the order of the uploads.
+    #: Generation → upload, in the order of the uploads.
     uploads: Mapping[int, Upload]
     rows: Sequence[Mapping[str, Any]]
-    #: Object name → its metadata.
+    #: Object name → metadata of the object.
     metadata: Mapping[str, Mapping[str, str]]
     #: Row ids of the messages left on the broker.
     messages: Sequence[int]
-    #: Messages that killed workers had taken: Redis keeps them until a recovery past the visibility timeout.
+    #: Messages taken by killed workers: Redis keeps each until a recovery past the visibility timeout.
     unacknowledged: int
-    #: Labels of all images the model ran on.
+    #: Labels of all images that the model captioned, with repetitions.
     inferences: Sequence[str]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is wrong, and what is worth knowing."""
+    """The faults found, and the counts for the report."""
 
     faults: list[str]
     counts: dict[str, int] = field(default_factory=dict)
 
 
 def judge(found: Aftermath, most_repeated: int) -> Verdict:
-    """Compare what was found with what was done.
+    """Compare the state after a run with the uploads.
 
     Args:
-        most_repeated: inferences beyond one an image that the deaths of the run explain.
+        found: the state after the run.
+        most_repeated: the largest number of repeated inferences due to the deaths of the run.
     """
     rows: dict[int, list[Mapping[str, Any]]] = {generation: [] for generation in found.uploads}
     faults = []
@@ -72,7 +73,7 @@ def judge(found: Aftermath, most_repeated: int) -> Verdict:
 def _faults(
     upload: Upload, rows: Sequence[Mapping[str, Any]], metadata: Mapping[str, str] | None
 ) -> Iterator[str]:
-    """What is wrong with one version; `metadata` is None where a newer one has taken its place."""
+    """The faults of an object version; `metadata` is None where a newer version has replaced the version."""
     if len(rows) != 1:
         yield f"{len(rows)} rows instead of 1"
         return
@@ -86,7 +87,7 @@ def _faults(
         return
     codes = _CODES[upload.content]
     if metadata is None and caption:
-        codes = (*codes, "object_gone")  # captioned in time, and overwritten before the copy
+        codes = (*codes, "object_gone")  # captioned in time, and overwritten before the write-back
     status = "captioned" if caption else "failed"
     if (row["status"], row["caption"]) != (status, caption) or row["error_code"] not in codes:
         yield f"{row['status']}, {row['error_code']}, caption {row['caption']!r}"

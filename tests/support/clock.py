@@ -1,10 +1,10 @@
-"""A clock that a test moves by hand."""
+"""A clock moved by hand in a test."""
 
 from collections.abc import Callable
 
 
 class ManualClock:
-    """Time that moves when told, running the calls that come due on the way."""
+    """A clock that moves on `advance` and runs the due calls."""
 
     def __init__(self) -> None:
         self.now = 0.0

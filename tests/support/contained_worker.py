@@ -1,4 +1,4 @@
-"""The failpoint worker as process 1 of a namespace of its own: `python -m tests.support.contained_worker`."""
+"""The failpoint worker as process 1 of a new namespace: `python -m tests.support.contained_worker`."""
 
 import os
 import sys

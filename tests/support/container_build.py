@@ -1,7 +1,7 @@
-"""Builds a stage of the Dockerfile without an engine: its own commands, in directories that stand for the image's.
+"""Builds a stage of the Dockerfile without a container engine: the stage's commands run in ordinary directories.
 
-The base image is a fresh virtual environment of this Python. Left out are the RUNs of stages that run: they make
-an account and check the model.
+The base image is a fresh virtual environment of the running Python. The RUN instructions of runtime stages are
+left out, because these instructions make an account and check the model.
 """
 
 import os
@@ -14,20 +14,20 @@ from local_emulators.process import process_environment
 from tests.support.dockerfile import ROOT, Dockerfile, Instruction, Stage
 
 _DEADLINE_S = 900.0
-#: The directories that the Dockerfile names. In here they are reached through one link, which points to a stage's
-#: file system: so a path means the same in all stages, as in an image.
+#: The directories named by the Dockerfile. Processes reach the directories through a link to a stage's file
+#: system, so a path means the same in all stages, as in an image.
 _PLACES = ("opt/dropline", "opt/models", "build")
 
 
 class ImageBuild:
-    """Stages, built once each."""
+    """Builds each stage once."""
 
     def __init__(self, dockerfile: Dockerfile, directory: Path, arguments: dict[str, str] | None = None) -> None:
-        """Nothing is built yet.
+        """Make the base image, and no stage yet.
 
         Args:
-            dockerfile: what to build.
-            directory: an empty one.
+            dockerfile: the Dockerfile to build.
+            directory: an empty directory.
             arguments: build arguments, beside the defaults.
         """
         self._dockerfile = dockerfile
@@ -38,7 +38,7 @@ class ImageBuild:
         venv.create(self._base, with_pip=True)
 
     def build(self, name: str) -> Path:
-        """Do what the stage and all that it needs do; its file system."""
+        """Build a stage and all stages needed; return the stage's file system."""
         root = self._directory / "stages" / name
         if not root.exists():
             stage = self._dockerfile.stages[name]
@@ -48,19 +48,19 @@ class ImageBuild:
         return root
 
     def enter(self, name: str) -> Path:
-        """Build the stage and make it the one whose paths `moved` and `environment` give; its file system."""
+        """Build a stage, let `moved` and `environment` refer to the stage, and return the file system."""
         root = self.build(name)
         self._point_to(root)
         return root
 
     def moved(self, text: str) -> str:
-        """The image's paths in this text as those of this machine."""
+        """Replace the image's paths in a text by paths of the machine."""
         for place in _PLACES:
             text = text.replace(f"/{place}", str(self._link / place))
         return text
 
     def environment(self, name: str) -> dict[str, str]:
-        """What a process of the stage gets."""
+        """The environment of a process of the stage."""
         found = self._dockerfile.stages[name].environment(self._arguments)
         system = f"{self._base / 'bin'}{os.pathsep}{os.defpath}"
         path = os.pathsep.join(filter(None, (found.get("PATH", "").rstrip(":"), system)))
@@ -114,7 +114,7 @@ class ImageBuild:
 
 
 def context_entries() -> list[str]:
-    """What `.dockerignore` lets through, at the top of the repository."""
+    """The top-level entries of the repository that `.dockerignore` lets through."""
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     return [line[1:] for line in lines if line.startswith("!")]
 

@@ -1,11 +1,11 @@
-"""What holds for the Dockerfile beyond hadolint's rules: each rule yields what breaks it."""
+"""Rules for the Dockerfile beyond hadolint's rules; a rule yields a text for each breach."""
 
 import re
 from collections.abc import Callable, Iterator
 
 from tests.support.dockerfile import Dockerfile, Instruction, Stage
 
-#: The images that are deployed, and whether each runs for long.
+#: The deployed images, and whether each image runs for long.
 IMAGES = {"function": True, "worker": True, "migrations": False}
 _TARGETS = (*IMAGES, "local")
 _PINNED = re.compile(r"python:\d+\.\d+\.\d+-slim-[a-z]+(@sha256:[0-9a-f]{64})?")
@@ -13,7 +13,7 @@ _SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|API_?KEY|CREDENTIAL", re.IGNORECASE
 
 
 def base_is_pinned(dockerfile: Dockerfile) -> Iterator[str]:
-    """Every stage begins with the one base, whose tag names an exact version, or with another stage."""
+    """Every stage begins with another stage, or with the base image, and the base's tag is an exact version."""
     if not _PINNED.fullmatch(dockerfile.arguments.get("PYTHON_IMAGE", "")):
         yield "PYTHON_IMAGE has no exact version"
     for stage in dockerfile.stages.values():
@@ -30,7 +30,7 @@ def nobody_is_root(dockerfile: Dockerfile) -> Iterator[str]:
 
 
 def health_is_checked(dockerfile: Dockerfile) -> Iterator[str]:
-    """What runs for long has a check with limits; a job says that it has none."""
+    """A long-running image has a health check with limits; a job's image disables the check."""
     for name, runs_long in IMAGES.items():
         check = dockerfile.stages[name].last("HEALTHCHECK")
         if check is None or (check.value == "NONE") is runs_long:
@@ -40,7 +40,7 @@ def health_is_checked(dockerfile: Dockerfile) -> Iterator[str]:
 
 
 def no_shell_is_process_1(dockerfile: Dockerfile) -> Iterator[str]:
-    """Signals reach the program: exec form, and nothing in front of it."""
+    """Signals reach the program: the exec form, without a shell or an entry point in front."""
     for stage in _targets(dockerfile):
         for instruction in filter(None, (stage.last("CMD"), stage.last("HEALTHCHECK"))):
             if instruction.value != "NONE" and _first_word(instruction) in {"", "sh", "bash", "/bin/sh"}:
@@ -50,7 +50,7 @@ def no_shell_is_process_1(dockerfile: Dockerfile) -> Iterator[str]:
 
 
 def packages_are_pinned(dockerfile: Dockerfile) -> Iterator[str]:
-    """pip installs and builds by the constraints, or nothing but what it is given; no other installer is used."""
+    """pip installs and builds by the constraints or without dependencies, and no other installer is used."""
     for stage in dockerfile.stages.values():
         for run in stage.all("RUN"):
             for command in re.split(r"&&|\|\||;", run.value):
@@ -72,7 +72,7 @@ def images_are_lean(dockerfile: Dockerfile) -> Iterator[str]:
 
 
 def code_comes_last(dockerfile: Dockerfile) -> Iterator[str]:
-    """Neither packages nor model depend on the code, whose layer lies on top of them."""
+    """Neither packages nor model depend on the code, and the layer of the code is the last."""
     for name in dockerfile.stages:
         if (name.endswith("-packages") or name == "model") and "code" in dockerfile.inputs(name):
             yield f"{name} is made anew with every change of the code"
@@ -86,7 +86,7 @@ def code_comes_last(dockerfile: Dockerfile) -> Iterator[str]:
 
 
 def nothing_secret_is_built_in(dockerfile: Dockerfile) -> Iterator[str]:
-    """Arguments and variables stay in an image's history."""
+    """No argument and no variable is a secret, because both stay in an image's history."""
     for stage in dockerfile.stages.values():
         for instruction in (*stage.all("ARG"), *stage.all("ENV")):
             yield from (f"{stage.name}: {name}" for name in instruction.pairs if _SECRET.search(name))

@@ -1,4 +1,4 @@
-"""Deliveries of storage events, as Pub/Sub and Eventarc make them: headers and a body."""
+"""Deliveries of storage events, as from Pub/Sub and Eventarc: headers and a body."""
 
 import base64
 import json
@@ -11,14 +11,14 @@ GENERATION = 1_700_000_000_000_001
 
 @dataclass(frozen=True)
 class Delivery:
-    """One HTTP request."""
+    """An HTTP request."""
 
     body: bytes
     headers: dict[str, str] = field(default_factory=lambda: {"content-type": "application/json"})
 
 
 def resource(name: str = "cat.jpg", generation: int = GENERATION, **fields: Any) -> dict[str, Any]:
-    """An object's resource, as the JSON API shows it; `None` leaves a field out."""
+    """An object's resource, as in the JSON API; `None` leaves a field out."""
     usual = {
         "kind": "storage#object",
         "bucket": BUCKET,
@@ -48,8 +48,8 @@ def push(
     """A Pub/Sub push of a storage notification.
 
     Args:
-        payload: whether the notification carries the object's resource (JSON_API_V1) or nothing (NONE).
-        data: what to send as the message's data instead of the resource.
+        payload: whether the notification carries the object's resource (JSON_API_V1) or not (NONE).
+        data: the message's data, in place of the resource.
         fields: of the resource.
     """
     attributes = {
@@ -88,7 +88,7 @@ def binary_cloud_event(event_type: str = "finalized", **fields: Any) -> Delivery
 
 
 def structured_cloud_event(event_type: str = "finalized", *, encoded: bool = False, **fields: Any) -> Delivery:
-    """The same in one JSON document; `encoded` sends the data as base64."""
+    """Eventarc's direct event as a JSON document; `encoded` sends the data as base64."""
     binary = binary_cloud_event(event_type, **fields)
     event: dict[str, Any] = {
         "specversion": "1.0",
@@ -105,7 +105,7 @@ def structured_cloud_event(event_type: str = "finalized", *, encoded: bool = Fal
 
 
 def wrapped(delivery: Delivery, *, structured: bool = False) -> Delivery:
-    """A Pub/Sub push inside a CloudEvent, as Eventarc's Pub/Sub triggers deliver it."""
+    """A Pub/Sub push inside a CloudEvent, as from Eventarc's Pub/Sub triggers."""
     event_type = "google.cloud.pubsub.topic.v1.messagePublished"
     if not structured:
         headers = {"content-type": "application/json", "ce-specversion": "1.0", "ce-type": event_type}

@@ -1,4 +1,4 @@
-"""The Dockerfile, read: stages, what they inherit, and what they would do."""
+"""The parsed Dockerfile: the stages with own and inherited instructions."""
 
 import io
 import json
@@ -17,7 +17,7 @@ _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
 
 @dataclass(frozen=True)
 class Instruction:
-    """One instruction, as written, its lines joined."""
+    """An instruction as written, with the lines joined."""
 
     #: In capitals.
     name: str
@@ -25,25 +25,25 @@ class Instruction:
 
     @property
     def pairs(self) -> dict[str, str]:
-        """What an ENV or ARG sets, variables not expanded."""
+        """The variables of an ENV or ARG, with unexpanded values."""
         return {word.partition("=")[0]: word.partition("=")[2] for word in shlex.split(self.value)}
 
     @property
     def words(self) -> list[str]:
-        """Its arguments without flags."""
+        """The arguments without flags."""
         return [word for word in self.value.split() if not word.startswith("--")]
 
     def flag(self, name: str) -> str:
-        """The value of `--name=…`; empty where it is not given."""
+        """The value of `--name=…`; empty without the flag."""
         found = re.search(rf"--{name}=(\S+)", self.value)
         return found[1] if found else ""
 
     @property
     def command(self) -> list[str]:
-        """The exec form of a CMD, or of what follows the CMD of a HEALTHCHECK.
+        """The exec form of a CMD, or of the command of a HEALTHCHECK.
 
         Raises:
-            ValueError: it is in shell form.
+            ValueError: the command is in shell form.
         """
         parsed: list[str] = json.loads(self.value[self.value.index("[") :] if "[" in self.value else self.value)
         return parsed
@@ -51,24 +51,24 @@ class Instruction:
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage, and by `lineage` what it inherits."""
+    """A stage; `lineage` includes the inherited instructions."""
 
     name: str
     base: str
     own: tuple[Instruction, ...]
-    #: From the base image on; the last one is this stage's.
+    #: All instructions from the base image on; the last instructions are the stage's own.
     lineage: tuple[Instruction, ...]
 
     def last(self, name: str) -> Instruction | None:
-        """The instruction that counts, of those that override each other."""
+        """The last instruction `name`, which overrides the earlier instructions."""
         return next((each for each in reversed(self.lineage) if each.name == name), None)
 
     def all(self, name: str) -> list[Instruction]:
-        """This stage's own instructions of a kind."""
+        """The stage's own instructions `name`."""
         return [each for each in self.own if each.name == name]
 
     def environment(self, arguments: dict[str, str]) -> dict[str, str]:
-        """What a container gets, with these build arguments."""
+        """The environment of a container, with the given build arguments."""
         found: dict[str, str] = {}
         for each in self.lineage:
             if each.name == "ENV":
@@ -81,18 +81,18 @@ class Dockerfile:
     """All stages, and the arguments before the first."""
 
     stages: dict[str, Stage]
-    #: With their defaults.
+    #: Build argument → default.
     arguments: dict[str, str]
 
     def inputs(self, name: str) -> set[str]:
-        """Every stage that building this one needs, itself included."""
+        """All stages needed to build a stage, the stage itself included."""
         stage = self.stages[name]
         direct = {stage.base, *(each.flag("from") for each in stage.all("COPY"))} & self.stages.keys()
         return {name}.union(*(self.inputs(each) for each in direct))
 
 
 def read_dockerfile(text: str | None = None) -> Dockerfile:
-    """Parse the project's Dockerfile, or this one."""
+    """Parse the project's Dockerfile, or `text`."""
     parser = DockerfileParser(fileobj=io.BytesIO((text or DOCKERFILE.read_text()).encode()))
     stages: dict[str, Stage] = {}
     arguments: dict[str, str] = {}

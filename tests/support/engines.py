@@ -31,14 +31,14 @@ def running(module: str, **settings: object) -> Iterator[EngineProcess]:
 
 
 def client_of(engine: EngineProcess) -> EngineClient:
-    """A client, as in a child of this engine's worker."""
+    """A client, as in a child of the engine's worker."""
     return EngineClient(engine.address, engine.authkey)
 
 
 def caption(
     client: EngineClient, pixels: Pixels, *, isolated: bool = False, timeout_s: float = DEADLINE_S
 ) -> Caption:
-    """Caption one image."""
+    """Caption an image."""
     return client.caption(CaptionRequest(pixels, CAPTION, ORIGINAL, isolated), timeout_s=timeout_s)
 
 

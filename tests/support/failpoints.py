@@ -1,6 +1,6 @@
-"""Crashes on demand, for tests: a token is a file; whoever removes it carries out what its name says.
+"""Crashes on demand, for tests: a token is a file; the process that removes the file carries out the named action.
 
-Nothing of this is in the product. `failpoint_worker` wraps the product's functions with `hit`.
+The product contains no failpoints. `failpoint_worker` wraps the product's functions with `hit`.
 """
 
 import os
@@ -9,28 +9,28 @@ import signal
 from pathlib import Path
 from uuid import uuid4
 
-#: Where tokens lie and where inferences are counted; set for worker processes under test.
+#: The directory of tokens and counted inferences; set for worker processes under test.
 DIRECTORY_VARIABLE = "FAILPOINT_DIRECTORY"
-#: Seconds that the model takes for a batch; none where it is not set.
+#: Seconds of the model for a batch; 0 by default.
 INFERENCE_VARIABLE = "FAILPOINT_INFERENCE_S"
 
 
 def arm(directory: Path, stage: str, victim: str, times: int = 1) -> None:
     """Let the next `times` passes through `stage` kill `victim`: `child`, `parent` or `engine`; `hang` blocks.
 
-    `gate` blocks until the `Gate` of that stage is opened.
+    `gate` blocks until the `Gate` of the stage is opened.
     """
     for _ in range(times):
         (directory / f"{stage}:{victim}:{uuid4().hex}").touch()
 
 
 def armed(directory: Path) -> list[str]:
-    """Tokens nobody has taken."""
+    """Tokens not yet taken."""
     return sorted(path.name for path in directory.glob("*:*"))
 
 
 def hit(stage: str) -> None:
-    """Take one token of this stage, if there is one, and do as it says."""
+    """Take a token of the stage, if any, and carry out the action."""
     for token in directory().glob(f"{stage}:*"):
         try:
             token.unlink()
@@ -45,7 +45,7 @@ def hit(stage: str) -> None:
 
 
 class Gate:
-    """Holds the next process that passes through a stage, until it is opened. For one process."""
+    """Holds the next process at a stage until `open`. A gate serves a single process."""
 
     def __init__(self, directory: Path, stage: str) -> None:
         self._reached, self._opened = directory / f"{stage}.reached", directory / f"{stage}.opened"
@@ -57,9 +57,9 @@ class Gate:
         """The id of the process that the gate holds.
 
         Raises:
-            TimeoutError: none came.
+            TimeoutError: no process came.
         """
-        # Open for both, or it would be readable before anybody has written.
+        # Opened for reading and writing: otherwise the FIFO would be readable before a process has written.
         reader = os.open(self._reached, os.O_RDWR)
         try:
             if not select.select([reader], [], [], timeout_s)[0]:
@@ -74,7 +74,7 @@ class Gate:
 
 
 def note_inference(label: str) -> None:
-    """Count one run of the model for the image `label` names."""
+    """Count a run of the model for the image named `label`."""
     with (directory() / "inferences").open("a") as file:
         file.write(label + "\n")
 
@@ -86,7 +86,7 @@ def inferences(directory: Path) -> list[str]:
 
 
 def directory() -> Path:
-    """The directory of this worker under test."""
+    """The directory of the worker under test."""
     return Path(os.environ[DIRECTORY_VARIABLE])
 
 
@@ -102,4 +102,4 @@ def _carry_out(victim: str) -> None:
     target = {"child": os.getpid, "parent": os.getppid, "engine": os.getpid}[victim]()
     os.kill(target, signal.SIGKILL)
     if victim == "parent":
-        signal.pause()  # the child dies with its parent, and must not get any further
+        signal.pause()  # the child dies with the parent, and must not get any further

@@ -1,4 +1,4 @@
-"""A model hub with one repository, as far as a download needs it."""
+"""A model hub with a single repository and the answers needed for a download."""
 
 import hashlib
 import json
@@ -10,10 +10,10 @@ from pathlib import Path
 
 
 class Hub(ThreadingHTTPServer):
-    """Answers each path with its bytes."""
+    """Answers each path with the bytes of `answers`."""
 
     def __init__(self, commit: str, answers: Mapping[str, bytes]) -> None:
-        """Listens on a free port."""
+        """Listen on a free port."""
         super().__init__(("127.0.0.1", 0), _Handler)
         self.commit = commit
         self.answers = answers
@@ -22,7 +22,7 @@ class Hub(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """The URL of the hub."""
         return f"http://127.0.0.1:{self.server_address[1]}"
 
 
@@ -37,7 +37,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(self._answer())
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Do not print: `Hub.requests` is the log."""
 
     def _answer(self) -> bytes:
         self.server.requests.append(f"{self.command} {self.path}")
@@ -52,7 +52,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def open_hub(name: str, commit: str, directory: Path) -> Iterator[Hub]:
-    """Serve the files of a directory as a repository's, at one commit."""
+    """Serve the files of a directory as a repository at a single commit."""
     files = {path.name: path.read_bytes() for path in directory.iterdir() if path.is_file()}
     description = {"id": name, "sha": commit, "siblings": [{"rfilename": file} for file in files]}
     tree = [{"type": "file", "path": file, "size": len(data), "oid": "0" * 40} for file, data in files.items()]

@@ -1,4 +1,4 @@
-"""The function as functions-framework serves it, inside this process."""
+"""The function served by functions-framework, inside the test's process."""
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -29,12 +29,12 @@ def serve(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> Flask:
 
 
 def deliver(app: Flask, delivery: Delivery, authorization: str = "") -> TestResponse:
-    """Post one delivery, as Pub/Sub does."""
+    """Post a delivery, as Pub/Sub does."""
     headers = delivery.headers | ({"authorization": authorization} if authorization else {})
     return app.test_client().post("/", data=delivery.body, headers=headers)
 
 
 def deliver_all(app: Flask, deliveries: list[Delivery], at_once: int = 16) -> list[int]:
-    """Post many deliveries from several threads; their statuses, in order."""
+    """Post many deliveries from several threads; returns the statuses, in order."""
     with ThreadPoolExecutor(at_once) as threads:
         return list(threads.map(lambda delivery: deliver(app, delivery).status_code, deliveries))

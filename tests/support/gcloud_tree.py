@@ -1,4 +1,4 @@
-"""The Google Cloud SDK's own tree of commands and flags, read from where it is installed: no cloud, no login."""
+"""The Google Cloud SDK's tree of commands and flags, from the installed SDK: no cloud, no login."""
 
 import runpy
 import shutil
@@ -9,8 +9,8 @@ from typing import Any
 
 _TREE = "data/cli/gcloud_completions.py"
 
-#: What the pages use and the SDK at hand may be too old to have, and what there was before: the beginning of a
-#: command, and a flag of it. Nothing before: it is taken on trust.
+#: Beginnings of commands on the pages that an older SDK may lack → the older beginnings. An empty older beginning
+#: means that the command is not checked. `_NEWER_FLAGS` does the same for flags of these commands.
 _NEWER: dict[tuple[str, ...], tuple[str, ...]] = {
     ("run", "worker-pools"): ("beta", "run", "worker-pools"),
     ("sql", "users", "assign-roles"): (),
@@ -20,7 +20,7 @@ _NEWER_FLAGS = {"--instances": "--scaling"}
 
 @cache
 def load_tree() -> dict[str, Any] | None:
-    """The tree: `commands` and `flags`, at each of its levels; None where there is no SDK."""
+    """The tree, with `commands` and `flags` at each level; None without an SDK."""
     program = shutil.which("gcloud")
     path = Path(program).resolve().parents[1] / _TREE if program else None
     if path is None or not path.exists():
@@ -30,12 +30,12 @@ def load_tree() -> dict[str, Any] | None:
 
 
 def mistake(tree: dict[str, Any], words: Sequence[str], *, whole: bool) -> str | None:
-    """What is wrong with `gcloud WORDS…`.
+    """The mistake in `gcloud WORDS…`; None for a correct command.
 
     Args:
-        tree: of `load_tree`.
-        words: after `gcloud`.
-        whole: it has to be a command, not just the name of a group of them.
+        tree: the tree from `load_tree`.
+        words: the words after `gcloud`.
+        whole: whether the words must be a command, and not just a group of commands.
     """
     words, older = _as_this_sdk_has_it(tree, words)
     if not words:

@@ -1,4 +1,4 @@
-"""The function in front of a real Postgres and a real Redis, and what lies there."""
+"""The function in front of a real Postgres and a real Redis, and the content of both."""
 
 import base64
 import json
@@ -15,7 +15,7 @@ from trigger_fn.endpoint import Endpoint
 
 
 def opened(database_url: str, redis_url: str) -> AbstractContextManager[Endpoint]:
-    """The function's endpoint for one bucket and the given servers."""
+    """The function's endpoint for a bucket and the given servers."""
     return service.open_endpoint(
         Settings(
             database=DatabaseSettings(url=SecretStr(database_url)),
@@ -26,17 +26,17 @@ def opened(database_url: str, redis_url: str) -> AbstractContextManager[Endpoint
 
 
 class Queue:
-    """What lies on Redis."""
+    """The queue in Redis."""
 
     def __init__(self, client: Any) -> None:
         self.client = client
 
     def messages(self) -> list[dict[str, Any]]:
-        """The messages, first in first."""
+        """The messages, oldest first."""
         return [json.loads(message) for message in reversed(self.client.lrange(CAPTION_QUEUE, 0, -1))]
 
     def row_ids(self) -> list[int]:
-        """The row number each message names."""
+        """The row id of each message."""
         return [json.loads(base64.b64decode(message["body"]))[0][0] for message in self.messages()]
 
 

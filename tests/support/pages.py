@@ -1,4 +1,4 @@
-"""The project's pages as programs see them: their code, the commands in it, their links."""
+"""The project's pages as programs see the pages: code, commands in the code, links."""
 
 import re
 import shlex
@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 _OF_THE_CLOUD = ("deploy.md", "operate.md", "tear-down.md", "scaling.md", "costs.md")
-#: The pages about the cloud; names on them are held against `terraform/`.
+#: The pages about the cloud; the names on these pages are compared with `terraform/`.
 CLOUD_PAGES = [ROOT / "docs" / name for name in _OF_THE_CLOUD]
 
 _FENCE = re.compile(
@@ -25,19 +25,19 @@ _HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 
 
 def pages() -> list[Path]:
-    """README and everything in docs/ and terraform/ that is meant to be read."""
+    """The README and all pages in docs/ and terraform/."""
     found = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "terraform").rglob("*.md")]
     return sorted(path for path in found if ".terraform" not in path.parts)
 
 
 def each_page_of(found: list[Path]) -> pytest.MarkDecorator:
-    """The test is run for each of these, as its argument `page`."""
+    """A mark to run a test for each page, as the argument `page`."""
     return pytest.mark.parametrize("page", found, ids=[str(path.relative_to(ROOT)) for path in found])
 
 
 @dataclass(frozen=True)
 class Code:
-    """A piece of code on a page; `language` is empty where the page names none."""
+    """A piece of code on a page; `language` is empty where the page names no language."""
 
     language: str
     body: str
@@ -45,7 +45,7 @@ class Code:
 
 
 def code_of(text: str) -> Iterator[Code]:
-    """Fenced blocks, indented ones, and code within sentences."""
+    """Fenced blocks, indented blocks, and code within sentences."""
     for fence in _FENCE.finditer(text):
         yield Code(fence["language"], re.sub(rf"^{fence['indent']}", "", fence["body"], flags=re.MULTILINE))
     prose = _FENCE.sub("", text)
@@ -56,7 +56,7 @@ def code_of(text: str) -> Iterator[Code]:
 
 
 def commands(text: str, program: str) -> Iterator[tuple[list[str], bool]]:
-    """The words after `program`, for each time that the page runs it, and whether that is within a sentence."""
+    """The words after `program` in each command of the page, and whether the command is within a sentence."""
     for code in code_of(text):
         if code.language in {"", "sh", "console"}:
             for words in _simple_commands(code):
@@ -82,7 +82,7 @@ def _words(line: str) -> list[str]:
                 break
             words.append(word)
     except ValueError:
-        # No shell's quotes: what a program printed.
+        # No shell's quotes: the output of a program.
         return []
     return words
 
@@ -98,7 +98,7 @@ def _split(words: list[str]) -> Iterator[list[str]]:
 
 
 def anchors(text: str) -> set[str]:
-    """What `#…` of a link may name on this page, as GitHub makes it from headings."""
+    """The anchors of a page, which GitHub makes from headings, for the `#…` of links."""
     plain = _FENCE.sub("", text)
     return {
         re.sub(r"[^\w\- ]", "", heading.lower().replace("`", "")).strip().replace(" ", "-")
@@ -107,7 +107,7 @@ def anchors(text: str) -> set[str]:
 
 
 def broken_links(path: Path) -> list[str]:
-    """Relative links of a page to a file that is not there, or to a heading that it does not have."""
+    """Relative links of a page to a missing file or a missing heading."""
     text = path.read_text()
     broken = []
     for link in _LINK.finditer(_FENCE.sub("", text)):

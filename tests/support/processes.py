@@ -1,4 +1,4 @@
-"""Which processes a test has left behind, found by a mark in their environment that children inherit."""
+"""The processes left behind by a test, found by a mark in the environment, which children inherit."""
 
 import os
 import select
@@ -10,28 +10,28 @@ from uuid import uuid4
 
 import pytest
 
-#: `/proc` tells the environment of a process, and a pidfd its end; macOS has neither.
+#: `/proc` shows the environment of a process, and a pidfd the end of a process; macOS has neither.
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc and waits on pidfds")
 
 _VARIABLE = "TEST_PROCESS_MARK"
 
 
 class ProcessMark:
-    """A variable that is given to one process and so to all its descendants."""
+    """An environment variable for a process and so for all descendants."""
 
     def __init__(self) -> None:
         self._value = uuid4().hex
 
     @property
     def environment(self) -> dict[str, str]:
-        """This process's environment, marked."""
+        """The environment of the running process, with the mark."""
         return os.environ | {_VARIABLE: self._value}
 
     def processes(self) -> dict[int, str]:
-        """Process id → command line of every living process that carries the mark."""
+        """Process id → command line of every living process with the mark."""
         found = {}
         for directory in Path("/proc").glob("[0-9]*"):
-            # A process may end while it is looked at; a zombie's environment is empty.
+            # A process may end during the inspection; a zombie's environment is empty.
             with suppress(OSError):
                 if f"{_VARIABLE}={self._value}".encode() in (directory / "environ").read_bytes().split(b"\0"):
                     command_line = (directory / "cmdline").read_bytes().replace(b"\0", b" ")
@@ -39,7 +39,7 @@ class ProcessMark:
         return found
 
     def wait_until_gone(self, timeout_s: float) -> dict[int, str]:
-        """Waits for the end of every marked process; returns those that still live when the time is up."""
+        """Wait for the end of every marked process; return the processes alive after the timeout."""
         for pid in self.processes():
             with suppress(ProcessLookupError):
                 wait_for_exit(pid, timeout_s)
@@ -48,10 +48,10 @@ class ProcessMark:
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """A process as its parent's list has it."""
+    """A process in the parent's list of children."""
 
     command_line: str
-    #: `Z`: it has ended, and was not reaped.
+    #: `Z`: the process has ended, and was not reaped.
     state: str
 
 
@@ -59,7 +59,7 @@ def children(pid: int) -> dict[int, Child]:
     """Process id → each child."""
     found = {}
     for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        with suppress(OSError):  # it may be reaped while it is looked at
+        with suppress(OSError):  # the child may be reaped during the inspection
             command_line = Path(f"/proc/{child}/cmdline").read_text().replace("\0", " ")
             state = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0]
             found[int(child)] = Child(command_line, state)
@@ -67,7 +67,7 @@ def children(pid: int) -> dict[int, Child]:
 
 
 def wait_for_exit(pid: int, timeout_s: float) -> bool:
-    """Waits for the end of a process, be it this one's child or not; False when the time ran out first."""
+    """Wait for the end of any process, also of a process that is no child; False after the timeout."""
     descriptor = os.pidfd_open(pid)
     try:
         return bool(select.select([descriptor], [], [], timeout_s)[0])

@@ -23,14 +23,14 @@ from google.pubsub_v1.types import StreamingPullRequest, StreamingPullResponse
 
 #: Longer than anything takes on a busy machine.
 PATIENCE = 60.0
-#: Says why Google's emulator is known to fail the test at hand.
+#: Called with the reason why Google's emulator is known to fail the running test.
 Differs = Callable[[str], None]
 _UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 
 
 @dataclass
 class Pubsub:
-    """The real clients of one emulator, and a project that nobody else uses."""
+    """The real clients of an emulator, and a project for these clients alone."""
 
     host: str
     project: str
@@ -56,27 +56,27 @@ class Pubsub:
             subscriber.close()
 
     def new_name(self, collection: str) -> str:
-        """A name that is not taken."""
+        """An unused name."""
         return f"{self.project}/{collection}/name-{next(self._numbers)}"
 
     def topic(self) -> str:
-        """Create a topic; returns its name."""
+        """Create a topic; returns the topic's name."""
         name = self.new_name("topics")
         self.publisher.create_topic(name=name)
         return name
 
     def subscription(self, topic: str, **settings: Any) -> str:
-        """Create a subscription; returns its name."""
+        """Create a subscription; returns the subscription's name."""
         name = self.new_name("subscriptions")
         self.subscriber.create_subscription(request={"name": name, "topic": topic, **settings})
         return name
 
     def publish(self, topic: str, data: bytes = b"", **attributes: str) -> str:
-        """Publish one message and wait until it is taken; returns its id."""
+        """Publish a message, and wait for the server's answer; returns the message id."""
         return str(self.publisher.publish(topic, data, **attributes).result(timeout=PATIENCE))
 
     def pull(self, subscription: str, count: int = 1) -> list[Any]:
-        """Pull until `count` messages have come; fails when they do not."""
+        """Pull until `count` messages have come; fails after PATIENCE seconds."""
         received: list[Any] = []
         deadline = time.monotonic() + PATIENCE
         while len(received) < count:
@@ -85,7 +85,7 @@ class Pubsub:
         return received
 
     def pull_payloads(self, subscription: str, count: int = 1) -> list[bytes]:
-        """The sorted payloads of the next `count` messages, which are acknowledged."""
+        """Pull and acknowledge `count` messages; returns the sorted payloads."""
         received = self.pull(subscription, count)
         self.acknowledge(subscription, *received)
         return sorted(each.message.data for each in received)
@@ -95,13 +95,13 @@ class Pubsub:
         self.subscriber.acknowledge(subscription=subscription, ack_ids=[each.ack_id for each in received])
 
     def set_deadline(self, subscription: str, seconds: int, *received: Any) -> None:
-        """Move pulled messages' deadlines to `seconds` from now; 0 gives them back."""
+        """Move pulled messages' deadlines to `seconds` from now; 0 gives the messages back."""
         self.subscriber.modify_ack_deadline(
             subscription=subscription, ack_ids=[each.ack_id for each in received], ack_deadline_seconds=seconds
         )
 
     def pull_once(self, subscription: str, limit: int = 1, timeout: float = 5) -> list[Any]:
-        """What one pull gives within `timeout` seconds, possibly nothing."""
+        """The messages of a single pull within `timeout` seconds, possibly none."""
         try:
             response = self.subscriber.pull(
                 subscription=subscription, max_messages=limit, timeout=timeout, retry=None
@@ -144,7 +144,7 @@ class Pubsub:
 
 @dataclass(frozen=True)
 class PushRequest:
-    """A request that arrived: which one it was (from 1), its headers with lower-case names, its JSON body."""
+    """A received request: number (from 1), path, headers with lower-case names, JSON body."""
 
     number: int
     path: str
@@ -153,7 +153,7 @@ class PushRequest:
 
 
 class PushEndpoint:
-    """An HTTP server on a free port that answers every push with the status `answer` gives."""
+    """An HTTP server on a free port; `answer` gives the status for every push."""
 
     def __init__(self, answer: Callable[[PushRequest], int]) -> None:
         self._answer = answer
@@ -164,11 +164,11 @@ class PushEndpoint:
 
     @property
     def url(self) -> str:
-        """Where to push to."""
+        """The URL for pushes."""
         return f"http://127.0.0.1:{self._server.server_address[1]}/push?token=t"
 
     def take(self, count: int = 1) -> list[PushRequest]:
-        """The next `count` requests, in the order of their answers; fails when they do not come."""
+        """The next `count` requests, in the order of the answers; fails if a request does not come in time."""
         return [self._requests.get(timeout=PATIENCE) for _ in range(count)]
 
     def __enter__(self) -> Self:
@@ -180,7 +180,7 @@ class PushEndpoint:
         self._server.server_close()
 
     def handle(self, path: str, headers: dict[str, str], body: bytes) -> int:
-        """Answer one request and record it."""
+        """Answer and record a request."""
         request = PushRequest(next(self._numbers), path, headers, json.loads(body))
         status = self._answer(request)
         self._requests.put(request)
@@ -201,7 +201,7 @@ class PushEndpoint:
                     self.send_header("Content-Length", "0")
                 self.end_headers()
 
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it so
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
                 pass
 
         return Handler

@@ -1,6 +1,6 @@
 """A reference model of the captions table, in a few lines of Python.
 
-The model has one object with its generations and tasks, and no times: a lease is held, over, or None.
+The model has an object with generations and tasks, and no times: a lease is held, over, or None.
 """
 
 import enum
@@ -38,7 +38,7 @@ class Row:
     redrive: int | None = field(default=None, compare=False)
 
     def end(self, status: Status) -> None:
-        """End the attempt with this status."""
+        """End the attempt with `status`."""
         self.status = status
         self.lend(None)
 
@@ -59,7 +59,7 @@ class Token:
 
 @dataclass
 class ObjectModel:
-    """All rows of one object, and the notices of their changes."""
+    """All rows of an object, and the notices of changed rows."""
 
     rows: dict[Key, Row] = field(default_factory=dict)
     notices: list[tuple[Key, Status, bool]] = field(default_factory=list)

@@ -1,9 +1,9 @@
 """Simulation of scale to zero, step by step: events, functions, workers, Redis and Cloud Run.
 
-Each step is one Redis command, one API call or its end, or one fault; the caller chooses the steps and so the
+Each step is a Redis command, the start or end of an API call, or a fault; the caller chooses the steps and so the
 interleaving. After every step the world checks that no acknowledged image waits at 0 instances.
 
-Assumption: a call to 0 takes effect before its mark expires, or never.
+Assumption: a call to 0 takes effect before the mark of the call expires, or never.
 """
 
 from collections import Counter

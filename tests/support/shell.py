@@ -1,4 +1,4 @@
-"""A shell in which somebody has sourced the stack's `env` file, without the stack."""
+"""A shell with the variables of the stack's `env` file, without the stack."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from dropline.storage.uploads import Upload, Uploaded
 
 BUCKET = "cli-drops"
 G1 = ObjectVersion(BUCKET, "a.jpg", 1)
-#: A caption that would clear a screen, forge a line and turn text around, and how it has to be shown.
+#: A caption that would clear a screen, forge a line and turn text around, and the safe form on a screen.
 HOSTILE = "\x1b[2Ja [bold]red[/bold] circle\n\u202e"
 SHOWN = r"\x1b[2Ja [bold]red[/bold] circle\n\u202e"
 
@@ -22,7 +22,7 @@ AfterUpload = Callable[[ObjectVersion], object]
 
 @dataclass(frozen=True)
 class Finished:
-    """What a command left behind."""
+    """The exit code and output of a command."""
 
     exit_code: int
     stdout: str
@@ -35,13 +35,13 @@ class Finished:
 
 
 def run(*arguments: object) -> Finished:
-    """Run a command in this process."""
+    """Run a command in the test's process."""
     result = CliRunner().invoke(app, [str(argument) for argument in arguments])
     return Finished(result.exit_code, result.stdout, result.stderr)
 
 
 def act_after_upload(monkeypatch: pytest.MonkeyPatch, act: AfterUpload) -> None:
-    """What the rest of Dropline does with an object, right after its upload: there are no events here."""
+    """Run `act` after each upload, in place of the rest of Dropline: without the stack no events arrive."""
     upload = Storage.upload
 
     def upload_and_act(self: Storage, bucket: str, each: Upload, task: TaskRequest | None) -> Uploaded:

@@ -1,4 +1,4 @@
-"""Push tokens signed with keys of our own."""
+"""Push tokens signed with the tests' own keys."""
 
 import time
 from dataclasses import dataclass, field
@@ -15,13 +15,13 @@ ISSUER = "https://accounts.google.com"
 
 @dataclass(frozen=True)
 class Signer:
-    """A key pair and its name."""
+    """A key pair and the key's name."""
 
     key_id: str = "key-1"
     key: rsa.RSAPrivateKey = field(default_factory=lambda: rsa.generate_private_key(65537, 2048))
 
     def token(self, *, without: str = "", **claims: Any) -> str:
-        """A token that is valid for ten minutes, but for what `claims` change and `without` leaves out."""
+        """A token valid for ten minutes; `claims` replaces claims, and `without` removes a claim."""
         now = int(time.time())
         usual = {
             "aud": AUDIENCE,
@@ -36,6 +36,6 @@ class Signer:
         return jwt.encode(said, self.key, algorithm="RS256", headers={"kid": self.key_id})
 
     def jwk(self) -> dict[str, Any]:
-        """The public key, as a JWKS lists it."""
+        """The public key in the form of a JWKS."""
         public: dict[str, Any] = RSAAlgorithm.to_jwk(self.key.public_key(), as_dict=True)
         return public | {"kid": self.key_id, "use": "sig", "alg": "RS256"}
