@@ -1,4 +1,4 @@
-"""The queue of captions, over a broker in memory: what a recovery reads and sends."""
+"""The caption queue, over a broker in memory."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,18 +17,18 @@ from tests.support.memory_broker import MemoryBroker
 
 @dataclass
 class Queue:
-    """The queue under test and its broker."""
+    """The queue under test and the broker."""
 
     broker: MemoryBroker
     captions: CaptionQueue
 
     def enqueue(self, *row_ids: int) -> None:
-        """One message for each row."""
+        """Send a message for each row."""
         for row_id in row_ids:
             self.captions.enqueue_again(row_id, 0.0)
 
     def recover(self) -> list[int]:
-        """A recovery that enqueues nothing: the row ids that it reads."""
+        """Run a recovery without enqueueing any row: the row ids read."""
         found = self.captions.begin_recovery()
         self.captions.end_recovery()
         return found
@@ -42,7 +42,7 @@ def queue(monkeypatch: pytest.MonkeyPatch) -> Queue:
 
 
 def test_a_message_is_sent_within_a_deadline(queue: Queue) -> None:
-    """The message of a new row names the row, in its id too."""
+    """The message of a new row has the row id, in the message id too."""
     queue.captions.enqueue(7, Deadline.after(60))
     (message,) = queue.broker.sent(CAPTION_QUEUE)
     assert (message["task"], message["args"], message["id"]) == (CAPTION_TASK, [7], "caption-7")
@@ -50,7 +50,7 @@ def test_a_message_is_sent_within_a_deadline(queue: Queue) -> None:
 
 
 def test_a_recovered_row_is_sent_at_once(queue: Queue) -> None:
-    """Like the function's message: a first delivery, without a delay."""
+    """The message is a first delivery without a delay, like the function's message."""
     queue.captions.enqueue_again(7, 0.0)
     (message,) = queue.broker.sent(CAPTION_QUEUE)
     assert (message["task"], message["args"]) == (CAPTION_TASK, [7])
@@ -58,7 +58,7 @@ def test_a_recovered_row_is_sent_at_once(queue: Queue) -> None:
 
 
 def test_a_leased_row_is_sent_with_a_delay_and_as_repeated(queue: Queue) -> None:
-    """Where a clock is ahead, the message arrives during the lease, and must not end as a duplicate."""
+    """If a clock is ahead, the message arrives during the lease, and must not end as a duplicate."""
     before = datetime.now(UTC)
     queue.captions.enqueue_again(7, 31.0)
     (message,) = queue.broker.sent(CAPTION_QUEUE)
@@ -68,21 +68,21 @@ def test_a_leased_row_is_sent_with_a_delay_and_as_repeated(queue: Queue) -> None
 
 @pytest.mark.parametrize(("resting_s", "args"), [(0.0, []), (480.0, [480.0])])
 def test_a_recovery_is_a_message_too(queue: Queue, resting_s: float, args: list[float]) -> None:
-    """On a queue of its own, with the seconds of rest where there are any."""
+    """The message is on the recovery queue, and has the seconds of rest if the recovery gets any."""
     queue.captions.enqueue_recovery(resting_s)
     (message,) = queue.broker.sent(RECOVERY_QUEUE)
     assert (message["task"], message["args"]) == (RECOVER_TASK, args)
 
 
 def test_a_recovery_sees_the_oldest_hundred_messages(queue: Queue) -> None:
-    """Oldest means: next to be taken by a worker."""
+    """The oldest messages are the next messages for a worker."""
     queue.enqueue(*range(1, 106))
     assert sorted(queue.recover()) == list(range(1, 101))
     assert len(queue.broker.sent(CAPTION_QUEUE)) == 105
 
 
 def test_a_recovery_sees_every_message_of_a_short_queue(queue: Queue) -> None:
-    """Delayed messages count; messages without a row are left out."""
+    """Delayed messages are read too; messages without a row are left out."""
     queue.enqueue(3)
     for stray in (17, {}, {"body": "e30="}, {"body": "W10="}, {"body": "W1tdXQ=="}, {"body": "W1siYSJdXQ=="}):
         queue.broker.put(stray)
@@ -91,7 +91,7 @@ def test_a_recovery_sees_every_message_of_a_short_queue(queue: Queue) -> None:
 
 
 def test_messages_of_dead_workers_return_before_the_queue_is_read(queue: Queue) -> None:
-    """All messages at once: only a recovery restores messages."""
+    """All messages are restored at once: only a recovery restores messages."""
     queue.enqueue(*range(1, 31))
     queue.broker.lose_to_a_dead_worker()
     assert sorted(queue.recover()) == list(range(1, 31))
@@ -99,7 +99,7 @@ def test_messages_of_dead_workers_return_before_the_queue_is_read(queue: Queue) 
 
 
 def test_after_a_recovery_that_was_cut_short_the_head_proves_nothing(queue: Queue) -> None:
-    """Its messages at the head hide other rows without a message; a whole recovery ends that."""
+    """The messages of the interrupted recovery hide other rows without a message, until a complete recovery."""
     queue.enqueue(7)
     assert queue.captions.begin_recovery() == [7]
     assert queue.recover() == []
@@ -123,7 +123,7 @@ def test_after_a_recovery_that_was_cut_short_the_head_proves_nothing(queue: Queu
 def test_without_redis_every_call_raises_an_error_of_ours(
     queue: Queue, error: Exception, call: Callable[[CaptionQueue], object]
 ) -> None:
-    """BrokerUnavailable, with the words of the client library."""
+    """The error is BrokerUnavailable, with the words of the client library."""
     queue.broker.fail(error)
     with pytest.raises(BrokerUnavailable, match="refused"):
         call(queue.captions)

@@ -1,4 +1,4 @@
-"""The chaos run's own judgement: a check that cannot fail is none."""
+"""The checks of the chaos run: each check can fail."""
 
 import dataclasses
 import random
@@ -43,14 +43,14 @@ def _with_row(place: int, **changes: Any) -> Aftermath:
 
 
 def test_what_is_as_it_should_be_passes() -> None:
-    """The right end of everything is no fault."""
+    """Correct ends of all rows are no fault."""
     verdict = judge(GOOD, 0)
     assert verdict.faults == []
     assert verdict.counts["inferences"] == 1
 
 
 def test_an_older_version_may_have_been_captioned_in_time() -> None:
-    """With its own caption, not with another's; perhaps not in time for its copy."""
+    """An older version may have the caption of the older image, with or without the write-back."""
     assert judge(_with_row(0, status="captioned", caption="000001"), 0).faults == []
     assert judge(_with_row(0, status="captioned", caption="000001", error_code="object_gone"), 0).faults == []
     assert len(judge(_with_row(0, status="captioned", caption="000002"), 0).faults) == 1
@@ -78,27 +78,27 @@ def test_an_older_version_may_have_been_captioned_in_time() -> None:
     ],
 )
 def test_one_thing_wrong_is_one_fault(wrong: Callable[[], Aftermath]) -> None:
-    """A lost row, a second one, a foreign one, a wrong end, caption, lease or metadata."""
+    """A lost, second or foreign row, and a wrong status, caption, lease or metadata, are one fault each."""
     assert len(judge(wrong(), 0).faults) == 1
 
 
 @pytest.mark.parametrize("status", ["queued", "running"])
 def test_an_unfinished_row_is_told_with_what_is_left_on_the_broker(status: str) -> None:
-    """As a wrong end, and once more with the messages that might still end it."""
+    """An unfinished row is a wrong end, and is reported again with the messages left on the broker."""
     faults = judge(dataclasses.replace(_with_row(1, status=status, caption=None), messages=[2]), 0).faults
     assert len(faults) == 2
     assert faults[1] == "rows [2] are unfinished; on the broker: [2]"
 
 
 def test_as_much_work_is_repeated_as_the_deaths_explain() -> None:
-    """And not one inference more."""
+    """A further inference beyond the explained number is a fault."""
     found = dataclasses.replace(GOOD, inferences=["000002"] * 3)
     assert judge(found, 2).faults == []
     assert judge(found, 1).faults == ["2 inferences beyond one an image; the deaths explain 1 at most"]
 
 
 def test_deaths_explain_what_was_in_hand() -> None:
-    """A child has one image, a worker and an engine one a child, and a deadly image kills three times."""
+    """A killed child repeats an image, a killed worker or engine an image per child; a deadly image kills thrice."""
     assert most_repeated([OLD, WORDS, Fault.REDIS_LOST, Fault.WORKER_STOPPED], 2, 3) == 0
     assert most_repeated([Fault.CHILD_KILLED, Fault.WORKER_KILLED, Fault.ENGINE_KILLED], 2, 3) == 7
     assert most_repeated([DEADLY, Fault.POSTGRES_RESTARTED], 2, 3) == 15
@@ -106,7 +106,7 @@ def test_deaths_explain_what_was_in_hand() -> None:
 
 @pytest.mark.parametrize("dose", [SHORT, Dose()])
 def test_a_plan_holds_its_dose(dose: Dose) -> None:
-    """Every object, each fault as often as wanted, colours that are each image's own, and the same for a seed."""
+    """A plan has every object, the configured faults, and a colour per image, and is the same for a seed."""
     plan = make_plan(dose, random.Random(7))
     assert plan == make_plan(dose, random.Random(7))
     uploads = [step for step in plan if isinstance(step, Upload)]

@@ -1,4 +1,4 @@
-"""`cloudbuild.yaml` by Cloud Build's schema, by rules of our own, and against Dockerfile and Terraform."""
+"""`cloudbuild.yaml` against Cloud Build's schema, our own rules, the Dockerfile and Terraform."""
 
 import re
 import subprocess
@@ -16,27 +16,27 @@ from tests.support.dockerfile import ROOT, read_dockerfile
 
 FILE = ROOT / "cloudbuild.yaml"
 TEXT = FILE.read_text()
-#: Cloud Build's own.
+#: Substitutions defined by Cloud Build.
 BUILT_IN = {"PROJECT_ID"}
-#: BuildKit's own.
+#: Build arguments defined by BuildKit.
 BUILDER_ARGUMENTS = {"BUILDKIT_INLINE_CACHE"}
 
 
 def broken(before: str, after: str) -> str:
-    """The file with one thing changed."""
+    """The file with a single replacement."""
     assert before in TEXT
     return TEXT.replace(before, after)
 
 
 def is_valid(schema: str, file: Path) -> bool:
-    """Whether a file follows a schema that comes with check-jsonschema."""
+    """True if a file follows a schema included in check-jsonschema."""
     program = Path(sys.executable).with_name("check-jsonschema")
     finished = subprocess.run([program, "--builtin-schema", f"vendor.{schema}", file], check=False, timeout=60)
     return finished.returncode == 0
 
 
 def faults(text: str) -> Iterator[str]:
-    """What breaks the rules that the schema cannot know."""
+    """Yield the faults beyond the reach of the schema."""
     build: dict[str, Any] = yaml.safe_load(text)
     used = set(re.findall(r"\$\{(\w+)\}", text)) | set(re.findall(r"\$(\w+)", text))
     declared = build["substitutions"].keys()
@@ -80,7 +80,7 @@ def flags(step: dict[str, Any], name: str) -> list[str]:
 
 
 def test_it_follows_the_schema() -> None:
-    """Known keys with values of the right kind."""
+    """The file has known keys with values of the right type."""
     assert is_valid("cloudbuild", FILE)
 
 
@@ -95,14 +95,14 @@ def test_it_follows_the_schema() -> None:
     ],
 )
 def test_the_schema_sees_it(tmp_path: Path, before: str, after: str) -> None:
-    """The schema is one that refuses."""
+    """The schema refuses an unknown key, and a value of a wrong type or outside the choices."""
     file = tmp_path / "cloudbuild.yaml"
     file.write_text(broken(before, after))
     assert not is_valid("cloudbuild", file)
 
 
 def test_the_rules_hold() -> None:
-    """What is declared is used, what is built is pushed, and arguments exist."""
+    """Every substitution is declared and used, every built image is pushed, and every argument exists."""
     assert list(faults(TEXT)) == []
 
 
@@ -123,12 +123,12 @@ def test_the_rules_hold() -> None:
     ],
 )
 def test_a_rule_sees_it(before: str, after: str) -> None:
-    """Each rule fails when it is broken on purpose."""
+    """Each rule reports a deliberate mistake."""
     assert list(faults(broken(before, after)))
 
 
 def test_the_three_images_are_built() -> None:
-    """The ones that Terraform deploys, under the names it looks for."""
+    """The built images are the images that Terraform deploys, under the same names."""
     build = yaml.safe_load(TEXT)
     assert {target for step in build["steps"] for target in flags(step, "target")} == {*IMAGES}
     main = (ROOT / "terraform" / "main.tf").read_text()
@@ -137,7 +137,7 @@ def test_the_three_images_are_built() -> None:
 
 
 def test_everything_is_of_one_version() -> None:
-    """What is built by default is what is deployed by default: the version of this checkout."""
+    """By default both the build and the deployment have the version of the checkout."""
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     variables = (ROOT / "terraform" / "variables.tf").read_text()
     deployed = re.search(r'variable "image_tag" \{.*?default\s*=\s*"([^"]+)"', variables, re.DOTALL)
@@ -146,7 +146,7 @@ def test_everything_is_of_one_version() -> None:
 
 
 def test_the_defaults_are_the_dockerfiles() -> None:
-    """Cloud Build and a plain `docker build` make the same images."""
+    """Cloud Build and a plain `docker build` make the same images, because the defaults are equal."""
     dockerfile = read_dockerfile()
     stage = dockerfile.stages["worker-packages"]
     defaults = dockerfile.arguments | {

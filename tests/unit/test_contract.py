@@ -1,4 +1,4 @@
-"""Task prompts and the other values that rooms pass to each other."""
+"""Task prompts and the other values exchanged between rooms."""
 
 import pickle
 
@@ -10,7 +10,7 @@ from dropline import errors
 from dropline.contract import MAX_PROMPT_TEXT, Claim, ObjectVersion, Status, TaskPrompt, TaskRequest
 from dropline.errors import DroplineError, InvalidTask
 
-#: Every character but those that no prompt may carry.
+#: Text of the characters allowed in a prompt.
 WORDS = (
     st.text(st.characters(exclude_characters="<>\x7f", exclude_categories=["Cs"], min_codepoint=0x20))
     .map(str.strip)
@@ -23,7 +23,7 @@ REGIONS = st.lists(st.integers(0, 999), min_size=4, max_size=4).map(
 
 @st.composite
 def tasks(draw: st.DrawFn) -> TaskRequest:
-    """Any task that Florence-2 takes."""
+    """Any valid task of Florence-2."""
     prompt = draw(st.sampled_from(TaskPrompt))
     if prompt.takes_text:
         return TaskRequest(prompt, draw(WORDS))
@@ -40,7 +40,7 @@ def test_a_task_survives_being_written_down(task: TaskRequest) -> None:
     tasks(), st.sampled_from([str.lower, str.upper, str.title]), st.booleans(), st.sampled_from(["", " ", "\n"])
 )
 def test_a_task_may_be_spelt_as_people_do(task: TaskRequest, case: object, dashes: bool, space: str) -> None:
-    """Without brackets, in any case, with dashes and spaces, it is the same task."""
+    """A task is parsed without brackets, in any case, with dashes and with spaces."""
     assert callable(case)
     bare = case(task.prompt.name)
     bare = bare.replace("_", "-") if dashes else bare
@@ -50,7 +50,7 @@ def test_a_task_may_be_spelt_as_people_do(task: TaskRequest, case: object, dashe
 
 @given(st.text(st.characters()) | st.text("<>_:odOD cap", max_size=30))
 def test_anything_else_is_refused_by_name(value: str) -> None:
-    """Junk gives a task or InvalidTask, never another error; what is taken has UTF-8 and no control characters."""
+    """Any text gives a task or InvalidTask; a task has valid UTF-8 and no control characters."""
     try:
         task = TaskRequest.parse(value)
     except InvalidTask:
@@ -79,25 +79,25 @@ def test_anything_else_is_refused_by_name(value: str) -> None:
     ],
 )
 def test_a_refusal_says_what_is_wrong(value: str, told: str) -> None:
-    """Each kind of mistake has words of its own."""
+    """Each kind of mistake has a separate message."""
     with pytest.raises(InvalidTask, match=told):
         TaskRequest.parse(value)
 
 
 def test_which_states_are_ends() -> None:
-    """Only what is queued or running goes on by itself."""
+    """Only queued and running rows have a status that is not final."""
     assert {status for status in Status if not status.is_terminal} == {Status.QUEUED, Status.RUNNING}
 
 
 @given(attempt=st.integers(1, 100), lost=st.integers(0, 100), before=st.integers(0, 100))
 def test_attempts_are_lost_ones_retries_and_this_one(attempt: int, lost: int, before: int) -> None:
-    """Retries are a claim's attempts without itself, the lost ones and those before a redrive; never negative."""
+    """Retries are the earlier attempts without lost attempts and attempts before a redrive, and never negative."""
     claim = Claim(1, ObjectVersion("b", "n", 1), TaskRequest(TaskPrompt.OD), attempt, lost, before)
     assert claim.retries == max(0, attempt - lost - 1 - before)
 
 
 def test_a_version_is_written_as_gsutil_does() -> None:
-    """The generation follows a `#`, and the name is left as it is."""
+    """The generation follows a `#`, and the name is unchanged."""
     assert ObjectVersion("b", "a #1/ü.jpg", 7).uri == "gs://b/a #1/ü.jpg#7"
 
 
@@ -114,7 +114,7 @@ def test_an_error_keeps_its_code_across_processes(kind: type[DroplineError]) -> 
 
 
 def test_the_tree_in_the_docstring_is_the_tree() -> None:
-    """Every error type is drawn in the module's docstring, and has a code of its own."""
+    """Every error type is in the docstring of the module `errors`, and has a unique code."""
     kinds = _error_types()
     assert all(kind.__name__ in (errors.__doc__ or "") for kind in kinds)
     assert len({kind.default_code for kind in kinds}) == len(kinds)

@@ -1,4 +1,4 @@
-"""The Dockerfile by hadolint and by rules of our own, and its agreement with what names the same things."""
+"""The Dockerfile against hadolint, our own rules, the settings, the pins and `pyproject.toml`."""
 
 import re
 import subprocess
@@ -24,7 +24,7 @@ WHEEL = PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
 
 
 def hadolint(text: str) -> set[str]:
-    """The rules that a Dockerfile breaks; `!` stands for one that is no Dockerfile."""
+    """The broken hadolint rules of a Dockerfile; `!` if hadolint cannot parse the text."""
     program = Path(sys.executable).with_name("hadolint")
     finished = subprocess.run(
         [program, "--no-color", "-"], input=text, capture_output=True, text=True, check=False, timeout=60
@@ -34,13 +34,13 @@ def hadolint(text: str) -> set[str]:
 
 
 def broken(before: str, after: str) -> str:
-    """The Dockerfile with one thing changed."""
+    """The Dockerfile with a single replacement."""
     assert before in TEXT
     return TEXT.replace(before, after)
 
 
 def test_hadolint_has_nothing_to_say() -> None:
-    """Not even about style, and no rule is switched off."""
+    """Hadolint reports no rule, not even about style, and no rule is switched off."""
     assert hadolint(TEXT) == set()
     assert "hadolint" not in TEXT
     assert not list(ROOT.glob(".hadolint*"))
@@ -64,13 +64,13 @@ def test_hadolint_has_nothing_to_say() -> None:
     ],
 )
 def test_hadolint_sees_it(before: str, after: str, rule: str) -> None:
-    """Each rule that matters here is on, and catches its own kind of mistake."""
+    """Each relevant rule of hadolint is on, and reports a deliberate mistake."""
     assert rule in hadolint(broken(before, after))
 
 
 @pytest.mark.parametrize("rule", container_rules.RULES, ids=lambda rule: rule.__name__)
 def test_the_rules_hold(rule: Any) -> None:
-    """Nothing breaks a rule of our own."""
+    """The Dockerfile breaks no rule of our own."""
     assert list(rule(read_dockerfile())) == []
 
 
@@ -102,24 +102,24 @@ def test_the_rules_hold(rule: Any) -> None:
     ],
 )
 def test_a_rule_sees_it(rule: Any, before: str, after: str) -> None:
-    """Each rule of our own fails when it is broken on purpose."""
+    """Each rule of our own reports a deliberate mistake."""
     assert list(rule(read_dockerfile(broken(before, after))))
 
 
 def test_the_model_is_the_default_one() -> None:
-    """An image that was built without arguments carries what a worker without settings asks for."""
+    """An image built without arguments has the checkpoint of a worker without settings."""
     arguments = read_dockerfile().arguments
     assert (arguments["CHECKPOINT"], arguments["REVISION"]) == (DEFAULT_CHECKPOINT, DEFAULT_REVISION)
 
 
 def test_what_is_fetched_is_what_is_looked_for() -> None:
-    """The files of a checkpoint are the same ones that a worker with a network would fetch."""
+    """The build fetches the same files of a checkpoint as a worker with a network."""
     (run,) = read_dockerfile().stages["model"].all("RUN")
     assert re.findall(r"--include '(\S+)'", run.value) == checkpoint._FILES
 
 
 def test_the_cuda_packages_belong_to_the_pinned_torch() -> None:
-    """A new torch needs new pins; no package has two."""
+    """The CUDA pins name the pinned torch, because a new torch needs new pins; no package has two pins."""
     header, *pins = (ROOT / "constraints-cuda.txt").read_text().splitlines()
     constraints = (ROOT / "constraints.txt").read_text()
     torch = re.search(r"^torch==(\S+)$", constraints, re.MULTILINE)
@@ -131,7 +131,7 @@ def test_the_cuda_packages_belong_to_the_pinned_torch() -> None:
 
 
 def test_cuda_pins_leave_out_what_is_pinned_already() -> None:
-    """One line per remaining package, by normalised name, under a header that names the torch."""
+    """Each remaining package has a line, by normalised name, under a header with the version of torch."""
     report = {
         "install": [
             {"metadata": {"name": name, "version": version}}
@@ -144,7 +144,7 @@ def test_cuda_pins_leave_out_what_is_pinned_already() -> None:
 
 
 def test_the_builder_gets_what_the_wheel_is_made_from_and_nothing_else() -> None:
-    """`.dockerignore` admits by name; what it admits is there."""
+    """`.dockerignore` admits exactly the wheel's packages and the copied files; every admitted path exists."""
     copied = {
         word
         for stage in read_dockerfile().stages.values()
@@ -158,7 +158,7 @@ def test_the_builder_gets_what_the_wheel_is_made_from_and_nothing_else() -> None
 
 
 def test_every_extra_is_one_of_the_distribution() -> None:
-    """Each image installs extras that exist, and the worker's default is the worker's."""
+    """Each image installs existing extras, and the default of the worker's image is the extra `worker`."""
     used = set(re.findall(r"\*\.whl\)\[([\w,]+)\]", TEXT))
     assert used == {"function"}
     assert read_dockerfile().stages["worker-packages"].all("ARG")[0].pairs == {"EXTRAS": "worker"}
@@ -166,7 +166,7 @@ def test_every_extra_is_one_of_the_distribution() -> None:
 
 
 def test_what_is_asked_for_by_name_is_asked_for_as_in_the_project() -> None:
-    """The local image's own packages have the ranges of the extra they come from."""
+    """The packages named for the local image have the version ranges of the extra `local`."""
     (run,) = read_dockerfile().stages["local-packages"].all("RUN")
     named = {str(Requirement(each)) for each in re.findall(r"'(\S+)'", run.value)}
     assert named
@@ -174,7 +174,7 @@ def test_what_is_asked_for_by_name_is_asked_for_as_in_the_project() -> None:
 
 
 def test_a_health_check_ends_before_it_is_cut_off() -> None:
-    """So it can say why; and a start may take as long as the settings allow."""
+    """The check's own timeout comes first, so a reason is reported; the start period covers the start timeout."""
     check = read_dockerfile().stages["worker"].last("HEALTHCHECK")
     assert check
     assert int(check.flag("timeout").rstrip("s")) > health._TIMEOUT_S

@@ -1,7 +1,7 @@
-"""What the pages tell people to type exists: our own commands, gcloud's and terraform's, with their options.
+"""The commands on the pages exist, with their options: dropline, gcloud, terraform and `docker build`.
 
-In CI terraform is required, as for tests/terraform. gcloud never is: its SDK is on no package index and weighs
-hundreds of megabytes, so those tests skip where somebody has not installed it.
+In CI terraform is required, as for tests/terraform. gcloud is optional, also in CI: the SDK is on no package index
+and weighs hundreds of megabytes. Without the SDK the tests of gcloud skip.
 """
 
 import os
@@ -19,14 +19,14 @@ from tests.support import gcloud_tree
 from tests.support.dockerfile import read_dockerfile
 from tests.support.pages import CLOUD_PAGES, ROOT, commands, each_page_of, pages
 
-#: Those that the pages use; Docker's reference has them. None is at hand to be asked.
+#: The flags used on the pages, from Docker's reference: the tests run without Docker.
 _FLAGS_OF_DOCKER_BUILD = {"platform", "target", "tag", "build-arg"}
 
 DROPLINE: dict[str, Any] = {name: load_command(name) for name in COMMANDS}
 
 
 def dropline_mistake(words: Sequence[str]) -> str | None:
-    """What is wrong with `dropline WORDS…`; capitals stand for anything."""
+    """The mistake in `dropline WORDS…`, or None; a command in capitals is a placeholder."""
     name, options = words[0], [word.partition("=")[0] for word in words[1:] if word.startswith("--")]
     if name == "--help" or name.isupper():
         return None
@@ -40,14 +40,14 @@ def dropline_mistake(words: Sequence[str]) -> str | None:
 
 @each_page_of(pages())
 def test_our_own_commands_exist(page: Path) -> None:
-    """Each `dropline …` on a page is a command with options that it has."""
+    """Each `dropline …` on a page is an existing command with existing options."""
     run = [words for words, _ in commands(page.read_text(), "dropline") if words]
     assert [told for words in run if (told := dropline_mistake(words))] == []
 
 
 @each_page_of(CLOUD_PAGES)
 def test_what_the_redrive_job_is_given_are_options_of_the_command(page: Path) -> None:
-    """`--args=…` of the job's execution is a command line of `dropline redrive`."""
+    """`--args=…` of the job's execution is a valid command line of `dropline redrive`."""
     executed = [words for words, _ in commands(page.read_text(), "gcloud") if "dropline-redrive" in words]
     given = [word.removeprefix("--args=") for words in executed for word in words if word.startswith("--args=")]
     assert [told for words in given if (told := dropline_mistake(["redrive", *words.split(",")]))] == []
@@ -64,7 +64,7 @@ def tree() -> dict[str, Any]:
 
 @each_page_of(pages())
 def test_commands_of_gcloud_exist(tree: dict[str, Any], page: Path) -> None:
-    """Each `gcloud …` on a page is in the SDK's own tree, with its flags."""
+    """Each `gcloud …` on a page is a command of the SDK with existing flags."""
     wrong = [
         (" ".join(words), told)
         for words, inline in commands(page.read_text(), "gcloud")
@@ -75,7 +75,7 @@ def test_commands_of_gcloud_exist(tree: dict[str, Any], page: Path) -> None:
 
 @pytest.fixture
 def terraform() -> None:
-    """Skips where there is none; in CI that is an error."""
+    """Skip without terraform; in CI fail."""
     if shutil.which("terraform") is None:
         message = "terraform is not installed, so its commands are not known here: put 1.9 or newer on the PATH"
         if os.environ.get("CI") == "true":
@@ -85,19 +85,19 @@ def terraform() -> None:
 
 @cache
 def terraform_help(*subcommand: str) -> str:
-    """What terraform says of one of its commands; empty where it has none of that name."""
+    """Terraform's help for a command; empty if terraform does not have the command."""
     done = subprocess.run(["terraform", *subcommand, "-help"], capture_output=True, text=True, check=False)
     return done.stdout if f"terraform [global options] {' '.join(subcommand)}" in done.stdout else ""
 
 
 def terraform_mistake(words: Sequence[str]) -> str | None:
-    """What is wrong with `terraform WORDS…`."""
+    """The mistake in `terraform WORDS…`, or None."""
     given = [word for word in words if not word.startswith("-chdir=")]
     subcommand = given[:2] if given[0] == "state" else given[:1]
     told = terraform_help(*subcommand)
     if not told:
         return f"terraform has no command {' '.join(subcommand)}"
-    # Its help names the flags that it shares with `plan` by reference only.
+    # The help of `apply` only refers to `plan` for the flags of both.
     told += terraform_help("plan") if subcommand == ["apply"] else ""
     flags = [word.partition("=")[0] for word in given if word.startswith("-")]
     return next((f"terraform {subcommand[0]} has no flag {flag}" for flag in flags if flag not in told), None)
@@ -106,13 +106,13 @@ def terraform_mistake(words: Sequence[str]) -> str | None:
 @pytest.mark.usefixtures("terraform")
 @each_page_of(CLOUD_PAGES)
 def test_commands_of_terraform_exist(page: Path) -> None:
-    """Each `terraform …` on a page is a command with flags that it has."""
+    """Each `terraform …` on a page is an existing command with existing flags."""
     run = [words for words, _ in commands(page.read_text(), "terraform") if words]
     assert [told for words in run if (told := terraform_mistake(words))] == []
 
 
 def docker_build_mistake(words: Sequence[str]) -> str | None:
-    """What is wrong with `docker build WORDS…`, as far as our Dockerfile knows."""
+    """The mistake in `docker build WORDS…` according to our Dockerfile, or None."""
     given = [word.removeprefix("--").partition("=")[::2] for word in words if word.startswith("--")]
     target, dockerfile = dict(given).get("target", ""), read_dockerfile()
     if target not in dockerfile.stages:
@@ -126,19 +126,19 @@ def docker_build_mistake(words: Sequence[str]) -> str | None:
 
 @each_page_of(pages())
 def test_what_docker_builds_is_in_the_dockerfile(page: Path) -> None:
-    """Each `docker build …` on a page builds a stage, with arguments that it takes."""
+    """Each `docker build …` on a page names an existing stage, and only arguments of the build."""
     run = [
         words for words, inline in commands(page.read_text(), "docker") if words[:1] == ["build"] and not inline
     ]
     assert [told for words in run if (told := docker_build_mistake(words[1:]))] == []
 
 
-# ---- controls: what is wrong is found
+# ---- controls: mistakes are found
 
 
 @pytest.mark.parametrize("words", [["frobnicate"], ["status", "--frobnicate"], ["drop", "x.jpg", "--waits"]])
 def test_a_wrong_command_of_ours_is_found(words: list[str]) -> None:
-    """Control: an unknown command, unknown options."""
+    """Control: an unknown command and unknown options are found."""
     assert dropline_mistake(words)
 
 
@@ -154,14 +154,14 @@ def test_a_wrong_command_of_ours_is_found(words: list[str]) -> None:
     ],
 )
 def test_a_wrong_command_of_gclouds_is_found(tree: dict[str, Any], line: str) -> None:
-    """Control: an unknown command, a group alone, unknown flags, a value that is no choice."""
+    """Control: an unknown command, a group alone, unknown flags and an invalid value are found."""
     assert gcloud_tree.mistake(tree, line.split(), whole=True)
 
 
 @pytest.mark.usefixtures("terraform")
 @pytest.mark.parametrize("line", ["frobnicate", "apply -frobnicate=1", "state frobnicate"])
 def test_a_wrong_command_of_terraforms_is_found(line: str) -> None:
-    """Control: an unknown command, an unknown flag."""
+    """Control: an unknown command and an unknown flag are found."""
     assert terraform_mistake(line.split())
 
 
@@ -170,19 +170,19 @@ def test_a_wrong_command_of_terraforms_is_found(line: str) -> None:
     ["--target=frobnicator .", "--frobnicate --target=function .", "--target=function --build-arg=EXTRAS=a ."],
 )
 def test_a_wrong_build_is_found(line: str) -> None:
-    """Control: an unknown stage, an unknown flag, an argument that is another stage's."""
+    """Control: an unknown stage, an unknown flag, and an argument of another stage are found."""
     assert docker_build_mistake(line.split())
 
 
 def test_the_pages_have_commands_to_check() -> None:
-    """Control: those of the main page are found, of every program."""
+    """Control: commands of every program are found on the main page."""
     text = (ROOT / "docs" / "deploy.md").read_text()
     for program in ("gcloud", "terraform", "docker", "dropline"):
         assert len([words for words, inline in commands(text, program) if not inline]) >= 2, program
 
 
 def test_commands_are_found_in_all_kinds_of_code() -> None:
-    """Control: in fences, behind assignments and pipes, in substitutions, in sentences; not in output."""
+    """Control: commands are found in fences, assignments, pipes, substitutions and sentences, not in output."""
     text = (
         "Say `p inline --x`.\n\n"
         "```sh\nA=1 p one --y='a b' | p two  # p not\nB=$(p three) && q p\np four - <<'END'\np not\nEND\n```\n\n"

@@ -1,4 +1,4 @@
-"""The names on the pages about the cloud are those of `terraform/` and of the code; settings on any page exist."""
+"""The names on the pages about the cloud exist in `terraform/` or in the code; settings on any page exist."""
 
 import re
 from collections.abc import Iterator
@@ -11,33 +11,33 @@ from dropline.settings import variables
 from tests.support.pages import CLOUD_PAGES, ROOT, code_of, each_page_of, pages
 
 SETTINGS = {name for name, _, _ in variables()}
-#: Made by hand on the very page, or an example of what Google makes of a name.
+#: Resources created by hand on the page, and examples of names derived by Google.
 _NOT_TERRAFORMS = {"dropline-door", "dropline-then", "dropline-us-central1", "dropline-function-00007-abc"}
-#: Words of Google's and of Postgres's.
+#: Words of Google and of Postgres.
 _OTHERS = {"cloud_run_job", "postgres_fdw"}
 
 
 @cache
 def terraform_code(folder: str = "terraform") -> str:
-    """All of Terraform's files below a folder."""
+    """The text of all Terraform files below a folder."""
     return "\n".join(path.read_text() for path in sorted((ROOT / folder).rglob("*.tf")))
 
 
 @cache
 def root_variables() -> dict[str, str]:
-    """The root's variables: name → how it is declared."""
+    """The variables of the root module: name → declaration."""
     text = (ROOT / "terraform/variables.tf").read_text()
     return dict(re.findall(r'^variable "(\w+)" \{\n(.*?)^\}', text, re.MULTILINE | re.DOTALL))
 
 
 @cache
 def root_outputs() -> set[str]:
-    """The root's outputs."""
+    """The outputs of the root module."""
     return set(re.findall(r'^output "(\w+)"', (ROOT / "terraform/outputs.tf").read_text(), re.MULTILINE))
 
 
 def argument_mistakes(body: str) -> Iterator[str]:
-    """Arguments given to the module that are no variables, and attributes that these do not have."""
+    """Yield module arguments without a variable, and attributes absent from the variable's declaration."""
     for module in re.findall(r'^module "dropline" \{\n(.*?)^\}', body, re.MULTILINE | re.DOTALL):
         for name, value in re.findall(r"^  (\w+) *= (.*)$", module, re.MULTILINE):
             declared = root_variables().get(name, "")
@@ -49,7 +49,7 @@ def argument_mistakes(body: str) -> Iterator[str]:
 
 
 def address_mistakes(body: str) -> Iterator[str]:
-    """Outputs and resources, spelt from the root, that are not there."""
+    """Yield missing outputs and resources, addressed from the root module."""
     for output in re.findall(r"module\.dropline\.(?!module\b|google_)(\w+)", body):
         if output not in root_outputs():
             yield f"there is no output {output}"
@@ -60,7 +60,7 @@ def address_mistakes(body: str) -> Iterator[str]:
 
 
 def variable_mistakes(body: str) -> Iterator[str]:
-    """`variable = …` and `variable.attribute`, within a sentence, that are not there."""
+    """Yield missing variables and attributes in a sentence: `variable = …` and `variable.attribute`."""
     for name, attribute in re.findall(r"\A([a-z_]+)\.([a-z_]+)\Z", body):
         if name in root_variables() and f" {attribute} " not in root_variables()[name]:
             yield f"{name} has no {attribute}"
@@ -71,7 +71,7 @@ def variable_mistakes(body: str) -> Iterator[str]:
 
 @each_page_of(CLOUD_PAGES)
 def test_names_of_terraform_exist(page: Path) -> None:
-    """Variables, their attributes, outputs and addresses are those of `terraform/`."""
+    """Variables, attributes, outputs and addresses on the pages exist in `terraform/`."""
     for code in code_of(page.read_text()):
         mistakes = [*argument_mistakes(code.body), *address_mistakes(code.body)]
         if code.inline:
@@ -81,21 +81,21 @@ def test_names_of_terraform_exist(page: Path) -> None:
 
 @cache
 def cloud_names() -> set[str]:
-    """What Terraform calls things, for `name = "dropline"`."""
+    """The names of Terraform's resources, for `name = "dropline"`."""
     suffixes = re.findall(r"\$\{var\.name\}-([a-z][a-z-]*)", terraform_code())
     accounts = re.findall(r"^ {4}(\w+) += ", (ROOT / "terraform/accounts.tf").read_text(), re.MULTILINE)
     return {f"dropline-{suffix}" for suffix in {*suffixes, *accounts}}
 
 
 def unknown_cloud_names(code: str) -> set[str]:
-    """Names in code that begin as Dropline's do, and that nothing has."""
+    """Names in code with Dropline's prefix and without a resource."""
     named = set(re.findall(r"(?<![\w/.-])(?<!PROJECT-)dropline-[a-z][a-z0-9-]*[a-z0-9]", code))
     return named - cloud_names() - _NOT_TERRAFORMS
 
 
 @each_page_of(CLOUD_PAGES)
 def test_names_in_the_cloud_are_those_that_terraform_gives(page: Path) -> None:
-    """Every `dropline-…` in code is the name of something that an apply makes."""
+    """Every `dropline-…` in code is the name of a resource of `terraform/`."""
     assert unknown_cloud_names("\n".join(code.body for code in code_of(page.read_text()))) == set()
 
 
@@ -108,21 +108,21 @@ def our_words() -> set[str]:
 
 
 def unknown_words(text: str) -> set[str]:
-    """Words with underscores, within sentences, that no code has."""
+    """Words with underscores, within sentences, and absent from all code."""
     spans = {code.body for code in code_of(text) if code.inline}
     words = {span for span in spans if re.fullmatch(r"[a-z]+(_[a-z]+)+", span)} - _OTHERS
-    # A custom role's name begins with Dropline's.
+    # The name of a custom role begins with `dropline`.
     return {word for word in words if not {word, word.removeprefix("dropline")} & our_words()}
 
 
 @each_page_of(CLOUD_PAGES)
 def test_words_with_underscores_are_in_the_code(page: Path) -> None:
-    """Log lines, codes, variables: a word like `pool_woken` in a sentence is one that the code has."""
+    """A word with underscores in a sentence, such as the log line `pool_woken`, is in the code."""
     assert unknown_words(page.read_text()) == set()
 
 
 def test_every_alert_has_its_line() -> None:
-    """docs/operate.md says of each alert what to do, and of no others."""
+    """docs/operate.md has exactly one line for each alert."""
     told = re.findall(r"^\| \*(.+?)\* \|", (ROOT / "docs/operate.md").read_text(), re.MULTILINE)
     assert sorted(told) == sorted(
         re.findall(r'\btitle += "(.+)"', terraform_code("terraform/modules/observability"))
@@ -130,18 +130,18 @@ def test_every_alert_has_its_line() -> None:
 
 
 def unknown_settings(text: str) -> set[str]:
-    """Settings that a text names and that do not exist; `DROPLINE_IMAGES__*` and the like stand for some."""
+    """The unknown settings in a text; a prefix of settings, such as `DROPLINE_IMAGES__*`, is valid."""
     named = set(re.findall(r"DROPLINE_\w*[A-Z]\b", text))
     return {name for name in named if not any(s == name or s.startswith(f"{name}__") for s in SETTINGS)}
 
 
 @each_page_of(pages())
 def test_settings_exist(page: Path) -> None:
-    """Each DROPLINE_… on a page is a setting."""
+    """Each `DROPLINE_…` on a page is an existing setting."""
     assert unknown_settings(page.read_text()) == set()
 
 
-# ---- controls: what is wrong is found
+# ---- controls: mistakes are found
 
 
 @pytest.mark.parametrize(
@@ -157,12 +157,12 @@ def test_settings_exist(page: Path) -> None:
     ],
 )
 def test_a_wrong_name_of_terraforms_is_found(body: str) -> None:
-    """Control: no such variable, attribute, output, resource."""
+    """Control: an unknown variable, attribute, output or resource is found."""
     assert [*argument_mistakes(body), *address_mistakes(body), *variable_mistakes(body)]
 
 
 def test_other_wrong_names_are_found() -> None:
-    """Control: a name in the cloud, a log line, a setting."""
+    """Control: an unknown resource name, log line or setting is found."""
     assert unknown_cloud_names("gcloud … dropline-frobnicator") == {"dropline-frobnicator"}
     assert unknown_words("look for `pool_frobnicated`") == {"pool_frobnicated"}
     assert unknown_settings("DROPLINE_BUKET, DROPLINE_EVENTS__BUCKET") == {

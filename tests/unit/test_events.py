@@ -1,4 +1,4 @@
-"""Deliveries become events, skips or errors, and nothing else."""
+"""The parsing of deliveries to events, skips or InvalidEvent."""
 
 import base64
 import json
@@ -91,7 +91,7 @@ def test_a_push_without_payload_is_read_from_its_attributes() -> None:
     ids=["binary", "structured", "structured-base64", "pubsub-binary", "pubsub-structured", "pubsub-none"],
 )
 def test_every_envelope_names_the_same_object(delivery: Delivery) -> None:
-    """Pub/Sub and Eventarc, binary and structured: one object version."""
+    """Every envelope, of Pub/Sub or Eventarc, binary or structured, gives the same object version."""
     event = event_of(delivery)
     assert (event.kind, event.version) == (EventKind.FINALIZED, ObjectVersion(BUCKET, "cat.jpg", GENERATION))
     assert event.facts.event_time is not None
@@ -102,7 +102,7 @@ def test_every_envelope_names_the_same_object(delivery: Delivery) -> None:
     [push(event_type="OBJECT_DELETE"), binary_cloud_event("deleted"), structured_cloud_event("deleted")],
 )
 def test_deletions_are_told_apart(delivery: Delivery) -> None:
-    """A deletion is an event of its own generation."""
+    """A deletion has the kind DELETED and the generation of the deleted object."""
     event = event_of(delivery)
     assert (event.kind, event.version.generation) == (EventKind.DELETED, GENERATION)
 
@@ -119,18 +119,18 @@ def test_deletions_are_told_apart(delivery: Delivery) -> None:
     ],
 )
 def test_other_events_are_skipped(delivery: Delivery, reason: str) -> None:
-    """Metadata updates, archivings and what Google adds next need nothing, whatever their data look like."""
+    """Metadata updates, archivings and event types still unknown are skipped, with any data."""
     assert parse(delivery) == Skip(reason)
 
 
 def test_attributes_win_over_the_payload() -> None:
-    """Where both name the object, the attributes are right: they are what the subscription filtered on."""
+    """If attributes and payload differ, the attributes count, because the subscription filters by attributes."""
     other = base64.b64encode(json.dumps({"bucket": "other", "name": "x", "generation": "9"}).encode()).decode()
     assert event_of(push(data=other)).version == ObjectVersion(BUCKET, "cat.jpg", GENERATION)
 
 
 def test_the_payload_fills_in_for_a_missing_attribute() -> None:
-    """An emulator that leaves attributes out still names the object in its payload."""
+    """Without attributes the payload identifies the object: an emulator may leave attributes out."""
     body = json.loads(push().body)
     for key in ("bucketId", "objectId", "objectGeneration"):
         del body["message"]["attributes"][key]
@@ -140,21 +140,21 @@ def test_the_payload_fills_in_for_a_missing_attribute() -> None:
 @pytest.mark.parametrize("name", NAMES, ids=ascii)
 @pytest.mark.parametrize("payload", [True, False])
 def test_names_arrive_exactly(name: str, payload: bool) -> None:
-    """Every name Cloud Storage allows goes through unchanged, in every envelope."""
+    """Every name allowed by Cloud Storage arrives unchanged, in every envelope."""
     assert event_of(push(name, payload=payload)).version.name == name
     assert event_of(binary_cloud_event(name=name)).version.name == name
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a\nb", "a\rb", "nul\x00", "n" * 1025, "é" * 513], ids=ascii)
 def test_impossible_names_are_refused(name: str) -> None:
-    """A name no object can have marks a broken message."""
+    """A name forbidden by Cloud Storage raises InvalidEvent."""
     with pytest.raises(InvalidEvent, match="name"):
         parse(push(name, payload=False))
 
 
 @pytest.mark.parametrize("generation", ["", "0", "-1", "1.5", "abc", "1e3", " 1", "१", str(2**63), "9" * 5000])
 def test_impossible_generations_are_refused(generation: str) -> None:
-    """A generation is a positive int64 in ASCII digits."""
+    """A generation other than a positive int64 in ASCII digits raises InvalidEvent."""
     with pytest.raises(InvalidEvent, match="generation"):
         parse(push(generation=generation))
 
@@ -166,7 +166,7 @@ def test_the_largest_generation_is_accepted() -> None:
 
 @pytest.mark.parametrize("bucket", [None, "", "ab", "UPPER", "a b", "-x-", "b" * 300])
 def test_impossible_buckets_are_refused(bucket: str | None) -> None:
-    """No bucket, or none that could exist."""
+    """A missing bucket, or a name forbidden for buckets, raises InvalidEvent."""
     with pytest.raises(InvalidEvent, match="bucket"):
         parse(push(bucket=bucket))
 
@@ -199,7 +199,7 @@ def test_impossible_buckets_are_refused(bucket: str | None) -> None:
     ],
 )
 def test_malformed_bodies_are_invalid(body: bytes) -> None:
-    """What is no event raises InvalidEvent, so that it is acknowledged instead of delivered for ever."""
+    """A body without an event raises InvalidEvent: the delivery is acknowledged, and not repeated for ever."""
     with pytest.raises(InvalidEvent):
         parse_event({}, body)
 
@@ -221,7 +221,7 @@ def test_malformed_bodies_are_invalid(body: bytes) -> None:
     ],
 )
 def test_odd_facts_do_not_cost_the_event(fields: dict[str, Any], facts: dict[str, Any]) -> None:
-    """A fact that makes no sense is left out, the object is still captioned."""
+    """An invalid fact is left out, and the object is still captioned."""
     event = event_of(push(**fields))
     assert {key: getattr(event.facts, key) for key in facts} == facts
 
@@ -239,20 +239,20 @@ def test_odd_facts_do_not_cost_the_event(fields: dict[str, Any], facts: dict[str
     ],
 )
 def test_the_objects_own_task(metadata: Any, task: str | None) -> None:
-    """`caption-task` is taken as it stands; an empty value is none, since some tools cannot delete a key."""
+    """`caption-task` is taken unchanged; an empty value means no task, because some tools cannot delete a key."""
     assert event_of(push(metadata=metadata)).task == task
 
 
 @pytest.mark.parametrize("time", ["yesterday", "", "2026-13-40T00:00:00Z"])
 def test_a_time_that_is_none_is_left_out(time: str) -> None:
-    """A wrong event time is no reason to lose the event."""
+    """An event with an invalid time is accepted, without the time."""
     body = json.loads(push().body)
     body["message"]["attributes"]["eventTime"] = time
     assert event_of(Delivery(json.dumps(body).encode())).facts.event_time is None
 
 
 def test_a_time_without_zone_is_utc() -> None:
-    """Postgres must not read it in its own zone."""
+    """A time without a zone is UTC, and not in the zone of Postgres."""
     body = json.loads(push().body)
     body["message"]["attributes"]["eventTime"] = "2026-11-22T13:00:00"
     event = event_of(Delivery(json.dumps(body).encode()))
@@ -268,7 +268,7 @@ json_values = st.recursive(
 
 @given(st.binary(max_size=200) | json_values.map(lambda value: json.dumps(value).encode()))
 def test_any_body_is_judged(body: bytes) -> None:
-    """Whatever arrives is an event, a skip or InvalidEvent: no other error gets out."""
+    """Any body is an event, a skip or InvalidEvent; no other error is raised."""
     with suppress(InvalidEvent):
         assert isinstance(parse_event({}, body), ObjectEvent | Skip)
 
@@ -278,7 +278,7 @@ def test_any_body_is_judged(body: bytes) -> None:
     json_values,
 )
 def test_any_attribute_is_judged(key: str, value: Any) -> None:
-    """A single odd attribute never raises anything but InvalidEvent."""
+    """An attribute with any value raises no other error than InvalidEvent."""
     body = json.loads(push().body)
     body["message"]["attributes"][key] = value
     with suppress(InvalidEvent):
@@ -287,7 +287,7 @@ def test_any_attribute_is_judged(key: str, value: Any) -> None:
 
 @given(json_values)
 def test_any_payload_is_judged(value: Any) -> None:
-    """So does any payload; with sound attributes only one that is no JSON object is refused."""
+    """With valid attributes, a payload is refused only if the payload is not a JSON object."""
     data = base64.b64encode(json.dumps(value).encode()).decode()
     try:
         event = parse_event({}, push(data=data).body)
@@ -299,7 +299,7 @@ def test_any_payload_is_judged(value: Any) -> None:
 
 @given(st.text(min_size=1, max_size=60), st.integers(1, 2**63 - 1))
 def test_identity_survives_or_is_refused(name: str, generation: int) -> None:
-    """A name is either refused or comes out as it went in."""
+    """A name is either refused or unchanged."""
     try:
         event = event_of(push(name, generation))
     except InvalidEvent:

@@ -1,4 +1,4 @@
-"""What `pyproject.toml` promises: every role's extra has all that its rooms import, and all of it is pinned."""
+"""The extras of `pyproject.toml` cover the imports of each role's rooms, and every requirement is pinned."""
 
 import ast
 import re
@@ -18,7 +18,7 @@ PINS = dict(
     line.split("==", 1) for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")
 )
 
-#: Which extras, beside what every role shares, stand behind a room's imports.
+#: Room → extras with the room's imports, beside the dependencies of every role.
 ROOMS = {
     "dropline": ("cli", "function", "worker", "heic"),
     "db": (),
@@ -32,7 +32,7 @@ ROOMS = {
     "tools": ("dev",),
     "benchmarks": ("dev",),
 }
-#: Distributions that are not named as they are imported.
+#: Import name → distribution, if the two names differ.
 DISTRIBUTIONS = {
     "google.api_core": "google-api-core",
     "google.auth": "google-auth",
@@ -46,12 +46,12 @@ DISTRIBUTIONS = {
     "jwt": "pyjwt",
     "PIL": "pillow",
     "yaml": "pyyaml",
-    # Flask's own other half.
+    # Werkzeug is a part of Flask.
     "werkzeug": "flask",
 }
-#: The only files that touch the environment beside the settings: to hand it on to a process of their own.
+#: The only files beside the settings that read the environment: each passes the environment to a child process.
 HANDS_ON = {"local_emulators/process.py", "worker/engine/process.py"}
-#: A program with requirements of its own, and an environment for them (tests/terraform/requirements.txt).
+#: A program with separate requirements and a separate environment (tests/terraform/requirements.txt).
 APART = ROOT / "tests" / "terraform" / "stub_provider.py"
 
 
@@ -68,7 +68,7 @@ def imports_of(path: Path) -> Iterator[str]:
 
 
 def distribution_of(module: str) -> str | None:
-    """Normalised; None for the standard library and for our own rooms."""
+    """The module's distribution, normalised; None for the standard library and for our own rooms."""
     top = module.partition(".")[0]
     if top in sys.stdlib_module_names or top in ROOMS:
         return None
@@ -91,7 +91,7 @@ def declared(*extras: str) -> set[str]:
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_a_room_imports_only_what_its_extras_name(room: str) -> None:
-    """Nothing is there only because something else happens to bring it."""
+    """Every import of a room is a declared requirement, and not only a dependency of another package."""
     imported = {
         name for path in files_of(room) for module in imports_of(path) if (name := distribution_of(module))
     }
@@ -102,7 +102,7 @@ def test_a_room_imports_only_what_its_extras_name(room: str) -> None:
     "requirement", sorted({*PROJECT["dependencies"], *(e for x in EXTRAS.values() for e in x)})
 )
 def test_what_is_required_is_pinned_within_its_range(requirement: str) -> None:
-    """`constraints.txt` has an exact version of each requirement, and one that the requirement admits."""
+    """Each requirement has an exact version in `constraints.txt`, within the range of the requirement."""
     parsed = Requirement(requirement)
     if parsed.name == PROJECT["name"]:
         assert parsed.extras <= EXTRAS.keys()
@@ -111,13 +111,13 @@ def test_what_is_required_is_pinned_within_its_range(requirement: str) -> None:
 
 
 def test_every_role_has_an_extra_and_every_package_its_types() -> None:
-    """Function, worker, cli, local, dev; each import package says that it is typed."""
+    """Function, worker, cli, local and dev each have an extra; each import package has `py.typed`."""
     assert {"function", "worker", "cli", "local", "dev"} <= EXTRAS.keys()
     assert all((ROOT / package / "py.typed").exists() for package in _packages())
 
 
 def test_only_the_settings_read_the_environment() -> None:
-    """`dropline/settings.py`, and beside it what hands the environment on to a process of its own."""
+    """Only `dropline/settings.py` and the files of `HANDS_ON` read the environment."""
     readers = {
         path.relative_to(ROOT).as_posix()
         for package in _packages()
@@ -128,7 +128,7 @@ def test_only_the_settings_read_the_environment() -> None:
 
 
 def _names(path: Path) -> set[str]:
-    """Every attribute and imported name: `os.environ`, `from os import getenv`."""
+    """Every attribute and imported name of a file, such as in `os.environ` and `from os import getenv`."""
     tree = list(ast.walk(ast.parse(path.read_text())))
     imported = {alias.name for node in tree if isinstance(node, ast.ImportFrom) for alias in node.names}
     return imported | {node.attr for node in tree if isinstance(node, ast.Attribute)}

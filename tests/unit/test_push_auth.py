@@ -1,4 +1,4 @@
-"""Only the push subscription's own service account may call the function."""
+"""Only the service account of the push subscription may call the function."""
 
 import time
 from collections.abc import Callable
@@ -24,31 +24,31 @@ SETTINGS = PushSettings(audience=AUDIENCE, service_account=PUSHER)
 
 @pytest.fixture(scope="module")
 def signer() -> Signer:
-    """The issuer."""
+    """The issuer of tokens."""
     return Signer()
 
 
 @pytest.fixture(scope="module")
 def key_of(signer: Signer) -> KeyResolver:
-    """Finds the issuer's key for any token."""
+    """A resolver with the issuer's key for any token."""
     key = jwt.PyJWK(signer.jwk())
     return lambda _token: key
 
 
 @pytest.fixture
 def verify(key_of: KeyResolver) -> Callable[[str], None]:
-    """Checks an `Authorization` header."""
+    """The check of an `Authorization` header."""
     return TokenVerifier(SETTINGS, key_of).verify
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer"])
 def test_the_subscriptions_token_is_accepted(verify: Callable[[str], None], signer: Signer, scheme: str) -> None:
-    """Right key, issuer, audience, e-mail and time."""
+    """A token with the right key, issuer, audience, e-mail and time is accepted."""
     verify(f"{scheme} {signer.token()}")
 
 
 def test_both_spellings_of_the_issuer(verify: Callable[[str], None], signer: Signer) -> None:
-    """Google signs with and without https."""
+    """The issuer is accepted with and without `https://`: Google uses both."""
     verify(f"Bearer {signer.token(iss='accounts.google.com')}")
 
 
@@ -78,7 +78,7 @@ def test_no_token(verify: Callable[[str], None], header: str) -> None:
     ids=str,
 )
 def test_a_wrong_claim(verify: Callable[[str], None], signer: Signer, claims: dict[str, Any]) -> None:
-    """Each single claim that is wrong is enough."""
+    """A single wrong claim is enough for a refusal."""
     with pytest.raises(TokenRefused):
         verify(f"Bearer {signer.token(**claims)}")
 
@@ -87,7 +87,7 @@ def test_a_wrong_claim(verify: Callable[[str], None], signer: Signer, claims: di
 def test_clocks_may_differ_by_half_a_minute(
     verify: Callable[[str], None], signer: Signer, claim: str, sign: int
 ) -> None:
-    """A token that has just run out, or was made by a clock that is ahead, is accepted within those seconds."""
+    """A token that expired or becomes valid within half a minute is accepted, because clocks differ."""
     now = int(time.time())
     near: dict[str, Any] = {claim: now + sign * 25}
     far: dict[str, Any] = {claim: now + sign * 40}
@@ -98,19 +98,19 @@ def test_clocks_may_differ_by_half_a_minute(
 
 @pytest.mark.parametrize("claim", ["aud", "iss", "exp", "iat", "email", "email_verified"])
 def test_a_missing_claim(verify: Callable[[str], None], signer: Signer, claim: str) -> None:
-    """So is each single claim that is not there."""
+    """A single missing claim is enough for a refusal."""
     with pytest.raises(TokenRefused):
         verify(f"Bearer {signer.token(without=claim)}")
 
 
 def test_another_key(verify: Callable[[str], None]) -> None:
-    """A token with the same words, signed by somebody else."""
+    """A token with valid claims and another signature is refused."""
     with pytest.raises(TokenRefused):
         verify(f"Bearer {Signer().token()}")
 
 
 def test_unsigned_and_symmetric_tokens(verify: Callable[[str], None], signer: Signer) -> None:
-    """Algorithm `none`, or the public key used as a shared secret, prove nothing."""
+    """The algorithm `none`, and the public key as a shared secret, are refused."""
     claims = jwt.decode(signer.token(), options={"verify_signature": False})
     unsigned = jwt.encode(claims, "", algorithm="none", headers={"kid": signer.key_id})
     shared = jwt.encode(claims, str(signer.jwk()["n"]), algorithm="HS256", headers={"kid": signer.key_id})
@@ -121,14 +121,14 @@ def test_unsigned_and_symmetric_tokens(verify: Callable[[str], None], signer: Si
 
 @pytest.mark.parametrize("token", ["x", "a.b.c", "....", "é.ü.ñ", "\x00"])
 def test_garbage(token: str) -> None:
-    """What is no token is refused, also by the part that looks for its key."""
+    """A malformed token is refused, also by the search for the signing key."""
     verifier = TokenVerifier(SETTINGS, fetched_keys("http://localhost:1/certs"))
     with pytest.raises(TokenRefused):
         verifier.verify(f"Bearer {token}")
 
 
 def test_keys_out_of_reach(signer: Signer) -> None:
-    """That is our trouble and not the caller's: try again later."""
+    """Unavailable signing keys raise a separate error: the caller can try again later."""
 
     def key_of(_token: str) -> jwt.PyJWK:
         raise SigningKeysUnavailable("no keys")
@@ -138,13 +138,13 @@ def test_keys_out_of_reach(signer: Signer) -> None:
 
 
 def test_an_audience_alone_protects_nothing(key_of: KeyResolver) -> None:
-    """Anybody can have a token made for any audience, so the e-mail must be set too."""
+    """An audience needs a service account too: anybody can get a token for any audience."""
     with pytest.raises(SettingsError, match="DROPLINE_PUSH__SERVICE_ACCOUNT"):
         TokenVerifier(PushSettings(audience=AUDIENCE), key_of)
 
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "", "certs"])
 def test_keys_come_from_the_web(url: str) -> None:
-    """Any other address is a wrong setting."""
+    """An address other than http or https is a wrong setting."""
     with pytest.raises(SettingsError, match="DROPLINE_PUSH__CERTS_URL"):
         fetched_keys(url)

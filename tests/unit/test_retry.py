@@ -53,13 +53,13 @@ def decided(error: BaseException, retries: int = 0, lost: int = 0, seed: int = 0
 
 @given(st.sampled_from(PERMANENT), small, small)
 def test_permanent_errors_end_it_at_once(kind: type[DroplineError], retries: int, lost: int) -> None:
-    """A permanent error is final at whatever attempt, in its own words."""
+    """A permanent error is final at any attempt, with the code and the words of the error."""
     assert decided(kind("why", code="own_code"), retries, lost) == GiveUp("own_code", "why")
 
 
 @given(small, small)
 def test_what_is_gone_is_no_failure(retries: int, lost: int) -> None:
-    """An object that is gone is neither retried nor failed."""
+    """The decision for a missing object is neither a retry nor a failure."""
     assert decided(ObjectGone("gone"), retries, lost) == Gone()
 
 
@@ -67,7 +67,7 @@ def test_what_is_gone_is_no_failure(retries: int, lost: int) -> None:
 def test_transient_errors_are_tried_as_often_as_allowed(
     kind: type[DroplineError], retries: int, lost: int, seed: int
 ) -> None:
-    """Transient errors are retried `max_retries` times whatever was lost besides, then named with their count."""
+    """Transient errors are retried `max_retries` times, lost attempts apart; the last message has the attempts."""
     match decided(kind("down"), retries, lost, seed):
         case RetryLater(delay_s, code, message, is_lost):
             assert retries < SETTINGS.max_retries
@@ -84,7 +84,7 @@ def test_transient_errors_are_tried_as_often_as_allowed(
 
 @given(st.sampled_from(LOST), small, small, seeds)
 def test_lost_attempts_have_their_own_count(error: BaseException, retries: int, lost: int, seed: int) -> None:
-    """What may be the image's fault happens at most `max_lost_attempts` times, however often it was retried."""
+    """A possible fault of the image is allowed at most `max_lost_attempts` times, retries apart."""
     match decided(error, retries, lost, seed):
         case RetryLater(delay_s, _, message, is_lost):
             assert lost + 1 < SETTINGS.max_lost_attempts
@@ -110,7 +110,7 @@ def test_lost_attempts_have_their_own_count(error: BaseException, retries: int, 
     ],
 )
 def test_lost_attempts_are_named(error: BaseException, code: str, words: str) -> None:
-    """A lost attempt says what happened, when it is tried again and when it is given up."""
+    """A lost attempt has the code and the cause of the loss, before a retry and at the end."""
     later = decided(error)
     ended = decided(error, lost=2)
     assert isinstance(later, RetryLater)
@@ -121,7 +121,7 @@ def test_lost_attempts_are_named(error: BaseException, code: str, words: str) ->
 
 
 def test_one_attempt_is_said_in_the_singular() -> None:
-    """Where nothing may be retried, the message says one attempt."""
+    """Without retries the message has "1 attempt", in the singular."""
     settings = WorkerSettings(max_retries=0)
     gave_up = decide(StorageUnavailable("down"), claim(), settings, random.Random(0))
     assert gave_up == GiveUp("storage_unavailable", "given up after 1 attempt: down")
@@ -129,12 +129,12 @@ def test_one_attempt_is_said_in_the_singular() -> None:
 
 @given(st.integers(0, 10**6), seeds)
 def test_the_wait_is_bounded(tries: int, seed: int) -> None:
-    """No number of tries makes the wait longer than the cap, or negative, or an error."""
+    """For any number of tries the wait is between zero and the cap."""
     assert 0 <= jitter(tries, SETTINGS, random.Random(seed)) <= SETTINGS.retry_cap_s
 
 
 def test_the_wait_is_jittered_over_its_whole_range() -> None:
-    """Many workers that fail together come back spread over the whole interval."""
+    """The retries of many workers that fail together are spread over the whole interval."""
     rng = random.Random(4)
     waits = [jitter(2, SETTINGS, rng) for _ in range(2000)]
     assert min(waits) < 0.4
@@ -160,6 +160,6 @@ class PlainCounts:
 
 
 def test_any_counts_will_do() -> None:
-    """Whoever has the three numbers can ask, with a claim or without."""
+    """The decision needs three numbers, from a claim or from any other object."""
     decision = decide(StorageUnavailable("down"), PlainCounts(5, 0, 4), SETTINGS, random.Random(0))
     assert isinstance(decision, GiveUp)

@@ -24,19 +24,19 @@ def judge(given: ObjectEvent, **settings: Any) -> Verdict:
 
 
 def test_an_image_is_accepted_with_the_default_task() -> None:
-    """Nothing said: the default."""
+    """Without a task in the metadata and a matching prefix, an image gets the default task."""
     assert judge(event()) == Accept(TaskRequest(TaskPrompt.CAPTION))
 
 
 @pytest.mark.parametrize("buckets", [(), ("other",), ("drop",), ("Drops",)])
 def test_a_foreign_bucket_is_refused(buckets: tuple[str, ...]) -> None:
-    """A bucket that is not in the list is not ours, and an empty list holds none."""
+    """A bucket outside the list is refused; an empty list refuses every bucket."""
     with pytest.raises(ForeignBucket, match="DROPLINE_EVENTS__BUCKETS"):
         Selection(EventSettings(buckets=buckets)).require_ours(event().version)
 
 
 def test_our_bucket_is_ours() -> None:
-    """A bucket in the list passes."""
+    """A bucket in the list is accepted."""
     Selection(EventSettings(buckets=("other", "drops"))).require_ours(event().version)
 
 
@@ -50,7 +50,7 @@ def test_our_bucket_is_ours() -> None:
     ],
 )
 def test_parts_of_composite_uploads_are_left_out(name: str) -> None:
-    """The parts gsutil and gcloud upload side by side are no images; the composed object comes by itself."""
+    """Parts of gsutil's and gcloud's parallel uploads are skipped; the composed object has a separate event."""
     assert judge(event(name)) == Skip("excluded")
 
 
@@ -69,18 +69,18 @@ def test_include_and_exclude() -> None:
     ["image/png", "IMAGE/JPEG", "image/heic; charset=binary", "application/octet-stream", "", None],
 )
 def test_types_that_may_be_images_pass(content_type: str | None) -> None:
-    """Octet-stream and no type at all too: the bytes decide. Unknown, as without payload, passes as well."""
+    """Octet-stream, an empty type and an unknown type (an event without payload) pass: the bytes decide."""
     assert isinstance(judge(event(facts=ObjectFacts(content_type, 1000))), Accept)
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "video/mp4", "application/pdf", "imagex/png", "image"])
 def test_other_types_are_skipped(content_type: str) -> None:
-    """A type outside the list needs no row."""
+    """An object with a type outside the list is skipped, without a row."""
     assert judge(event(facts=ObjectFacts(content_type, 1000))) == Skip("content_type")
 
 
 def test_the_list_of_types_is_a_setting() -> None:
-    """Also whether an object without a type counts; unknown is not the same as none."""
+    """The setting excludes other types and an empty type; an unknown type passes."""
     settings: dict[str, Any] = {"content_types": ("image/png",)}
     assert isinstance(judge(event(facts=ObjectFacts("image/png", 1)), **settings), Accept)
     assert isinstance(judge(event(facts=ObjectFacts(None, 1)), **settings), Accept)
@@ -88,25 +88,25 @@ def test_the_list_of_types_is_a_setting() -> None:
 
 
 def test_an_empty_object_fails_at_once() -> None:
-    """No bytes, no caption, and a reason."""
+    """An empty object is rejected with a code."""
     verdict = judge(event(facts=ObjectFacts("image/jpeg", 0)))
     assert isinstance(verdict, Reject)
     assert verdict.code == "empty_object"
 
 
 def test_a_folder_placeholder_is_no_failure() -> None:
-    """The console makes folders as empty objects whose name ends in a slash; nobody meant them as images."""
+    """An empty object with a slash at the end is skipped: the Cloud console creates folders in the same form."""
     assert judge(event("photos/", ObjectFacts("", 0))) == Skip("folder_placeholder")
 
 
 def test_an_excluded_empty_object_is_skipped() -> None:
-    """Filters come first: what is left out does not fail."""
+    """The filters come first: an excluded object is skipped, and not rejected."""
     assert judge(event(facts=ObjectFacts("text/plain", 0))) == Skip("content_type")
 
 
 @pytest.mark.parametrize(("size", "kind"), [(100, Accept), (101, Reject), (None, Accept)])
 def test_the_size_limit(size: int | None, kind: type) -> None:
-    """The limit itself is allowed; an unknown size is left to the worker."""
+    """A size at the limit is accepted; an unknown size is left to the worker."""
     verdict = judge(event(facts=ObjectFacts("image/jpeg", size)), max_size_bytes=100)
     assert isinstance(verdict, kind)
     if isinstance(verdict, Reject):
@@ -115,7 +115,7 @@ def test_the_size_limit(size: int | None, kind: type) -> None:
 
 
 def test_the_longest_prefix_wins() -> None:
-    """Over shorter ones, whatever their order; without a match the default stands."""
+    """The longest matching prefix gives the task, in any order of the prefixes."""
     settings: dict[str, Any] = {
         "task_by_prefix": {"scans/": "ocr", "scans/maps/": "od", "": "detailed_caption"},
         "default_task": "<CAPTION>",
@@ -126,7 +126,7 @@ def test_the_longest_prefix_wins() -> None:
 
 
 def test_the_objects_own_task_comes_first() -> None:
-    """Metadata beats the prefix, in any spelling that names a task."""
+    """The task in the metadata comes before the prefix, in any valid spelling."""
     settings: dict[str, Any] = {"task_by_prefix": {"": "<OCR>"}}
     assert judge(event(task="od"), **settings) == Accept(TaskRequest(TaskPrompt.OD))
     text = judge(event(task="<OPEN_VOCABULARY_DETECTION>a red car"), **settings)
@@ -134,7 +134,7 @@ def test_the_objects_own_task_comes_first() -> None:
 
 
 def test_a_task_that_does_not_exist_fails_and_says_which_do() -> None:
-    """A wish that cannot be met is never quietly replaced; the row is kept under the task it would have had."""
+    """An unknown task is rejected and never replaced; the rejected row has the task of the prefix."""
     verdict = judge(event(task="<POEM>"), task_by_prefix={"cat": "<OD>"})
     assert isinstance(verdict, Reject)
     assert (verdict.code, verdict.task) == ("invalid_task", TaskRequest(TaskPrompt.OD))
@@ -143,6 +143,6 @@ def test_a_task_that_does_not_exist_fails_and_says_which_do() -> None:
 
 
 def test_a_wrong_glob_is_told_at_start() -> None:
-    """Not at the first event."""
+    """A wrong glob raises SettingsError at the start, before the first event."""
     with pytest.raises(SettingsError):
         Selection(EventSettings(include=("**.jpg",)))

@@ -1,4 +1,4 @@
-"""What the function answers, through the framework that serves it, with its effects replaced."""
+"""The function's responses, through the real web framework, with fake effects."""
 
 import json
 from typing import Any
@@ -25,7 +25,7 @@ VERSION = ObjectVersion(BUCKET, "cat.jpg", GENERATION)
 
 
 class FakeEffects:
-    """Rows and queue in one list of what was asked for, in order."""
+    """Rows and queue as a single list of calls, in order."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
@@ -58,7 +58,7 @@ class FakeEffects:
 
 @pytest.fixture
 def effects() -> FakeEffects:
-    """What the function did."""
+    """The calls made by the function."""
     return FakeEffects()
 
 
@@ -76,7 +76,7 @@ def app(intake: Intake, monkeypatch: pytest.MonkeyPatch) -> Flask:
 
 @pytest.mark.parametrize("delivery", [push(), push(payload=False), binary_cloud_event()])
 def test_a_new_object_row_first_then_the_message(app: Flask, effects: FakeEffects, delivery: Delivery) -> None:
-    """The row is there before its number is on the queue, and both before the acknowledgement."""
+    """The row is registered, then the message is sent, and then the event is acknowledged."""
     response = deliver(app, delivery)
     assert (response.status_code, response.data) == (204, b"")
     assert effects.calls == [("register", VERSION, "<CAPTION>"), ("enqueue", 7)]
@@ -84,14 +84,14 @@ def test_a_new_object_row_first_then_the_message(app: Flask, effects: FakeEffect
 
 @pytest.mark.parametrize("status", Status)
 def test_a_known_row_is_enqueued_again_unless_it_is_done(app: Flask, effects: FakeEffects, status: Status) -> None:
-    """A duplicate event repairs a crash between commit and enqueue, and leaves finished rows alone."""
+    """A duplicate event repairs a crash between commit and enqueue, and enqueues no finished row."""
     effects.status, effects.created = status, False
     assert deliver(app, push()).status_code == 204
     assert (("enqueue", 7) in effects.calls) == (status in {Status.QUEUED, Status.RUNNING})
 
 
 def test_an_empty_object_fails_without_a_message(app: Flask, effects: FakeEffects) -> None:
-    """Its row says why; no worker hears of it."""
+    """The row has the reason, and no message is sent."""
     assert deliver(app, push(size="0")).status_code == 204
     assert effects.calls == [("reject", VERSION, "empty_object")]
 
@@ -100,7 +100,7 @@ def test_an_empty_object_fails_without_a_message(app: Flask, effects: FakeEffect
     ("fields", "expected"), [({}, True), ({"contentType": "text/plain"}, False)], ids=["image", "text"]
 )
 def test_a_deletion(app: Flask, effects: FakeEffects, fields: dict[str, Any], expected: bool) -> None:
-    """Marks the rows there are; a tombstone for later is left only where a row could come later."""
+    """A deletion marks existing rows, and leaves a tombstone only if a row may still arrive."""
     assert deliver(app, push(event_type="OBJECT_DELETE", **fields)).status_code == 204
     assert effects.calls == [("record_deletion", VERSION, expected)]
 
@@ -114,7 +114,7 @@ def test_a_deletion(app: Flask, effects: FakeEffects, fields: dict[str, Any], ex
     ],
 )
 def test_what_needs_nothing(app: Flask, effects: FakeEffects, delivery: Delivery, reason: str) -> None:
-    """204, no effect, one log line with the reason."""
+    """An event without work gets 204, no effect, and a log line with the reason."""
     with capture_logs() as lines:
         assert deliver(app, delivery).status_code == 204
     assert effects.calls == []
@@ -123,7 +123,7 @@ def test_what_needs_nothing(app: Flask, effects: FakeEffects, delivery: Delivery
 
 @pytest.mark.parametrize("body", [b"", b"{", push(data="!").body, push(generation="x").body, b"x" * 2_000_000])
 def test_malformed(app: Flask, effects: FakeEffects, body: bytes) -> None:
-    """Acknowledged, because it would be malformed for ever; one log line says what was wrong."""
+    """A malformed event is acknowledged, because every delivery would be malformed; a log line has the error."""
     with capture_logs() as lines:
         response = deliver(app, Delivery(body))
     assert (response.status_code, effects.calls) == (204, [])
@@ -131,7 +131,7 @@ def test_malformed(app: Flask, effects: FakeEffects, body: bytes) -> None:
 
 
 def test_a_body_may_come_in_chunks(app: Flask, effects: FakeEffects) -> None:
-    """No Content-Length, many short reads: the same event, and the same limit."""
+    """A body without Content-Length, in many short reads, gives the same event and has the same limit."""
 
     class Trickle:
         def __init__(self, body: bytes) -> None:
@@ -150,7 +150,7 @@ def test_a_body_may_come_in_chunks(app: Flask, effects: FakeEffects) -> None:
 
 
 def test_a_foreign_bucket_is_refused(app: Flask, effects: FakeEffects) -> None:
-    """Not acknowledged: it stays with Pub/Sub until the settings or the subscription are right."""
+    """A foreign event is not acknowledged: Pub/Sub keeps it until the settings or the subscription are right."""
     with capture_logs() as lines:
         response = deliver(app, push(bucket="not-ours"))
     assert (response.status_code, response.json) == (403, {"error": "foreign_bucket"})
@@ -159,7 +159,7 @@ def test_a_foreign_bucket_is_refused(app: Flask, effects: FakeEffects) -> None:
 
 
 def test_postgres_away(app: Flask, effects: FakeEffects) -> None:
-    """503, and nothing on the queue without a row."""
+    """Without Postgres the response is 503, and no message is sent: a message needs a row."""
     effects.rows_away = DatabaseUnavailable("Postgres is away")
     with capture_logs() as lines:
         response = deliver(app, push())
@@ -169,7 +169,7 @@ def test_postgres_away(app: Flask, effects: FakeEffects) -> None:
 
 
 def test_redis_away(app: Flask, effects: FakeEffects) -> None:
-    """503 although the row is there: the same event again will enqueue it."""
+    """Without Redis the response is 503 although the row exists; the next delivery enqueues the row."""
     effects.queue_away = BrokerUnavailable("Redis is away")
     response = deliver(app, push())
     assert (response.status_code, response.json) == (503, {"error": "broker_unavailable"})
@@ -189,7 +189,7 @@ def test_redis_away(app: Flask, effects: FakeEffects) -> None:
 def test_callers_are_checked_first(
     intake: Intake, effects: FakeEffects, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int
 ) -> None:
-    """Who may not call changes nothing, be the body good or bad."""
+    """A refused caller has no effect, with a valid or a malformed body."""
 
     def authenticate(_authorization: str, _deadline: Deadline) -> None:
         raise error
@@ -204,7 +204,7 @@ def test_callers_are_checked_first(
 def test_the_authorization_header_reaches_the_check(
     intake: Intake, effects: FakeEffects, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And a caller who passes is served."""
+    """The check gets the header, and an accepted request is served."""
     seen = []
     app = serve(Endpoint(intake, lambda authorization, _deadline: seen.append(authorization)), monkeypatch)
     assert deliver(app, push(), "Bearer abc").status_code == 204
@@ -223,7 +223,7 @@ def test_the_log_line_names_the_object(app: Flask) -> None:
 
 
 def test_a_line_does_not_name_the_object_before(app: Flask) -> None:
-    """Threads serve many requests; what one bound to the log must not stick."""
+    """The log context ends with the request: a thread serves many requests."""
     deliver(app, push("first.jpg"))
     with capture_logs(processors=[structlog.contextvars.merge_contextvars]) as lines:
         deliver(app, Delivery(b"{"))
@@ -232,20 +232,20 @@ def test_a_line_does_not_name_the_object_before(app: Flask) -> None:
 
 @pytest.mark.parametrize("path", ["/", "/healthz"])
 def test_liveness(app: Flask, effects: FakeEffects, path: str) -> None:
-    """GET says that the process lives, and asks nobody else."""
+    """GET reports a live process, without a call to another service."""
     response = app.test_client().get(path)
     assert (response.status_code, response.data, effects.calls) == (200, b"alive\n", [])
 
 
 @pytest.mark.parametrize(("method", "path"), [("PUT", "/"), ("DELETE", "/"), ("OPTIONS", "/"), ("GET", "/else")])
 def test_other_methods(app: Flask, effects: FakeEffects, method: str, path: str) -> None:
-    """Events are posted; anything else is told so."""
+    """Events are accepted by POST only; other methods and paths get 405."""
     response = app.test_client().open(path, method=method, data=push().body)
     assert (response.status_code, response.headers["Allow"], effects.calls) == (405, "POST", [])
 
 
 def test_refusals_are_small_json(app: Flask) -> None:
-    """One line with a code: details are for the log."""
+    """A refusal is a short document with a code; details are in the log."""
     response = deliver(app, push(bucket="not-ours"))
     assert json.loads(response.data) == {"error": "foreign_bucket"}
     assert len(response.data) < 100
