@@ -1,4 +1,4 @@
-"""Unit tests open no socket: one that tries fails."""
+"""A unit test that opens a socket fails."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from pytest_socket import disable_socket, enable_socket
 
 @pytest.fixture(autouse=True)
 def no_sockets() -> Iterator[None]:
-    """Refuses every socket but Unix ones, which event loops make for themselves."""
+    """Refuse every socket except Unix sockets, which event loops need."""
     disable_socket(allow_unix_socket=True)
     yield
     enable_socket()

@@ -12,7 +12,7 @@ from tests.support.scaling_store import MemoryStore
 
 
 class RecordingPool:
-    """A worker pool that records the numbers of instances."""
+    """A worker pool with a record of the requested numbers of instances."""
 
     def __init__(self) -> None:
         self.history: list[int] = []
@@ -29,7 +29,7 @@ class RecordingPool:
 def test_a_call_that_scales_the_worker_pool_up_is_logged(
     monkeypatch: pytest.MonkeyPatch, mark: str | None, history: list[int]
 ) -> None:
-    """One line per call of Cloud Run with the number of instances; no line if another request has called."""
+    """Each call of Cloud Run has a log line with the number of instances; a request without a call has no line."""
     log, store, pool = CapturingLogger(), MemoryStore(), RecordingPool()
     monkeypatch.setattr(activation, "log", log)
     store.mark = mark

@@ -20,7 +20,7 @@ DEADLINE_S = 60.0
 
 @dataclass(frozen=True)
 class Request:
-    """A request with the properties that the batcher needs."""
+    """A request with the properties used by the batcher."""
 
     child: int
     number: int
@@ -53,7 +53,7 @@ class Reference:
 
 @given(operations=OPERATIONS, max_batch=st.integers(1, 5))
 def test_every_request_is_handed_out_exactly_once(operations: list[tuple[str, int]], max_batch: int) -> None:
-    """Each request of a connected child is returned once, in order, within the maximum, isolated ones alone."""
+    """Each request of a connected child is returned once, in order, within the maximum, and alone if isolated."""
     batcher: Batcher[Request] = Batcher(max_batch, max_wait_s=0)
     reference = Reference(max_batch)
     for number, (operation, child) in enumerate(operations):
@@ -113,7 +113,7 @@ def test_a_full_batch_does_not_wait() -> None:
 
 
 def test_the_wait_for_announced_requests_ends() -> None:
-    """A child that announces and sends no request delays other children by the configured wait at most."""
+    """A child without a request after the announcement delays other children by the configured wait at most."""
     batcher: Batcher[Request] = Batcher(8, 0.01)
     batcher.announce(2)
     batcher.submit(Request(1, 1))
@@ -134,7 +134,7 @@ def test_a_removed_child_s_requests_are_not_returned() -> None:
 
 
 def test_closing_wakes_the_model() -> None:
-    """The thread that waits for a batch gets an empty batch."""
+    """The waiting thread gets an empty batch."""
     batcher: Batcher[Request] = Batcher(8, FOREVER_S)
     with ThreadPoolExecutor() as pool:
         batch = _next(pool, batcher)
@@ -197,7 +197,7 @@ def test_poison_fails_alone(size: int, poison: set[int], fits: int) -> None:
 
 
 def test_a_device_without_memory_blames_no_image() -> None:
-    """An image that does not fit alone gets a transient error: the fault is the device's."""
+    """An image too large for the device gets a transient error: the fault is the device's."""
 
     def run(batch: Sequence[int]) -> list[str]:
         raise BatchTooLarge("full")

@@ -90,7 +90,7 @@ def test_a_percentile_is_a_measured_value_and_covers_its_share(values: list[floa
 
 @pytest.mark.parametrize(("values", "percent"), [([], 50), ([1.0], -1), ([1.0], 101)])
 def test_a_percentile_without_values_is_an_error(values: list[float], percent: float) -> None:
-    """The same for a number outside of 0 to 100."""
+    """No values, or a number outside of 0 to 100, are an error."""
     with pytest.raises(ValueError, match="no percentile"):
         percentile(values, percent)
 
@@ -101,7 +101,7 @@ def test_a_spread_does_not_depend_on_the_order() -> None:
 
 
 def test_a_p90_is_shown_of_ten_values_and_more() -> None:
-    """For fewer values the p90 equals the maximum."""
+    """Fewer than ten values show no p90, because the p90 would equal the maximum."""
     assert shown_spread(Spread.of(range(9)), "ms") == "p50 4.00, max 8.00, min 0 ms"
     assert shown_spread(Spread.of(range(10)), "ms") == "p50 4.00, p90 8.00, max 9.00, min 0 ms"
 
@@ -124,7 +124,7 @@ def test_figures_have_three_significant_digits(value: float, text: str) -> None:
 
 
 def test_a_section_is_a_table_in_markdown() -> None:
-    """A heading, the head of a table and a row per figure."""
+    """A section has a heading, the head of a table and a row per figure."""
     assert section("A part", Result(12.3456).figures()) == [
         "## A part",
         "",
@@ -179,7 +179,7 @@ def test_an_invalid_run_prints_no_figures(
 def test_only_the_chosen_parts_are_measured(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With `--only`, one part runs, with its number."""
+    """With `--only`, only the chosen part runs, with the given number of events."""
     monkeypatch.setattr(event_path, "measure_function", Result)
     event_path.main(events=7, only=[Part.FUNCTION], as_json=True)
     parts = json.loads(capsys.readouterr().out)["parts"]
@@ -187,7 +187,7 @@ def test_only_the_chosen_parts_are_measured(
 
 
 def test_provenance_names_this_machine_and_the_packages() -> None:
-    """The command is quoted for a shell."""
+    """The provenance has the command quoted for a shell, the CPU cores, and the versions of the packages."""
     found = Provenance.gather("benchmarks.event_path", ["--only", "a b"], EVENT_PATH_PACKAGES)
     assert found.command == "python -m benchmarks.event_path --only 'a b'"
     assert found.cores >= 1
@@ -223,7 +223,7 @@ def test_a_tree_is_the_root_and_all_below_it() -> None:
 
 
 def test_an_ended_process_ends_the_run() -> None:
-    """Its CPU time is unknown, not zero."""
+    """The end of a process is an error: the CPU time is unknown, and not zero."""
     with pytest.raises(RunInvalidError, match="process 5 ended"):
         ProcessSnapshot((ProcessTimes(1, 0, 1),), 100).tree_s(5)
 
@@ -240,19 +240,19 @@ def test_the_machine_is_busy_with_user_and_system_time() -> None:
 
 
 def test_the_other_load_is_the_busy_time_without_the_benchmark() -> None:
-    """Busy time of the machine minus the time of the benchmark, per second."""
+    """The other load is the busy time of the machine minus the time of the benchmark, per second."""
     before = CpuReading(10.0, MachineTimes(busy=100.0, stolen=1.0), own=5.0)
     after = CpuReading(14.0, MachineTimes(busy=107.0, stolen=2.0), own=11.0)
     assert contention_between(before, after) == Contention(seconds=4.0, others_cores=0.25, stolen_cores=0.25)
 
 
 def test_the_time_of_all_posts_is_from_the_first_to_the_last() -> None:
-    """Threads overlap, so their times are not added."""
+    """The times of the threads are not added, because threads overlap."""
     assert PushRun([PushResponse(204, 10.0, 12.0), PushResponse(204, 9.0, 11.0)], cpu_s=0.1).seconds == 3.0
 
 
 def test_envelopes_are_distinct_objects_to_the_function() -> None:
-    """The function's parser finds a new object in each envelope, with the facts of its resource."""
+    """The function's parser finds a new object in each envelope, with the facts of the resource."""
     events = [parse_event({"content-type": "application/json"}, finalize_envelope("drops", n)) for n in range(3)]
     assert [event.version for event in events if isinstance(event, ObjectEvent)] == [
         ObjectVersion("drops", f"events/{n:06}.jpg", 1_700_000_000_000_000 + n) for n in range(3)
@@ -296,7 +296,7 @@ def test_a_complete_run_is_valid() -> None:
 
 
 def test_a_rejected_event_ends_the_run() -> None:
-    """One other status is enough, and the error has its number."""
+    """A single other status is an error, with the number of responses."""
     with pytest.raises(RunInvalidError, match=r"\{503: 1\}"):
         require_statuses([204, 503])
 
@@ -311,7 +311,7 @@ def test_a_rejected_event_ends_the_run() -> None:
     ],
 )
 def test_lost_and_surplus_messages_end_the_run(row_ids: list[int], messages: list[int], problem: str) -> None:
-    """A rate is valid only if each row has exactly one message."""
+    """A row without a message, or with a second message, is an error: the rate would be invalid."""
     with pytest.raises(RunInvalidError, match=problem):
         require_enqueued(row_ids, Counter(messages), 2)
 
@@ -332,7 +332,7 @@ def test_a_row_that_was_not_captioned_once_ends_the_run(row: RowTimes) -> None:
 
 
 def test_a_missing_row_ends_the_run() -> None:
-    """The number of rows is checked."""
+    """A wrong number of rows is an error."""
     with pytest.raises(RunInvalidError, match="1 rows where 2 should be"):
         require_captioned_once([ROW], 2)
 
@@ -344,6 +344,6 @@ def test_the_time_at_work_is_from_the_first_claim_to_the_last_metadata() -> None
 
 
 def test_rows_that_were_not_written_have_no_time_at_work() -> None:
-    """Without an end there is no rate."""
+    """Without the end of a row the rate is unknown."""
     with pytest.raises(RunInvalidError, match="there is no rate"):
         seconds_at_work([replace(ROW, metadata_written_at=None)])

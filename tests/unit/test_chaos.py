@@ -98,7 +98,7 @@ def test_as_much_work_is_repeated_as_the_deaths_explain() -> None:
 
 
 def test_deaths_explain_what_was_in_hand() -> None:
-    """A killed child repeats an image, a killed worker or engine an image per child; a deadly image kills thrice."""
+    """A dead child repeats an image, a dead worker or engine an image per child; a deadly image kills thrice."""
     assert most_repeated([OLD, WORDS, Fault.REDIS_LOST, Fault.WORKER_STOPPED], 2, 3) == 0
     assert most_repeated([Fault.CHILD_KILLED, Fault.WORKER_KILLED, Fault.ENGINE_KILLED], 2, 3) == 7
     assert most_repeated([DEADLY, Fault.POSTGRES_RESTARTED], 2, 3) == 15

@@ -48,7 +48,7 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_an_error_becomes_one_line_and_a_code(error: Exception, code: ExitCode) -> None:
-    """Each kind of error has its exit code."""
+    """Each kind of error has an exit code."""
     assert code_of(error) is code  # type: ignore[arg-type]
 
 
@@ -76,7 +76,7 @@ def test_an_error_becomes_one_line_and_a_code(error: Exception, code: ExitCode) 
     ],
 )
 def test_mistakes_are_told_without_a_traceback(arguments: list[str], code: ExitCode, told: str) -> None:
-    """Standard error names the mistake, standard output stays empty."""
+    """Standard error names the mistake, and standard output stays empty."""
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == code
     assert told in result.stderr
@@ -85,7 +85,7 @@ def test_mistakes_are_told_without_a_traceback(arguments: list[str], code: ExitC
 
 
 def test_a_wrong_setting_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A misspelt variable stops every command with exit code 3 and one line."""
+    """A misspelt variable stops every command with exit code 3 and a single line."""
     monkeypatch.setenv("DROPLINE_BUKET", "x")
     result = CliRunner().invoke(app, ["status"])
     assert result.exit_code == ExitCode.SETTINGS
@@ -106,7 +106,7 @@ def test_a_wrong_url_names_its_variable(
 
 
 def test_a_redrive_without_redis_names_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before the first statement."""
+    """Without Redis a redrive ends before the first statement, with the name of the setting."""
     monkeypatch.setenv("DROPLINE_DATABASE__URL", "postgresql://u@127.0.0.1:1/x")
     result = CliRunner().invoke(app, ["redrive", "--all"])
     assert result.exit_code == ExitCode.SETTINGS
@@ -114,7 +114,7 @@ def test_a_redrive_without_redis_names_the_setting(monkeypatch: pytest.MonkeyPat
 
 
 def test_ctrl_c_ends_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The exit code of shells."""
+    """Ctrl-C ends with 130, the exit code of shells."""
 
     def interrupted() -> None:
         raise KeyboardInterrupt
@@ -168,7 +168,7 @@ def test_the_table_of_commands_has_the_first_line_of_each_help(name: str) -> Non
 
 
 def test_command_modules_import_at_their_top() -> None:
-    """A command is loaded when it is called, so an import inside a function would save no time."""
+    """A command is loaded at the call, so an import inside a function would save no time."""
     inside = [
         f"{path.name}:{node.lineno}"
         for path in sorted((ROOT / "cli").glob("*.py"))
@@ -181,7 +181,7 @@ def test_command_modules_import_at_their_top() -> None:
 
 
 def test_help_lists_the_commands_in_order() -> None:
-    """Each command with the first words of its summary."""
+    """The help has each command with the first words of the summary."""
     shown = CliRunner().invoke(app, ["--help"]).stdout
     places = [shown.index(f"{name:<9}{summary[:15]}") for name, summary in COMMANDS.items()]
     assert places == sorted(places)
@@ -195,7 +195,7 @@ def test_a_misspelt_command_is_corrected() -> None:
 
 
 def test_the_version_is_that_of_the_distribution() -> None:
-    """`dropline --version`, without a command."""
+    """`dropline --version` prints the version of the distribution, without a command."""
     result = CliRunner().invoke(app, ["--version"])
     assert (result.exit_code, result.stdout) == (ExitCode.OK, f"dropline {metadata.version('dropline')}\n")
 
@@ -209,14 +209,14 @@ def test_the_version_is_that_of_the_distribution() -> None:
     ],
 )
 def test_the_shell_completes_commands_and_their_options(words: str, completions: set[str]) -> None:
-    """Bash's questions, as the completion script sends them."""
+    """The completion answers Bash's requests, in the form of the completion script."""
     question = {"COMP_WORDS": words, "COMP_CWORD": str(words.count(" ")), "_DROPLINE_COMPLETE": "complete_bash"}
     result = CliRunner().invoke(app, prog_name="dropline", env=question)
     assert set(result.stdout.split()) == completions
 
 
 def test_the_completion_script_is_shown_and_installed(tmp_path: Path) -> None:
-    """`--show-completion` prints Bash's script; `--install-completion` writes it below the home directory."""
+    """`--show-completion` prints Bash's script; `--install-completion` writes the script to the home directory."""
     # An option without a value would look for the shell among the parent processes.
     environment = {**os.environ, "HOME": str(tmp_path), "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
     shown, _ = (
@@ -236,7 +236,7 @@ def test_the_completion_script_is_shown_and_installed(tmp_path: Path) -> None:
 
 
 def test_every_command_has_help_and_is_documented() -> None:
-    """docs/cli.md has a section per command that names each of its options."""
+    """docs/cli.md has a section per command with each option of the command."""
     page = (ROOT / "docs" / "cli.md").read_text()
     for name in COMMANDS:
         command = load_command(name)

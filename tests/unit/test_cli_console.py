@@ -26,7 +26,7 @@ HOSTILE = "\x1b[31mred\x1b]0;title\x07\r\n\x9b2J[bold]x[/bold] :cat: \u202eevil\
 
 @given(st.text(st.characters()))
 def test_no_unprintable_character_is_left(text: str) -> None:
-    """No control character, lone surrogate, line or paragraph separator survives, and it is always encodable."""
+    """Output has no control character, lone surrogate, line or paragraph separator, and is always encodable."""
     shown = printable(text)
     assert not {unicodedata.category(character) for character in shown} & {"Cc", "Cs", "Zl", "Zp"}
     shown.encode()
@@ -34,7 +34,7 @@ def test_no_unprintable_character_is_left(text: str) -> None:
 
 @given(st.text(st.characters(categories=["L", "N", "P", "S", "Zs"])))
 def test_ordinary_text_stays_as_it_is(text: str) -> None:
-    """Letters of any script, emoji, punctuation and spaces are shown as they are."""
+    """Letters of any script, emoji, punctuation and spaces are unchanged."""
     assert printable(text) == text
 
 
@@ -69,7 +69,7 @@ def test_a_hostile_caption_only_shows_itself(capsys: pytest.CaptureFixture[str],
 
 @pytest.mark.parametrize("how", ["line", "cell", "error"])
 def test_a_caption_cannot_forge_a_line(capsys: pytest.CaptureFixture[str], how: str) -> None:
-    """A line break in a caption stays within its line."""
+    """A line break in a caption does not begin a new line."""
     _print(how)
     assert "".join(capsys.readouterr()).count("\n") == 1
 
@@ -109,7 +109,7 @@ def test_json_reads_back_the_same(value: object) -> None:
     ],
 )
 def test_values_of_columns_are_readable(value: object, shown: str) -> None:
-    """NULL is empty, jsonb is JSON, times have whole seconds and their zone."""
+    """NULL is empty, jsonb is JSON, and times have whole seconds and a zone."""
     assert value_text(value) == shown
 
 
@@ -125,7 +125,7 @@ def test_many_columns_become_a_line_each(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_few_columns_stay_a_table(capsys: pytest.CaptureFixture[str]) -> None:
-    """A long caption is folded in its column."""
+    """A long caption is folded inside the column."""
     print_query_result(("object_name", "caption"), [("a.jpg", "a red circle " * 50)])
     printed = capsys.readouterr().out
     assert "row 1" not in printed
@@ -133,6 +133,6 @@ def test_few_columns_stay_a_table(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_many_columns_without_rows_are_told(capsys: pytest.CaptureFixture[str]) -> None:
-    """No block of column names without values."""
+    """Without rows the output has no block of column names."""
     print_query_result([f"some_column_{number}" for number in range(27)], [])
     assert capsys.readouterr().out == "no rows\n"

@@ -1,17 +1,17 @@
-"""The option tables of docs/cli.md are those of the commands."""
+"""The option tables of docs/cli.md equal the options of the commands."""
 
 from tools.cli_page import PAGE, tables
 from tools.generated_tables import with_tables
 
 
 def test_the_tables_are_made_from_the_commands() -> None:
-    """The page equals the generator's output; `make cli-page` makes it anew."""
+    """The page equals the generator's output; `make cli-page` updates the page."""
     page = PAGE.read_text()
     assert with_tables(page, tables()) == page
 
 
 def test_the_tables_have_options_defaults_and_meanings() -> None:
-    """Control: a plain option, a switch with both its names, and an option of `dropline` itself."""
+    """Control: the tables have a plain option, a switch with both names, and an option of `dropline` itself."""
     made = tables()
     assert "| `--port-base` | `18400` | First of seven" in made["up"]
     assert "| `--wait` / `--no-wait` | `--no-wait` | " in made["drop"]

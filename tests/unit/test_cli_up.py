@@ -38,7 +38,7 @@ def test_programs_on_path_are_named_alone(environment: Path, monkeypatch: pytest
 
 
 def test_a_missing_program_keeps_its_name(environment: Path) -> None:
-    """A person without gsutil sees what to install."""
+    """Without gsutil the bare name is printed, as the program to install."""
     (environment / "gsutil").unlink()
     assert shell_word("gsutil") == "gsutil"
 

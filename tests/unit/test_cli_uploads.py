@@ -27,7 +27,7 @@ def test_files_keep_their_names_and_directories_their_own(tmp_path: Path) -> Non
 
 
 def test_the_current_directory_has_a_name_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`.` stands for the directory's real name."""
+    """`.` is replaced by the name of the directory."""
     touch(tmp_path, "photos/a.png")
     monkeypatch.chdir(tmp_path / "photos")
     assert [upload.name for upload in plan_uploads([Path()]).uploads] == ["photos/a.png"]
@@ -42,7 +42,7 @@ def test_what_is_no_image_stays_in_its_directory(tmp_path: Path) -> None:
 
 
 def test_a_file_named_by_its_user_goes_up_whatever_it_is(tmp_path: Path) -> None:
-    """A file given by its path is uploaded as bytes, which the function does not filter by content type."""
+    """A file given by path is uploaded as octet-stream, which the function does not filter by content type."""
     touch(tmp_path, "notes.txt")
     assert plan_uploads([tmp_path / "notes.txt"]).uploads[0].content_type == "application/octet-stream"
 
@@ -75,28 +75,28 @@ def test_content_types_are_the_same_on_every_machine(name: str, kind: str | None
 
 
 def test_a_path_that_is_not_there_is_named(tmp_path: Path) -> None:
-    """One wrong path prevents all uploads."""
+    """A single wrong path prevents all uploads."""
     touch(tmp_path, "a.jpg")
     with pytest.raises(ClientError, match=r"b\.jpg is not there"):
         plan_uploads([tmp_path / "a.jpg", tmp_path / "b.jpg"])
 
 
 def test_a_directory_without_images_is_an_error(tmp_path: Path) -> None:
-    """An empty drop is a mistake."""
+    """A drop without images is an error."""
     touch(tmp_path, "d/notes.txt")
     with pytest.raises(ClientError, match="no image in"):
         plan_uploads([tmp_path / "d"])
 
 
 def test_two_files_never_become_one_object(tmp_path: Path) -> None:
-    """The error names both, and the object."""
+    """Two files with the same object name are an error with both files and the name."""
     touch(tmp_path, "x/a.jpg", "y/a.jpg")
     with pytest.raises(ClientError, match=r"x/a\.jpg and .*y/a\.jpg would both become 'a\.jpg'"):
         plan_uploads([tmp_path / "x" / "a.jpg", tmp_path / "y" / "a.jpg"])
 
 
 def test_names_no_object_can_have_are_refused(tmp_path: Path) -> None:
-    """Too long, with a line break, or not UTF-8: an error before any upload."""
+    """A name that is too long, has a line break or is not UTF-8 is an error before any upload."""
     touch(tmp_path, "a.jpg", "b\n.jpg")
     with pytest.raises(ClientError, match="1024 bytes"):
         plan_uploads([tmp_path / "a.jpg"], "ü" * 510)

@@ -1,4 +1,4 @@
-"""The bill of a month, from prices, sizes and rates that are inputs."""
+"""The bill of a month, computed from prices, sizes and rates."""
 
 import tomllib
 from collections import Counter
@@ -60,13 +60,13 @@ def _by_component(costs: Costs) -> dict[str, float]:
 
 
 def test_the_page_has_the_generated_tables() -> None:
-    """The tables in docs/ equal the command's; `--page docs/costs.md` replaces them."""
+    """The tables in docs/ equal the tables of the command; `--page docs/costs.md` updates the page."""
     page = PAGE.read_text()
     assert page == with_tables(page, all_tables(INPUTS, LIST))
 
 
 def test_the_figures_in_the_text_of_the_page_are_computed() -> None:
-    """The fixed costs, the hour of a worker, and the examples of the formula of hours."""
+    """The page has the computed fixed costs, costs of a worker's hour, and examples of the formula of hours."""
     page = " ".join(PAGE.read_text().split())
     hour = total(_bill(Month(0, 1, scale_to_zero=False)), RUNNING) / HOURS
     without_gpu = total(_bill(Month(0, 1, scale_to_zero=False, gpu=False)), RUNNING) / HOURS
@@ -94,7 +94,7 @@ def test_the_figures_in_the_text_of_the_page_are_computed() -> None:
 
 
 def test_the_command_writes_the_page(tmp_path: Path) -> None:
-    """`--page` keeps the hand-written text; without other options the tables are those of docs/."""
+    """`--page` keeps the hand-written text; without other options the tables equal the tables in docs/."""
     copy = tmp_path / "costs.md"
     copy.write_text(PAGE.read_text())
     assert _run("--page", str(copy), "--images", "7") == (0, "")
@@ -104,20 +104,20 @@ def test_the_command_writes_the_page(tmp_path: Path) -> None:
 
 
 def test_a_month_of_a_running_worker_by_hand() -> None:
-    """730 hours of one L4, five vCPU and 16.5 GiB at their prices."""
+    """A running worker costs 730 hours of an L4, five vCPU and 16.5 GiB."""
     found = total(_bill(Month(1000, 20, scale_to_zero=False)), RUNNING)
     assert found == CLOSE(730 * 3600 * (0.0001867 + 5 * 0.000018 + 16.5 * 0.000002))
 
 
 def test_the_fixed_costs_by_hand() -> None:
-    """Redis, Postgres with its first disk, alerts, registry and secrets, less the free tiers."""
+    """Fixed costs are Redis, Postgres with the first disk, alerts, registry and secrets, less the free tiers."""
     postgres = 730 * 0.0413 + 730 * 3.75 * 0.007 + 10 * 0.17
     expected = 730 * 0.064 + postgres + 7 * 1.5 + (10 - 0.5) * 0.1
     assert total(_bill(Month(0, 20))) == CLOSE(expected)
 
 
 def test_the_costs_of_an_image_by_hand() -> None:
-    """A hundred million images: requests, events, operations, storage, rows and logs, without free tiers."""
+    """Images cost requests, events, operations, storage, rows and logs, here without free tiers."""
     images = 100_000_000
     costs = _by_component(_bill(Month(images, 20), WITHOUT_FREE_TIERS))
     assert costs["function"] == CLOSE(images * (0.1 * 2 * 0.000024 + 0.1 * 0.75 * 0.0000025 + 0.0000004))
@@ -132,7 +132,7 @@ def test_the_costs_of_an_image_by_hand() -> None:
 
 @given(months, st.sampled_from([LIST, WITHOUT_FREE_TIERS]))
 def test_the_components_add_up_to_the_total(month: Month, prices: PriceList) -> None:
-    """A bill is the sum of its kinds, and no cost is negative."""
+    """A bill is the sum of fixed, per-image and running costs, and no cost is negative."""
     found = _bill(month, prices)
     assert total(found) == CLOSE(sum(total(found, kind) for kind in (FIXED, PER_IMAGE, RUNNING)))
     assert total(found) == CLOSE(sum(found.values()))
@@ -141,7 +141,7 @@ def test_the_components_add_up_to_the_total(month: Month, prices: PriceList) -> 
 
 @given(months, st.integers(1, 10_000_000))
 def test_more_images_never_cost_less(month: Month, more: int) -> None:
-    """With any number of bursts, with and without scale to zero."""
+    """More images never cost less, for any number of bursts, with and without scale to zero."""
     assert total(_bill(replace(month, images=month.images + more))) >= total(_bill(month)) - 1e-6
 
 
@@ -154,7 +154,7 @@ def test_faster_captions_never_cost_more(month: Month, factor: float) -> None:
 
 @given(months)
 def test_scale_to_zero_and_free_tiers_never_cost_more(month: Month) -> None:
-    """A worker pool that scales to zero runs for at most as long; free tiers lower the bill."""
+    """Scale to zero never adds running time, and free tiers never raise the bill."""
     scaled, always = (replace(month, scale_to_zero=zero) for zero in (True, False))
     assert running_s(VALUES, scaled) <= running_s(VALUES, always)
     assert total(_bill(month)) <= total(_bill(month, WITHOUT_FREE_TIERS))
@@ -162,39 +162,39 @@ def test_scale_to_zero_and_free_tiers_never_cost_more(month: Month) -> None:
 
 @given(months)
 def test_workers_run_for_all_their_work_and_at_most_for_the_month(month: Month) -> None:
-    """The busy seconds fit in; the limit is the number of instances times the month."""
+    """The running time covers the busy seconds, and is at most the number of instances times the month."""
     busy_s = month.images / rate_per_instance(VALUES, month.images_per_second)
     limit = running_s(VALUES, replace(month, scale_to_zero=False))
     assert busy_s <= running_s(VALUES, month) * (1 + 1e-9) <= limit * (1 + 1e-6)
 
 
 def test_without_images_no_worker_starts() -> None:
-    """Without images a worker pool that scales to zero costs nothing, for any number of bursts."""
+    """Without images a worker pool with scale to zero has no running time, for any number of bursts."""
     assert [running_s(VALUES, Month(0, 20, wake_ups)) for wake_ups in (0, 30, 730)] == [0, 0, 0]
 
 
 def test_one_image_starts_the_worker_once() -> None:
-    """There are no more starts than images: one image in thirty bursts is one start."""
+    """The number of starts is at most the number of images: a single image in thirty bursts is a single start."""
     start_and_idle = VALUES["cold_start_s"] + VALUES["worker_idle"]
     assert running_s(VALUES, Month(1, 20, 30)) == CLOSE(start_and_idle + 1 / 20)
 
 
 def test_a_trickle_keeps_the_worker_running() -> None:
-    """One start per idle time is the whole month; half as many are less."""
+    """A start per idle time keeps the worker running all month; half as many starts do not."""
     idle_times = int(MONTH_S / VALUES["worker_idle"])
     assert running_s(VALUES, Month(idle_times, 20, idle_times)) == MONTH_S
     assert running_s(VALUES, Month(idle_times // 2, 20, idle_times // 2)) < MONTH_S
 
 
 def test_more_images_than_fit_into_a_month_need_more_instances() -> None:
-    """One instance captions rate × month; one more image needs a second instance."""
+    """A single instance captions rate × month images; another image needs a second instance."""
     most = int(5 * MONTH_S)
     assert running_s(VALUES, Month(most, 5, scale_to_zero=False)) == MONTH_S
     assert running_s(VALUES, Month(most + 1, 5, scale_to_zero=False)) == 2 * MONTH_S
 
 
 def test_an_instance_is_not_faster_than_its_cpus() -> None:
-    """Decoding bounds the rate of any GPU."""
+    """The rate of decoding limits the rate of any GPU."""
     assert rate_per_instance(VALUES, 1000) == CLOSE(4000 / 41.7)
     assert rate_per_instance(VALUES, 20) == 20
 
@@ -207,27 +207,27 @@ def test_without_a_gpu_no_gpu_is_paid_for() -> None:
 
 
 def test_a_free_tier_is_subtracted_once() -> None:
-    """A price with free units belongs to one component, or the units would be subtracted twice."""
+    """A price with free units belongs to a single component, or the units would be subtracted twice."""
     uses = quantities(VALUES, Month(1, 1)).values()
     free = Counter(name for used in uses for _, name in used if LIST.prices[name].free)
     assert set(free.values()) == {1}
 
 
 def test_every_price_is_used() -> None:
-    """Except the prices of larger Redis instances."""
+    """Every price is used, except the prices of larger Redis instances."""
     used = {name for used in quantities(VALUES, Month(1, 1)).values() for _, name in used}
     assert LIST.prices.keys() - used == {"redis_m2", "redis_m3"}
 
 
 def test_a_larger_redis_has_the_price_of_its_tier() -> None:
-    """Memorystore's capacity tiers: up to 4 GiB, up to 10, and above."""
+    """Redis has the price of Memorystore's capacity tier: up to 4 GiB, up to 10, and above."""
     found = [redis_price(memory_gb) for memory_gb in (1, 4, 5, 10, 11)]
     assert found == ["redis_m1", "redis_m1", "redis_m2", "redis_m2", "redis_m3"]
     assert set(found) <= LIST.prices.keys()
 
 
 def test_every_price_has_a_source() -> None:
-    """With an address or a name, a date and a standing; SKUs are unique."""
+    """Every price has an address or a name, a date and a standing; SKUs are unique."""
     prices = LIST.prices.values()
     assert len({price.sku for price in prices}) == len(prices)
     for price in prices:
@@ -265,7 +265,7 @@ def _as_written(text: str, price: float) -> str:
     ],
 )
 def test_the_error_of_a_wrong_price_list_names_the_entry(tmp_path: Path, old: str, new: str, problem: str) -> None:
-    """A price that is missing, unknown or not a number is named together with the file."""
+    """The error names the file and the missing, unknown or wrong price."""
     path = tmp_path / "mine.toml"
     path.write_text(PRICES.read_text().replace(old, new))
     with pytest.raises(InputError, match=rf"mine\.toml.*{problem}"):
@@ -273,7 +273,7 @@ def test_the_error_of_a_wrong_price_list_names_the_entry(tmp_path: Path, old: st
 
 
 def test_the_command_ends_with_an_error_in_one_line(tmp_path: Path) -> None:
-    """No traceback for a price list or a page that cannot be read."""
+    """An unreadable price list or page gives a single line and no traceback."""
     for arguments in (("--prices", str(tmp_path / "none.toml")), ("--page", str(tmp_path / "none.md"))):
         code, output = _run(*arguments)
         assert code == 1

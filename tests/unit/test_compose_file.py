@@ -25,7 +25,7 @@ def compose() -> dict[str, Any]:
 
 
 def test_every_service_of_the_stack_is_there_and_flower(compose: dict[str, Any]) -> None:
-    """Postgres, Redis, Pub/Sub, storage, function, worker, the two preparations, and Flower."""
+    """The file has Postgres, Redis, Pub/Sub, storage, function, worker, the two preparations, and Flower."""
     assert {*compose["services"]} == {
         *("postgres", "redis", "pubsub", "gcs", "function", "worker"),
         *("migrate", "topics", "flower"),
@@ -33,7 +33,7 @@ def test_every_service_of_the_stack_is_there_and_flower(compose: dict[str, Any])
 
 
 def test_the_host_sees_the_ports_of_dropline_up_on_loopback_only(compose: dict[str, Any]) -> None:
-    """Each published port is the one of the default base, bound to 127.0.0.1."""
+    """Each published port is a port of the default base, bound to 127.0.0.1."""
     ports = Ports.from_base(DEFAULT_BASE)
     expected = {
         "postgres": [ports.postgres],
@@ -50,7 +50,7 @@ def test_the_host_sees_the_ports_of_dropline_up_on_loopback_only(compose: dict[s
 
 
 def test_every_dropline_variable_is_a_setting(compose: dict[str, Any]) -> None:
-    """A container with an unknown one would refuse to start."""
+    """Every variable is a setting: a container with an unknown variable would refuse to start."""
     known = {name for name, _, _ in variables()}
     for service in compose["services"].values():
         assert {name for name in service.get("environment", {}) if name.startswith(PREFIX)} <= known
@@ -67,7 +67,7 @@ def test_the_names_are_those_of_the_stack(compose: dict[str, Any]) -> None:
 
 
 def test_every_part_has_the_role_it_needs(compose: dict[str, Any]) -> None:
-    """Function and worker log in as roles that the init script makes; only migrations are the superuser."""
+    """Function and worker log in with the roles of the init script; only migrations use the superuser."""
     urls = {
         name: part["environment"]["DROPLINE_DATABASE__URL"]
         for name, part in compose["services"].items()
@@ -80,13 +80,13 @@ def test_every_part_has_the_role_it_needs(compose: dict[str, Any]) -> None:
 
 
 def test_events_for_flower_are_asked_for_here_and_nowhere_else(compose: dict[str, Any]) -> None:
-    """Celery's events are on where Flower is; the default stays off."""
+    """Celery's events are on in the stack with Flower, and off by default."""
     assert compose["services"]["worker"]["environment"]["DROPLINE_BROKER__SEND_EVENTS"] == "true"
     assert {name: default for name, default, _ in variables()}["DROPLINE_BROKER__SEND_EVENTS"] is False
 
 
 def test_what_is_waited_for_exists_and_images_are_built_from_known_targets(compose: dict[str, Any]) -> None:
-    """Every dependency is a service, every build target a stage of the Dockerfile."""
+    """Every dependency is a service, and every build target is a stage of the Dockerfile."""
     stages = read_dockerfile().stages
     for service in compose["services"].values():
         assert {*service.get("depends_on", ())} <= {*compose["services"]}
@@ -94,7 +94,7 @@ def test_what_is_waited_for_exists_and_images_are_built_from_known_targets(compo
 
 
 def test_build_arguments_are_the_dockerfiles(compose: dict[str, Any]) -> None:
-    """The worker carries the demo model unless told otherwise, and every argument is one that its stages take."""
+    """The worker's default checkpoint is the demo model, and every argument is an argument of the built stages."""
     dockerfile = read_dockerfile()
     build = compose["services"]["worker"]["build"]
     assert build["args"]["CHECKPOINT"] == "${LOCAL_MODEL:-demo}"
@@ -108,16 +108,16 @@ def test_build_arguments_are_the_dockerfiles(compose: dict[str, Any]) -> None:
 
 
 def test_images_are_of_one_version(compose: dict[str, Any]) -> None:
-    """Each tag names a patch release, so that the stack of today is that of tomorrow."""
+    """Each tag names a patch release, so the stack stays the same from day to day."""
     tags = [part["image"].rpartition(":")[2] for part in compose["services"].values() if "image" in part]
-    # Postgres has no third number.
+    # Postgres versions have two numbers only.
     assert len(tags) == 4
     assert all(re.fullmatch(r"\d+\.\d+(\.\d+)?", tag) for tag in tags)
     assert [tag for tag in tags if tag.count(".") == 1] == ["18.6"]
 
 
 def test_it_follows_the_schema() -> None:
-    """As the Compose specification has it."""
+    """The file follows the schema of the Compose specification."""
     program = Path(sys.executable).with_name("check-jsonschema")
     schema = "vendor.compose-spec"
     finished = subprocess.run(

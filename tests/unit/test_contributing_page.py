@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md sends a reader to files that exist."""
+"""The paths in CONTRIBUTING.md exist."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ _ROWS = [line for line in _TABLE.splitlines() if line.startswith("| ")][1:]
 
 
 def _paths(row: str) -> list[str]:
-    """The code spans of the second column that look like paths."""
+    """The code spans in the form of paths, of the second column."""
     spans = re.findall(r"`([^`]+)`", row.split("|")[2])
     return [span for span in spans if re.search(r"[/.]", span) and " " not in span]
 
@@ -22,6 +22,6 @@ def test_at_least_twenty_changes_have_their_place() -> None:
 
 
 def test_each_path_of_the_table_exists() -> None:
-    """A moved file leaves no stale line behind."""
+    """Each path of the table exists, also after a move of files."""
     paths = [path for row in _ROWS for path in _paths(row) if not path.startswith("[")]
     assert [path for path in paths if not (ROOT / path).exists()] == []

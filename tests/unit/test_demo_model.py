@@ -43,7 +43,7 @@ def test_the_weights_are_half_precision_safetensors() -> None:
 
 
 def test_every_special_token_is_one_token(processor: Florence2Processor) -> None:
-    """Each of Florence-2's special tokens, a thousand locations included, has an id of its own."""
+    """Each special token of Florence-2 has a unique id, a thousand locations included."""
     tokens = florence_tokens()
     assert sum(token.startswith("<loc_") for token in tokens) == 1000
     ids = processor.tokenizer.convert_tokens_to_ids([*tokens, "<image>"])
@@ -52,7 +52,7 @@ def test_every_special_token_is_one_token(processor: Florence2Processor) -> None
 
 
 def test_prompts_are_whole_words(processor: Florence2Processor) -> None:
-    """The words of the processor's prompts are one token each."""
+    """Each word of the processor's prompts is a single token."""
     for task, prompt in PROMPTS.items():
         assert processor.task_prompts_without_inputs[task] == prompt
         words = processor.tokenizer.tokenize(prompt)

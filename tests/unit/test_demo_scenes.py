@@ -45,7 +45,7 @@ def test_a_seed_names_one_scene(seed: int) -> None:
 
 @given(seeds)
 def test_items_lie_apart_inside_the_image_in_reading_order(seed: int) -> None:
-    """One to three items inside the image, without overlap, with centres clearly from left to right."""
+    """A scene has up to three items inside the image, without overlap, with centres clearly from left to right."""
     items = sample_scene(random.Random(seed)).items
     assert 1 <= len(items) <= 3
     assert all(0 <= edge <= 1 for item in items for edge in item.box)

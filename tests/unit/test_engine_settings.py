@@ -97,7 +97,7 @@ def test_a_missing_demo_model_names_the_extra(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_an_unknown_commit_is_a_settings_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A hub that answers without the commit will not have the commit later."""
+    """A reachable hub without the commit is a settings error: a retry would not help."""
 
     def download(*_: object, **__: object) -> str:
         request = httpx2.Request("GET", "https://hub.invalid")
@@ -139,7 +139,7 @@ def test_a_missing_gpu_is_refused() -> None:
 
 @pytest.mark.parametrize("gpu", [True, False])
 def test_auto_prefers_a_gpu(monkeypatch: pytest.MonkeyPatch, gpu: bool) -> None:
-    """The first GPU, else the CPU."""
+    """`auto` is the first GPU, or the CPU without a GPU."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
     assert choose_device(EngineSettings()).type == ("cuda" if gpu else "cpu")
 

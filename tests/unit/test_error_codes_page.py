@@ -1,4 +1,4 @@
-"""docs/error-codes.md names every code a row can carry."""
+"""docs/error-codes.md names every error code of a row."""
 
 import re
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ import pytest
 from dropline.errors import ObjectGone, PermanentError, TransientError
 
 _PAGE = Path("docs/error-codes.md").read_text()
-#: Codes of errors that end before a row exists, or that are a family's name alone.
+#: Codes of errors raised before a row exists, and of base classes.
 _NEVER_IN_A_ROW = {"permanent", "transient", "invalid_event", "foreign_bucket"}
 
 
@@ -30,5 +30,5 @@ def _codes() -> set[str]:
 
 @pytest.mark.parametrize("code", sorted(_codes()))
 def test_the_page_explains_the_code(code: str) -> None:
-    """A person who finds the code in a row finds it on the page."""
+    """Every error code of a row is on the page."""
     assert f"`{code}`" in _PAGE

@@ -11,7 +11,7 @@ PAGE = "before\n<!-- table a -->\nold\n<!-- end a -->\nbetween\n<!-- table b-c -
 
 
 def test_a_table_has_its_rule_and_its_alignment() -> None:
-    """Columns whose head ends with a colon are aligned right; a pipe in a cell is escaped."""
+    """A column is aligned right if the head ends with a colon; a pipe in a cell is escaped."""
     assert markdown_table(["a", "b:"], [["x|y", "1"]]) == "| a | b |\n|---|---:|\n| x\\|y | 1 |"
 
 
@@ -35,13 +35,13 @@ def test_only_the_tables_change() -> None:
 
 @pytest.mark.parametrize("tables", [{"a": "new"}, {"a": "new", "b-c": "", "d": ""}, {}])
 def test_page_and_tables_must_agree(tables: dict[str, str]) -> None:
-    """A table without a marker, or a marker without a table, is an error that names both lists."""
+    """A table without a marker, or a marker without a table, is an error with both lists."""
     with pytest.raises(InputError, match=r"the page has the tables \['a', 'b-c'\], but "):
         with_tables(PAGE, tables)
 
 
 def test_a_table_without_an_end_is_refused(tmp_path: Path) -> None:
-    """The error comes before any change: the page stays as it is."""
+    """The error comes before any change, so the page stays unchanged."""
     page = tmp_path / "page.md"
     page.write_text(PAGE.replace("<!-- end a -->", ""))
     with pytest.raises(InputError, match="the table a has no end"):

@@ -17,7 +17,7 @@ POLICY = ScalingPolicy(idle_s=100, lease_s=30)
 
 
 class ClockHub:
-    """The part of Kombu's event loop that the timer uses, on a manual clock."""
+    """The part of Kombu's event loop used by the timer, on a manual clock."""
 
     def __init__(self, clock: ManualClock) -> None:
         self._clock = clock
@@ -27,7 +27,7 @@ class ClockHub:
 
 
 class FakeDeactivator:
-    """A deactivator with scripted answers that records the times of calls."""
+    """A deactivator with scripted answers and recorded times of calls."""
 
     def __init__(self, clock: ManualClock, *answers: ScaleToZeroOutcome | Exception) -> None:
         self._clock = clock
@@ -95,14 +95,14 @@ def test_the_worker_pool_is_scaled_to_zero_at_the_end_of_the_idle_period() -> No
 
 @pytest.mark.parametrize("outcome", ScaleToZeroOutcome)
 def test_a_worker_that_lives_on_tries_again(outcome: ScaleToZeroOutcome) -> None:
-    """After the time given by the outcome."""
+    """The next try is after the time given by the outcome."""
     bench = Bench(outcome)
     bench.clock.advance(100 + outcome.again_after_s(POLICY))
     assert bench.deactivator.tried == [100, 100 + outcome.again_after_s(POLICY)]
 
 
 def test_rows_without_messages_are_looked_for() -> None:
-    """A recovery starts for each UNFINISHED outcome, so that rows whose messages Redis lost are enqueued again."""
+    """A recovery starts for each UNFINISHED outcome, to enqueue the rows of messages lost by Redis."""
     bench = Bench(ScaleToZeroOutcome.UNFINISHED, ScaleToZeroOutcome.UNFINISHED, ScaleToZeroOutcome.QUEUED)
     bench.clock.advance(300)
     assert (bench.recoveries, bench.deactivator.tried) == (2, [100, 200, 300])
@@ -128,7 +128,7 @@ def test_a_late_scale_to_zero_is_undone_until_a_call_succeeds(error: DroplineErr
 
 
 def test_a_stopping_worker_still_scales_up_again() -> None:
-    """The call to 0 stops the worker that must scale up again."""
+    """The call to 0 stops the very worker responsible for the next call, so a stopping worker scales up too."""
     bench = Bench(ScalingUnknown("?"))
     bench.clock.advance(101)
     bench.timer.stop()

@@ -75,7 +75,7 @@ def outcome(data: bytes) -> str:
     ],
 )
 def test_what_is_no_image_is_told_what_it_is(data: bytes, code: str, words: str) -> None:
-    """Objects that are not images fail with a code, and with the name of their detected type."""
+    """Objects other than images fail with a code, and with the name of the detected type."""
     error = refusal(data)
     assert isinstance(error, InvalidImage)
     assert error.code == code
@@ -90,7 +90,7 @@ def test_exotic_decoders_are_out_of_reach(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_half_a_file_is_called_truncated(kind: str) -> None:
-    """A file that ends in the middle fails as truncated."""
+    """A file cut in the middle fails as truncated."""
     whole = encode(Image.effect_noise((300, 200), 80).convert("RGB"), kind)
     error = refusal(whole[: len(whole) // 2])
     assert error.code == "truncated_image"
@@ -182,7 +182,7 @@ def test_text_bombs_are_refused() -> None:
 
 
 def test_large_exif_is_fine() -> None:
-    """EXIF of some hundred thousand bytes, with a directory that points into all segments, is accepted."""
+    """EXIF of some hundred thousand bytes, with a directory across all segments, is accepted."""
     decode(image_files.jpeg_with_huge_exif(10), SIZE, LIMITS)
 
 
@@ -227,7 +227,7 @@ print(json.dumps({"code": code, "peak": int(status.split("VmHWM:")[1].split()[0]
 @pytest.mark.skipif(sys.platform != "linux", reason="memory ceilings are Linux's")
 @pytest.mark.parametrize("bomb", BOMBS)
 def test_bombs_stay_under_the_memory_limit(bomb: str, tmp_path: Path) -> None:
-    """A process that decodes a bomb reports the bomb and never holds 1.5 GiB."""
+    """A process with a decompression bomb reports the bomb and never holds 1.5 GiB."""
     make, code = BOMBS[bomb]
     path = tmp_path / "bomb"
     path.write_bytes(make())

@@ -74,7 +74,7 @@ def test_heic_decodes() -> None:
 
 
 def test_heic_without_its_decoder_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the optional decoder, a HEIC photograph fails with its own code and remedy."""
+    """Without the optional decoder, a HEIC photograph fails with a separate code and a remedy."""
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     with pytest.raises(InvalidImage, match=r"dropline\[heic\]") as caught:
         decoded(b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic" + b"\x00" * 40)
@@ -125,7 +125,7 @@ def test_senseless_orientations_are_ignored(orientation: int) -> None:
 
 
 def test_cmyk_jpeg() -> None:
-    """A CMYK JPEG keeps its colours and is not inverted."""
+    """A CMYK JPEG keeps the colours and is not inverted."""
     assert near(colour(decoded(encode(halves(mode="CMYK"), "JPEG", quality=95)), 0.25, 0.5), RED)
 
 
@@ -201,7 +201,7 @@ def test_animations_give_their_first_frame(kind: str) -> None:
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (20_000, 40), (40, 20_000), (3, 2)])
 def test_odd_shapes(width: int, height: int) -> None:
-    """A single pixel and a very long strip decode like anything else."""
+    """A single pixel and a very long strip decode like any other image."""
     for kind in ("PNG", "JPEG"):
         picture = decoded(encode(Image.new("RGB", (width, height), RED), kind))
         assert picture.dimensions == Dimensions(width, height)
@@ -209,13 +209,13 @@ def test_odd_shapes(width: int, height: int) -> None:
 
 
 def test_lab_and_other_colour_spaces() -> None:
-    """TIFFs in the colour spaces of print shops keep their colours."""
+    """TIFFs in the colour spaces of print shops keep the colours."""
     assert near(colour(decoded(encode(halves(mode="LAB"), "TIFF")), 0.25, 0.5), RED)
     assert near(colour(decoded(encode(halves(mode="YCbCr"), "TIFF")), 0.75, 0.5), BLUE)
 
 
 def test_large_jpegs_are_shrunk_while_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The decoder is asked for a smaller picture, but for none smaller than the model takes."""
+    """The decoder shrinks a large JPEG, but never below the size of the model's input."""
     loaded: list[tuple[int, int]] = []
     resized = decoding._resized
 

@@ -1,4 +1,4 @@
-"""The import contracts of `pyproject.toml`: complete, in the docs, and each one able to fail."""
+"""The import contracts of `pyproject.toml`: complete, in the docs, and each contract able to fail."""
 
 import ast
 import os
@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 LINTER: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
 ROOMS = sorted(path.parent.name for path in ROOT.glob("*/__init__.py") if path.parent.name != "tests")
-#: The packages that Google's distributions share one name for; import-linter sees only `google`.
+#: Google's storage library; import-linter sees only `google`, the shared name of Google's distributions.
 STORAGE_LIBRARY = re.compile(r"^google\.cloud\.storage\b")
 
 
@@ -30,7 +30,7 @@ def rooms_in_docs() -> list[str]:
 
 
 def test_every_room_is_under_the_contract_of_layers() -> None:
-    """A new top-level package without a layer fails here."""
+    """Every top-level package has a layer."""
     layers = contract("Every arrow between rooms runs down")["layers"]
     assert sorted(re.findall(r"\w+", " ".join(layers))) == ROOMS == sorted(LINTER["root_packages"])
 
@@ -61,7 +61,7 @@ def test_a_library_contract_names_every_room_but_those_in_its_title(name: str) -
     assert sources >= {*ROOMS} - {"benchmarks", "tools"} - exempt
 
 
-#: An import that breaks each contract, as (contract, file, import).
+#: A forbidden import for each contract, as (contract, file, import).
 BREAKS = [
     ("Every arrow between rooms runs down", "db/session.py", "import operations"),
     ("Every arrow between rooms runs down", "trigger_fn/events.py", "import worker.retry"),
@@ -87,13 +87,13 @@ BREAKS = [
 
 
 def test_each_contract_is_broken_once_below() -> None:
-    """A contract without a breaking import fails here."""
+    """Every contract has a breaking import."""
     assert all(any(each["name"].startswith(name) for name, _, _ in BREAKS) for each in LINTER["contracts"])
 
 
 @pytest.fixture(scope="module")
 def broken(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The linter's report on a copy of the code with all these imports."""
+    """The linter's report on a copy of the code with all forbidden imports."""
     copy = tmp_path_factory.mktemp("rooms")
     for room in ROOMS:
         shutil.copytree(ROOT / room, copy / room, ignore=_all_but_python)
@@ -115,7 +115,7 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.mark.parametrize(("name", "file", "statement"), BREAKS)
 def test_a_forbidden_import_breaks_its_contract(broken: str, name: str, file: str, statement: str) -> None:
-    """The report lists the import under its contract."""
+    """The report lists the forbidden import under the broken contract."""
     importer = file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
     imported = statement.removeprefix("import ")
     section = next(text for title, text in _sections(broken) if title.startswith(name))
@@ -133,7 +133,7 @@ def _all_but_python(directory: str, names: list[str]) -> set[str]:
 
 
 def test_only_dropline_storage_imports_the_storage_library() -> None:
-    """Google's namespace package hides it from the contracts: the imports are read from the code."""
+    """Imports are read from the code, because Google's namespace package hides the library from the contracts."""
     importers = {
         path.relative_to(ROOT).as_posix()
         for room in ROOMS

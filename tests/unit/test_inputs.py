@@ -1,4 +1,4 @@
-"""The inputs of the cost and scaling pages: their sources, and the errors of a wrong file."""
+"""The inputs of the cost and scaling pages: the sources, and the errors of a wrong file."""
 
 import re
 from pathlib import Path
@@ -32,7 +32,7 @@ def test_a_quoted_file_has_the_quoted_text(entry: Quoted) -> None:
 
 @pytest.mark.parametrize("entry", QUOTED)
 def test_the_quoted_text_has_the_value(entry: Quoted) -> None:
-    """No value differs from its own quotation; the quotation may give memory in MiB or MB."""
+    """No value differs from the quotation; the quotation may give memory in MiB or MB."""
     found = _numbers(entry.says)
     assert entry.value in found | {number / 1024 for number in found}
 
@@ -77,7 +77,7 @@ def test_a_file_that_is_not_toml_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_entries_are_named(tmp_path: Path, old: str, new: str, problem: str) -> None:
-    """Each entry that is missing, unknown or not a number is named with its problem."""
+    """The error names each missing, unknown or wrong entry with the problem."""
     path = tmp_path / "inputs.toml"
     path.write_text(INPUTS.read_text().replace(old, new))
     with pytest.raises(InputError, match=problem):
@@ -85,6 +85,6 @@ def test_wrong_entries_are_named(tmp_path: Path, old: str, new: str, problem: st
 
 
 def test_names_are_unique_across_the_groups() -> None:
-    """A name has one number, whichever group it is in."""
+    """A name has a single number across all groups."""
     inputs = load_inputs()
     assert len(inputs.values()) == len(inputs.deployed) + len(inputs.measured) + len(inputs.assumed)

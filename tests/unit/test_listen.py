@@ -1,4 +1,4 @@
-"""Listening across lost connections, with connections that break on command."""
+"""Listening across lost connections, with scripted losses."""
 
 import json
 from collections.abc import Iterator
@@ -66,7 +66,7 @@ class Reader:
 
 
 def follow(monkeypatch: pytest.MonkeyPatch, postgres: Postgres, timeout_s: float | None = None) -> list[str]:
-    """Everything that is read until Postgres refuses every attempt."""
+    """All elements read until Postgres refuses every attempt."""
     monkeypatch.setattr("db.listen.listening", postgres.listening)
     monkeypatch.setattr("time.sleep", postgres.pauses.append)
     found: list[str] = []

@@ -20,7 +20,7 @@ def test_models_that_need_no_directory_pass(model: str) -> None:
 
 @pytest.mark.parametrize("model", ["nosuch", "./no/such", "/no/such", "a/b/c", ""])
 def test_a_model_that_is_nowhere_is_named_with_its_option(model: str) -> None:
-    """A text that is neither a directory nor a hub name is refused."""
+    """A model is refused if the text is neither a directory nor a hub name."""
     with pytest.raises(LocalStackError, match=r"^--model: "):
         check_model(model)
 
@@ -45,7 +45,7 @@ def test_a_wrong_url_is_reported_with_the_option() -> None:
 
 
 def test_a_directory_error_names_the_option(tmp_path: Path) -> None:
-    """A file, a path below a file, and a directory in place of the `env` file each give one sentence."""
+    """A file, a path below a file, and a directory in place of the `env` file each give a single sentence."""
     file = tmp_path / "file"
     file.touch()
     (tmp_path / "project" / "env").mkdir(parents=True)
@@ -63,7 +63,7 @@ def test_a_directory_error_names_the_option(tmp_path: Path) -> None:
 def test_a_misspelt_setting_is_named_before_anything_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`up` prints one line, returns the exit code of wrong settings, and creates no directory."""
+    """`up` prints a single line, returns the exit code of wrong settings, and creates no directory."""
     monkeypatch.setenv("DROPLINE_WORKER__CONCURENCY", "2")
     result = CliRunner().invoke(app, ["up", "--dir", str(tmp_path / "stack"), "--port-base", "18400"])
     assert result.exit_code == ExitCode.SETTINGS

@@ -1,4 +1,4 @@
-"""The Makefile's switches, by what it would run."""
+"""The Makefile's switches, by the commands of a dry run."""
 
 import subprocess
 from pathlib import Path
@@ -21,14 +21,14 @@ def test_the_demo_ends_by_itself_where_it_is_told_to(switch: str, exits: bool) -
 
 
 def test_testing_runs_every_check() -> None:
-    """Style, types, import arrows and all three kinds of tests."""
+    """`make test` runs style, types, import arrows and all three kinds of tests."""
     commands = make("--dry-run", "test").stdout
     wanted = ("ruff check", "ruff format --check", "mypy", "lint-imports", "tests/unit", "tests/integration")
     assert all(command in commands for command in (*wanted, "tests/acceptance"))
 
 
 def test_an_old_python_is_named(tmp_path: Path) -> None:
-    """Where the interpreter is too old, the message says which one, and how to choose another."""
+    """The error shows the version of an outdated interpreter, and the way to choose another."""
     old = tmp_path / "python3"
     old.write_text('#!/bin/sh\n[ "$1" = -V ] && echo "Python 3.8.1"\nexit 1\n')
     old.chmod(0o755)
@@ -38,5 +38,5 @@ def test_an_old_python_is_named(tmp_path: Path) -> None:
 
 
 def test_without_a_target_it_explains_itself() -> None:
-    """Plain `make` lists the targets and changes nothing."""
+    """Plain `make` lists the targets, and has no effect."""
     assert "demo" in make().stdout

@@ -43,7 +43,7 @@ def test_limits_hold_and_other_keys_are_untouched(
 
 @given(foreign, texts, limits)
 def test_the_report_is_true(existing: dict[str, str], caption: str, bounds: MetadataSettings) -> None:
-    """Whole captions are reported without a code, cut ones as shortened, absent ones as left out."""
+    """Whole captions are reported without a code, cut captions as shortened, absent captions as left out."""
     fitted = fit_metadata(existing, ours(caption), bounds)
     written = fitted.values.get(METADATA_CAPTION)
     if written is None:
@@ -59,7 +59,7 @@ def test_the_report_is_true(existing: dict[str, str], caption: str, bounds: Meta
 
 @given(foreign, texts, limits)
 def test_writing_twice_changes_nothing(existing: dict[str, str], caption: str, bounds: MetadataSettings) -> None:
-    """Fitted again beside itself, a caption comes out the same: a lost response is recognised."""
+    """A caption fitted again beside the written caption is the same, so a lost response is recognised."""
     first = fit_metadata(existing, ours(caption), bounds)
     assume(first.values)
     assert fit_metadata(existing | first.values, ours(caption), bounds) == first
@@ -115,7 +115,7 @@ def test_an_object_that_is_full_is_left_alone() -> None:
 
 
 def test_a_stub_of_a_caption_is_not_written() -> None:
-    """A caption that would be cut to a few letters is left out instead."""
+    """A caption is left out if only a few letters would remain."""
     assert shorten("a man rides a horse", SHORTEST_CUT_BYTES) is None
 
 
@@ -133,7 +133,7 @@ def test_an_empty_caption_is_nobodys() -> None:
 
 
 def test_our_own_caption_is_replaced() -> None:
-    """A new caption replaces the caption of an earlier model, whose bytes do not count."""
+    """A new caption replaces the caption of an earlier model; the bytes of the replaced caption do not count."""
     before = ours("old " * 900, model="older")
     filler = {"k": "v" * 4000}
     fitted = fit_metadata(before | filler, ours("new " * 900), LIMITS)
@@ -141,7 +141,7 @@ def test_our_own_caption_is_replaced() -> None:
 
 
 def test_the_asked_task_is_ours_to_spell() -> None:
-    """The task key set at upload is rewritten in its canonical spelling."""
+    """The task key set at upload is rewritten in the canonical spelling."""
     assert fit_metadata({METADATA_TASK: "od"}, ours("x", task="<OD>"), LIMITS).values[METADATA_TASK] == "<OD>"
 
 

@@ -49,7 +49,7 @@ DISTRIBUTIONS = {
     # Werkzeug is a part of Flask.
     "werkzeug": "flask",
 }
-#: The only files beside the settings that read the environment: each passes the environment to a child process.
+#: The only files with access to the environment beside the settings: each passes it to a child process.
 HANDS_ON = {"local_emulators/process.py", "worker/engine/process.py"}
 #: A program with separate requirements and a separate environment (tests/terraform/requirements.txt).
 APART = ROOT / "tests" / "terraform" / "stub_provider.py"

@@ -27,7 +27,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
 
 
 def test_a_dropped_image_is_captioned_and_its_metadata_written(bench: Bench) -> None:
-    """The order of the steps: Postgres before metadata, and the announcement before the download."""
+    """The steps are in order: the announcement before the download, and Postgres before the metadata."""
     row_id = bench.drop()
     assert bench.run(row_id) == Acknowledge("captioned")
     assert bench.journal == WHOLE_WAY
@@ -81,7 +81,7 @@ def test_without_an_engine_nothing_is_downloaded(bench: Bench) -> None:
 
 @pytest.mark.parametrize("error", [StorageUnavailable("503"), SoftTimeLimitExceeded(), ValueError("a bug")])
 def test_an_announced_request_that_will_not_come_is_retracted(bench: Bench, error: Exception) -> None:
-    """Otherwise the engine would hold a batch open for the request."""
+    """The announcement is retracted, because the engine would hold a batch open for the request."""
     row_id = bench.drop()
     bench.script.plan("download", error)
     assert isinstance(bench.run(row_id), Redeliver)
@@ -130,7 +130,7 @@ def test_a_transient_error_puts_the_row_back(
 
 
 def test_transient_errors_of_one_row_end_in_a_dead_letter(bench: Bench) -> None:
-    """After `max_retries` further attempts, with a longer pause before each."""
+    """The row fails after `max_retries` further attempts, with a longer pause before each attempt."""
     row_id = bench.drop()
     bench.script.plan("download", *[StorageUnavailable("503")] * 3)
     code = "storage_unavailable"
@@ -187,7 +187,7 @@ def test_one_death_fewer_is_another_attempt(bench: Bench) -> None:
 def test_a_generation_that_is_gone_is_deleted_or_superseded(
     bench: Bench, live: tuple[int, ...], status: Status, step: str
 ) -> None:
-    """No failure and no retry: a newer generation under the name means an overwrite, none means a delete."""
+    """The row is neither failed nor retried: a newer generation means an overwrite, no generation a delete."""
     row_id = bench.rows.register()
     bench.store.objects = {ObjectVersion("drops", "cat.png", generation): PNG for generation in live}
     assert bench.run(row_id) == Acknowledge(status)

@@ -86,7 +86,7 @@ class Thing extends cdktn.TerraformResource {
 
 
 def test_attributes_have_their_types_and_flags() -> None:
-    """Required, optional and computed; strings, maps, sets, and computed lists of objects."""
+    """Attributes are required, optional or computed, and are strings, maps, sets, or computed lists of objects."""
     assert Binding.parse(SOURCE).block("Thing")["attributes"] == {
         "name": ["string", "r"],
         "labels": [["map", "string"], "o"],
@@ -96,7 +96,7 @@ def test_attributes_have_their_types_and_flags() -> None:
 
 
 def test_blocks_have_their_nesting_and_bounds() -> None:
-    """One required block, and any number of optional blocks."""
+    """The schema has a required block, and any number of optional blocks."""
     part = {"attributes": {"size": ["number", "co"]}}
     assert Binding.parse(SOURCE).block("Thing")["blocks"] == {
         "part": {"nesting": "list", "min": 1, "max": 1, **part},

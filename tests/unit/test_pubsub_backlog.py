@@ -31,7 +31,7 @@ def take(backlog: Backlog, now: float, consumer: Consumer | None = None, limit: 
 
 
 class BacklogMachine(RuleBasedStateMachine):
-    """Every message is in exactly one place until the acknowledgement or the last attempt."""
+    """Every message has exactly one place until the acknowledgement or the last attempt."""
 
     leased_messages: Bundle[LeasedMessage] = Bundle("leased_messages")
 

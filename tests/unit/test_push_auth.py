@@ -87,7 +87,7 @@ def test_a_wrong_claim(verify: Callable[[str], None], signer: Signer, claims: di
 def test_clocks_may_differ_by_half_a_minute(
     verify: Callable[[str], None], signer: Signer, claim: str, sign: int
 ) -> None:
-    """A token that expired or becomes valid within half a minute is accepted, because clocks differ."""
+    """A token that expired, or becomes valid, within half a minute is accepted, because clocks differ."""
     now = int(time.time())
     near: dict[str, Any] = {claim: now + sign * 25}
     far: dict[str, Any] = {claim: now + sign * 40}

@@ -82,7 +82,7 @@ def test_behind_a_full_head_nothing_is_known(recovery: Scene, messages: int, enq
 
 
 def test_many_rows_are_enqueued_in_batches(recovery: Scene) -> None:
-    """Each row once, in the order of the ids, and the count is of rows."""
+    """Each row is enqueued once, in the order of the ids, and the count is of rows."""
     ids = drop(recovery, 7)
     assert recovery.run(batch=3) == (7, 0)
     assert recovery.sent == [(row_id, 0.0) for row_id in ids]
@@ -107,7 +107,7 @@ def test_a_row_whose_lease_is_over_is_enqueued_at_once(recovery: Scene) -> None:
 
 
 def test_queued_and_leased_rows_are_counted_apart(recovery: Scene) -> None:
-    """In batches of both kinds."""
+    """Queued and leased rows are counted apart, also over batches of both kinds."""
     ids = drop(recovery, 5)
     for row_id in ids[:3]:
         recovery.rows.claim_and_die(row_id)

@@ -29,7 +29,7 @@ NOW = datetime(2026, 11, 22, 16, 0, tzinfo=UTC)
     ],
 )
 def test_a_time_is_an_age_or_iso_8601(text: str, moment: datetime) -> None:
-    """UTC without a zone, as in logs."""
+    """A time is an age or ISO 8601, in UTC without a zone, as in logs."""
     assert parse_since(text, NOW) == moment
 
 
@@ -70,7 +70,7 @@ class Patience:
 
 
 def test_a_pool_that_is_awake_costs_no_wait() -> None:
-    """One call, no message."""
+    """An awake worker pool costs a single call, without a pause or a note."""
     patience = Patience(failures=0)
     patience.wait(60)
     assert (patience.calls, patience.notes) == ([0.0], [])
@@ -112,7 +112,7 @@ def interrupts() -> Iterator[Interrupts]:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_interrupts(interrupts: Interrupts, number: signal.Signals) -> None:
-    """SIGTERM as well as SIGINT."""
+    """SIGTERM and SIGINT both interrupt."""
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(number)
 

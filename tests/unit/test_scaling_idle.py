@@ -26,7 +26,7 @@ POLICY = ScalingPolicy(idle_s=60, lease_s=30)
 
 
 class RecordingPool:
-    """A worker pool that records calls."""
+    """A worker pool with recorded calls."""
 
     def __init__(self) -> None:
         self.asked: list[int] = []
@@ -44,7 +44,7 @@ def make_deactivator(store: MemoryStore, pool: RecordingPool, clock: ManualClock
 
 
 def test_an_idle_pool_is_put_to_sleep() -> None:
-    """One call to 0; the mark is removed."""
+    """An idle worker pool gets a single call to 0, and the mark is removed."""
     store, pool = MemoryStore(), RecordingPool()
     assert (
         make_deactivator(store, pool, ManualClock(), lambda: False).try_scale_to_zero()
@@ -80,7 +80,7 @@ def test_a_slow_postgres_does_not_shorten_the_lease() -> None:
 
 
 def test_a_token_is_there_before_the_mark_is() -> None:
-    """The fetch of a token may be slow, and the mark expires soon."""
+    """The token is fetched before the mark is set: the fetch may be slow, and the mark expires soon."""
     store, pool, clock = MemoryStore(), RecordingPool(), ManualClock()
     seen: list[int] = []
     claim_at_once = store.begin
@@ -125,7 +125,7 @@ def test_a_pool_stays_awake_while_postgres_cannot_be_asked(error: Exception) -> 
 
 @pytest.mark.parametrize("outcome", ScaleToZeroOutcome)
 def test_a_worker_that_lives_tries_again(outcome: ScaleToZeroOutcome) -> None:
-    """After the lease if a mark must expire first, else after the idle period."""
+    """The next try is after the lease if a mark must expire first, else after the idle period."""
     waits = outcome in (ScaleToZeroOutcome.TAKEN, ScaleToZeroOutcome.UNKNOWN)
     assert outcome.again_after_s(POLICY) == (POLICY.lease_s if waits else POLICY.idle_s)
 
@@ -140,7 +140,7 @@ def test_a_name_that_is_no_pool_is_refused_at_once(name: str) -> None:
 
 
 def test_the_libraries_are_imported_by_whoever_connects() -> None:
-    """A command or a function without a pool to scale pays for neither redis nor google-auth."""
+    """A command or function without a worker pool imports neither redis nor google-auth."""
     probe = (
         "import sys, dropline.scaling.activation;"
         "print(sorted({'redis', 'google.auth', 'requests', 'celery', 'sqlalchemy', 'torch'} & {*sys.modules}))"

@@ -58,7 +58,7 @@ def check_any(make_world: Callable[[], World]) -> Counter[str]:
 
 
 def goes_wrong(world: World, seed: int) -> bool:
-    """Return True if a check fails in the run with this seed."""
+    """Return True if a check fails in the run with the seed."""
     try:
         live(world, seed, 150)
     except AssertionError:
@@ -67,7 +67,7 @@ def goes_wrong(world: World, seed: int) -> bool:
 
 
 def test_no_image_waits_on_a_sleeping_pool() -> None:
-    """3,000 interleavings with crashes, lost answers, refusals and expired marks; every outcome occurs."""
+    """3,000 interleavings with crashes, lost answers, refusals and expired marks pass; every outcome occurs."""
     seen = check_any(lambda: World(MemoryStore()))
     errors = {kind.default_code for kind in (PoolChanging, ScalingRefused, ScalingDenied, ScalingUnknown)}
     outcomes = {outcome.value for outcome in ScaleToZeroOutcome}
@@ -75,14 +75,14 @@ def test_no_image_waits_on_a_sleeping_pool() -> None:
 
 
 def test_a_redis_that_forgets_everything_costs_time_and_no_image() -> None:
-    """With FLUSHALL at any step, unless the worker that calls 0 is killed in the same moment."""
+    """No image waits after FLUSHALL at any step, unless the worker that calls 0 is killed in the same moment."""
     seen = check_any(lambda: World(MemoryStore(), Faults(flush=True)))
     assert seen[ScaleToZeroOutcome.WOKEN_AGAIN.value]
     assert seen[ScaleToZeroOutcome.UNFINISHED.value]
 
 
 def scale_up_if_first(token: str, policy: ScalingPolicy) -> Procedure[bool]:
-    """SET NX, and only the winner calls: a winner that dies before the call leaves a mark that stops others."""
+    """SET NX, and only the winner calls: after the death of the winner before the call, no process calls."""
     won: bool = yield ReplaceMark(None, AWAKE)
     if won:
         yield SetInstances(policy.instances)
@@ -134,7 +134,7 @@ def scale_up_with_one_token_for_all(token: str, policy: ScalingPolicy) -> Proced
 
 
 def scale_up_by_the_first_alone(token: str, policy: ScalingPolicy) -> Procedure[bool]:
-    """A process that finds a waking mark does not call; the event is acknowledged."""
+    """A process does not call under a waking mark; the event is acknowledged."""
     mark = yield ReadMark()
     if mark is not None and mark.startswith(WAKING):
         return False
@@ -142,7 +142,7 @@ def scale_up_by_the_first_alone(token: str, policy: ScalingPolicy) -> Procedure[
 
 
 def scale_to_zero_without_asking(token: str, policy: ScalingPolicy) -> Procedure[ScaleToZeroOutcome]:
-    """Trusts the empty queue, which lacks the messages that other workers hold."""
+    """Uses the empty queue as proof, although other workers may hold messages."""
     procedure = scale_to_zero(token, policy)
     command = next(procedure)
     while True:
@@ -196,7 +196,7 @@ def scale_to_zero_with_a_short_mark(token: str, policy: ScalingPolicy) -> Proced
     ],
 )
 def test_the_interleavings_find_what_is_wrong(scale_up_with: ScaleUp, scale_to_zero_with: ScaleToZero) -> None:
-    """Each protocol without one protection leaves an image waiting, or has the mark `awake` at 0 instances."""
+    """Each protocol without a protection leaves an image waiting, or has the mark `awake` at 0 instances."""
     worlds = (
         World(MemoryStore(), scale_up_with=scale_up_with, scale_to_zero_with=scale_to_zero_with)
         for _ in itertools.count()
@@ -219,7 +219,7 @@ def scale_to_zero_without_looking_back(token: str, policy: ScalingPolicy) -> Pro
 
 
 def test_a_flush_is_survived_only_by_looking_back() -> None:
-    """The same faults, and a worker that does not scale up again: an image waits for ever."""
+    """After FLUSHALL an image waits for ever if the worker ignores a lost mark."""
     worlds = (
         World(MemoryStore(), Faults(flush=True), scale_to_zero_with=scale_to_zero_without_looking_back)
         for _ in itertools.count()

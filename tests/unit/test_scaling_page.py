@@ -1,4 +1,4 @@
-"""docs/scaling.md: each figure equals its formula, and each formula has the numbers of its sources."""
+"""docs/scaling.md: each figure equals the formula, and each formula has the numbers of the sources."""
 
 import re
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "scaling.md").read_text()
 INPUTS = load_inputs().values()
 RATES = (1, 10, 100, 1_000, 10_000)
-#: Row → inputs in its formula.
+#: Row → inputs in the formula.
 LOAD_INPUTS = {
     "function, CPUs busy": ["function_cpu_ms"],
     "function, instances": ["function_cpu_ms", "target_utilisation"],
@@ -59,7 +59,7 @@ CAPACITY_INPUTS = {
     "CPU of the largest Postgres": ["target_utilisation", "function_postgres_ms", "worker_postgres_ms"],
     "Pub/Sub publishing": ["event_bytes"],
 }
-#: Row of the capacities → row of Google's limits whose value is in its formula, and the unit as a power of ten.
+#: Row of the capacities → row of Google's limits with the value in the formula, and the unit as a power of ten.
 LIMITS = {
     "writes of one bucket": ("bucket writes", ""),
     "reads of one bucket": ("bucket reads", ""),
@@ -72,7 +72,7 @@ LIMITS = {
 
 
 def _table(head: str) -> dict[str, list[str]]:
-    """Row name → further cells of the table whose head begins with `head`."""
+    """Row name → further cells, of the table with a head that begins with `head`."""
     lines = PAGE[PAGE.index(f"| {head} |") :].partition("\n\n")[0].splitlines()[2:]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     return {name: cells for name, *cells in rows}
@@ -105,14 +105,14 @@ def _retry_hours() -> float:
 
 @pytest.mark.parametrize("row", LOAD_INPUTS)
 def test_the_load_equals_its_formula(row: str) -> None:
-    """At each of the five rates."""
+    """The load equals the formula at each of the five rates."""
     *figures, formula = LOAD[row]
     assert figures == [_shown(_value(formula, rate)) for rate in RATES]
 
 
 @pytest.mark.parametrize("row", CAPACITY_INPUTS)
 def test_a_capacity_equals_its_formula(row: str) -> None:
-    """In images per second."""
+    """The capacity equals the formula, in images per second."""
     figure, formula, *_ = CAPACITIES[row]
     assert figure == _shown(_value(formula))
 
@@ -126,7 +126,7 @@ def _formulas() -> Iterator[tuple[str, list[str]]]:
 
 @pytest.mark.parametrize(("formula", "names"), list(_formulas()))
 def test_a_formula_has_the_numbers_of_its_sources(formula: str, names: list[str]) -> None:
-    """A changed default or measurement fails here, and not only the quotation of the input."""
+    """A changed default or measurement fails the formula, and not only the quotation of the input."""
     assert {INPUTS[name] for name in names} <= _numbers(formula)
 
 
@@ -148,7 +148,7 @@ def test_no_row_is_left_out() -> None:
 
 
 def test_the_largest_disk_is_the_limit() -> None:
-    """64 TB, in bytes."""
+    """The largest disk of Postgres is 64 TB, in bytes."""
     assert float(QUOTAS["sql disk"][0] + "e12") in _numbers(LOAD["months until the largest disk is full"][-1])
 
 
@@ -160,7 +160,7 @@ def test_the_smallest_capacity_comes_first() -> None:
 
 
 def test_the_text_names_the_components_that_are_full() -> None:
-    """The sentences below the table of capacities, at 100, 1,000 and 10,000 images/s."""
+    """The sentences below the table name the full components at 100, 1,000 and 10,000 images/s."""
     numbers = {name: _value(formula) for name, (_, formula, *_) in CAPACITIES.items()}
     full = {rate: [name for name, capacity in numbers.items() if capacity < rate] for rate in RATES}
     assert full[1] == full[10] == []
@@ -171,7 +171,7 @@ def test_the_text_names_the_components_that_are_full() -> None:
 
 
 def test_the_figures_in_the_text_are_computed() -> None:
-    """The messages that fit into Redis, the retries of Pub/Sub, and the photographs of a worker's CPUs."""
+    """The messages in a full Redis, Pub/Sub's retries, and the photographs of a worker's CPUs are computed."""
     text = " ".join(PAGE.split())
     assert f"holds {INPUTS['redis_memory'] * 1024**3 / INPUTS['queue_bytes']:,.0f} of them" in text
     assert f"which is {_retry_hours():.3g} hours" in text
@@ -181,7 +181,7 @@ def test_the_figures_in_the_text_are_computed() -> None:
 
 
 def test_the_retries_by_hand() -> None:
-    """5, 10, 20, … 320 s, and then 600 s each, between 50 deliveries."""
+    """The pauses are 5, 10, 20, … 320 s, and then 600 s each, between 50 deliveries."""
     assert _retry_hours() * 3600 == pytest.approx(5 + 10 + 20 + 40 + 80 + 160 + 320 + 42 * 600)
 
 

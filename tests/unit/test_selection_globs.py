@@ -38,7 +38,7 @@ from dropline.selection import Globs
     ],
 )
 def test_matches(glob: str, name: str) -> None:
-    """These names are meant by these globs."""
+    """A glob matches the name."""
     assert Globs([glob]).match(name)
 
 
@@ -61,19 +61,19 @@ def test_matches(glob: str, name: str) -> None:
     ],
 )
 def test_does_not_match(glob: str, name: str) -> None:
-    """These are not: `*` and `?` stay within a level, the whole name counts, a dot is a dot."""
+    """A glob does not match: `*` and `?` stay within a level, the whole name counts, and a dot is a dot."""
     assert not Globs([glob]).match(name)
 
 
 def test_any_of_several_is_enough() -> None:
-    """A set matches where one of its globs does; an empty set nowhere."""
+    """A set of globs matches if a single glob matches; an empty set never matches."""
     assert Globs(["a/**", "**/*.png"]).match("x/y.png")
     assert not Globs([]).match("x")
 
 
 @pytest.mark.parametrize("glob", ["**.jpg", "a/b**", "***"])
 def test_a_glued_double_star_is_refused(glob: str) -> None:
-    """`**.jpg` would silently mean `*.jpg`; the error says what to write."""
+    """`**.jpg` would silently mean `*.jpg`; the error shows the correct form."""
     with pytest.raises(SettingsError, match=r"\*\*/\*\.jpg"):
         Globs([glob])
 
@@ -84,12 +84,12 @@ def test_a_glued_double_star_is_refused(glob: str) -> None:
 )
 @pytest.mark.parametrize("name", ["a" * 1024, "a/" * 512, "aaaa/" * 200])
 def test_hostile_names_end(glob: str, name: str) -> None:
-    """No name makes the matcher back up without end (this test would not come back)."""
+    """The matcher ends in time for any name: backtracking without end would hang the test."""
     assert not Globs([glob]).match(name)
 
 
 def reference(glob: str) -> re.Pattern[str]:
-    """The same rules as one regular expression, which may back up as it likes."""
+    """The same rules as a regular expression, which may backtrack without a limit."""
     parts = ["[^/]*".join(re.escape(text) for text in part.split("*")) for part in glob.split("/")]
     pattern = ""
     for index, (part, source) in enumerate(zip(parts, glob.split("/"), strict=True)):
@@ -98,7 +98,7 @@ def reference(glob: str) -> re.Pattern[str]:
             pattern += "(?:[^/]*(?:/[^/]*)*)" if last else "(?:[^/]*/)*"
         else:
             pattern += part if last else f"{part}/"
-    if glob.endswith("/**"):  # any number of levels, none included
+    if glob.endswith("/**"):  # any number of levels, also zero
         pattern = f"{pattern}|{reference(glob[:-3]).pattern}"
     return re.compile(pattern)
 
@@ -111,5 +111,5 @@ names = st.text(alphabet="ab/", max_size=10)
 
 @given(globs, names)
 def test_agrees_with_a_reference(glob: str, name: str) -> None:
-    """The walk finds a match exactly where an exhaustive search does."""
+    """The matcher agrees with an exhaustive search."""
     assert Globs([glob]).match(name) == (reference(glob).fullmatch(name) is not None)

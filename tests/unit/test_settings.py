@@ -1,4 +1,4 @@
-"""Settings: read once, refused at start when wrong, each error naming its variable."""
+"""Settings: read once, refused at start if wrong, with the variable in each error."""
 
 import os
 
@@ -13,7 +13,7 @@ from dropline.settings import PREFIX, Settings, load_settings, require, variable
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The developer's own shell must not decide what these tests see."""
+    """Remove the settings of the developer's shell."""
     ours = {name for name, _, _ in variables()}
     for name in list(os.environ):
         if name.upper().startswith(PREFIX) or name in ours:
@@ -36,7 +36,7 @@ def test_defaults_stand_where_nothing_is_set() -> None:
     ],
 )
 def test_a_variable_reaches_its_setting(monkeypatch: pytest.MonkeyPatch, name: str, value: str, path: str) -> None:
-    """Ours are read under their prefix, the ecosystem's under their usual names."""
+    """Dropline's variables have the prefix `DROPLINE_`; shared variables keep the usual names."""
     monkeypatch.setenv(name, value)
     found: object = load_settings()
     for part in path.split("."):
@@ -45,7 +45,7 @@ def test_a_variable_reaches_its_setting(monkeypatch: pytest.MonkeyPatch, name: s
 
 
 def test_lists_and_maps_are_json(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A list is a JSON array, a map a JSON object, and tasks in it get their canonical spelling."""
+    """A list is a JSON array, a map is a JSON object, and the tasks of a map get the canonical spelling."""
     monkeypatch.setenv("DROPLINE_EVENTS__BUCKETS", '["a", "b"]')
     monkeypatch.setenv("DROPLINE_EVENTS__TASK_BY_PREFIX", '{"signs/": "ocr"}')
     events = load_settings().events
@@ -70,28 +70,28 @@ def test_lists_and_maps_are_json(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_wrong_value_names_its_variable(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
-    """Whatever is wrong with a value, the error is ours and holds the variable's whole name."""
+    """For any wrong value the error is SettingsError, with the whole name of the variable."""
     monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError, match=f"{name}\\b"):
         load_settings()
 
 
 def test_a_misspelt_variable_is_refused_with_the_nearest_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A typing mistake is no silent default."""
+    """A typing mistake is an error with the nearest name, and no silent default."""
     monkeypatch.setenv("DROPLINE_DATABSE__URL", "postgresql://x")
     with pytest.raises(SettingsError, match=r"DROPLINE_DATABSE__URL .* did you mean DROPLINE_DATABASE__URL\?"):
         load_settings()
 
 
 def test_an_unknown_variable_without_a_neighbour_points_to_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name that is like none of ours is refused too."""
+    """A variable unlike any setting is refused too, with the page of all settings."""
     monkeypatch.setenv("DROPLINE_XYZZY_QUUX", "1")
     with pytest.raises(SettingsError, match=r"docs/settings\.md"):
         load_settings()
 
 
 def test_a_visibility_timeout_shorter_than_a_task_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Redis must not hand a message out again while its task may still be at work."""
+    """A shorter visibility timeout is refused: Redis would deliver the message again during the task."""
     monkeypatch.setenv("DROPLINE_WORKER__TIME_LIMIT_S", "170")
     monkeypatch.setenv("DROPLINE_BROKER__VISIBILITY_TIMEOUT_S", "200")
     with pytest.raises(SettingsError, match=r"VISIBILITY_TIMEOUT_S is 200.*200"):
@@ -101,7 +101,7 @@ def test_a_visibility_timeout_shorter_than_a_task_is_refused(monkeypatch: pytest
 
 
 def test_settings_do_not_change() -> None:
-    """The object and its groups are frozen."""
+    """The settings and all groups are frozen."""
     settings = Settings()
     with pytest.raises(ValidationError):
         settings.bucket = "other"
@@ -110,7 +110,7 @@ def test_settings_do_not_change() -> None:
 
 
 def test_passwords_stay_out_of_sight(monkeypatch: pytest.MonkeyPatch) -> None:
-    """URLs with passwords show neither in the settings' text nor in an error about another variable."""
+    """URLs with passwords are neither in the text of the settings nor in an error about another variable."""
     monkeypatch.setenv("DROPLINE_DATABASE__URL", "postgresql://u:hunter2@h/d")
     monkeypatch.setenv("DROPLINE_BROKER__URL", "redis://:hunter2@h/0")
     assert "hunter2" not in repr(load_settings())
@@ -143,7 +143,7 @@ def test_what_is_needed_and_missing_is_named() -> None:
 )
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
 def test_a_postgres_url_is_returned_as_psql_takes_it(scheme: str, address: str) -> None:
-    """Every address that SQLAlchemy parses passes, with each of the three schemes."""
+    """Every address accepted by SQLAlchemy passes, with each of the three schemes."""
     assert check_postgres_url(f"{scheme}://{address}", "NAME") == f"postgresql://{address}"
     assert make_url(f"{scheme}://{address}")
 

@@ -27,7 +27,7 @@ SECOND = timedelta(seconds=1)
 
 @dataclass
 class Child:
-    """A child's tasks; pipeline and recovery do as the test scripts."""
+    """The tasks of a child, with a pipeline and a recovery scripted by the test."""
 
     broker: MemoryBroker
     app: Celery
@@ -35,7 +35,7 @@ class Child:
     error: Exception | None = None
     #: Row ids and deliveries given to the pipeline.
     runs: list[tuple[int, Delivery]] = field(default_factory=list)
-    #: Frees a row's lease; called in the parent.
+    #: Free the lease of a row; called in the parent.
     on_release: Callable[[int], None] = lambda _: None
     #: Runs a recovery with the given seconds of rest.
     recover: Callable[[float], object] = lambda _: "recovered"
@@ -51,7 +51,7 @@ class Child:
         return ScriptedRecovery(self.recover)
 
     def release_lease(self, row_id: int) -> None:
-        """Free a lease as the test says."""
+        """Free a lease, scripted by the test."""
         self.on_release(row_id)
 
     def run(self, row_id: int, delivery: Delivery) -> Acknowledge | Redeliver:
@@ -72,7 +72,7 @@ class Child:
 
 @dataclass
 class ScriptedRecovery:
-    """A recovery that does as the test scripts."""
+    """A recovery scripted by the test."""
 
     run: Callable[[float], object]
 
@@ -155,7 +155,7 @@ def test_an_unexpected_error_keeps_the_message(
 
 @pytest.mark.parametrize("name", [CAPTION_TASK, RECOVER_TASK])
 def test_a_copy_that_redis_refuses_returns_the_message_itself(child: Child, name: str) -> None:
-    """Rejected and requeued: an acknowledged message without a copy would be lost."""
+    """The message is rejected and requeued: an acknowledged message without a copy would be lost."""
     child.result, child.recover = Redeliver(1.0, "away"), _raise_unavailable
     child.broker.fail(RedisConnectionError("out of memory"))
     with pytest.raises(Reject) as caught:
@@ -222,7 +222,7 @@ class Parent:
         )
 
     def fail(self, error: BaseException) -> list[str]:
-        """The child's task ended with the error, or the child itself did."""
+        """End the child's task with an error, or the child."""
         with pytest.raises(type(error)) as raised:
             raise error
         info = ExceptionInfo((raised.type, raised.value, raised.tb))

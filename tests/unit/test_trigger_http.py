@@ -150,7 +150,7 @@ def test_a_body_may_come_in_chunks(app: Flask, effects: FakeEffects) -> None:
 
 
 def test_a_foreign_bucket_is_refused(app: Flask, effects: FakeEffects) -> None:
-    """A foreign event is not acknowledged: Pub/Sub keeps it until the settings or the subscription are right."""
+    """A foreign event is not acknowledged: Pub/Sub keeps the event until settings and subscription are right."""
     with capture_logs() as lines:
         response = deliver(app, push(bucket="not-ours"))
     assert (response.status_code, response.json) == (403, {"error": "foreign_bucket"})
@@ -213,7 +213,7 @@ def test_the_authorization_header_reaches_the_check(
 
 
 def test_the_log_line_names_the_object(app: Flask) -> None:
-    """One line per event: bucket, object, generation, row and task."""
+    """Each event has a log line with bucket, object, generation, row and message id."""
     with capture_logs(processors=[structlog.contextvars.merge_contextvars]) as lines:
         deliver(app, push("猫.jpg", message_id="m-1"))
     (line,) = lines

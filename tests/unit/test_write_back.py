@@ -16,7 +16,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
 
 
 def captioned_but_unwritten(bench: Bench) -> int:
-    """The id of a row left by a process that died between record and write-back."""
+    """The id of a row left by a process killed between record and write-back."""
     row_id = bench.drop()
     bench.script.plan("finish_write_back", DatabaseUnavailable("away"))
     bench.run(row_id)
@@ -79,7 +79,7 @@ def test_a_permanent_error_ends_the_write_back(bench: Bench, error: AccessDenied
     ],
 )
 def test_what_the_metadata_lacks_is_in_the_row(bench: Bench, outcome: WriteOutcome) -> None:
-    """Code and note of an incomplete write-back; `written` is true for a shortened caption."""
+    """The row has code and note of an incomplete write-back; `written` is true for a shortened caption."""
     row_id = bench.drop()
     bench.store.outcome = outcome
     assert bench.run(row_id) == Acknowledge("captioned")
