@@ -141,6 +141,8 @@ class DatabaseUnavailable(TransientError):
 class DatabaseReadOnly(DatabaseUnavailable):
     """Postgres refused a write: the server is a standby, perhaps until its promotion, or the login only reads."""
 
+    default_code = "database_read_only"
+
 
 class BrokerUnavailable(TransientError):
     """Redis cannot be reached, or refuses writes."""
