@@ -12,7 +12,7 @@
     │   ├── InvalidImage         the bytes cannot be decoded; `code` has the reason
     │   ├── ImageRefused         the image exceeds a limit, found before or during decoding
     │   ├── InferenceFailed      the model fails on the input
-    │   └── AccessDenied         the credentials lack a right
+    │   └── AccessDenied         the credentials lack a right (a row fails by Cloud Storage's refusal alone)
     └── TransientError           a later attempt may succeed
         ├── DatabaseUnavailable
         │   └── DatabaseReadOnly a standby, or a login that only reads

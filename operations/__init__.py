@@ -1,1 +1,1 @@
-"""User operations, one module each; command line and gallery present them, so a module prints and serves none."""
+"""The operations of a person, one module each: no console and no HTTP. The command line presents the results."""

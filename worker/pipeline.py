@@ -119,7 +119,7 @@ class Pipeline:
                 if delivery.repeated:
                     # The lease may be that of a dead child, and the message the only one of the row.
                     return Redeliver(remaining_s + 1, "leased")
-                return Acknowledge("somebody works on it")
+                return Acknowledge("leased by another attempt")
             case WriteBack():
                 return self._write_back(work, delivery)
             case Claim():

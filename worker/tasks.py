@@ -92,7 +92,7 @@ def _delivery(request: Any) -> Delivery:
 
 
 def _request_class(resources: Resources) -> type[Request]:
-    class CaptionRequest(Request):
+    class LeaseReleasingRequest(Request):
         """Releases the lease when the child dies, before the message returns to the queue."""
 
         def on_timeout(self, soft: bool, timeout: float) -> None:
@@ -112,4 +112,4 @@ def _request_class(resources: Resources) -> type[Request]:
             if self.args and type(self.args[0]) is int:
                 resources.release_lease(self.args[0])
 
-    return CaptionRequest
+    return LeaseReleasingRequest

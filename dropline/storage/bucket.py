@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from dropline.contract import METADATA_TASK, ObjectVersion, TaskRequest
-from dropline.errors import AccessDenied, ClientError
+from dropline.errors import AccessDenied, ClientError, StorageUnavailable
 from dropline.settings import Settings
 from dropline.storage.uploads import Upload, Uploaded
 
@@ -32,9 +32,10 @@ class Storage:
         Raises:
             ClientError: google-cloud-storage is not installed.
             AccessDenied: no credentials were found.
+            StorageUnavailable: the client certificate cannot be used.
         """
         try:
-            from google.auth.exceptions import DefaultCredentialsError
+            from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
 
             from dropline.storage.client import make_client
         except ImportError as error:
@@ -48,6 +49,8 @@ class Storage:
                 "there are no Google credentials: run `gcloud auth application-default login`, or for the local "
                 "stack `source .local/env`"
             ) from error
+        except GoogleAuthError as error:
+            raise StorageUnavailable(f"cannot use the client certificate for Cloud Storage: {error}") from error
 
     @classmethod
     def on_emulator(cls, address: str, project: str) -> Self:

@@ -7,14 +7,16 @@ from typing import Any
 import google.auth
 import pytest
 from google.auth.credentials import Credentials
-from google.auth.exceptions import DefaultCredentialsError
+from google.auth.exceptions import DefaultCredentialsError, MutualTLSChannelError
+from google.auth.transport.requests import AuthorizedSession
 from requests import PreparedRequest, Response
 from requests.adapters import HTTPAdapter
 
 from dropline.contract import ObjectVersion
-from dropline.errors import AccessDenied
+from dropline.errors import AccessDenied, StorageUnavailable
 from dropline.scaling.worker_pool import make_worker_pool
 from dropline.settings import Settings
+from dropline.storage.bucket import Storage
 from dropline.storage.objects import make_store
 
 POOL = "projects/p/locations/europe-west4/workerPools/captions"
@@ -105,3 +107,15 @@ def test_without_credentials_access_is_denied(monkeypatch: pytest.MonkeyPatch, c
     monkeypatch.setattr(google.auth, "default", default)
     with pytest.raises(AccessDenied, match="GOOGLE_APPLICATION_CREDENTIALS"):
         call()
+
+
+@pytest.mark.usefixtures("google_side")
+def test_a_broken_client_certificate_is_an_error_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library's error of the certificate reaches a person as a line, and not as a traceback."""
+
+    def broken(_: AuthorizedSession) -> None:
+        raise MutualTLSChannelError("the key does not fit the certificate")
+
+    monkeypatch.setattr(AuthorizedSession, "configure_mtls_channel", broken)
+    with pytest.raises(StorageUnavailable, match="client certificate"):
+        Storage.connect(Settings())

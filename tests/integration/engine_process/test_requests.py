@@ -209,5 +209,5 @@ def test_the_slot_refuses_less_than_an_image() -> None:
 
 def test_children_and_parent_import_no_torch() -> None:
     """The modules of the worker's parent and children load no model library."""
-    code = "import sys, worker.engine.client, worker.engine.process; sys.exit('torch' in sys.modules)"
+    code = "import sys, worker.app, worker.health; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
