@@ -1,29 +1,29 @@
-# The images of Dropline: `docker build --target function|worker|migrations|local .`. Nothing in here needs BuildKit.
+# The container images of Dropline: `docker build --target function|worker|migrations|local .`, with or without BuildKit.
 # cloudbuild.yaml builds and pushes the first three.
 #
-# A tag can be moved. Whoever wants the same bytes again pins the base by its digest:
+# A tag can move to another image. For reproducible builds pin the base image by digest:
 # --build-arg PYTHON_IMAGE=python:3.11.16-slim-trixie@sha256:…
 ARG PYTHON_IMAGE=python:3.11.16-slim-trixie
-# What the worker's image carries, so that a start asks no hub: a checkpoint of the hub at a commit; `demo`, the
-# small packaged model; or `none`: then DROPLINE_ENGINE__CHECKPOINT must name a mounted directory.
+# The model in the worker image, so that a start needs no download: a checkpoint of the Hugging Face hub at a commit; `demo`,
+# the small packaged model; or `none`, with the path of a mounted directory in DROPLINE_ENGINE__CHECKPOINT.
 ARG CHECKPOINT=florence-community/Florence-2-base-ft
 ARG REVISION=0b03b6f15a4a211370fb204aee4e7dd48887ea37
 
 
-# ---- What builds. It has pip and a build backend; of it nothing but /opt/dropline reaches an image.
+# ---- Build stages, with pip and a build backend. Only /opt/dropline is copied into the final images.
 FROM ${PYTHON_IMAGE} AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /build
 COPY constraints.txt ./
 RUN python -m venv --without-pip /opt/dropline \
     && pip install --constraint constraints.txt hatchling
-# A wheel without code is a list of requirements. The stages with packages come from it, so a change of the code
-# leaves them, torch among them, as they are.
+# A wheel without code is a list of requirements. The stages with packages depend on this wheel alone, so a change of the code
+# does not reinstall the packages (torch is large).
 COPY pyproject.toml ./
 RUN touch README.md \
     && pip wheel --no-deps --no-build-isolation --wheel-dir requirements .
 
-# Dropline alone, to be laid over the packages, which have its commands already.
+# Dropline's code alone, copied over the packages, which already include the console commands.
 FROM build AS code
 COPY . .
 RUN pip wheel --no-deps --no-build-isolation --wheel-dir wheels . \
@@ -35,18 +35,17 @@ RUN pip --python /opt/dropline/bin/python install --constraint constraints.txt "
 FROM build AS migrations-packages
 RUN pip --python /opt/dropline/bin/python install --constraint constraints.txt "$(echo requirements/*.whl)"
 
-# The default torch for Linux brings CUDA's libraries as packages, so the base needs none of them: an image of
-# nvidia/cuda would bring them a second time, and another Python. The driver comes from the host.
-# That torch is built with CUDA 13, for drivers from 580 on. For an older driver, or for no GPU, give as
-# PIP_EXTRA_INDEX_URL the index that pytorch.org names for CUDA 12.6 or for CPU, and constraints.txt as
-# TORCH_CONSTRAINTS.
+# The default torch for Linux installs the CUDA libraries as packages, so a base image without CUDA is enough: an nvidia/cuda
+# image would add a second copy of the libraries and another Python. The driver comes from the host.
+# The default torch is built with CUDA 13, for drivers from version 580. For an older driver, or without a GPU, set
+# PIP_EXTRA_INDEX_URL to the index on pytorch.org for CUDA 12.6 or for CPU, and TORCH_CONSTRAINTS to constraints.txt.
 FROM build AS worker-packages
 # `worker,heic` also decodes HEIC.
 ARG EXTRAS=worker
 ARG PIP_EXTRA_INDEX_URL=
 ARG TORCH_CONSTRAINTS=constraints-cuda.txt
 COPY constraints-cuda.txt ./
-# pip only warns of an address that is none, and would take the default torch, without pins for what comes with it.
+# pip only warns about an invalid index URL and would install the default torch, without pins for torch's dependencies.
 RUN case "$PIP_EXTRA_INDEX_URL|$TORCH_CONSTRAINTS" in \
     "|constraints-cuda.txt" | "https://"*"|"* | "http://"*"|"*) ;; \
     *) echo "PIP_EXTRA_INDEX_URL is '$PIP_EXTRA_INDEX_URL' and TORCH_CONSTRAINTS is '$TORCH_CONSTRAINTS': give the" \
@@ -55,8 +54,8 @@ RUN case "$PIP_EXTRA_INDEX_URL|$TORCH_CONSTRAINTS" in \
 RUN pip --python /opt/dropline/bin/python install --constraint constraints.txt --constraint "$TORCH_CONSTRAINTS" \
     "$(echo requirements/*.whl)[$EXTRAS]"
 
-# Without Dropline's code, so that a change of it does not fetch the model again. The hub's client keeps some files to
-# the account that fetches them, and here that is root.
+# A stage without Dropline's code, so that a change of the code does not download the model again. The download runs as root,
+# and the hub's client makes some files readable only for root: hence the chmod.
 FROM worker-packages AS model
 ARG CHECKPOINT
 ARG REVISION
@@ -74,9 +73,9 @@ RUN pip --python /opt/dropline/bin/python install --constraint constraints.txt "
     'google-cloud-pubsub>=2.44' 'cryptography>=46' 'pyjwt>=2.10'
 
 
-# ---- What runs. Python writes no bytecode: pip has compiled everything, and the user may not write there.
-# No init: as process 1, gunicorn and the worker handle SIGTERM and reap every process they start, and what they start
-# starts nothing of its own. The jobs are ended by SIGKILL, and Postgres then rolls back.
+# ---- Final images. Python writes no bytecode: pip has compiled all modules, and the user has no write access.
+# No init process: as process 1, gunicorn and the worker handle SIGTERM and reap all child processes, and the child processes
+# start no processes. The jobs are stopped by SIGKILL, and Postgres then rolls back.
 FROM ${PYTHON_IMAGE} AS runtime
 ENV PATH=/opt/dropline/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 RUN groupadd --gid 10001 dropline \
@@ -84,43 +83,43 @@ RUN groupadd --gid 10001 dropline \
 WORKDIR /home/dropline
 USER 10001:10001
 
-# The function: no model, no torch. `dropline redrive` runs from it too.
+# The function: no model, no torch. The redrive job uses the same image.
 FROM runtime AS function
 COPY --from=function-packages /opt/dropline /opt/dropline
 COPY --from=code /opt/dropline/lib /opt/dropline/lib
-# Cloud Run sets it too; gunicorn listens on 0.0.0.0 at this port.
+# Gunicorn listens on 0.0.0.0 at this port; Cloud Run also sets PORT.
 ENV PORT=8080
 EXPOSE 8080
 HEALTHCHECK --interval=30s --timeout=5s --start-period=30s CMD ["python", "-c", "import http.client, os, sys; function = http.client.HTTPConnection('127.0.0.1', int(os.environ['PORT']), timeout=4); function.request('GET', '/healthz'); sys.exit(function.getresponse().status != 200)"]
-# One process with threads: its answer is two short waits, on Postgres and on Redis.
+# One process with threads: a request mostly waits, for Postgres and for Redis.
 CMD ["gunicorn", "--worker-class", "gthread", "--workers", "1", "--threads", "80", "--keep-alive", "60", "--no-control-socket", "trigger_fn.wsgi:create()"]
 
-# The worker, its engine and its model.
+# The worker, with the engine and the model.
 FROM runtime AS worker
 COPY --from=worker-packages /opt/dropline /opt/dropline
 COPY --from=model /opt/models /opt/models
 COPY --from=code /opt/dropline/lib /opt/dropline/lib
 ARG CHECKPOINT
 ARG REVISION
-# Cloud Run mounts the driver's libraries there.
+# Cloud Run mounts the GPU driver's libraries in this directory.
 ENV LD_LIBRARY_PATH=/usr/local/nvidia/lib64
-# Offline, a hub's name stands for the copy in this image, at its commit, and rows say which one it was.
+# In offline mode a checkpoint name refers to the copy in this image; rows record the checkpoint and the commit.
 ENV HF_HUB_CACHE=/opt/models HF_HUB_OFFLINE=1 DROPLINE_ENGINE__CHECKPOINT=$CHECKPOINT DROPLINE_ENGINE__REVISION=$REVISION
-# What is missing is missed now, and not at the first start.
+# Fail the build, not the first start, if the checkpoint is incomplete.
 RUN [ "$CHECKPOINT" = none ] \
     || python -c "from dropline.settings import load_settings; from worker.engine.runtime.checkpoint import find_checkpoint; print(find_checkpoint(load_settings().engine))"
-# A start loads the model, for as long as DROPLINE_ENGINE__START_TIMEOUT_S.
+# The start period covers loading the model, up to DROPLINE_ENGINE__START_TIMEOUT_S.
 HEALTHCHECK --interval=30s --timeout=15s --start-period=600s CMD ["python", "-m", "worker.health"]
 CMD ["python", "-m", "worker"]
 
-# The schema, its roles and their logins: run once per release, as a job.
+# The database schema, roles and logins: a job, run once per release.
 FROM runtime AS migrations
 COPY --from=migrations-packages /opt/dropline /opt/dropline
 COPY --from=code /opt/dropline/lib /opt/dropline/lib
 HEALTHCHECK NONE
 CMD ["python", "-m", "migrations.deploy"]
 
-# What compose.yaml needs beside them: the Pub/Sub emulator, its topics, the migrations.
+# Further services of compose.yaml: the Pub/Sub emulator, the topics, the migrations.
 FROM runtime AS local
 COPY --from=local-packages /opt/dropline /opt/dropline
 COPY --from=code /opt/dropline/lib /opt/dropline/lib

@@ -1,13 +1,14 @@
 locals {
   accounts = {
-    function = "Takes events: writes rows and messages; nothing in Cloud Storage."
-    worker   = "Captions: reads objects, writes their metadata and rows."
+    function = "Function: accepts events, writes rows and messages. No access to Cloud Storage."
+    worker   = "Worker: reads objects, writes object metadata and rows."
     migrator = "Runs the migrations."
     push     = "Pub/Sub's identity towards the function."
   }
 }
 
-# One for each process; none has a key, none has a role of the whole project but logging in to its own database.
+# Each process has an account of its own, without a key. The only roles on the whole project are for the login to Postgres,
+# limited to Dropline's instance.
 resource "google_service_account" "this" {
   for_each = local.accounts
 

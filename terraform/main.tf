@@ -9,10 +9,10 @@ locals {
     prefixes      = [""]
   }]
 
-  # Spelt out rather than read from the data source, so that the first plan shows who gets which role.
+  # Spelt out rather than read from the data source, so that the first plan shows the member of each role.
   storage_agent = "serviceAccount:service-${data.google_project.this.number}@gs-project-accounts.iam.gserviceaccount.com"
 
-  # Not by name: a second Dropline in the project runs the same images.
+  # Without the name prefix: all deployments in a project run the same images.
   registry = coalesce(var.registry, "${var.region}-docker.pkg.dev/${var.project}/dropline")
   image = {
     function   = coalesce(var.images.function, "${local.registry}/function:${var.image_tag}")
@@ -164,7 +164,7 @@ module "events" {
     for bucket in local.buckets : [for prefix in bucket.prefixes : { bucket = bucket.name, prefix = prefix }]
   ])
 
-  # A notification is made on a bucket that is there, and Cloud Storage's agent must exist to be given a role.
+  # A notification needs an existing bucket, and a role binding needs an existing Cloud Storage service agent.
   depends_on = [google_project_service.this, module.storage, data.google_storage_project_service_account.this]
 }
 

@@ -12,7 +12,7 @@ output "try_it" {
 }
 
 output "images" {
-  description = "Container images that are run; they must be in their registry before the first apply."
+  description = "Deployed container images; all must be in the registry before the first apply."
   value       = local.image
 }
 
@@ -27,7 +27,7 @@ output "worker_pool" {
 }
 
 output "jobs" {
-  description = "Names of the Cloud Run jobs: `migrations` is run by each apply that needs it, `redrive` by you."
+  description = "Names of the Cloud Run jobs. Terraform runs `migrations` during an apply that changes the job; `redrive` is run by hand."
   value = {
     migrations = module.database.migrations_job
     redrive    = module.function.redrive_job
@@ -35,7 +35,7 @@ output "jobs" {
 }
 
 output "room" {
-  description = "What something that you put beside Dropline needs, a web page for example: network, subnetwork, the proxy to run beside it, and Postgres's address by name in `database_readers`."
+  description = "Values for a further service, for example a web page: network, subnetwork, sidecar proxy, and the Postgres URL by name in `database_readers`."
   value = {
     network       = module.network.network
     subnetwork    = module.network.subnetwork
@@ -45,17 +45,17 @@ output "room" {
 }
 
 output "database_connection_name" {
-  description = "Connection name of Postgres: readers reach it with `cloud-sql-proxy --auto-iam-authn` from the network."
+  description = "Connection name of Postgres, for a reader's `cloud-sql-proxy --auto-iam-authn` inside the network."
   value       = module.database.connection_name
 }
 
 output "dead_letter_subscription" {
-  description = "Subscription that keeps the dead letters."
+  description = "Name of the subscription with the dead letters."
   value       = module.events.dead_letter_subscription
 }
 
 output "push_dead_letters" {
-  description = "Command that has the dead letters pushed to the function again. Afterwards give it `--push-endpoint=` alone, so that they are kept again."
+  description = "Command that pushes the dead letters to the function again. Afterwards run the command with an empty `--push-endpoint=`, so that the subscription keeps new dead letters."
   value = join(" ", [
     "gcloud pubsub subscriptions modify-push-config ${module.events.dead_letter_subscription}",
     "--project=${var.project}",
@@ -66,6 +66,6 @@ output "push_dead_letters" {
 }
 
 output "service_accounts" {
-  description = "E-mails of the service accounts, by process."
+  description = "E-mail addresses of the service accounts, by process."
   value       = { for process, account in google_service_account.this : process => account.email }
 }

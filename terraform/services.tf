@@ -1,4 +1,4 @@
-# What the project must be able to do; left on when Dropline goes, since others may use it too.
+# Required APIs. `terraform destroy` leaves the APIs enabled: other software in the project may use the same APIs.
 resource "google_project_service" "this" {
   for_each = toset(concat(
     [
@@ -28,7 +28,7 @@ data "google_project" "this" {
   project_id = var.project
 }
 
-# Asking for Cloud Storage's agent also brings it into being.
+# Reading this data source also creates the service agent of Cloud Storage.
 data "google_storage_project_service_account" "this" {
   project = var.project
 

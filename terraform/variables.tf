@@ -1,5 +1,5 @@
 variable "project" {
-  description = "Project that Dropline lives in."
+  description = "Project of the deployment."
   type        = string
 
   validation {
@@ -9,7 +9,7 @@ variable "project" {
 }
 
 variable "region" {
-  description = "Region of everything. For the default worker it must have L4 GPUs in Cloud Run."
+  description = "Region of every resource. The default worker needs a region with L4 GPUs in Cloud Run."
   type        = string
   default     = "us-central1"
 
@@ -20,40 +20,40 @@ variable "region" {
 }
 
 variable "name" {
-  description = "Beginning of all names; another one makes a second Dropline in the same project."
+  description = "Prefix of all resource names. A second deployment in the same project needs another prefix."
   type        = string
   default     = "dropline"
 
   validation {
     condition     = can(regex("^[a-z][a-z0-9-]{1,18}[a-z0-9]$", var.name))
-    error_message = "The name has 3 to 20 lower case letters, digits and dashes, and begins with a letter: service accounts' names are short."
+    error_message = "Give a name of 3 to 20 lower case letters, digits and dashes that begins with a letter: the names of service accounts are short."
   }
 
   validation {
     condition     = !startswith(var.name, "goog")
-    error_message = "Pub/Sub keeps names that begin with goog for itself."
+    error_message = "Give a name that does not begin with goog: Pub/Sub reserves that prefix."
   }
 
   # NAME-function@PROJECT.iam
   validation {
     condition     = length(var.name) + length(var.project) <= 49
-    error_message = "Name and project together have more than 49 letters: a login to Postgres is made of both, and has 63 at most. Take a shorter name."
+    error_message = "The name and the project id together have more than 49 characters: a Postgres login contains both, and has 63 characters at most. Give a shorter name."
   }
 }
 
 variable "labels" {
-  description = "Labels of everything that can have some, beside app = dropline."
+  description = "Labels of every resource that supports labels, in addition to app = dropline."
   type        = map(string)
   default     = {}
 
   validation {
     condition     = alltrue([for key, value in var.labels : can(regex("^[a-z][a-z0-9_-]{0,62}$", key)) && can(regex("^[a-z0-9_-]{0,63}$", value))])
-    error_message = "Labels have lower case letters, digits, dashes and underscores, up to 63."
+    error_message = "Labels consist of up to 63 lower case letters, digits, dashes and underscores."
   }
 }
 
 variable "buckets" {
-  description = "Buckets whose images are captioned, each as a whole or some prefixes of it; `create = false` for one of this project that exists already. Empty: one bucket, PROJECT-NAME-drops."
+  description = "Buckets whose images are captioned, each whole or limited to prefixes; `create = false` for an existing bucket of this project. Empty: a single new bucket, PROJECT-NAME-drops."
   type = list(object({
     name          = string
     create        = optional(bool, true)
@@ -65,12 +65,12 @@ variable "buckets" {
 
   validation {
     condition     = alltrue([for bucket in var.buckets : length(bucket.prefixes) > 0])
-    error_message = "A bucket without prefixes would never be listened to; leave prefixes out for the whole bucket."
+    error_message = "A bucket with an empty list of prefixes would have no notifications. Leave prefixes out for the whole bucket."
   }
 
   validation {
     condition     = alltrue([for bucket in var.buckets : length(bucket.prefixes) <= 10])
-    error_message = "Cloud Storage allows a bucket ten notifications of a kind, and each prefix is one: name prefixes that are shorter, or the whole bucket."
+    error_message = "Cloud Storage allows ten notifications per bucket and event type, and each prefix needs a notification. Give fewer, shorter prefixes, or the whole bucket."
   }
 
   validation {
@@ -79,18 +79,18 @@ variable "buckets" {
         for pair in setproduct(bucket.prefixes, bucket.prefixes) : pair[0] == pair[1] || !startswith(pair[1], pair[0])
       ]
     ]))
-    error_message = "One prefix is the beginning of another, so Cloud Storage would refuse the second or send its events twice."
+    error_message = "A prefix is the beginning of another prefix of the same bucket: Cloud Storage would refuse the second notification or send events twice. Remove the longer prefix."
   }
 }
 
 variable "registry" {
-  description = "Where the images are that `images` leaves out; null: REGION-docker.pkg.dev/PROJECT/dropline, which must be there before the first apply. One of another project must let this project's Cloud Run read (`roles/artifactregistry.reader` for its service agent, `service-NUMBER@serverless-robot-prod.iam.gserviceaccount.com`)."
+  description = "Registry of the container images that `images` leaves out; null: REGION-docker.pkg.dev/PROJECT/dropline, which must exist before the first apply. A registry of another project must grant `roles/artifactregistry.reader` to the Cloud Run service agent of this project (`service-NUMBER@serverless-robot-prod.iam.gserviceaccount.com`)."
   type        = string
   default     = null
 }
 
 variable "images" {
-  description = "Container images; those left out are REGISTRY/function, worker and migrations, of version `image_tag`."
+  description = "Container images; the defaults are REGISTRY/function, REGISTRY/worker and REGISTRY/migrations with the tag `image_tag`."
   type = object({
     function   = optional(string)
     worker     = optional(string)
@@ -106,12 +106,12 @@ variable "image_tag" {
 
   validation {
     condition     = var.image_tag != "latest" && var.image_tag != ""
-    error_message = "Give a version: with latest nobody can tell what runs, and an apply cannot tell that it changed."
+    error_message = "Give a version, not latest: latest does not identify the running image, and Terraform cannot detect a new image behind an unchanged tag."
   }
 }
 
 variable "default_task" {
-  description = "Florence-2 task prompt of an object that names none."
+  description = "Florence-2 task prompt of an object without a task prompt of its own."
   type        = string
   default     = "<CAPTION>"
 }
@@ -123,29 +123,29 @@ variable "task_by_prefix" {
 }
 
 variable "max_size_bytes" {
-  description = "Larger objects become a `failed` row."
+  description = "Largest object in bytes; a larger object gets a `failed` row."
   type        = number
   default     = 50000000
 }
 
 variable "environment" {
-  description = "Further settings of function and worker, DROPLINE_… (docs/settings.md)."
+  description = "Further settings of the function and the worker, DROPLINE_… (docs/settings.md)."
   type        = map(string)
   default     = {}
 
   validation {
     condition     = alltrue([for name in keys(var.environment) : can(regex("^DROPLINE_(BROKER|DATABASE|ENGINE|EVENTS|IMAGES|LOG|METADATA|POOL|PUSH|WORKER)__[A-Z_]+$", name))])
-    error_message = "Settings are spelt DROPLINE_GROUP__NAME, and the group must be one that exists; docs/settings.md has all of them."
+    error_message = "Setting names have the form DROPLINE_GROUP__NAME with a group from docs/settings.md."
   }
 
   validation {
     condition     = !anytrue([for name in keys(var.environment) : startswith(name, "DROPLINE_POOL__")])
-    error_message = "Sleeping and waking is set with worker_scale_to_zero and worker_sleep: it needs rights, too."
+    error_message = "Set scale to zero with worker_scale_to_zero and worker_sleep, not with DROPLINE_POOL__ settings: scaling also needs IAM roles."
   }
 }
 
 variable "function_instances" {
-  description = "Fewest and most instances of the function."
+  description = "Minimum and maximum number of function instances."
   type = object({
     min = optional(number, 0)
     max = optional(number, 10)
@@ -154,14 +154,14 @@ variable "function_instances" {
 }
 
 variable "worker_scale_to_zero" {
-  description = "Whether the pool sleeps, and costs nothing, while there is no work: the function wakes it, the worker puts it to sleep."
+  description = "True: the worker pool scales to zero, at no cost, while the queue is empty. The function scales the worker pool up, the worker scales the worker pool to zero."
   type        = bool
   default     = true
   nullable    = false
 }
 
 variable "worker_sleep" {
-  description = "With worker_scale_to_zero: seconds without work after which the pool sleeps; for how long events wait while it is put to sleep; for how long it is believed to be awake."
+  description = "Timings of worker_scale_to_zero in seconds. `idle_s`: time without work before the worker pool scales to zero; `lease_s`: time for which events are refused during the change to zero; `awake_s`: time for which the function assumes a running worker pool after a wake-up."
   type = object({
     idle_s  = optional(number, 300)
     lease_s = optional(number, 60)
@@ -172,12 +172,12 @@ variable "worker_sleep" {
 
   validation {
     condition     = var.worker_sleep.idle_s > 0 && var.worker_sleep.lease_s >= 30 && var.worker_sleep.awake_s > 0
-    error_message = "Idle time and time awake are positive, and the lease has at least 30 seconds: a call to Cloud Run must fit in."
+    error_message = "idle_s and awake_s must be positive, and lease_s at least 30 seconds: a call to Cloud Run must finish within the lease."
   }
 }
 
 variable "worker" {
-  description = "The worker pool; `instances`: as many as there are, with worker_scale_to_zero as many as there are when it is awake. For a trial without a GPU: accelerator = \"none\", and fewer CPUs and less memory if you like."
+  description = "The worker pool. `instances`: number of instances; with worker_scale_to_zero, the number after a wake-up. For a trial without a GPU set accelerator = \"none\"; fewer CPUs and less memory are then possible."
   type = object({
     accelerator = optional(string, "nvidia-l4")
     cpu         = optional(string, "4")
@@ -191,7 +191,7 @@ variable "worker" {
 }
 
 variable "database" {
-  description = "Postgres: machine type, first disk size, a second zone, connections."
+  description = "Postgres: machine type, initial disk size in GB, standby in a second zone, connection limit."
   type = object({
     tier             = optional(string, "db-custom-1-3840")
     disk_gb          = optional(number, 10)
@@ -202,7 +202,7 @@ variable "database" {
 }
 
 variable "database_readers" {
-  description = "E-mails of people and service accounts that may read captions with SQL, by any name; in lower case."
+  description = "E-mail addresses, in lower case, of people and service accounts with read access to captions in SQL, by a name of your choice."
   type        = map(string)
   default     = {}
 }
@@ -214,7 +214,7 @@ variable "redis_memory_gb" {
 }
 
 variable "retry" {
-  description = "How long an event is tried again: back-off in seconds, and how often before it becomes a dead letter."
+  description = "Redelivery of a refused event: back-off in seconds, and the number of delivery attempts before the event becomes a dead letter."
   type = object({
     minimum_backoff_s     = optional(number, 5)
     maximum_backoff_s     = optional(number, 600)
@@ -224,31 +224,31 @@ variable "retry" {
 
   validation {
     condition     = !var.worker_scale_to_zero || var.retry.max_delivery_attempts >= 10
-    error_message = "Where the pool scales to zero events are refused while it is put to sleep: allow at least 10 delivery attempts."
+    error_message = "With scale to zero, events are refused during the change to zero instances: allow at least 10 delivery attempts."
   }
 
   validation {
     condition = !var.worker_scale_to_zero || sum([
       for attempt in range(9) : min(var.retry.maximum_backoff_s, var.retry.minimum_backoff_s * pow(2, attempt))
     ]) >= 2 * var.worker_sleep.lease_s
-    error_message = "Where the pool scales to zero the first ten attempts must take longer than two leases (worker_sleep.lease_s): raise the back-off."
+    error_message = "With scale to zero, the first ten delivery attempts must take longer than two leases (worker_sleep.lease_s): raise the back-off."
   }
 }
 
 variable "network_cidr" {
-  description = "Range of the subnetwork that Cloud Run takes its addresses from."
+  description = "IP range of the subnetwork for Cloud Run instances."
   type        = string
   default     = "10.20.0.0/22"
 }
 
 variable "alert_emails" {
-  description = "Who is told of alerts; empty: they show in the console only."
+  description = "E-mail addresses that receive alerts; empty: alerts appear only in the console."
   type        = set(string)
   default     = []
 }
 
 variable "alert_thresholds" {
-  description = "When to alert: age of the oldest event in seconds, 5xx per second, seconds in which images were accepted and none was captioned."
+  description = "Alert thresholds: age of the oldest event in seconds, 5xx responses per second, seconds with accepted images but without captions."
   type = object({
     oldest_event_s = optional(number, 600)
     errors_per_s   = optional(number, 0.1)
@@ -258,7 +258,7 @@ variable "alert_thresholds" {
 }
 
 variable "budget" {
-  description = "Monthly budget of the project that is watched, not enforced, in the billing account's currency, which `currency` may only repeat; null: none."
+  description = "Monthly budget of the project for alerts; spending is not limited. In the currency of the billing account; `currency`, if set, must be the same. null: no budget."
   type = object({
     billing_account = string
     amount          = number
@@ -268,7 +268,7 @@ variable "budget" {
 }
 
 variable "deletion_protection" {
-  description = "Whether buckets, Postgres and Redis refuse to be deleted. Without it `terraform destroy` takes them with all that they hold."
+  description = "True: buckets, Postgres and Redis cannot be deleted. False: `terraform destroy` deletes buckets, Postgres and Redis with all data."
   type        = bool
   default     = true
 }

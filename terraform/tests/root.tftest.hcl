@@ -51,7 +51,7 @@ run "asleep_by_default" {
 
   assert {
     condition     = module.worker.pool_settings["DROPLINE_POOL__NAME"] == module.worker.pool_path
-    error_message = "Without a choice the pool sleeps."
+    error_message = "Scale to zero is the default."
   }
 }
 
@@ -64,7 +64,7 @@ run "always_awake" {
 
   assert {
     condition     = length(module.worker.pool_settings) == 0
-    error_message = "A pool that never sleeps has no settings for it."
+    error_message = "Without scale to zero, there are no scaling settings."
   }
 }
 

@@ -9,7 +9,7 @@ provider "google" {
   project = var.project
   region  = var.region
 
-  # The budget is asked for at an API that, of people, wants to know whose quota it counts against.
+  # A person's request to the budget API needs a quota project.
   billing_project       = var.project
   user_project_override = true
 }
@@ -22,7 +22,7 @@ module "dropline" {
   name    = "pictures"
   labels  = { team = "catalogue", stage = "production" }
 
-  # One new bucket, and two folders of one that exists already.
+  # A new bucket, and two folders of an existing bucket.
   buckets = [
     { name = "${var.project}-uploads" },
     { name = var.existing_bucket, create = false, prefixes = ["photos/", "scans/"] },
@@ -34,7 +34,7 @@ module "dropline" {
   images             = { worker = var.worker_image }
   worker             = { instances = 2, concurrency = 32 }
 
-  # Two GPUs day and night: no image waits for a start.
+  # Two GPUs without scale to zero: no image waits for the start of an instance.
   worker_scale_to_zero = false
 
   environment = { DROPLINE_ENGINE__MAX_BATCH = "64" }

@@ -4,16 +4,16 @@ output "try_it" {
 }
 
 output "dead_letter_subscription" {
-  description = "Subscription that keeps the dead letters."
+  description = "Name of the subscription with the dead letters."
   value       = module.dropline.dead_letter_subscription
 }
 
 output "service_accounts" {
-  description = "E-mails of the service accounts, by process."
+  description = "E-mail addresses of the service accounts, by process."
   value       = module.dropline.service_accounts
 }
 
 output "push_dead_letters" {
-  description = "Command that has the dead letters pushed to the function again."
+  description = "Command that pushes the dead letters to the function again."
   value       = module.dropline.push_dead_letters
 }

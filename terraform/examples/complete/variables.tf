@@ -1,37 +1,37 @@
 variable "project" {
-  description = "Project that Dropline lives in."
+  description = "Project of the deployment."
   type        = string
 }
 
 variable "region" {
-  description = "Region of everything."
+  description = "Region of every resource."
   type        = string
   default     = "europe-west4"
 }
 
 variable "existing_bucket" {
-  description = "A bucket of the project that holds images already."
+  description = "An existing bucket of the project with images."
   type        = string
 }
 
 variable "worker_image" {
-  description = "The worker's image with a larger checkpoint baked in, so that a start asks no hub."
+  description = "Worker image with a larger checkpoint inside, so that a start needs no download from the model hub."
   type        = string
 }
 
 variable "analysts" {
-  description = "E-mails of those who may read captions with SQL, by any name."
+  description = "E-mail addresses of people and service accounts with read access to captions in SQL, by a name of your choice."
   type        = map(string)
   default     = {}
 }
 
 variable "on_call" {
-  description = "E-mail of whoever is told of alerts."
+  description = "E-mail address that receives alerts."
   type        = string
 }
 
 variable "billing_account" {
-  description = "Billing account that the budget is set on; null: no budget."
+  description = "Billing account of the budget; null: no budget."
   type        = string
   default     = null
 }

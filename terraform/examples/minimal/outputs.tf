@@ -4,6 +4,6 @@ output "try_it" {
 }
 
 output "push_dead_letters" {
-  description = "Command that has the dead letters pushed to the function again."
+  description = "Command that pushes the dead letters to the function again."
   value       = module.dropline.push_dead_letters
 }

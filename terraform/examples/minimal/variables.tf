@@ -1,4 +1,4 @@
 variable "project" {
-  description = "Project that Dropline lives in."
+  description = "Project of the deployment."
   type        = string
 }

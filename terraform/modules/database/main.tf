@@ -1,7 +1,7 @@
 locals {
   database = "dropline"
 
-  # Cloud SQL knows a service account by its e-mail without the ending.
+  # The Cloud SQL login of a service account is the e-mail address without the ending .gserviceaccount.com.
   login        = { for role, email in var.logins : role => trimsuffix(email, ".gserviceaccount.com") }
   reader_login = { for name, email in var.readers : name => trimsuffix(email, ".gserviceaccount.com") }
 }
@@ -27,7 +27,7 @@ resource "google_sql_database_instance" "this" {
       ipv4_enabled    = false
       private_network = var.network
 
-      # The proxy brings a certificate that it gets through IAM; nothing else is let in.
+      # Only clients with a client certificate may connect; the proxy gets a certificate through IAM.
       ssl_mode = "TRUSTED_CLIENT_CERTIFICATE_REQUIRED"
     }
 
@@ -52,7 +52,7 @@ resource "google_sql_database_instance" "this" {
       query_insights_enabled = true
     }
 
-    # Service accounts and people log in as themselves; there is no password.
+    # Service accounts and people log in through IAM, without a password.
     database_flags {
       name  = "cloudsql.iam_authentication"
       value = "on"
@@ -63,7 +63,7 @@ resource "google_sql_database_instance" "this" {
       value = tostring(var.max_connections)
     }
 
-    # What was slow is worth a line; what was read is not.
+    # Log slow statements only (1 s or more); a log of every statement would contain the data.
     database_flags {
       name  = "log_min_duration_statement"
       value = "1000"
@@ -96,6 +96,6 @@ resource "google_sql_database" "this" {
   name     = local.database
   instance = google_sql_database_instance.this.name
 
-  # It goes with the instance; dropped by itself, it would first have to be rid of everybody who is connected.
+  # The database is deleted with the instance: a DROP DATABASE fails while clients are connected.
   deletion_policy = var.deletion_protection ? "PREVENT" : "ABANDON"
 }

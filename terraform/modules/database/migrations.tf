@@ -1,5 +1,5 @@
-# Whatever the job is made from. A change of it makes the job anew, and so runs it: an update would send a token that Cloud
-# Run knows already, and a job whose first execution failed is made anew by the next apply as it is.
+# All inputs of the job. A change replaces the job, and so runs the migrations: an update in place could send an execution
+# token that Cloud Run has seen before. A job with a failed first execution is replaced by the next apply in any case.
 resource "terraform_data" "migrations" {
   input = {
     image      = var.migrations_image
@@ -12,7 +12,7 @@ resource "terraform_data" "migrations" {
   }
 }
 
-# The migrations run inside the apply, before anything that needs their tables.
+# The migrations run during the apply, before the function and the worker, which need the tables.
 resource "google_cloud_run_v2_job" "migrations" {
   project             = var.project
   name                = "${var.name}-migrations"
@@ -20,7 +20,7 @@ resource "google_cloud_run_v2_job" "migrations" {
   labels              = var.labels
   deletion_protection = false
 
-  # Runs the job, and waits for its end.
+  # A new token starts an execution; Terraform waits for the end of the execution.
   run_execution_token = substr(sha256(jsonencode(terraform_data.migrations.input)), 0, 8)
 
   template {
@@ -80,13 +80,13 @@ resource "google_cloud_run_v2_job" "migrations" {
     }
   }
 
-  # All attempts together may take this long.
+  # Limit of all attempts together.
   timeouts {
     create = "90m"
   }
 
   lifecycle {
-    # Cloud Run forgets the token when somebody runs the job by hand.
+    # A manual execution removes the token from the job in Cloud Run.
     ignore_changes       = [run_execution_token]
     replace_triggered_by = [terraform_data.migrations]
   }
@@ -100,12 +100,12 @@ locals {
 
   parameters = "@127.0.0.1:${local.port}/${local.database}?sslmode=disable"
 
-  # The proxy brings the identity of its container: it encrypts, and logs in without a password.
+  # The proxy encrypts, and logs in without a password as the container's service account.
   proxy_arguments = [
     "--private-ip",
     "--auto-iam-authn",
     "--structured-logs",
-    # Between requests the function has no CPU to renew certificates with.
+    # The function has no CPU between requests, so a certificate cannot be renewed in the background.
     "--lazy-refresh",
     "--port=${local.port}",
     "--health-check",
@@ -117,12 +117,12 @@ locals {
   urls = {
     for role, login in local.login : role => join("", [
       "postgresql://${urlencode(login)}${local.parameters}",
-      # What the migrations make belongs to a role, not to the login that happened to run them.
+      # Tables are owned by a role, not by the login of the migrations.
       role == "migrator" ? "&options=-crole%3Dcloudsqlsuperuser" : "",
     ])
   }
 
-  # A job ends when all of its containers have, so the proxy is told to.
+  # A job ends only after all containers have ended, so the main container stops the proxy.
   proxy_stop = {
     args = ["--quitquitquit", "--admin-port=9091"]
     url  = "http://127.0.0.1:9091/quitquitquit"

@@ -1,17 +1,17 @@
 output "urls" {
-  description = "Address by login (`ingest`, `worker`), without a password, through the proxy beside the container; for DROPLINE_DATABASE__URL. Waits for the migrations."
+  description = "Postgres URL by login (`ingest`, `worker`), without a password, through the sidecar proxy; for DROPLINE_DATABASE__URL. Available after the migrations."
   value       = { for role, url in local.urls : role => url if role != "migrator" }
   depends_on  = [google_cloud_run_v2_job.migrations]
 }
 
 output "reader_urls" {
-  description = "Address by reader's name, likewise."
+  description = "Postgres URL by reader's name, without a password, through the sidecar proxy."
   value       = { for name, login in local.reader_login : name => "postgresql://${urlencode(login)}${local.parameters}" }
   depends_on  = [google_cloud_run_v2_job.migrations]
 }
 
 output "proxy" {
-  description = "The Cloud SQL Auth Proxy, to be run beside each container that needs Postgres; beside a job, with `stop.args`, and told at `stop.url` to end."
+  description = "The Cloud SQL Auth Proxy, a sidecar of each container that needs Postgres. In a job the proxy also needs `stop.args`, and a POST to `stop.url` stops the proxy."
   value = {
     image       = var.proxy_image
     args        = local.proxy_arguments
@@ -26,16 +26,16 @@ output "instance" {
 }
 
 output "connection_name" {
-  description = "Connection name of the instance, for a proxy of one's own."
+  description = "Connection name of the instance, for a separate proxy."
   value       = google_sql_database_instance.this.connection_name
 }
 
 output "migrations_job" {
-  description = "Name of the job that migrates; every apply with another image runs it."
+  description = "Name of the migrations job; an apply with another image runs the job."
   value       = google_cloud_run_v2_job.migrations.name
 }
 
 output "execution" {
-  description = "Token of the migrations' latest execution."
+  description = "Execution token of the latest run of the migrations."
   value       = google_cloud_run_v2_job.migrations.run_execution_token
 }

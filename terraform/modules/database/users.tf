@@ -6,10 +6,10 @@ resource "google_sql_user" "service" {
   name     = each.value
   type     = "CLOUD_IAM_SERVICE_ACCOUNT"
 
-  # The migrations make the roles; whoever runs them must be allowed to.
+  # The migrations create roles, so the login of the migrations needs the right to do so.
   database_roles = each.key == "migrator" ? ["cloudsqlsuperuser"] : null
 
-  # What a role owns would keep its login from being dropped; it goes with the instance.
+  # A login that owns objects cannot be dropped; the login is deleted with the instance.
   deletion_policy = "ABANDON"
 }
 
@@ -21,7 +21,8 @@ resource "google_sql_user" "reader" {
   name     = local.reader_login[each.key]
   type     = endswith(each.value, ".gserviceaccount.com") ? "CLOUD_IAM_SERVICE_ACCOUNT" : "CLOUD_IAM_USER"
 
-  # A reader owns nothing, and whoever is one no more must not keep the role: others could let him log in again.
+  # A reader owns no objects and can be dropped. A removed reader must not keep the role: a later IAM grant would restore the
+  # access.
   deletion_policy = var.deletion_protection ? "DELETE" : "ABANDON"
 }
 
@@ -32,7 +33,7 @@ locals {
   )
 }
 
-# To connect at all, and to log in as oneself; both are limited to this instance.
+# The right to connect and the right to log in, both limited to this instance.
 resource "google_project_iam_member" "login" {
   for_each = {
     for pair in setproduct(["roles/cloudsql.client", "roles/cloudsql.instanceUser"], keys(local.members)) :

@@ -1,62 +1,62 @@
 variable "project" {
-  description = "Project that everything is created in."
+  description = "Project of all resources."
   type        = string
 }
 
 variable "region" {
-  description = "Region of Postgres and of the job that migrates it."
+  description = "Region of Postgres and of the migrations job."
   type        = string
 }
 
 variable "name" {
-  description = "Name of the instance, and the beginning of the other names."
+  description = "Name of the instance, and prefix of the other resource names."
   type        = string
 }
 
 variable "labels" {
-  description = "Labels of everything that can have some."
+  description = "Labels of every resource that supports labels."
   type        = map(string)
   default     = {}
 }
 
 variable "network" {
-  description = "Id of the network that Postgres has its address in; its private services must be connected."
+  description = "Id of the network of Postgres; private services access must be configured."
   type        = string
 }
 
 variable "subnetwork" {
-  description = "Id of the subnetwork that the migrations run in."
+  description = "Id of the subnetwork of the migrations job."
   type        = string
 }
 
 variable "logins" {
-  description = "E-mails of the service accounts that log in as `ingest` (the function), `worker` and `migrator`."
+  description = "E-mail addresses of the service accounts with the logins `ingest` (the function), `worker` and `migrator`."
   type        = map(string)
 
   validation {
     condition     = toset(keys(var.logins)) == toset(["ingest", "worker", "migrator"])
-    error_message = "Name a service account for each of ingest, worker and migrator, and for nothing else."
+    error_message = "Give exactly three service accounts: ingest, worker and migrator."
   }
 }
 
 variable "readers" {
-  description = "E-mails of people and service accounts that may read captions with SQL, by any name."
+  description = "E-mail addresses of people and service accounts with read access to captions in SQL, by a name of your choice."
   type        = map(string)
   default     = {}
 
   validation {
     condition     = alltrue([for email in values(var.readers) : can(regex("^[^@ ]+@[^@ ]+$", email)) && email == lower(email)])
-    error_message = "Give e-mail addresses in lower case: Cloud SQL knows their owners by no other spelling."
+    error_message = "Give e-mail addresses in lower case: Cloud SQL accepts no other spelling of a login."
   }
 
   validation {
     condition     = alltrue([for email in values(var.readers) : length(trimsuffix(email, ".gserviceaccount.com")) <= 63])
-    error_message = "A login to Postgres has 63 letters at most, without .gserviceaccount.com."
+    error_message = "A Postgres login (the e-mail address without .gserviceaccount.com) has 63 characters at most."
   }
 }
 
 variable "migrations_image" {
-  description = "Container image with the migrations; another one is run by the next apply."
+  description = "Container image of the migrations; an apply with another image runs the migrations."
   type        = string
 }
 
@@ -67,7 +67,7 @@ variable "proxy_image" {
 }
 
 variable "postgres_version" {
-  description = "Version of Postgres, as Cloud SQL spells it."
+  description = "Version of Postgres, in Cloud SQL's spelling."
   type        = string
   default     = "POSTGRES_17"
 
@@ -84,7 +84,7 @@ variable "tier" {
 }
 
 variable "disk_gb" {
-  description = "First size of the disk in GB; it grows by itself."
+  description = "Initial size of the disk in GB; the disk grows automatically."
   type        = number
   default     = 10
 
@@ -95,35 +95,35 @@ variable "disk_gb" {
 }
 
 variable "highly_available" {
-  description = "Whether a second zone takes over when one is lost."
+  description = "True: a standby in a second zone takes over when the first zone fails."
   type        = bool
   default     = false
 }
 
 variable "max_connections" {
-  description = "Connections that Postgres accepts: each function instance and each image in flight may use some."
+  description = "Connection limit of Postgres: each function instance and each image in flight may use connections."
   type        = number
   default     = 200
 
   validation {
     condition     = var.max_connections >= 25
-    error_message = "Cloud SQL needs some of them itself: set at least 25."
+    error_message = "Set at least 25 connections: Cloud SQL uses a part of the limit for administration."
   }
 }
 
 variable "retained_backups" {
-  description = "Daily backups that are kept."
+  description = "Number of daily backups to keep."
   type        = number
   default     = 14
 
   validation {
     condition     = var.retained_backups >= 7
-    error_message = "Keep at least a week of backups."
+    error_message = "Keep at least 7 daily backups."
   }
 }
 
 variable "deletion_protection" {
-  description = "Whether Terraform and the API refuse to delete Postgres."
+  description = "True: Terraform and the Cloud SQL API refuse to delete Postgres."
   type        = bool
   default     = true
 }

@@ -16,7 +16,7 @@ resource "google_pubsub_topic_iam_member" "pubsub_publishes_dead_letters" {
   member  = local.pubsub_agent
 }
 
-# Burying a message means acknowledging it where it came from.
+# To forward a dead letter, Pub/Sub must acknowledge the message on the source subscription.
 resource "google_pubsub_subscription_iam_member" "pubsub_acknowledges_dead_letters" {
   project      = var.project
   subscription = google_pubsub_subscription.push.name
@@ -24,12 +24,12 @@ resource "google_pubsub_subscription_iam_member" "pubsub_acknowledges_dead_lette
   member       = local.pubsub_agent
 }
 
-# The agent of a newer project has this right by default, that of one from before April 2021 does not.
+# Service agents of projects from before April 2021 do not have this right by default.
 resource "google_service_account_iam_member" "pubsub_signs_push_tokens" {
   service_account_id = "projects/${var.project}/serviceAccounts/${var.push_service_account}"
   role               = "roles/iam.serviceAccountOpenIdTokenCreator"
   member             = local.pubsub_agent
 
-  # Pub/Sub's agent comes into being with the first resource of the project.
+  # Pub/Sub's service agent is created with the first Pub/Sub resource of the project.
   depends_on = [google_pubsub_topic.dead_letters]
 }

@@ -1,10 +1,10 @@
-# Cloud Storage → topic → authenticated push → function; what is refused too often → dead letters.
+# Cloud Storage → topic → authenticated push → function; events over the limit of delivery attempts → dead letters.
 resource "google_pubsub_topic" "objects" {
   project = var.project
   name    = "${var.name}-objects"
   labels  = var.labels
 
-  # Long enough to replay a weekend.
+  # Long enough to replay the events of a weekend.
   message_retention_duration = "604800s"
 }
 
@@ -14,7 +14,7 @@ resource "google_pubsub_topic" "dead_letters" {
   labels  = var.labels
 }
 
-# Without a subscription of its own the dead-letter topic keeps nothing.
+# A topic without a subscription discards messages, so the dead-letter topic needs a subscription.
 resource "google_pubsub_subscription" "dead_letters" {
   project                    = var.project
   name                       = "${var.name}-dead-letters"
@@ -24,13 +24,13 @@ resource "google_pubsub_subscription" "dead_letters" {
   message_retention_duration = "2678400s"
   retain_acked_messages      = false
 
-  # For when somebody has them pushed to the function again.
+  # Applies when dead letters are pushed to the function again.
   retry_policy {
     minimum_backoff = "${var.retry.minimum_backoff_s}s"
     maximum_backoff = "${var.retry.maximum_backoff_s}s"
   }
 
-  # By default a subscription that nobody reads for a month is deleted, with what it holds.
+  # By default Pub/Sub deletes a subscription, with all messages, after 31 days without a reader.
   expiration_policy {
     ttl = ""
   }
@@ -67,7 +67,7 @@ resource "google_pubsub_subscription" "push" {
     ttl = ""
   }
 
-  # A push that starts before it may sign tokens or bury messages fails, or loses what it cannot bury.
+  # Without the right to sign tokens a push fails; without the right to forward dead letters Pub/Sub loses dead letters.
   depends_on = [
     google_service_account_iam_member.pubsub_signs_push_tokens,
     google_pubsub_topic_iam_member.pubsub_publishes_dead_letters,
@@ -75,7 +75,7 @@ resource "google_pubsub_subscription" "push" {
   ]
 }
 
-# Updates of metadata are left out, or each caption that is written back would come again as an event.
+# Without metadata updates: each write-back would otherwise cause another event.
 resource "google_storage_notification" "this" {
   for_each = { for source in var.sources : "${source.bucket}/${source.prefix}" => source }
 
@@ -85,8 +85,8 @@ resource "google_storage_notification" "this" {
   event_types        = ["OBJECT_FINALIZE", "OBJECT_DELETE"]
   object_name_prefix = each.value.prefix == "" ? null : each.value.prefix
 
-  # Cloud Storage checks its right to publish when a notification is made; and before there is a subscription that
-  # may be read from, an event would be published to nobody.
+  # Cloud Storage checks the right to publish when a notification is created. A topic without a subscription would discard
+  # the events.
   depends_on = [
     google_pubsub_topic_iam_member.storage_publishes,
     google_pubsub_subscription_iam_member.pubsub_acknowledges_dead_letters,

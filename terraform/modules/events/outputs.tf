@@ -1,5 +1,5 @@
 output "topic" {
-  description = "Id of the topic that Cloud Storage publishes to."
+  description = "Id of the topic with the events of Cloud Storage."
   value       = google_pubsub_topic.objects.id
 }
 
@@ -9,6 +9,6 @@ output "push_subscription" {
 }
 
 output "dead_letter_subscription" {
-  description = "Name of the subscription that keeps the dead letters."
+  description = "Name of the subscription with the dead letters."
   value       = google_pubsub_subscription.dead_letters.name
 }

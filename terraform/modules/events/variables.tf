@@ -1,15 +1,15 @@
 variable "project" {
-  description = "Project that everything is created in."
+  description = "Project of all resources."
   type        = string
 }
 
 variable "project_number" {
-  description = "The project's number: it is in the name of Pub/Sub's service agent."
+  description = "Number of the project, part of the name of Pub/Sub's service agent."
   type        = string
 }
 
 variable "name" {
-  description = "Beginning of all names."
+  description = "Prefix of all resource names."
   type        = string
 }
 
@@ -20,7 +20,7 @@ variable "labels" {
 }
 
 variable "sources" {
-  description = "What is listened to: buckets, and the beginning of the object names (empty: all)."
+  description = "Sources of events: buckets, and prefixes of object names (empty: all objects)."
   type = list(object({
     bucket = string
     prefix = optional(string, "")
@@ -28,53 +28,53 @@ variable "sources" {
 
   validation {
     condition     = length(var.sources) == length(distinct([for source in var.sources : "${source.bucket}/${source.prefix}"]))
-    error_message = "Each bucket and prefix may be named once: a second notification would bring every event twice."
+    error_message = "A bucket and prefix are given twice: a second notification would send every event twice. Remove the duplicate."
   }
 }
 
 variable "storage_agent" {
-  description = "Cloud Storage's service agent of the project that the buckets are in, as an IAM member."
+  description = "Cloud Storage service agent of the buckets' project, as an IAM member."
   type        = string
 
   validation {
     condition     = startswith(var.storage_agent, "serviceAccount:")
-    error_message = "The agent is given as an IAM member: serviceAccount:…@gs-project-accounts.iam.gserviceaccount.com."
+    error_message = "Give the service agent as an IAM member: serviceAccount:…@gs-project-accounts.iam.gserviceaccount.com."
   }
 }
 
 variable "push_endpoint" {
-  description = "Address that events are pushed to: the function's."
+  description = "Push endpoint: the URL of the function."
   type        = string
 
   validation {
     condition     = startswith(var.push_endpoint, "https://")
-    error_message = "Pub/Sub pushes to HTTPS addresses only."
+    error_message = "Give an HTTPS URL: Pub/Sub pushes to HTTPS only."
   }
 }
 
 variable "push_service_account" {
-  description = "E-mail of the service account that pushes; nobody else may invoke the function."
+  description = "E-mail address of the push service account, the only account with the right to invoke the function."
   type        = string
 }
 
 variable "push_audience" {
-  description = "Audience of the push tokens; the function expects the same."
+  description = "Audience of the push tokens; the function needs the same value."
   type        = string
 }
 
 variable "ack_deadline_s" {
-  description = "Seconds that a push request may take. The function answers within 3."
+  description = "Time limit of a push request in seconds. The function responds within 3 seconds."
   type        = number
   default     = 30
 
   validation {
     condition     = var.ack_deadline_s >= 10 && var.ack_deadline_s <= 600
-    error_message = "Pub/Sub takes 10 to 600 seconds."
+    error_message = "Give 10 to 600 seconds, the limits of Pub/Sub."
   }
 }
 
 variable "retry" {
-  description = "How long an event is tried again: back-off in seconds, and how often before it becomes a dead letter."
+  description = "Redelivery of a refused event: back-off in seconds, and the number of delivery attempts before the event becomes a dead letter."
   type = object({
     minimum_backoff_s     = optional(number, 5)
     maximum_backoff_s     = optional(number, 600)
@@ -84,11 +84,11 @@ variable "retry" {
 
   validation {
     condition     = var.retry.max_delivery_attempts >= 5 && var.retry.max_delivery_attempts <= 100
-    error_message = "Pub/Sub takes 5 to 100 delivery attempts."
+    error_message = "Give 5 to 100 delivery attempts, the limits of Pub/Sub."
   }
 
   validation {
     condition     = 0 <= var.retry.minimum_backoff_s && var.retry.minimum_backoff_s <= var.retry.maximum_backoff_s && var.retry.maximum_backoff_s <= 600
-    error_message = "The back-off grows from its minimum to its maximum, of at most 600 seconds."
+    error_message = "The minimum back-off must not exceed the maximum, and the maximum must not exceed 600 seconds."
   }
 }

@@ -14,7 +14,7 @@ locals {
   })
 }
 
-# Takes events; `redrive.tf` has the job that takes failed rows, with the same environment.
+# Accepts events. `redrive.tf` has the job for failed rows, with the same environment.
 resource "google_cloud_run_v2_service" "this" {
   project              = var.project
   name                 = "${var.name}-function"
@@ -24,7 +24,7 @@ resource "google_cloud_run_v2_service" "this" {
   invoker_iam_disabled = false
   deletion_protection  = false
 
-  # Known before the service has an address, so that function and subscription can name the same one.
+  # A fixed text, known before the URL of the service, so that function and subscription can use the same audience.
   custom_audiences = [local.audience]
 
   template {
@@ -89,8 +89,8 @@ resource "google_cloud_run_v2_service" "this" {
         }
       }
 
-      # A process that answers nobody for three minutes is started again. Each look is paid for, so once a minute; and it may
-      # wait for a thread behind a full load of events.
+      # A process without a response for three minutes is restarted. Each probe is billed, so once a minute; the long timeout
+      # is for a probe that waits for a thread under full load.
       liveness_probe {
         period_seconds    = 60
         timeout_seconds   = 10
@@ -146,7 +146,7 @@ resource "google_cloud_run_v2_service" "this" {
   }
 }
 
-# Nobody else: neither allUsers nor a person.
+# The push account alone may invoke the function: neither allUsers nor a person may.
 resource "google_cloud_run_v2_service_iam_member" "push" {
   project  = var.project
   location = google_cloud_run_v2_service.this.location

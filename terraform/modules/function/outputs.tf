@@ -1,11 +1,11 @@
 output "push_endpoint" {
-  description = "Address that events are pushed to. Waits until the push account may use it."
+  description = "Push endpoint, the URL of the function. Available after the push account has the right to invoke the function."
   value       = "${google_cloud_run_v2_service.this.uri}/"
   depends_on  = [google_cloud_run_v2_service_iam_member.push]
 }
 
 output "push_audience" {
-  description = "Audience that the function expects of push tokens."
+  description = "Required audience of push tokens."
   value       = local.audience
 }
 
@@ -15,6 +15,6 @@ output "service" {
 }
 
 output "redrive_job" {
-  description = "Name of the job that puts failed images into the queue again."
+  description = "Name of the redrive job, which queues failed images again."
   value       = google_cloud_run_v2_job.redrive.name
 }

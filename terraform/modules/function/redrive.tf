@@ -1,5 +1,4 @@
-# Failed images back into the queue, when a person says so. It is the function in another form: the same image, account and
-# environment.
+# Redrive, started by hand: queues failed images again. The job has the image, account and environment of the function.
 resource "google_cloud_run_v2_job" "redrive" {
   project             = var.project
   name                = "${var.name}-redrive"
@@ -12,7 +11,7 @@ resource "google_cloud_run_v2_job" "redrive" {
       service_account = var.service_account
       timeout         = "3600s"
 
-      # What was not taken up is still there; a second run is a person's decision.
+      # Without retries: rows that were not redriven stay failed, and a second run is started by hand.
       max_retries = 0
 
       containers {
@@ -21,7 +20,7 @@ resource "google_cloud_run_v2_job" "redrive" {
         command    = ["sh", "-c", templatefile("${path.module}/redrive.sh.tftpl", { stop_url = var.proxy.stop.url }), "redrive"]
         depends_on = ["cloud-sql-proxy"]
 
-        # Run as it is, it only counts; --args takes the place of these.
+        # The default only counts failed images; --args replaces these arguments.
         args = ["--all", "--dry-run"]
 
         dynamic "env" {

@@ -1,12 +1,12 @@
-# Tasks as the function reads them, so that a wrong one is refused by the plan and not by a container that does not start:
-# `<OD>`, `od`, `<OPEN_VOCABULARY_DETECTION>a car`, `open-vocabulary-detection: a car`. A test compares with its code.
+# Task prompts in the function's syntax, so that the plan, not a failing container, reports a wrong task prompt: `<OD>`, `od`,
+# `<OPEN_VOCABULARY_DETECTION>a car`, `open-vocabulary-detection: a car`. A test compares these patterns with the function.
 locals {
   tasks = [
     {
       names = ["CAPTION", "DETAILED_CAPTION", "MORE_DETAILED_CAPTION", "OCR", "OCR_WITH_REGION", "OD", "DENSE_REGION_CAPTION", "REGION_PROPOSAL"]
       after = ""
     },
-    # Up to 500 bytes, which are counted as letters here.
+    # The function's limit is 500 bytes; this pattern counts characters.
     {
       names = ["CAPTION_TO_PHRASE_GROUNDING", "REFERRING_EXPRESSION_SEGMENTATION", "OPEN_VOCABULARY_DETECTION"]
       after = "[^\\s<>[:cntrl:]][^<>[:cntrl:]]{0,499}"

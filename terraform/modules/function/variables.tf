@@ -1,5 +1,5 @@
 variable "project" {
-  description = "Project that everything is created in."
+  description = "Project of all resources."
   type        = string
 }
 
@@ -9,7 +9,7 @@ variable "region" {
 }
 
 variable "name" {
-  description = "Beginning of all names."
+  description = "Prefix of all resource names."
   type        = string
 }
 
@@ -25,37 +25,37 @@ variable "image" {
 }
 
 variable "service_account" {
-  description = "E-mail of the service account that the function runs as. It has no rights on Cloud Storage."
+  description = "E-mail address of the function's service account, which has no rights on Cloud Storage."
   type        = string
 }
 
 variable "push_service_account" {
-  description = "E-mail of the service account that pushes: the only one that may invoke the function."
+  description = "E-mail address of the push service account, the only account with the right to invoke the function."
   type        = string
 }
 
 variable "network" {
-  description = "Id of the network with Postgres and Redis."
+  description = "Id of the network of Postgres and Redis."
   type        = string
 }
 
 variable "subnetwork" {
-  description = "Id of the subnetwork that instances get their addresses from."
+  description = "Id of the subnetwork of the instances."
   type        = string
 }
 
 variable "database_url" {
-  description = "Postgres through the proxy, without a password."
+  description = "Postgres URL through the sidecar proxy, without a password."
   type        = string
 
   validation {
     condition     = !can(regex("://[^@/]*:[^@/]*@", var.database_url))
-    error_message = "The address of Postgres has a password in it; log in through IAM instead."
+    error_message = "The Postgres URL contains a password. Give a URL without a password: the login is through IAM."
   }
 }
 
 variable "proxy" {
-  description = "The Cloud SQL Auth Proxy beside the function; `stop` has what makes it end with a job."
+  description = "The Cloud SQL Auth Proxy, a sidecar of the function; `stop` has the arguments and the URL for stopping the proxy at the end of a job."
   type = object({
     image       = string
     args        = list(string)
@@ -65,12 +65,12 @@ variable "proxy" {
 }
 
 variable "broker_url_secret" {
-  description = "Id of the secret with Redis's address."
+  description = "Id of the secret with the URL of Redis."
   type        = string
 }
 
 variable "broker_certificate" {
-  description = "Secret with the certificate authority of Redis, and where to mount it."
+  description = "Secret with the certificate of Redis's certificate authority, and the mount path."
   type = object({
     secret    = string
     directory = string
@@ -79,23 +79,23 @@ variable "broker_certificate" {
 }
 
 variable "buckets" {
-  description = "Buckets that are ours; events of others are refused."
+  description = "Allowed buckets; events of other buckets are refused."
   type        = set(string)
 
   validation {
     condition     = length(var.buckets) > 0
-    error_message = "Without a bucket every event would be refused."
+    error_message = "Give at least one bucket: without a bucket the function would refuse every event."
   }
 }
 
 variable "default_task" {
-  description = "Florence-2 task prompt of an object that names none."
+  description = "Florence-2 task prompt of an object without a task prompt of its own."
   type        = string
   default     = "<CAPTION>"
 
   validation {
     condition     = anytrue([for pattern in local.task_patterns : can(regex(pattern, var.default_task))])
-    error_message = "Florence-2 knows no such task, or takes none with such a text after it: give <CAPTION>, <DETAILED_CAPTION>, <MORE_DETAILED_CAPTION>, <OCR>, <OD>, <OPEN_VOCABULARY_DETECTION>a car, … (dropline/contract.py has all)."
+    error_message = "Florence-2 knows no such task, or the text after the task prompt is wrong: give <CAPTION>, <DETAILED_CAPTION>, <MORE_DETAILED_CAPTION>, <OCR>, <OD>, <OPEN_VOCABULARY_DETECTION>a car, … (dropline/contract.py has the full list)."
   }
 }
 
@@ -108,39 +108,39 @@ variable "task_by_prefix" {
     condition = alltrue([
       for task in values(var.task_by_prefix) : anytrue([for pattern in local.task_patterns : can(regex(pattern, task))])
     ])
-    error_message = "Florence-2 knows no such task, or takes none with such a text after it: give <CAPTION>, <DETAILED_CAPTION>, <MORE_DETAILED_CAPTION>, <OCR>, <OD>, <OPEN_VOCABULARY_DETECTION>a car, … (dropline/contract.py has all)."
+    error_message = "Florence-2 knows no such task, or the text after the task prompt is wrong: give <CAPTION>, <DETAILED_CAPTION>, <MORE_DETAILED_CAPTION>, <OCR>, <OD>, <OPEN_VOCABULARY_DETECTION>a car, … (dropline/contract.py has the full list)."
   }
 }
 
 variable "max_size_bytes" {
-  description = "Larger objects become a `failed` row."
+  description = "Largest object in bytes; a larger object gets a `failed` row."
   type        = number
   default     = 50000000
 
   validation {
     condition     = var.max_size_bytes >= 1
-    error_message = "The size must be positive."
+    error_message = "max_size_bytes must be positive."
   }
 }
 
 variable "environment" {
-  description = "Further settings, DROPLINE_… (docs/settings.md). Those that other variables set win."
+  description = "Further settings, DROPLINE_… (docs/settings.md). Settings from other variables take precedence."
   type        = map(string)
   default     = {}
 
   validation {
     condition     = alltrue([for name in keys(var.environment) : can(regex("^DROPLINE_(BROKER|DATABASE|ENGINE|EVENTS|IMAGES|LOG|METADATA|POOL|PUSH|WORKER)__[A-Z_]+$", name))])
-    error_message = "Settings are spelt DROPLINE_GROUP__NAME, and the group must be one that exists; docs/settings.md has all of them."
+    error_message = "Setting names have the form DROPLINE_GROUP__NAME with a group from docs/settings.md."
   }
 
   validation {
     condition     = !anytrue([for name in keys(var.environment) : contains(["DROPLINE_DATABASE__URL", "DROPLINE_BROKER__URL"], name)])
-    error_message = "Addresses of Postgres and Redis are set from what is created here."
+    error_message = "Remove DROPLINE_DATABASE__URL and DROPLINE_BROKER__URL: the URLs come from the created resources."
   }
 }
 
 variable "instances" {
-  description = "Fewest and most instances. With min = 0 the first event after a pause waits for a start."
+  description = "Minimum and maximum number of instances. With min = 0 the first event after a pause waits for the start of an instance."
   type = object({
     min = optional(number, 0)
     max = optional(number, 10)

@@ -1,11 +1,11 @@
-# A network of its own, in which Postgres and Redis have private addresses only.
+# A separate network; Postgres and Redis have only private addresses.
 resource "google_compute_network" "this" {
   project                 = var.project
   name                    = var.name
   auto_create_subnetworks = false
 }
 
-# Cloud Run puts its instances here (Direct VPC egress), several addresses each.
+# Subnetwork of the Cloud Run instances (Direct VPC egress), several addresses per instance.
 resource "google_compute_subnetwork" "this" {
   project                  = var.project
   name                     = "${var.name}-${var.region}"
@@ -30,7 +30,7 @@ resource "google_compute_global_address" "services" {
   prefix_length = 20
   labels        = var.labels
 
-  # Google chooses a range that is free by then; chosen first, it could be the subnetwork's.
+  # Google chooses a free range. Created before the subnetwork, the range could overlap with the subnetwork's range.
   depends_on = [google_compute_subnetwork.this]
 }
 
@@ -39,9 +39,11 @@ resource "google_service_networking_connection" "services" {
   service                 = "servicenetworking.googleapis.com"
   reserved_peering_ranges = [google_compute_global_address.services.name]
 
-  # Google frees the range of a deleted database hours later, and refuses to delete the connection until then.
+  # Google frees the range of a deleted database hours later, and until then refuses to delete the connection. So only the
+  # peering is removed.
   deletion_policy = "REMOVE_PEERING"
 
-  # Its half of such a connection refuses to be created when a network of the same name comes back, but can be updated.
+  # After the network is created anew with the same name, Google's half of the connection still exists: a create fails, an
+  # update works.
   update_on_creation_fail = true
 }

@@ -1,5 +1,5 @@
 output "network" {
-  description = "Id of the network. Waits for the private services, so that what uses it can be created in them."
+  description = "Id of the network. Available after the private services connection, which Postgres and Redis need."
   value       = google_compute_network.this.id
   depends_on  = [google_service_networking_connection.services]
 }

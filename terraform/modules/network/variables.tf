@@ -1,5 +1,5 @@
 variable "project" {
-  description = "Project that everything is created in."
+  description = "Project of all resources."
   type        = string
 }
 
@@ -9,29 +9,29 @@ variable "region" {
 }
 
 variable "name" {
-  description = "Name of the network, and the beginning of the other names."
+  description = "Name of the network, and prefix of the other resource names."
   type        = string
 }
 
 variable "labels" {
-  description = "Labels of everything that can have some."
+  description = "Labels of every resource that supports labels."
   type        = map(string)
   default     = {}
 }
 
 variable "cidr" {
-  description = "Range of the subnetwork: Cloud Run takes up to four addresses for each instance."
+  description = "IP range of the subnetwork. Cloud Run uses up to four addresses per instance."
   type        = string
   default     = "10.20.0.0/22"
 
   validation {
     condition     = can(cidrhost(var.cidr, 0)) && try(tonumber(split("/", var.cidr)[1]) <= 26, false)
-    error_message = "The range must be CIDR of at least /26, for example 10.20.0.0/22: Cloud Run refuses a smaller one."
+    error_message = "Give a CIDR range of at least /26, for example 10.20.0.0/22: Cloud Run refuses a smaller range."
   }
 }
 
 variable "flow_sampling" {
-  description = "Share of the subnetwork's flows that is logged, 0 to 1."
+  description = "Logged share of the subnetwork's flows, 0 to 1."
   type        = number
   default     = 0.1
 

@@ -1,4 +1,4 @@
-# All alerts are made alike, and differ in what they look at: a metric, a line of a log, or a query.
+# All alert policies, with three kinds of condition: a metric threshold, a log line, or a PromQL query.
 resource "google_monitoring_alert_policy" "this" {
   for_each = merge(local.measured, local.logged, local.stalls)
 
@@ -42,13 +42,13 @@ resource "google_monitoring_alert_policy" "this" {
         duration            = "${condition_prometheus_query_language.value.duration}s"
         evaluation_interval = "60s"
 
-        # Monitoring knows a new metric only minutes later; the first apply does not wait for it.
+        # A new metric is visible to Monitoring only after minutes; without the validation the first apply succeeds at once.
         disable_metric_validation = true
       }
     }
   }
 
-  # One bad upload is ordinary; a stream of them need not be told one by one.
+  # At most one notification per hour: many bad uploads must not cause many e-mails.
   dynamic "alert_strategy" {
     for_each = contains(keys(local.logged), each.key) ? [1] : []
     content {

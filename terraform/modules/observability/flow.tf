@@ -1,20 +1,20 @@
-# Whether what is accepted is also captioned: rows in Postgres are no metric, but each that is queued and each that is done
-# with is a line in the log.
+# Compares accepted with finished images. Rows in Postgres are not a metric, but every queued and every finished image is a
+# line in the log.
 locals {
   counted = {
     accepted = {
       filter = "${local.function_log} AND jsonPayload.message=\"event_accepted\" AND jsonPayload.enqueued=true"
-      what   = "Images that the function put into the queue."
+      what   = "Images queued by the function."
       source = "cloud_run_revision"
     }
     finished = {
       filter = "${local.worker_log} AND jsonPayload.message=\"finished\""
-      what   = "Images that the worker was done with, captioned or not."
+      what   = "Images finished by the worker, captioned or failed."
       source = "cloud_run_worker_pool"
     }
   }
 
-  # As PromQL spells them; a window takes the place of WINDOW.
+  # Metric names in PromQL's spelling; WINDOW is a placeholder for the time window.
   metric = { for key in keys(local.counted) : key => "${replace(var.name, "-", "_")}_${key}" }
   increase = {
     for key, counted in local.counted :
@@ -30,7 +30,7 @@ locals {
         window   = 2 * var.thresholds.image_waits_s
         duration = var.thresholds.image_waits_s
         severity = "ERROR"
-        what     = "Images were accepted, and none was captioned since. Does the pool have instances (quota, a zone without GPUs, an image that does not start)? Once it does, captions go on by themselves."
+        what     = "Images were accepted, but no image was captioned since. Check that the worker pool has running instances (causes: quota, a zone without GPUs, a container image that does not start). Captioning resumes automatically with the first running instance."
       }
     },
     var.pool_idle_s == null ? {} : {
@@ -40,7 +40,7 @@ locals {
         window   = var.pool_idle_s + 3600
         duration = 1800
         severity = "WARNING"
-        what     = "The pool should sleep, and is paid for. The worker's log says what keeps it awake (pool_kept_awake)."
+        what     = "The worker pool should be scaled to zero, but still costs money. The worker's log has the reason (pool_kept_awake)."
       }
     },
   )

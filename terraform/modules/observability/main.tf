@@ -8,7 +8,7 @@ resource "google_monitoring_notification_channel" "email" {
   user_labels  = var.labels
 }
 
-# Alerts on what Google measures.
+# Alerts on Google's own metrics.
 locals {
   measured = {
     dead_letters = {
@@ -19,7 +19,7 @@ locals {
       threshold = 0
       duration  = "0s"
       severity  = "ERROR"
-      what      = "The function refused these events again and again. Its log says why (event_refused, event_deferred). Once that is mended, have them pushed again (docs/operate.md); they are kept for 31 days."
+      what      = "The function refused these events at every delivery attempt. The function's log has the reason (event_refused, event_deferred). Remove the cause, then push the dead letters again (docs/operate.md). Dead letters are kept for 31 days."
     }
     events_wait = {
       title     = "events wait to be taken"
@@ -29,7 +29,7 @@ locals {
       threshold = var.thresholds.oldest_event_s
       duration  = "300s"
       severity  = "WARNING"
-      what      = "The function answers 503, or is too slow. Look at Postgres, Redis and the function's log. Nothing is lost: Pub/Sub delivers again."
+      what      = "The function returns 503, or is too slow. Check Postgres, Redis and the function's log. No event is lost: Pub/Sub delivers again."
     }
     server_errors = {
       title     = "the function answers 5xx"
@@ -39,7 +39,7 @@ locals {
       threshold = var.thresholds.errors_per_s
       duration  = "300s"
       severity  = "WARNING"
-      what      = "503 means that Postgres or Redis is away or full; the log names which (event_deferred)."
+      what      = "503: Postgres or Redis is unavailable or full; the function's log has the cause (event_deferred)."
     }
     redis_memory = {
       title     = "Redis is nearly full"
@@ -49,7 +49,7 @@ locals {
       threshold = 0.8
       duration  = "300s"
       severity  = "ERROR"
-      what      = "The queue dropline.captions is long: do workers run? Full, Redis refuses, the function answers 503 and Pub/Sub keeps the events."
+      what      = "The queue dropline.captions is long. Check that workers run. When Redis is full, the function returns 503 and Pub/Sub keeps the events."
     }
     database_disk = {
       title     = "the disk of Postgres is nearly full"
@@ -59,7 +59,7 @@ locals {
       threshold = 0.9
       duration  = "300s"
       severity  = "ERROR"
-      what      = "The disk grows by itself, so something keeps it from growing: look at the instance's quota and limits."
+      what      = "The disk normally grows automatically. Check the instance's quota and limits."
     }
   }
 }

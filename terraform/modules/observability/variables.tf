@@ -1,15 +1,15 @@
 variable "project" {
-  description = "Project that everything is created in."
+  description = "Project of all resources."
   type        = string
 }
 
 variable "project_number" {
-  description = "The project's number, for the budget."
+  description = "Number of the project, for the budget."
   type        = string
 }
 
 variable "name" {
-  description = "Beginning of all names."
+  description = "Prefix of all resource names."
   type        = string
 }
 
@@ -20,13 +20,13 @@ variable "labels" {
 }
 
 variable "emails" {
-  description = "Who is told; empty: alerts show in the console only."
+  description = "E-mail addresses that receive alerts; empty: alerts appear only in the console."
   type        = set(string)
   default     = []
 
   validation {
     condition     = alltrue([for email in var.emails : can(regex("^[^@ ]+@[^@ ]+$", email))])
-    error_message = "Give e-mail addresses."
+    error_message = "Give valid e-mail addresses."
   }
 }
 
@@ -36,7 +36,7 @@ variable "push_subscription" {
 }
 
 variable "dead_letter_subscription" {
-  description = "Name of the subscription that keeps the dead letters."
+  description = "Name of the subscription with the dead letters."
   type        = string
 }
 
@@ -51,7 +51,7 @@ variable "worker_pool" {
 }
 
 variable "pool_idle_s" {
-  description = "Seconds without work after which the worker pool sleeps; null: it never does."
+  description = "Time without work, in seconds, before the worker pool scales to zero; null: no scale to zero."
   type        = number
   default     = null
 }
@@ -67,7 +67,7 @@ variable "database_instance" {
 }
 
 variable "thresholds" {
-  description = "When to alert: age of the oldest event in seconds, 5xx per second, seconds in which images were accepted and none was captioned."
+  description = "Alert thresholds: age of the oldest event in seconds, 5xx responses per second, seconds with accepted images but without captions."
   type = object({
     oldest_event_s = optional(number, 600)
     errors_per_s   = optional(number, 0.1)
@@ -77,12 +77,12 @@ variable "thresholds" {
 
   validation {
     condition     = var.thresholds.image_waits_s >= 600 && var.thresholds.image_waits_s % 60 == 0
-    error_message = "An image may wait for the start of a GPU: give whole minutes, at least ten (600)."
+    error_message = "Give image_waits_s in whole minutes, at least ten (600): an image may wait for the start of a GPU."
   }
 }
 
 variable "budget" {
-  description = "Monthly budget that is watched, not enforced, in the billing account's currency, which `currency` may only repeat; null: none. Needs rights on the billing account."
+  description = "Monthly budget for alerts; spending is not limited. In the currency of the billing account; `currency`, if set, must be the same. null: no budget. A budget needs rights on the billing account."
   type = object({
     billing_account = string
     amount          = number
@@ -92,11 +92,11 @@ variable "budget" {
 
   validation {
     condition     = var.budget == null || try(var.budget.amount >= 1 && floor(var.budget.amount) == var.budget.amount, false)
-    error_message = "The amount is a whole number of at least 1."
+    error_message = "Give the amount as a whole number of at least 1."
   }
 
   validation {
     condition     = var.budget == null || length(var.emails) <= 5
-    error_message = "A budget tells five e-mail addresses at most; give a list's address."
+    error_message = "A budget notifies at most five e-mail addresses. Give the address of a mailing list."
   }
 }

@@ -1,10 +1,10 @@
 locals {
-  # Where the certificate is mounted in every container that talks to Redis.
+  # Mount path of the certificate in every container with a connection to Redis.
   ca_directory = "/etc/dropline/redis"
   ca_file      = "ca.pem"
 
-  # The authority is this instance's alone, so trusting it and nobody else names the instance; its certificates carry
-  # no host name to compare.
+  # Memorystore creates a certificate authority per instance, so trust in this authority alone identifies the instance. The
+  # certificates have no host name, so the host name check is off.
   query = join("&", [
     "ssl_cert_reqs=required",
     "ssl_ca_certs=${local.ca_directory}/${local.ca_file}",
@@ -29,7 +29,7 @@ resource "google_redis_instance" "this" {
   transit_encryption_mode = "SERVER_AUTHENTICATION"
   deletion_protection     = var.deletion_protection
 
-  # Any other policy may drop the queue itself; full, Redis refuses, and Pub/Sub delivers the event again.
+  # Any other policy may evict the queue. With noeviction a full Redis refuses writes, and Pub/Sub delivers the event again.
   redis_configs = {
     "maxmemory-policy" = "noeviction"
   }

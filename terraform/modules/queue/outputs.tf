@@ -1,11 +1,11 @@
 output "url_secret" {
-  description = "Id of the secret that holds the address; for DROPLINE_BROKER__URL. Waits until it may be read."
+  description = "Id of the secret with the URL of Redis; for DROPLINE_BROKER__URL. Available after the readers have access."
   value       = google_secret_manager_secret.this["url"].secret_id
   depends_on  = [google_secret_manager_secret_version.url, google_secret_manager_secret_iam_member.reader]
 }
 
 output "certificate" {
-  description = "Secret with the certificate authority, and where the address expects it to be mounted."
+  description = "Secret with the certificate of the certificate authority, and the mount path in the URL of Redis."
   value = {
     secret    = google_secret_manager_secret.this["ca"].secret_id
     directory = local.ca_directory

@@ -17,7 +17,7 @@ resource "google_secret_manager_secret" "this" {
   }
 }
 
-# The address holds the password, so all of it is the secret.
+# The URL contains the password, so the whole URL is the secret.
 resource "google_secret_manager_secret_version" "url" {
   secret      = google_secret_manager_secret.this["url"].id
   secret_data = local.url

@@ -1,5 +1,5 @@
 variable "project" {
-  description = "Project that everything is created in."
+  description = "Project of all resources."
   type        = string
 }
 
@@ -9,39 +9,39 @@ variable "region" {
 }
 
 variable "name" {
-  description = "Name of the instance, and the beginning of the other names."
+  description = "Name of the instance, and prefix of the other resource names."
   type        = string
 }
 
 variable "labels" {
-  description = "Labels of everything that can have some."
+  description = "Labels of every resource that supports labels."
   type        = map(string)
   default     = {}
 }
 
 variable "network" {
-  description = "Id of the network that Redis has its address in; its private services must be connected."
+  description = "Id of the network of Redis; private services access must be configured."
   type        = string
 }
 
 variable "memory_gb" {
-  description = "Memory of Redis, in GiB. A waiting image takes about a kilobyte."
+  description = "Memory of Redis, in GiB. A waiting image needs about one kilobyte."
   type        = number
   default     = 1
 
   validation {
     condition     = var.memory_gb >= 1 && var.memory_gb <= 300 && floor(var.memory_gb) == var.memory_gb
-    error_message = "Memorystore takes whole gibibytes, 1 to 300."
+    error_message = "Give whole gibibytes, 1 to 300, the limits of Memorystore."
   }
 }
 
 variable "readers" {
-  description = "E-mails of the service accounts that may read address, password and certificate, by any name."
+  description = "E-mail addresses of the service accounts with access to the URL, the password and the certificate, by a name of your choice."
   type        = map(string)
 }
 
 variable "deletion_protection" {
-  description = "Whether Terraform refuses to delete Redis."
+  description = "True: Terraform refuses to delete Redis."
   type        = bool
   default     = true
 }

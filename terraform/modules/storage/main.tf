@@ -12,12 +12,12 @@ resource "google_storage_bucket" "this" {
   force_destroy               = !var.deletion_protection
   deletion_policy             = var.deletion_protection ? "PREVENT" : "DELETE"
 
-  # Time to get back what was deleted or overwritten by mistake.
+  # Time to restore objects deleted or overwritten by mistake.
   soft_delete_policy {
     retention_duration_seconds = var.soft_delete_days * 86400
   }
 
-  # Parts of uploads that were never finished are paid for until somebody deletes them.
+  # Parts of unfinished uploads cost money until deleted.
   lifecycle_rule {
     action {
       type = "AbortIncompleteMultipartUpload"

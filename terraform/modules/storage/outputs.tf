@@ -1,5 +1,5 @@
 output "names" {
-  description = "Names of all buckets, those that existed already included; known before anything is created."
+  description = "Names of all buckets, including existing buckets; known before the apply."
   value       = toset(var.buckets[*].name)
   depends_on  = [google_storage_bucket.this]
 }

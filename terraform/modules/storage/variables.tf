@@ -1,10 +1,10 @@
 variable "project" {
-  description = "Project that the buckets are created in."
+  description = "Project of the buckets."
   type        = string
 }
 
 variable "location" {
-  description = "Location of a bucket that names none."
+  description = "Location of a bucket without a location of its own."
   type        = string
 }
 
@@ -15,7 +15,7 @@ variable "labels" {
 }
 
 variable "buckets" {
-  description = "Buckets whose images are captioned; `create = false` for one that exists already."
+  description = "Buckets whose images are captioned; `create = false` for an existing bucket."
   type = list(object({
     name          = string
     create        = optional(bool, true)
@@ -25,28 +25,28 @@ variable "buckets" {
 
   validation {
     condition     = length(var.buckets) > 0 && length(distinct(var.buckets[*].name)) == length(var.buckets)
-    error_message = "Name at least one bucket, and each only once."
+    error_message = "Give at least one bucket, and each bucket only once."
   }
 
   validation {
     condition     = alltrue([for bucket in var.buckets : can(regex("^[a-z0-9][a-z0-9_.-]{1,220}[a-z0-9]$", bucket.name))])
-    error_message = "A bucket's name has lower case letters, digits, dashes, underscores and dots; leave out gs://."
+    error_message = "A bucket name consists of lower case letters, digits, dashes, underscores and dots. Give the name without gs://."
   }
 }
 
 variable "soft_delete_days" {
-  description = "Days in which a deleted object can be restored; 0 switches that off."
+  description = "Days for which a deleted object can be restored; 0: no restore."
   type        = number
   default     = 7
 
   validation {
     condition     = var.soft_delete_days == 0 || (var.soft_delete_days >= 7 && var.soft_delete_days <= 90)
-    error_message = "Cloud Storage takes 0, or 7 to 90 days."
+    error_message = "Give 0, or 7 to 90 days, the limits of Cloud Storage."
   }
 }
 
 variable "deletion_protection" {
-  description = "Whether Terraform refuses to delete a bucket. Without it, a bucket goes with all its objects."
+  description = "True: Terraform refuses to delete a bucket. False: Terraform deletes a bucket with all objects."
   type        = bool
   default     = true
 }

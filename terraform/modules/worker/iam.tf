@@ -1,9 +1,9 @@
-# Reading an object and changing its metadata, and nothing else: no predefined role is that narrow.
+# The rights to read an object and to change object metadata, and no others: no predefined role is that narrow.
 resource "google_project_iam_custom_role" "captioner" {
   project     = var.project
   role_id     = "${replace(var.name, "-", "_")}_captioner"
   title       = "Dropline captioner (${var.name})"
-  description = "Reads objects and writes their metadata."
+  description = "Reads objects and writes object metadata."
   permissions = ["storage.objects.get", "storage.objects.update"]
 }
 

@@ -6,10 +6,10 @@ locals {
     local.gpu ? { "nvidia.com/gpu" = "1" } : {},
   )
 
-  # A pool that sleeps begins asleep: the first event wakes it.
+  # With scale to zero, the worker pool starts with zero instances: the first event scales the worker pool up.
   first_instances = var.sleep == null ? var.instances : 0
 
-  # Where the pool sleeps, whoever wakes it and whoever puts it to sleep must be told the same.
+  # Scale to zero: the function (scales up) and the worker (scales to zero) need the same settings.
   pool_path = "projects/${var.project}/locations/${var.region}/workerPools/${var.name}-worker"
   pool_settings = var.sleep == null ? {} : {
     DROPLINE_POOL__NAME      = local.pool_path
@@ -34,8 +34,8 @@ locals {
   )
 }
 
-# A pool's number of instances is changed in place by others than Terraform, see `scaling` below. A change of the variable
-# makes the pool anew; what was in flight is done by the new one.
+# The function and the worker change the number of instances in place, so Terraform ignores `scaling` (see below). A change
+# of the variable therefore replaces the worker pool; the new worker pool continues with the images in flight.
 resource "terraform_data" "instances" {
   input = local.first_instances
 }
@@ -47,7 +47,7 @@ resource "google_cloud_run_v2_worker_pool" "this" {
   labels              = var.labels
   deletion_protection = false
 
-  # Worker pools know no other mode than a number.
+  # Worker pools have no autoscaling, only a number of instances.
   scaling {
     manual_instance_count = local.first_instances
   }
@@ -140,11 +140,11 @@ resource "google_cloud_run_v2_worker_pool" "this" {
   }
 
   lifecycle {
-    # The number of instances is also changed from outside, without a redeploy; an apply must not undo that.
+    # The function and the worker also change the number of instances; an apply must not undo such a change.
     ignore_changes       = [scaling]
     replace_triggered_by = [terraform_data.instances]
   }
 
-  # Without its rights a worker would put images aside that it could have read a moment later.
+  # A worker without the right to read objects would fail images for good, so the right comes first.
   depends_on = [google_storage_bucket_iam_member.captioner]
 }

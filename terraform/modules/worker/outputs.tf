@@ -4,11 +4,11 @@ output "pool" {
 }
 
 output "pool_path" {
-  description = "The pool as the API names it; known before it is created."
+  description = "Full resource name of the worker pool, as in the Cloud Run API; known before the apply."
   value       = local.pool_path
 }
 
 output "pool_settings" {
-  description = "Settings of whoever wakes the pool, DROPLINE_POOL__…; empty where it never sleeps. Known before the pool is created."
+  description = "Scale-to-zero settings for the function, DROPLINE_POOL__…; empty without scale to zero. Known before the apply."
   value       = local.pool_settings
 }

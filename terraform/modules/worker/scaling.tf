@@ -1,13 +1,13 @@
-# Changing this one pool, and acting as its one account: without the latter Cloud Run refuses the former. Waking and putting
-# to sleep read nothing, and do not wait for the operation; but whether Cloud Run takes a change from somebody who may not
-# look is documented nowhere, and the least that others name has both.
+# The rights to change this worker pool and to act as the worker's service account: Cloud Run refuses the change without the
+# second right. Scaling reads no worker pool and does not wait for the operation, but Google does not document whether
+# `update` works without `get`; the smallest published set of permissions has both.
 resource "google_project_iam_custom_role" "scaler" {
   count = length(var.scalers) > 0 ? 1 : 0
 
   project     = var.project
   role_id     = "${replace(var.name, "-", "_")}_scaler"
   title       = "Dropline scaler (${var.name})"
-  description = "Sets the number of a worker pool's instances."
+  description = "Sets the number of instances of a worker pool."
   permissions = ["run.workerpools.get", "run.workerpools.update"]
 }
 
@@ -20,7 +20,7 @@ resource "google_cloud_run_v2_worker_pool_iam_member" "scaler" {
   role     = "projects/${var.project}/roles/${google_project_iam_custom_role.scaler[0].role_id}"
   member   = "serviceAccount:${each.value}"
 
-  # A pool that is made anew has its old name, but none of its members.
+  # A replaced worker pool has the old name, but no IAM members.
   lifecycle {
     replace_triggered_by = [terraform_data.instances]
   }

@@ -1,56 +1,56 @@
 variable "project" {
-  description = "Project that everything is created in."
+  description = "Project of all resources."
   type        = string
 }
 
 variable "region" {
-  description = "Region of the pool; not all of them have the accelerator."
+  description = "Region of the worker pool; not every region has the accelerator."
   type        = string
 }
 
 variable "name" {
-  description = "Beginning of all names."
+  description = "Prefix of all resource names."
   type        = string
 }
 
 variable "labels" {
-  description = "Labels of the pool."
+  description = "Labels of the worker pool."
   type        = map(string)
   default     = {}
 }
 
 variable "image" {
-  description = "Container image of the worker, with its model baked in: a start should not depend on a hub."
+  description = "Container image of the worker with the model inside, so that a start needs no download from the model hub."
   type        = string
 }
 
 variable "service_account" {
-  description = "E-mail of the service account that the worker runs as."
+  description = "E-mail address of the worker's service account."
   type        = string
 }
 
 variable "network" {
-  description = "Id of the network with Postgres and Redis."
+  description = "Id of the network of Postgres and Redis."
   type        = string
 }
 
 variable "subnetwork" {
-  description = "Id of the subnetwork that instances get their addresses from."
+  description = "Id of the subnetwork of the instances."
   type        = string
 }
 
 variable "database_url" {
-  description = "Postgres through the proxy, without a password."
+  description = "Postgres URL through the sidecar proxy, without a password."
   type        = string
 
   validation {
     condition     = !can(regex("://[^@/]*:[^@/]*@", var.database_url))
-    error_message = "The address of Postgres has a password in it; log in through IAM instead."
+    error_message = "The Postgres URL contains a password. Give a URL without a password: the login is through IAM."
   }
 }
 
 variable "proxy" {
-  description = "The Cloud SQL Auth Proxy beside the worker."
+  description = "The Cloud SQL Auth Proxy, a sidecar of the worker."
   type = object({
     image       = string
     args        = list(string)
@@ -59,12 +59,12 @@ variable "proxy" {
 }
 
 variable "broker_url_secret" {
-  description = "Id of the secret with Redis's address."
+  description = "Id of the secret with the URL of Redis."
   type        = string
 }
 
 variable "broker_certificate" {
-  description = "Secret with the certificate authority of Redis, and where to mount it."
+  description = "Secret with the certificate of Redis's certificate authority, and the mount path."
   type = object({
     secret    = string
     directory = string
@@ -73,29 +73,29 @@ variable "broker_certificate" {
 }
 
 variable "buckets" {
-  description = "Buckets whose objects the worker may read and whose metadata it may write."
+  description = "Buckets for the worker's right to read objects and write object metadata."
   type        = set(string)
 }
 
 variable "accelerator" {
-  description = "GPU of an instance, as Cloud Run spells it; null: none, for a trial."
+  description = "GPU of an instance, in Cloud Run's spelling; null: no GPU, for a trial."
   type        = string
   default     = "nvidia-l4"
 
   validation {
     condition     = var.accelerator == null || can(regex("^nvidia-[a-z0-9-]+$", var.accelerator))
-    error_message = "Cloud Run's accelerators are spelt like nvidia-l4; null stands for none."
+    error_message = "Give an accelerator in Cloud Run's spelling, for example nvidia-l4, or null for no GPU."
   }
 }
 
 variable "cpu" {
-  description = "CPUs of the worker: 1, 2, 4 or 6, and one more is for the proxy. An L4 needs at least 4."
+  description = "CPUs of the worker: 1, 2, 4 or 6; the proxy gets one more. An L4 needs at least 4."
   type        = string
   default     = "4"
 
   validation {
     condition     = contains(["1", "2", "4", "6"], var.cpu) || can(regex("^[1-9][0-9]$", var.cpu))
-    error_message = "Give 1, 2, 4 or 6 CPUs, or more than 9 with a GPU that allows it. An instance has 8 at most, and the proxy beside the worker takes one of them."
+    error_message = "Give 1, 2, 4 or 6 CPUs, or more than 9 with a GPU that allows so many. An instance has at most 8, and the sidecar proxy of the worker needs one CPU."
   }
 
   validation {
@@ -104,7 +104,7 @@ variable "cpu" {
       tonumber(trimsuffix(var.memory, "Gi")) >= (tonumber(var.cpu) >= 6 ? 4 : tonumber(var.cpu) >= 4 ? 2 : 1),
       true,
     )
-    error_message = "CPUs and memory do not go together: Cloud Run takes at most 4Gi for each CPU, at least 2Gi with 4 CPUs, and at least 4Gi with 6."
+    error_message = "Memory does not fit the number of CPUs: Cloud Run allows at most 4Gi per CPU, and requires at least 2Gi for 4 CPUs and at least 4Gi for 6 CPUs."
   }
 
   validation {
@@ -114,7 +114,7 @@ variable "cpu" {
 }
 
 variable "memory" {
-  description = "Memory of the worker, at most 4Gi for each CPU. An L4 needs at least 16Gi."
+  description = "Memory of the worker, at most 4Gi per CPU. An L4 needs at least 16Gi."
   type        = string
   default     = "16Gi"
 
@@ -130,18 +130,18 @@ variable "memory" {
 }
 
 variable "instances" {
-  description = "Instances of the pool; where it sleeps, when it is awake. 0: none, images wait in the queue."
+  description = "Number of instances; with scale to zero, the number after a wake-up. 0: no instances, images wait in the queue."
   type        = number
   default     = 1
 
   validation {
     condition     = var.instances >= 0 && floor(var.instances) == var.instances
-    error_message = "The number of instances is a whole number, 0 or more."
+    error_message = "Give the number of instances as a whole number, 0 or more."
   }
 }
 
 variable "sleep" {
-  description = "Of a pool that sleeps: seconds without work after which it does; for how long events wait while it is put to sleep; for how long it is believed to be awake. null: it never sleeps."
+  description = "Timings of scale to zero in seconds. `idle_s`: time without work before the worker pool scales to zero; `lease_s`: time for which events are refused during the change to zero; `awake_s`: time for which the function assumes a running worker pool after a wake-up. null: no scale to zero."
   type = object({
     idle_s  = optional(number, 300)
     lease_s = optional(number, 60)
@@ -151,67 +151,67 @@ variable "sleep" {
 
   validation {
     condition     = var.sleep == null || try(var.sleep.idle_s > 0 && var.sleep.lease_s >= 30 && var.sleep.awake_s > 0, false)
-    error_message = "Idle time and time awake are positive, and the lease has at least 30 seconds: a call to Cloud Run must fit in."
+    error_message = "idle_s and awake_s must be positive, and lease_s at least 30 seconds: a call to Cloud Run must finish within the lease."
   }
 
   validation {
     condition     = var.sleep == null || var.instances >= 1
-    error_message = "A pool that is woken up needs at least one instance when it is awake."
+    error_message = "With scale to zero, give at least one instance: the function scales the worker pool up to this number."
   }
 
   validation {
     condition     = var.sleep == null || length(var.scalers) > 0
-    error_message = "A pool that sleeps, and that nobody may wake, would sleep for ever: name who may in scalers."
+    error_message = "scalers is empty: without an account with the right to scale the worker pool up, the worker pool would stay at zero. Give at least one account in scalers."
   }
 }
 
 variable "concurrency" {
-  description = "Images that an instance has in flight at once."
+  description = "Number of images in flight per instance."
   type        = number
   default     = 16
 
   validation {
     condition     = var.concurrency >= 1 && var.concurrency <= 512
-    error_message = "Set 1 to 512 images."
+    error_message = "Give 1 to 512 images."
   }
 }
 
 variable "checkpoint" {
-  description = "Florence-2 checkpoint; null: the one that the image carries. The image asks no hub, so another one takes another image."
+  description = "Florence-2 checkpoint; null: the checkpoint in the container image. Another checkpoint needs another container image: the worker downloads no model."
   type        = string
   default     = null
 }
 
 variable "revision" {
-  description = "Commit of the checkpoint; null: the one that the image carries."
+  description = "Commit of the checkpoint; null: the commit in the container image."
   type        = string
   default     = null
 }
 
 variable "max_size_bytes" {
-  description = "Larger objects become a `failed` row; the same as the function's."
+  description = "Largest object in bytes; a larger object gets a `failed` row. The function needs the same value."
   type        = number
   default     = 50000000
 }
 
 variable "environment" {
-  description = "Further settings, DROPLINE_… (docs/settings.md). Those that other variables set win."
+  description = "Further settings, DROPLINE_… (docs/settings.md). Settings from other variables take precedence."
   type        = map(string)
   default     = {}
 
   validation {
     condition     = alltrue([for name in keys(var.environment) : can(regex("^DROPLINE_(BROKER|DATABASE|ENGINE|EVENTS|IMAGES|LOG|METADATA|POOL|PUSH|WORKER)__[A-Z_]+$", name))])
-    error_message = "Settings are spelt DROPLINE_GROUP__NAME, and the group must be one that exists; docs/settings.md has all of them."
+    error_message = "Setting names have the form DROPLINE_GROUP__NAME with a group from docs/settings.md."
   }
 
   validation {
     condition     = !anytrue([for name in keys(var.environment) : contains(["DROPLINE_DATABASE__URL", "DROPLINE_BROKER__URL"], name)])
-    error_message = "Addresses of Postgres and Redis are set from what is created here."
+    error_message = "Remove DROPLINE_DATABASE__URL and DROPLINE_BROKER__URL: the URLs come from the created resources."
   }
 }
 
 variable "scalers" {
-  description = "E-mails of the service accounts that may change the number of instances, by any name."
+  description = "E-mail addresses of the service accounts with the right to change the number of instances, by a name of your choice."
   type        = map(string)
   default     = {}
 }

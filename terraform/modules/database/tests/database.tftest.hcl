@@ -36,7 +36,7 @@ run "logins_are_accounts" {
 
   assert {
     condition     = google_sql_user.reader["ana"].deletion_policy == "DELETE"
-    error_message = "Whoever is no reader any more must lose login and role: the migrations only give."
+    error_message = "A removed reader must lose login and role: the migrations only grant roles."
   }
 
   assert {
@@ -51,7 +51,7 @@ run "logins_are_accounts" {
 
   assert {
     condition     = !contains(keys(output.urls), "migrator")
-    error_message = "Nobody but the migrations logs in as their account."
+    error_message = "Only the migrations job uses the migrator account."
   }
 }
 

@@ -80,7 +80,7 @@ run "what_is_accepted_must_be_finished" {
 
   assert {
     condition     = !contains(keys(google_monitoring_alert_policy.this), "pool_awake")
-    error_message = "A pool that never sleeps may be awake without work."
+    error_message = "Without scale to zero, a running worker pool without work must not cause an alert."
   }
 }
 

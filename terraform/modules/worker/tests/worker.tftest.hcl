@@ -174,7 +174,7 @@ run "a_scaler_only_scales" {
 
   assert {
     condition     = google_service_account_iam_member.scaler["function"].service_account_id == "projects/drop-project/serviceAccounts/dropline-worker@drop-project.iam.gserviceaccount.com"
-    error_message = "Acting as another account than the pool's is not needed."
+    error_message = "The right to act as a service account is limited to the worker's account."
   }
 }
 
@@ -186,12 +186,12 @@ run "always_awake" {
 
   assert {
     condition     = google_cloud_run_v2_worker_pool.this.scaling[0].manual_instance_count == 3
-    error_message = "A pool that never sleeps begins with all of its instances."
+    error_message = "Without scale to zero, the worker pool starts with all instances."
   }
 
   assert {
     condition     = length(output.pool_settings) == 0 && length([for env in google_cloud_run_v2_worker_pool.this.template[0].containers[0].env : env if startswith(env.name, "DROPLINE_POOL__")]) == 0
-    error_message = "Nobody may be told to wake a pool that never sleeps, or to put it to sleep."
+    error_message = "Without scale to zero, no process may have settings for scaling the worker pool."
   }
 }
 
@@ -205,7 +205,7 @@ run "asleep_until_the_first_event" {
 
   assert {
     condition     = google_cloud_run_v2_worker_pool.this.scaling[0].manual_instance_count == 0
-    error_message = "A pool that sleeps begins asleep, and costs nothing."
+    error_message = "With scale to zero, the worker pool starts with zero instances, at no cost."
   }
 
   assert {
@@ -216,12 +216,12 @@ run "asleep_until_the_first_event" {
       DROPLINE_POOL__LEASE_S   = "60"
       DROPLINE_POOL__AWAKE_S   = "600"
     })
-    error_message = "Whoever wakes the pool is told which one, and with how many instances."
+    error_message = "The function needs the name of the worker pool and the number of instances."
   }
 
   assert {
     condition     = tomap({ for env in google_cloud_run_v2_worker_pool.this.template[0].containers[0].env : env.name => env.value if startswith(env.name, "DROPLINE_POOL__") }) == output.pool_settings
-    error_message = "The worker is told the same as those who wake it."
+    error_message = "Worker and function need the same scaling settings."
   }
 }
 
