@@ -188,7 +188,9 @@ def test_the_image_has_a_thread_for_every_request(plan: Plan) -> None:
 
 def test_the_worker_may_do_what_it_does(plan: Plan) -> None:
     """The worker's rights are exactly the rights that the worker's storage code names."""
-    used = set(re.findall(r'"(storage\.objects\.\w+)"', (ROOT / "worker" / "storage.py").read_text()))
+    used = set(
+        re.findall(r'"(storage\.objects\.\w+)"', (ROOT / "dropline" / "storage" / "objects.py").read_text())
+    )
     assert set(plan.one("project_iam_custom_role", ".captioner")["permissions"]) == used
 
 
