@@ -32,7 +32,7 @@ MUTATIONS = (
         policies.no_broad_roles, "database/users.tf", '"roles/cloudsql.client"', '"roles/storage.objectViewer"'
     ),
     Mutation(policies.no_broad_roles, _GRANTS, "serviceAccountOpenIdTokenCreator", "serviceAccountTokenCreator"),
-    Mutation(policies.no_keys, "accounts.tf", "# One for each", _KEY + "# One for each"),
+    Mutation(policies.no_keys, "accounts.tf", "# Each process has", _KEY + "# Each process has"),
     Mutation(
         policies.secrets_come_from_secret_manager,
         _FUNCTION,

@@ -65,10 +65,10 @@ SLEEP_MUTATIONS = (
     Mutation(
         sleep_policies.scalers_change_one_pool_only,
         _SCALING,
-        "# Changing this one pool",
+        "# The rights to change this worker pool",
         'resource "google_project_iam_member" "all_pools" {\n'
         '  project = var.project\n  role = "roles/run.developer"\n'
-        '  member = "serviceAccount:${var.service_account}"\n}\n\n# Changing this one pool',
+        '  member = "serviceAccount:${var.service_account}"\n}\n\n# The rights to change this worker pool',
     ),
     Mutation(
         sleep_policies.redriving_is_the_function,
