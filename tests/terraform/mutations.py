@@ -96,8 +96,8 @@ MUTATIONS = (
     Mutation(
         policies.what_holds_data_is_protected,
         "variables.tf",
-        'all that they hold."\n  type        = bool\n  default     = true',
-        'all that they hold."\n  type        = bool\n  default     = false',
+        'with all data."\n  type        = bool\n  default     = true',
+        'with all data."\n  type        = bool\n  default     = false',
     ),
     Mutation(policies.what_is_promised_is_kept, _BUCKET, "var.soft_delete_days * 86400", "0"),
     Mutation(
@@ -111,8 +111,8 @@ MUTATIONS = (
     Mutation(
         policies.what_is_promised_is_kept,
         _EVENTS,
-        'replay a weekend.\n  message_retention_duration = "604800s"',
-        'replay a weekend.\n  message_retention_duration = "86400s"',
+        'the events of a weekend.\n  message_retention_duration = "604800s"',
+        'the events of a weekend.\n  message_retention_duration = "86400s"',
     ),
     Mutation(
         policies.agents_have_their_roles, _GRANTS, "member  = var.storage_agent", "member = local.pubsub_agent"
@@ -134,8 +134,8 @@ MUTATIONS = (
     Mutation(
         policies.dead_letters_are_kept,
         _EVENTS,
-        'with what it holds.\n  expiration_policy {\n    ttl = ""',
-        'with what it holds.\n  expiration_policy {\n    ttl = "2678400s"',
+        'without a reader.\n  expiration_policy {\n    ttl = ""',
+        'without a reader.\n  expiration_policy {\n    ttl = "2678400s"',
     ),
     Mutation(policies.only_the_push_account_invokes, _FUNCTION, _INVOKER, 'member = "user:me@example.com"'),
     Mutation(
