@@ -195,5 +195,5 @@ def test_the_defaults_have_enough_connections() -> None:
 def test_a_waiting_image_has_the_size_of_terraforms_description() -> None:
     """The description of the queue's variable says about a kilobyte; a GiB holds about a million messages."""
     text = (ROOT / "terraform" / "modules" / "queue" / "variables.tf").read_text()
-    assert "A waiting image takes about a kilobyte." in text
+    assert "A waiting image needs about one kilobyte." in text
     assert 1_000_000 < INPUTS["redis_memory"] * 1024**3 / INPUTS["queue_bytes"] < 1_200_000
