@@ -1,5 +1,6 @@
 """Celery bootsteps: the engine starts before the first task, and every (re)connection requests a recovery."""
 
+from collections.abc import Callable
 from typing import Any
 
 from celery import Celery, bootsteps
@@ -61,6 +62,7 @@ def _recovery_step(
                 # also breaks the connection of the BRPOP, and the reconnection requests the next recovery.
                 soon = parent.hub.call_soon
                 soon(lambda: soon(lambda: request_recovery(queue)))
+                call_after_disconnect(parent.task_consumer.channel, lambda: soon(lambda: request_recovery(queue)))
 
         def stop(self, parent: Any) -> None:  # noqa: ARG002 - the signature is Celery's
             try:
@@ -69,6 +71,21 @@ def _recovery_step(
                 log.info("blocking_pop_not_ended", error=str(error))
 
     return RecoveryStep
+
+
+def call_after_disconnect(channel: Any, callback: Callable[[], None]) -> None:
+    """Call back after each loss of a connection of the consumer's channel.
+
+    The Redis client reconnects silently where a connection breaks between two commands, and Celery does not
+    restart the consumer. Redis may have restarted without its data: while all children are busy, no BRPOP waits.
+    """
+    disconnected = channel._on_connection_disconnect  # noqa: SLF001 - kombu has no public hook
+
+    def disconnected_and_called(connection: Any) -> None:
+        disconnected(connection)
+        callback()
+
+    channel._on_connection_disconnect = disconnected_and_called  # noqa: SLF001 - as above
 
 
 def _idle_step(timer: IdleTimer) -> type[bootsteps.StartStopStep]:

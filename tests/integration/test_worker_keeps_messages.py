@@ -49,6 +49,25 @@ def test_a_redis_without_memory_costs_neither_the_worker_nor_a_message(
     assert worker.alive
 
 
+def test_a_redis_that_loses_its_data_while_all_children_are_busy_loses_no_row(
+    rig: Rig, redis_client: redis.Redis
+) -> None:
+    """No BRPOP waits then, and the Redis client reconnects silently: the disconnection requests the recovery."""
+    worker = rig.worker(DROPLINE_WORKER__CONCURRENCY="1", DROPLINE_DATABASE__STATEMENT_TIMEOUT_MS="60000")
+    assert worker.wait_for_line("recovered", DEADLINE_S)
+    busy, *waiting = [rig.register(rig.upload(f"{n}.png", png((n, 0, 24)))) for n in range(3)]
+    with psycopg.connect(rig.database_url) as blocker:
+        blocker.execute("SELECT FROM captions WHERE id = %s FOR UPDATE", [busy])
+        rig.enqueue(busy)
+        assert worker.wait_for_line(f'"args": "[{busy}]"', DEADLINE_S)
+        for row_id in waiting:
+            rig.enqueue(row_id)
+        redis_client.flushall()
+        redis_client.client_kill_filter(_type="normal", skipme=True)
+    assert {row["status"] for row in rig.wait_settled([busy, *waiting])} == {"captioned"}
+    assert worker.alive
+
+
 def test_a_retry_that_redis_refuses_goes_back_to_the_queue(rig: Rig, redis_client: redis.Redis) -> None:
     """An attempt that fails while Redis refuses writes is repeated."""
     worker = _started(rig)
