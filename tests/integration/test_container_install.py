@@ -41,15 +41,14 @@ FUNCTION = {
 
 #: Starts the function like gunicorn, requests the health check, and reports the imported modules.
 PROBE = """
-import json, sys, time
-began = time.process_time()
+import json, sys
 import trigger_fn.main
-import_s = time.process_time() - began
+imported = len(sys.modules)
 from trigger_fn.wsgi import create
 response = create().test_client().get("/healthz")
 print(json.dumps({
     "file": trigger_fn.main.__file__,
-    "import_s": import_s,
+    "imported": imported,
     "status": response.status_code,
     "modules": sorted({name.partition(".")[0] for name in sys.modules}),
 }))
@@ -110,13 +109,13 @@ def test_the_code_is_there_once_and_no_sources_are(images: ImageBuild, image: st
 
 
 def test_the_function_starts_from_the_installed_distribution(images: ImageBuild) -> None:
-    """The imports of the function take less than a second, and come from the image instead of a checkout."""
+    """The function imports few modules, none of them heavy, and from the image instead of a checkout."""
     report = json.loads(output(run(images, "function", "python", "-c", PROBE, **FUNCTION)))
     assert report["status"] == 200
-    # In processor time, so that other load on the machine does not count.
-    assert report["import_s"] < 1.0
+    # A cold start is as long as its imports. Modules are counted, because no test asserts a time; today 1,150.
+    assert report["imported"] < 1400
     assert Path(report["file"]).resolve().is_relative_to(images.enter("function").resolve())
-    assert not set(report["modules"]) & {"torch", "transformers", "worker", "PIL", "numpy"}
+    assert not set(report["modules"]) & {"torch", "transformers", "worker", "PIL", "numpy", "alembic", "typer"}
 
 
 def test_the_functions_command_serves_and_its_health_check_sees_it(images: ImageBuild) -> None:
