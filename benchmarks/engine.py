@@ -157,10 +157,10 @@ def measure_batches(model: FlorenceModel, task: TaskRequest, batch: int, seconds
 def _run(model: FlorenceModel, images: list[CaptionRequest]) -> int:
     """Tokens of the longest answer, without the first token. The rows are on the CPU, so the GPU has finished."""
     try:
-        rows = model.generate(model.preprocess(images))
+        answers = model.generate(model.preprocess(images), [image.task.prompt for image in images])
     except torch.OutOfMemoryError as error:
         raise BatchTooLarge(str(error)) from error
-    return max(len(row) for row in rows) - 1
+    return max(len(answer.tokens) for answer in answers) - 1
 
 
 def _noise(model: FlorenceModel, task: TaskRequest, seed: int) -> CaptionRequest:

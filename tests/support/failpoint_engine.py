@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from dropline.contract import Caption
+from dropline.errors import InferenceFailed
 from dropline.settings import EngineSettings
 from tests.support import failpoints
 from worker.engine.runtime.main import main
@@ -34,7 +35,7 @@ class CountingModel:
         """Plain memory for one image."""
         return np.empty((self.input_size, self.input_size, 3), np.uint8)
 
-    def caption(self, batch: Sequence[CaptionRequest]) -> list[Caption]:
+    def caption(self, batch: Sequence[CaptionRequest]) -> list[Caption | InferenceFailed]:
         """One label per image; each inference is counted."""
         labels = [bytes(request.pixels[0, 0]).hex() for request in batch]
         for label in labels:

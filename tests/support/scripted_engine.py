@@ -13,14 +13,14 @@ from dropline.contract import Caption
 from dropline.errors import InferenceFailed
 from dropline.settings import EngineSettings
 from worker.engine.runtime.main import main
-from worker.engine.runtime.model import BatchTooLarge
+from worker.engine.runtime.model import NON_FINITE_LOGITS, BatchTooLarge
 from worker.engine.slot import Pixels
 from worker.engine.wire import CaptionRequest
 
 #: Pixels per side.
 SIZE = 8
 #: First byte of an image: the model's action. Images with other first bytes are captioned.
-RUIN, RAISE, DIE, HANG, GATE, REFUSE = 250, 251, 252, 253, 254, 255
+OVERFLOW_ALL, OVERFLOW, RUIN, RAISE, DIE, HANG, GATE, REFUSE = 248, 249, 250, 251, 252, 253, 254, 255
 #: Images that fit into the device's memory.
 FITS = 4
 
@@ -43,26 +43,28 @@ class ScriptedModel:
         """Plain memory for one image."""
         return np.empty((SIZE, SIZE, 3), np.uint8)
 
-    def caption(self, batch: Sequence[CaptionRequest]) -> list[Caption]:
+    def caption(self, batch: Sequence[CaptionRequest]) -> list[Caption | InferenceFailed]:
         """Act on each code, then caption with the numbers."""
         if len(batch) > FITS:
             raise BatchTooLarge(f"{len(batch)} images")
         for request in batch:
             self._act(int(request.pixels[0, 0, 0]))
-        return [self._caption(f"{request.task} {label(request.pixels)}") for request in batch]
+        return [self._outcome(request) for request in batch]
 
-    def _caption(self, text: str) -> Caption:
-        return Caption(text, None, self.name, self.revision)
+    def _outcome(self, request: CaptionRequest) -> Caption | InferenceFailed:
+        if request.pixels[0, 0, 0] in (OVERFLOW, OVERFLOW_ALL):
+            return InferenceFailed("not finite", code=NON_FINITE_LOGITS)
+        return Caption(f"{request.task} {label(request.pixels)}", None, self.name, self.revision)
 
     def warmup(self) -> None:
-        """Fails after a `RUIN`."""
+        """Fails after a `RUIN` or an `OVERFLOW_ALL`."""
         if self._ruined:
             raise RuntimeError("the device is ruined")
 
     def _act(self, code: int) -> None:
-        if code == RUIN:
+        if code in (RUIN, OVERFLOW_ALL):
             self._ruined = True
-        if code == RAISE or self._ruined:
+        if code == RAISE or (self._ruined and code != OVERFLOW_ALL):
             raise RuntimeError("a poisonous image")
         if code == REFUSE:
             raise InferenceFailed("too long a prompt")

@@ -90,7 +90,7 @@ class EngineClient:
             return outcome.caption
         if outcome.transient:
             raise EngineUnavailable(outcome.message)
-        raise InferenceFailed(outcome.message)
+        raise InferenceFailed(outcome.message, code=outcome.code)
 
     def close(self) -> None:
         """Close the connection; the next call opens a new connection."""

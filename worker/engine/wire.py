@@ -117,6 +117,8 @@ class Failed(_Message):
     id: int
     #: Whether another attempt could succeed.
     transient: bool
+    #: Of a permanent error: the row's `error_code`.
+    code: str
     message: str
 
 

@@ -16,7 +16,7 @@ import pytest
 from dropline.contract import Caption, Dimensions, TaskRequest
 from dropline.errors import EngineLost, EngineUnavailable, InferenceFailed
 from tests.support.engines import DEADLINE_S, caption, client_of, readable, running, wait_until
-from tests.support.scripted_engine import GATE, HANG, RAISE, REFUSE, RUIN, SIZE, image
+from tests.support.scripted_engine import GATE, HANG, OVERFLOW, OVERFLOW_ALL, RAISE, REFUSE, RUIN, SIZE, image
 from worker.engine import slot
 from worker.engine.client import EngineClient
 from worker.engine.process import EngineProcess
@@ -85,6 +85,21 @@ def test_a_broken_device_fails_no_image(scripted: EngineProcess) -> None:
     with client_of(scripted) as client, pytest.raises(EngineLost):
         caption(client, image(1, RUIN))
     assert readable(scripted.sentinel)
+
+
+def test_an_image_without_finite_logits_fails_with_its_code(scripted: EngineProcess) -> None:
+    """The code of the error reaches the child, and the next image is captioned."""
+    with client_of(scripted) as client:
+        with pytest.raises(InferenceFailed, match="not finite") as caught:
+            caption(client, image(1, OVERFLOW))
+        assert caught.value.code == "non_finite_logits"
+        assert caption(client, image(2)).text == "<CAPTION> 2"
+
+
+def test_a_model_without_finite_logits_fails_no_image(scripted: EngineProcess) -> None:
+    """If a test image has no finite logits either, the engine ends, and the request may be repeated."""
+    with client_of(scripted) as client, pytest.raises(EngineLost):
+        caption(client, image(1, OVERFLOW_ALL))
 
 
 def test_a_hanging_inference_ends_the_engine(tmp_path: Path) -> None:

@@ -4,18 +4,20 @@ import copy
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import Florence2Processor, GenerationConfig
+from transformers import Florence2Processor, GenerationConfig, LogitsProcessorList
 
 from dropline.contract import Caption, Dimensions, TaskPrompt, TaskRequest
 from dropline.errors import InferenceFailed, SettingsError
 from dropline.settings import EngineSettings
+from worker.engine.runtime.answers import AnswerRules, check_answer
 from worker.engine.runtime.checkpoint import Checkpoint
-from worker.engine.runtime.model import BatchTooLarge
+from worker.engine.runtime.model import NON_FINITE_LOGITS, BatchTooLarge
 from worker.engine.slot import Pixels
 from worker.engine.wire import CaptionRequest
 
@@ -24,6 +26,16 @@ _BATCH_TIME_SHARE = 0.25
 _LABEL_KEYS = ("labels", "bboxes_labels", "polygons_labels")
 #: Of coordinates, in pixels.
 _DECIMALS = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """The generated answer for one image."""
+
+    #: Token ids, the decoder's start token first, padded to one length.
+    tokens: list[int]
+    #: True if a logit was not finite.
+    broken: bool
 
 
 class FlorenceModel:
@@ -43,6 +55,7 @@ class FlorenceModel:
         self._processor = processor
         self._batch_budget_s = settings.request_timeout_s * _BATCH_TIME_SHARE
         self._generation = _generation_config(model, settings)
+        self._rules = AnswerRules(processor, model.config.text_config.vocab_size, model.device)
         self._max_prompt_tokens: int = model.config.text_config.max_position_embeddings
         image_processor = processor.image_processor
         self._scale, self._shift = _normalisation(
@@ -62,19 +75,19 @@ class FlorenceModel:
         pixels: Pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=on_gpu).numpy()
         return pixels
 
-    def caption(self, batch: Sequence[CaptionRequest]) -> list[Caption]:
-        """The captions of a batch, in the batch's order.
+    def caption(self, batch: Sequence[CaptionRequest]) -> list[Caption | InferenceFailed]:
+        """The captions of a batch, in the batch's order; an error in place of an answer that is no answer.
 
         Raises:
             BatchTooLarge: the device's memory ran out.
             InferenceFailed: a prompt has more tokens than the model reads.
         """
         try:
-            outputs = self.generate(self.preprocess(batch))
+            outputs = self.generate(self.preprocess(batch), [request.task.prompt for request in batch])
         except torch.OutOfMemoryError as error:
             reason = str(error)
         else:
-            return [self.postprocess(tokens, request) for tokens, request in zip(outputs, batch, strict=True)]
+            return [self.postprocess(answer, request) for answer, request in zip(outputs, batch, strict=True)]
         # Outside the handler, no frame holds the tensors of the failed attempt.
         torch.cuda.empty_cache()
         raise BatchTooLarge(reason)
@@ -95,32 +108,51 @@ class FlorenceModel:
         return {"pixel_values": pixels.to(self._model.dtype), **prompts}
 
     @torch.inference_mode()
-    def generate(self, inputs: dict[str, Tensor]) -> list[list[int]]:
-        """The generated token ids of every image, padded to one length."""
-        outputs: list[list[int]] = self._model.generate(**inputs, generation_config=self._generation).tolist()
-        return outputs
+    def generate(self, inputs: dict[str, Tensor], prompts: Sequence[TaskPrompt]) -> list[Generated]:
+        """The generated token ids of every image; `prompts` are the task prompts of the images."""
+        guard = self._rules.guard(prompts, self._generation.num_beams)
+        rows = self._model.generate(
+            **inputs, generation_config=self._generation, logits_processor=LogitsProcessorList([guard])
+        ).tolist()
+        return [Generated(*row) for row in zip(rows, guard.broken_images(), strict=True)]
 
-    def postprocess(self, tokens: Sequence[int], request: CaptionRequest) -> Caption:
-        """The caption of the generated token ids."""
-        text, result = parse_output(self._processor, tokens, request.task.prompt, request.original)
+    def postprocess(self, answer: Generated, request: CaptionRequest) -> Caption | InferenceFailed:
+        """The caption of the generated token ids, or the error of an answer that is no answer."""
+        try:
+            check_answer(
+                answer.tokens,
+                limit=self._generation.max_new_tokens,
+                broken=answer.broken,
+                tokenizer=self._processor.tokenizer,
+            )
+        except InferenceFailed as error:
+            return error
+        text, result = parse_output(self._processor, answer.tokens, request.task.prompt, request.original)
         return Caption(text, result, self.name, self.revision)
 
     def warmup(self) -> None:
         """Caption a grey image twice: the first run is slow, the second run measures the largest batch of a CPU.
 
         Raises:
-            SettingsError: the checkpoint's processor lacks a task.
+            SettingsError: the checkpoint's processor lacks a task, or its logits are not finite.
         """
         self._check_tasks()
         grey = self.allocate()
         grey.fill(127)
         original = Dimensions(self.input_size, self.input_size)
         probe = CaptionRequest(grey, TaskRequest(TaskPrompt.CAPTION), original)
-        self.caption([probe])
+        self._check_logits(self.caption([probe])[0])
         began = time.monotonic()
         self.caption([probe])
         if self._model.device.type == "cpu":
             self.largest_batch = max(1, int(self._batch_budget_s / (time.monotonic() - began)))
+
+    def _check_logits(self, outcome: Caption | InferenceFailed) -> None:
+        if isinstance(outcome, InferenceFailed) and outcome.code == NON_FINITE_LOGITS:
+            raise SettingsError(
+                f"the logits of {self.name} are not finite with {self.dtype} on {self.device}, even for a grey "
+                "image; set DROPLINE_ENGINE__DTYPE=float32, or use another checkpoint"
+            )
 
     def _check_tasks(self) -> None:
         end = [self._processor.tokenizer.eos_token_id]

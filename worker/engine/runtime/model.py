@@ -7,8 +7,14 @@ from typing import Protocol
 import numpy as np
 
 from dropline.contract import Caption
+from dropline.errors import InferenceFailed
 from worker.engine.slot import Pixels
 from worker.engine.wire import CaptionRequest
+
+#: Code of an image whose logits are not finite.
+NON_FINITE_LOGITS = "non_finite_logits"
+#: Code of an answer that repeats itself up to the limit of tokens.
+REPETITIVE_ANSWER = "repetitive_answer"
 
 
 class BatchTooLarge(Exception):
@@ -34,8 +40,8 @@ class Model(Protocol):
         """Memory for one image, uint8 `[input_size, input_size, 3]`, of the kind that the device reads fastest."""
         ...
 
-    def caption(self, batch: Sequence[CaptionRequest]) -> list[Caption]:
-        """The captions of a batch, in the batch's order.
+    def caption(self, batch: Sequence[CaptionRequest]) -> list[Caption | InferenceFailed]:
+        """The captions of a batch, in the batch's order; an error in place of an answer that is no answer.
 
         Raises:
             BatchTooLarge: the device's memory ran out; the device is usable again.
@@ -62,7 +68,7 @@ class StubModel:
         """Plain memory for one image."""
         return np.empty((self.input_size, self.input_size, 3), np.uint8)
 
-    def caption(self, batch: Sequence[CaptionRequest]) -> list[Caption]:
+    def caption(self, batch: Sequence[CaptionRequest]) -> list[Caption | InferenceFailed]:
         """The task of each request as the caption."""
         return [Caption(f"stub {request.task}", None, self.name, self.revision) for request in batch]
 

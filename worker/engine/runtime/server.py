@@ -15,12 +15,12 @@ from multiprocessing.reduction import send_handle
 from pydantic import ValidationError
 
 from dropline.contract import Caption
-from dropline.errors import DroplineError, InvalidTask, TransientError
+from dropline.errors import DroplineError, InferenceFailed, InvalidTask, TransientError
 from dropline.log import get_logger
 from dropline.settings import EngineSettings
 from worker.engine import slot, wire
 from worker.engine.runtime.batcher import Batcher, run_with_bisection
-from worker.engine.runtime.model import BatchTooLarge, Model
+from worker.engine.runtime.model import NON_FINITE_LOGITS, BatchTooLarge, Model
 from worker.engine.slot import Pixels
 from worker.engine.wire import CaptionRequest
 
@@ -104,7 +104,9 @@ class PendingRequest:
         """The message to the child for a caption or an error."""
         if isinstance(outcome, Caption):
             return wire.Captioned(id=self.id, caption=outcome)
-        return wire.Failed(id=self.id, transient=isinstance(outcome, TransientError), message=str(outcome))
+        return wire.Failed(
+            id=self.id, transient=isinstance(outcome, TransientError), code=outcome.code, message=str(outcome)
+        )
 
 
 class Server:
@@ -171,10 +173,13 @@ class Server:
         for pending in batch:
             pending.child.send(wire.Started(id=pending.id))
         for pending, outcome in run_with_bisection(batch, self._run_model, self._probe_model):
+            if isinstance(outcome, InferenceFailed) and outcome.code == NON_FINITE_LOGITS:
+                # A model whose weights or device are broken has no finite logits for any image.
+                self._probe_model()
             pending.child.send(pending.outcome_message(outcome))
         _log.debug("batch", size=len(batch), seconds=round(time.monotonic() - began, 4))
 
-    def _run_model(self, batch: Sequence[PendingRequest]) -> list[Caption]:
+    def _run_model(self, batch: Sequence[PendingRequest]) -> list[Caption | InferenceFailed]:
         try:
             with _exit_if_hanging(self._hang_timeout_s):
                 return self._model.caption([pending.request for pending in batch])

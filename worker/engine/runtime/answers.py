@@ -1,0 +1,148 @@
+"""Answers of the model that are answers: tokens of the task's grammar, finite logits, no endless repetition."""
+
+import array
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import BartTokenizer, Florence2Processor, LogitsProcessor
+
+from dropline.contract import TaskPrompt
+from dropline.errors import InferenceFailed
+from worker.engine.runtime.model import NON_FINITE_LOGITS, REPETITIVE_ANSWER
+
+#: Largest ratio of the bytes of the token ids (32 bits each) to their size after zlib, of an answer that is kept.
+#: A page of text has a ratio of 3, a hundred boxes 3 to 4, one sentence again and again 25 and more. Whisper
+#: recognises failed transcriptions by the same measure.
+_LARGEST_COMPRESSION_RATIO = 12.0
+
+_POLYGONS = ("<poly>", "</poly>")
+_SEPARATORS = ("<and>", "<sep>")
+
+
+@dataclass(frozen=True, slots=True)
+class _Grammar:
+    """The tokens of an answer, beside the end of the sentence."""
+
+    #: Tokens of words.
+    words: bool = True
+    #: Tokens of coordinates, `<loc_0>` to `<loc_999>`, and what stands between two regions.
+    regions: bool = False
+    #: Tokens that begin and end a polygon.
+    polygons: bool = False
+
+
+#: By the kinds of answers of `Florence2PostProcessor`.
+_GRAMMARS = {
+    "pure_text": _Grammar(),
+    "ocr": _Grammar(regions=True),
+    "description_with_bboxes": _Grammar(regions=True),
+    "phrase_grounding": _Grammar(regions=True),
+    "bboxes": _Grammar(words=False, regions=True),
+    "polygons": _Grammar(regions=True, polygons=True),
+    "description_with_bboxes_or_polygons": _Grammar(regions=True, polygons=True),
+}
+
+
+class AnswerRules:
+    """The tokens that the answers of a checkpoint cannot contain, by task prompt."""
+
+    def __init__(self, processor: Florence2Processor, rows: int, device: torch.device) -> None:
+        """Read the vocabulary once.
+
+        Args:
+            processor: has the kind of answer of every task.
+            rows: length of the logits; may be larger than the vocabulary.
+            device: of the model.
+        """
+        self._kinds: dict[str, str] = processor.tasks_answer_post_processing_type
+        self._end: int = processor.tokenizer.eos_token_id
+        order = list(_GRAMMARS)
+        self._number_of_kind = {kind: number for number, kind in enumerate(order)}
+        #: bool, [kinds, rows]; True: never generated.
+        self._banned = torch.stack([_banned(processor.tokenizer, _GRAMMARS[kind], rows) for kind in order]).to(
+            device
+        )
+
+    def guard(self, prompts: Sequence[TaskPrompt], beams: int) -> "AnswerGuard":
+        """A logits processor for one batch of these task prompts."""
+        numbers = [self._number_of_kind[self._kinds[prompt.value]] for prompt in prompts]
+        return AnswerGuard(self._banned[numbers].repeat_interleave(beams, 0), beams, self._end)
+
+
+class AnswerGuard(LogitsProcessor):
+    """Removes the tokens that a task cannot contain, and ends an answer whose logits are not finite."""
+
+    def __init__(self, banned: Tensor, beams: int, end: int) -> None:
+        """A guard for one batch; `banned` is bool, [images * beams, rows]."""
+        self._banned = banned
+        self._beams = beams
+        self._only_end = torch.full_like(banned[0], -torch.inf, dtype=torch.float32)
+        self._only_end[end] = 0.0
+        self._broken = torch.zeros(len(banned), dtype=torch.bool, device=banned.device)
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:  # noqa: ARG002
+        """The scores, [images * beams, rows]; without a copy to the host, which would stop the device's queue."""
+        allowed = scores.masked_fill(self._banned, -torch.inf)
+        # The largest score is NaN or infinite if a score is, and minus infinity if no token is possible.
+        broken = ~torch.isfinite(allowed.amax(-1))
+        self._broken |= broken
+        return torch.where(broken[:, None], self._only_end.to(allowed.dtype), allowed)
+
+    def broken_images(self) -> list[bool]:
+        """For every image: True if a logit of one of its beams was not finite."""
+        broken: list[bool] = self._broken.view(-1, self._beams).any(1).tolist()
+        return broken
+
+
+def _banned(tokenizer: BartTokenizer, grammar: _Grammar, rows: int) -> Tensor:
+    vocabulary: dict[str, int] = tokenizer.get_vocab()
+    special = {str(token) for token in tokenizer.added_tokens_decoder.values()} | {*tokenizer.all_special_tokens}
+    regions = {token for token in special if token.startswith("<loc_")} | {*_SEPARATORS}
+    allowed: set[str] = {tokenizer.bos_token, tokenizer.eos_token}
+    if grammar.words:
+        allowed |= vocabulary.keys() - special
+    if grammar.regions:
+        allowed |= regions
+    if grammar.polygons:
+        allowed |= {*_POLYGONS}
+    # Rows behind the vocabulary stay banned: a checkpoint may round its embeddings up.
+    banned = torch.ones(rows, dtype=torch.bool)
+    banned[[vocabulary[token] for token in allowed & vocabulary.keys()]] = False
+    return banned
+
+
+def check_answer(tokens: Sequence[int], *, limit: int, broken: bool, tokenizer: Any) -> None:
+    """Refuse an answer that is no answer.
+
+    Args:
+        tokens: generated ids, the first token and padding included.
+        limit: the most tokens of an answer.
+        broken: True if a logit was not finite.
+        tokenizer: has the ids of padding and end.
+
+    Raises:
+        InferenceFailed: `non_finite_logits` or `repetitive_answer`.
+    """
+    if broken:
+        raise InferenceFailed(
+            "the model's logits for this image are not finite; try DROPLINE_ENGINE__DTYPE=float32, and look at "
+            "the image",
+            code=NON_FINITE_LOGITS,
+        )
+    answer = [token for token in tokens[1:] if token != tokenizer.pad_token_id]
+    if len(answer) >= limit and is_repetitive(answer):
+        raise InferenceFailed(
+            f"the model's answer repeats itself up to the limit of {limit} tokens, so the answer is no caption; "
+            "look at the image, or try another task",
+            code=REPETITIVE_ANSWER,
+        )
+
+
+def is_repetitive(tokens: Sequence[int]) -> bool:
+    """True if the token ids are mostly the same few, in the same order."""
+    data = array.array("I", tokens).tobytes()
+    return len(data) > _LARGEST_COMPRESSION_RATIO * len(zlib.compress(data, 9))
