@@ -16,10 +16,11 @@ from cli.options import Json, Timeout
 from cli.wait import CaptionWaiter
 from db.reads import CaptionRecord
 from db.session import reader_settings
-from dropline.contract import ObjectVersion, TaskRequest
+from dropline.contract import FilteredNotice, ObjectVersion, TaskRequest
 from dropline.errors import SettingsError
 from dropline.settings import Settings, load_settings
 from dropline.storage.bucket import Storage
+from dropline.storage.rules import LocalRules
 from dropline.storage.uploads import Plan, Upload, Uploaded, plan_uploads, upload_all
 
 
@@ -49,7 +50,8 @@ def drop(
     """Upload images to the bucket.
 
     With --wait the command listens to Postgres until each uploaded generation has a caption, or has failed. Exit
-    code 1: a file could not be read, or an object ended without a caption.
+    code 1: a file could not be read, or an object ended without a caption. Exit code 5: a rule of the function's
+    settings filtered an object.
     """
     settings = load_settings()
     request = None if task is None else TaskRequest.parse(task)
@@ -79,7 +81,8 @@ def _drop(settings: Settings, plan: Plan, target: "DropTarget", timeout_s: float
     with ExitStack() as stack:
         waiter = None
         if timeout_s is not None:
-            waiter = stack.enter_context(CaptionWaiter(reader_settings(settings)))
+            expect = LocalRules(settings).expect_upload
+            waiter = stack.enter_context(CaptionWaiter(reader_settings(settings), expect))
         bars = stack.enter_context(ProgressBars(len(plan.uploads), waiting=waiter is not None))
         return drop_files(plan, target, bars, waiter=waiter, timeout_s=timeout_s or 0)
 
@@ -90,14 +93,12 @@ def _print_uris(result: "DropResult") -> None:
 
 
 def _print_documents(result: "DropResult") -> None:
-    rows = {row.version: row for row in result.rows}
+    known = {each.version: results.filtered_document(each) for each in result.filtered}
+    known |= {row.version: results.document(row) for row in result.rows}
     documents: list[dict[str, Any]] = []
     for uploaded in result.uploaded:
-        row = rows.get(uploaded.version)
-        if row is None:
-            document = results.unfinished_document(uploaded.version, result.unfinished)
-        else:
-            document = results.document(row)
+        version = uploaded.version
+        document = known.get(version) or results.unfinished_document(version, result.unfinished)
         documents.append({"path": str(uploaded.upload.path), **document})
     documents += ({"path": str(upload.path), "unreadable": reason} for upload, reason in result.unreadable)
     print_json(documents)
@@ -106,9 +107,10 @@ def _print_documents(result: "DropResult") -> None:
 def _print_errors(result: "DropResult", timeout_s: float) -> ExitCode:
     for upload, reason in result.unreadable:
         print_error(f"{upload.path} could not be read: {reason}")
+    results.print_filtered(result.filtered)
     results.print_unfinished(result.unfinished, timeout_s)
-    code = results.exit_code(result.rows, result.unfinished)
-    return ExitCode.FAILED if result.unreadable and code is ExitCode.OK else code
+    code = results.exit_code(result.rows, result.unfinished, result.filtered)
+    return ExitCode.FAILED if result.unreadable and code in (ExitCode.OK, ExitCode.FILTERED) else code
 
 
 class DropObserver(Protocol):
@@ -118,7 +120,7 @@ class DropObserver(Protocol):
         """A file has been uploaded."""
 
     def ended(self, version: ObjectVersion, rows: list[CaptionRecord]) -> None:
-        """All rows of an uploaded object have a terminal status."""
+        """All rows of an uploaded object have a terminal status; no rows: the function has filtered the object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +147,8 @@ class DropResult:
     unreadable: list[tuple[Upload, str]]
     #: Rows of objects that ended in time.
     rows: list[CaptionRecord] = field(default_factory=list)
+    #: Objects that the function has filtered.
+    filtered: list[FilteredNotice] = field(default_factory=list)
     #: Objects that did not end in time, each with the rows.
     unfinished: dict[ObjectVersion, list[CaptionRecord]] = field(default_factory=dict)
 
@@ -171,7 +175,12 @@ def drop_files(
         result.rows.extend(rows)
         observer.ended(version, rows)
 
-    result.unfinished = waiter.wait([each.version for each in uploaded], timeout_s, on_end)
+    def on_filtered(filtered: FilteredNotice) -> None:
+        result.filtered.append(filtered)
+        observer.ended(filtered.version, [])
+
+    versions = [each.version for each in uploaded]
+    result.unfinished = waiter.wait(versions, timeout_s, on_end, on_filtered)
     return result
 
 

@@ -18,6 +18,8 @@ class ExitCode(enum.IntEnum):
     SETTINGS = 3
     #: Postgres, Redis, Cloud Storage or Cloud Run cannot be reached.
     UNAVAILABLE = 4
+    #: A rule of the function's settings filtered an object, which therefore gets no caption.
+    FILTERED = 5
     #: The time of `--timeout` ran out.
     TIMED_OUT = 124
     #: Ctrl-C.

@@ -20,16 +20,18 @@ COMMANDS = {
     ),
     "drop": "Upload images to the bucket.",
     "wait": "Wait for objects that are in the bucket already, and print their captions.",
-    "watch": "Show every change of a row as it happens, with its caption, until Ctrl-C.",
+    "watch": (
+        "Show every change of a row as it happens, with its caption, and every filtered object, until Ctrl-C."
+    ),
     "status": (
-        "Count rows by status and failures by reason; show the rate, the oldest queued row and the queue on Redis."
+        "Count rows by status, failures by reason, filtered events by rule; show the rate and the queue on Redis."
     ),
     "sql": "Run one SQL statement, read only.",
     "redrive": "Queue failed rows again, with all their attempts; put the cause right first.",
 }
 _EPILOGUE = (
     "Exit codes: 0 done, 1 the work failed, 2 wrong command line, 3 wrong settings, 4 a service is away, "
-    "124 timed out, 130 Ctrl-C."
+    "5 filtered by a rule, 124 timed out, 130 Ctrl-C."
 )
 
 

@@ -1,6 +1,6 @@
 """Rows and errors of objects, as text for people and as documents for programs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from rich.text import Text
@@ -8,7 +8,7 @@ from rich.text import Text
 from cli.console import print_error, print_table, safe_text
 from cli.exit_codes import ExitCode
 from db.reads import CaptionRecord
-from dropline.contract import ObjectVersion, Status
+from dropline.contract import FilteredNotice, FilterReason, ObjectVersion, Status
 
 _STYLES = {
     Status.QUEUED: "yellow",
@@ -18,6 +18,15 @@ _STYLES = {
     Status.SUPERSEDED: "dim",
     Status.DELETED: "dim",
 }
+_FILTER_WORDS = {
+    FilterReason.NOT_INCLUDED: "the name matches no glob of",
+    FilterReason.EXCLUDED: "the name matches a glob of",
+    FilterReason.AUXILIARY: "the name matches a glob of",
+    FilterReason.FOLDER_PLACEHOLDER: "an empty object that stands for a folder, by a",
+    FilterReason.CONTENT_TYPE: "the content type matches no glob of",
+}
+#: The status of a filtered object in tables and documents; a filtered object has no row.
+FILTERED_STATUS = "filtered"
 
 
 def status_text(status: Status) -> Text:
@@ -62,6 +71,33 @@ def unfinished_document(
     }
 
 
+def filter_words(reason: str, setting: str) -> str:
+    """The rule that filtered an object, with the setting that decides."""
+    words = {str(known): words for known, words in _FILTER_WORDS.items()}.get(reason, "by")
+    return f"{reason}: {words} {setting}"
+
+
+def filtered_document(filtered: FilteredNotice) -> dict[str, Any]:
+    """A filtered object version, for programs."""
+    version = filtered.version
+    return {
+        "uri": version.uri,
+        "bucket": version.bucket,
+        "object_name": version.name,
+        "generation": version.generation,
+        "status": FILTERED_STATUS,
+        "reason": filtered.reason,
+        "setting": filtered.setting,
+    }
+
+
+def print_filtered(filtered: Collection[FilteredNotice]) -> None:
+    """Print an error per filtered object version, with the rule."""
+    for each in filtered:
+        rule = filter_words(each.reason, each.setting)
+        print_error(f"{each.version.uri} is filtered and gets no caption ({rule})")
+
+
 def print_unfinished(unfinished: Mapping[ObjectVersion, Sequence[CaptionRecord]], timeout_s: float) -> None:
     """Print an error per object version that did not end in time, with a hint to the cause."""
     for version, rows in unfinished.items():
@@ -77,11 +113,13 @@ def print_unfinished(unfinished: Mapping[ObjectVersion, Sequence[CaptionRecord]]
 
 
 def exit_code(
-    rows: Sequence[CaptionRecord], unfinished: Mapping[ObjectVersion, Sequence[CaptionRecord]]
+    rows: Sequence[CaptionRecord],
+    unfinished: Mapping[ObjectVersion, Sequence[CaptionRecord]],
+    filtered: Collection[FilteredNotice] = (),
 ) -> ExitCode:
-    """TIMED_OUT with unfinished objects, else FAILED if an object ended without a caption."""
+    """TIMED_OUT with unfinished objects, else FAILED if a row ended without a caption, else FILTERED."""
     if unfinished:
         return ExitCode.TIMED_OUT
-    if all(row.status is Status.CAPTIONED for row in rows):
-        return ExitCode.OK
-    return ExitCode.FAILED
+    if any(row.status is not Status.CAPTIONED for row in rows):
+        return ExitCode.FAILED
+    return ExitCode.FILTERED if filtered else ExitCode.OK

@@ -1,4 +1,4 @@
-"""`dropline status`: rows by status, failures by error code, the rate, and the queue on Redis."""
+"""`dropline status`: rows by status, failures by error code, filtered events, the rate, and the queue on Redis."""
 
 from contextlib import closing
 from typing import Any
@@ -9,7 +9,7 @@ from cli.console import print_error, print_json, print_line, print_table
 from cli.exit_codes import ExitCode
 from cli.options import Json
 from cli.results import status_text
-from db import reads
+from db import filtered, reads
 from db.session import Database, reader_settings
 from dropline.broker.lengths import read_lengths
 from dropline.contract import CAPTION_QUEUE, RECOVERY_QUEUE
@@ -21,7 +21,7 @@ _RATE_MINUTES = 5
 
 
 def status(json: Json = False) -> None:
-    """Count rows by status and failures by reason; show the rate, the oldest queued row and the queue on Redis.
+    """Count rows by status, failures by reason, filtered events by rule; show the rate and the queue on Redis.
 
     The queue is shown where DROPLINE_BROKER__URL is set. Exit code 4: Postgres or Redis cannot be reached.
     """
@@ -53,6 +53,7 @@ def _read_database(settings: DatabaseSettings) -> dict[str, Any]:
             "oldest_queued_s": throughput.oldest_queued_s,
             "captions_per_minute": throughput.captions_per_minute,
             "failures": [each.document() for each in reads.failures(connection)],
+            "filtered": [each.document() for each in filtered.sums(connection)],
         }
 
 
@@ -74,6 +75,14 @@ def _print(document: dict[str, Any]) -> None:
         columns = ("rows", "failed because", "for example")
         print_table(
             columns, ((each["rows"], each["error_code"], each["example"]) for each in document["failures"])
+        )
+    if document["filtered"]:
+        print_table(
+            ("filtered today", "in 7 days", "by the rule", "setting"),
+            (
+                (each["today"], each["last_7_days"], each["reason"], each["setting"])
+                for each in document["filtered"]
+            ),
         )
     if document["oldest_queued_s"] is not None:
         print_line(f"the oldest queued row has waited {document['oldest_queued_s']:.0f} s")

@@ -10,18 +10,23 @@ import typer
 from cli import results
 from cli.console import print_error, print_json, print_line
 from cli.options import Json, Timeout, parse_uri
-from db import reads
-from db.listen import ReconnectingListener
+from db import filtered, reads
+from db.listen import Notice, ReconnectingListener
 from db.reads import CaptionRecord
 from db.session import Database, reader_settings
-from dropline.contract import ChangeNotice, ObjectVersion
+from dropline.contract import FilteredNotice, ObjectVersion
 from dropline.settings import DatabaseSettings, Settings, load_settings
 from dropline.storage.bucket import Storage
+from dropline.storage.rules import ExpectedFilter, LocalRules
 
 _APPLICATION = "dropline-wait"
 
 #: Called with an object version and all its rows when the status of every row is terminal.
 OnEnd = Callable[[ObjectVersion, list[CaptionRecord]], None]
+#: Called with an object version that the function has filtered.
+OnFiltered = Callable[[FilteredNotice], None]
+#: The rule that filters an object version by the settings of this machine; None: no rule, or no answer.
+Expect = Callable[[ObjectVersion], ExpectedFilter | None]
 
 
 def wait(
@@ -37,24 +42,28 @@ def wait(
 ) -> None:
     """Wait for objects that are in the bucket already, and print their captions.
 
-    Listens to Postgres and never polls. Exit code 1: an object ended without a caption.
+    Listens to Postgres and never polls. Exit code 1: an object ended without a caption. Exit code 5: a rule of the
+    settings filters an object.
     """
     settings = load_settings()
     versions = _versions(settings, uris)
     rows: list[CaptionRecord] = []
-    with CaptionWaiter(reader_settings(settings)) as waiter:
-        unfinished = waiter.wait(versions, timeout, lambda _, ended: rows.extend(ended))
+    filtered_objects: list[FilteredNotice] = []
+    with CaptionWaiter(reader_settings(settings), LocalRules(settings).expect) as waiter:
+        unfinished = waiter.wait(versions, timeout, lambda _, ended: rows.extend(ended), filtered_objects.append)
     if json:
         print_json(
             [results.document(row) for row in rows]
+            + [results.filtered_document(each) for each in filtered_objects]
             + [results.unfinished_document(version, unfinished) for version in unfinished]
         )
     elif len(versions) == 1:
         _print_single(rows)
     else:
         results.print_rows(rows)
+    results.print_filtered(filtered_objects)
     results.print_unfinished(unfinished, timeout)
-    raise typer.Exit(results.exit_code(rows, unfinished))
+    raise typer.Exit(results.exit_code(rows, unfinished, filtered_objects))
 
 
 def _versions(settings: Settings, uris: list[str]) -> list[ObjectVersion]:
@@ -83,7 +92,8 @@ def _print_single(rows: list[CaptionRecord]) -> None:
 class CaptionWaiter:
     """Waits for the captions of object versions. Enter the waiter before the uploads begin."""
 
-    def __init__(self, settings: DatabaseSettings) -> None:
+    def __init__(self, settings: DatabaseSettings, expect: Expect = lambda _version: None) -> None:
+        self._expect = expect
         self._database = Database.connect(settings, _APPLICATION, connections=1)
         self._listener = ReconnectingListener(settings, _APPLICATION)
 
@@ -103,41 +113,60 @@ class CaptionWaiter:
         self._database.close()
 
     def wait(
-        self, versions: Collection[ObjectVersion], timeout_s: float, on_end: OnEnd
+        self,
+        versions: Collection[ObjectVersion],
+        timeout_s: float,
+        on_end: OnEnd,
+        on_filtered: OnFiltered = lambda _filtered: None,
     ) -> dict[ObjectVersion, list[CaptionRecord]]:
-        """Wait until every row of these versions has a terminal status.
+        """Wait until every row of these versions has a terminal status, or the function has filtered the version.
 
         Returns the unfinished versions after `timeout_s` seconds, each with the rows.
 
         Raises:
             DatabaseUnavailable: the connection to Postgres was lost, and so were the attempts to reconnect.
         """
-        pending = _PendingVersions(self._database, set(versions))
+        pending = _PendingVersions(self._database, set(versions), self._expect)
         if pending.versions:
-            with closing(self._listener.follow(pending, timeout_s)) as ended:
-                for version, rows in ended:
-                    on_end(version, rows)
+            with closing(self._listener.follow(pending, timeout_s)) as results_in_order:
+                for result in results_in_order:
+                    if isinstance(result, FilteredNotice):
+                        on_filtered(result)
+                    else:
+                        on_end(*result)
                     if not pending.versions:
                         break
         return pending.read_last_time(on_end)
 
 
+_Ended = tuple[ObjectVersion, list[CaptionRecord]]
+
+
 class _PendingVersions:
     """Object versions whose rows are not all terminal yet; reads the rows for a listener."""
 
-    def __init__(self, database: Database, versions: set[ObjectVersion]) -> None:
+    def __init__(self, database: Database, versions: set[ObjectVersion], expect: Expect) -> None:
         self._database = database
         self.versions = versions
+        self._expect = expect
 
-    def catch_up(self) -> Iterator[tuple[ObjectVersion, list[CaptionRecord]]]:
-        """Read every pending version; yields the ended versions, each with the rows."""
+    def catch_up(self) -> Iterator[_Ended | FilteredNotice]:
+        """Read every pending version; yields the ended versions, each with the rows, and the filtered ones."""
         for version in list(self.versions):
             rows = self._read(version)
             if version not in self.versions:
                 yield version, rows
+            elif not rows and (found := self._filtered_before(version)):
+                self.versions.discard(version)
+                yield found
 
-    def read(self, notice: ChangeNotice) -> Iterator[tuple[ObjectVersion, list[CaptionRecord]]]:
-        """Read the version of a row with a terminal status; yields the version if every row has ended."""
+    def read(self, notice: Notice) -> Iterator[_Ended | FilteredNotice]:
+        """Read the version of a notice; yields the version if every row has ended or the version is filtered."""
+        if isinstance(notice, FilteredNotice):
+            if notice.version in self.versions and not self._read(notice.version):
+                self.versions.discard(notice.version)
+                yield notice
+            return
         version = ObjectVersion(notice.bucket, notice.object_name, notice.generation)
         if version in self.versions and notice.status.is_terminal:
             rows = self._read(version)
@@ -154,6 +183,19 @@ class _PendingVersions:
             else:
                 on_end(version, rows)
         return unfinished
+
+    def _filtered_before(self, version: ObjectVersion) -> FilteredNotice | None:
+        """A version that was filtered before this connection, when there was no listener.
+
+        The counts have no object names. So two things must agree: the settings of this machine filter the version,
+        and the function has counted an event of the bucket under the same rule since the version was made.
+        """
+        expected = self._expect(version)
+        if expected is None:
+            return None
+        with self._database.transaction() as connection:
+            counted = filtered.was_counted(connection, version.bucket, expected.reason, expected.created_at)
+        return FilteredNotice(version, expected.reason, expected.reason.setting) if counted else None
 
     def _read(self, version: ObjectVersion) -> list[CaptionRecord]:
         """The rows of a version, which is no longer pending if every row is terminal."""

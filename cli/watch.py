@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Annotated, Any
 
@@ -11,12 +11,12 @@ import typer
 from rich.text import Text
 
 from cli.console import print_json, print_line, print_note, safe_text
-from cli.results import caption_or_error, status_text
+from cli.results import FILTERED_STATUS, caption_or_error, filter_words, filtered_document, status_text
 from db import reads
-from db.listen import ReconnectingListener
+from db.listen import Notice, ReconnectingListener
 from db.reads import CaptionRecord
 from db.session import Database, reader_settings
-from dropline.contract import ChangeNotice, Status
+from dropline.contract import FilteredNotice, Status
 from dropline.settings import load_settings
 
 _APPLICATION = "dropline-watch"
@@ -31,7 +31,7 @@ def watch(
     limit: Annotated[int | None, typer.Option(min=1, help="End after this many changes.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document per line.")] = False,
 ) -> None:
-    """Show every change of a row as it happens, with its caption, until Ctrl-C.
+    """Show every change of a row as it happens, with its caption, and every filtered object, until Ctrl-C.
 
     Listens to Postgres and sends no statement while no row changes.
     """
@@ -41,11 +41,11 @@ def watch(
         ReconnectingListener(settings, _APPLICATION, print_note) as listener,
         closing(listener.follow(_ChangeReader(database))) as changes,
     ):
-        for change in islice((each for each in changes if bucket in ("", each.row.bucket)), limit):
+        for change in islice((each for each in changes if bucket in ("", each.bucket)), limit):
             if json:
                 print_json(change.document(), indent=None)
             else:
-                _print(change)
+                print_line(change.line())
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +57,42 @@ class _Change:
     metadata_written: bool
     row: CaptionRecord
 
+    @property
+    def bucket(self) -> str:
+        """The bucket of the row."""
+        return self.row.bucket
+
     def document(self) -> dict[str, Any]:
         """The columns of the row, with the status after the change."""
         return {**self.row.document(), "status": self.status, "metadata_written": self.metadata_written}
+
+    def line(self) -> Text:
+        """The change for people."""
+        state = safe_text("metadata", "blue") if self.metadata_written else status_text(self.status)
+        words = caption_or_error(self.row) if self.status.is_terminal else ""
+        return _line(self.row.updated_at, state, self.row.version.uri, words)
+
+
+@dataclass(frozen=True, slots=True)
+class _FilteredObject:
+    """The event of an object that a rule filters: there is no row."""
+
+    notice: FilteredNotice
+
+    @property
+    def bucket(self) -> str:
+        """The bucket of the object."""
+        return self.notice.version.bucket
+
+    def document(self) -> dict[str, Any]:
+        """The object, and the rule."""
+        return filtered_document(self.notice)
+
+    def line(self) -> Text:
+        """The event for people, with the time of this machine: the notification has none."""
+        words = filter_words(self.notice.reason, self.notice.setting)
+        state = safe_text(FILTERED_STATUS, "dim")
+        return _line(datetime.now(UTC), state, self.notice.version.uri, words)
 
 
 class _ChangeReader:
@@ -70,8 +103,8 @@ class _ChangeReader:
         #: Time of the latest change, by the clock of Postgres; None before the first change.
         self._latest: datetime | None = None
 
-    def catch_up(self) -> Iterator[_Change]:
-        """The rows changed without a connection; none before the first change."""
+    def catch_up(self) -> Iterator[_Change | _FilteredObject]:
+        """The rows changed without a connection; none before the first change. Filtered objects are not stored."""
         if self._latest is None:
             return
         with self._database.transaction() as connection:
@@ -80,8 +113,11 @@ class _ChangeReader:
             self._latest = row.updated_at
             yield _Change(row.status, row.metadata_written_at is not None, row)
 
-    def read(self, notice: ChangeNotice) -> Iterator[_Change]:
-        """The row of a notification; none if the row has been deleted meanwhile."""
+    def read(self, notice: Notice) -> Iterator[_Change | _FilteredObject]:
+        """The filtered object or the row of a notification; none if the row has been deleted meanwhile."""
+        if isinstance(notice, FilteredNotice):
+            yield _FilteredObject(notice)
+            return
         with self._database.transaction() as connection:
             row = reads.row(connection, notice.id)
         if row is not None:
@@ -90,9 +126,6 @@ class _ChangeReader:
             yield _Change(notice.status, metadata_written, row)
 
 
-def _print(change: _Change) -> None:
-    state = safe_text("metadata", "blue") if change.metadata_written else status_text(change.status)
+def _line(time: datetime, state: Text, uri: str, words: str) -> Text:
     state.pad_right(_STATUS_WIDTH - len(state))
-    words = caption_or_error(change.row) if change.status.is_terminal else ""
-    time = Text(f"{change.row.updated_at.astimezone():%H:%M:%S}")
-    print_line(Text("  ").join([time, state, safe_text(change.row.version.uri), safe_text(words)]))
+    return Text("  ").join([Text(f"{time.astimezone():%H:%M:%S}"), state, safe_text(uri), safe_text(words)])

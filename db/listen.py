@@ -9,32 +9,37 @@ from typing import Protocol, Self, TypeVar
 
 import psycopg
 
+from db.filtered import parse_filtered
 from db.session import libpq_url
-from dropline.contract import NOTIFY_CHANNEL, ChangeNotice, Status
+from dropline.contract import FILTERED_CHANNEL, NOTIFY_CHANNEL, ChangeNotice, FilteredNotice, Status
 from dropline.errors import DatabaseUnavailable
 from dropline.settings import DatabaseSettings, require
 
 #: Pauses before the attempts to reconnect to Postgres, in seconds.
 RECONNECT_PAUSES_S = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 10.0)
 
+Notice = ChangeNotice | FilteredNotice
 Read_co = TypeVar("Read_co", covariant=True)
 
 
 class Listener:
-    """A connection that receives a notification of every change committed after its LISTEN."""
+    """A connection that receives a notification of every change and filtered object committed after its LISTEN."""
 
     def __init__(self, connection: psycopg.Connection) -> None:
         self._connection = connection
 
-    def notices(self, timeout_s: float | None = None) -> Generator[ChangeNotice, None, None]:
-        """Changes in the order of their commits. Ends after `timeout_s` seconds in all; None: never.
+    def notices(self, timeout_s: float | None = None) -> Generator[Notice, None, None]:
+        """Changes and filtered objects in the order of their commits.
+
+        Ends after `timeout_s` seconds in all; None: never.
 
         Raises:
             DatabaseUnavailable: the connection broke; changes from then on must be read from the table.
         """
         try:
             for notify in self._connection.notifies(timeout=timeout_s):
-                yield parse_notice(notify.payload)
+                filtered = notify.channel == FILTERED_CHANNEL
+                yield parse_filtered(notify.payload) if filtered else parse_notice(notify.payload)
         except psycopg.OperationalError as error:
             raise DatabaseUnavailable(f"lost the connection to Postgres while listening: {error}") from error
 
@@ -58,6 +63,7 @@ def listening(settings: DatabaseSettings, application_name: str) -> Iterator[Lis
         raise DatabaseUnavailable(f"cannot reach Postgres to listen: {error}") from error
     with connection:
         connection.execute(f"LISTEN {NOTIFY_CHANNEL}")
+        connection.execute(f"LISTEN {FILTERED_CHANNEL}")
         yield Listener(connection)
 
 
@@ -67,8 +73,8 @@ class ChangeReader(Protocol[Read_co]):
     def catch_up(self) -> Iterable[Read_co]:
         """Read the changes before this connection, which have no notification on it."""
 
-    def read(self, notice: ChangeNotice) -> Iterable[Read_co]:
-        """Read the row of a notification."""
+    def read(self, notice: Notice) -> Iterable[Read_co]:
+        """Read the row of a notification; a filtered object has no row."""
 
 
 class ReconnectingListener:

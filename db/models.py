@@ -1,9 +1,9 @@
 """The schema as SQLAlchemy models. Migrations create the schema; `alembic check` compares it with the models."""
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, DateTime, Enum, Identity, Index, MetaData, Text, UniqueConstraint, text
+from sqlalchemy import BigInteger, Date, DateTime, Enum, Identity, Index, MetaData, Text, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -27,6 +27,7 @@ class Base(DeclarativeBase):
     type_annotation_map = {  # noqa: RUF012 - read by SQLAlchemy as a plain class attribute
         int: BigInteger,
         str: Text,
+        date: Date,
         datetime: DateTime(timezone=True),
         dict[str, Any]: JSONB,
         Status: Enum(
@@ -96,3 +97,20 @@ class CaptionRow(Base):
             postgresql_ops={"caption": "gin_trgm_ops"},
         ),
     )
+
+
+class FilteredEventsRow(Base):
+    """A part of the number of events that one rule filtered on one day (UTC) in one bucket."""
+
+    __tablename__ = "filtered_events"
+
+    day: Mapped[date] = mapped_column(primary_key=True)
+    bucket: Mapped[str] = mapped_column(primary_key=True)
+    #: A `FilterReason`.
+    reason: Mapped[str] = mapped_column(primary_key=True)
+    #: The variable of the setting that decides, or `fixed rule`.
+    setting: Mapped[str] = mapped_column(primary_key=True)
+    #: One of several rows that share the count, so that simultaneous events seldom wait for the same row.
+    slot: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    events: Mapped[int]
+    last_at: Mapped[datetime]

@@ -18,6 +18,8 @@ CAPTION_QUEUE = "dropline.captions"
 RECOVERY_QUEUE = "dropline.recovery"
 #: Postgres channel: one JSON document per change of a row (`ChangeNotice`).
 NOTIFY_CHANNEL = "captions"
+#: Postgres channel: one JSON document per event of a filtered object (`FilteredNotice`).
+FILTERED_CHANNEL = "filtered_objects"
 
 #: Object metadata keys that Dropline writes; the task key is read too.
 METADATA_CAPTION = "caption"
@@ -145,6 +147,29 @@ class Status(enum.StrEnum):
         return self not in (Status.QUEUED, Status.RUNNING)
 
 
+class FilterReason(enum.StrEnum):
+    """The rules by which the function filters an object: the object gets no row, and its event is counted."""
+
+    NOT_INCLUDED = "not_included"
+    EXCLUDED = "excluded"
+    AUXILIARY = "auxiliary"
+    FOLDER_PLACEHOLDER = "folder_placeholder"
+    CONTENT_TYPE = "content_type"
+
+    @property
+    def setting(self) -> str:
+        """The variable of the setting that decides; `fixed rule` without one."""
+        return _FILTER_SETTINGS.get(self, "fixed rule")
+
+
+_FILTER_SETTINGS = {
+    FilterReason.NOT_INCLUDED: "DROPLINE_EVENTS__INCLUDE",
+    FilterReason.EXCLUDED: "DROPLINE_EVENTS__EXCLUDE",
+    FilterReason.AUXILIARY: "DROPLINE_EVENTS__AUXILIARY",
+    FilterReason.CONTENT_TYPE: "DROPLINE_EVENTS__CONTENT_TYPES",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class ObjectVersion:
     """One version of one object; with a task, the identity of a row."""
@@ -250,3 +275,14 @@ class ChangeNotice:
     status: Status
     #: Whether the caption has reached the object's metadata.
     metadata_written: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FilteredNotice:
+    """A notification on `FILTERED_CHANNEL`: the function has filtered an object version."""
+
+    version: ObjectVersion
+    #: A `FilterReason`, or that of another release.
+    reason: str
+    #: The variable of the setting that decides, or `fixed rule`.
+    setting: str

@@ -2,19 +2,26 @@
 
 import fnmatch
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from dropline.contract import ObjectFacts, ObjectVersion, TaskRequest
+from dropline.contract import FilterReason, ObjectFacts, ObjectVersion, TaskRequest
 from dropline.errors import ForeignBucket, InvalidTask, SettingsError
 from dropline.settings import EventSettings
 
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """The object or event needs no caption."""
+    """The event is of another type than a new or deleted object; no rule of the settings decides."""
 
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Filtered:
+    """A rule filters the object: the object gets no row, and its event is counted."""
+
+    reason: FilterReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +41,7 @@ class Reject:
     error: str
 
 
-Verdict = Accept | Reject | Skip
+Verdict = Accept | Reject | Filtered
 
 
 class Selection:
@@ -48,6 +55,7 @@ class Selection:
         self._buckets = frozenset(settings.buckets)
         self._include = Globs(settings.include)
         self._exclude = Globs(settings.exclude)
+        self._auxiliary = Globs(settings.auxiliary)
         self._content_types = Globs(kind.lower() for kind in settings.content_types)
         self._max_size = settings.max_size_bytes
         self._default = TaskRequest.parse(settings.default_task)
@@ -80,22 +88,25 @@ class Selection:
         usual = self._usual_task(version.name)
         return self.filtered(version, facts) or self._impossible(facts, usual) or _requested(task, usual)
 
-    def filtered(self, version: ObjectVersion, facts: ObjectFacts) -> Skip | None:
-        """The filter that excludes the object; None where all filters admit the object."""
-        name = version.name
+    def filtered(self, version: ObjectVersion, facts: ObjectFacts) -> Filtered | None:
+        """The first rule that filters the object; None where all rules admit the object."""
+        return next(map(Filtered, self._applicable(version.name, facts)), None)
+
+    def _applicable(self, name: str, facts: ObjectFacts) -> Iterator[FilterReason]:
         if not self._include.match(name):
-            return Skip("not_included")
+            yield FilterReason.NOT_INCLUDED
         if self._exclude.match(name):
-            return Skip("excluded")
-        if name.endswith("/") and facts.size_bytes == 0:
-            return Skip("folder_placeholder")
-        return None if self._may_be_image(facts) else Skip("content_type")
+            yield FilterReason.EXCLUDED
+        if self._auxiliary.match(name):
+            yield FilterReason.AUXILIARY
+        if _is_folder(name, facts):
+            yield FilterReason.FOLDER_PLACEHOLDER
+        if not self._may_be_image(facts):
+            yield FilterReason.CONTENT_TYPE
 
     def _may_be_image(self, facts: ObjectFacts) -> bool:
         """A notification without payload has no content type; the bytes decide later."""
-        if facts.content_type is None:
-            return True
-        return self._content_types.match(facts.content_type.partition(";")[0].strip().lower())
+        return facts.content_type is None or self._content_types.match(media_type(facts.content_type))
 
     def _impossible(self, facts: ObjectFacts, usual: TaskRequest) -> Reject | None:
         size = facts.size_bytes
@@ -123,6 +134,27 @@ def _requested(task: str | None, usual: TaskRequest) -> Accept | Reject:
     except InvalidTask as error:
         message = f"metadata caption-task: {error}; correct it and upload the object again"
         return Reject(usual, error.code, message)
+
+
+#: RFC 9110: a token, a slash and a token. Literal asterisks are tokens.
+_MEDIA_TYPE = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+/[!#$%&'*+.^_`|~0-9a-z-]+")
+
+
+def media_type(content_type: str) -> str:
+    """`type/subtype` in lower case without parameters; empty for a text that is none, such as `jpg` or `null`."""
+    found = content_type.partition(";")[0].strip().lower()
+    return found if _MEDIA_TYPE.fullmatch(found) else ""
+
+
+#: Types by which file systems over object storage mark a folder.
+_FOLDER_TYPES = frozenset(
+    {"application/x-directory", "application/directory", "httpd/unix-directory", "inode/directory"}
+)
+
+
+def _is_folder(name: str, facts: ObjectFacts) -> bool:
+    """An object without bytes whose name ends with a slash, or whose type is that of a folder."""
+    return facts.size_bytes == 0 and (name.endswith("/") or media_type(facts.content_type or "") in _FOLDER_TYPES)
 
 
 _ANY_DEPTH = None

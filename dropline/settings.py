@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from dropline.contract import TaskRequest
 from dropline.errors import InvalidTask, SettingsError
+from dropline.filter_defaults import AUXILIARY_OBJECTS, UNKNOWN_CONTENT_TYPES
 
 PREFIX = "DROPLINE_"
 
@@ -87,9 +88,15 @@ class EventSettings(_Group):
         ),
         description="Globs; an object name must match none of them. Parts of composite uploads by default.",
     )
+    auxiliary: tuple[str, ...] = Field(
+        default=AUXILIARY_OBJECTS,
+        description="Globs of objects that programs write beside images; a match is excluded. "
+        "Apart from `EXCLUDE`, so that a list of your own keeps these.",
+    )
     content_types: tuple[str, ...] = Field(
-        default=("image/*", "application/octet-stream", ""),
-        description="Globs of content types to download; the bytes decide later. Empty glob: no type given.",
+        default=("image/*", *UNKNOWN_CONTENT_TYPES),
+        description="Globs of content types to download: images, and types that say nothing about the bytes. The "
+        "bytes decide later. Lower case, without parameters; empty glob: no type, or no `type/subtype`.",
     )
     max_size_bytes: int = Field(default=50_000_000, ge=1, description="Larger objects become a `failed` row.")
     default_task: TaskText = Field(

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from db.queries import RegisteredRow
-from dropline.contract import TaskRequest
+from dropline.contract import FilterReason, TaskRequest
 from dropline.deadline import Deadline
-from dropline.selection import Accept, Reject, Selection, Skip
+from dropline.selection import Accept, Filtered, Reject, Selection
 from trigger_fn.events import EventKind, ObjectEvent
 
 
@@ -18,6 +18,8 @@ class Rows(Protocol):
     def reject(self, event: ObjectEvent, verdict: Reject, deadline: Deadline) -> RegisteredRow: ...
 
     def record_deletion(self, event: ObjectEvent, *, expected: bool, deadline: Deadline) -> None: ...
+
+    def count_filtered(self, event: ObjectEvent, reason: FilterReason, deadline: Deadline) -> None: ...
 
 
 class Queue(Protocol):
@@ -41,7 +43,10 @@ class Outcome:
 
 
 class Intake:
-    """Applies events to the rows and the queue. Thread-safe; a repeated event has no further effect."""
+    """Applies events to the rows and the queue. Thread-safe.
+
+    A repeated event has no further effect, except that each delivery of a filtered object is counted.
+    """
 
     def __init__(self, selection: Selection, rows: Rows, queue: Queue, workers: Workers | None = None) -> None:
         """An intake; `workers` is None for a deployment without scale to zero."""
@@ -55,7 +60,7 @@ class Intake:
 
         Raises:
             ForeignBucket: the bucket is not configured; no row and no message was written.
-            DatabaseUnavailable: Postgres is unavailable; the row may exist.
+            DatabaseUnavailable: Postgres is unavailable; the row may exist, and a filtered event may be counted.
             BrokerUnavailable: the row exists, but Redis is unavailable; a redelivered event enqueues the row.
             TransientError, ScalingDenied: row and message exist, but the worker pool may be at zero; a redelivered
                 event scales the worker pool up.
@@ -64,8 +69,8 @@ class Intake:
         if event.kind is EventKind.DELETED:
             return self._record_deletion(event, deadline)
         match self._selection.judge(event.version, event.facts, event.task):
-            case Skip(reason):
-                return Outcome("event_skipped", {"reason": reason})
+            case Filtered(reason):
+                return self._count_filtered(event, reason, deadline)
             case Reject() as verdict:
                 return self._reject(event, verdict, deadline)
             case Accept(task):
@@ -84,6 +89,10 @@ class Intake:
     def _reject(self, event: ObjectEvent, verdict: Reject, deadline: Deadline) -> Outcome:
         row = self._rows.reject(event, verdict, deadline)
         return Outcome("event_rejected", {**_described(row), "code": verdict.code, "error": verdict.error})
+
+    def _count_filtered(self, event: ObjectEvent, reason: FilterReason, deadline: Deadline) -> Outcome:
+        self._rows.count_filtered(event, reason, deadline)
+        return Outcome("event_filtered", {"reason": reason.value, "setting": reason.setting})
 
     def _record_deletion(self, event: ObjectEvent, deadline: Deadline) -> Outcome:
         """Filters do not protect rows: a filter or the content type may have changed after the captioning."""

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-from db import queries
+from db import filtered, queries
 from db.queries import RegisteredRow
 from db.session import Connection, Database
-from dropline.contract import TaskRequest
+from dropline.contract import FilterReason, TaskRequest
 from dropline.deadline import Bulkhead, Deadline
 from dropline.errors import DatabaseUnavailable
 from dropline.selection import Reject
@@ -53,6 +53,10 @@ class CaptionRows:
     def record_deletion(self, event: ObjectEvent, *, expected: bool, deadline: Deadline) -> None:
         """Mark the rows of a deleted generation; `expected`: insert a tombstone if no row exists yet."""
         self._commit(lambda connection: queries.tombstone(connection, event.version, insert=expected), deadline)
+
+    def count_filtered(self, event: ObjectEvent, reason: FilterReason, deadline: Deadline) -> None:
+        """Count the event of a filtered object, and notify listeners, in one transaction."""
+        self._commit(lambda connection: filtered.count(connection, event.version, reason), deadline)
 
     def close(self) -> None:
         """End all threads and close all connections."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
-from dropline.contract import METADATA_TASK, ObjectVersion, TaskRequest
+from dropline.contract import METADATA_TASK, ObjectFacts, ObjectVersion, TaskRequest
 from dropline.errors import AccessDenied, ClientError, StorageUnavailable
 from dropline.settings import Settings
 from dropline.storage.uploads import Upload, Uploaded
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 #: Seconds in which the library repeats one request. Short with an emulator, which does not recover from errors.
 _RETRY_S = 30.0
 _RETRY_WITH_EMULATOR_S = 2.0
+#: Seconds for the answer to a request that a command can do without.
+_FACTS_TIMEOUT_S = 5.0
 
 
 class Storage:
@@ -88,6 +90,18 @@ class Storage:
         with self._named_errors(uri, "storage.objects.get", missing=uri):
             blob.reload(retry=self._retry())
         return ObjectVersion(bucket, name, int(blob.generation))
+
+    def facts_of(self, version: ObjectVersion) -> tuple[ObjectFacts, datetime]:
+        """Content type and size of an object version, and its time of creation; one request without a retry.
+
+        Raises:
+            ClientError: the version does not exist.
+            AccessDenied, StorageUnavailable.
+        """
+        blob = self._client.bucket(version.bucket).blob(version.name, generation=version.generation)
+        with self._named_errors(version.uri, "storage.objects.get", missing=version.uri):
+            blob.reload(retry=None, timeout=_FACTS_TIMEOUT_S)
+        return ObjectFacts(blob.content_type or "", blob.size), blob.time_created
 
     def _retry(self) -> Any:
         from google.cloud.storage.retry import DEFAULT_RETRY

@@ -101,7 +101,7 @@ def test_the_url_of_another_database_is_refused() -> None:
 def test_the_alembic_command_takes_the_url_from_the_environment(database_url: str) -> None:
     """`alembic` in the project's root finds the migrations and the database."""
     with alembic(database_url, "current") as command:
-        assert "0002 (head)" in command.communicate(timeout=120)[0]
+        assert "0003 (head)" in command.communicate(timeout=120)[0]
 
 
 def test_two_deployments_that_migrate_at_once_take_turns(postgres_server: PostgresServer) -> None:
@@ -172,6 +172,30 @@ def test_the_worker_updates_but_never_makes_or_removes_rows(login: Login) -> Non
     for statement in (INSERT, "DELETE FROM captions", "TRUNCATE captions", "DROP TABLE captions"):
         with pytest.raises(errors.InsufficientPrivilege):
             worker.execute(statement)
+
+
+COUNT = """
+    INSERT INTO filtered_events AS f (day, bucket, reason, setting, slot, events, last_at)
+    VALUES ('2026-11-26', 'b', 'excluded', 'X', 0, 1, now())
+    ON CONFLICT (day, bucket, reason, setting, slot) DO UPDATE SET events = f.events + 1
+"""
+
+
+def test_only_the_function_counts_filtered_events(login: Login) -> None:
+    """The function counts and removes nothing; worker and reader only read."""
+    ingest = login("dropline_ingest")
+    for _ in range(2):
+        ingest.execute(COUNT)
+    for role in ("dropline_worker", "dropline_reader"):
+        with login(role) as other:
+            assert other.execute("SELECT events FROM filtered_events").fetchone() == (2,)
+            other.execute("SET default_transaction_read_only = off")
+            with pytest.raises(errors.InsufficientPrivilege):
+                other.execute(COUNT)
+    for statement in ("DELETE FROM filtered_events", "TRUNCATE filtered_events"):
+        with pytest.raises(errors.InsufficientPrivilege):
+            ingest.execute(statement)
+    assert login("dropline_migrator").execute("DELETE FROM filtered_events").rowcount == 1
 
 
 def test_the_migrator_migrates_by_its_own_login(login: Login, postgres_server: PostgresServer) -> None:

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from dropline.contract import ObjectFacts, ObjectVersion, TaskPrompt, TaskRequest
+from dropline.contract import FilterReason, ObjectFacts, ObjectVersion, TaskPrompt, TaskRequest
 from dropline.errors import ForeignBucket, SettingsError
-from dropline.selection import Accept, Reject, Selection, Skip, Verdict
+from dropline.selection import Accept, Filtered, Reject, Selection, Verdict
 from dropline.settings import EventSettings
 from trigger_fn.events import EventKind, ObjectEvent
 
@@ -51,7 +51,7 @@ def test_our_bucket_is_ours() -> None:
 )
 def test_parts_of_composite_uploads_are_left_out(name: str) -> None:
     """Parts of gsutil's and gcloud's parallel uploads are skipped; the composed object has a separate event."""
-    assert judge(event(name)) == Skip("excluded")
+    assert judge(event(name)) == Filtered(FilterReason.EXCLUDED)
 
 
 def test_include_and_exclude() -> None:
@@ -59,32 +59,63 @@ def test_include_and_exclude() -> None:
     settings: dict[str, Any] = {"include": ("photos/**", "scans/*.png"), "exclude": ("**/private/**",)}
     assert isinstance(judge(event("photos/a/b.jpg"), **settings), Accept)
     assert isinstance(judge(event("scans/x.png"), **settings), Accept)
-    assert judge(event("scans/deep/x.png"), **settings) == Skip("not_included")
-    assert judge(event("cat.jpg"), **settings) == Skip("not_included")
-    assert judge(event("photos/private/x.jpg"), **settings) == Skip("excluded")
+    assert judge(event("scans/deep/x.png"), **settings) == Filtered(FilterReason.NOT_INCLUDED)
+    assert judge(event("cat.jpg"), **settings) == Filtered(FilterReason.NOT_INCLUDED)
+    assert judge(event("photos/private/x.jpg"), **settings) == Filtered(FilterReason.EXCLUDED)
 
 
 @pytest.mark.parametrize(
     "content_type",
-    ["image/png", "IMAGE/JPEG", "image/heic; charset=binary", "application/octet-stream", "", None],
+    [
+        *("image/png", "IMAGE/JPEG", "image/heic; charset=binary", "image/jpg", "image/x-canon-cr2", "image/*"),
+        *("application/octet-stream", "Binary/Octet-Stream", "application/x-octet-stream", "binary/data"),
+        *("application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/force-download"),
+        *("application/unknown", "application/x-unknown", "application/x-unknown-content-type", "unknown/unknown"),
+        *("content/unknown", "*/*", "application/*", "application/x-binary", "inode/x-empty"),
+        *(
+            "application/jpg",
+            "application/x-jpg",
+            "APPLICATION/PNG; q=1",
+            "application/heic",
+            "img/jpeg",
+            "jpg/image",
+        ),
+        *("", "  ", "; charset=utf-8", "image", "jpg", "null", "undefined", "[object Object]", "image/", "/jpeg"),
+        *("image/jpeg, image/jpeg", '"image/jpeg"', "image jpeg", "image/jpeg\x00", "bild/jpeg/x", "日本/語"),
+        None,
+    ],
 )
 def test_types_that_may_be_images_pass(content_type: str | None) -> None:
-    """Octet-stream, an empty type and an unknown type (an event without payload) pass: the bytes decide."""
+    """A type of images, a type that means "unknown", and a text that is no type pass: the bytes decide."""
     assert isinstance(judge(event(facts=ObjectFacts(content_type, 1000))), Accept)
 
 
-@pytest.mark.parametrize("content_type", ["text/plain", "video/mp4", "application/pdf", "imagex/png", "image"])
-def test_other_types_are_skipped(content_type: str) -> None:
-    """An object with a type outside the list is skipped, without a row."""
-    assert judge(event(facts=ObjectFacts(content_type, 1000))) == Skip("content_type")
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        *("text/plain", "TEXT/HTML; charset=utf-8", "video/mp4", "application/pdf", "imagex/png", "text/uri-list"),
+        *(
+            "application/json",
+            "application/zip",
+            "multipart/mixed",
+            "application/vnd.ms-excel",
+            "model/gltf-binary",
+        ),
+        *("application/x-directory", "application/vnd.oasis.opendocument.image-template"),
+    ],
+)
+def test_other_types_are_filtered(content_type: str) -> None:
+    """A type outside the list is a statement about the bytes, whatever the name: the object is filtered."""
+    assert judge(event(facts=ObjectFacts(content_type, 1000))) == Filtered(FilterReason.CONTENT_TYPE)
 
 
 def test_the_list_of_types_is_a_setting() -> None:
     """The setting excludes other types and an empty type; an unknown type passes."""
     settings: dict[str, Any] = {"content_types": ("image/png",)}
+    assert judge(event(facts=ObjectFacts("jpg", 1)), **settings) == Filtered(FilterReason.CONTENT_TYPE)
     assert isinstance(judge(event(facts=ObjectFacts("image/png", 1)), **settings), Accept)
     assert isinstance(judge(event(facts=ObjectFacts(None, 1)), **settings), Accept)
-    assert judge(event(facts=ObjectFacts("", 1)), **settings) == Skip("content_type")
+    assert judge(event(facts=ObjectFacts("", 1)), **settings) == Filtered(FilterReason.CONTENT_TYPE)
 
 
 def test_an_empty_object_fails_at_once() -> None:
@@ -94,14 +125,64 @@ def test_an_empty_object_fails_at_once() -> None:
     assert verdict.code == "empty_object"
 
 
-def test_a_folder_placeholder_is_no_failure() -> None:
-    """An empty object with a slash at the end is skipped: the Cloud console creates folders in the same form."""
-    assert judge(event("photos/", ObjectFacts("", 0))) == Skip("folder_placeholder")
+@pytest.mark.parametrize(
+    ("name", "content_type"),
+    [
+        ("photos/", ""),
+        ("photos/", "text/plain"),
+        ("photos/", "application/x-www-form-urlencoded;charset=UTF-8"),
+        ("photos", "application/x-directory"),
+        ("photos", "Application/X-Directory; charset=UTF-8"),
+        ("photos", "httpd/unix-directory"),
+    ],
+)
+def test_a_folder_placeholder_is_no_failure(name: str, content_type: str) -> None:
+    """An empty object that stands for a folder is filtered, as from the Cloud console, gcsfuse and s3fs."""
+    verdict = judge(event(name, ObjectFacts(content_type, 0)), content_types=("**",))
+    assert verdict == Filtered(FilterReason.FOLDER_PLACEHOLDER)
+
+
+def test_an_image_with_the_name_of_a_folder_is_an_image() -> None:
+    """An object with bytes is no placeholder."""
+    assert isinstance(judge(event("photos/")), Accept)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(".gcsfuse_tmp/a", "photos/.gcsfuse_tmp/x.jpg", ".gcsfuse_tmp/", ".fuse_hidden0001", "a/.nfs80a0"),
+        *("photos_$folder$", "a/photos_$folder$", "out/_SUCCESS", "_SUCCESS", "out/_temporary/0/part-0.png"),
+        *(".DS_Store", "a/.DS_Store", "a/._cat.jpg", "a/__MACOSX/._cat.jpg", "a/Thumbs.db", "thumbs.db"),
+        *("a/desktop.ini", "Desktop.ini", "a/@eaDir/cat.jpg/SYNOPHOTO_THUMB_M.jpg", "#recycle/cat.jpg"),
+        *("/.gcsfuse_tmp/x", "/.DS_Store", "a/.stversions/cat.jpg"),
+    ],
+)
+def test_auxiliary_objects_are_filtered(name: str) -> None:
+    """Files that programs write beside images are filtered by a list of their own, with any `exclude`."""
+    for facts in (JPEG, ObjectFacts("application/octet-stream", 0), ObjectFacts()):
+        assert judge(event(name, facts), exclude=("private/**",)) == Filtered(FilterReason.AUXILIARY)
+    assert isinstance(judge(event(name), auxiliary=()), Accept)
+
+
+@pytest.mark.parametrize(
+    "name", ["gcsfuse_tmp/a.jpg", "a_$folder$.jpg", "_SUCCESS.png", "x.DS_Store.jpg", "a/_cat.jpg", ".cat.jpg"]
+)
+def test_similar_names_are_no_auxiliary_objects(name: str) -> None:
+    """Only the exact names of the programs are filtered; a hidden image is an image."""
+    assert isinstance(judge(event(name)), Accept)
+
+
+@pytest.mark.parametrize("reason", FilterReason)
+def test_each_reason_names_a_setting_that_exists(reason: FilterReason) -> None:
+    """The setting is a variable of `EventSettings`; the rule on folders has none."""
+    known = {f"DROPLINE_EVENTS__{name.upper()}" for name in EventSettings.model_fields}
+    assert reason.setting in known | {"fixed rule"}
+    assert (reason.setting == "fixed rule") == (reason is FilterReason.FOLDER_PLACEHOLDER)
 
 
 def test_an_excluded_empty_object_is_skipped() -> None:
     """The filters come first: an excluded object is skipped, and not rejected."""
-    assert judge(event(facts=ObjectFacts("text/plain", 0))) == Skip("content_type")
+    assert judge(event(facts=ObjectFacts("text/plain", 0))) == Filtered(FilterReason.CONTENT_TYPE)
 
 
 @pytest.mark.parametrize(("size", "kind"), [(100, Accept), (101, Reject), (None, Accept)])

@@ -9,7 +9,7 @@ from flask import Flask
 from structlog.testing import capture_logs
 
 from db.queries import RegisteredRow
-from dropline.contract import ObjectVersion, Status, TaskRequest
+from dropline.contract import FilterReason, ObjectVersion, Status, TaskRequest
 from dropline.deadline import Deadline
 from dropline.errors import BrokerUnavailable, DatabaseUnavailable, TransientError
 from dropline.selection import Reject, Selection
@@ -43,6 +43,9 @@ class FakeEffects:
 
     def record_deletion(self, event: ObjectEvent, *, expected: bool, deadline: Deadline) -> None:
         self._row("record_deletion", event.version, expected)
+
+    def count_filtered(self, event: ObjectEvent, reason: FilterReason, deadline: Deadline) -> None:
+        self._row("count_filtered", event.version, reason)
 
     def enqueue(self, row_id: int, deadline: Deadline) -> None:
         if self.queue_away:
@@ -105,20 +108,48 @@ def test_a_deletion(app: Flask, effects: FakeEffects, fields: dict[str, Any], ex
     assert effects.calls == [("record_deletion", VERSION, expected)]
 
 
+def test_an_event_of_another_type_needs_nothing(app: Flask, effects: FakeEffects) -> None:
+    """A change of metadata gets 204, no effect, no count, and a log line with the reason."""
+    with capture_logs() as lines:
+        assert deliver(app, push(event_type="OBJECT_METADATA_UPDATE")).status_code == 204
+    assert effects.calls == []
+    assert [(line["event"], line["reason"]) for line in lines] == [("event_skipped", "object_metadata_update")]
+
+
 @pytest.mark.parametrize(
     ("delivery", "reason"),
     [
-        (push(event_type="OBJECT_METADATA_UPDATE"), "object_metadata_update"),
-        (push("gsutil/tmp/parallel_composite_uploads/x"), "excluded"),
-        (push(contentType="text/plain"), "content_type"),
+        (push("gsutil/tmp/parallel_composite_uploads/x"), FilterReason.EXCLUDED),
+        (push("a/.gcsfuse_tmp/x.jpg"), FilterReason.AUXILIARY),
+        (push("photos/", size="0"), FilterReason.FOLDER_PLACEHOLDER),
+        (push(contentType="text/plain"), FilterReason.CONTENT_TYPE),
     ],
 )
-def test_what_needs_nothing(app: Flask, effects: FakeEffects, delivery: Delivery, reason: str) -> None:
-    """An event without work gets 204, no effect, and a log line with the reason."""
+def test_a_filtered_object_is_counted(
+    app: Flask, effects: FakeEffects, delivery: Delivery, reason: FilterReason
+) -> None:
+    """A filtered object has a count, no row, no message, and a log line with the rule and its setting."""
     with capture_logs() as lines:
         assert deliver(app, delivery).status_code == 204
-    assert effects.calls == []
-    assert [(line["event"], line["reason"]) for line in lines] == [("event_skipped", reason)]
+    ((call, _, counted),) = effects.calls
+    assert (call, counted) == ("count_filtered", reason)
+    assert [(line["event"], line["reason"], line["setting"]) for line in lines] == [
+        ("event_filtered", reason, reason.setting)
+    ]
+
+
+@pytest.mark.parametrize("content_type", ["binary/octet-stream", "application/jpg", "jpg", None])
+def test_an_unknown_type_is_captioned(app: Flask, effects: FakeEffects, content_type: str | None) -> None:
+    """A type that means "unknown", or is none, leads to a row and a message."""
+    assert deliver(app, push(contentType=content_type)).status_code == 204
+    assert [call[0] for call in effects.calls] == ["register", "enqueue"]
+
+
+def test_a_filtered_object_without_postgres(app: Flask, effects: FakeEffects) -> None:
+    """Without Postgres the event stays with Pub/Sub: an uncounted object would vanish without a trace."""
+    effects.rows_away = DatabaseUnavailable("Postgres is away")
+    response = deliver(app, push(contentType="text/plain"))
+    assert (response.status_code, response.json) == (503, {"error": "database_unavailable"})
 
 
 @pytest.mark.parametrize("body", [b"", b"{", push(data="!").body, push(generation="x").body, b"x" * 2_000_000])

@@ -36,3 +36,17 @@ def queue(redis_url: str) -> Iterator["Queue"]:
     """The captions queue, read directly from Redis."""
     with redis.Redis.from_url(redis_url, protocol=2) as client:
         yield Queue(client)
+
+
+@pytest.fixture
+def counts(database_url: str) -> Callable[[], dict[tuple[str, str], int]]:
+    """Events of filtered objects by reason and setting."""
+
+    def read() -> dict[tuple[str, str], int]:
+        with psycopg.connect(database_url) as connection:
+            found = connection.execute(
+                "SELECT reason, setting, sum(events)::int FROM filtered_events GROUP BY reason, setting"
+            )
+            return {(reason, setting): events for reason, setting, events in found}
+
+    return read
