@@ -4,6 +4,8 @@ import enum
 from typing import Literal
 
 from dropline.errors import InvalidImage
+from dropline.images import refusals
+from dropline.images.raw import raw_photograph
 
 
 class ImageFormat(enum.StrEnum):
@@ -37,9 +39,6 @@ _OTHER_IMAGES = (
     (b"\xff\x4f\xff\x51", "a JPEG 2000 code stream"),
     (b"\x00\x00\x00\x0cJXL ", "a JPEG XL image"),
     (b"\xff\x0a", "a JPEG XL code stream"),
-    (b"IIRO", "an Olympus raw photograph"),
-    (b"IIU\x00", "a Panasonic raw photograph"),
-    (b"FUJIFILMCCD-RAW", "a Fujifilm raw photograph"),
     (b"gimp xcf", "a GIMP document"),
     (b"v/1\x01", "an OpenEXR image"),
     (b"#?RADIANCE", "a Radiance HDR image"),
@@ -82,6 +81,8 @@ def detect_format(data: bytes) -> ImageFormat:
     """
     if not data:
         raise InvalidImage("the object is empty (0 bytes): upload the image again", code="empty_object")
+    if name := raw_photograph(data):
+        raise refusals.unsupported(name)
     for magic, found in _SUPPORTED:
         if data.startswith(magic):
             return found
@@ -106,8 +107,6 @@ def _media_file_format(data: bytes) -> ImageFormat:
         return ImageFormat.AVIF
     if not _HEIF_BRANDS.isdisjoint(brands):
         return ImageFormat.HEIF
-    if data[8:12] == b"crx ":
-        raise _unsupported("a Canon raw photograph")
     raise _not_an_image("an MP4, QuickTime or other media file")
 
 

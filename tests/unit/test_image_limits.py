@@ -69,7 +69,7 @@ def outcome(data: bytes) -> str:
         (b"8BPS\x00\x01" + b"\x00" * 60, "unsupported_format", "Photoshop"),
         (b"\x00\x00\x00\x0cJXL \r\n\x87\n", "unsupported_format", "JPEG XL"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n", "unsupported_format", "PostScript"),
-        (b"\x00\x00\x00\x18ftypcrx \x00\x00\x00\x01crx isom", "unsupported_format", "Canon"),
+        (b"\x00\x00\x00\x18ftypcrx \x00\x00\x00\x01crx isom", "unsupported_format", "raw photograph (CR3)"),
         (b"\x00\x01\x02\x03" * 20, "not_an_image", "00 01 02 03"),
         (b"P6 3 3 255\n" + b"\x01" * 27, "not_an_image", ""),
     ],
