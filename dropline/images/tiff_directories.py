@@ -1,10 +1,11 @@
 """The directories of a TIFF: which pages the file has, and how the samples of each page are stored.
 
 Classic TIFF and BigTIFF, both byte orders. Without I/O, pixels or recursion. Each loop is bounded by a constant
-or by the bytes of the file: a chain of directories that comes back to itself, a count or an offset beyond the end of
-the file is an error, and costs no more than the file's own size.
+or by the bytes of the file: a chain of directories that comes back to itself, a count or an offset beyond the end
+of the file is an error, and costs no more than the file's own size.
 """
 
+import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -108,7 +109,7 @@ class Directory:
 
 
 def _integer(value: float) -> int:
-    return int(value) if value == value and abs(value) != float("inf") else 0  # noqa: PLR0124: not a number
+    return int(value) if math.isfinite(value) else 0
 
 
 def read_layout(data: bytes) -> Layout:
