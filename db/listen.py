@@ -28,7 +28,13 @@ class Listener:
     def __init__(self, connection: psycopg.Connection) -> None:
         self._connection = connection
 
-    def notices(self, timeout_s: float | None = None) -> Generator[Notice, None, None]:
+    def notices(self, timeout_s: float | None = None) -> Generator[ChangeNotice, None, None]:
+        """Changes alone, as `all_notices` gives them."""
+        for notice in self.all_notices(timeout_s):
+            if isinstance(notice, ChangeNotice):
+                yield notice
+
+    def all_notices(self, timeout_s: float | None = None) -> Generator[Notice, None, None]:
         """Changes and filtered objects in the order of their commits.
 
         Ends after `timeout_s` seconds in all; None: never.
@@ -130,7 +136,7 @@ class ReconnectingListener:
                 pauses = iter(RECONNECT_PAUSES_S)
                 # One generator per connection: a second one would lack the notifications fetched by the first.
                 # Closed before the connection, whose lock the generator holds.
-                with closing(listener.notices(_remaining_s(deadline))) as notices:
+                with closing(listener.all_notices(_remaining_s(deadline))) as notices:
                     for notice in notices:
                         yield from reader.read(notice)
             except DatabaseUnavailable as lost:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from db.listen import RECONNECT_PAUSES_S, ReconnectingListener, parse_notice
+from db.listen import RECONNECT_PAUSES_S, Notice, ReconnectingListener, parse_notice
 from dropline.contract import ChangeNotice
 from dropline.errors import DatabaseUnavailable
 from dropline.settings import DatabaseSettings
@@ -48,7 +48,7 @@ class _Connection:
         self._postgres = postgres
         self._notices = notices
 
-    def notices(self, timeout_s: float | None = None) -> Iterator[ChangeNotice]:
+    def all_notices(self, timeout_s: float | None = None) -> Iterator[Notice]:
         self._postgres.timeouts.append(timeout_s)
         for _ in range(self._notices):
             yield NOTICE
@@ -61,7 +61,8 @@ class Reader:
     def catch_up(self) -> Iterator[str]:
         yield "caught up"
 
-    def read(self, notice: ChangeNotice) -> Iterator[str]:
+    def read(self, notice: Notice) -> Iterator[str]:
+        assert isinstance(notice, ChangeNotice)
         yield f"row {notice.id}"
 
 
