@@ -1,5 +1,6 @@
 """`dropline drop`: uploads, and with --wait the captions. `demo` drops its samples by the same `drop_files`."""
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,11 +18,16 @@ from cli.wait import CaptionWaiter
 from db.reads import CaptionRecord
 from db.session import reader_settings
 from dropline.contract import FilteredNotice, ObjectVersion, TaskRequest
-from dropline.errors import SettingsError
+from dropline.errors import InvalidImage, SettingsError
+from dropline.images.formats import detect_format
 from dropline.settings import Settings, load_settings
 from dropline.storage.bucket import Storage
 from dropline.storage.rules import LocalRules
 from dropline.storage.uploads import Plan, Upload, Uploaded, plan_uploads, upload_all
+
+_NO_IMAGES = ("empty_object", "not_an_image")
+#: Most names in a note on entries left out.
+_MOST_NAMES = 10
 
 
 def drop(
@@ -61,11 +67,9 @@ def drop(
             "DROPLINE_BUCKET is not set, and no --bucket was given; while `dropline up` runs, "
             "`source .local/env` sets it"
         )
-    plan = plan_uploads(paths, prefix)
-    if plan.skipped:
-        print_note(
-            f"not dropped, since the extension is not that of an image: {', '.join(map(str, plan.skipped))}"
-        )
+    plan = plan_uploads(paths, prefix, _is_image)
+    for reason, found in plan.summary().items():
+        print_note(f"not dropped, {reason}: {len(found)} ({_some_of(found)})")
     target = DropTarget(Storage.connect(settings), bucket, request, parallel)
     result = _drop(settings, plan, target, timeout if wait else None)
     if json:
@@ -75,6 +79,20 @@ def drop(
     else:
         _print_uris(result)
     raise typer.Exit(_print_errors(result, timeout))
+
+
+def _is_image(head: bytes) -> bool:
+    """Whether a file with these first bytes may be an image; damaged and unsupported images are images."""
+    try:
+        detect_format(head)
+    except InvalidImage as refusal:
+        return refusal.code not in _NO_IMAGES
+    return True
+
+
+def _some_of(paths: Sequence[Path]) -> str:
+    rest = len(paths) - _MOST_NAMES
+    return ", ".join(map(str, paths[:_MOST_NAMES])) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _drop(settings: Settings, plan: Plan, target: "DropTarget", timeout_s: float | None) -> "DropResult":

@@ -1,6 +1,8 @@
 """Plan uploads (files and their object names), and run several uploads at a time."""
 
+import enum
 import mimetypes
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -13,11 +15,36 @@ from dropline.errors import ClientError
 
 #: Types missing in the `mimetypes` table of some Python versions and systems.
 _IMAGE_TYPES = {
+    ".apng": "image/apng",
     ".avif": "image/avif",
+    ".avifs": "image/avif",
+    ".bmp": "image/bmp",
     ".heic": "image/heic",
+    ".heics": "image/heic",
     ".heif": "image/heif",
+    ".heifs": "image/heif",
+    ".hif": "image/heif",
+    ".jfif": "image/jpeg",
+    ".jp2": "image/jp2",
+    ".jpe": "image/jpeg",
+    ".jxl": "image/jxl",
+    ".mpo": "image/jpeg",
+    ".pjp": "image/jpeg",
+    ".pjpeg": "image/jpeg",
+    ".tga": "image/x-tga",
+    ".tif": "image/tiff",
+    ".tiff": "image/tiff",
     ".webp": "image/webp",
 }
+_RAW_PHOTOGRAPHS = (
+    *(".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".gpr", ".iiq", ".kdc", ".mef", ".mrw"),
+    *(".nef", ".nrw", ".orf", ".pef", ".raf", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f"),
+)
+_TYPES = mimetypes.MimeTypes()
+for _extension, _type in (_IMAGE_TYPES | dict.fromkeys(_RAW_PHOTOGRAPHS, "image/x-raw")).items():
+    _TYPES.add_type(_type, _extension)
+#: Bytes at the beginning of a file that decide whether the file is an image. A comment of an SVG may be long.
+_HEAD_BYTES = 65_536
 _LONGEST_NAME = 1024
 
 
@@ -41,37 +68,68 @@ class Uploaded:
     at: datetime
 
 
+class LeftOut(enum.StrEnum):
+    """Why an entry of a directory is not uploaded."""
+
+    NO_IMAGE = "no image by name and first bytes"
+    HIDDEN = "hidden"
+    SPECIAL = "no regular file"
+    UNREADABLE = "a directory that cannot be read"
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The uploads, and the skipped files of directories."""
+    """The uploads, and the entries of directories that are left out."""
 
     uploads: tuple[Upload, ...]
-    #: Files in directories without the extension of an image.
-    skipped: tuple[Path, ...]
+    left_out: tuple[tuple[Path, LeftOut], ...] = ()
+
+    def summary(self) -> dict[LeftOut, list[Path]]:
+        """The entries left out, by reason."""
+        found: dict[LeftOut, list[Path]] = {}
+        for path, reason in self.left_out:
+            found.setdefault(reason, []).append(path)
+        return found
 
 
-def plan_uploads(paths: Sequence[Path], prefix: str = "") -> Plan:
+def plan_uploads(
+    paths: Sequence[Path], prefix: str = "", is_image: Callable[[bytes], bool] = lambda _head: False
+) -> Plan:
     """Plan the upload of files, and of all images below directories; object names begin with the directory's name.
+
+    A file in a directory is an image by the extension of its name, or by its first bytes.
+
+    Args:
+        paths: files and directories.
+        prefix: put before every object name.
+        is_image: whether the first bytes of a file are those of an image; by default the extensions decide alone.
 
     Raises:
         ClientError: a path does not exist, no file is left, two files have the same object name, or an object name
             is not allowed.
     """
     uploads: list[Upload] = []
-    skipped: list[Path] = []
+    left_out: list[tuple[Path, LeftOut]] = []
     for path in paths:
         if path.is_dir():
-            found = list(_files_below(path, prefix))
-            uploads += (upload for upload in found if _may_be_image(upload))
-            skipped += (upload.path for upload in found if not _may_be_image(upload))
+            for found, reason in _entries_below(path, is_image):
+                if reason is None:
+                    name = f"{prefix}{path.resolve().name}/{found.relative_to(path).as_posix()}"
+                    uploads.append(_as_bytes_unless_image(_upload(found, name)))
+                else:
+                    left_out.append((found, reason))
         elif path.exists():
             uploads.append(_as_bytes_unless_image(_upload(path, f"{prefix}{path.name}")))
         else:
             raise ClientError(f"{path} is not there; check the path")
+    plan = Plan(tuple(uploads), tuple(left_out))
     if not uploads:
-        raise ClientError(f"no image in {', '.join(map(str, paths))}; give the paths of files to drop any file")
+        counts = "".join(f", {len(found)} × {reason}" for reason, found in plan.summary().items())
+        raise ClientError(
+            f"no image in {', '.join(map(str, paths))}{counts}; give the paths of files to drop any file"
+        )
     _refuse_collisions(uploads)
-    return Plan(tuple(uploads), tuple(skipped))
+    return plan
 
 
 def upload_all(
@@ -108,12 +166,34 @@ def upload_all(
     return done, unreadable
 
 
-def _files_below(directory: Path, prefix: str) -> Iterator[Upload]:
-    base = directory.resolve()
-    for path in sorted(directory.rglob("*")):
-        relative = path.relative_to(directory)
-        if path.is_file() and not any(part.startswith(".") for part in relative.parts):
-            yield _upload(path, f"{prefix}{base.name}/{relative.as_posix()}")
+def _entries_below(directory: Path, is_image: Callable[[bytes], bool]) -> Iterator[tuple[Path, LeftOut | None]]:
+    """Everything below a directory but readable directories, sorted; None: the file is to be uploaded."""
+    unreadable: list[Path] = []
+    found: list[Path] = []
+    for root, directories, files in os.walk(
+        directory, onerror=lambda error: unreadable.append(Path(error.filename))
+    ):
+        found += (Path(root, name) for name in files)
+        found += (link for name in directories if (link := Path(root, name)).is_symlink())
+    yield from ((path, LeftOut.UNREADABLE) for path in sorted(unreadable))
+    yield from ((path, _why_left_out(path, directory, is_image)) for path in sorted(found))
+
+
+def _why_left_out(path: Path, directory: Path, is_image: Callable[[bytes], bool]) -> LeftOut | None:
+    if any(part.startswith(".") for part in path.relative_to(directory).parts):
+        return LeftOut.HIDDEN
+    if not path.is_file():
+        return LeftOut.SPECIAL
+    return None if _is_image_type(content_type(path.name)) or _head_is_image(path, is_image) else LeftOut.NO_IMAGE
+
+
+def _head_is_image(path: Path, is_image: Callable[[bytes], bool]) -> bool:
+    """True for an unreadable file too: its upload reports the error."""
+    try:
+        with path.open("rb") as file:
+            return is_image(file.read(_HEAD_BYTES))
+    except OSError:
+        return True
 
 
 def _upload(path: Path, name: str) -> Upload:
@@ -131,21 +211,17 @@ def _upload(path: Path, name: str) -> Upload:
 
 def content_type(name: str) -> str | None:
     """Guess the content type from an extension, equally on every machine; None if the extension is unknown."""
-    types = mimetypes.MimeTypes()
-    for extension, kind in _IMAGE_TYPES.items():
-        types.add_type(kind, extension)
-    return types.guess_type(name)[0]
+    return _TYPES.guess_type(name)[0]
 
 
-def _may_be_image(upload: Upload) -> bool:
-    if upload.content_type is None:
-        return not upload.path.suffix
-    return upload.content_type.startswith("image/")
+def _is_image_type(kind: str | None) -> bool:
+    return kind is not None and kind.startswith("image/")
 
 
 def _as_bytes_unless_image(upload: Upload) -> Upload:
-    """Upload a file given by its path even without an image's extension: the worker inspects the bytes."""
-    return upload if _may_be_image(upload) else replace(upload, content_type="application/octet-stream")
+    """Upload a file without an image's extension as octet-stream: the worker inspects the bytes."""
+    kind = upload.content_type if _is_image_type(upload.content_type) else "application/octet-stream"
+    return replace(upload, content_type=kind)
 
 
 def _refuse_collisions(uploads: Sequence[Upload]) -> None:

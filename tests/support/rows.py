@@ -7,12 +7,13 @@ from typing import Any
 from pydantic import SecretStr
 from sqlalchemy import Connection, create_engine, text
 
-from db import queries
+from db import filtered, queries
 from db.session import Database, sqlalchemy_url
 from dropline.contract import (
     Caption,
     Claim,
     Dimensions,
+    FilterReason,
     ObjectFacts,
     ObjectVersion,
     Status,
@@ -102,6 +103,12 @@ def fail_object(database: Database, version: ObjectVersion, code: str, error: st
         row_id = drop(connection, version)
         assert queries.fail(connection, take(connection, row_id), code, error)
     return row_id
+
+
+def filter_object(database: Database, version: ObjectVersion, reason: FilterReason) -> None:
+    """Count and notify a filtered object, as the function."""
+    with database.transaction() as connection:
+        filtered.count(connection, version, reason)
 
 
 def finish_write_back(

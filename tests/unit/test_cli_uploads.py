@@ -1,6 +1,8 @@
 """Which files go up, and under which names."""
 
 import os
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import pytest
 
 from dropline.contract import ObjectVersion
 from dropline.errors import ClientError, StorageUnavailable
-from dropline.storage.uploads import Upload, Uploaded, content_type, plan_uploads, upload_all
+from dropline.storage.uploads import LeftOut, Plan, Upload, Uploaded, content_type, plan_uploads, upload_all
 
 
 def touch(directory: Path, *names: str) -> None:
@@ -33,12 +35,40 @@ def test_the_current_directory_has_a_name_too(tmp_path: Path, monkeypatch: pytes
     assert [upload.name for upload in plan_uploads([Path()]).uploads] == ["photos/a.png"]
 
 
+def names(plan: Plan) -> list[str]:
+    return [upload.name for upload in plan.uploads]
+
+
 def test_what_is_no_image_stays_in_its_directory(tmp_path: Path) -> None:
-    """Files without an image's extension are skipped and listed; hidden files are skipped and not listed."""
-    touch(tmp_path, "d/a.jpg", "d/notes.txt", "d/raw", "d/.hidden.jpg", "d/.git/b.jpg")
+    """Files that are no images, hidden files, links and pipes are left out, each with a reason."""
+    touch(tmp_path, "d/a.jpg", "d/notes.txt", "d/LICENSE", "d/.hidden.jpg", "d/.git/b.jpg")
+    (tmp_path / "d" / "link").symlink_to(tmp_path)
+    (tmp_path / "d" / "broken.jpg").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(tmp_path / "d" / "pipe.jpg")
     plan = plan_uploads([tmp_path / "d"])
-    assert [upload.name for upload in plan.uploads] == ["d/a.jpg", "d/raw"]
-    assert plan.skipped == (tmp_path / "d" / "notes.txt",)
+    assert names(plan) == ["d/a.jpg"]
+    found = {str(reason): [path.name for path in paths] for reason, paths in plan.summary().items()}
+    assert found == {
+        LeftOut.HIDDEN: ["b.jpg", ".hidden.jpg"],
+        LeftOut.NO_IMAGE: ["LICENSE", "notes.txt"],
+        LeftOut.SPECIAL: ["broken.jpg", "link", "pipe.jpg"],
+    }
+
+
+def test_a_directory_that_cannot_be_read_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The images below are not uploaded, and the plan says so."""
+    touch(tmp_path, "d/a.jpg", "d/locked/b.jpg")
+    scandir = os.scandir
+
+    def refuse(path: str) -> "os._ScandirIterator[str]":
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    plan = plan_uploads([tmp_path / "d"])
+    assert names(plan) == ["d/a.jpg"]
+    assert plan.left_out == ((tmp_path / "d" / "locked", LeftOut.UNREADABLE),)
 
 
 def test_a_file_named_by_its_user_goes_up_whatever_it_is(tmp_path: Path) -> None:
@@ -47,13 +77,42 @@ def test_a_file_named_by_its_user_goes_up_whatever_it_is(tmp_path: Path) -> None
     assert plan_uploads([tmp_path / "notes.txt"]).uploads[0].content_type == "application/octet-stream"
 
 
-def test_a_directory_gives_its_images_and_what_has_no_ending(tmp_path: Path) -> None:
-    """Notes and programs are skipped; a file without an extension may be an image."""
-    for name in ("a.png", "README.md", "model.safetensors", "scan"):
-        touch(tmp_path, name)
-    plan = plan_uploads([tmp_path])
-    assert [upload.path.name for upload in plan.uploads] == ["a.png", "scan"]
-    assert sorted(path.name for path in plan.skipped) == ["README.md", "model.safetensors"]
+def test_the_bytes_decide_where_the_name_does_not(tmp_path: Path) -> None:
+    """A file with any name or none is uploaded if its first bytes are those of an image."""
+    for name in ("scan", "IMG_1.thumb", "photo.txt", "README", "empty"):
+        (tmp_path / name).write_bytes(b"" if name == "empty" else name.encode())
+    plan = plan_uploads([tmp_path], "", lambda head: head in (b"scan", b"IMG_1.thumb", b"photo.txt"))
+    assert [(each.path.name, each.content_type) for each in plan.uploads] == [
+        ("IMG_1.thumb", "application/octet-stream"),
+        ("photo.txt", "application/octet-stream"),
+        ("scan", "application/octet-stream"),
+    ]
+    assert [path.name for path, _ in plan.left_out] == ["README", "empty"]
+
+
+def test_a_file_that_cannot_be_read_is_no_file_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unreadable file is planned: the upload then fails with the reason."""
+    touch(tmp_path, "d/scan")
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert names(plan_uploads([tmp_path / "d"])) == ["d/scan"]
+
+
+@pytest.mark.parametrize(
+    "extension",
+    [
+        *("jfif", "jpe", "pjpeg", "hif", "heics", "heifs", "avifs", "mpo", "jxl", "bmp", "tif", "tga"),
+        *("dng", "NEF", "cr3", "x3f"),
+    ],
+)
+def test_every_extension_of_images_is_known(tmp_path: Path, extension: str) -> None:
+    """An image with an extension that Python's table lacks is uploaded from a directory, with an image's type."""
+    touch(tmp_path, f"d/a.{extension}")
+    (upload,) = plan_uploads([tmp_path / "d"]).uploads
+    assert (upload.content_type or "").startswith("image/")
 
 
 @pytest.mark.parametrize(
@@ -84,7 +143,9 @@ def test_a_path_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_a_directory_without_images_is_an_error(tmp_path: Path) -> None:
     """A drop without images is an error."""
     touch(tmp_path, "d/notes.txt")
-    with pytest.raises(ClientError, match="no image in"):
+    with pytest.raises(
+        ClientError, match=r"no image in .*/d, 1 × no image by name and first bytes; give the paths"
+    ):
         plan_uploads([tmp_path / "d"])
 
 
@@ -140,3 +201,9 @@ def test_a_storage_that_is_away_stops_everything(tmp_path: Path) -> None:
     with pytest.raises(StorageUnavailable):
         upload_all(plan_uploads([tmp_path / "d"]), upload, 1, lambda _: None)
     assert len(begun) < 100
+
+
+def test_dropping_needs_no_library_of_images() -> None:
+    """`dropline[cli]` installs neither Pillow nor numpy: the first bytes are inspected without these libraries."""
+    program = "import sys; sys.modules['PIL'] = sys.modules['numpy'] = None; import cli.drop"
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[2])

@@ -9,11 +9,11 @@ import pytest
 
 from cli.exit_codes import ExitCode
 from db.session import Database
-from dropline.contract import ObjectVersion
+from dropline.contract import FilterReason, ObjectVersion
 from dropline.storage.bucket import Storage
 from local_emulators.gcs import GcsServer
 from local_emulators.ports import free_ports
-from tests.support.rows import caption_object, drop, fail_object
+from tests.support.rows import caption_object, drop, fail_object, filter_object
 from tests.support.shell import BUCKET, HOSTILE, SHOWN, AfterUpload, run
 
 
@@ -26,6 +26,23 @@ def test_drop_uploads_and_tells_the_generation(image: Path, gcs_server: GcsServe
     assert blob.content_type == "image/png"
     assert blob.metadata == {"caption-task": "<OD>"}
     assert blob.download_as_bytes() == b"\x89PNG"
+
+
+def test_drop_tells_how_many_files_are_left_out(tmp_path: Path) -> None:
+    """From a directory, images go up by their names or bytes; a note has the number and the names of the rest."""
+    directory = tmp_path / "d"
+    directory.mkdir()
+    heads = {"scan": b"\x89PNG\r\n\x1a\n", "raw.bin": b"FUJIFILMCCD-RAW 0201", "damaged.jpg": b"<html>"}
+    for name, head in (heads | {f"{number:02}.txt": b"words" for number in range(12)}).items():
+        (directory / name).write_bytes(head)
+    (directory / ".hidden.png").write_bytes(b"x")
+    result = run("drop", directory)
+    assert result.exit_code == ExitCode.OK, result.output
+    assert [line.partition("#")[0].rpartition("/")[2] for line in sorted(result.stdout.split())] == sorted(heads)
+    hidden, others = result.stderr.splitlines()
+    assert hidden == f"not dropped, hidden: 1 ({directory}/.hidden.png)"
+    assert others.startswith(f"not dropped, no image by name and first bytes: 12 ({directory}/00.txt, ")
+    assert others.endswith("/09.txt and 2 more)")
 
 
 def test_drop_waits_for_its_captions(
@@ -104,6 +121,51 @@ def test_drop_ends_with_1_where_an_image_was_overwritten(
     result = run("drop", image, "--wait", "--timeout", 120)
     assert result.exit_code == ExitCode.FAILED
     assert "superseded" in result.stdout
+
+
+def test_drop_ends_at_once_for_a_filtered_object(
+    tmp_path: Path, database: Database, after_upload: Callable[[AfterUpload], None]
+) -> None:
+    """The function's word ends the wait with exit code 5 and the setting; other objects are waited for."""
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(b"\x89PNG")
+
+    def act(version: ObjectVersion) -> None:
+        if version.name.endswith("a.png"):
+            filter_object(database, version, FilterReason.EXCLUDED)
+        else:
+            caption_object(database, version)
+
+    after_upload(act)
+    result = run("drop", tmp_path, "--wait", "--timeout", 120)
+    assert result.exit_code == ExitCode.FILTERED
+    assert "a red circle" in result.stdout
+    rule = "(excluded: the name matches a glob of DROPLINE_EVENTS__EXCLUDE)"
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"error: gs://{BUCKET}/")
+    assert line.endswith(f"is filtered and gets no caption {rule}")
+    documents = json.loads(run("drop", tmp_path, "--wait", "--json", "--timeout", 120).stdout)
+    assert {Path(each["path"]).name: each["status"] for each in documents} == {
+        "a.png": "filtered",
+        "b.png": "captioned",
+    }
+
+
+def test_a_failed_image_is_worse_than_a_filtered_one(
+    tmp_path: Path, database: Database, after_upload: Callable[[AfterUpload], None]
+) -> None:
+    """The exit code of a failure has precedence over that of a filtered object."""
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(b"\x89PNG")
+
+    def act(version: ObjectVersion) -> None:
+        if version.name.endswith("a.png"):
+            filter_object(database, version, FilterReason.CONTENT_TYPE)
+        else:
+            fail_object(database, version, "truncated_image", "ends at byte 7")
+
+    after_upload(act)
+    assert run("drop", tmp_path, "--wait", "--timeout", 120).exit_code == ExitCode.FAILED
 
 
 def test_drop_says_where_to_look_when_no_row_comes(image: Path) -> None:

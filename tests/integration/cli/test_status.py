@@ -7,9 +7,9 @@ from sqlalchemy import text
 
 from cli.exit_codes import ExitCode
 from db.session import Database
-from dropline.contract import CAPTION_QUEUE, ObjectVersion
+from dropline.contract import CAPTION_QUEUE, FilterReason, ObjectVersion
 from local_emulators.ports import free_ports
-from tests.support.rows import caption_object, drop, fail_object
+from tests.support.rows import caption_object, drop, fail_object, filter_object
 from tests.support.shell import BUCKET, G1, HOSTILE, SHOWN, run
 
 
@@ -33,6 +33,7 @@ def test_status_counts(database: Database) -> None:
         "deleted": 0,
     }
     assert document["failures"] == [{"error_code": "not_an_image", "rows": 2, "example": "PDF"}]
+    assert document["filtered"] == []
     assert document["oldest_queued_s"] > 3599
     assert document["captions_per_minute"] == 0.2
     assert document["queues"] is None
@@ -45,6 +46,19 @@ def test_status_for_people(database: Database) -> None:
     assert result.exit_code == ExitCode.OK
     assert SHOWN in result.stdout
     assert "0.0 captions per minute over the last 5 minutes" in result.stdout
+
+
+def test_status_shows_filtered_events(database: Database) -> None:
+    """Events of filtered objects are counted by rule and setting, over all buckets."""
+    for version in (G1, G1, ObjectVersion("other", "x", 1)):
+        filter_object(database, version, FilterReason.AUXILIARY)
+    filter_object(database, G1, FilterReason.FOLDER_PLACEHOLDER)
+    found = json.loads(run("status", "--json").stdout)["filtered"]
+    assert [(each["reason"], each["setting"], each["today"], each["last_7_days"]) for each in found] == [
+        ("auxiliary", "DROPLINE_EVENTS__AUXILIARY", 3, 3),
+        ("folder_placeholder", "fixed rule", 1, 1),
+    ]
+    assert "DROPLINE_EVENTS__AUXILIARY" in run("status").stdout
 
 
 def test_status_shows_the_queue(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,8 +13,8 @@ from sqlalchemy import text
 
 from cli.exit_codes import ExitCode
 from db.session import Database
-from dropline.contract import ObjectVersion
-from tests.support.rows import caption_object, drop, finish_write_back
+from dropline.contract import FilterReason, ObjectVersion
+from tests.support.rows import caption_object, drop, filter_object, finish_write_back
 from tests.support.shell import BUCKET, G1, HOSTILE, SHOWN
 
 
@@ -52,6 +52,23 @@ def test_watch_shows_every_change(watching: Callable[..., "subprocess.Popen[str]
     assert all(G1.uri in line for line in lines)
     assert lines[2].endswith(SHOWN)
     assert process.returncode == ExitCode.OK
+
+
+def test_watch_shows_filtered_objects(
+    watching: Callable[..., "subprocess.Popen[str]"], database: Database
+) -> None:
+    """A filtered object is a line with the rule and the setting, and a document of its own."""
+    lines, documents = watching("--limit", "2"), watching("--limit", "1", "--json", "--bucket", BUCKET)
+    filter_object(database, ObjectVersion("other", "\x1b[2J.html", 7), FilterReason.CONTENT_TYPE)
+    filter_object(database, G1, FilterReason.FOLDER_PLACEHOLDER)
+    first, second = lines.communicate(timeout=120)[0].splitlines()
+    assert first.endswith(
+        r"filtered    gs://other/\x1b[2J.html#7  "
+        "content_type: the content type matches no glob of DROPLINE_EVENTS__CONTENT_TYPES"
+    )
+    assert second.endswith("folder_placeholder: an empty object that stands for a folder, by a fixed rule")
+    document = json.loads(documents.communicate(timeout=120)[0])
+    assert (document["uri"], document["status"]) == (G1.uri, "filtered")
 
 
 def test_watch_for_programs_is_one_document_per_line(
