@@ -1,6 +1,6 @@
 """Events of filtered objects: counted by day, bucket and rule, and notified to listeners.
 
-An event counts as often as Pub/Sub delivers it. Object names are not stored: the notification alone has them.
+Each delivery of an event counts. Object names are in the notification alone, and are not stored.
 """
 
 import json
@@ -14,12 +14,12 @@ from sqlalchemy import text
 from db.session import Connection
 from dropline.contract import FILTERED_CHANNEL, FilteredNotice, FilterReason, ObjectVersion
 
-#: Rows of one count. Simultaneous events of one rule seldom wait for each other's row.
+#: Rows of one count, so that simultaneous events of one rule seldom wait for the same row.
 SLOTS = 8
 
-# A commit that waits for the disk would hold the row meanwhile, and the lock under which Postgres commits
-# notifications, and so delay the events of accepted objects: with 5 ms per write, 160 events a second instead of
-# 1,900. A crash of Postgres may lose the counts of its last second.
+# A commit that waits for the disk holds the row, and the lock under which Postgres commits notifications. Accepted
+# events wait for the same lock: with 5 ms per write, 160 events a second instead of 1,900. A crash of Postgres may
+# lose the counts of the last second.
 _COUNT = text("""
     WITH counted AS (
         INSERT INTO filtered_events AS known (day, bucket, reason, setting, slot, events, last_at)
