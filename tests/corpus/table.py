@@ -1,0 +1,16 @@
+"""All files of the corpus with their right results."""
+
+from tests.corpus import gif_bmp, heif, jpeg, no_images, others, png, raw, tiff, webp
+from tests.corpus.expected import Case
+
+CASES: tuple[Case, ...] = (
+    *jpeg.CASES,
+    *png.CASES,
+    *gif_bmp.CASES,
+    *webp.CASES,
+    *heif.CASES,
+    *tiff.CASES,
+    *raw.CASES,
+    *others.CASES,
+    *no_images.CASES,
+)

@@ -1,0 +1,1 @@
+"""Small writers of image files with every detail of the headers in the caller's hand."""
