@@ -33,7 +33,7 @@ NAMED = {
     "not_an_image",
     "unsupported_format",
     "image_too_large",
-    "metadata_too_large",
+    "image_too_complex",
     "out_of_memory",
 }
 
@@ -69,9 +69,14 @@ def outcome(data: bytes) -> str:
         (b"8BPS\x00\x01" + b"\x00" * 60, "unsupported_format", "Photoshop"),
         (b"\x00\x00\x00\x0cJXL \r\n\x87\n", "unsupported_format", "JPEG XL"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n", "unsupported_format", "PostScript"),
+<<<<<<< HEAD
         (b"\x00\x00\x00\x18ftypcrx \x00\x00\x00\x01crx isom", "unsupported_format", "raw photograph (CR3)"),
         (b"\x00\x01\x02\x03" * 20, "not_an_image", "00 01 02 03"),
         (b"P6 3 3 255\n" + b"\x01" * 27, "not_an_image", ""),
+=======
+        (b"\x00\x00\x00\x18ftypcrx \x00\x00\x00\x01crx isom", "unsupported_format", "Canon"),
+        (b"\x00\x01\x02\x03" * 20, "not_an_image", "of no kind known here"),
+>>>>>>> e86e49c (Images: what the bytes mean comes from the header, read in our own code)
     ],
 )
 def test_what_is_no_image_is_told_what_it_is(data: bytes, code: str, words: str) -> None:
@@ -82,7 +87,7 @@ def test_what_is_no_image_is_told_what_it_is(data: bytes, code: str, words: str)
     assert words in str(error)
 
 
-@pytest.mark.parametrize("kind", ["PPM", "ICO", "TGA", "PCX", "JPEG2000", "SGI", "DDS"])
+@pytest.mark.parametrize("kind", ["ICO", "TGA", "PCX", "JPEG2000", "SGI", "DDS"])
 def test_exotic_decoders_are_out_of_reach(kind: str) -> None:
     """Unsupported formats never reach Pillow's decoder of the format."""
     assert refusal(encode(halves(16, 16), kind)).code in {"unsupported_format", "not_an_image"}
@@ -173,12 +178,12 @@ def test_limits_are_the_settings() -> None:
 
 def test_sizes_pillow_warns_about_are_no_error() -> None:
     """Between Pillow's own warning and our limit, pictures are let through to the decoder."""
-    assert refusal(image_files.png_header(9_990, 9_990)).code == "truncated_image"
+    assert refusal(image_files.png_header(9_990, 9_990)).code == "corrupt_image"
 
 
-def test_text_bombs_are_refused() -> None:
-    """A comment of many decompressed megabytes is refused as `metadata_too_large`."""
-    assert refusal(image_files.png_with_text_bomb(100)).code == "metadata_too_large"
+def test_text_is_not_read() -> None:
+    """A comment of many decompressed megabytes is skipped: no pixel depends on the comment."""
+    decode(image_files.png_with_text_bomb(100), SIZE, LIMITS)
 
 
 def test_large_exif_is_fine() -> None:
@@ -192,16 +197,16 @@ def test_time_limits_are_not_swallowed(monkeypatch: pytest.MonkeyPatch) -> None:
     def strike(*_: object) -> None:
         raise SoftTimeLimitExceeded
 
-    monkeypatch.setattr(decoding, "_resized", strike)
+    monkeypatch.setattr(decoding, "rendered", strike)
     with pytest.raises(SoftTimeLimitExceeded):
         decode(SAMPLES["PNG"], SIZE, LIMITS)
 
 
-BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
+BOMBS: dict[str, tuple[Callable[[], bytes], str | None]] = {
     "claims 50,000 x 50,000": (lambda: image_files.png_header(50_000, 50_000), "image_too_large"),
     "complete PNG of 13,000 x 13,000": (lambda: image_files.png_bomb(13_000), "image_too_large"),
-    "EXIF of 19 MB": (lambda: image_files.jpeg_with_huge_exif(300), "metadata_too_large"),
-    "text of 500 MB": (lambda: image_files.png_with_text_bomb(500), "metadata_too_large"),
+    "EXIF of 19 MB": (lambda: image_files.jpeg_with_huge_exif(300), None),
+    "text of 500 MB": (lambda: image_files.png_with_text_bomb(500), None),
     "WebP of 10,000 x 10,000": (
         lambda: encode(Image.new("RGB", (10_000, 10_000)), "WEBP", quality=1, method=0),
         "out_of_memory",

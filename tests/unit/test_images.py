@@ -11,6 +11,7 @@ from dropline.contract import Dimensions
 from dropline.errors import InvalidImage
 from dropline.images import decoding
 from dropline.images.decoding import Decoded, decode
+from dropline.images.picture import Picture
 from dropline.settings import ImageSettings
 from tests.support.image_files import BLUE, RED, encode, exif, halves, quadrants
 
@@ -217,13 +218,13 @@ def test_lab_and_other_colour_spaces() -> None:
 def test_large_jpegs_are_shrunk_while_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     """The decoder shrinks a large JPEG, but never below the size of the model's input."""
     loaded: list[tuple[int, int]] = []
-    resized = decoding._resized
+    rendered = decoding.rendered
 
-    def spy(image: Image.Image, size: int) -> Image.Image:
-        loaded.append(image.size)
-        return resized(image, size)
+    def spy(picture: Picture, size: int) -> Image.Image:
+        loaded.append(picture.image.size)
+        return rendered(picture, size)
 
-    monkeypatch.setattr(decoding, "_resized", spy)
+    monkeypatch.setattr(decoding, "rendered", spy)
     assert decoded(encode(halves(1600, 1200), "JPEG")).dimensions == Dimensions(1600, 1200)
     decoded(encode(halves(1600, 150), "JPEG"))
     assert loaded == [(200, 150), (1600, 150)]

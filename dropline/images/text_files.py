@@ -1,0 +1,100 @@
+"""Recognise text: drawings and images that are stored as text, documents, and text with an image inside."""
+
+import re
+
+from dropline.errors import PermanentError
+from dropline.images import refusals
+
+#: Bytes of a text that are looked at: drawing programs write long comments before the first element.
+_HEAD_BYTES = 65_536
+_ENCODING_MARKS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
+#: UTF-16 without a mark, as in "<\0s\0v\0g\0".
+_UTF16_STARTS = ((b"<\x00", "utf-16-le"), (b"\x00<", "utf-16-be"))
+#: What may stand before the first element of an XML document, each with its end.
+_PROLOGUE = (("<?", "?>"), ("<!--", "-->"))
+_ELEMENT = re.compile(r"<(?:[A-Za-z_][\w.-]{0,60}:)?([A-Za-z_][\w.-]{0,60})")
+_DOCTYPE = re.compile(r"<!doctype\s+(?:[\w.-]{0,60}:)?([\w.-]{1,80})", re.IGNORECASE)
+_SUBSET_OR_END = re.compile(r"[\[>]")
+_UNSUPPORTED_TEXTS = (
+    (re.compile(r"/\* XPM \*/|! XPM2"), "an XPM image"),
+    (re.compile(r"(?:/\*.{0,4000}?\*/\s*)?#define\s+\w{1,200}_?width\s+\d+\s", re.DOTALL), "an XBM image"),
+    (re.compile(r"%!PS|\x04%!PS"), "a PostScript document"),
+    (re.compile(r"P[Ff]\s+\d"), "a PFM image of floating-point samples"),
+    (re.compile(r"id=ImageMagick"), "a MIFF image"),
+    (re.compile(r"(?:CCSD3ZF|NJPL1I|PDS_VERSION_ID|LBLSIZE=)"), "an image of a planetary mission (PDS or VICAR)"),
+)
+_NAMED_TEXTS = (
+    (re.compile(r"version https://git-lfs\.github\.com/spec"), "a Git LFS pointer instead of the file"),
+    (re.compile(r"data:image/"), "an image as a data URL: upload the decoded bytes"),
+    (
+        re.compile(r"iVBORw0KGgo|/9j/[24]|R0lGOD[dl]h|UklGR[\w+/]{5,7}XRUJQ"),
+        "an image as base64 text: upload the decoded bytes",
+    ),
+    (re.compile(r"[\[{]"), "JSON or similar text"),
+)
+#: Share of a head that text fills: a few stray bytes make no binary file.
+_TEXT_SHARE = 0.9
+
+
+def refusal_of_text(data: bytes) -> PermanentError | None:
+    """Return the refusal of a text, named; None for bytes that are no text."""
+    text = _text(data[:_HEAD_BYTES])
+    if not text:
+        return None
+    for pattern, name in _UNSUPPORTED_TEXTS:
+        if pattern.match(text):
+            return refusals.unsupported(name)
+    if text.startswith("<"):
+        return _refusal_of_markup(text)
+    names = [name for pattern, name in _NAMED_TEXTS if pattern.match(text)]
+    return refusals.not_an_image(names[0] if names else "text")
+
+
+def _text(head: bytes) -> str:
+    """The text of `head` without leading white space; empty for other bytes."""
+    for mark, encoding in (*_ENCODING_MARKS, *_UTF16_STARTS):
+        if head.startswith(mark):
+            return head.decode(encoding, "ignore").lstrip("\ufeff \t\r\n\f")
+    text = head.decode("utf-8", "ignore").lstrip()
+    # Documents in older encodings have bytes that are no UTF-8, but no control characters.
+    if "\x00" in text or len(text.encode()) < _TEXT_SHARE * len(head.strip()):
+        return ""
+    return text if sum(each < " " and each not in "\t\n\r\f\x1b\x04" for each in text) < len(text) / 100 else ""
+
+
+def _refusal_of_markup(text: str) -> PermanentError:
+    """Name an XML or HTML document by its first element: HTML with a drawing inside is HTML."""
+    root, doctype = _first_element(text)
+    if root == "svg":
+        return refusals.unsupported("an SVG, a drawing and no pixels")
+    if root == "html" or doctype == "html":
+        return refusals.not_an_image("an HTML document")
+    return refusals.not_an_image("an HTML or XML document")
+
+
+def _first_element(text: str) -> tuple[str, str]:
+    """The first element's name without its prefix, and the name in the document type; in lower case."""
+    at, doctype = 0, ""
+    while (end := _end_of_prologue(text, at)) > 0:
+        name = _DOCTYPE.match(text, at)
+        doctype = name[1].lower() if name else doctype
+        at = end + len(text[end:]) - len(text[end:].lstrip())
+    # Illustrator's document types are longer than the head; the first element is of the same name.
+    root = _ELEMENT.match(text, at) or _DOCTYPE.match(text, at)
+    return (root[1].lower() if root else ""), doctype
+
+
+def _end_of_prologue(text: str, at: int) -> int:
+    """Where the declaration, comment or document type at `at` ends; -1: none starts there, or it has no end."""
+    for start, end in _PROLOGUE:
+        if text.startswith(start, at):
+            found = text.find(end, at + len(start))
+            return found + len(end) if found >= 0 else -1
+    if text[at : at + 9].lower() != "<!doctype":
+        return -1
+    mark = _SUBSET_OR_END.search(text, at)
+    if mark is None or mark[0] == ">":
+        return mark.end() if mark else -1
+    subset_end = text.find("]", mark.end())
+    end = text.find(">", subset_end) if subset_end >= 0 else -1
+    return end + 1 if end >= 0 else -1

@@ -1,0 +1,123 @@
+"""WebP: the chunks in our own code, the pixels by libwebp through Pillow.
+
+The decoder gets a file with the first frame alone: metadata and later frames cost time and change no caption.
+"""
+
+import io
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from PIL import Image, WebPImagePlugin
+
+from dropline.contract import Dimensions
+from dropline.images import refusals
+from dropline.images.exif import orientation
+from dropline.images.picture import Picture
+from dropline.settings import ImageSettings
+
+MAX_CHUNKS = 10_000
+MAX_PROFILE_BYTES = 4_194_304
+
+_HEADER_BYTES = 12
+_ANIMATED, _ALPHA = 0x02, 0x10
+_PIXEL_CHUNKS = frozenset({b"VP8 ", b"VP8L", b"ANMF"})
+
+
+@dataclass(slots=True)
+class _Parts:
+    """The chunks that decide the picture, each with its header."""
+
+    extended: bytes = b""
+    alpha: bytes = b""
+    pixels: bytes = b""
+    pixel_kind: bytes = b""
+    exif: bytes = b""
+    profile: bytes = b""
+    #: Names of chunks whose end is missing.
+    cut: set[bytes] = field(default_factory=set)
+
+
+def read_webp(data: bytes, side_px: int, limits: ImageSettings) -> Picture:  # noqa: ARG001
+    """Decode a WebP, or the first frame of an animation on the transparent canvas.
+
+    Raises:
+        InvalidImage: `truncated_image` or `corrupt_image`.
+        ImageRefused: `image_too_large` or `image_too_complex`.
+    """
+    parts = _split(data)
+    if not parts.pixels:
+        raise refusals.truncated("WEBP", "it has no pixels")
+    refusals.check_size(*_size(parts), limits)
+    try:
+        image = _decoded(parts)
+    except (EOFError, OSError, ValueError, SyntaxError):
+        # libwebp gives no reasons.
+        if parts.pixel_kind in parts.cut:
+            raise refusals.truncated("WEBP", "pixels are missing") from None
+        raise refusals.corrupt("WEBP", "its pixels cannot be decoded") from None
+    profile = parts.profile if 0 < len(parts.profile) <= MAX_PROFILE_BYTES else None
+    return Picture(image, Dimensions(*image.size), orientation(parts.exif), profile)
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bool]]:
+    """Name, body and completeness of each chunk."""
+    at, count = _HEADER_BYTES, 0
+    while at + 8 <= len(data):
+        count += 1
+        if count > MAX_CHUNKS:
+            raise refusals.too_complex("WEBP", "too many chunks", f"{MAX_CHUNKS:,}")
+        (length,) = struct.unpack_from("<I", data, at + 4)
+        yield data[at : at + 4], data[at + 8 : at + 8 + length], at + 8 + length <= len(data)
+        at += 8 + length + length % 2
+
+
+def _split(data: bytes) -> _Parts:
+    parts = _Parts()
+    for name, body, whole in _chunks(data):
+        if not whole:
+            parts.cut.add(name)
+        if name == b"VP8X":
+            parts.extended = body
+        elif name == b"ALPH" and not parts.pixels:
+            parts.alpha = _chunk(name, body)
+        elif name in _PIXEL_CHUNKS and not parts.pixels:
+            parts.pixel_kind, parts.pixels = name, _chunk(name, body)
+        elif name == b"EXIF" and not parts.exif:
+            parts.exif = body
+        elif name == b"ICCP" and not parts.profile:
+            parts.profile = body if whole else b""
+    return parts
+
+
+def _chunk(name: bytes, body: bytes) -> bytes:
+    return name + struct.pack("<I", len(body)) + body + b"\x00" * (len(body) % 2)
+
+
+def _size(parts: _Parts) -> tuple[int, int]:
+    """Width and height of the canvas, or of the only frame."""
+    body = parts.pixels[8:]
+    if len(parts.extended) >= 10:
+        return _little(parts.extended, 4, 3) + 1, _little(parts.extended, 7, 3) + 1
+    if parts.pixel_kind == b"VP8 " and body[3:6] == b"\x9d\x01\x2a":
+        return _little(body, 6, 2) & 0x3FFF, _little(body, 8, 2) & 0x3FFF
+    if parts.pixel_kind == b"VP8L" and body[:1] == b"\x2f":
+        packed = _little(body, 1, 4)
+        return (packed & 0x3FFF) + 1, (packed >> 14 & 0x3FFF) + 1
+    raise refusals.corrupt("WEBP", "its header is invalid")
+
+
+def _decoded(parts: _Parts) -> Image.Image:
+    chunks = parts.alpha + parts.pixels
+    if len(parts.extended) >= 10:
+        kept = bytes((parts.extended[0] & (_ANIMATED | _ALPHA),)) + parts.extended[1:10]
+        loop = _chunk(b"ANIM", b"\x00" * 6) if parts.pixel_kind == b"ANMF" else b""
+        chunks = _chunk(b"VP8X", kept) + loop + chunks
+    file = b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WEBP" + chunks
+    image = WebPImagePlugin.WebPImageFile(io.BytesIO(file))
+    image.load()
+    return image
+
+
+def _little(data: bytes, at: int, count: int) -> int:
+    return int.from_bytes(data[at : at + count], "little")
