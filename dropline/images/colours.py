@@ -130,4 +130,5 @@ def _on_ground(rgb: Image.Image, alpha: Image.Image) -> Image.Image:
 def _vanishes_on_white(rgb: npt.NDArray[np.uint8], opacity: npt.NDArray[np.uint8]) -> bool:
     seen = opacity >= _SEEN_ALPHA
     count = np.count_nonzero(seen)
-    return bool(count) and np.count_nonzero(rgb.min(axis=2)[seen] < _NEARLY_WHITE) < _DARK_SHARE * int(count)
+    dark = np.count_nonzero(rgb.min(axis=2)[seen] < _NEARLY_WHITE)
+    return bool(count and dark < _DARK_SHARE * count)

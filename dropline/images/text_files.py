@@ -96,5 +96,5 @@ def _end_of_prologue(text: str, at: int) -> int:
     if mark is None or mark[0] == ">":
         return mark.end() if mark else -1
     subset_end = text.find("]", mark.end())
-    end = text.find(">", subset_end) if subset_end >= 0 else -1
-    return end + 1 if end >= 0 else -1
+    closed = text.find(">", subset_end) if subset_end >= 0 else -1
+    return closed + 1 if closed >= 0 else -1

@@ -9,7 +9,7 @@ from PIL import Image, ImageFile
 
 from dropline.contract import Dimensions
 from dropline.errors import InvalidImage
-from dropline.images import decoding
+from dropline.images.colours import rendered
 from dropline.images.decoding import Decoded, decode
 from dropline.images.picture import Picture
 from dropline.settings import ImageSettings
@@ -218,13 +218,12 @@ def test_lab_and_other_colour_spaces() -> None:
 def test_large_jpegs_are_shrunk_while_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     """The decoder shrinks a large JPEG, but never below the size of the model's input."""
     loaded: list[tuple[int, int]] = []
-    rendered = decoding.rendered
 
     def spy(picture: Picture, size: int) -> Image.Image:
         loaded.append(picture.image.size)
         return rendered(picture, size)
 
-    monkeypatch.setattr(decoding, "rendered", spy)
+    monkeypatch.setattr("dropline.images.decoding.rendered", spy)
     assert decoded(encode(halves(1600, 1200), "JPEG")).dimensions == Dimensions(1600, 1200)
     decoded(encode(halves(1600, 150), "JPEG"))
     assert loaded == [(200, 150), (1600, 150)]
