@@ -107,7 +107,7 @@ def print_unfinished(unfinished: Mapping[ObjectVersion, Sequence[CaptionRecord]]
         else:
             hint = (
                 "has no row: is the function running, is the bucket in DROPLINE_EVENTS__BUCKETS, and do the "
-                "events' settings allow the name and the content type?"
+                "events' settings allow the name and the content type? `dropline status` counts filtered events"
             )
         print_error(f"after {timeout_s:g} s {version.uri} {hint}")
 

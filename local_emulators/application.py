@@ -44,6 +44,11 @@ class ServiceEnvironment:
             }
         )
 
+    def rules(self) -> dict[str, str]:
+        """The settings by which the function selects objects, for shells: `dropline wait` judges by the same."""
+        environment = self.variables("")
+        return {name: value for name, value in environment.items() if name.startswith("DROPLINE_EVENTS__")}
+
 
 def start_function(supervisor: Supervisor, port: int, shared: ServiceEnvironment, database_url: str) -> Service:
     """Starts the function on `port` under gunicorn, the HTTP server used in the cloud too.

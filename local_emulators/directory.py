@@ -160,7 +160,6 @@ def shell_variables(addresses: Addresses, directory: Path) -> dict[str, str]:
         "DROPLINE_BUCKET": BUCKET,
         "DROPLINE_DATABASE__URL": addresses.ingest_url,
         "DROPLINE_BROKER__URL": addresses.broker_url,
-        "DROPLINE_EVENTS__BUCKETS": json.dumps([BUCKET]),
     }
 
 

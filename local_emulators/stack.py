@@ -113,7 +113,7 @@ class Stack:
         shared = ServiceEnvironment(broker_url, storage_url, self.options.environment)
         self._start_function(shared, database_urls)
         self._start_worker(shared, database_urls)
-        self._write_environment(database_urls, broker_url, storage_url)
+        self._write_environment(database_urls, shared)
 
     def _start_database(self, passwords: Passwords) -> DatabaseUrls:
         own = self.options.database_url
@@ -156,18 +156,18 @@ class Stack:
         application.start_worker(self._supervisor, shared, urls.worker, model, concurrency)
         self._announce("worker", f"model {model}, {concurrency} images at once")
 
-    def _write_environment(self, urls: DatabaseUrls, broker_url: str, storage_url: str) -> None:
+    def _write_environment(self, urls: DatabaseUrls, shared: ServiceEnvironment) -> None:
         addresses = Addresses(
             reader_url=urls.reader,
             ingest_url=urls.ingest,
-            broker_url=broker_url,
-            storage_url=storage_url,
+            broker_url=shared.broker_url,
+            storage_url=shared.storage_url,
             storage_https_port=self.ports.gcs_https,
             pubsub_host=self._pubsub_host,
         )
         directory = self.directory
         directory.write_private(directory.boto_file, boto_lines(addresses, directory.path))
-        self.environment = shell_variables(addresses, directory.path)
+        self.environment = shell_variables(addresses, directory.path) | shared.rules()
         directory.write_private(directory.environment_file, export_lines(self.environment))
 
     @property

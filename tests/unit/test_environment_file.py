@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dropline.settings import PREFIX, variables
-from local_emulators.application import engine_variables
+from local_emulators.application import ServiceEnvironment, engine_variables
 from local_emulators.directory import Addresses, boto_lines, export_lines, shell_variables
 from local_emulators.options import BUCKET
 from local_emulators.process import process_environment
@@ -35,7 +35,19 @@ def test_the_file_has_the_variables_of_every_client() -> None:
     assert found["CLOUDSDK_CONFIG"] == "/stack/gcloud"
     assert found["CLOUDSDK_API_ENDPOINT_OVERRIDES_STORAGE"] == "http://127.0.0.1:18402/"
     assert found["DROPLINE_BUCKET"] == BUCKET
-    assert json.loads(found["DROPLINE_EVENTS__BUCKETS"]) == [BUCKET]
+
+
+def test_the_file_has_the_rules_of_the_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shell selects objects as the function does: by the settings of `up` and of the caller's code."""
+    monkeypatch.setenv("DROPLINE_EVENTS__EXCLUDE", '["private/**"]')
+    monkeypatch.setenv("DROPLINE_EVENTS__BUCKETS", '["other"]')
+    monkeypatch.setenv("DROPLINE_WORKER__CONCURRENCY", "1")
+    shared = ServiceEnvironment("", "", {"DROPLINE_EVENTS__INCLUDE": '["**/*.jpg"]'})
+    assert shared.rules() == {
+        "DROPLINE_EVENTS__BUCKETS": json.dumps([BUCKET]),
+        "DROPLINE_EVENTS__EXCLUDE": '["private/**"]',
+        "DROPLINE_EVENTS__INCLUDE": '["**/*.jpg"]',
+    }
 
 
 def test_every_dropline_variable_is_a_setting() -> None:

@@ -6,8 +6,9 @@ from typing import Any
 import psycopg
 import pytest
 from flask import Flask
+from sqlalchemy import text
 
-from db.filtered import FilteredSum, parse_filtered, sums, was_counted
+from db.filtered import FilteredSum, count, parse_filtered, sums, was_counted
 from db.session import Database
 from dropline.contract import FILTERED_CHANNEL, FilteredNotice, FilterReason, ObjectVersion
 from tests.support.deliveries import BUCKET, GENERATION, push
@@ -90,3 +91,14 @@ def test_a_count_is_evidence_of_its_bucket_and_rule_only(
         assert not was_counted(session, BUCKET, CONTENT_TYPE, later)
         assert not was_counted(session, BUCKET, AUXILIARY, last)
         assert not was_counted(session, "other", CONTENT_TYPE, last)
+
+
+def test_a_count_does_not_wait_for_the_disk(database: Database) -> None:
+    """The transaction of a count commits asynchronously; the next one on the same connection does not."""
+    modes = []
+    for counts_first in (True, False):
+        with database.transaction() as session:
+            if counts_first:
+                count(session, ObjectVersion(BUCKET, "a.html", 1), CONTENT_TYPE)
+            modes.append(session.execute(text("SHOW synchronous_commit")).scalar_one())
+    assert modes == ["off", "on"]
