@@ -55,7 +55,8 @@ _REGISTER = text("""
            :content_type, :size_bytes, :md5_hash, :crc32c, :event_time,
            CASE WHEN NOT newer.found THEN :error_code END, CASE WHEN NOT newer.found THEN :error END
     FROM (SELECT EXISTS (SELECT FROM captions WHERE bucket = :bucket AND object_name = :name
-                         AND generation > :generation) AS found) AS newer
+                         AND (generation > :generation
+                              OR (generation = :generation AND status = 'superseded'))) AS found) AS newer
     WHERE NOT EXISTS (SELECT FROM captions WHERE bucket = :bucket AND object_name = :name
                       AND generation = :generation AND status = 'deleted')
     ON CONFLICT (bucket, object_name, generation, task) DO NOTHING
@@ -80,7 +81,7 @@ def register_object(
     """Insert the row of a finalized object, or find the row.
 
     Unfinished rows of older generations become superseded. A generation with a `deleted` row stays deleted. A
-    generation that is not the newest starts as superseded.
+    generation that is archived or not the newest starts as superseded.
     """
     return _register(connection, version, facts, str(task), Status.QUEUED, None, None)
 
@@ -124,9 +125,15 @@ _TOMBSTONE_ROWS = text("""
     WHERE bucket = :bucket AND object_name = :name AND generation = :generation AND status <> 'deleted'
 """)
 
+_ARCHIVE_ROWS = text("""
+    UPDATE captions SET status = 'superseded', lease_until = NULL, updated_at = now()
+    WHERE bucket = :bucket AND object_name = :name AND generation = :generation
+      AND status NOT IN ('superseded', 'deleted')
+""")
+
 _TOMBSTONE_INSERT = text("""
     INSERT INTO captions (bucket, object_name, generation, task, status)
-    SELECT :bucket, :name, :generation, :every_task, 'deleted'
+    SELECT :bucket, :name, :generation, :every_task, :status
     WHERE NOT EXISTS (SELECT FROM captions WHERE bucket = :bucket AND object_name = :name
                       AND generation = :generation)
     ON CONFLICT (bucket, object_name, generation, task) DO NOTHING
@@ -141,10 +148,29 @@ def tombstone(connection: Connection, version: ObjectVersion, *, insert: bool = 
     Args:
         insert: False if a FINALIZE of this object is filtered out anyway, so that no tombstone is needed.
     """
+    _end_generation(connection, version, _TOMBSTONE_ROWS, Status.DELETED, insert=insert)
+
+
+def archive(connection: Connection, version: ObjectVersion, *, insert: bool = True) -> None:
+    """Record that a generation is no longer live, but still in the bucket: its rows become `superseded`.
+
+    Captions stay in the rows. A deleted generation stays deleted. Without a row, insert a `superseded` one for
+    every task, which keeps a FINALIZE that arrives after the ARCHIVE from queueing a row.
+
+    Args:
+        insert: as of `tombstone`.
+    """
+    _end_generation(connection, version, _ARCHIVE_ROWS, Status.SUPERSEDED, insert=insert)
+
+
+def _end_generation(
+    connection: Connection, version: ObjectVersion, update: TextClause, status: Status, *, insert: bool
+) -> None:
+    identity = _identity(version)
     connection.execute(_LOCK_OBJECT, {"bucket": version.bucket, "name": version.name})
-    connection.execute(_TOMBSTONE_ROWS, _identity(version))
+    connection.execute(update, identity)
     if insert:
-        connection.execute(_TOMBSTONE_INSERT, _identity(version) | {"every_task": EVERY_TASK})
+        connection.execute(_TOMBSTONE_INSERT, identity | {"every_task": EVERY_TASK, "status": status.value})
 
 
 _CLAIM = text("""

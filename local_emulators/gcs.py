@@ -85,7 +85,7 @@ def _command(http_port: int, https_port: int, events: EventTarget | None) -> Com
     environment = process_environment()
     if events is not None:
         argv += ["-event.pubsub-project-id", events.project, "-event.pubsub-topic", events.topic]
-        argv += ["-event.list", "finalize,delete"]
+        argv += ["-event.list", "finalize,delete,archive"]
         environment |= {"PUBSUB_EMULATOR_HOST": events.pubsub_host}
     return Command(
         name="gcs",

@@ -23,11 +23,12 @@ class EventKind(enum.Enum):
 
     FINALIZED = "finalized"
     DELETED = "deleted"
+    ARCHIVED = "archived"
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectEvent:
-    """An object version was finalized or deleted."""
+    """An object version was finalized, deleted or archived."""
 
     kind: EventKind
     version: ObjectVersion
@@ -40,13 +41,15 @@ class ObjectEvent:
 
 _STORAGE_EVENT = "google.cloud.storage.object.v1."
 _PUBSUB_MESSAGE = "google.cloud.pubsub.topic.v1.messagePublished"
-# ARCHIVE is not a deletion: the generation still exists as a noncurrent version, and its caption stays true.
-# DELETE reports the final removal, FINALIZE the overwrite.
+# In a bucket with versioning, ARCHIVE reports that a generation is no longer live: overwritten, or removed by a
+# person. The generation still exists as a noncurrent version. DELETE reports the final removal.
 _KINDS = {
     "OBJECT_FINALIZE": EventKind.FINALIZED,
     "OBJECT_DELETE": EventKind.DELETED,
+    "OBJECT_ARCHIVE": EventKind.ARCHIVED,
     f"{_STORAGE_EVENT}finalized": EventKind.FINALIZED,
     f"{_STORAGE_EVENT}deleted": EventKind.DELETED,
+    f"{_STORAGE_EVENT}archived": EventKind.ARCHIVED,
 }
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 _DIGITS = re.compile(r"[0-9]{1,19}")

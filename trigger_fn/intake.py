@@ -19,6 +19,8 @@ class Rows(Protocol):
 
     def record_deletion(self, event: ObjectEvent, *, expected: bool, deadline: Deadline) -> None: ...
 
+    def record_archival(self, event: ObjectEvent, *, expected: bool, deadline: Deadline) -> None: ...
+
     def count_filtered(self, event: ObjectEvent, reason: FilterReason, deadline: Deadline) -> None: ...
 
 
@@ -66,8 +68,8 @@ class Intake:
                 event scales the worker pool up.
         """
         self._selection.require_ours(event.version)
-        if event.kind is EventKind.DELETED:
-            return self._record_deletion(event, deadline)
+        if event.kind is not EventKind.FINALIZED:
+            return self._record_end(event, deadline)
         match self._selection.judge(event.version, event.facts, event.task):
             case Filtered(reason):
                 return self._count_filtered(event, reason, deadline)
@@ -94,11 +96,14 @@ class Intake:
         self._rows.count_filtered(event, reason, deadline)
         return Outcome("event_filtered", {"reason": reason.value, "setting": reason.setting})
 
-    def _record_deletion(self, event: ObjectEvent, deadline: Deadline) -> Outcome:
+    def _record_end(self, event: ObjectEvent, deadline: Deadline) -> Outcome:
         """Filters do not protect rows: a filter or the content type may have changed after the captioning."""
         expected = self._selection.filtered(event.version, event.facts) is None
-        self._rows.record_deletion(event, expected=expected, deadline=deadline)
-        return Outcome("event_deleted", {})
+        if event.kind is EventKind.DELETED:
+            self._rows.record_deletion(event, expected=expected, deadline=deadline)
+        else:
+            self._rows.record_archival(event, expected=expected, deadline=deadline)
+        return Outcome(f"event_{event.kind.value}", {})
 
 
 def _described(row: RegisteredRow) -> dict[str, Any]:

@@ -54,6 +54,10 @@ class CaptionRows:
         """Mark the rows of a deleted generation; `expected`: insert a tombstone if no row exists yet."""
         self._commit(lambda connection: queries.tombstone(connection, event.version, insert=expected), deadline)
 
+    def record_archival(self, event: ObjectEvent, *, expected: bool, deadline: Deadline) -> None:
+        """Mark the rows of a generation that is no longer live; `expected`: as of `record_deletion`."""
+        self._commit(lambda connection: queries.archive(connection, event.version, insert=expected), deadline)
+
     def count_filtered(self, event: ObjectEvent, reason: FilterReason, deadline: Deadline) -> None:
         """Count the event of a filtered object, and notify listeners, in one transaction."""
         self._commit(lambda connection: filtered.count(connection, event.version, reason), deadline)

@@ -140,6 +140,33 @@ def test_a_delete_ends_every_row_of_its_generation(connection: Connection) -> No
     assert row_of(connection, two)["lease_until"] is None
 
 
+def test_an_archive_keeps_the_caption_out_of_the_current_ones(connection: Connection) -> None:
+    """Rows of an archived generation are superseded, without a lease; their captions stay, and are not current.
+
+    The result of an attempt that was running is refused.
+    """
+    current = text("SELECT count(*) FROM current_captions WHERE caption IS NOT NULL")
+    captioned, running = drop(connection, G1), drop(connection, G1, OTHER_TASK)
+    record(connection, take(connection, captioned))
+    claim = take(connection, running)
+    assert connection.execute(current).scalar() == 1
+    queries.archive(connection, G1)
+    assert [status_of(connection, row_id) for row_id in (captioned, running)] == [Status.SUPERSEDED] * 2
+    assert row_of(connection, captioned)["caption"] == "a red circle"
+    assert row_of(connection, running)["lease_until"] is None
+    assert not record(connection, claim)
+    assert connection.execute(text("SELECT count(*) FROM current_captions")).scalar() == 0
+
+
+def test_a_restored_object_is_current_again(connection: Connection) -> None:
+    """A restore makes a newer generation: its row is queued, and the archived one stays superseded."""
+    old = drop(connection, G1)
+    queries.archive(connection, G1)
+    restored = drop(connection, G2)
+    assert [status_of(connection, row_id) for row_id in (old, restored)] == [Status.SUPERSEDED, Status.QUEUED]
+    assert connection.execute(text("SELECT generation FROM current_captions")).scalar() == G2.generation
+
+
 def test_a_delete_before_its_finalize_leaves_a_tombstone(connection: Connection) -> None:
     """The late FINALIZE finds a tombstone and queues no row, for any task."""
     queries.tombstone(connection, G1)

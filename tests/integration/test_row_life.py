@@ -49,6 +49,7 @@ tokens = st.integers(1, 3)
 steps = st.one_of(
     st.tuples(st.just("finalize"), keys),
     st.tuples(st.just("delete"), st.sampled_from((1, 2, 3))),
+    st.tuples(st.just("archive"), st.sampled_from((1, 2, 3))),
     st.tuples(st.just("claim"), keys),
     st.tuples(st.just("claim"), keys),
     st.tuples(st.just("claim"), keys),
@@ -100,6 +101,10 @@ class Life:
     def delete(self, generation: int) -> None:
         queries.tombstone(self.connection, self.version(generation))
         self.model.delete(generation)
+
+    def archive(self, generation: int) -> None:
+        queries.archive(self.connection, self.version(generation))
+        self.model.archive(generation)
 
     def claim(self, key: Key) -> None:
         found = queries.claim(self.connection, self.ids.get(key, -1), LEASE_S)
@@ -213,9 +218,9 @@ def check_that_nothing_went_backwards(before: dict[Key, Row], after: dict[Key, R
     for key, old in before.items():
         new = after[key]
         if old.status is Status.FAILED:
-            assert new.status in (Status.FAILED, Status.QUEUED, Status.DELETED)
+            assert new.status in (Status.FAILED, Status.QUEUED, Status.SUPERSEDED, Status.DELETED)
         elif old.status.is_terminal:
-            assert new.status in (old.status, Status.DELETED)
+            assert new.status in (old.status, Status.SUPERSEDED, Status.DELETED)
         if old.status is Status.DELETED:
             assert new == old
         if old.caption is not None:

@@ -74,8 +74,11 @@ class ObjectModel:
             return self.rows[key].status
         if any(g == generation and row.status is Status.DELETED for (g, _), row in self.rows.items()):
             return Status.DELETED
-        newer = any(g > generation for g, _ in self.rows)
-        self.rows[key] = Row(Status.SUPERSEDED if newer else Status.QUEUED)
+        late = any(
+            g > generation or (g == generation and row.status is Status.SUPERSEDED)
+            for (g, _), row in self.rows.items()
+        )
+        self.rows[key] = Row(Status.SUPERSEDED if late else Status.QUEUED)
         self._notify(key)
         for other, row in self._sorted():
             if other[0] < generation and not row.status.is_terminal:
@@ -85,13 +88,20 @@ class ObjectModel:
 
     def delete(self, generation: int) -> None:
         """A DELETE of a generation."""
+        self._end_generation(generation, Status.DELETED, unless=(Status.DELETED,))
+
+    def archive(self, generation: int) -> None:
+        """An ARCHIVE of a generation."""
+        self._end_generation(generation, Status.SUPERSEDED, unless=(Status.SUPERSEDED, Status.DELETED))
+
+    def _end_generation(self, generation: int, status: Status, *, unless: tuple[Status, ...]) -> None:
         mine = [(key, row) for key, row in self._sorted() if key[0] == generation]
         for key, row in mine:
-            if row.status is not Status.DELETED:
-                row.end(Status.DELETED)
+            if row.status not in unless:
+                row.end(status)
                 self._notify(key)
         if not mine:
-            self.rows[generation, TOMBSTONE_TASK] = Row(Status.DELETED)
+            self.rows[generation, TOMBSTONE_TASK] = Row(status)
             self._notify((generation, TOMBSTONE_TASK))
 
     def claim(self, key: Key) -> "Token | str":

@@ -150,9 +150,10 @@ MUTATIONS = (
     Mutation(
         policies.events_are_new_and_gone_objects,
         _EVENTS,
-        ', "OBJECT_DELETE"',
-        ', "OBJECT_DELETE", "OBJECT_ARCHIVE"',
+        ', "OBJECT_ARCHIVE"',
+        ', "OBJECT_ARCHIVE", "OBJECT_METADATA_UPDATE"',
     ),
+    Mutation(policies.events_are_new_and_gone_objects, _EVENTS, ', "OBJECT_ARCHIVE"', ""),
     Mutation(policies.events_are_new_and_gone_objects, _EVENTS, "JSON_API_V1", "NONE"),
     Mutation(
         policies.storage_rights_are_narrow,

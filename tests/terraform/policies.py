@@ -37,7 +37,7 @@ _KEPT = (
     ("pubsub_subscription", ".push", "message_retention_duration", f"{7 * _DAY_S}s"),
     ("pubsub_subscription", ".dead_letters", "message_retention_duration", f"{31 * _DAY_S}s"),
 )
-_EVENTS = {"OBJECT_FINALIZE", "OBJECT_DELETE"}
+_EVENTS = {"OBJECT_FINALIZE", "OBJECT_DELETE", "OBJECT_ARCHIVE"}
 #: The permissions of the custom roles: captioning, and changing the number of workers.
 _CUSTOM_ROLES = (
     {"storage.objects.get", "storage.objects.update"},
@@ -179,7 +179,7 @@ def only_the_push_account_invokes(plan: Plan) -> Iterator[str]:
 
 
 def events_are_new_and_gone_objects(plan: Plan) -> Iterator[str]:
-    """Notifications report finalized and deleted objects only: other events would loop or have no effect."""
+    """Notifications report finalized, deleted and archived objects only: other events would loop or have no effect."""
     for each in plan.of("storage_notification"):
         if set(each.values["event_types"] or ()) != _EVENTS or each.values["payload_format"] != "JSON_API_V1":
             yield f"{each.address} listens to {each.values['event_types']} as {each.values['payload_format']}"

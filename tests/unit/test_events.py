@@ -108,18 +108,26 @@ def test_deletions_are_told_apart(delivery: Delivery) -> None:
 
 
 @pytest.mark.parametrize(
+    "delivery",
+    [push(event_type="OBJECT_ARCHIVE"), binary_cloud_event("archived"), structured_cloud_event("archived")],
+)
+def test_archivings_are_told_apart(delivery: Delivery) -> None:
+    """An archiving has the kind ARCHIVED and the generation of the noncurrent version."""
+    event = event_of(delivery)
+    assert (event.kind, event.version.generation) == (EventKind.ARCHIVED, GENERATION)
+
+
+@pytest.mark.parametrize(
     ("delivery", "reason"),
     [
         (push(event_type="OBJECT_METADATA_UPDATE"), "object_metadata_update"),
-        (push(event_type="OBJECT_ARCHIVE"), "object_archive"),
         (push(event_type="OBJECT_SOMETHING_NEW", data="%%%"), "object_something_new"),
         (binary_cloud_event("metadataUpdated"), "metadataupdated"),
-        (structured_cloud_event("archived"), "archived"),
         (Delivery(b"", {"ce-type": "google.cloud.audit.log.v1.written"}), "google.cloud.audit.log.v1.written"),
     ],
 )
 def test_other_events_are_skipped(delivery: Delivery, reason: str) -> None:
-    """Metadata updates, archivings and event types still unknown are skipped, with any data."""
+    """Metadata updates and event types still unknown are skipped, with any data."""
     assert parse(delivery) == Skip(reason)
 
 

@@ -44,6 +44,9 @@ class FakeEffects:
     def record_deletion(self, event: ObjectEvent, *, expected: bool, deadline: Deadline) -> None:
         self._row("record_deletion", event.version, expected)
 
+    def record_archival(self, event: ObjectEvent, *, expected: bool, deadline: Deadline) -> None:
+        self._row("record_archival", event.version, expected)
+
     def count_filtered(self, event: ObjectEvent, reason: FilterReason, deadline: Deadline) -> None:
         self._row("count_filtered", event.version, reason)
 
@@ -102,10 +105,15 @@ def test_an_empty_object_fails_without_a_message(app: Flask, effects: FakeEffect
 @pytest.mark.parametrize(
     ("fields", "expected"), [({}, True), ({"contentType": "text/plain"}, False)], ids=["image", "text"]
 )
-def test_a_deletion(app: Flask, effects: FakeEffects, fields: dict[str, Any], expected: bool) -> None:
-    """A deletion marks existing rows, and leaves a tombstone only if a row may still arrive."""
-    assert deliver(app, push(event_type="OBJECT_DELETE", **fields)).status_code == 204
-    assert effects.calls == [("record_deletion", VERSION, expected)]
+@pytest.mark.parametrize(
+    ("event_type", "call"), [("OBJECT_DELETE", "record_deletion"), ("OBJECT_ARCHIVE", "record_archival")]
+)
+def test_the_end_of_a_version(
+    app: Flask, effects: FakeEffects, event_type: str, call: str, fields: dict[str, Any], expected: bool
+) -> None:
+    """A deletion or archiving marks existing rows, and leaves a row only if an event may still arrive."""
+    assert deliver(app, push(event_type=event_type, **fields)).status_code == 204
+    assert effects.calls == [(call, VERSION, expected)]
 
 
 def test_an_event_of_another_type_needs_nothing(app: Flask, effects: FakeEffects) -> None:

@@ -82,7 +82,7 @@ resource "google_storage_notification" "this" {
   bucket             = each.value.bucket
   topic              = google_pubsub_topic.objects.id
   payload_format     = "JSON_API_V1"
-  event_types        = ["OBJECT_FINALIZE", "OBJECT_DELETE"]
+  event_types        = ["OBJECT_FINALIZE", "OBJECT_DELETE", "OBJECT_ARCHIVE"]
   object_name_prefix = each.value.prefix == "" ? null : each.value.prefix
 
   # Cloud Storage checks the right to publish when a notification is created. A topic without a subscription would discard

@@ -14,6 +14,7 @@ from tests.support.function import deliver, deliver_all
 from tests.support.intake import Queue, statuses
 
 DELETE = "OBJECT_DELETE"
+ARCHIVE = "OBJECT_ARCHIVE"
 
 
 def test_a_new_object_is_a_row_and_a_message(app: Flask, rows: Any, queue: Queue) -> None:
@@ -86,6 +87,29 @@ def test_a_deletion_before_its_own_object(app: Flask, rows: Any, queue: Queue) -
     assert queue.messages() == []
 
 
+@pytest.mark.parametrize("order", [*itertools.permutations(range(3))])
+def test_an_overwrite_in_a_versioned_bucket(app: Flask, rows: Any, order: tuple[int, ...]) -> None:
+    """In any order of ARCHIVE and FINALIZE of g1 and FINALIZE of g2, g1 is superseded, and g2 stays queued."""
+    deliveries = [push(generation=1), push(generation=1, event_type=ARCHIVE), push(generation=2)]
+    for number in order:
+        assert deliver(app, deliveries[number]).status_code == 204
+    mine = [row for row in rows() if row["task"] != "*"]
+    assert statuses(mine) == {1: "superseded", 2: "queued"}
+    assert deliver(app, push(generation=1, event_type=DELETE)).status_code == 204
+    assert statuses(rows()) == {1: "deleted", 2: "queued"}
+
+
+def test_an_archived_version_sends_no_message(app: Flask, rows: Any, queue: Queue) -> None:
+    """A FINALIZE after the ARCHIVE of its version queues no row, and a DELETE is not undone by an ARCHIVE."""
+    for event_type in (ARCHIVE, "OBJECT_FINALIZE", ARCHIVE):
+        assert deliver(app, push(event_type=event_type)).status_code == 204
+    assert {row["status"] for row in rows()} == {"superseded"}
+    for event_type in (DELETE, ARCHIVE, "OBJECT_FINALIZE"):
+        assert deliver(app, push(event_type=event_type)).status_code == 204
+    assert {row["status"] for row in rows()} == {"deleted"}
+    assert queue.messages() == []
+
+
 def test_a_deletion_and_its_object_at_once(app: Flask, rows: Any) -> None:
     """A simultaneous FINALIZE and DELETE of a version always end with a deleted row."""
     names = [f"{number}.jpg" for number in range(20)]
@@ -108,7 +132,6 @@ def test_no_row_for_what_needs_none(app: Flask, rows: Any, queue: Queue) -> None
     """Other events, excluded names and malformed messages are acknowledged, without a row or a message."""
     deliveries = [
         push(event_type="OBJECT_METADATA_UPDATE"),
-        push(event_type="OBJECT_ARCHIVE"),
         push(event_type="OBJECT_FUTURE"),
         binary_cloud_event("metadataUpdated"),
         push("gsutil/tmp/parallel_composite_uploads/x"),

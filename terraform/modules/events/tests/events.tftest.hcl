@@ -15,7 +15,7 @@ run "new_and_gone_objects_and_no_loop" {
   command = plan
 
   assert {
-    condition     = google_storage_notification.this["drops/"].event_types == toset(["OBJECT_FINALIZE", "OBJECT_DELETE"])
+    condition     = google_storage_notification.this["drops/"].event_types == toset(["OBJECT_FINALIZE", "OBJECT_DELETE", "OBJECT_ARCHIVE"])
     error_message = "Updates of metadata would come again as events."
   }
 
