@@ -21,10 +21,13 @@ NOTIFY_CHANNEL = "captions"
 #: Postgres channel: one JSON document per event of a filtered object (`FilteredNotice`).
 FILTERED_CHANNEL = "filtered_objects"
 
-#: Object metadata keys that Dropline writes; the task key is read too.
+#: Object metadata keys that Dropline writes.
 METADATA_CAPTION = "caption"
-METADATA_TASK = "caption-task"
 METADATA_MODEL = "caption-model"
+METADATA_PROMPT = "caption-prompt"
+#: Object metadata key that a person sets to choose the task. Never written: a copy has the metadata of the source,
+#: and a key of two writers would make Dropline's task the choice of a person (`docs/decisions/0015`).
+METADATA_TASK = "caption-task"
 
 #: The longest text of a task prompt, in bytes of UTF-8: with the longest object name, the text must fit into an
 #: index entry (2,704 bytes) and a notification (8,000 bytes, in JSON).

@@ -7,6 +7,7 @@
     ├── ObjectGone               the generation is no longer in the bucket: an outcome, not a fault
     ├── PermanentError           another attempt fails in the same way; the row becomes `failed`
     │   ├── InvalidEvent         a delivery is not an object event
+    │   ├── UnknownDelivery      a delivery has an event, in a format that is not read here
     │   ├── ForeignBucket        an object of a bucket that is not configured
     │   ├── InvalidTask          not a task prompt of Florence-2, or a wrong text for the prompt
     │   ├── InvalidImage         the bytes cannot be decoded; `code` has the reason
@@ -83,6 +84,16 @@ class InvalidEvent(PermanentError):
     """A delivery is not an object event."""
 
     default_code = "invalid_event"
+
+
+class UnknownDelivery(PermanentError):
+    """The delivery has an object event, in a format that the function does not read.
+
+    Deliberately not acknowledged, like `ForeignBucket`: the dead-letter topic keeps the event until the
+    subscription is corrected.
+    """
+
+    default_code = "unknown_delivery"
 
 
 class ForeignBucket(PermanentError):

@@ -1,8 +1,9 @@
 """From HTTP request to HTTP response: one log line and one status per delivery.
 
 Pub/Sub takes 2xx as an acknowledgement and delivers again, with back-off, after any other status. So 204 means
-that no work is left; a malformed message gets 204 too, since a new delivery would be equally malformed. 401, 403
-and 503 leave the event with Pub/Sub, because the cause lies outside the event.
+that no work is left; a malformed message gets 204 too, since a new delivery would be equally malformed. 401, 403,
+415 and 503 leave the event with Pub/Sub, because the cause lies outside the event; after the last attempt the
+dead-letter topic keeps the event, and an alert reports it.
 """
 
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from flask import Request, Response, jsonify
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from dropline.deadline import Deadline
-from dropline.errors import DroplineError, ForeignBucket, InvalidEvent, TransientError
+from dropline.errors import DroplineError, ForeignBucket, InvalidEvent, TransientError, UnknownDelivery
 from dropline.log import get_logger
 from dropline.scaling.errors import ScalingDenied
 from dropline.selection import Skip
@@ -43,7 +44,7 @@ class Endpoint:
         self._authenticate = authenticate
 
     def respond(self, request: Request) -> Response:
-        """Answer a request: 204 done or no work left, 401, 403, 405, or 503 when a service is unavailable."""
+        """Answer a request: 204 done or no work left, 401, 403, 405, 415 or 503 when a service is unavailable."""
         if request.method != "POST":
             return _not_a_delivery(request)
         clear_contextvars()
@@ -51,7 +52,7 @@ class Endpoint:
             outcome = self._take(request)
         except InvalidEvent as error:
             log.warning("event_invalid", error=str(error))
-        except (MissingToken, TokenRefused, ForeignBucket) as error:
+        except (MissingToken, TokenRefused, ForeignBucket, UnknownDelivery) as error:
             log.warning("event_refused", code=error.code, error=str(error))
             return _refusal(error)
         except (TransientError, ScalingDenied) as error:
@@ -111,4 +112,6 @@ def _status_of(error: DroplineError) -> HTTPStatus:
     if isinstance(error, TransientError | ScalingDenied):
         # A missing right on the worker pool is a fault of the deployment; the event must survive the repair.
         return HTTPStatus.SERVICE_UNAVAILABLE
+    if isinstance(error, UnknownDelivery):
+        return HTTPStatus.UNSUPPORTED_MEDIA_TYPE
     return HTTPStatus.UNAUTHORIZED if isinstance(error, MissingToken) else HTTPStatus.FORBIDDEN

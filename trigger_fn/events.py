@@ -1,10 +1,13 @@
 """Parses the headers and body of a request to an object event, or to a reason to skip. Pure: no input, no output.
 
 Accepted formats: Pub/Sub push envelopes of storage notifications (payload `JSON_API_V1` and `NONE`), the same
-envelope in a CloudEvent, and Eventarc's direct storage events; CloudEvents in binary and structured mode.
+envelope in a CloudEvent, and Eventarc's direct storage events; CloudEvents in binary and structured mode;
+unwrapped pushes with metadata; events of first-generation functions. A batch of CloudEvents and an unwrapped push
+without metadata are refused, and stay with Pub/Sub.
 """
 
 import base64
+import contextlib
 import enum
 import json
 import re
@@ -13,8 +16,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from dropline.contract import METADATA_TASK, ObjectFacts, ObjectVersion
-from dropline.errors import InvalidEvent
+from dropline.contract import METADATA_MODEL, METADATA_PROMPT, METADATA_TASK, ObjectFacts, ObjectVersion
+from dropline.errors import InvalidEvent, UnknownDelivery
 from dropline.selection import Skip
 
 
@@ -33,7 +36,8 @@ class ObjectEvent:
     kind: EventKind
     version: ObjectVersion
     facts: ObjectFacts
-    #: Unparsed metadata `caption-task` of the object; None where the key is missing or the event has no payload.
+    #: Unparsed metadata `caption-task` of the object, as set by a person; None where the key is missing, or the
+    #: event has no payload.
     task: str | None
     #: For the logs only: the same event can arrive with several ids.
     message_id: str
@@ -51,6 +55,20 @@ _KINDS = {
     f"{_STORAGE_EVENT}deleted": EventKind.DELETED,
     f"{_STORAGE_EVENT}archived": EventKind.ARCHIVED,
 }
+#: Event types of first-generation functions: `google.storage.object.finalize` and so on.
+_FIRST_GENERATION = "google.storage.object."
+_FIRST_GENERATION_KINDS = {
+    "finalize": EventKind.FINALIZED,
+    "delete": EventKind.DELETED,
+    "archive": EventKind.ARCHIVED,
+}
+#: Attributes of a storage notification, by the names of their headers in an unwrapped push.
+_ATTRIBUTES = {
+    name.lower(): name
+    for name in ("eventType", "payloadFormat", "bucketId", "objectId", "objectGeneration", "eventTime")
+}
+_HEADER_PREFIX = "x-goog-pubsub-"
+_OBJECT_RESOURCE = "storage#object"
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 _DIGITS = re.compile(r"[0-9]{1,19}")
 _CHECKSUM = re.compile(r"[A-Za-z0-9+/=_-]{1,64}")
@@ -68,15 +86,69 @@ def parse_event(headers: Mapping[str, str], body: bytes) -> ObjectEvent | Skip:
 
     Raises:
         InvalidEvent: not a storage event, or the object cannot exist; the same bytes never become valid.
+        UnknownDelivery: an event in a format that is not read here.
     """
     if event_type := headers.get("ce-type"):
         return _cloud_event(event_type, headers.get("ce-id", ""), headers.get("ce-time"), body)
-    document = _mapping(_json(body, "the body"), "the body")
-    if "specversion" not in document:
-        return _push_message(document)
-    return _cloud_event(
-        str(document.get("type")), document.get("id"), document.get("time"), _structured_data(document)
-    )
+    if attributes := _header_attributes(headers):
+        return _unwrapped_message(attributes, body, headers.get(f"{_HEADER_PREFIX}message-id"))
+    content = _json(body, "the body")
+    _refuse_unknown_format(content)
+    document = _mapping(content, "the body")
+    if "specversion" in document:
+        event = document.get("type"), document.get("id"), document.get("time")
+        return _cloud_event(str(event[0]), *event[1:], _structured_data(document))
+    context = document.get("context", document)
+    if isinstance(context, Mapping) and str(context.get("eventType")).startswith(_FIRST_GENERATION):
+        return _first_generation_event(context, document.get("data"))
+    return _push_message(document)
+
+
+def _header_attributes(headers: Mapping[str, str]) -> dict[str, str]:
+    """The attributes of an unwrapped push, whose subscription writes metadata; empty for other deliveries."""
+    found = {}
+    for header, value in headers.items():
+        if name := _ATTRIBUTES.get(header.removeprefix(_HEADER_PREFIX)):
+            found[name] = _header_text(value)
+    return found if "eventType" in found else {}
+
+
+def _header_text(value: str) -> str:
+    """The value of a header: servers decode bytes as Latin-1, and Pub/Sub sends UTF-8."""
+    try:
+        return value.encode("latin-1").decode()
+    except UnicodeError:
+        return value
+
+
+def _unwrapped_message(attributes: Mapping[str, str], body: bytes, message_id: str | None) -> ObjectEvent | Skip:
+    kind = _KINDS.get(attributes["eventType"])
+    if kind is None:
+        return Skip(_skip_reason(attributes["eventType"]))
+    if not body or attributes.get("payloadFormat") == "NONE":
+        return _object_event(kind, attributes, None, attributes.get("eventTime"), message_id)
+    # Without the names in the headers: a header cannot hold every name.
+    resource = _mapping(_json(body, "the body"), "the body")
+    return _object_event(kind, {}, resource, attributes.get("eventTime"), message_id)
+
+
+def _first_generation_event(context: Mapping[str, Any], data: Any) -> ObjectEvent | Skip:
+    event_type = str(context["eventType"])
+    kind = _FIRST_GENERATION_KINDS.get(event_type.removeprefix(_FIRST_GENERATION))
+    if kind is None:
+        return Skip(_skip_reason(event_type))
+    return _object_event(kind, {}, _mapping(data, "the data"), context.get("timestamp"), context.get("eventId"))
+
+
+def _refuse_unknown_format(content: Any) -> None:
+    """Refuse the events in formats that are not read; the dead-letter topic keeps them."""
+    if isinstance(content, list) and any(isinstance(each, Mapping) and "specversion" in each for each in content):
+        raise UnknownDelivery("a batch of CloudEvents is not read here: have the events delivered one by one")
+    if isinstance(content, Mapping) and content.get("kind") == _OBJECT_RESOURCE:
+        raise UnknownDelivery(
+            "the body is an object without the type of its event: switch off payload unwrapping in the push "
+            "subscription, or have the metadata written to headers"
+        )
 
 
 def _cloud_event(event_type: str, event_id: Any, time: Any, data: Any) -> ObjectEvent | Skip:
@@ -103,12 +175,23 @@ def _push_message(envelope: Mapping[str, Any]) -> ObjectEvent | Skip:
     attributes = _mapping(message.get("attributes") or {}, "message.attributes")
     event_type = attributes.get("eventType")
     if not isinstance(event_type, str):
-        raise InvalidEvent("the message has no attribute eventType, so it is no storage notification")
+        raise _without_event_type(message)
     kind = _KINDS.get(event_type)
     if kind is None:
         return Skip(_skip_reason(event_type))
     message_id = message.get("messageId") or message.get("message_id")
     return _object_event(kind, attributes, _payload(message, attributes), attributes.get("eventTime"), message_id)
+
+
+def _without_event_type(message: Mapping[str, Any]) -> InvalidEvent | UnknownDelivery:
+    with contextlib.suppress(InvalidEvent):
+        resource = _mapping(_json(_base64(message.get("data"), "message.data"), "message.data"), "message.data")
+        if resource.get("kind") == _OBJECT_RESOURCE:
+            return UnknownDelivery(
+                "the message has an object without the attribute eventType: publish the message again with the "
+                "attributes of its notification"
+            )
+    return InvalidEvent("the message has no attribute eventType, so it is no storage notification")
 
 
 def _payload(message: Mapping[str, Any], attributes: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -194,8 +277,15 @@ def _time(value: Any) -> datetime | None:
 
 def _task(resource: Mapping[str, Any]) -> str | None:
     metadata = resource.get("metadata")
-    task = metadata.get(METADATA_TASK) if isinstance(metadata, Mapping) else None
+    if not isinstance(metadata, Mapping) or _is_copy_of_an_old_caption(metadata):
+        return None
+    task = metadata.get(METADATA_TASK)
     return task if isinstance(task, str) and task.strip() else None
+
+
+def _is_copy_of_an_old_caption(metadata: Mapping[str, Any]) -> bool:
+    """True for a copy of an object captioned before `caption-prompt` existed: then the task key was Dropline's."""
+    return METADATA_MODEL in metadata and METADATA_PROMPT not in metadata
 
 
 def _skip_reason(event_type: str) -> str:

@@ -14,7 +14,7 @@ from requests.adapters import HTTPAdapter
 from dropline.contract import (
     METADATA_CAPTION,
     METADATA_MODEL,
-    METADATA_TASK,
+    METADATA_PROMPT,
     ObjectVersion,
     WriteBack,
     WriteOutcome,
@@ -89,7 +89,7 @@ class ObjectStore:
     def write_metadata(self, write_back: WriteBack) -> WriteOutcome:
         """Copy the caption to the metadata of exactly this generation; safe to repeat after any transient error.
 
-        Sets only `caption`, `caption-task` and `caption-model`, under preconditions for generation and
+        Sets only `caption`, `caption-prompt` and `caption-model`, under preconditions for generation and
         metageneration. Sends no PATCH if the keys already have these values, so a lost response is harmless.
         `dropline.storage.metadata.fit_metadata` handles captions that do not fit or that a person wrote.
 
@@ -101,7 +101,7 @@ class ObjectStore:
         version = write_back.version
         ours = {
             METADATA_CAPTION: write_back.caption,
-            METADATA_TASK: write_back.task,
+            METADATA_PROMPT: write_back.task,
             METADATA_MODEL: write_back.model,
         }
         blob, fitted = self._read(version, ours)

@@ -63,7 +63,8 @@ def test_the_uploaders_metadata_is_kept_and_names_the_task(cloud: LocalCloud, pr
     assert stored is not None
     assert stored.metadata | {"caption-model": ""} == {
         "caption": row["caption"],
-        "caption-task": "<OD>",
+        "caption-task": "od",
+        "caption-prompt": "<OD>",
         "caption-model": "",
         "owner": "Zoë",
     }

@@ -23,7 +23,7 @@ def test_an_object_gets_its_caption_in_the_row_and_on_the_object(rig: Rig) -> No
     assert row["metadata_written_at"] is not None
     assert rig.metadata(version) == {
         "caption": "010203",
-        "caption-task": "<CAPTION>",
+        "caption-prompt": "<CAPTION>",
         "caption-model": "counting",
         "owner": "me",
     }

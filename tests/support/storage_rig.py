@@ -14,7 +14,7 @@ from local_emulators.gcs import GcsServer
 from tests.support.gcs_proxy import GcsProxy, serve
 
 CAPTION, TASK, MODEL = "a red square", "<CAPTION>", "florence-community/Florence-2-base-ft"
-OURS = {"caption": CAPTION, "caption-task": TASK, "caption-model": MODEL}
+OURS = {"caption": CAPTION, "caption-prompt": TASK, "caption-model": MODEL}
 BODY = bytes(range(256)) * 400
 LIMIT = 1_000_000
 

@@ -179,7 +179,7 @@ def only_the_push_account_invokes(plan: Plan) -> Iterator[str]:
 
 
 def events_are_new_and_gone_objects(plan: Plan) -> Iterator[str]:
-    """Notifications report finalized, deleted and archived objects only: other events would loop or have no effect."""
+    """Notifications report finalized, deleted and archived objects only: others would loop or have no effect."""
     for each in plan.of("storage_notification"):
         if set(each.values["event_types"] or ()) != _EVENTS or each.values["payload_format"] != "JSON_API_V1":
             yield f"{each.address} listens to {each.values['event_types']} as {each.values['payload_format']}"

@@ -10,7 +10,7 @@ from dropline.errors import ObjectGone, PermanentError, TransientError
 
 _PAGE = Path("docs/error-codes.md").read_text()
 #: Codes of errors raised before a row exists, and of base classes.
-_NEVER_IN_A_ROW = {"permanent", "transient", "invalid_event", "foreign_bucket"}
+_NEVER_IN_A_ROW = {"permanent", "transient", "invalid_event", "unknown_delivery", "foreign_bucket"}
 
 
 def _kinds(kind: type[Exception]) -> Iterator[type[Exception]]:

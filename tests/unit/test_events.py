@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dropline.contract import ObjectFacts, ObjectVersion
-from dropline.errors import InvalidEvent
+from dropline.errors import InvalidEvent, UnknownDelivery
 from dropline.selection import Skip
 from tests.support.deliveries import (
     BUCKET,
@@ -19,6 +19,7 @@ from tests.support.deliveries import (
     Delivery,
     binary_cloud_event,
     push,
+    resource,
     structured_cloud_event,
     wrapped,
 )
@@ -212,6 +213,76 @@ def test_malformed_bodies_are_invalid(body: bytes) -> None:
         parse_event({}, body)
 
 
+def unwrapped(event_type: str = "OBJECT_FINALIZE", *, prefix: str = "", payload: bool = True) -> Delivery:
+    """A push without the envelope: attributes in headers, the object's resource as the body."""
+    message = json.loads(push("é ☃.jpg", event_type=event_type, payload=payload).body)["message"]
+    headers = {f"{prefix}{name.lower()}": value for name, value in message["attributes"].items()}
+    headers["x-goog-pubsub-message-id"] = "77"
+    body = base64.b64decode(message.get("data", ""))
+    # A web server hands headers over as Latin-1.
+    return Delivery(body, {name: value.encode().decode("latin-1") for name, value in headers.items()})
+
+
+@pytest.mark.parametrize("prefix", ["", "x-goog-pubsub-"])
+@pytest.mark.parametrize("payload", [True, False])
+def test_an_unwrapped_push_with_metadata_is_read(prefix: str, payload: bool) -> None:
+    """Attributes come from the headers; names that are not ASCII arrive unchanged."""
+    event = event_of(unwrapped(prefix=prefix, payload=payload))
+    assert (event.kind, event.version) == (EventKind.FINALIZED, ObjectVersion(BUCKET, "é ☃.jpg", GENERATION))
+    assert (event.message_id, event.facts.size_bytes) == ("77", 51200 if payload else None)
+    assert event.facts.event_time is not None
+    assert event_of(unwrapped("OBJECT_DELETE", prefix=prefix)).kind is EventKind.DELETED
+    assert parse(unwrapped("OBJECT_METADATA_UPDATE", prefix=prefix)) == Skip("object_metadata_update")
+
+
+FIRST_GENERATION = {
+    "finalize": EventKind.FINALIZED,
+    "delete": EventKind.DELETED,
+    "archive": EventKind.ARCHIVED,
+}
+
+
+@pytest.mark.parametrize("nested", [True, False])
+@pytest.mark.parametrize("event_type", FIRST_GENERATION)
+def test_a_first_generation_event_is_read(event_type: str, nested: bool) -> None:
+    """The context of the event stands beside the data, in an object of its own or not."""
+    context = {
+        "eventId": "77",
+        "timestamp": "2026-11-22T13:00:00.5Z",
+        "eventType": f"google.storage.object.{event_type}",
+        "resource": {"service": "storage.googleapis.com", "name": "projects/_/buckets/drops/objects/cat.jpg"},
+    }
+    body = {"context": context, "data": resource()} if nested else context | {"data": resource()}
+    event = event_of(Delivery(json.dumps(body).encode()))
+    assert (event.kind, event.version) == (
+        FIRST_GENERATION[event_type],
+        ObjectVersion(BUCKET, "cat.jpg", GENERATION),
+    )
+    assert (event.message_id, event.facts.size_bytes) == ("77", 51200)
+    update = json.dumps(body).replace(f"object.{event_type}", "object.metadataUpdate")
+    assert parse(Delivery(update.encode())) == Skip("google.storage.object.metadataupdate")
+
+
+def _without_attributes() -> Delivery:
+    body = json.loads(push().body)
+    del body["message"]["attributes"]
+    return Delivery(json.dumps(body).encode())
+
+
+@pytest.mark.parametrize(
+    ("delivery", "words"),
+    [
+        (Delivery(b"[" + structured_cloud_event().body + b"]"), "batch of CloudEvents"),
+        (Delivery(json.dumps(resource()).encode()), "payload unwrapping"),
+        (_without_attributes(), "attribute eventType"),
+    ],
+)
+def test_an_event_in_an_unknown_format_is_no_malformed_message(delivery: Delivery, words: str) -> None:
+    """The event stays with Pub/Sub instead of being acknowledged and lost."""
+    with pytest.raises(UnknownDelivery, match=words):
+        parse(delivery)
+
+
 @pytest.mark.parametrize(
     ("fields", "facts"),
     [
@@ -241,6 +312,12 @@ def test_odd_facts_do_not_cost_the_event(fields: dict[str, Any], facts: dict[str
         ({"caption-task": " "}, None),
         ({"caption-task": ""}, None),
         ({"caption-task": 3}, None),
+        # A copy of a captioned object, by the keys that Dropline writes, and by those of the first release.
+        ({"caption": "a cat", "caption-model": "m", "caption-prompt": "<OD>"}, None),
+        ({"caption": "a cat", "caption-model": "m", "caption-task": "<OD>"}, None),
+        ({"caption": "a cat", "caption-model": "m", "caption-prompt": "<OD>", "caption-task": "ocr"}, "ocr"),
+        # A person's own caption.
+        ({"caption": "Grandma, 1962", "caption-task": "od"}, "od"),
         ({"Caption-Task": "<OCR>"}, None),
         ([], None),
         ({}, None),
@@ -277,7 +354,7 @@ json_values = st.recursive(
 @given(st.binary(max_size=200) | json_values.map(lambda value: json.dumps(value).encode()))
 def test_any_body_is_judged(body: bytes) -> None:
     """Any body is an event, a skip or InvalidEvent; no other error is raised."""
-    with suppress(InvalidEvent):
+    with suppress(InvalidEvent, UnknownDelivery):
         assert isinstance(parse_event({}, body), ObjectEvent | Skip)
 
 
@@ -289,7 +366,7 @@ def test_any_attribute_is_judged(key: str, value: Any) -> None:
     """An attribute with any value raises no other error than InvalidEvent."""
     body = json.loads(push().body)
     body["message"]["attributes"][key] = value
-    with suppress(InvalidEvent):
+    with suppress(InvalidEvent, UnknownDelivery):
         assert isinstance(parse_event({}, json.dumps(body).encode()), ObjectEvent | Skip)
 
 

@@ -5,13 +5,13 @@ import regex
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from dropline.contract import METADATA_CAPTION, METADATA_MODEL, METADATA_TASK
+from dropline.contract import METADATA_CAPTION, METADATA_MODEL, METADATA_PROMPT, METADATA_TASK
 from dropline.settings import MetadataSettings
 from dropline.storage.metadata import SHORTEST_CUT_BYTES, fit_metadata, printable, shorten, total_bytes
 
 LIMITS = MetadataSettings()
 FAMILY = "👨‍👩‍👧‍👦"
-OURS = frozenset({METADATA_CAPTION, METADATA_TASK, METADATA_MODEL})
+OURS = frozenset({METADATA_CAPTION, METADATA_PROMPT, METADATA_MODEL})
 
 pieces = st.text(max_size=40) | st.sampled_from([FAMILY, "e\u0301", "🇩🇪", " ", "\r\n", "\x00"])
 #: From the empty text to several times the largest value, without drawing every character.
@@ -25,7 +25,7 @@ limits = st.builds(MetadataSettings, max_value_bytes=st.integers(64, 4096), max_
 
 
 def ours(caption: str, task: str = "<CAPTION>", model: str = "florence") -> dict[str, str]:
-    return {METADATA_CAPTION: caption, METADATA_TASK: task, METADATA_MODEL: model}
+    return {METADATA_CAPTION: caption, METADATA_PROMPT: task, METADATA_MODEL: model}
 
 
 @given(foreign, texts, limits)
@@ -140,9 +140,18 @@ def test_our_own_caption_is_replaced() -> None:
     assert fitted.values == ours(("new " * 900).strip())
 
 
-def test_the_asked_task_is_ours_to_spell() -> None:
-    """The task key set at upload is rewritten in the canonical spelling."""
-    assert fit_metadata({METADATA_TASK: "od"}, ours("x", task="<OD>"), LIMITS).values[METADATA_TASK] == "<OD>"
+def test_the_task_of_a_person_is_never_written() -> None:
+    """The key of the choice stays as the person wrote it; the task prompt of the caption has a key of its own."""
+    fitted = fit_metadata({METADATA_TASK: "od"}, ours("x", task="<OD>"), LIMITS)
+    assert METADATA_TASK not in fitted.values
+    assert fitted.values[METADATA_PROMPT] == "<OD>"
+
+
+def test_the_caption_of_a_copied_object_is_replaced() -> None:
+    """A copy carries the caption of its source, which is Dropline's and no caption by a person."""
+    copied = ours("a caption of the source", task="<OD>") | {"owner": "me"}
+    fitted = fit_metadata(copied, ours("a caption of the copy"), LIMITS)
+    assert fitted.values == ours("a caption of the copy")
 
 
 def test_a_long_task_leaves_the_caption_out() -> None:

@@ -14,7 +14,7 @@ from dropline.deadline import Deadline
 from dropline.errors import BrokerUnavailable, DatabaseUnavailable, TransientError
 from dropline.selection import Reject, Selection
 from dropline.settings import EventSettings
-from tests.support.deliveries import BUCKET, GENERATION, Delivery, binary_cloud_event, push
+from tests.support.deliveries import BUCKET, GENERATION, Delivery, binary_cloud_event, push, resource
 from tests.support.function import deliver, serve
 from trigger_fn.endpoint import MAX_BODY_BYTES, Endpoint
 from trigger_fn.events import ObjectEvent
@@ -186,6 +186,15 @@ def test_a_body_may_come_in_chunks(app: Flask, effects: FakeEffects) -> None:
         response = app.test_client().post("/", environ_overrides=environ | {"wsgi.input": Trickle(body)})
         assert response.status_code == 204
     assert effects.calls == [("register", VERSION, "<CAPTION>"), ("enqueue", 7)]
+
+
+def test_an_unknown_format_is_refused(app: Flask, effects: FakeEffects) -> None:
+    """An event in a format that is not read is not acknowledged: the dead-letter topic keeps the event."""
+    with capture_logs() as lines:
+        response = deliver(app, Delivery(json.dumps(resource()).encode()))
+    assert (response.status_code, response.json) == (415, {"error": "unknown_delivery"})
+    assert effects.calls == []
+    assert [(line["event"], line["code"]) for line in lines] == [("event_refused", "unknown_delivery")]
 
 
 def test_a_foreign_bucket_is_refused(app: Flask, effects: FakeEffects) -> None:

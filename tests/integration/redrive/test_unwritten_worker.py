@@ -59,7 +59,7 @@ def test_a_copy_that_lacked_a_right_is_made_once_it_is_granted(
     assert (*outcome(row), row["error"]) == ("captioned", None, True, 1, None)
     assert rig.metadata(version) == {
         "caption": "010203",
-        "caption-task": "<CAPTION>",
+        "caption-prompt": "<CAPTION>",
         "caption-model": "counting",
         "owner": "me",
     }
