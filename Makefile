@@ -13,13 +13,15 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 # Passed on to the soak, for example `--short` or `--seed 7`.
 CHAOS_ARGS ?=
+# Passed on to the fuzz command, for example `--count 100000 --seed 7`.
+FUZZ_ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format types arrows unit terraform integration acceptance bench chaos constraints settings-page cli-page terraform-pages cost-pages clean
+.PHONY: help install demo test lint format types arrows unit terraform integration acceptance bench chaos fuzz constraints settings-page cli-page terraform-pages cost-pages clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -66,6 +68,9 @@ bench: $(STAMP) ## what the path of an event costs, without a model (docs/perfor
 
 chaos: $(STAMP) ## thousands of drops while everything is killed in turn: what is lost, twice or stuck?
 	$(BIN)/python -m tests.chaos $(CHAOS_ARGS)
+
+fuzz: $(STAMP) ## decode damaged copies of the image corpus: no crash, no foreign error
+	$(BIN)/python -m tests.corpus.fuzz $(FUZZ_ARGS)
 
 format: $(STAMP) ## rewrite the code in the project's style
 	$(BIN)/ruff check --fix
