@@ -143,9 +143,9 @@ HEIF_CASES = (
     _heif("heif_no_media.heic", "the media box is missing", lambda: heif()[:300], _TRUNCATED),
     _heif("heif_bad_meta.heic", "a meta box without content",
           lambda: file_type(b"heic") + full_box(b"meta") + box(b"mdat", bytes(99)), _DAMAGED),
-    _heif("heif_vvc.heic", "the codec VVC", lambda: _other_codec(b"vvc1"), Refused("unsupported_format", "vvc1")),
+    _heif("heif_vvc.heic", "the codec VVC", lambda: _other_codec(b"vvc1"), Refused("unsupported_format", "VVC")),
     _heif("heif_h264.heic", "the codec H.264",
-          lambda: _other_codec(b"avc1"), Refused("unsupported_format", "avc1")),
+          lambda: _other_codec(b"avc1"), Refused("unsupported_format", "AVC")),
 )
 # fmt: on
 # fmt: off

@@ -67,7 +67,7 @@ PNM_CASES = (
     _pnm("pnm_pam.pam", "PAM (P7)",
          lambda: (_head("P7", f"WIDTH {WIDTH}", f"HEIGHT {HEIGHT}", "DEPTH 3", "MAXVAL 255", "TUPLTYPE RGB",
          "ENDHDR") + pixels().tobytes()),
-         _no("PAM")),
+         _S),
     _pnm("pnm_pfm.pfm", "PFM (PF)",
          lambda: _head("PF", _SIZE, "-1.0") + pixels().astype("<f4").tobytes(), _no("PFM")),
 )
@@ -130,7 +130,7 @@ OTHER_CASES = (
            lambda: b"RIFF" + struct.pack("<I", 64) + b"ACONanih" + bytes(60), _no("cursor")),
     _other("other.icns", "a macOS icon", lambda: b"icns" + struct.pack(">I", 60) + bytes(52), _no("icon")),
     _other("other.pcx", "PCX", lambda: _saved("PCX"), _no("PCX")),
-    _other("other.dcx", "DCX", lambda: b"\xb1\x68\xde\x3a" + bytes(99), _no("PCX")),
+    _other("other.dcx", "DCX", lambda: b"\xb1\x68\xde\x3a" + bytes(99), _no("DCX")),
     _other("other.sgi", "SGI", lambda: _saved("SGI"), _no("SGI")),
     _other("other.dds", "a DirectDraw texture", lambda: _saved("DDS"), _no("DirectDraw")),
     _other("other.ktx", "a Khronos texture", lambda: b"\xabKTX 11\xbb\r\n\x1a\n" + bytes(99), _no("KTX")),
@@ -158,9 +158,9 @@ OTHER_CASES = (
            lambda: b"\x59\xa6\x6a\x95" + struct.pack(">7I", 2, 2, 8, 4, 1, 0, 0) + bytes(4), _no("Sun")),
     _other("other.iff", "ILBM", lambda: b"FORM\x00\x00\x00\x40ILBMBMHD" + bytes(60), _no("ILBM")),
     _other("other.djvu", "DjVu", lambda: b"AT&TFORM\x00\x00\x00\x40DJVU" + bytes(60), _no("DjVu")),
-    _other("other.wmf", "a Windows metafile", lambda: b"\xd7\xcd\xc6\x9a" + bytes(99), _no("metafile")),
+    _other("other.wmf", "a Windows metafile", lambda: b"\xd7\xcd\xc6\x9a" + bytes(99), _no("WMF")),
     _other("other.emf", "an enhanced Windows metafile",
-           lambda: struct.pack("<II", 1, 88) + bytes(32) + b" EMF" + bytes(99), _no("metafile")),
+           lambda: struct.pack("<II", 1, 88) + bytes(32) + b" EMF" + bytes(99), _no("EMF")),
     _other("other.flif", "FLIF", lambda: b"FLIF31" + bytes(60), _no("FLIF")),
     _other("other.bpg", "BPG", lambda: b"BPG\xfb" + bytes(60), _no("BPG")),
     _other("other.mj2", "Motion JPEG 2000",
@@ -197,7 +197,7 @@ DRAWING_CASES = (
     _drawing("drawing.eps", "EPS", lambda: _EPS, _no("PostScript")),
     _drawing("drawing_preview.eps", "EPS with a preview in TIFF",
              lambda: b"\xc5\xd0\xd3\xc6" + struct.pack("<IIIIII", 30, len(_EPS), 0, 0, 0, 0) + b"\xff\xff" + _EPS,
-             _no("PostScript")),
+             _no("EPS")),
     _drawing("drawing.ps", "PostScript", lambda: b"%!PS\nshowpage\n", _no("PostScript")),
 )
 # fmt: on
