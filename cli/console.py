@@ -123,7 +123,12 @@ def _print_blocks(names: Sequence[Text], lines: Sequence[Sequence[Text]]) -> Non
 
 def print_json(document: Any, *, indent: int | None = 2) -> None:
     """Print one JSON document in ASCII: control characters and direction marks are escaped."""
-    sys.stdout.write(json.dumps(document, indent=indent, default=_json_value) + "\n")
+    print_document(json.dumps(document, indent=indent, default=_json_value))
+
+
+def print_document(text: str) -> None:
+    """Print a finished document in ASCII, unchanged."""
+    sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 

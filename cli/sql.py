@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from cli.console import print_json, print_query_result, printable, value_text
+from cli.console import print_document, print_query_result, printable, value_text
+from cli.json_text import rows_as_json
 from db.read_only import StatementResult, run_read_only
 from db.session import reader_settings
 from dropline.errors import ClientError
@@ -25,12 +26,16 @@ def sql(
 
     The statement runs in a read-only transaction as the role dropline_reader (or as the login of DATABASE_URL,
     if the login may not act as dropline_reader). Exit code 2: Postgres refused the statement.
+
+    JSON has a number for an integer and a finite float, and the text of Postgres for a numeric, a date, an
+    interval, a bytea and every other type; NaN and infinity are strings. Of columns with the same name, the second
+    becomes `name_2`.
     """
     if json and as_csv:
         raise ClientError("--json and --csv exclude each other; take one")
     result = run_read_only(reader_settings(load_settings()), statement, round(timeout * 1000))
     if json:
-        print_json([dict(zip(result.columns, row, strict=True)) for row in result.rows])
+        print_document(rows_as_json(result.columns, result.rows))
     elif as_csv:
         _print_csv(result)
     elif result.columns:

@@ -5,7 +5,10 @@ from typing import Any
 
 import psycopg
 from psycopg import errors
+from psycopg.abc import Buffer
+from psycopg.adapt import Loader
 from psycopg.pq import ExecStatus
+from psycopg.types.string import TextLoader
 
 from db.session import libpq_url
 from dropline.errors import ClientError, DatabaseUnavailable
@@ -18,9 +21,34 @@ _BECOME_READER = """
 """
 
 
+#: Types whose Python values lose no part of the value of Postgres. Of all others (dates up to infinity, intervals
+#: with months, bytea, ranges, numeric …) the text of Postgres is taken.
+_KEPT_TYPES = frozenset(
+    {"bool", "int2", "int4", "int8", "oid", "float4", "float8", "text", "varchar", "name", "bpchar"}
+)
+_JSON_TYPES = frozenset({"json", "jsonb"})
+
+
+class JsonText(str):
+    """A value of type json or jsonb as its own text: parsing would merge equal keys and round numbers."""
+
+    __slots__ = ()
+
+
+class _JsonTextLoader(Loader):
+    """Loads json and jsonb unparsed."""
+
+    def load(self, data: Buffer) -> JsonText:
+        return JsonText(bytes(data).decode())
+
+
 @dataclass(frozen=True, slots=True)
 class StatementResult:
-    """The columns' names, and the rows as Python values. Both are empty if the statement returns no rows."""
+    """The columns' names, and the rows. Both are empty if the statement returns no rows.
+
+    A value is None, a bool, an int, a float, a `JsonText`, a list of values (an array), or else the text of
+    Postgres.
+    """
 
     columns: list[str]
     rows: list[tuple[Any, ...]]
@@ -45,7 +73,8 @@ def run_read_only(settings: DatabaseSettings, statement: str, timeout_ms: int) -
                     "LISTEN would end with the command; `dropline watch` shows changes as they happen"
                 )
             columns = [column.name for column in cursor.description or ()]
-            return StatementResult(columns, cursor.fetchall() if columns else [])
+            has_rows = cursor.pgresult.status == ExecStatus.TUPLES_OK
+            return StatementResult(columns, cursor.fetchall() if has_rows else [])
     except errors.QueryCanceled:
         raise ClientError(f"the statement took longer than {timeout_ms / 1000:g} s; raise --timeout") from None
     except psycopg.Error as error:
@@ -60,7 +89,16 @@ def _connect(settings: DatabaseSettings, timeout_ms: int) -> psycopg.Connection[
         options=f"-c statement_timeout={timeout_ms} -c default_transaction_read_only=on",
     )
     connection.read_only = True
+    _load_without_loss(connection)
     return connection
+
+
+def _load_without_loss(connection: psycopg.Connection[tuple[Any, ...]]) -> None:
+    for each in connection.adapters.types:
+        if each.name in _JSON_TYPES:
+            connection.adapters.register_loader(each.oid, _JsonTextLoader)
+        elif each.name not in _KEPT_TYPES:
+            connection.adapters.register_loader(each.oid, TextLoader)
 
 
 def _named(error: psycopg.Error) -> ClientError | DatabaseUnavailable:

@@ -26,8 +26,55 @@ def test_sql_as_table_json_and_csv(database: Database) -> None:
 def test_sql_shows_lists_of_any_type() -> None:
     """Arrays of times and numbers are text in a table and in CSV."""
     statement = "SELECT ARRAY[interval '5 s'] AS a, ARRAY[1.5] AS b, ARRAY[timestamptz '2026-01-02 00:00Z'] AS c"
-    assert '["0:00:05"]' in run("sql", statement).stdout
-    assert '"[""0:00:05""]","[""1.5""]"' in run("sql", statement, "--csv").stdout
+    assert '["00:00:05"]' in run("sql", statement).stdout
+    assert '"[""00:00:05""]","[""1.5""]"' in run("sql", statement, "--csv").stdout
+
+
+def test_sql_json_loses_nothing() -> None:
+    """Every value of Postgres arrives as valid JSON: equal names, NaN, bytes, infinite dates, months, digits."""
+    values = {
+        "1 AS a": 1,
+        "2 AS a": 2,
+        "float8 'NaN' AS nan": "NaN",
+        "float4 '-Infinity' AS low": "-Infinity",
+        "numeric 'Infinity' AS high": "Infinity",
+        "1.50::numeric AS exact": "1.50",
+        "9223372036854775807 AS big": 9223372036854775807,
+        "'\\x00ff'::bytea AS bytes": "\\x00ff",
+        "timestamptz 'infinity' AS forever": "infinity",
+        "date '0044-03-15 BC' AS ides": "0044-03-15 BC",
+        "time '24:00' AS midnight": "24:00:00",
+        "interval '1 month 2 days' AS period": "1 mon 2 days",
+        "int4range(1, 4) AS span": "[1,4)",
+        "ARRAY[[1.0, 'NaN'], [NULL, 2]]::numeric[] AS many": [["1.0", "NaN"], [None, "2"]],
+        "ARRAY['-infinity'::date] AS days": ["-infinity"],
+        "ROW(1, 'x') AS both": "(1,x)",
+        "NULL AS nothing": None,
+    }
+    shown = run("sql", "SELECT " + ", ".join(values), "--json")
+    assert (shown.stderr, shown.exit_code) == ("", ExitCode.OK)
+    names = [each.rpartition(" ")[2] for each in values]
+    names[1] = "a_2"
+    found = json.loads(shown.stdout, parse_constant=pytest.fail)
+    assert found == [dict(zip(names, values.values(), strict=True))]
+
+
+def test_sql_json_keeps_the_text_of_json() -> None:
+    """Values of json and jsonb keep equal keys and all digits; the output is ASCII."""
+    shown = run(
+        "sql",
+        """SELECT json '{"k": 1, "k": 2}' AS j, jsonb '["ü\u202e", 0.10000000000000000001]' AS b""",
+        "--json",
+    )
+    assert '"j": {"k": 1, "k": 2}' in shown.stdout
+    assert "0.10000000000000000001" in shown.stdout
+    assert shown.stdout.isascii()
+    assert json.loads(shown.stdout)[0]["b"][0] == "ü\u202e"
+
+
+def test_sql_shows_rows_without_columns() -> None:
+    """A statement may return rows that have no column."""
+    assert json.loads(run("sql", "SELECT FROM generate_series(1, 2)", "--json").stdout) == [{}, {}]
 
 
 def test_sql_shows_every_column_of_the_view(database: Database) -> None:
