@@ -69,11 +69,11 @@ class Storage:
             ClientError: the bucket does not exist, or does not allow the object name.
             AccessDenied, StorageUnavailable.
         """
-        blob = self._client.bucket(bucket).blob(upload.name)
-        if task is not None:
-            blob.metadata = {METADATA_TASK: str(task)}
         uri = f"gs://{bucket}/{upload.name}"
         with self._named_errors(uri, "storage.objects.create", missing=f"gs://{bucket}"):
+            blob = self._client.bucket(bucket).blob(upload.name)
+            if task is not None:
+                blob.metadata = {METADATA_TASK: str(task)}
             blob.upload_from_filename(str(upload.path), content_type=upload.content_type, retry=self._retry())
         version = ObjectVersion(bucket, upload.name, int(blob.generation))
         return Uploaded(upload, version, datetime.now(UTC))
@@ -85,9 +85,9 @@ class Storage:
             ClientError: the object does not exist.
             AccessDenied, StorageUnavailable.
         """
-        blob = self._client.bucket(bucket).blob(name)
         uri = f"gs://{bucket}/{name}"
         with self._named_errors(uri, "storage.objects.get", missing=uri):
+            blob = self._client.bucket(bucket).blob(name)
             blob.reload(retry=self._retry())
         return ObjectVersion(bucket, name, int(blob.generation))
 

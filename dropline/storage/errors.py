@@ -2,34 +2,48 @@
 
 Worker and command line need different errors: a missing object is an outcome for the worker (`ObjectGone`) and a
 mistake of the user for a command (`ClientError`). An unreadable file of an upload raises an OSError, so
-`command_errors` does not rename plain connection errors, which are OSErrors too.
+`command_errors` does not rename plain errors of files, which are OSErrors too.
+
+`dropline.storage.refusals` has the reasons of refusals, each with its remedy.
 """
 
 import contextlib
+import socket
+import ssl
 from collections.abc import Iterator
 
 import requests
 import urllib3
 from google.api_core import exceptions as api
 from google.auth import exceptions as auth
-from google.cloud.storage.exceptions import DataCorruption
+from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
 
 from dropline.contract import ObjectVersion
-from dropline.errors import AccessDenied, ClientError, ObjectGone, PermanentError, StorageUnavailable
+from dropline.errors import (
+    AccessDenied,
+    ClientError,
+    DroplineError,
+    ObjectGone,
+    PermanentError,
+    StorageUnavailable,
+)
+from dropline.storage.refusals import auth_text, passes, read_refusal, remedy
 
-_DENIED = (api.Unauthorized, api.Forbidden)
 _BUSY = (api.TooManyRequests, api.ServerError)
-_BUSY_STATUS = 408
-_WORKER_UNREACHABLE = (
+_BUSY_STATUSES = (402, 408, 425)
+_DENIED = (401, 403)
+_NETWORK = (
     requests.RequestException,
     urllib3.exceptions.HTTPError,
     ConnectionError,
     TimeoutError,
-    auth.TransportError,
-    auth.RefreshError,
+    ssl.SSLError,
+    socket.gaierror,
     api.RetryError,
+    InvalidResponse,
 )
-_COMMAND_UNREACHABLE = (api.RetryError, auth.GoogleAuthError, requests.RequestException)
+#: No credentials at all, or unusable ones: no later attempt has others.
+_NO_CREDENTIALS = (auth.DefaultCredentialsError,)
 
 
 @contextlib.contextmanager
@@ -38,35 +52,55 @@ def worker_errors(
 ) -> Iterator[None]:
     """Name the errors of a request of the worker; errors of the types `handled` pass unchanged.
 
+    A refusal whose cause concerns every object alike (billing, a disabled key or API, a quota) is a
+    StorageUnavailable: the row waits, and is captioned when the cause is gone.
+
     Raises:
         ObjectGone, AccessDenied, StorageUnavailable.
         PermanentError: any other refusal.
     """
     try:
         yield
-    except handled:
+    except (*handled, DroplineError):
         raise
     except api.NotFound as error:
         raise ObjectGone(f"{version.uri} was overwritten or deleted") from error
-    except (*_DENIED, auth.InvalidOperation) as error:
-        raise AccessDenied(
-            f"Cloud Storage refused {permission} on {version.uri}: grant the worker's service account a role with "
-            f"{permission} on the bucket, then redrive the row, with --metadata if it is captioned ({error})"
-        ) from error
     except DataCorruption as error:
         raise StorageUnavailable(f"{version.uri} arrived damaged; it is downloaded again ({error})") from error
-    except (*_WORKER_UNREACHABLE, *_BUSY) as error:
-        raise _unavailable(version, error) from error
-    except api.GoogleAPICallError as error:
-        if error.code == _BUSY_STATUS:
-            raise _unavailable(version, error) from error
-        raise PermanentError(
-            f"Cloud Storage refused the request for {version.uri}: {error.message}", code="storage_refused"
+    except _NO_CREDENTIALS as error:
+        raise AccessDenied(
+            f"no credentials for {permission} on {version.uri}: {auth_text(error)}; correct the worker's credentials, "
+            "then redrive the row"
         ) from error
+    except auth.GoogleAuthError as error:
+        raise _unavailable(version, auth_text(error)) from error
+    except (*_NETWORK, *_BUSY, OSError) as error:
+        raise _unavailable(version, str(error)) from error
+    except (api.GoogleAPICallError, ValueError) as error:
+        raise _refused_to_worker(version, permission, error) from error
 
 
-def _unavailable(version: ObjectVersion, error: Exception) -> StorageUnavailable:
-    return StorageUnavailable(f"Cloud Storage did not serve {version.uri}; it is tried again ({error})")
+def _unavailable(version: ObjectVersion, reason: str) -> StorageUnavailable:
+    return StorageUnavailable(f"Cloud Storage did not serve {version.uri}; it is tried again ({reason})")
+
+
+def _refused_to_worker(
+    version: ObjectVersion, permission: str, error: api.GoogleAPICallError | ValueError
+) -> DroplineError:
+    if isinstance(error, ValueError):
+        return PermanentError(f"no request for {version.uri} can be made: {error}", code="storage_refused")
+    refusal = read_refusal(error)
+    to_do = remedy(refusal, permission, "the worker's service account")
+    if refusal.status in _BUSY_STATUSES or passes(refusal):
+        return _unavailable(version, f"{refusal.text}; {to_do}")
+    if refusal.status in _DENIED:
+        return AccessDenied(
+            f"Cloud Storage refused {permission} on {version.uri}: {refusal.text}; {to_do}, then redrive the row, "
+            "with --metadata if it is captioned"
+        )
+    return PermanentError(
+        f"Cloud Storage refused the request for {version.uri}: {refusal.text}", code="storage_refused"
+    )
 
 
 @contextlib.contextmanager
@@ -86,10 +120,26 @@ def command_errors(uri: str, permission: str, *, missing: str, hint: str = "") -
     try:
         yield
     except api.NotFound as error:
-        raise ClientError(f"{missing} is not there") from error
-    except _DENIED as error:
-        raise AccessDenied(f"Cloud Storage refused {permission} on {uri}: {error.message}") from error
-    except (*_BUSY, *_COMMAND_UNREACHABLE) as error:
+        raise ClientError(f"{missing} is not there; check the name and the project") from error
+    except _NO_CREDENTIALS as error:
+        raise AccessDenied(
+            f"the credentials cannot be used: {auth_text(error)}; run `gcloud auth application-default login`"
+        ) from error
+    except auth.GoogleAuthError as error:
+        raise StorageUnavailable(f"no access token for {uri}: {auth_text(error)}") from error
+    except (*_BUSY, *_NETWORK, DataCorruption) as error:
         raise StorageUnavailable(f"Cloud Storage did not take the request for {uri}{hint}: {error}") from error
     except api.GoogleAPICallError as error:
-        raise ClientError(f"Cloud Storage refused the request for {uri}: {error.message}") from error
+        raise _refused_to_command(uri, permission, error) from error
+    except ValueError as error:
+        raise ClientError(f"no request for {uri} can be made: {error}; check the names") from error
+
+
+def _refused_to_command(uri: str, permission: str, error: api.GoogleAPICallError) -> DroplineError:
+    refusal = read_refusal(error)
+    to_do = remedy(refusal, permission, "your account")
+    if refusal.status in _BUSY_STATUSES or passes(refusal):
+        return StorageUnavailable(f"Cloud Storage did not take the request for {uri}: {refusal.text}; {to_do}")
+    if refusal.status in _DENIED:
+        return AccessDenied(f"Cloud Storage refused {permission} on {uri}: {refusal.text}; {to_do}")
+    return ClientError(f"Cloud Storage refused the request for {uri}: {refusal.text}")

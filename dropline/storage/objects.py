@@ -24,6 +24,7 @@ from dropline.settings import MetadataSettings, Settings
 from dropline.storage.client import make_client
 from dropline.storage.errors import worker_errors
 from dropline.storage.metadata import FittedMetadata, fit_metadata
+from dropline.storage.refusals import read_refusal
 
 #: Seconds for connecting, and between received bytes.
 TIMEOUT_S = (5.0, 30.0)
@@ -115,7 +116,7 @@ class ObjectStore:
             return WriteOutcome(
                 written=False,
                 code="metadata_left_out",
-                note=f"Cloud Storage refused the metadata: {error.message}; the row has the caption",
+                note=f"Cloud Storage refused the metadata: {read_refusal(error).text}; the row has the caption",
             )
         return fitted.outcome
 
