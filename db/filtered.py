@@ -95,10 +95,17 @@ def was_counted(connection: Connection, bucket: str, reason: FilterReason, since
 
 
 def parse_filtered(payload: str) -> FilteredNotice:
-    """The filtered object version of one notification's JSON payload."""
-    fields = json.loads(payload)
-    version = ObjectVersion(fields["bucket"], fields["object_name"], int(fields["generation"]))
-    return FilteredNotice(version, fields["reason"], fields["setting"])
+    """The filtered object version of one notification's JSON payload.
+
+    Raises:
+        ValueError: the payload is another sender's.
+    """
+    try:
+        fields = json.loads(payload)
+        version = ObjectVersion(str(fields["bucket"]), str(fields["object_name"]), int(fields["generation"]))
+        return FilteredNotice(version, str(fields["reason"]), str(fields["setting"]))
+    except (TypeError, KeyError, OverflowError, RecursionError) as error:
+        raise ValueError(f"not a filtered object: {payload[:100]!r}") from error
 
 
 def _payload(version: ObjectVersion, reason: FilterReason) -> str:

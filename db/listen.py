@@ -9,6 +9,7 @@ from typing import Protocol, Self, TypeVar
 
 import psycopg
 
+from db.errors import named_error, one_line
 from db.filtered import parse_filtered
 from db.session import libpq_url
 from dropline.contract import FILTERED_CHANNEL, NOTIFY_CHANNEL, ChangeNotice, FilteredNotice, Status
@@ -45,9 +46,15 @@ class Listener:
         try:
             for notify in self._connection.notifies(timeout=timeout_s):
                 filtered = notify.channel == FILTERED_CHANNEL
-                yield parse_filtered(notify.payload) if filtered else parse_notice(notify.payload)
-        except psycopg.OperationalError as error:
-            raise DatabaseUnavailable(f"lost the connection to Postgres while listening: {error}") from error
+                try:
+                    notice = parse_filtered(notify.payload) if filtered else parse_notice(notify.payload)
+                except ValueError:
+                    continue  # every login of the database may send a notification on the channels
+                yield notice
+        except psycopg.Error as error:
+            raise DatabaseUnavailable(
+                f"lost the connection to Postgres while listening: {one_line(error)}"
+            ) from error
 
 
 @contextmanager
@@ -55,7 +62,8 @@ def listening(settings: DatabaseSettings, application_name: str) -> Iterator[Lis
     """Listen from now on. Read the table inside the block, not before, and no change is missed.
 
     Raises:
-        DatabaseUnavailable: Postgres cannot be reached.
+        DatabaseUnavailable: Postgres cannot be reached, or does not take a LISTEN (a standby).
+        SettingsError: the URL has an option that Postgres lacks.
     """
     url = libpq_url(require(settings.url, "DROPLINE_DATABASE__URL"))
     try:
@@ -65,11 +73,11 @@ def listening(settings: DatabaseSettings, application_name: str) -> Iterator[Lis
             application_name=application_name,
             connect_timeout=settings.connect_timeout_s,
         )
-    except psycopg.OperationalError as error:
-        raise DatabaseUnavailable(f"cannot reach Postgres to listen: {error}") from error
-    with connection:
         connection.execute(f"LISTEN {NOTIFY_CHANNEL}")
         connection.execute(f"LISTEN {FILTERED_CHANNEL}")
+    except psycopg.Error as error:
+        raise named_error(error) from error
+    with connection:
         yield Listener(connection)
 
 
@@ -165,14 +173,21 @@ def _remaining_s(deadline: float | None) -> float | None:
 
 
 def parse_notice(payload: str) -> ChangeNotice:
-    """The change described by the JSON payload of one notification."""
-    fields = json.loads(payload)
-    return ChangeNotice(
-        id=int(fields["id"]),
-        bucket=fields["bucket"],
-        object_name=fields["object_name"],
-        generation=int(fields["generation"]),
-        task=fields["task"],
-        status=Status(fields["status"]),
-        metadata_written=bool(fields["metadata_written"]),
-    )
+    """The change described by the JSON payload of one notification.
+
+    Raises:
+        ValueError: the payload is another sender's.
+    """
+    try:
+        fields = json.loads(payload)
+        return ChangeNotice(
+            id=int(fields["id"]),
+            bucket=str(fields["bucket"]),
+            object_name=str(fields["object_name"]),
+            generation=int(fields["generation"]),
+            task=str(fields["task"]),
+            status=Status(fields["status"]),
+            metadata_written=bool(fields["metadata_written"]),
+        )
+    except (TypeError, KeyError, OverflowError, RecursionError) as error:
+        raise ValueError(f"not a change of a row: {payload[:100]!r}") from error

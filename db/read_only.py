@@ -10,8 +10,9 @@ from psycopg.adapt import Loader
 from psycopg.pq import ExecStatus
 from psycopg.types.string import TextLoader
 
+from db.errors import named_error
 from db.session import libpq_url
-from dropline.errors import ClientError, DatabaseUnavailable
+from dropline.errors import ClientError, DroplineError
 from dropline.settings import DatabaseSettings, require
 
 # A login with more rights gives them up, if the login may act as dropline_reader.
@@ -77,6 +78,12 @@ def run_read_only(settings: DatabaseSettings, statement: str, timeout_ms: int) -
             return StatementResult(columns, cursor.fetchall() if has_rows else [])
     except errors.QueryCanceled:
         raise ClientError(f"the statement took longer than {timeout_ms / 1000:g} s; raise --timeout") from None
+    except UnicodeDecodeError:
+        raise ClientError(
+            "a value is not UTF-8, so the database has another encoding; select it as bytea (`::bytea`)"
+        ) from None
+    except UnicodeEncodeError:
+        raise ClientError("the statement is not UTF-8; check the shell's locale") from None
     except psycopg.Error as error:
         raise _named(error) from error
 
@@ -101,23 +108,20 @@ def _load_without_loss(connection: psycopg.Connection[tuple[Any, ...]]) -> None:
             connection.adapters.register_loader(each.oid, TextLoader)
 
 
-def _named(error: psycopg.Error) -> ClientError | DatabaseUnavailable:
-    state = error.sqlstate
-    if state is None and isinstance(error, psycopg.OperationalError):
-        return DatabaseUnavailable(f"cannot reach Postgres: {_one_line(str(error))}")
-    if state is not None and state.startswith(("08", "53", "57")):
-        return DatabaseUnavailable(f"Postgres went away: {_one_line(str(error))}")
+def _named(error: psycopg.Error) -> DroplineError:
+    """Like `db.errors.named_error`, but the statement is the user's: a refusal names its mistake."""
+    named = named_error(error)
+    if error.sqlstate is None and not isinstance(error, psycopg.DataError | psycopg.NotSupportedError):
+        return named
+    if error.sqlstate is not None and error.sqlstate.startswith(("08", "28", "3D", "53", "57")):
+        return named
     diagnosis = error.diag
     # For several statements the message is about prepared statements. The C function's name is not translated.
     if isinstance(error, errors.SyntaxError) and diagnosis.source_function == "exec_parse_message":
         return ClientError("these are several statements; give one statement at a time")
     parts = (diagnosis.message_primary or str(error), diagnosis.message_hint, _place(diagnosis.statement_position))
-    return ClientError(_one_line("; ".join(part for part in parts if part)))
+    return ClientError(" ".join("; ".join(part for part in parts if part).split()) or type(error).__name__)
 
 
 def _place(position: str | None) -> str | None:
     return f"at character {position}" if position else None
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from psycopg.errors import InsufficientPrivilege, ReadOnlySqlTransaction
 from pydantic import SecretStr
 from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as ConnectionPoolTimeout
 
-from dropline.errors import AccessDenied, DatabaseReadOnly, DatabaseUnavailable, SettingsError
+from db.errors import named_error
+from dropline.errors import DatabaseUnavailable, SettingsError
 from dropline.postgres_url import check_postgres_url
 from dropline.settings import DatabaseSettings, Settings, require
 
@@ -21,10 +21,6 @@ _WRITER_URL = "DROPLINE_DATABASE__URL"
 
 #: The longest wait for a free connection of the connection pool, in seconds.
 _CHECKOUT_TIMEOUT_S = 0.5
-
-# Classes of SQLSTATE: connection, transaction rollback, resources, operator intervention, system errors, lock not
-# available, idle transaction.
-_TRANSIENT_CLASSES = ("08", "40", "53", "57", "58", "55P03", "25P03")
 
 
 class Database:
@@ -78,18 +74,21 @@ class Database:
             DatabaseUnavailable: Postgres cannot be reached, or ended the statement; the commit may have failed or
                 succeeded.
             DatabaseReadOnly: Postgres refused a write, since the server is a standby or the login only reads.
+            SchemaOutdated: a table or a column is missing.
             AccessDenied: the login lacks a right on the table.
+            SettingsError: the URL has an option that Postgres lacks.
+            StatementRefused: Postgres refused the values of the statement.
         """
         try:
             with self._connection_pool.begin() as connection:
                 yield connection
         except ConnectionPoolTimeout as error:
-            raise DatabaseUnavailable(f"no free connection to Postgres within {_CHECKOUT_TIMEOUT_S} s") from error
+            raise DatabaseUnavailable(
+                f"no free connection to Postgres within {_CHECKOUT_TIMEOUT_S} s; raise "
+                "DROPLINE_DATABASE__POOL_SIZE if that happens often"
+            ) from error
         except DBAPIError as error:
-            named = _named(error)
-            if named is None:
-                raise
-            raise named from error
+            raise named_error(error.orig if isinstance(error.orig, Exception) else error) from error
 
     def close(self) -> None:
         """Close all connections."""
@@ -143,22 +142,3 @@ def libpq_url(url: str) -> str:
         SettingsError: not a Postgres URL.
     """
     return make_url(sqlalchemy_url(url)).set(drivername="postgresql").render_as_string(hide_password=False)
-
-
-def _named(error: DBAPIError) -> DatabaseUnavailable | AccessDenied | None:
-    """Dropline's name of an error of Postgres; None for a mistake in a statement."""
-    if isinstance(error.orig, InsufficientPrivilege):
-        return AccessDenied(f"Postgres refused: {error.orig}")
-    if isinstance(error.orig, ReadOnlySqlTransaction):
-        return DatabaseReadOnly(f"Postgres refused: {error.orig}")
-    if _is_transient(error):
-        return DatabaseUnavailable(f"Postgres did not answer: {error.orig}")
-    return None
-
-
-def _is_transient(error: DBAPIError) -> bool:
-    """True if the same statement may succeed later: after a lost connection, a restart, a timeout, a deadlock."""
-    state: str | None = getattr(error.orig, "sqlstate", None)
-    if state is None:
-        return isinstance(error, OperationalError | InterfaceError)
-    return state.startswith(_TRANSIENT_CLASSES)

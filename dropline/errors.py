@@ -13,10 +13,12 @@
     │   ├── InvalidImage         the bytes cannot be decoded; `code` has the reason
     │   ├── ImageRefused         the image exceeds a limit, found before or during decoding
     │   ├── InferenceFailed      the model fails on the input
+    │   ├── StatementRefused     Postgres refuses the values of a statement
     │   └── AccessDenied         the credentials lack a right (a row fails by Cloud Storage's refusal alone)
     └── TransientError           a later attempt may succeed
         ├── DatabaseUnavailable
-        │   └── DatabaseReadOnly a standby, or a login that only reads
+        │   ├── DatabaseReadOnly a standby, or a login that only reads
+        │   └── SchemaOutdated   a table or a column is missing
         ├── BrokerUnavailable
         ├── StorageUnavailable
         ├── EngineUnavailable    the engine is starting or stopping, or was not reached
@@ -137,6 +139,12 @@ class AccessDenied(PermanentError):
     default_code = "access_denied"
 
 
+class StatementRefused(PermanentError):
+    """Postgres refuses the values of a statement."""
+
+    default_code = "statement_refused"
+
+
 class TransientError(DroplineError):
     """A later attempt may succeed."""
 
@@ -153,6 +161,15 @@ class DatabaseReadOnly(DatabaseUnavailable):
     """Postgres refused a write: the server is a standby, perhaps until its promotion, or the login only reads."""
 
     default_code = "database_read_only"
+
+
+class SchemaOutdated(DatabaseUnavailable):
+    """A table, column or function is missing: the migrations have not run, or the URL names another database.
+
+    Transient: rows and events wait for the migrations.
+    """
+
+    default_code = "schema_outdated"
 
 
 class BrokerUnavailable(TransientError):

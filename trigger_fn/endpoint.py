@@ -14,9 +14,8 @@ from flask import Request, Response, jsonify
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from dropline.deadline import Deadline
-from dropline.errors import DroplineError, ForeignBucket, InvalidEvent, TransientError, UnknownDelivery
+from dropline.errors import DroplineError, ForeignBucket, InvalidEvent, UnknownDelivery
 from dropline.log import get_logger
-from dropline.scaling.errors import ScalingDenied
 from dropline.selection import Skip
 from trigger_fn.events import parse_event
 from trigger_fn.intake import Intake, Outcome
@@ -55,7 +54,8 @@ class Endpoint:
         except (MissingToken, TokenRefused, ForeignBucket, UnknownDelivery) as error:
             log.warning("event_refused", code=error.code, error=str(error))
             return _refusal(error)
-        except (TransientError, ScalingDenied) as error:
+        except DroplineError as error:
+            # A fault of the deployment or of a service: the event must outlive the repair.
             log.error("event_deferred", code=error.code, error=str(error))
             return _refusal(error)
         else:
@@ -109,9 +109,12 @@ def _refusal(error: DroplineError) -> Response:
 
 
 def _status_of(error: DroplineError) -> HTTPStatus:
-    if isinstance(error, TransientError | ScalingDenied):
-        # A missing right on the worker pool is a fault of the deployment; the event must survive the repair.
-        return HTTPStatus.SERVICE_UNAVAILABLE
-    if isinstance(error, UnknownDelivery):
-        return HTTPStatus.UNSUPPORTED_MEDIA_TYPE
-    return HTTPStatus.UNAUTHORIZED if isinstance(error, MissingToken) else HTTPStatus.FORBIDDEN
+    match error:
+        case MissingToken():
+            return HTTPStatus.UNAUTHORIZED
+        case TokenRefused() | ForeignBucket():
+            return HTTPStatus.FORBIDDEN
+        case UnknownDelivery():
+            return HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+        case _:
+            return HTTPStatus.SERVICE_UNAVAILABLE

@@ -69,8 +69,8 @@ def worker_errors(
         raise StorageUnavailable(f"{version.uri} arrived damaged; it is downloaded again ({error})") from error
     except _NO_CREDENTIALS as error:
         raise AccessDenied(
-            f"no credentials for {permission} on {version.uri}: {auth_text(error)}; correct the worker's credentials, "
-            "then redrive the row"
+            f"no credentials for {permission} on {version.uri}: {auth_text(error)}; correct the worker's "
+            "credentials, then redrive the row"
         ) from error
     except auth.GoogleAuthError as error:
         raise _unavailable(version, auth_text(error)) from error

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from db.filtered import parse_filtered
 from db.listen import RECONNECT_PAUSES_S, Notice, ReconnectingListener, parse_notice
 from dropline.contract import ChangeNotice
 from dropline.errors import DatabaseUnavailable
@@ -108,3 +109,12 @@ def test_the_first_connection_is_attempted_once(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("db.listen.listening", postgres.listening)
     with pytest.raises(DatabaseUnavailable), ReconnectingListener(DatabaseSettings(), "test"):
         pass
+
+
+@pytest.mark.parametrize("payload", ["", "junk", "[]", "null", "{}", '{"id": "x"}', '{"id": 1e999}', "[" * 100_000])
+def test_a_strangers_notification_is_no_change(payload: str) -> None:
+    """Any login of the database may notify the channel; `Listener` passes over such a notification."""
+    with pytest.raises(ValueError):
+        parse_notice(payload)
+    with pytest.raises(ValueError, match=r".*"):
+        parse_filtered(payload)
