@@ -52,10 +52,17 @@ def safe_text(value: object, style: str = "") -> Text:
     return Text(printable(value_text(value)), style=style)
 
 
+class _PipeConsole(Console):
+    """A console that leaves a closed pipe to `cli.main`."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def stdout_console() -> Console:
     """Standard output."""
     width = None if sys.stdout.isatty() else _PIPE_WIDTH
-    return Console(width=width, highlight=False, markup=False, emoji=False)
+    return _PipeConsole(width=width, highlight=False, markup=False, emoji=False)
 
 
 def stderr_console() -> Console:

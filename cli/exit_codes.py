@@ -24,6 +24,8 @@ class ExitCode(enum.IntEnum):
     TIMED_OUT = 124
     #: Ctrl-C.
     INTERRUPTED = 130
+    #: The reader of the output ended first, as in `dropline sql … | head`; like a program that SIGPIPE ends.
+    CLOSED_PIPE = 141
 
 
 def code_of(error: DroplineError) -> ExitCode:

@@ -1,12 +1,14 @@
 """The command `dropline`: the table of commands, each loaded when called, and the handling of errors."""
 
+import sys
 from importlib import import_module
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from cli.console import print_error, print_error_lines
+from cli.crash import explain, prepare_streams, print_traceback, silence_stdout
 from cli.exit_codes import ExitCode, code_of
 from dropline.errors import DroplineError, LocalStackError
 
@@ -31,7 +33,7 @@ COMMANDS = {
 }
 _EPILOGUE = (
     "Exit codes: 0 done, 1 the work failed, 2 wrong command line, 3 wrong settings, 4 a service is away, "
-    "5 filtered by a rule, 124 timed out, 130 Ctrl-C."
+    "5 filtered by a rule, 124 timed out, 130 Ctrl-C, 141 the reader of the output ended."
 )
 
 
@@ -57,10 +59,29 @@ class LazyGroup(TyperGroup):
         name, _, rest = super().resolve_command(ctx, args)
         return name, None if name is None else load_command(name), rest
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command line; an error without a name of Dropline's ends with one line too."""
+        try:
+            try:
+                return super().main(*args, **kwargs)
+            finally:
+                # Here, not at the interpreter's exit: a full disk is an error of the command.
+                sys.stdout.flush()
+        except BrokenPipeError:
+            silence_stdout()
+            sys.exit(ExitCode.CLOSED_PIPE)
+        except Exception as error:  # noqa: BLE001 - the last resort
+            silence_stdout()
+            _end_with(error)
+
     def invoke(self, ctx: Any) -> Any:
-        """Turn Dropline's own errors and Ctrl-C into a message and an exit code."""
+        """Turn Dropline's own errors, Ctrl-C and a closed pipe into a message and an exit code."""
         try:
             return super().invoke(ctx)
+        except BrokenPipeError:
+            # `dropline sql … | head`: the reader has read enough.
+            silence_stdout()
+            raise typer.Exit(ExitCode.CLOSED_PIPE) from None
         except LocalStackError as error:
             print_error_lines(str(error))
             raise typer.Exit(code_of(error)) from None
@@ -69,6 +90,25 @@ class LazyGroup(TyperGroup):
             raise typer.Exit(code_of(error)) from None
         except KeyboardInterrupt:
             raise typer.Exit(ExitCode.INTERRUPTED) from None
+
+
+def _is_debugging() -> bool:
+    """True if the settings ask for lines of level DEBUG."""
+    # Slow to import, and `--help` does not need it.
+    from dropline.settings import load_settings
+
+    try:
+        return load_settings().log.level == "DEBUG"
+    except Exception:  # noqa: BLE001 - wrong settings may be the cause of the error
+        return False
+
+
+def _end_with(error: Exception) -> NoReturn:
+    message, code = explain(error)
+    if _is_debugging():
+        print_traceback(error)
+    print_error(message)
+    sys.exit(code)
 
 
 app = typer.Typer(
@@ -103,4 +143,5 @@ def dropline(
 
 def main() -> None:
     """Run the command line; the console script."""
+    prepare_streams()
     app()

@@ -47,7 +47,7 @@ class Listener:
             for notify in self._connection.notifies(timeout=timeout_s):
                 filtered = notify.channel == FILTERED_CHANNEL
                 try:
-                    notice = parse_filtered(notify.payload) if filtered else parse_notice(notify.payload)
+                    notice: Notice = parse_filtered(notify.payload) if filtered else parse_notice(notify.payload)
                 except ValueError:
                     continue  # every login of the database may send a notification on the channels
                 yield notice

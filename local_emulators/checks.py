@@ -83,5 +83,6 @@ def check_redis(url: str) -> None:
     try:
         with client:
             client.ping()
-    except RedisError as error:
-        raise LocalStackError(f"The Redis of --redis-url cannot be used: {error}") from error
+    except (RedisError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise LocalStackError(f"The Redis of --redis-url cannot be used: {reason}") from error

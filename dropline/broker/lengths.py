@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from dropline.broker.errors import explained
 from dropline.contract import CAPTION_QUEUE, RECOVERY_QUEUE
 from dropline.errors import BrokerUnavailable
 from dropline.settings import BrokerSettings, require
@@ -43,7 +44,5 @@ def read_lengths(settings: BrokerSettings) -> QueueLengths:
                 recoveries=int(client.llen(RECOVERY_QUEUE)),
                 unacknowledged=int(client.hlen(_UNACKNOWLEDGED)),
             )
-    except (RedisError, ValueError) as error:
-        raise BrokerUnavailable(
-            f"cannot read the queue on Redis: {error}; check DROPLINE_BROKER__URL and that Redis runs"
-        ) from error
+    except (RedisError, OSError, ValueError) as error:
+        raise BrokerUnavailable(f"cannot read the queue on Redis: {explained(error)}") from error

@@ -11,10 +11,11 @@ from contextlib import contextmanager
 from typing import Any, Self
 
 from celery import Celery
-from kombu.exceptions import KombuError
+from kombu.exceptions import InconsistencyError, KombuError
 from redis.exceptions import RedisError
 
 from dropline.broker.configuration import PRODUCER_CONNECTIONS, make_producer
+from dropline.broker.errors import explained
 from dropline.contract import CAPTION_QUEUE, CAPTION_TASK, RECOVER_TASK, RECOVERY_QUEUE
 from dropline.deadline import Bulkhead, Deadline
 from dropline.errors import BrokerUnavailable
@@ -134,5 +135,6 @@ def row_id_of(message: bytes | str) -> int | None:
 def _errors_named(complaint: str) -> Iterator[None]:
     try:
         yield
-    except (KombuError, RedisError, OSError) as error:
-        raise BrokerUnavailable(f"{complaint}: {error}") from error
+    except (KombuError, InconsistencyError, RedisError, OSError, LookupError, ValueError) as error:
+        # Kombu raises a LookupError or a ValueError where a key of its own has a stranger's value.
+        raise BrokerUnavailable(f"{complaint}: {explained(error)}") from error

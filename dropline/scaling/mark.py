@@ -121,7 +121,8 @@ def _named_errors(action: str) -> Iterator[None]:
 
     try:
         yield
-    except RedisError as error:
+    except (RedisError, OSError, ValueError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise BrokerUnavailable(
-            f"cannot {action} the worker pool's mark in Redis, so its state is unknown: {error}; try again"
+            f"cannot {action} the worker pool's mark in Redis, so its state is unknown: {reason}; try again"
         ) from error
