@@ -59,9 +59,10 @@ def worker_errors(
         ObjectGone, AccessDenied, StorageUnavailable.
         PermanentError: any other refusal.
     """
+    passing: tuple[type[Exception], ...] = (*handled, DroplineError)
     try:
         yield
-    except (*handled, DroplineError):
+    except passing:
         raise
     except api.NotFound as error:
         raise ObjectGone(f"{version.uri} was overwritten or deleted") from error

@@ -87,11 +87,11 @@ def test_every_error_of_postgres(command: tuple[str, ...], monkeypatch: pytest.M
 
 def test_every_error_of_redis_in_status(monkeypatch: pytest.MonkeyPatch) -> None:
     """`status` prints the rows, and one line about Redis."""
-    counts = {"rows": {}, "oldest_queued_s": None, "captions_per_minute": 0.0, "failures": []}
+    counts: dict[str, Any] = {"rows": {}}
     for error in [*foreign_errors.of_redis(), *foreign_errors.of_system()]:
         monkeypatch.setattr("cli.status._read_database", lambda _: dict(counts))
         monkeypatch.setattr(redis.ConnectionPool, "get_connection", raising(error))
-        result = run(("status",))
+        result = run(("status", "--json"))
         assert_one_line(result, error)
         assert result.exit_code == ExitCode.UNAVAILABLE
 
