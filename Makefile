@@ -21,7 +21,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format types arrows unit terraform integration acceptance bench chaos fuzz constraints settings-page cli-page terraform-pages cost-pages clean
+.PHONY: help install demo test lint format types arrows unit terraform integration acceptance bench chaos fuzz constraints settings-page cli-page images-page terraform-pages cost-pages clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -87,6 +87,10 @@ settings-page: $(STAMP) ## write docs/settings.md anew
 
 cli-page: $(STAMP) ## write the tables of docs/cli.md anew
 	$(BIN)/python -m tools.cli_page
+
+images-page: $(STAMP) ## write docs/images.md anew
+	$(BIN)/python -m tools.images_page > docs/images.new
+	mv docs/images.new docs/images.md
 
 terraform-pages: $(STAMP) ## write the READMEs under terraform/ anew
 	$(BIN)/python -m tools.terraform_pages
