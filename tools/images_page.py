@@ -16,8 +16,8 @@ _INTRODUCTION = f"""\
 # Images
 
 The bytes of an object decide its format; its name and its content type do not. This page lists the {len(CASES)}
-files of `tests/corpus`: a test gives each file to the decoder and compares the result. `python -m tests.corpus DIR`
-writes the files to a directory.
+files of `tests/corpus`: a test gives each file to the decoder and compares the result. The command
+`python -m tests.corpus DIR` writes the files to a directory.
 
 This page is made by `make images-page` from the table of the tests.
 """
@@ -29,16 +29,16 @@ More codes, of time and memory and of a missing decoder, are in [error-codes.md]
 [settings.md](settings.md#images).
 """
 _FIRST_PICTURE = (
-    "the picture that browsers show first: the first frame of an animation, the primary picture of a HEIF, the first "
-    "page of a TIFF that is marked neither as a thumbnail nor as a mask"
+    "the picture that browsers show first: the first frame of an animation, the primary picture of a HEIF, the "
+    "first page of a TIFF that is marked neither as a thumbnail nor as a mask"
 )
 _UPRIGHT = (
-    "upright, by EXIF's own tag (JPEG, PNG, WebP, TIFF) or by the turns of the file (HEIF, AVIF); an orientation in "
-    "XMP alone has no effect, as in browsers"
+    "upright, by EXIF's own tag (JPEG, PNG, WebP, TIFF) or by the turns of the file (HEIF, AVIF); an orientation "
+    "in XMP alone has no effect, as in browsers"
 )
 _SRGB = (
-    "sRGB, by the embedded profile, or by gAMA in a PNG; a damaged profile, or one of another colour space, has no "
-    "effect"
+    "sRGB, by the embedded profile, or by gAMA in a PNG; a damaged profile, or one of another colour space, has "
+    "no effect"
 )
 _GROUND = "white; a dark grey where all visible pixels are nearly white, since a white logo would vanish on white"
 #: Each property of a file, and the result of its conversion.
