@@ -13,10 +13,11 @@ from typing import Protocol, assert_never
 from db import queries
 from db.session import Database
 from dropline.contract import Caption, Claim, Dimensions, ObjectVersion, Status, WriteBack, WriteOutcome
-from dropline.errors import DatabaseUnavailable, ObjectGone, PermanentError, TransientError
+from dropline.errors import DatabaseUnavailable, InvalidImage, ObjectGone, PermanentError, TransientError
 from dropline.images.decoding import Decoded, decode
 from dropline.log import get_logger
 from dropline.settings import Settings
+from dropline.storage.encodings import Content
 from worker.engine.wire import CaptionRequest
 from worker.retry import GiveUp, Gone, RetryLater, decide, jitter
 
@@ -43,7 +44,7 @@ class Captioner(Protocol):
 class Store(Protocol):
     """Cloud Storage; see `dropline.storage.objects.ObjectStore`."""
 
-    def download(self, version: ObjectVersion, max_bytes: int) -> bytes:
+    def download(self, version: ObjectVersion, max_bytes: int) -> Content:
         """The bytes of exactly this generation."""
 
     def live_generation(self, version: ObjectVersion) -> int | None:
@@ -152,11 +153,17 @@ class Pipeline:
         # Announced first: without an engine the download is useless.
         self._captioner.announce()
         try:
-            data = self._store.download(version, self._settings.events.max_size_bytes)
-            return len(data), decode(data, self._captioner.input_size, self._settings.images)
+            content = self._store.download(version, self._settings.events.max_size_bytes)
+            return len(content.data), self._decode(content)
         except BaseException:
             self._captioner.retract()
             raise
+
+    def _decode(self, content: Content) -> Decoded:
+        try:
+            return decode(content.data, self._captioner.input_size, self._settings.images)
+        except InvalidImage as error:
+            raise content.explain(error) from error
 
     def _record(
         self, claim: Claim, caption: Caption, image: Dimensions, size_bytes: int, delivery: Delivery

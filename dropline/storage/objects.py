@@ -1,7 +1,5 @@
 """Cloud Storage for the worker: download one generation of an object, and write its caption to its metadata."""
 
-import io
-import zlib
 from collections.abc import Mapping
 from typing import Self
 
@@ -19,9 +17,10 @@ from dropline.contract import (
     WriteBack,
     WriteOutcome,
 )
-from dropline.errors import AccessDenied, ImageRefused, ObjectGone, PreconditionLost
+from dropline.errors import AccessDenied, ObjectGone, PreconditionLost
 from dropline.settings import MetadataSettings, Settings
 from dropline.storage.client import make_client
+from dropline.storage.encodings import BoundedBuffer, Content, decode_content
 from dropline.storage.errors import worker_errors
 from dropline.storage.metadata import FittedMetadata, fit_metadata
 from dropline.storage.refusals import read_refusal
@@ -30,7 +29,6 @@ from dropline.storage.refusals import read_refusal
 TIMEOUT_S = (5.0, 30.0)
 #: Connections kept open by one store; more threads than connections open new connections.
 CONNECTIONS = 32
-_GZIP = 16 + zlib.MAX_WBITS
 
 
 class ObjectStore:
@@ -58,20 +56,20 @@ class ObjectStore:
         """Close the connections."""
         self._client.close()
 
-    def download(self, version: ObjectVersion, max_bytes: int) -> bytes:
-        """Download exactly this generation, verified by checksum; gzip-encoded content is decompressed.
+    def download(self, version: ObjectVersion, max_bytes: int) -> Content:
+        """Download exactly this generation, verify the stored bytes by checksum, and undo the content encoding.
 
         Raises:
             ObjectGone: the object was overwritten or deleted.
-            ImageRefused: `object_too_large`, after at most `max_bytes` and one block.
+            ImageRefused: `object_too_large`, after at most `max_bytes` and one block; `image_too_complex`.
+            InvalidImage: the content encoding cannot be undone.
             AccessDenied, StorageUnavailable, PermanentError.
         """
         blob = self._blob(version)
-        body = _BoundedBuffer(version, max_bytes)
+        body = BoundedBuffer(version, max_bytes)
         with worker_errors(version, "storage.objects.get"):
             blob.download_to_file(body, raw_download=True, checksum="auto", **self._options)
-        data = body.getvalue()
-        return _unzipped(data, version, max_bytes) if blob.content_encoding == "gzip" else data
+        return decode_content(body.getvalue(), blob.content_encoding, version, max_bytes)
 
     def live_generation(self, version: ObjectVersion) -> int | None:
         """Return the live generation of the object name, or None if the object was deleted.
@@ -171,40 +169,6 @@ def make_store(settings: Settings) -> ObjectStore:
             f"or set STORAGE_EMULATOR_HOST for a local bucket ({error})"
         ) from error
     return ObjectStore(client, settings.metadata)
-
-
-class _BoundedBuffer(io.BytesIO):
-    """A buffer that raises when its limit is passed, which ends the download."""
-
-    def __init__(self, version: ObjectVersion, max_bytes: int) -> None:
-        super().__init__()
-        self._version = version
-        self._max_bytes = max_bytes
-
-    def write(self, block: bytes, /) -> int:  # type: ignore[override]
-        if self.tell() + len(block) > self._max_bytes:
-            raise _too_large(self._version, self._max_bytes)
-        return super().write(block)
-
-
-def _unzipped(data: bytes, version: ObjectVersion, max_bytes: int) -> bytes:
-    """Decompress an upload of `gsutil cp -Z`; content that is wrongly labelled as gzip is returned unchanged."""
-    unzip = zlib.decompressobj(_GZIP)
-    try:
-        plain = unzip.decompress(data, max_bytes + 1)
-    except zlib.error:
-        return data
-    if len(plain) > max_bytes:
-        raise _too_large(version, max_bytes)
-    return plain
-
-
-def _too_large(version: ObjectVersion, max_bytes: int) -> ImageRefused:
-    return ImageRefused(
-        f"{version.uri} has more than the {max_bytes} bytes that DROPLINE_EVENTS__MAX_SIZE_BYTES allows: "
-        "raise it, or upload a smaller image",
-        code="object_too_large",
-    )
 
 
 def _holds(blob: Blob, fitted: FittedMetadata) -> bool:

@@ -1,6 +1,7 @@
 """Reads from Cloud Storage with the real client over HTTP, with refusals, lost responses and damaged data."""
 
 import gzip
+import zlib
 
 import pytest
 from google.cloud.storage import Bucket
@@ -8,6 +9,7 @@ from google.cloud.storage import Bucket
 from dropline.contract import ObjectVersion, WriteOutcome
 from dropline.errors import AccessDenied, ImageRefused, ObjectGone, PermanentError, StorageUnavailable
 from dropline.settings import MetadataSettings
+from dropline.storage.encodings import Content
 from dropline.storage.objects import ObjectStore, make_store
 from tests.support.gcs_proxy import GcsProxy
 from tests.support.storage_rig import BODY, LIMIT, OURS, metadata_of, settings_for, upload, write
@@ -35,15 +37,15 @@ NAMES = (
 
 def test_bytes_come_back(store: ObjectStore, bucket: Bucket) -> None:
     """A download equals the upload byte for byte, including an empty object."""
-    assert store.download(upload(bucket), LIMIT) == BODY
-    assert store.download(upload(bucket, "empty", b""), LIMIT) == b""
+    assert store.download(upload(bucket), LIMIT).data == BODY
+    assert store.download(upload(bucket, "empty", b""), LIMIT).data == b""
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_names_make_the_round_trip(store: ObjectStore, bucket: Bucket, gcs_proxy: GcsProxy, name: str) -> None:
     """Every object name allowed by Cloud Storage is read and written under exactly the same name."""
     version = upload(bucket, name)
-    assert store.download(version, LIMIT) == BODY
+    assert store.download(version, LIMIT).data == BODY
     assert write(store, version) == WriteOutcome(written=True)
     assert metadata_of(bucket, name) == OURS
     assert store.live_generation(version) == version.generation
@@ -59,7 +61,7 @@ def test_an_overwritten_generation_is_gone(store: ObjectStore, bucket: Bucket) -
         write(store, old)
     assert store.live_generation(old) == new.generation
     assert metadata_of(bucket) == {}
-    assert store.download(new, LIMIT) == b"new"
+    assert store.download(new, LIMIT).data == b"new"
 
 
 def test_a_deleted_object_is_gone(store: ObjectStore, bucket: Bucket) -> None:
@@ -133,7 +135,7 @@ def test_damaged_downloads_are_transient(store: ObjectStore, bucket: Bucket, gcs
     gcs_proxy.damage()
     with pytest.raises(StorageUnavailable, match="damaged"):
         store.download(version, LIMIT)
-    assert store.download(version, LIMIT) == BODY
+    assert store.download(version, LIMIT).data == BODY
 
 
 def test_cut_downloads_are_transient(store: ObjectStore, bucket: Bucket, gcs_proxy: GcsProxy) -> None:
@@ -142,7 +144,7 @@ def test_cut_downloads_are_transient(store: ObjectStore, bucket: Bucket, gcs_pro
     gcs_proxy.cut()
     with pytest.raises(StorageUnavailable):
         store.download(version, LIMIT)
-    assert store.download(version, LIMIT) == BODY
+    assert store.download(version, LIMIT).data == BODY
 
 
 def test_idle_connections_that_were_closed_cost_nothing(
@@ -151,32 +153,64 @@ def test_idle_connections_that_were_closed_cost_nothing(
     """A read on a closed idle connection is repeated at once, without an error."""
     version = upload(bucket)
     gcs_proxy.lose_response("GET")
-    assert store.download(version, LIMIT) == BODY
+    assert store.download(version, LIMIT).data == BODY
 
 
 def test_large_objects_are_refused(store: ObjectStore, bucket: Bucket) -> None:
     """An object at the limit is read; a larger object is refused, for any size in the event."""
     version = upload(bucket)
-    assert store.download(version, len(BODY)) == BODY
+    assert store.download(version, len(BODY)).data == BODY
     with pytest.raises(ImageRefused, match="DROPLINE_EVENTS__MAX_SIZE_BYTES") as caught:
         store.download(version, len(BODY) - 1)
     assert caught.value.code == "object_too_large"
-    assert store.download(version, LIMIT) == BODY
+    assert store.download(version, LIMIT).data == BODY
 
 
-def test_packed_objects_are_unpacked(store: ObjectStore, bucket: Bucket) -> None:
-    """An upload of `gsutil cp -Z` is decompressed, and a decompression bomb is refused."""
-    assert store.download(_packed(bucket, "packed", gzip.compress(BODY)), LIMIT) == BODY
-    assert store.download(_packed(bucket, "so-called", BODY), LIMIT) == BODY
-    bomb = _packed(bucket, "bomb", gzip.compress(bytes(50_000_000)))
+@pytest.mark.parametrize(
+    ("encoding", "stored"),
+    [
+        ("gzip", gzip.compress(BODY)),
+        ("gzip", gzip.compress(BODY[:1000]) + gzip.compress(BODY[1000:])),
+        ("gzip", gzip.compress(BODY) + b"trailing"),
+        ("x-gzip", gzip.compress(BODY)),
+        ("GZIP", gzip.compress(BODY)),
+        ("gzip, gzip", gzip.compress(gzip.compress(BODY))),
+        ("deflate", zlib.compress(BODY)),
+        ("gzip", BODY),
+        ("utf-8", BODY),
+    ],
+)
+def test_packed_objects_are_unpacked(store: ObjectStore, bucket: Bucket, encoding: str, stored: bytes) -> None:
+    """A compressed upload is decompressed, with each spelling of its encoding; a wrong encoding is ignored."""
+    assert store.download(_packed(bucket, "packed", stored, encoding), LIMIT) == Content(BODY)
+
+
+def test_encodings_that_are_not_undone_are_named(store: ObjectStore, bucket: Bucket) -> None:
+    """The bytes are downloaded as stored, with the name of their encoding."""
+    assert store.download(_packed(bucket, "packed", BODY, "br"), LIMIT) == Content(BODY, "br")
+
+
+def test_decompression_bombs_are_refused(store: ObjectStore, bucket: Bucket) -> None:
+    """The limit of bytes holds for decompressed bytes."""
     with pytest.raises(ImageRefused) as caught:
-        store.download(bomb, LIMIT)
+        store.download(_packed(bucket, "bomb", gzip.compress(bytes(50_000_000)), "gzip"), LIMIT)
     assert caught.value.code == "object_too_large"
 
 
-def _packed(bucket: Bucket, name: str, body: bytes) -> ObjectVersion:
+def test_damaged_compressed_downloads_are_transient(
+    store: ObjectStore, bucket: Bucket, gcs_proxy: GcsProxy
+) -> None:
+    """The checksum covers the stored bytes, so damage on the way is found before anything is decompressed."""
+    version = _packed(bucket, "packed", gzip.compress(BODY), "gzip")
+    gcs_proxy.damage()
+    with pytest.raises(StorageUnavailable, match="damaged"):
+        store.download(version, LIMIT)
+    assert store.download(version, LIMIT).data == BODY
+
+
+def _packed(bucket: Bucket, name: str, body: bytes, encoding: str) -> ObjectVersion:
     blob = bucket.blob(name)
-    blob.content_encoding = "gzip"
+    blob.content_encoding = encoding
     blob.upload_from_string(body, content_type="image/jpeg")
     return ObjectVersion(bucket.name, name, int(blob.generation))
 

@@ -10,6 +10,7 @@ from db.session import Database
 from dropline.contract import Caption, ObjectVersion, Status, WriteBack, WriteOutcome
 from dropline.errors import ImageRefused, ObjectGone
 from dropline.settings import EngineSettings, EventSettings, ImageSettings, Settings, WorkerSettings
+from dropline.storage.encodings import Content
 from tests.support.image_files import encode, halves
 from tests.support.memory_rows import MemoryRows
 from tests.support.row_model import Lease
@@ -34,20 +35,22 @@ class FakeStore:
 
     def __init__(self, script: Script) -> None:
         self.objects: dict[ObjectVersion, bytes] = {}
+        #: A content encoding that is not undone.
+        self.coding: str | None = None
         #: The written metadata: caption, task, model.
         self.metadata: dict[ObjectVersion, tuple[str, str, str]] = {}
         #: The result of every write-back.
         self.outcome = WriteOutcome(written=True)
         self._script = script
 
-    def download(self, version: ObjectVersion, max_bytes: int) -> bytes:
+    def download(self, version: ObjectVersion, max_bytes: int) -> Content:
         """The bytes of the generation; raises ObjectGone and ImageRefused like the real store."""
         self._script.step("download")
         if version not in self.objects:
             raise ObjectGone(f"{version.uri} was overwritten or deleted")
         if len(self.objects[version]) > max_bytes:
             raise ImageRefused(f"{version.uri} is too large", code="object_too_large")
-        return self.objects[version]
+        return Content(self.objects[version], self.coding)
 
     def live_generation(self, version: ObjectVersion) -> int | None:
         """The newest generation of the object, or None."""

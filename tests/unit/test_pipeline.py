@@ -97,6 +97,16 @@ def test_an_image_that_cannot_be_decoded_is_retracted_and_fails_at_once(bench: B
     assert bench.rows.details(row_id).error
 
 
+def test_an_encoding_that_is_not_undone_is_the_reason_for_bytes_that_are_no_image(bench: Bench) -> None:
+    """An image under the wrong label is captioned; compressed bytes fail with the name of their encoding."""
+    bench.store.coding = "br"
+    assert bench.run(bench.drop()) == Acknowledge("captioned")
+    row_id = bench.drop(b"\x0b\x02\x80compressed\x03", generation=2)
+    assert bench.run(row_id) == Acknowledge("failed")
+    assert bench.state(row_id) == (Status.FAILED, "unsupported_format", None)
+    assert '"br"' in (bench.rows.details(row_id).error or "")
+
+
 def test_an_object_beyond_the_limit_is_refused(bench: Bench) -> None:
     """The download gets DROPLINE_EVENTS__MAX_SIZE_BYTES."""
     row_id = bench.drop(PNG.ljust(100_001, b"\0"))
