@@ -18,7 +18,7 @@ from cli.wait import CaptionWaiter
 from db.reads import CaptionRecord
 from db.session import reader_settings
 from dropline.contract import FilteredNotice, ObjectVersion, TaskRequest
-from dropline.errors import InvalidImage, SettingsError
+from dropline.errors import PermanentError, SettingsError
 from dropline.images.formats import detect_format
 from dropline.settings import Settings, load_settings
 from dropline.storage.bucket import Storage
@@ -85,7 +85,7 @@ def _is_image(head: bytes) -> bool:
     """Whether a file with these first bytes may be an image; damaged and unsupported images are images."""
     try:
         detect_format(head)
-    except InvalidImage as refusal:
+    except PermanentError as refusal:
         return refusal.code not in _NO_IMAGES
     return True
 

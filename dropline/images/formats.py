@@ -10,7 +10,7 @@ import zlib
 from dropline.errors import InvalidImage, PermanentError
 from dropline.images import refusals
 from dropline.images.bmp_header import looks_like_bmp
-from dropline.images.pnm import looks_like_pnm
+from dropline.images.pnm_header import looks_like_pnm
 from dropline.images.raw import raw_photograph
 from dropline.images.signatures import foreign_image, foreign_media, no_image
 from dropline.images.text_files import refusal_of_text
