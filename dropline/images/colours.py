@@ -78,6 +78,9 @@ def _converted(samples: Image.Image, profile: bytes) -> Image.Image:
         samples = samples.convert("RGB")
     if transform is None or samples.mode != mode:
         return samples
+    if mode == "RGB":
+        transform.apply_in_place(samples)  # a new image costs as much again
+        return samples
     return transform.apply(samples)
 
 

@@ -36,6 +36,8 @@ _FRAMES = _DECODED_FRAMES | {0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF, 0xF
 #: Segments without influence on the pixels: APP1 to APP13, APP15 and comments. JFIF and Adobe's APP14 have it.
 _UNUSED = frozenset({*range(0xE1, 0xEE), 0xEF, 0xFE})
 _GREY = 128
+#: More zero bytes than the data of a scan ends with.
+_UNWRITTEN = bytes(64)
 
 
 @dataclass(slots=True)
@@ -190,7 +192,10 @@ def _lacks_pixels(parts: _Parts, whole: bytes, image: Image.Image, side_px: int)
     assert parts.frame is not None
     if parts.frame[0] in _PROGRESSIVE and not parts.ended and not _is_refined(parts.scans):
         return True
-    padded = _decoded(whole.removesuffix(_EOI) + b"\xff\x00" * 64 + _EOI, side_px)
+    stored = whole.removesuffix(_EOI)
+    if stored.endswith(_UNWRITTEN):
+        stored = stored.rstrip(b"\x00")  # space that a broken transfer reserved and never wrote
+    padded = _decoded(stored + b"\xff\x00" * 64 + _EOI, side_px)
     return ImageChops.difference(image, padded).getbbox() is not None
 
 

@@ -5,10 +5,12 @@ import struct
 import zlib
 from typing import Any
 
-from PIL import Image
+import numpy.typing as npt
+from PIL import Image, ImageDraw
 
 #: Two colours that stay distinct in JPEG, for left and right or above and below.
 RED, BLUE = (200, 30, 30), (30, 30, 200)
+WHITE = (248, 248, 248)
 
 PDF = b"%PDF-1.7\n1 0 obj\n<< /Type /Catalog >>\nendobj\n"
 SVG = b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><rect/></svg>'
@@ -86,3 +88,43 @@ def jpeg_with_huge_exif(segments: int) -> bytes:
         marks += b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment
     good = encode(halves(), "JPEG")
     return good[:2] + marks + good[2:]
+
+
+def scene(width: int = 160, height: int = 120, mode: str = "RGB") -> Image.Image:
+    """A red circle, a white triangle and a blue square on grey."""
+    image = Image.new("RGB", (width * 4, height * 4), (150, 150, 150))
+    pen = ImageDraw.Draw(image)
+    across, down = width * 4, height * 4
+    pen.ellipse((across * 0.08, down * 0.2, across * 0.32, down * 0.5), fill=(220, 32, 36))
+    pen.polygon([(across * 0.4, down * 0.8), (across * 0.5, down * 0.5), (across * 0.6, down * 0.8)], fill=WHITE)
+    pen.rectangle((across * 0.7, down * 0.3, across * 0.92, down * 0.6), fill=(36, 84, 220))
+    return image.resize((width, height), Image.Resampling.BOX).convert(mode)
+
+
+def png(header: tuple[int, int, int, int, int], rows: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
+    """A PNG of width, height, bits, colour type and interlacing, filtered rows, and chunks before the pixels."""
+    width, height, bits, colour, interlaced = header
+    start = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, interlaced))
+    before = b"".join(png_chunk(name, body) for name, body in chunks)
+    pixels = png_chunk(b"IDAT", zlib.compress(rows))
+    return b"\x89PNG\r\n\x1a\n" + start + before + pixels + png_chunk(b"IEND", b"")
+
+
+def png_with(good: bytes, name: bytes, body: bytes) -> bytes:
+    """A PNG with another chunk behind its header."""
+    return good[:33] + png_chunk(name, body) + good[33:]
+
+
+def filtered(rows: npt.NDArray[Any]) -> bytes:
+    """Rows of samples, [height, width, ...], as PNG stores them without a filter; more than 8 bits big-endian."""
+    return b"".join(b"\x00" + row.tobytes() for row in rows)
+
+
+def jpeg_segment(marker: int, body: bytes) -> bytes:
+    """One segment of a JPEG."""
+    return bytes((0xFF, marker)) + struct.pack(">H", len(body) + 2) + body
+
+
+def jpeg_with(good: bytes, *segments: bytes) -> bytes:
+    """A JPEG with more segments behind its first marker."""
+    return good[:2] + b"".join(segments) + good[2:]
