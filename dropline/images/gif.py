@@ -83,6 +83,8 @@ def _described(data: bytes, at: int, screen: tuple[int, int], palette: bytes, tr
     if len(body) < _DESCRIPTOR_BYTES:
         raise _cut()
     left, top, width, height = (int.from_bytes(body[each : each + 2], "little") for each in (0, 2, 4, 6))
+    if not palette and not body[8] & 0x80:
+        raise refusals.corrupt("GIF", "it has no palette")
     own, pixels_at = _palette(data, body[8], at + _DESCRIPTOR_BYTES)
     width, height = width or max(screen[0] - left, 0), height or max(screen[1] - top, 0)
     if not width or not height:
@@ -120,7 +122,7 @@ def _pixels(data: bytes, frame: _Frame) -> Image.Image:
         if "not enough" in str(error):
             raise _cut() from None
         raise refusals.corrupt("GIF", "its compressed pixels are damaged") from None
-    image.putpalette((frame.palette or bytes(each // 3 for each in range(768))).ljust(768, b"\x00"))
+    image.putpalette(frame.palette.ljust(768, b"\x00"))
     if frame.transparent is None:
         return image.convert("RGB")
     image.info["transparency"] = frame.transparent

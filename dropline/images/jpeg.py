@@ -83,6 +83,10 @@ def _split(data: bytes) -> _Parts:
         segments += 1
         if segments > MAX_SEGMENTS:
             raise refusals.too_complex("JPEG", "too many segments", f"{MAX_SEGMENTS:,}")
+        if marker == _SOI[1]:
+            if not parts.scans:
+                raise refusals.corrupt("JPEG", "it starts twice")
+            break  # the next file of two: the first one was cut short
         if marker == _EOI[1]:
             parts.ended = True
             parts.kept.append(data[kept_to : found.end()])
@@ -95,7 +99,7 @@ def _split(data: bytes) -> _Parts:
             kept_to = at
         else:
             _note(parts, marker, data[body_at:at])
-    parts.kept.append(data[kept_to:])
+    parts.kept.append(data[kept_to : found.start() if found else None])
     return parts
 
 

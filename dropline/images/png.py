@@ -110,7 +110,7 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bool]]:
         (length,), name = struct.unpack_from(">I", data, at), data[at + 4 : at + 8]
         body = data[at + 8 : at + 8 + length]
         whole = len(body) == length
-        if whole and name in _CHECKED:
+        if whole and (name in _CHECKED or (name[:1].isupper() and name != b"IDAT")):
             whole = data[at + 8 + length : at + 12 + length] == struct.pack(">I", zlib.crc32(name + body))
         yield name, body, whole
         at += 12 + length
@@ -133,8 +133,10 @@ def _note(parts: _Parts, name: bytes, body: bytes, intact: bool) -> bool:
     """Keep a chunk that decides the picture; return False behind the first frame, where nothing decides it."""
     if name in _REQUIRED and not intact:
         raise refusals.corrupt("PNG", f"the chunk {name.decode()} is damaged")
-    if name == b"CgBI":
-        raise refusals.unsupported("a PNG in Apple's own variant (CgBI)")
+    if not name.isalpha():
+        return False
+    if name[:1].isupper() and name not in _REQUIRED:
+        raise _unknown(name, intact)
     if name == b"fcTL" and intact and parts.default and b"acTL" in parts.chunks:
         parts.cut = False
         if b"fcTL" in parts.chunks or parts.animated:
@@ -145,6 +147,15 @@ def _note(parts: _Parts, name: bytes, body: bytes, intact: bool) -> bool:
     elif intact and (name == b"eXIf" or not parts.default):
         parts.chunks.setdefault(name, body if name in _CHECKED else b"")
     return True
+
+
+def _unknown(name: bytes, intact: bool) -> InvalidImage:
+    """The refusal of a chunk that, by the capital in its name, may not be skipped."""
+    if name == b"CgBI":
+        return refusals.unsupported("a PNG in Apple's own variant (CgBI)")
+    if intact:
+        return refusals.unsupported(f"a PNG with the unknown chunk {name.decode('ascii')}")
+    return refusals.corrupt("PNG", "a chunk is damaged")
 
 
 def _frame(body: bytes) -> _Frame | None:

@@ -4,6 +4,7 @@ Sources: the magic files of `file` 5.44, and the specifications of the formats. 
 a probe that checks more of its header, so that unknown bytes are not taken for the format.
 """
 
+import re
 from collections.abc import Callable
 
 #: Offset, bytes and name, as in "the object is NAME, which is not decoded".
@@ -26,6 +27,7 @@ _IMAGES = (
     (0, b"qoif", "a QOI image"),
     (0, b"FLIF", "a FLIF image"),
     (0, b"BPG\xfb", "a BPG image"),
+    (0, b"\x97JB2\r\n\x1a\n", "a JBIG2 image"),
     (0, b"farbfeld", "a farbfeld image"),
     (0, b"DDS ", "a DirectDraw texture (DDS)"),
     (0, b"\xabKTX 11\xbb", "a KTX texture"),
@@ -112,6 +114,7 @@ _NOT_IMAGES = (
 _QUICKTIME_BOXES = frozenset({b"moov", b"mdat", b"wide", b"pnot"})
 #: TGA: image types, each with the bits per pixel that it may have.
 _TGA_DEPTHS = {1: {8, 16}, 2: {15, 16, 24, 32}, 3: {8, 16}, 9: {8, 16}, 10: {15, 16, 24, 32}, 11: {8, 16}}
+_PFM = re.compile(rb"P[Ff]\s+\d{1,9}\s+\d{1,9}\s+-?[\d.]{1,20}\s")
 _TGA_FOOTER = b"TRUEVISION-XFILE."
 
 
@@ -212,9 +215,14 @@ def _little(data: bytes, at: int, count: int) -> int:
     return int.from_bytes(data[at : at + count], "little")
 
 
+def _is_pfm(data: bytes) -> bool:
+    return _PFM.match(data) is not None
+
+
 _PROBES: tuple[tuple[Callable[[bytes], bool], str], ...] = (
     (_is_icon, "a Windows icon (ICO)"),
     (_is_cursor, "a Windows cursor (CUR)"),
+    (_is_pfm, "a PFM image of floating-point samples"),
     (_is_pcx, "a PCX image"),
     (_is_sgi, "an SGI image"),
     (_is_os2_bitmap, "an OS/2 bitmap array or icon"),

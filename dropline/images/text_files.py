@@ -19,7 +19,6 @@ _UNSUPPORTED_TEXTS = (
     (re.compile(r"/\* XPM \*/|! XPM2"), "an XPM image"),
     (re.compile(r"(?:/\*.{0,4000}?\*/\s*)?#define\s+\w{1,200}_?width\s+\d+\s", re.DOTALL), "an XBM image"),
     (re.compile(r"%!PS|\x04%!PS"), "a PostScript document"),
-    (re.compile(r"P[Ff]\s+\d"), "a PFM image of floating-point samples"),
     (re.compile(r"id=ImageMagick"), "a MIFF image"),
     (re.compile(r"(?:CCSD3ZF|NJPL1I|PDS_VERSION_ID|LBLSIZE=)"), "an image of a planetary mission (PDS or VICAR)"),
 )
@@ -32,6 +31,7 @@ _NAMED_TEXTS = (
     ),
     (re.compile(r"[\[{]"), "JSON or similar text"),
 )
+_CONTROLS = re.compile(rb"[\x00-\x03\x05-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")
 #: Share of a head that text fills: a few stray bytes make no binary file.
 _TEXT_SHARE = 0.9
 
@@ -40,7 +40,7 @@ def refusal_of_text(data: bytes) -> PermanentError | None:
     """Return the refusal of a text, named; None for bytes that are no text."""
     text = _text(data[:_HEAD_BYTES])
     if not text:
-        return None
+        return None if data[:_HEAD_BYTES].strip() else refusals.not_an_image("text")
     for pattern, name in _UNSUPPORTED_TEXTS:
         if pattern.match(text):
             return refusals.unsupported(name)
@@ -56,10 +56,12 @@ def _text(head: bytes) -> str:
         if head.startswith(mark):
             return head.decode(encoding, "ignore").lstrip("\ufeff \t\r\n\f")
     text = head.decode("utf-8", "ignore").lstrip()
-    # Documents in older encodings have bytes that are no UTF-8, but no control characters.
-    if "\x00" in text or len(text.encode()) < _TEXT_SHARE * len(head.strip()):
-        return ""
-    return text if sum(each < " " and each not in "\t\n\r\f\x1b\x04" for each in text) < len(text) / 100 else ""
+    if len(text.encode()) < _TEXT_SHARE * len(head.strip()):
+        # Of bytes in an older encoding, none is a control character, and most are ASCII.
+        foreign = _CONTROLS.search(head) or sum(each > 0x7F for each in head) > len(head) / 2
+        return "" if foreign else head.decode("latin-1").lstrip()
+    controls = len(_CONTROLS.findall(text.encode()))
+    return "" if "\x00" in text or controls > len(text) / 100 else text
 
 
 def _refusal_of_markup(text: str) -> PermanentError:

@@ -47,7 +47,8 @@ def read_webp(data: bytes, side_px: int, limits: ImageSettings) -> Picture:  # n
     """
     parts = _split(data)
     if not parts.pixels:
-        raise refusals.truncated("WEBP", "it has no pixels")
+        cut = parts.cut or _HEADER_BYTES - 4 + _little(data, 4, 4) > len(data)
+        raise (refusals.truncated if cut else refusals.corrupt)("WEBP", "it has no pixels")
     refusals.check_size(*_size(parts), limits)
     try:
         image = _decoded(parts)

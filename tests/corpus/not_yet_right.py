@@ -2,11 +2,6 @@
 
 NOT_YET_RIGHT: frozenset[str] = frozenset(
     {
-        "jpeg_two_starts.jpg",
-        "png_unknown_critical.png",
-        "gif_no_palette.gif",
-        "webp_empty.webp",
-        "heif_grid_65025.heic",
         "tiff_rgb_bigtiff_big_endian.tif",
         "tiff_webp.tif",
         "tiff_jpeg2000.tif",
@@ -46,9 +41,5 @@ NOT_YET_RIGHT: frozenset[str] = frozenset(
         "tiff_no_photometric.tif",
         "raw_nef_preview.nef",
         "raw_dng_preview.dng",
-        "pnm_pfm.pfm",
-        "other.jbig2",
-        "text_latin1.jpg",
-        "text_spaces.jpg",
     }
 )
