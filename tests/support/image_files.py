@@ -8,6 +8,8 @@ from typing import Any
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
+from tests.corpus.writers import png
+
 #: Two colours that stay distinct in JPEG, for left and right or above and below.
 RED, BLUE = (200, 30, 30), (30, 30, 200)
 WHITE = (248, 248, 248)
@@ -50,21 +52,14 @@ def exif(orientation: int) -> bytes:
 
 def png_header(width: int, height: int) -> bytes:
     """A PNG of a few bytes with any size in its header."""
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    pixels = zlib.compress(b"\x00" * 1000)
-    return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", pixels) + png_chunk(b"IEND", b"")
-
-
-def png_chunk(name: bytes, body: bytes) -> bytes:
-    """One chunk with its length and checksum."""
-    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+    return png.SIGNATURE + png.header(width, height) + png.chunk(b"IDAT", zlib.compress(bytes(1000))) + png.END
 
 
 def png_with_text_bomb(megabytes: int) -> bytes:
     """A small picture with a compressed comment of `megabytes` after decompression."""
     comment = b"Comment\x00\x00" + zlib.compress(b"a" * (megabytes * 2**20), 9)
     good = encode(halves(), "PNG")
-    return good[:33] + png_chunk(b"zTXt", comment) + good[33:]
+    return good[:33] + png.chunk(b"zTXt", comment) + good[33:]
 
 
 def png_bomb(side: int) -> bytes:
@@ -72,8 +67,7 @@ def png_bomb(side: int) -> bytes:
     packer = zlib.compressobj(9)
     row = b"\x00" * (1 + side * 3)
     body = b"".join(packer.compress(row) for _ in range(side)) + packer.flush()
-    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", body) + png_chunk(b"IEND", b"")
+    return png.SIGNATURE + png.header(side, side) + png.chunk(b"IDAT", body) + png.END
 
 
 def jpeg_with_huge_exif(segments: int) -> bytes:
