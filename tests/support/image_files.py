@@ -8,7 +8,9 @@ from typing import Any
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from tests.corpus.writers import png
+from tests.corpus.writers.png import END, SIGNATURE
+from tests.corpus.writers.png import chunk as png_chunk
+from tests.corpus.writers.png import header as png_ihdr
 
 #: Two colours that stay distinct in JPEG, for left and right or above and below.
 RED, BLUE = (200, 30, 30), (30, 30, 200)
@@ -52,14 +54,14 @@ def exif(orientation: int) -> bytes:
 
 def png_header(width: int, height: int) -> bytes:
     """A PNG of a few bytes with any size in its header."""
-    return png.SIGNATURE + png.header(width, height) + png.chunk(b"IDAT", zlib.compress(bytes(1000))) + png.END
+    return SIGNATURE + png_ihdr(width, height) + png_chunk(b"IDAT", zlib.compress(bytes(1000))) + END
 
 
 def png_with_text_bomb(megabytes: int) -> bytes:
     """A small picture with a compressed comment of `megabytes` after decompression."""
     comment = b"Comment\x00\x00" + zlib.compress(b"a" * (megabytes * 2**20), 9)
     good = encode(halves(), "PNG")
-    return good[:33] + png.chunk(b"zTXt", comment) + good[33:]
+    return good[:33] + png_chunk(b"zTXt", comment) + good[33:]
 
 
 def png_bomb(side: int) -> bytes:
@@ -67,7 +69,7 @@ def png_bomb(side: int) -> bytes:
     packer = zlib.compressobj(9)
     row = b"\x00" * (1 + side * 3)
     body = b"".join(packer.compress(row) for _ in range(side)) + packer.flush()
-    return png.SIGNATURE + png.header(side, side) + png.chunk(b"IDAT", body) + png.END
+    return SIGNATURE + png_ihdr(side, side) + png_chunk(b"IDAT", body) + END
 
 
 def jpeg_with_huge_exif(segments: int) -> bytes:
@@ -98,10 +100,9 @@ def scene(width: int = 160, height: int = 120, mode: str = "RGB") -> Image.Image
 def png(header: tuple[int, int, int, int, int], rows: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
     """A PNG of width, height, bits, colour type and interlacing, filtered rows, and chunks before the pixels."""
     width, height, bits, colour, interlaced = header
-    start = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, interlaced))
     before = b"".join(png_chunk(name, body) for name, body in chunks)
     pixels = png_chunk(b"IDAT", zlib.compress(rows))
-    return b"\x89PNG\r\n\x1a\n" + start + before + pixels + png_chunk(b"IEND", b"")
+    return SIGNATURE + png_ihdr(width, height, bits, colour, bool(interlaced)) + before + pixels + END
 
 
 def png_with(good: bytes, name: bytes, body: bytes) -> bytes:
