@@ -13,7 +13,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
@@ -23,6 +23,8 @@ from dropline.settings import ImageSettings
 from tests.corpus.expected import SIDE
 from tests.corpus.mutations import mutant
 
+#: Files whose time is reported.
+_SLOWEST = 5
 _CONTEXT = multiprocessing.get_context("spawn")
 
 
@@ -41,6 +43,8 @@ class Report:
     #: Files by their outcome: "decoded", a code of a refusal, or "found".
     outcomes: Counter[str]
     findings: list[Finding]
+    #: Seconds and number of the slowest files.
+    slowest: list[tuple[float, int]] = field(default_factory=list)
 
 
 def decoded(data: bytes) -> str:
@@ -57,10 +61,13 @@ def _serve(target: str, seed: int, numbers: range, results: Connection) -> None:
     module, _, name = target.partition(":")
     run: Callable[[bytes], str] = getattr(importlib.import_module(module), name)
     for number in numbers:
+        data = mutant(seed, number).data
+        began = time.monotonic()
         try:
-            results.send((run(mutant(seed, number).data), ""))
+            outcome, problem = run(data), ""
         except Exception as error:  # noqa: BLE001 - every exception is a finding
-            results.send(("found", f"{type(error).__name__}: {error}"))
+            outcome, problem = "found", f"{type(error).__name__}: {error}"
+        results.send((outcome, problem, time.monotonic() - began))
     results.close()
 
 
@@ -81,13 +88,13 @@ class _Child:
         # A new process imports the decoder first.
         self.since = time.monotonic() + 20
 
-    def receive(self) -> tuple[str, str]:
-        """The outcome of the current file.
+    def receive(self) -> tuple[str, str, float]:
+        """The outcome of the current file, the problem if the outcome is one, and the seconds.
 
         Raises:
             EOFError: the process is dead.
         """
-        outcome: tuple[str, str] = self.results.recv()
+        outcome: tuple[str, str, float] = self.results.recv()
         self.numbers = self.numbers[1:]
         self.since = time.monotonic()
         return outcome
@@ -136,10 +143,10 @@ def run(
 
 
 def _collect(child: _Child, ready: bool, limit_s: float, report: Report) -> None:
-    number = child.numbers[0]
+    number, seconds = child.numbers[0], limit_s
     if ready:
         try:
-            outcome, problem = child.receive()
+            outcome, problem, seconds = child.receive()
         except EOFError:
             outcome, problem = "found", f"the process ended with {child.stop(patience_s=5)}"
             child.skip()
@@ -150,6 +157,7 @@ def _collect(child: _Child, ready: bool, limit_s: float, report: Report) -> None
     else:
         return
     report.outcomes[outcome] += 1
+    report.slowest[:] = sorted([*report.slowest, (seconds, number)], reverse=True)[:_SLOWEST]
     if problem:
         report.findings.append(Finding(number, problem))
 
@@ -160,6 +168,8 @@ def _lines(report: Report, seed: int) -> Iterator[str]:
         yield f"--seed {seed} --only {finding.number}  {mutant(seed, finding.number).history}  {finding.problem}"
     yield f"{total} damaged files, {len(report.findings)} findings"
     yield from (f"{outcome:22} {number}" for outcome, number in report.outcomes.most_common())
+    for seconds, number in report.slowest:
+        yield f"{seconds:.1f} s  --seed {seed} --only {number}  {mutant(seed, number).history}"
 
 
 def _one(seed: int, number: int, path: str | None) -> str:

@@ -135,7 +135,7 @@ HEIF_CASES = (
           lambda: grid(_small_tile(), (64, 64), 100, 100), Refused("image_too_complex", "tiles")),
     _heif("heif_grid_65025.heic", "a grid of 16,320 by 16,320 pixels",
           lambda: grid(_small_tile(), (64, 64), 255, 255),
-          Refused("image_too_complex", "tiles")),
+          Refused("image_too_large", "DROPLINE_IMAGES__MAX_PIXELS")),
     _heif("heif_icc_swapped.heic", "a profile with red and blue exchanged",
           lambda: heif(_swapped_bands(), icc_profile=icc.rgb(icc.SRGB[::-1])), Shown("S", tolerance=12)),
     _heif("heif_trailing_bytes.heic", "bytes behind the file", lambda: heif() + bytes(99), _S),
