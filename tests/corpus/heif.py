@@ -89,9 +89,9 @@ def _tiled() -> Image.Image:
     return whole
 
 
-def _other_codec(kind: bytes) -> bytes:
+def _other_codec(kind: bytes, configuration: bytes = b"xxxC") -> bytes:
     """The codec of the picture is not HEVC."""
-    return heif().replace(b"hvc1", kind).replace(b"hvcC", b"xxxC")
+    return heif().replace(b"hvc1", kind).replace(b"hvcC", configuration)
 
 
 def _animated() -> bytes:
@@ -143,6 +143,8 @@ HEIF_CASES = (
     _heif("heif_no_media.heic", "the media box is missing", lambda: heif()[:300], _TRUNCATED),
     _heif("heif_bad_meta.heic", "a meta box without content",
           lambda: file_type(b"heic") + full_box(b"meta") + box(b"mdat", bytes(99)), _DAMAGED),
+    _heif("heif_jpeg.heif", "the codec JPEG", lambda: _other_codec(b"jpeg", b"jpgC"),
+          Refused("unsupported_format", "JPEG")),
     _heif("heif_vvc.heic", "the codec VVC", lambda: _other_codec(b"vvc1"), Refused("unsupported_format", "VVC")),
     _heif("heif_h264.heic", "the codec H.264",
           lambda: _other_codec(b"avc1"), Refused("unsupported_format", "AVC")),

@@ -152,6 +152,8 @@ CASES = (
     _case("jpeg_grey.jpg", "grey", lambda: jpeg(scene("G").convert("L")), _G),
     _case("jpeg_rgb_adobe.jpg", "RGB, told by Adobe's marker", lambda: jpeg(keep_rgb=True), _S),
     _case("jpeg_rgb_ids.jpg", "RGB, told by the names of the components", _rgb_ids, _S),
+    _case("jpeg_two_components.jpg", "two components", lambda: flat_blocks(_block_planes() * 2),
+          Refused("unsupported_format", "")),
     _case("jpeg_cmyk_adobe.jpg", "CMYK with Adobe's inverted samples", _cmyk, Shown("S", tolerance=40)),
     _case("jpeg_ycck_adobe.jpg", "YCCK", lambda: _cmyk(2), Shown("S", tolerance=40)),
     _case("jpeg_cmyk_profile_swapped.jpg", "CMYK with a profile in which cyan and yellow are exchanged",

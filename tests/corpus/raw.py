@@ -9,9 +9,8 @@ import numpy as np
 from tests.corpus.expected import Case, Refused, Shown
 from tests.corpus.jpeg import jpeg
 from tests.corpus.scenes import SIZE, grey, pixels, scene
-from tests.corpus.tiff import RGB
 from tests.corpus.writers.boxes import box, file_type
-from tests.corpus.writers.tiff import Page, page, tiff
+from tests.corpus.writers.tiff import RGB, Page, page, tiff
 
 _case = partial(Case, "Raw photographs")
 _SENSOR, _LINEAR = 32803, 34892

@@ -1,6 +1,6 @@
 """All files of the corpus with their right results."""
 
-from tests.corpus import gif_bmp, heif, jpeg, no_images, others, png, raw, tiff, webp
+from tests.corpus import gif_bmp, heif, jpeg, no_images, others, png, raw, tiff, tiff_samples, webp
 from tests.corpus.expected import Case
 
 CASES: tuple[Case, ...] = (
@@ -10,6 +10,7 @@ CASES: tuple[Case, ...] = (
     *webp.CASES,
     *heif.CASES,
     *tiff.CASES,
+    *tiff_samples.CASES,
     *raw.CASES,
     *others.CASES,
     *no_images.CASES,

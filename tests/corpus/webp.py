@@ -43,6 +43,15 @@ def _animated(*images: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
+def _partial_first_frame() -> bytes:
+    """A frame of 120 by 100 at (20, 10) of the canvas."""
+    part = scene("black star", WHITE).crop((20, 10, 140, 110))
+    frame = webp(part, lossless=True)[12:]
+    place = b"".join(value.to_bytes(3, "little") for value in (10, 5, 119, 99, 100))
+    canvas = bytes([0x12, 0, 0, 0]) + (159).to_bytes(3, "little") + (119).to_bytes(3, "little")
+    return riff(chunk(b"VP8X", canvas), chunk(b"ANIM", bytes(6)), chunk(b"ANMF", place + b"\x02" + frame))
+
+
 def _turned(turn: int) -> bytes:
     return webp(stored(scene("S"), turn), exif=exif.block(turn))
 
@@ -81,6 +90,7 @@ CASES = (
     _case("webp_all_transparent.webp", "nothing but transparent pixels: white",
           lambda: webp(_all_transparent(), lossless=True), Shown("nothing", ground=WHITE)),
     _case("webp_animated.webp", "animated: the first frame", lambda: _animated(scene("S"), scene("G")), _S),
+    _case("webp_partial_first_frame.webp", "animated, a first frame inside the canvas", _partial_first_frame, _BW),
     _case("webp_many_frames.webp", "animated, 200 frames: the first",
           lambda: _animated(scene("S"), *(scene("S", (150, 150, i)) for i in range(200))), _S),
     *(

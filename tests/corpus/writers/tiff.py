@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from tests.corpus.writers.bits import packed
 
+MIN_IS_WHITE, MIN_IS_BLACK, RGB, PALETTE, MASK, CMYK, YCC, CIELAB = 0, 1, 2, 3, 4, 5, 6, 8
 SHORT, LONG, RATIONAL, ASCII, BYTE, IFD, LONG8 = 3, 4, 5, 2, 1, 13, 16
 _SIZES = {BYTE: 1, ASCII: 1, SHORT: 2, LONG: 4, RATIONAL: 8, IFD: 4, LONG8: 8}
 _LETTERS = {BYTE: "B", ASCII: "B", SHORT: "H", LONG: "I", IFD: "I", LONG8: "Q", RATIONAL: "I"}
@@ -56,6 +57,13 @@ def lzw(data: bytes) -> bytes:
     for at in range(0, len(data), 250):
         codes += [256, *data[at : at + 250]]
     return packed(np.array([*codes, 257]), 9)
+
+
+def differences(samples: npt.NDArray[np.integer]) -> npt.NDArray[np.integer]:
+    """Differences from the left neighbour: predictor 2."""
+    found = samples.copy()
+    found[:, 1:] -= samples[:, :-1]
+    return found
 
 
 def page(
