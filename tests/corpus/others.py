@@ -168,7 +168,7 @@ OTHER_CASES = (
     _other("other.jbig2", "JBIG2", lambda: b"\x97JB2\r\n\x1a\n" + bytes(60), _no("JBIG2")),
     _other("other.pict", "PICT",
            lambda: bytes(512) + b"\0\0\0\0\0\0\0\x09\0\x09\0\x11\x02\xff\x0c\0" + bytes(99), _no("PICT")),
-    _other("other.pes", "an empty JPEG XR", lambda: b"II\xbc\x01", _no("JPEG XR")),
+    _other("other_empty.jxr", "an empty JPEG XR", lambda: b"II\xbc\x01", _no("JPEG XR")),
 )
 # fmt: on
 
