@@ -46,6 +46,8 @@ NOT_YET_RIGHT: frozenset[str] = frozenset(
         "tiff_rgb_nir.tif",
         "tiff_rgb_nir_as_grey.tif",
         "raw_nef_preview.nef",
+        "raw_nef_turned_preview.nef",
         "raw_dng_preview.dng",
+        "raw_cr2_preview.cr2",
     }
 )

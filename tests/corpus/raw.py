@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tests.corpus.expected import Case, Refused, Shown
-from tests.corpus.jpeg import jpeg
+from tests.corpus.jpeg import jpeg, stored
 from tests.corpus.scenes import SIZE, grey, pixels, scene
 from tests.corpus.writers.boxes import box, file_type
 from tests.corpus.writers.tiff import RGB, Page, page, tiff
@@ -40,11 +40,6 @@ def _preview(size: tuple[int, int] = SIZE, kind: int = 1) -> Page:
     )
 
 
-def _old_preview(size: tuple[int, int] = SIZE) -> Page:
-    """A JPEG at the tags 513 and 514, as in EXIF: the caller puts the JPEG at byte 8."""
-    return Page([], {254: 1, 256: size[0], 257: size[1], 259: 6, 513: 8, 514: 1})
-
-
 def _with_children(first: Page, *children: Page) -> bytes:
     first.children = list(children)
     return tiff(first)
@@ -52,6 +47,17 @@ def _with_children(first: Page, *children: Page) -> bytes:
 
 def _nef(*previews: Page, order: str = "<") -> bytes:
     return _with_children(_thumbnail(b"NIKON CORPORATION"), *previews, _sensor(34713))
+
+
+def _turned_nef() -> bytes:
+    """Sensor and preview lie on their side; the orientation of the first page turns both."""
+    image = stored(scene("S"), 6)
+    preview = _preview((120, 160))
+    preview.parts = [jpeg(image)]
+    first = _thumbnail(b"NIKON CORPORATION")
+    first.tags[274] = 6
+    samples = np.rot90(grey()).astype(np.uint16) * 16
+    return _with_children(first, preview, page(samples, _SENSOR, compression=34713))
 
 
 def _dng(first: Page, *children: Page) -> bytes:
@@ -116,6 +122,7 @@ CASES = (
     _case("raw_nef_preview.nef", "NEF with a preview of full size", lambda: _nef(_preview()), _S),
     _case("raw_nef_small_preview.nef", "NEF with a preview of a quarter of the size",
           lambda: _nef(_preview((80, 60))), _raw("NEF")),
+    _case("raw_nef_turned_preview.nef", "NEF with a preview of full size and an orientation", _turned_nef, _S),
     _case("raw_nef_named.jpg", "NEF under the name of a JPEG", _nef, _raw("NEF")),
     _case("raw_dng_sensor.dng", "DNG, samples of the sensor on the first page",
           lambda: _dng(_sensor()), _raw("DNG")),
@@ -130,6 +137,7 @@ CASES = (
     _case("raw_pef.pef", "PEF with a thumbnail",
           lambda: _with_children(_thumbnail(b"PENTAX"), _sensor(65535)), _raw("PEF")),
     _case("raw_cr2.cr2", "CR2 with a thumbnail", lambda: _cr2(False), _raw("CR2")),
+    _case("raw_cr2_preview.cr2", "CR2 with a preview of full size", lambda: _cr2(True), _S),
     _case("raw_rw2.rw2", "RW2", lambda: _marked(b"IIU\x00"), _raw("RW2")),
     _case("raw_orf.orf", "ORF", lambda: _marked(b"IIRO"), _raw("ORF")),
     _case("raw_orf_iirs.orf", "ORF of older cameras", lambda: _marked(b"IIRS"), _raw("ORF")),
