@@ -70,7 +70,7 @@ def _two_pictures() -> bytes:
 
 def _with_thumbnail() -> bytes:
     file = pillow_heif.from_pillow(scene("S"))
-    pillow_heif.options.THUMBNAILS = True
+    file[0].info["thumbnails"] = [64]
     buffer = io.BytesIO()
     file.save(buffer, quality=90)
     return buffer.getvalue()
@@ -79,14 +79,6 @@ def _with_thumbnail() -> bytes:
 def _swapped_bands() -> Image.Image:
     red, green, blue = scene("S").split()
     return Image.merge("RGB", (blue, green, red))
-
-
-def _tiled() -> Image.Image:
-    """Two times two scenes."""
-    whole = Image.new("RGB", (320, 240))
-    for place in ((0, 0), (160, 0), (0, 120), (160, 120)):
-        whole.paste(scene("G", size=(160, 120)), place)
-    return whole
 
 
 def _other_codec(kind: bytes, configuration: bytes = b"xxxC") -> bytes:
@@ -137,6 +129,7 @@ HEIF_CASES = (
     ),
     _heif("heif_exif_turn_only.heic", "an orientation in EXIF alone, which HEIF ignores", _exif_only, _S),
     _heif("heif_two_pictures.heic", "two pictures: the primary one", _two_pictures, _S),
+    _heif("heif_thumbnail.heic", "a thumbnail beside the picture", _with_thumbnail, _S),
     _heif("heif_grid.heic", "a grid of tiles",
           lambda: grid(heif(scene("G", size=(160, 128))), (160, 128), 2, 2),
           Shown("nothing", size=(320, 256), reference=_grid_reference)),

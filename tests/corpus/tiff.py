@@ -35,8 +35,6 @@ from tests.support.image_files import encode
 _case = partial(Case, "TIFF")
 _S, _G, _STAR = Shown("S"), Shown("G"), Shown("star", ground=None)
 _S8, _G8, _BW = Shown("S", tolerance=8), Shown("G", tolerance=8), Shown("black star", ground=WHITE)
-#: Where a viewer stretches the range of the samples, black and white move by these few steps.
-_STRETCHED = Shown("G", tolerance=16)
 _TRUNCATED = Refused("truncated_image", "cut short")
 _DAMAGED = Refused("corrupt_image", "damaged")
 Samples = npt.NDArray[np.generic]

@@ -125,7 +125,6 @@ def _with_nan() -> Page:
 
 _WHITE4 = np.full((HEIGHT, WIDTH, 3), 255, np.uint8)
 _OPAQUE = np.full((HEIGHT, WIDTH), 255, np.uint8)
-_INDEXES = indexed()[0]
 
 # fmt: off
 CASES = (

@@ -4,8 +4,6 @@ import struct
 
 #: Chromaticities of sRGB adapted to D50, as columns X, Y, Z of red, green and blue.
 SRGB = ((0.4361, 0.2225, 0.0139), (0.3851, 0.7169, 0.0971), (0.1431, 0.0606, 0.7141))
-#: A wide gamut: the values of Adobe RGB (1998).
-WIDE = ((0.6097, 0.3111, 0.0195), (0.2053, 0.6257, 0.0609), (0.1492, 0.0632, 0.7446))
 _D50 = (0.9642, 1.0, 0.8249)
 
 
