@@ -9,9 +9,9 @@ from PIL import Image
 
 from tests.corpus.scenes import GREY, ITEMS, SIZE, Rgb, scene
 
-#: Width and height of the decoded square that is compared, in pixels.
+#: Width and height of the compared square, in pixels.
 SIDE = 48
-#: Smallest difference, of 255, between the items and a ground whose colour is free.
+#: Smallest difference, of 255, between the items and a ground of any colour.
 _CONTRAST = 60
 #: Largest difference of an item's mean colour from the right colour, of 255, above the tolerance of the file.
 _ITEM_SLACK = 24
@@ -23,13 +23,13 @@ class Shown:
     """The file is decoded and shows a scene."""
 
     scene: str = "S"
-    #: Upright width and height that the row must have.
+    #: Upright width and height in the row.
     size: tuple[int, int] = SIZE
     #: None: the ground may have any colour from which the items stand out.
     ground: Rgb | None = GREY
     #: Largest mean absolute difference from the reference drawing, of 255.
     tolerance: float = 6.0
-    #: Upright reference that differs from the drawing of the scene.
+    #: Upright reference other than the drawing of the scene.
     reference: Callable[[], Image.Image] | None = None
 
 
@@ -38,7 +38,7 @@ class Refused:
     """The file is refused."""
 
     code: str
-    #: Words that the error contains.
+    #: Words in the error.
     words: str
 
 
@@ -49,18 +49,18 @@ class Case:
     #: The heading on the page under which the file is listed, such as "JPEG".
     topic: str
     name: str
-    #: What the file is, for the page.
+    #: A description of the file, for the page.
     what: str
     make: Callable[[], bytes]
     right: Shown | Refused
 
 
 def difference(found: Square, found_size: tuple[int, int], right: Shown) -> str:
-    """The first difference of a decoded square from the right result, in words; empty where there is none.
+    """The first difference of a decoded square from the right result, in words; empty if the results agree.
 
     Args:
         found: uint8, [SIDE, SIDE, 3].
-        found_size: width and height that the decoder gives for the upright picture.
+        found_size: the decoder's width and height of the upright picture.
         right: the right result.
     """
     if found_size != right.size:

@@ -2,8 +2,8 @@
 
 python -m tests.corpus.fuzz --count 100000 --seed 1
 
-Each finding has a number. `--seed S --only NUMBER` decodes that file again, in this process; `--write PATH` keeps
-the file.
+Each finding has a number. `--seed S --only NUMBER` decodes the file again, in the command's own process;
+`--write PATH` keeps the file.
 """
 
 import argparse
@@ -23,14 +23,14 @@ from dropline.settings import ImageSettings
 from tests.corpus.expected import SIDE
 from tests.corpus.mutations import mutant
 
-#: Files whose time is reported.
+#: Number of slow files in a report.
 _SLOWEST = 5
 _CONTEXT = multiprocessing.get_context("spawn")
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A damaged file that the decoder does not survive."""
+    """A damaged file, and the decoder's failure."""
 
     number: int
     problem: str
@@ -40,7 +40,7 @@ class Finding:
 class Report:
     """The result of a run."""
 
-    #: Files by their outcome: "decoded", a code of a refusal, or "found".
+    #: Files by outcome: "decoded", a code of a refusal, or "found".
     outcomes: Counter[str]
     findings: list[Finding]
     #: Seconds and number of the slowest files.
@@ -72,7 +72,7 @@ def _serve(target: str, seed: int, numbers: range, results: Connection) -> None:
 
 
 class _Child:
-    """A process that decodes every `step`-th file, and is replaced behind a file that ends it."""
+    """A process for some of the files; after a crash, a new process continues behind the file."""
 
     def __init__(self, target: str, seed: int, numbers: range) -> None:
         self._target, self._seed = target, seed
@@ -100,7 +100,7 @@ class _Child:
         return outcome
 
     def stop(self, patience_s: float = 0.0) -> int | None:
-        """End the process; its exit code if it was dead after some seconds."""
+        """End the process; the exit code if the process was dead after some seconds."""
         self._process.join(timeout=patience_s)
         code = self._process.exitcode
         self._process.kill()
@@ -180,7 +180,7 @@ def _one(seed: int, number: int, path: str | None) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command: 1 if there are findings."""
+    """The command; the exit status is 1 after findings."""
     parser = argparse.ArgumentParser(prog="python -m tests.corpus.fuzz", description=__doc__)
     parser.add_argument("--count", type=int, default=1000, help="damaged files")
     parser.add_argument("--seed", type=int, default=1)

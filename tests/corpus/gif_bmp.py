@@ -44,7 +44,7 @@ def _partial_reference() -> Image.Image:
 
 
 def _offset_frame() -> bytes:
-    """A frame that starts inside the screen: white above and left of it."""
+    """A frame inside the screen: white above the frame and left of the frame."""
     indexes, colours = indexed("black star", WHITE)
     return screen(*SIZE, [(0, 200, 0), *colours]) + frame((indexes + 1)[10:, 10:], 10, 10) + b";"
 

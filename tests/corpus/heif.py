@@ -70,7 +70,8 @@ def _two_pictures() -> bytes:
 
 def _with_thumbnail() -> bytes:
     file = pillow_heif.from_pillow(scene("S"))
-    file[0].info["thumbnails"] = [64]
+    sides: Any = [64]
+    file[0].info["thumbnails"] = sides
     buffer = io.BytesIO()
     file.save(buffer, quality=90)
     return buffer.getvalue()

@@ -29,7 +29,7 @@ _XMP = (
     b'xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description '
     b'xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>'
 )
-#: How a file with this orientation stores an upright picture.
+#: From an upright picture to the stored one, by orientation.
 _STORED = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -47,7 +47,7 @@ def jpeg(image: Image.Image | None = None, **options: Any) -> bytes:
 
 
 def stored(image: Image.Image, orientation: int) -> Image.Image:
-    """The upright picture as a file with this orientation stores it."""
+    """The upright picture, stored as in a file of the given orientation."""
     return image.transpose(_STORED[orientation]) if orientation in _STORED else image
 
 
@@ -78,7 +78,7 @@ def _with_gamma(image: Image.Image, gamma: float) -> Image.Image:
 
 
 def _cmyk(transform: int | None = 0, swapped: bool = False) -> bytes:
-    """Plain inks; Adobe's files have the samples inverted, as Pillow writes them."""
+    """Plain inks; Adobe's files, and Pillow's, have inverted samples."""
     inks = 255 - pixels("S")
     black = np.zeros((HEIGHT, WIDTH, 1), np.uint8)
     planes = np.concatenate([inks[..., ::-1] if swapped else inks, black], axis=2)

@@ -12,7 +12,7 @@ from tests.corpus.expected import Case
 from tests.corpus.table import CASES
 from tests.corpus.writers.boxes import boxes
 
-#: Larger files are no bases: their decoding would take the time of many small ones.
+#: Longer files are cut: decoding a long file takes the time of many short files.
 _MOST_BYTES = 250_000
 _INTERESTING = (0x00, 0x01, 0x7F, 0x80, 0xFE, 0xFF)
 #: Boxes of ISO files with boxes inside, and the bytes before the first one.
@@ -23,14 +23,14 @@ _CONTAINERS = {b"meta": 12, b"iprp": 8, b"ipco": 8, b"moov": 8, b"iref": 12, b"j
 class Mutant:
     """A damaged file."""
 
-    #: The files it is made of, and the operations, in words.
+    #: The original file and the operations, in words.
     history: str
     data: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """An integer inside a file that tells a length, a count or a place."""
+    """An integer inside a file: a length, a count or a place."""
 
     at: int
     size: int
@@ -38,7 +38,7 @@ class Field:
 
 
 def mutant(seed: int, number: int) -> Mutant:
-    """The damaged file with this number in the series of this seed."""
+    """The damaged file with the given number in the series of the seed."""
     rng = random.Random(f"{seed}:{number}")
     case = rng.choice(CASES)
     data = _bytes_of(case.name)

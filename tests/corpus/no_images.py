@@ -1,4 +1,4 @@
-"""Files that are no images."""
+"""Files other than images."""
 
 import gzip
 import io

@@ -7,7 +7,7 @@ from tests.corpus.expected import SIDE, Case, Refused, Shown, difference
 
 
 def fault(case: Case, data: bytes, limits: ImageSettings) -> str:
-    """The difference between the decoder's result and the right result, in words; empty where there is none."""
+    """The difference between the decoder's result and the right result, in words; empty if the results agree."""
     try:
         decoded = decode(data, SIDE, limits)
     except PermanentError as error:

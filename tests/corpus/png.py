@@ -95,7 +95,7 @@ def _trns_rgb(depth: int) -> bytes:
 
 
 def _trns_near_rgb16() -> bytes:
-    """Colours whose high byte equals that of the transparent colour, and whose low byte differs, are opaque."""
+    """Colours near the transparent colour, with an equal high byte and another low byte, are opaque."""
     samples = scaled(pixels(), 16).astype(np.uint16)
     near = struct.pack(">HHH", *(int(value) ^ 1 for value in samples[0, 0]))
     return png(samples, RGB, 16, before=[chunk(b"tRNS", near)])
@@ -137,7 +137,7 @@ def _frame_control(number: int) -> bytes:
 
 
 def _apng(default_is_a_frame: bool) -> bytes:
-    """The default picture is S if it belongs to the animation, else G with S as the first frame."""
+    """The default picture is S as a frame of the animation, or G before an animation with S as the first frame."""
     control = chunk(b"acTL", struct.pack(">II", 1 + default_is_a_frame, 0))
     later = compressed(pixels("G") if default_is_a_frame else pixels())
     if default_is_a_frame:
@@ -148,7 +148,7 @@ def _apng(default_is_a_frame: bool) -> bytes:
 
 
 def _iphone() -> bytes:
-    """Apple's variant: a first chunk CgBI, blue before red, deflate without its header."""
+    """Apple's variant: a first chunk CgBI, blue before red, deflate without a header."""
     packer = zlib.compressobj(wbits=-15)
     bgra = np.concatenate([pixels()[..., ::-1], np.full((HEIGHT, WIDTH, 1), 255, np.uint8)], axis=2)
     body = packer.compress(b"".join(b"\x00" + row.tobytes() for row in bgra)) + packer.flush()

@@ -71,13 +71,13 @@ def _cr2(previews: bool) -> bytes:
     pages[0].tags[271] = b"Canon\x00"
     data = bytearray(tiff(*pages))
     first = int.from_bytes(data[4:8], "little")
-    # Room for the twelve bytes of Canon's header: everything that is addressed lies behind them.
+    # Canon's header goes before all addressed parts.
     assert first >= 16
     return _shifted(bytes(data), 8, b"CR\x02\x00" + bytes(4))
 
 
 def _shifted(data: bytes, at: int, inserted: bytes) -> bytes:
-    """A little-endian TIFF with more bytes behind its header; offsets in tags of LONG are moved."""
+    """A little-endian TIFF with more bytes behind the header; offsets in tags of LONG are moved."""
     out = bytearray(data[:at] + inserted + data[at:])
     step = len(inserted)
     place = 4
@@ -95,7 +95,7 @@ def _shifted(data: bytes, at: int, inserted: bytes) -> bytes:
 
 
 def _raf(size: tuple[int, int]) -> bytes:
-    """Fujifilm: a big-endian header that names a JPEG."""
+    """Fujifilm: a big-endian header with the place of a JPEG."""
     data = jpeg(scene("S", size=size))
     head = b"FUJIFILMCCD-RAW 0201FF129506X100".ljust(84, b"\x00")
     places = struct.pack(">IIIIII", 148, len(data), 148 + len(data), 64, 148 + len(data), 64)
@@ -103,7 +103,7 @@ def _raf(size: tuple[int, int]) -> bytes:
 
 
 def _cr3(size: tuple[int, int]) -> bytes:
-    """Canon: an ISO file with a preview in a box of its own."""
+    """Canon: an ISO file with a preview in a separate box."""
     data = jpeg(scene("S", size=size))
     preview = box(b"PRVW", bytes(6), struct.pack(">HHHHI", 1, *size, 1, len(data)), data)
     uuid = box(b"uuid", bytes.fromhex("eaf42b5e1c984b88b9fbb7dc406e4d16"), bytes(8), preview)

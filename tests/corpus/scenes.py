@@ -1,4 +1,4 @@
-"""The pictures inside the corpus' files: drawings that the demo model captions."""
+"""The pictures inside the corpus' files: drawings for the demo model."""
 
 from functools import cache
 
@@ -25,7 +25,7 @@ def _item(colour: str, shape: Shape, x: float, y: float, diameter: float) -> Ite
     return Item(colour, shape, "large", int(x * 3), box, COLOURS[colour])
 
 
-#: Items by the name of the scene. No scene equals its own mirror image, half turn or quarter turn.
+#: Items by the name of the scene. No scene equals a mirror image of the scene, half turn or quarter turn.
 ITEMS: dict[str, tuple[Item, ...]] = {
     "S": (
         _item("red", "circle", 0.20, 0.30, 0.40),
@@ -54,7 +54,7 @@ CAPTIONS = {
 def _drawn(name: str, ground: Rgb, size: tuple[int, int]) -> Image.Image:
     plain = Background("plain", ground, ground, angle=0.0, period=0.1, seed=0)
     width, height = size
-    # Without smoothing, so that a scene has no more colours than a small palette.
+    # Without smoothing: a scene has few colours, as a small palette has.
     return draw(Scene(ITEMS[name], plain, width / height), height, oversample=1)
 
 
@@ -87,7 +87,7 @@ def mask(name: str = "star", size: tuple[int, int] = SIZE) -> Pixels:
 
 
 def with_alpha(name: str = "star", hidden: Rgb = GREY) -> Image.Image:
-    """The scene as RGBA: opaque items on a transparent ground whose invisible colour is `hidden`."""
+    """The scene as RGBA: opaque items on a transparent ground with the invisible colour `hidden`."""
     image = scene(name, hidden).convert("RGBA")
     image.putalpha(Image.fromarray(mask(name)))
     return image

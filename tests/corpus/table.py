@@ -1,4 +1,4 @@
-"""All files of the corpus with their right results."""
+"""All files of the corpus with the right results."""
 
 from tests.corpus import gif_bmp, heif, jpeg, no_images, others, png, raw, tiff, tiff_samples, webp
 from tests.corpus.expected import Case

@@ -88,7 +88,7 @@ def _with_children(*children: Page, tags: dict[int, Any] | None = None) -> bytes
 
 
 def _no_tag(tag: int) -> bytes:
-    """Without one tag; the strip's place and length are added by the writer, and renamed there."""
+    """Without a tag; the tags of the strip's place and length are renamed, since the writer adds both."""
     made = _rgb()
     made.tags.pop(tag, None)
     data = tiff(made)

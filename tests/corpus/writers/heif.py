@@ -1,4 +1,4 @@
-"""HEIF files around pictures that another encoder made: grids, other turns, damaged parts."""
+"""HEIF grids around a tile of another encoder."""
 
 import struct
 

@@ -1,4 +1,4 @@
-"""Segments of JPEG files, and an encoder of the variants that Pillow does not write."""
+"""Segments of JPEG files, and an encoder of variants beyond Pillow's."""
 
 import struct
 
@@ -17,7 +17,7 @@ def segment(marker: int, body: bytes) -> bytes:
 
 
 def with_segments(jpeg: bytes, *segments: bytes) -> bytes:
-    """The file with more segments directly behind its start."""
+    """The file with more segments directly behind the start."""
     return jpeg[:2] + b"".join(segments) + jpeg[2:]
 
 
@@ -31,7 +31,7 @@ def icc_segments(profile: bytes, piece: int = 65_000) -> list[bytes]:
 
 
 def without(jpeg: bytes, marker: int) -> bytes:
-    """The file without its header segments of one kind."""
+    """The file without header segments of one kind."""
     at, kept = 2, jpeg[:2]
     while jpeg[at + 1] != 0xDA:
         end = at + 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big")
@@ -124,7 +124,7 @@ def many_scans(width: int, height: int, scans: int) -> bytes:
 
 
 def arithmetic_grey(width: int, height: int) -> bytes:
-    """A flat middle grey in arithmetic coding: two bytes are all its decisions."""
+    """A flat middle grey in arithmetic coding: two bytes hold all decisions."""
     frame = segment(0xCA, struct.pack(">BHHB", 8, height, width, 1) + b"\x01\x11\x00")
     scan = segment(0xDA, b"\x01\x01\x00\x00\x00\x00")
     return SOI + segment(0xDB, b"\x00" + b"\x10" * 64) + frame + scan + b"\x4b\xd2" + EOI

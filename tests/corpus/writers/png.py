@@ -16,7 +16,7 @@ _ADAM7 = ((0, 8, 0, 8), (0, 8, 4, 8), (4, 8, 0, 4), (0, 4, 2, 4), (2, 4, 0, 2), 
 
 
 def chunk(name: bytes, body: bytes, checksum: int | None = None) -> bytes:
-    """One chunk with its length and its checksum, or with a wrong one."""
+    """A chunk with length and checksum; `checksum` replaces the right value."""
     right = zlib.crc32(name + body) if checksum is None else checksum
     return struct.pack(">I", len(body)) + name + body + struct.pack(">I", right)
 

@@ -14,7 +14,7 @@ MIN_IS_WHITE, MIN_IS_BLACK, RGB, PALETTE, MASK, CMYK, YCC, CIELAB = 0, 1, 2, 3, 
 SHORT, LONG, RATIONAL, ASCII, BYTE, IFD, LONG8 = 3, 4, 5, 2, 1, 13, 16
 _SIZES = {BYTE: 1, ASCII: 1, SHORT: 2, LONG: 4, RATIONAL: 8, IFD: 4, LONG8: 8}
 _LETTERS = {BYTE: "B", ASCII: "B", SHORT: "H", LONG: "I", IFD: "I", LONG8: "Q", RATIONAL: "I"}
-#: Type of a tag where it is not SHORT.
+#: Types of tags other than SHORT.
 _TYPES = {
     **dict.fromkeys((254, 256, 257, 273, 278, 279, 322, 323, 324, 325, 330, 513, 514), LONG),
     **dict.fromkeys((270, 271, 272, 305, 50708), ASCII),
@@ -34,7 +34,7 @@ class Page:
     parts: list[bytes]
     #: Values of the tags; the places of the strips or tiles are added.
     tags: dict[int, Value]
-    #: Directories that the tag 330 (SubIFDs) names.
+    #: Directories named by the tag 330 (SubIFDs).
     children: list["Page"] = field(default_factory=list)
     tiled: bool = False
 
@@ -173,7 +173,7 @@ class _Writer:
         return at
 
     def _directory(self, page_: Page) -> tuple[int, int]:
-        """Where the directory lies, and where its link to the next one lies."""
+        """The place of the directory, and the place of the link to the next directory."""
         tags = dict(page_.tags)
         if page_.parts:
             tags[324 if page_.tiled else 273] = [self._append(part) for part in page_.parts]
