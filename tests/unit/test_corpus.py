@@ -19,7 +19,7 @@ _BY_NAME = {case.name: case for case in CASES}
 
 
 def _parameters() -> list[object]:
-    mark = pytest.mark.xfail(reason="the decoder does not do this yet", strict=False)
+    mark = pytest.mark.xfail(reason="a wrong result, to be mended in the decoder", strict=False)
     return [pytest.param(case, id=case.name, marks=[mark] * (case.name in NOT_YET_RIGHT)) for case in CASES]
 
 
