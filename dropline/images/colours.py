@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageCms
 
-from dropline.images.picture import Picture
+from dropline.images.picture import MAX_PROFILE_BYTES, Picture
 
 #: Converted pictures with the same profile share a transform; a transform takes up to a few megabytes.
 _TRANSFORMS_KEPT = 8
@@ -61,7 +61,7 @@ def rendered(picture: Picture, side_px: int) -> Image.Image:
 def _in_srgb(image: Image.Image, picture: Picture) -> Image.Image:
     opaque = {"LA": "L", "RGBA": "RGB"}.get(image.mode)
     samples = image.convert(opaque) if opaque else image
-    if picture.profile:
+    if picture.profile and len(picture.profile) <= MAX_PROFILE_BYTES:
         samples = _converted(samples, picture.profile)
     elif picture.gamma and abs(picture.gamma - _SRGB_GAMMA) > _SAME_GAMMA:
         samples = samples.point(_gamma_table(picture.gamma) * len(samples.getbands()))

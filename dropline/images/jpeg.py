@@ -25,7 +25,6 @@ MAX_SCANNED_PIXELS = 2_000_000_000
 MAX_ARITHMETIC_PIXELS = 25_000_000
 #: A JPEG of 100 MB with EXIF, XMP and profiles has fewer than 2,000 segments.
 MAX_SEGMENTS = 20_000
-MAX_PROFILE_BYTES = 4_194_304
 
 _SOI, _EOI, _SOS = b"\xff\xd8", b"\xff\xd9", 0xDA
 #: A marker that is neither a stuffed byte, a fill byte nor a restart.
@@ -120,11 +119,10 @@ def _note_metadata(parts: _Parts, marker: int, body: bytes) -> None:
 
 
 def _joined_profile(chunks: dict[int, bytes]) -> bytes | None:
-    """The profile from its numbered segments; None without one, with a gap, and for one of many megabytes."""
+    """The profile from its numbered segments; None without one, and for one with a gap."""
     if sorted(chunks) != list(range(1, len(chunks) + 1)):
         return None
-    profile = b"".join(chunks[number] for number in sorted(chunks))
-    return profile if 0 < len(profile) <= MAX_PROFILE_BYTES else None
+    return b"".join(chunks[number] for number in sorted(chunks)) or None
 
 
 def _checked_frame(parts: _Parts, limits: ImageSettings) -> tuple[Dimensions, int]:

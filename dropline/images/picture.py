@@ -6,6 +6,9 @@ from PIL import Image
 
 from dropline.contract import Dimensions
 
+#: Larger profiles are ignored: print profiles have up to 3 MB.
+MAX_PROFILE_BYTES = 4_194_304
+
 
 @dataclass(frozen=True, slots=True)
 class Picture:

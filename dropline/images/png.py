@@ -6,26 +6,20 @@ the checksums of the pixel chunks: zlib has its own.
 
 import struct
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
+import numpy.typing as npt
+from PIL import Image, ImageChops
 
 from dropline.contract import Dimensions
 from dropline.errors import InvalidImage
 from dropline.images import refusals
 from dropline.images.exif import orientation
 from dropline.images.picture import Picture
+from dropline.images.png_chunks import PngParts, gamma_of, profile_of, split_png
 from dropline.settings import ImageSettings
 
-#: 100,000 pixel chunks of the usual 8,192 bytes are 800 MB.
-MAX_CHUNKS = 100_000
-MAX_PROFILE_BYTES = 4_194_304
-
-_SIGNATURE_BYTES = 8
-_CHECKED = frozenset({b"IHDR", b"PLTE", b"tRNS", b"gAMA", b"sRGB", b"iCCP", b"eXIf", b"acTL", b"fcTL"})
-_REQUIRED = frozenset({b"IHDR", b"PLTE"})
 _GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGB_ALPHA = 0, 2, 3, 4, 6
 #: Pillow's mode and raw mode by colour type and bit depth. RGB of 16 bits comes out as the high bytes.
 _MODES = {
@@ -51,30 +45,6 @@ class _Header:
     interlaced: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Frame:
-    """The rectangle of an animation's first frame."""
-
-    width: int
-    height: int
-    left: int
-    top: int
-
-
-@dataclass(slots=True)
-class _Parts:
-    """The chunks that decide the picture."""
-
-    chunks: dict[bytes, bytes] = field(default_factory=dict)
-    #: Compressed pixels of the default picture, and of the first frame behind it.
-    default: list[bytes] = field(default_factory=list)
-    animated: list[bytes] = field(default_factory=list)
-    #: The first frame, if the default picture is no part of the animation.
-    frame: _Frame | None = None
-    #: True if the file has no end chunk.
-    cut: bool = True
-
-
 def read_png(data: bytes, side_px: int, limits: ImageSettings) -> Picture:  # noqa: ARG001
     """Decode a PNG, or the first frame that browsers show of an APNG; 16-bit samples keep their high bytes.
 
@@ -84,7 +54,7 @@ def read_png(data: bytes, side_px: int, limits: ImageSettings) -> Picture:  # no
         InvalidImage: `truncated_image`, `corrupt_image` or `unsupported_format`.
         ImageRefused: `image_too_large` or `image_too_complex`.
     """
-    parts = _split(data)
+    parts = split_png(data)
     header = _header(parts)
     refusals.check_size(header.width, header.height, limits)
     if not parts.default and not parts.animated:
@@ -95,74 +65,12 @@ def read_png(data: bytes, side_px: int, limits: ImageSettings) -> Picture:  # no
         image,
         Dimensions(header.width, header.height),
         orientation(parts.chunks.get(b"eXIf", b"")),
-        profile := _profile(parts.chunks.get(b"iCCP", b"")),
-        None if profile or b"sRGB" in parts.chunks else _gamma(parts.chunks.get(b"gAMA", b"")),
+        profile := profile_of(parts.chunks.get(b"iCCP", b"")),
+        None if profile or b"sRGB" in parts.chunks else gamma_of(parts.chunks.get(b"gAMA", b"")),
     )
 
 
-def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bool]]:
-    """Name, body and intactness of each chunk. Only chunks that the picture depends on are checked."""
-    at, count = _SIGNATURE_BYTES, 0
-    while at + 8 <= len(data):
-        count += 1
-        if count > MAX_CHUNKS:
-            raise refusals.too_complex("PNG", "too many chunks", f"{MAX_CHUNKS:,}")
-        (length,), name = struct.unpack_from(">I", data, at), data[at + 4 : at + 8]
-        body = data[at + 8 : at + 8 + length]
-        whole = len(body) == length
-        if whole and (name in _CHECKED or (name[:1].isupper() and name != b"IDAT")):
-            whole = data[at + 8 + length : at + 12 + length] == struct.pack(">I", zlib.crc32(name + body))
-        yield name, body, whole
-        at += 12 + length
-
-
-def _split(data: bytes) -> _Parts:
-    parts = _Parts()
-    for name, body, intact in _chunks(data):
-        if name == b"IDAT":
-            parts.default.append(body)
-        elif name == b"IEND":
-            parts.cut = False
-            break
-        elif not _note(parts, name, body, intact):
-            break
-    return parts
-
-
-def _note(parts: _Parts, name: bytes, body: bytes, intact: bool) -> bool:
-    """Keep a chunk that decides the picture; return False behind the first frame, where nothing decides it."""
-    if name in _REQUIRED and not intact:
-        raise refusals.corrupt("PNG", f"the chunk {name.decode()} is damaged")
-    if not name.isalpha():
-        return False
-    if name[:1].isupper() and name not in _REQUIRED:
-        raise _unknown(name, intact)
-    if name == b"fcTL" and intact and parts.default and b"acTL" in parts.chunks:
-        parts.cut = False
-        if b"fcTL" in parts.chunks or parts.animated:
-            return False
-        parts.frame = _frame(body)
-    elif name == b"fdAT" and parts.frame:
-        parts.animated.append(body[4:])
-    elif intact and (name == b"eXIf" or not parts.default):
-        parts.chunks.setdefault(name, body if name in _CHECKED else b"")
-    return True
-
-
-def _unknown(name: bytes, intact: bool) -> InvalidImage:
-    """The refusal of a chunk that, by the capital in its name, may not be skipped."""
-    if name == b"CgBI":
-        return refusals.unsupported("a PNG in Apple's own variant (CgBI)")
-    if intact:
-        return refusals.unsupported(f"a PNG with the unknown chunk {name.decode('ascii')}")
-    return refusals.corrupt("PNG", "a chunk is damaged")
-
-
-def _frame(body: bytes) -> _Frame | None:
-    return _Frame(*struct.unpack_from(">IIII", body, 4)) if len(body) >= 20 else None
-
-
-def _header(parts: _Parts) -> _Header:
+def _header(parts: PngParts) -> _Header:
     body = parts.chunks.get(b"IHDR", b"")
     if len(body) != 13:
         raise _missing(parts, "it has no header")
@@ -174,11 +82,11 @@ def _header(parts: _Parts) -> _Header:
     return _Header(width, height, bits, colour, bool(interlace))
 
 
-def _missing(parts: _Parts, reason: str) -> InvalidImage:
+def _missing(parts: PngParts, reason: str) -> InvalidImage:
     return refusals.truncated("PNG", reason) if parts.cut else refusals.corrupt("PNG", reason)
 
 
-def _first_frame(parts: _Parts, header: _Header) -> Image.Image:
+def _first_frame(parts: PngParts, header: _Header) -> Image.Image:
     """The first frame of an animation without its default picture, on a transparent canvas."""
     frame = parts.frame
     assert frame is not None
@@ -194,7 +102,7 @@ def _first_frame(parts: _Parts, header: _Header) -> Image.Image:
     return canvas
 
 
-def _pixels(parts: _Parts, header: _Header, compressed: list[bytes]) -> Image.Image:
+def _pixels(parts: PngParts, header: _Header, compressed: list[bytes]) -> Image.Image:
     mode, raw = _MODES[header.colour, header.bits]
     packed = b"".join(compressed)
     image = _unpacked(parts, header, mode, raw, packed)
@@ -206,12 +114,15 @@ def _pixels(parts: _Parts, header: _Header, compressed: list[bytes]) -> Image.Im
     if header.colour == _GREY:
         return _from_grey(image, header.bits, transparent)
     if header.colour == _RGB and len(transparent) >= 6:
-        low = _unpacked(parts, header, mode, "RGB;16L", packed) if header.bits == 16 else None
-        return _from_rgb(image, low, transparent)
+        different = _different(image, transparent[0 if header.bits == 16 else 1 : 6 : 2])
+        if header.bits == 16 and different.getextrema() != (255, 255):
+            low = _unpacked(parts, header, mode, "RGB;16L", packed)
+            different = ImageChops.lighter(different, _different(low, transparent[1:6:2]))
+        image.putalpha(different)
     return image
 
 
-def _unpacked(parts: _Parts, header: _Header, mode: str, raw: str, packed: bytes) -> Image.Image:
+def _unpacked(parts: PngParts, header: _Header, mode: str, raw: str, packed: bytes) -> Image.Image:
     try:
         return Image.frombytes(mode, (header.width, header.height), packed, "zip", raw, int(header.interlaced))
     except ValueError as error:
@@ -262,39 +173,23 @@ def _from_grey(image: Image.Image, bits: int, transparent: bytes) -> Image.Image
     """L, or LA if one shade is transparent; the shade is compared in the bits of the file."""
     image = image.convert("L") if image.mode == "1" else image
     samples = np.asarray(image)
-    grey = Image.fromarray((samples >> 8).astype(np.uint8)) if bits == 16 else image
+    grey = Image.fromarray(_high_bytes(samples)) if bits == 16 else image
     if len(transparent) < 2:
         return grey
     shade = int.from_bytes(transparent[:2], "big")
     scaled = shade if bits >= 8 else (shade & ((1 << bits) - 1)) * 255 // ((1 << bits) - 1)
-    return Image.merge("LA", (grey, Image.fromarray(np.where(samples == scaled, 0, 255).astype(np.uint8))))
+    opaque = np.not_equal(samples, scaled).view(np.uint8)
+    return Image.merge("LA", (grey, Image.fromarray(np.multiply(opaque, 255, dtype=np.uint8))))
 
 
-def _from_rgb(high: Image.Image, low: Image.Image | None, transparent: bytes) -> Image.Image:
-    """RGBA: one colour is transparent, compared in all bits. `low` has the low bytes of 16-bit samples."""
-    colour = struct.unpack(">3H", transparent[:6])
-    if low is None:
-        hidden = (np.asarray(high) == [each & 0xFF for each in colour]).all(axis=2)
-    else:
-        hidden = (np.asarray(high) == [each >> 8 for each in colour]).all(axis=2)
-        hidden &= (np.asarray(low) == [each & 0xFF for each in colour]).all(axis=2)
-    image = high.copy()
-    image.putalpha(Image.fromarray(np.where(hidden, 0, 255).astype(np.uint8)))
-    return image
+def _high_bytes(samples: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint8]:
+    return np.ascontiguousarray(samples.astype("<u2", copy=False).view(np.uint8)[:, 1::2])
 
 
-def _profile(body: bytes) -> bytes | None:
-    """The decompressed profile; None without one, and for a damaged one or one of many megabytes."""
-    _, end, packed = body.partition(b"\x00")
-    if not end or packed[:1] != b"\x00":
-        return None
-    unpacker = zlib.decompressobj()
-    try:
-        profile = unpacker.decompress(packed[1:], MAX_PROFILE_BYTES)
-    except zlib.error:
-        return None
-    return profile if unpacker.eof and profile else None
-
-
-def _gamma(body: bytes) -> float | None:
-    return int.from_bytes(body[:4], "big") / 100_000 if len(body) == 4 and any(body) else None
+def _different(image: Image.Image, colour: bytes) -> Image.Image:
+    """255 where a pixel has another colour, else 0. Channel by channel: less memory than all at once."""
+    different = Image.new("L", image.size)
+    for channel, value in enumerate(colour):
+        table = [0 if each == value else 255 for each in range(256)]
+        different = ImageChops.lighter(different, image.getchannel(channel).point(table))
+    return different

@@ -16,7 +16,7 @@ _TEXT_MODE = (
         "a JPEG",
     ),
 )
-_BOM_OR_SPACE = re.compile(rb"(?:\xef\xbb\xbf|[\x00\s])+")
+_BOM_OR_SPACE = re.compile(rb"[\xef\xbb\xbf\x00\s]{1,65536}+")
 #: A header of HTTP, MIME or a form, up to its empty line.
 _HEADERS = re.compile(rb"(?:HTTP/|--|[A-Za-z-]{2,40}: ?)[^\x00]{0,8000}?\r?\n\r?\n")
 #: Signatures long enough not to occur by chance.

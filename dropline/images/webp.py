@@ -17,7 +17,6 @@ from dropline.images.picture import Picture
 from dropline.settings import ImageSettings
 
 MAX_CHUNKS = 10_000
-MAX_PROFILE_BYTES = 4_194_304
 
 _HEADER_BYTES = 12
 _ANIMATED, _ALPHA = 0x02, 0x10
@@ -57,8 +56,7 @@ def read_webp(data: bytes, side_px: int, limits: ImageSettings) -> Picture:  # n
         if parts.pixel_kind in parts.cut:
             raise refusals.truncated("WEBP", "pixels are missing") from None
         raise refusals.corrupt("WEBP", "its pixels cannot be decoded") from None
-    profile = parts.profile if 0 < len(parts.profile) <= MAX_PROFILE_BYTES else None
-    return Picture(image, Dimensions(*image.size), orientation(parts.exif), profile)
+    return Picture(image, Dimensions(*image.size), orientation(parts.exif), parts.profile or None)
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bool]]:
