@@ -71,6 +71,8 @@ def _checked(name: str, data: bytes, limits: ImageSettings) -> bytes:
     """The file without the names of EXIF and XMP, if the work for its primary picture is bounded."""
     items = read_items(data)
     if items is None:
+        if name == "HEIF" and any(each.kind == b"moov" for each in boxes(data, 0, len(data))):
+            raise refusals.unsupported("a HEIF sequence of frames without a still picture")
         return data
     if items.sources.get(items.primary, 0) > MAX_TILES:
         raise refusals.too_complex(name, "too many tiles", f"{MAX_TILES:,}")

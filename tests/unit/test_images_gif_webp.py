@@ -73,7 +73,8 @@ def test_extensions_before_the_first_frame_are_bounded() -> None:
 
 def webp_chunks(data: bytes) -> dict[bytes, bytes]:
     """The chunks of a WebP, by name."""
-    chunks, at = {}, 12
+    chunks: dict[bytes, bytes] = {}
+    at = 12
     while at + 8 <= len(data):
         size = int.from_bytes(data[at + 4 : at + 8], "little")
         chunks.setdefault(data[at : at + 4], data[at : at + 8 + size + size % 2])
