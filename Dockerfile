@@ -92,7 +92,7 @@ ENV PORT=8080
 EXPOSE 8080
 HEALTHCHECK --interval=30s --timeout=5s --start-period=30s CMD ["python", "-c", "import http.client, os, sys; function = http.client.HTTPConnection('127.0.0.1', int(os.environ['PORT']), timeout=4); function.request('GET', '/healthz'); sys.exit(function.getresponse().status != 200)"]
 # One process with threads: a request mostly waits, for Postgres and for Redis.
-CMD ["gunicorn", "--worker-class", "gthread", "--workers", "1", "--threads", "80", "--keep-alive", "60", "--no-control-socket", "trigger_fn.wsgi:create()"]
+CMD ["gunicorn", "--config", "python:trigger_fn.server", "--worker-class", "gthread", "--workers", "1", "--threads", "80", "--keep-alive", "60", "--no-control-socket", "trigger_fn.wsgi:create()"]
 
 # The worker, with the engine and the model.
 FROM runtime AS worker

@@ -16,7 +16,7 @@ from google.cloud.storage import Client
 from benchmarks.checks import RunInvalidError
 from benchmarks.cpu import ProcessSnapshot, child_that_runs
 from db.listen import Listener, listening
-from dropline.broker.queue import row_id_of
+from dropline.broker.messages import row_id_of
 from dropline.contract import CAPTION_QUEUE
 from dropline.settings import DatabaseSettings
 from local_emulators.options import BUCKET, PROJECT, StackOptions

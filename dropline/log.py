@@ -1,13 +1,48 @@
 """Structured logs: a JSON line per event on standard error, with the keys of Cloud Logging."""
 
+import functools
 import logging
 import sys
-from typing import Literal, TextIO
+from typing import Literal, TextIO, cast
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from dropline.log_bursts import BurstHandler, BurstLimiter
+from dropline.log_capture import StderrCapture, install_hooks
+
 LogFormat = Literal["json", "console"]
+
+#: Longest text of a field, in characters; Cloud Logging refuses an entry of more than 256 KiB.
+_LONGEST_FIELD = 20_000
+
+
+def configure_process_logging(level: str, fmt: LogFormat, service: str) -> None:
+    """`configure_logging` for a process of Dropline's own: everything on its standard error becomes a record.
+
+    Call at the composition root, before threads and children start. Forked children need no call.
+    """
+    capture = _captured_stderr()
+    configure_logging(level, fmt, service, cast("TextIO", capture.stream))
+    install_hooks(capture.stream)
+
+
+@functools.cache
+def _captured_stderr() -> StderrCapture:
+    """The capture of this process or of the parent that forked this process."""
+    return StderrCapture()
+
+
+def log_descriptor() -> int:
+    """The descriptor of log lines: for a process that this one starts, and that captures its own lines."""
+    return _captured_stderr().stream.fileno() if _captured_stderr.cache_info().currsize else 2
+
+
+def drain_stderr() -> None:
+    """Log the last lines on standard error; before `os._exit`, which runs no exit handlers."""
+    if _captured_stderr.cache_info().currsize:
+        _captured_stderr().drain()
+    logging.shutdown()
 
 
 def configure_logging(level: str, fmt: LogFormat, service: str, stream: TextIO | None = None) -> None:
@@ -17,7 +52,7 @@ def configure_logging(level: str, fmt: LogFormat, service: str, stream: TextIO |
         level: `DEBUG`, `INFO`, `WARNING` or `ERROR`.
         fmt: `json` for machines, `console` for people.
         service: name of the process, added to every line.
-        stream: the output stream; standard error by default.
+        stream: the output stream; standard error by default, the real one in a process that captures its lines.
     """
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -32,8 +67,13 @@ def configure_logging(level: str, fmt: LogFormat, service: str, stream: TextIO |
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=_renderers(fmt)))
+    if stream is None and _captured_stderr.cache_info().currsize:
+        stream = cast("TextIO", _captured_stderr().stream)
+    handler = BurstHandler(stream or sys.stderr, BurstLimiter())
+    foreign = [*shared, structlog.stdlib.add_logger_name]
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(foreign_pre_chain=foreign, processors=_renderers(fmt))
+    )
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
@@ -57,7 +97,11 @@ def _renderers(fmt: LogFormat) -> list[Processor]:
     drop = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     if fmt == "console":
         return [drop, structlog.dev.ConsoleRenderer(colors=False)]
-    return [drop, structlog.processors.format_exc_info, _cloud_keys, structlog.processors.JSONRenderer()]
+    return [drop, structlog.processors.format_exc_info, _bounded, _cloud_keys, structlog.processors.JSONRenderer()]
+
+
+def _bounded(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    return {name: value[:_LONGEST_FIELD] if isinstance(value, str) else value for name, value in event.items()}
 
 
 def _cloud_keys(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

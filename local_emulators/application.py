@@ -61,7 +61,8 @@ def start_function(supervisor: Supervisor, port: int, shared: ServiceEnvironment
         Command(
             name="function",
             argv=(
-                *(sys.executable, "-m", "gunicorn", "--worker-class", "gthread", "--workers", "1"),
+                *(sys.executable, "-m", "gunicorn", "--config", "python:trigger_fn.server"),
+                *("--worker-class", "gthread", "--workers", "1"),
                 *("--threads", str(_THREADS), "--keep-alive", str(_KEEP_ALIVE_S), "--no-control-socket"),
                 *("--bind", f"{HOST}:{port}", "trigger_fn.wsgi:create()"),
             ),

@@ -1,4 +1,4 @@
-"""The function under gunicorn: `gunicorn -k gthread -w 1 --threads 80 -b HOST:PORT 'trigger_fn.wsgi:create()'`."""
+"""The function under gunicorn: `gunicorn -c python:trigger_fn.server -k gthread 'trigger_fn.wsgi:create()'`."""
 
 from pathlib import Path
 

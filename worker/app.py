@@ -12,7 +12,7 @@ from db import queries, reads
 from db.session import Database
 from dropline.broker.queue import CaptionQueue
 from dropline.errors import DroplineError
-from dropline.log import configure_logging, get_logger
+from dropline.log import configure_process_logging, get_logger
 from dropline.scaling.activation import make_deactivator, policy_from_settings
 from dropline.settings import Settings, load_settings
 from dropline.storage.objects import make_store
@@ -34,7 +34,7 @@ T = TypeVar("T")
 def main() -> int:
     """Run a worker until a signal stops the process; returns the exit code."""
     settings = load_settings()
-    configure_logging(settings.log.level, settings.log.format, "worker")
+    configure_process_logging(settings.log.level, settings.log.format, "worker")
     return run_worker(build(settings), settings)
 
 

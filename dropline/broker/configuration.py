@@ -5,6 +5,7 @@ from typing import Any
 
 from celery import Celery
 
+from dropline.broker.transport import install_transport
 from dropline.settings import BrokerSettings, require
 
 #: Most connections of one producer: enqueuing takes half a millisecond, so a few connections serve many requests.
@@ -28,6 +29,7 @@ def make_app(settings: BrokerSettings, transport_options: dict[str, Any], *, set
     Raises:
         SettingsError: no URL is set.
     """
+    install_transport()
     app = Celery("dropline", broker=require(settings.url, "DROPLINE_BROKER__URL"), set_as_current=set_as_current)
     app.conf.update(
         broker_transport_options=transport_options,

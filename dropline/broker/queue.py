@@ -4,8 +4,6 @@ A caption message has one argument, the id of its row in `captions`; a recovery 
 no argument. Both are Celery messages.
 """
 
-import base64
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Self
@@ -16,6 +14,8 @@ from redis.exceptions import RedisError
 
 from dropline.broker.configuration import PRODUCER_CONNECTIONS, make_producer
 from dropline.broker.errors import explained
+from dropline.broker.messages import row_id_of
+from dropline.broker.transport import set_aside_wrong_keys
 from dropline.contract import CAPTION_QUEUE, CAPTION_TASK, RECOVER_TASK, RECOVERY_QUEUE
 from dropline.deadline import Bulkhead, Deadline
 from dropline.errors import BrokerUnavailable
@@ -108,27 +108,30 @@ class CaptionQueue:
                 if connection["name"] == name and "b" in connection["flags"]:
                     channel.client.client_unblock(int(connection["id"]))
 
+    def set_aside_wrong_keys(self) -> None:
+        """Rename the keys of the queue that hold another program's value."""
+        with self._channel("cannot check the keys of the queue on Redis") as channel:
+            set_aside_wrong_keys(channel.client)
+
     def close(self) -> None:
         """Close all connections, and end the threads."""
         self._bulkhead.close()
         self._app.close()
 
     def _send_caption(self, row_id: int, **options: Any) -> None:
-        with _errors_named(f"Redis did not take the message for row {row_id}"):
-            self._app.send_task(CAPTION_TASK, [row_id], queue=CAPTION_QUEUE, retry=False, **options)
+        try:
+            with _errors_named(f"Redis did not take the message for row {row_id}"):
+                self._app.send_task(CAPTION_TASK, [row_id], queue=CAPTION_QUEUE, retry=False, **options)
+        except BrokerUnavailable as error:
+            # The caller sends again: a delivery is repeated, and a recovery too.
+            if "WRONGTYPE" in str(error):
+                self.set_aside_wrong_keys()
+            raise
 
     @contextmanager
     def _channel(self, complaint: str) -> Iterator[Any]:
         with _errors_named(complaint), self._app.connection_for_write() as connection:
             yield connection.default_channel
-
-
-def row_id_of(message: bytes | str) -> int | None:
-    """The row id of a caption message as Redis holds it; None for any other message."""
-    try:
-        return int(json.loads(base64.b64decode(json.loads(message)["body"]))[0][0])
-    except (ValueError, TypeError, KeyError, IndexError):
-        return None  # a worker takes and logs such a message
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import Any
 
 from kombu.transport.redis import QoS
 
-from dropline.log import configure_logging
+from dropline.log import configure_process_logging
 from dropline.settings import load_settings
 from dropline.storage.objects import ObjectStore
 from tests.support.failpoints import hit
@@ -45,7 +45,7 @@ def _install() -> None:
 def main() -> int:
     """As `worker.app.main`, with failpoints and the counting engine."""
     settings = load_settings()
-    configure_logging(settings.log.level, settings.log.format, "worker")
+    configure_process_logging(settings.log.level, settings.log.format, "worker")
     _install()
     return run_worker(app.build(settings, engine_module="tests.support.failpoint_engine"), settings)
 

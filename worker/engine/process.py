@@ -12,6 +12,7 @@ import sys
 from pydantic import BaseModel, ConfigDict
 
 from dropline.errors import EngineUnavailable, SettingsError
+from dropline.log import log_descriptor
 from dropline.settings import EngineSettings, LogSettings
 from worker.engine.sockets import address_in, make_directory
 
@@ -190,6 +191,8 @@ class EngineProcess:
         self._process = subprocess.Popen(
             [sys.executable, "-m", self._module],
             stdin=subprocess.PIPE,
+            # Not descriptor 2, which is the parent's pipe: the engine's log must not depend on the parent.
+            stderr=log_descriptor(),
             pass_fds=(self._listener.fileno(), ready_fd, sentinel_fd),
             # Torch's threads share the CPU with the children. Threads that spin while waiting for each other made
             # a batch fifty times slower on busy cores.

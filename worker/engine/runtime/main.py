@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 
 from dropline.errors import DroplineError, PermanentError, SettingsError
-from dropline.log import configure_logging, get_logger
+from dropline.log import configure_process_logging, drain_stderr, get_logger
 from dropline.settings import EngineSettings
 from worker.engine.process import StartReport, StartRequest
 from worker.engine.runtime.checkpoint import find_checkpoint
@@ -45,7 +45,7 @@ def main(load: Callable[[EngineSettings], Model]) -> None:
     request = StartRequest.model_validate_json(sys.stdin.buffer.readline())
     for fd in (request.listener_fd, request.ready_fd, request.sentinel_fd):
         os.set_inheritable(fd, False)
-    configure_logging(request.log.level, request.log.format, "engine")
+    configure_process_logging(request.log.level, request.log.format, "engine")
     _raise_file_limit()
     parent = ParentWatch()
     try:
@@ -82,7 +82,7 @@ class ParentWatch:
 
 def _exit_now(code: int = 0) -> None:
     # Without the interpreter's shutdown, which would crash while the watching thread reads standard input.
-    sys.stderr.flush()
+    drain_stderr()
     os._exit(code)
 
 

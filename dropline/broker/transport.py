@@ -1,0 +1,137 @@
+"""Kombu's Redis transport, except that what a stranger wrote to Dropline's keys is set aside with a log line.
+
+A message that is none of Dropline's never reaches kombu and Celery, which end with it. The first bytes of the
+latest such messages are kept in the list `dropline.strangers`.
+"""
+
+import json
+from contextlib import suppress
+from typing import Any
+
+from kombu.transport import TRANSPORT_ALIASES, redis
+from redis import Redis
+from redis.exceptions import RedisError, ResponseError
+
+from dropline.broker.messages import problem_of
+from dropline.contract import CAPTION_QUEUE, RECOVERY_QUEUE
+from dropline.log import get_logger
+
+log = get_logger(__name__)
+
+#: List of the latest strangers' messages.
+STRANGERS_KEY = "dropline.strangers"
+_KEPT_MESSAGES = 100
+_KEPT_BYTES = 4096
+#: Longest excerpt in a log line, in bytes.
+_EXCERPT_BYTES = 200
+
+_QUEUES = (CAPTION_QUEUE, RECOVERY_QUEUE)
+#: The type of each key of the queue: lists of messages (also with kombu's priorities), those taken and not yet
+#: acknowledged, and the queue of each exchange.
+_TYPES = (
+    dict.fromkeys(_QUEUES, "list")
+    | {f"{name}{redis.Channel.sep}{step}": "list" for name in _QUEUES for step in redis.PRIORITY_STEPS if step}
+    | {redis.Channel.keyprefix_queue % name: "set" for name in _QUEUES}
+    | {redis.Channel.unacked_key: "hash", redis.Channel.unacked_index_key: "zset"}
+)
+
+
+def install_transport() -> None:
+    """Make `Transport` kombu's transport for redis:// and rediss://; kombu chooses by the scheme of the URL."""
+    name = f"{__name__}:{Transport.__qualname__}"
+    TRANSPORT_ALIASES.update({"redis": name, "rediss": name})
+
+
+def set_aside_wrong_keys(client: Any) -> None:
+    """Rename each key of the queue whose type is not the queue's, to `….stranger`: no command works on the key.
+
+    Raises:
+        redis.exceptions.RedisError: Redis is unreachable or refuses a command.
+    """
+    with client.pipeline(transaction=False) as pipe:
+        for key in _TYPES:
+            pipe.type(key)
+        found = pipe.execute()
+    for (key, right), kind in zip(_TYPES.items(), found, strict=True):
+        wrong = kind.decode() if isinstance(kind, bytes) else str(kind)
+        if wrong not in (right, "none"):
+            client.rename(key, f"{key}.stranger")
+            log.error("stranger_key_set_aside", key=key, type=wrong, renamed=f"{key}.stranger")
+
+
+def _set_aside(client: Any, place: str, message: bytes, problem: str) -> None:
+    log.error(
+        "stranger_message_set_aside",
+        place=place,
+        problem=problem,
+        size_bytes=len(message),
+        excerpt=repr(message[:_EXCERPT_BYTES])[2:-1],
+    )
+    # The log line is enough where Redis does not take the copy.
+    with suppress(RedisError, OSError), client.pipeline() as pipe:
+        pipe.lpush(STRANGERS_KEY, message[:_KEPT_BYTES])
+        pipe.ltrim(STRANGERS_KEY, 0, _KEPT_MESSAGES - 1)
+        pipe.execute()
+
+
+class _Client(Redis):
+    """Answers a BRPOP as if its time had run out where the message is a stranger's."""
+
+    def parse_response(self, connection: Any, command_name: Any, **options: Any) -> Any:
+        reply = super().parse_response(connection, command_name, **options)
+        if command_name != "BRPOP" or not reply:
+            return reply
+        queue, message = reply
+        problem = problem_of(message)
+        if not problem:
+            return reply
+        _set_aside(self, queue.decode(errors="replace"), message, problem)
+        return None
+
+
+class _QoS(redis.QoS):
+    """Restores what a worker took and did not acknowledge; a stranger's entry is set aside."""
+
+    def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:
+        try:
+            super().restore_by_tag(tag, client, leftmost)
+        except (ValueError, TypeError, AttributeError, LookupError) as error:
+            with self.channel.conn_or_acquire(client) as found:
+                entry = found.hget(self.unacked_key, tag) or b""
+                _set_aside(found, self.unacked_key, entry, f"not a message that a worker took: {error}")
+                self._remove_from_indices(tag, found.pipeline()).execute()
+
+
+class Channel(redis.Channel):
+    """Kombu's channel with `_Client` and `_QoS`."""
+
+    QoS = _QoS
+
+    def _get_client(self) -> Any:
+        super()._get_client()  # checks the version of the Redis library
+        return _Client
+
+    def _do_restore_message(self, payload: Any, *args: Any, **kwargs: Any) -> None:
+        if problem := problem_of(json.dumps(payload).encode()):
+            raise ValueError(problem)
+        super()._do_restore_message(payload, *args, **kwargs)
+
+    def get_table(self, exchange: str) -> list[tuple[str, ...]]:
+        """The queues of an exchange, without members that another program added."""
+        return [each for each in super().get_table(exchange) if len(each) == 3]
+
+
+class Transport(redis.Transport):
+    """Kombu's transport with `Channel`; each new connection sets wrong keys aside before the first message.
+
+    A WRONGTYPE of a later command makes a worker connect again.
+    """
+
+    Channel = Channel
+
+    def establish_connection(self) -> Any:
+        connection = super().establish_connection()
+        # A replica, or a user without the right to RENAME: the next command of the queue has the error.
+        with suppress(ResponseError):
+            set_aside_wrong_keys(self._avail_channels[-1].client)
+        return connection

@@ -1,0 +1,152 @@
+"""Messages on the queue: Dropline's own pass, and a stranger's is found before Celery reads it."""
+
+import base64
+import copy
+import json
+from typing import Any
+
+import pytest
+
+from dropline.broker.messages import MAX_BYTES, problem_of, row_id_of
+from dropline.contract import CAPTION_TASK, RECOVER_TASK
+from tests.support.memory_broker import MemoryBroker
+
+
+def sent(monkeypatch: pytest.MonkeyPatch, task: str, arguments: list[Any], **options: Any) -> dict[str, Any]:
+    """A message as Celery writes it."""
+    broker = MemoryBroker(monkeypatch)
+    app = broker.app()
+    app.send_task(task, arguments, queue="dropline.captions", **options)
+    (message,) = broker._on("dropline.captions")
+    copied: dict[str, Any] = copy.deepcopy(message)
+    return copied
+
+
+def packed(message: Any) -> bytes:
+    """A message as Redis holds it."""
+    return json.dumps(message).encode()
+
+
+def with_body(message: dict[str, Any], body: Any) -> bytes:
+    """The message with another body."""
+    text = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return packed(message | {"body": base64.b64encode(text).decode()})
+
+
+@pytest.mark.parametrize(
+    ("task", "arguments", "options"),
+    [
+        (CAPTION_TASK, [1], {}),
+        (CAPTION_TASK, [2**63 - 1], {"task_id": "caption-1"}),
+        (CAPTION_TASK, [7], {"countdown": 31.5, "retries": 3}),
+        (RECOVER_TASK, [], {}),
+        (RECOVER_TASK, [600.0], {}),
+    ],
+)
+def test_messages_of_dropline_pass(
+    monkeypatch: pytest.MonkeyPatch, task: str, arguments: list[Any], options: dict[str, Any]
+) -> None:
+    """Every form that Dropline sends is accepted, a redelivered one too."""
+    message = sent(monkeypatch, task, arguments, **options)
+    assert problem_of(packed(message)) == ""
+    message["headers"]["redelivered"] = message["properties"]["delivery_info"]["redelivered"] = True
+    assert problem_of(packed(message)) == ""
+    assert row_id_of(packed(message)) == (arguments[0] if task == CAPTION_TASK else None)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        *(b"", b"BADJSON", b"[]", b"{}", b"null", b"1", b'"x"', b"\xff\xfe", b"\x80\x04K*.", b"[" * 60_000),
+        *(b'{"body": 1}', b"NaN", b"9" * 5000, b" " * (MAX_BYTES + 1), '"\u0000"'.encode("utf-16")),
+    ],
+)
+def test_bytes_that_are_no_envelope(message: bytes) -> None:
+    """Any bytes at all are a stranger's message, and have no row."""
+    assert problem_of(message)
+    assert row_id_of(message) is None
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("properties",), None),
+        (("properties",), []),
+        (("properties", "delivery_tag"), None),
+        (("properties", "delivery_tag"), "x" * 5000),
+        (("properties", "delivery_tag"), ["x"]),
+        (("properties", "delivery_info"), None),
+        (("properties", "delivery_info", "routing_key"), 7),
+        (("properties", "body_encoding"), "zlib"),
+        (("properties", "priority"), "high"),
+        (("properties", "priority"), 2**80),
+        (("headers",), None),
+        (("headers", "task"), "no.such.task"),
+        (("headers", "task"), ["x"]),
+        (("headers", "id"), None),
+        (("headers", "retries"), "many"),
+        (("headers", "eta"), "tomorrow"),
+        (("headers", "eta"), 5),
+        (("headers", "expires"), "2020-01-01"),
+        (("headers", "timelimit"), 5),
+        (("headers", "timelimit"), ["x", "y"]),
+        (("headers", "stamps"), {"a": 1}),
+        (("headers", "chord"), {"task": "x"}),
+        (("content-type",), "application/x-python-serialize"),
+        (("content-encoding",), "binary"),
+        (("content-encoding",), None),
+        (("body",), None),
+        (("body",), "not base64!"),
+        (("body",), "x" * 7),
+    ],
+)
+def test_an_envelope_with_one_wrong_part(
+    monkeypatch: pytest.MonkeyPatch, path: tuple[str, ...], value: Any
+) -> None:
+    """Each part that Celery or kombu reads is checked; a missing part is found too."""
+    message = sent(monkeypatch, CAPTION_TASK, [1])
+    *parents, last = path
+    place = message
+    for name in parents:
+        place = place[name]
+    place[last] = value
+    assert problem_of(packed(message))
+    if path not in {("headers", "stamps"), ("headers", "chord"), ("properties", "priority")}:
+        place.pop(last)
+        optional = last in {"retries", "eta", "expires", "timelimit"}
+        assert bool(problem_of(packed(message))) is not optional
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["1"], [0], [-1], [1.0], [True], [None], [[1]], [{}], [2**63], [10**4000], [1, 2], {}, "x", None],
+)
+def test_wrong_arguments(monkeypatch: pytest.MonkeyPatch, arguments: Any) -> None:
+    """The argument of a caption message is the id of a row."""
+    message = with_body(sent(monkeypatch, CAPTION_TASK, [1]), [arguments, {}, {}])
+    assert problem_of(message)
+    assert row_id_of(message) is None or arguments == [1, 2]
+
+
+@pytest.mark.parametrize("arguments", [["x"], [-1], [float("nan")], [float("inf")], [1e300], [True], [1, 2], {}])
+def test_wrong_seconds_of_rest(monkeypatch: pytest.MonkeyPatch, arguments: Any) -> None:
+    """The argument of a recovery is a number of seconds."""
+    assert problem_of(with_body(sent(monkeypatch, RECOVER_TASK, []), [arguments, {}, {}]))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\xff",
+        b"\x80\x04K*.",
+        b"x",
+        [],
+        [[1]],
+        [[1], {"a": 1}, {}],
+        [[1], {}, {"chain": [{"task": "x"}]}],
+        {"args": [1]},
+    ],
+)
+def test_wrong_bodies(monkeypatch: pytest.MonkeyPatch, body: Any) -> None:
+    """A pickled body, keyword arguments, chains and Celery's first protocol are not Dropline's."""
+    assert problem_of(with_body(sent(monkeypatch, CAPTION_TASK, [1]), body))
