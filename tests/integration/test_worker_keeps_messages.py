@@ -93,7 +93,7 @@ def test_a_statement_that_cannot_succeed_yet_keeps_its_message(rig: Rig) -> None
     with psycopg.connect(rig.database_url, autocommit=True) as admin:
         admin.execute("ALTER TABLE captions RENAME TO away")
         rig.enqueue(row_id)
-        assert worker.wait_for_line("message_kept", DEADLINE_S)
+        assert worker.wait_for_line("run `python -m migrations` on it", DEADLINE_S)
         admin.execute("ALTER TABLE away RENAME TO captions")
     (row,) = rig.wait_settled([row_id])
     assert row["status"] == "captioned"
