@@ -10,7 +10,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from dropline.contract import Dimensions
-from dropline.errors import DroplineError, ImageRefused
+from dropline.errors import DroplineError, ImageRefused, PermanentError
 from dropline.images import refusals
 from dropline.images.bmp import read_bmp
 from dropline.images.colours import rendered
@@ -23,6 +23,7 @@ from dropline.images.picture import Picture
 from dropline.images.png import read_png
 from dropline.images.pnm import read_pnm
 from dropline.images.tiff_by_pillow import read_tiff
+from dropline.images.transfers import was_text
 from dropline.images.webp import read_webp
 from dropline.settings import ImageSettings
 
@@ -39,6 +40,8 @@ _READERS: Mapping[ImageFormat, Reader] = {
     ImageFormat.PNM: read_pnm,
 }
 _WIDTH_AND_HEIGHT_SWAPPED = frozenset({5, 6, 7, 8})
+#: What becomes of a file that a transfer treated as text.
+_CODES_OF_DAMAGE = frozenset({"corrupt_image", "truncated_image", "image_too_large"})
 #: Where the classes of a job's own time limits come from. Their exceptions strike inside decoders, too.
 _JOB_RUNNERS = frozenset({"billiard", "celery"})
 
@@ -70,12 +73,21 @@ def decode(data: bytes, side_px: int, limits: ImageSettings) -> Decoded:
     """
     kind = detect_format(data)
     with _named_errors(kind, limits), memory_limit(limits.child_memory_bytes), _no_pixel_limit():
-        picture = _READERS[kind](data, side_px, limits)
+        picture = _read(kind, data, side_px, limits)
         pixels = np.array(rendered(picture, side_px))
     width, height = picture.dimensions.width, picture.dimensions.height
     if picture.orientation in _WIDTH_AND_HEIGHT_SWAPPED:
         width, height = height, width
     return Decoded(np.ascontiguousarray(pixels, dtype=np.uint8), Dimensions(width, height))
+
+
+def _read(kind: ImageFormat, data: bytes, side_px: int, limits: ImageSettings) -> Picture:
+    try:
+        return _READERS[kind](data, side_px, limits)
+    except PermanentError as error:
+        if error.code in _CODES_OF_DAMAGE and kind is not ImageFormat.PNM and was_text(data):
+            raise refusals.damaged_by_transfer(f"a {kind} damaged by a text-mode transfer") from None
+        raise
 
 
 @contextlib.contextmanager

@@ -96,9 +96,11 @@ def _refusal(data: bytes) -> PermanentError:
         return refusals.unsupported(name)
     if data.startswith(b"\x1f\x8b"):
         return _refusal_of_gzip(data)
+    if damage := transfer_damage(data):
+        return damage
     if name := foreign_media(data) or no_image(data):
         return refusals.not_an_image(name)
-    return transfer_damage(data) or refusal_of_text(data) or refusals.unknown_bytes()
+    return refusal_of_text(data) or refusals.unknown_bytes()
 
 
 def _refusal_of_gzip(data: bytes) -> PermanentError:

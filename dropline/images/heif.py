@@ -74,14 +74,14 @@ def _checked(name: str, data: bytes, limits: ImageSettings) -> bytes:
         if name == "HEIF" and any(each.kind == b"moov" for each in boxes(data, 0, len(data))):
             raise refusals.unsupported("a HEIF sequence of frames without a still picture")
         return data
-    if items.sources.get(items.primary, 0) > MAX_TILES:
-        raise refusals.too_complex(name, "too many tiles", f"{MAX_TILES:,}")
     kind = items.kinds.get(items.primary, b"")
     if name == "HEIF" and kind and kind not in _HEIF_CODECS:
         codec = _NAMED_CODECS.get(kind, "a codec of another program")
         raise refusals.unsupported(f"a HEIF image with {codec}")
     for width, height in _primary_sizes(items):
         refusals.check_size(width, height, limits)
+    if items.sources.get(items.primary, 0) > MAX_TILES:
+        raise refusals.too_complex(name, "too many tiles", f"{MAX_TILES:,}")
     return _without_metadata(data, items)
 
 

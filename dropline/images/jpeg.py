@@ -15,6 +15,7 @@ from dropline.errors import InvalidImage
 from dropline.images import refusals
 from dropline.images.exif import orientation
 from dropline.images.picture import Picture
+from dropline.images.transfers import has_text_line_ends
 from dropline.settings import ImageSettings
 
 #: Progressive JPEGs of cameras and editors have about ten scans; the format's own scripts reach some dozens.
@@ -26,6 +27,7 @@ MAX_ARITHMETIC_PIXELS = 25_000_000
 #: A JPEG of 100 MB with EXIF, XMP and profiles has fewer than 2,000 segments.
 MAX_SEGMENTS = 20_000
 
+_SCAN = b"\xff\xda"
 _SOI, _EOI, _SOS = b"\xff\xd8", b"\xff\xd9", 0xDA
 #: A marker that is neither a stuffed byte, a fill byte nor a restart.
 _MARKER = re.compile(rb"\xff([\x02-\xcf\xd8-\xfe])")
@@ -65,6 +67,8 @@ def read_jpeg(data: bytes, side_px: int, limits: ImageSettings) -> Picture:
     parts = _split(data)
     dimensions, components = _checked_frame(parts, limits)
     stored = b"".join(parts.kept)
+    if has_text_line_ends(stored[stored.find(_SCAN) :]):
+        raise refusals.damaged_by_transfer("a JPEG damaged by a text-mode transfer")
     whole = stored if parts.ended else stored + _EOI
     image = _decoded(whole, side_px)
     if (not parts.ended or _ends_grey(image)) and _lacks_pixels(parts, whole, image, side_px):

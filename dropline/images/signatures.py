@@ -211,6 +211,15 @@ def _is_os2_bitmap(data: bytes) -> bool:
     return data[:2] in (b"BA", b"CI", b"CP", b"IC", b"PT") and header in (12, 40, 64)
 
 
+def _is_dib(data: bytes) -> bool:
+    planes, bits = (4, 6) if _little(data, 0, 4) == 12 else (12, 14)
+    return (
+        _little(data, 0, 4) in (12, 40, 56, 108, 124)
+        and _little(data, planes, 2) == 1
+        and _little(data, bits, 2) in (1, 4, 8, 16, 24, 32)
+    )
+
+
 def _little(data: bytes, at: int, count: int) -> int:
     return int.from_bytes(data[at : at + count], "little")
 
@@ -225,6 +234,7 @@ _PROBES: tuple[tuple[Callable[[bytes], bool], str], ...] = (
     (_is_pfm, "a PFM image of floating-point samples"),
     (_is_pcx, "a PCX image"),
     (_is_sgi, "an SGI image"),
+    (_is_dib, "a Windows bitmap without its file header (DIB)"),
     (_is_os2_bitmap, "an OS/2 bitmap array or icon"),
     (_is_tga, "a TGA image"),
     (_is_wbmp, "a WBMP image"),

@@ -14,6 +14,7 @@ from dropline.contract import Dimensions
 from dropline.images import refusals
 from dropline.images.exif import orientation
 from dropline.images.picture import Picture
+from dropline.images.transfers import has_text_line_ends
 from dropline.settings import ImageSettings
 
 MAX_CHUNKS = 10_000
@@ -48,6 +49,8 @@ def read_webp(data: bytes, side_px: int, limits: ImageSettings) -> Picture:  # n
     if not parts.pixels:
         cut = parts.cut or _HEADER_BYTES - 4 + _little(data, 4, 4) > len(data)
         raise (refusals.truncated if cut else refusals.corrupt)("WEBP", "it has no pixels")
+    if has_text_line_ends(parts.pixels):
+        raise refusals.damaged_by_transfer("a WEBP damaged by a text-mode transfer")
     refusals.check_size(*_size(parts), limits)
     try:
         image = _decoded(parts)

@@ -13,6 +13,7 @@ from tests.support.image_files import MP4, PDF, encode, halves, scene
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><rect/></svg>'
 PNG, JPEG, GIF = (encode(scene(), kind) for kind in ("PNG", "JPEG", "GIF"))
+NOISE = {kind: encode(Image.effect_noise((300, 200), 80).convert("RGB"), kind) for kind in ("GIF", "JPEG", "WEBP")}
 UNSUPPORTED, NO_IMAGE, CORRUPT, TRUNCATED = (
     "unsupported_format",
     "not_an_image",
@@ -65,7 +66,15 @@ def test_images_without_a_decoder_are_named(data: bytes, name: str) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "name"),
-    [("ICO", "icon"), ("TGA", "TGA"), ("PCX", "PCX"), ("SGI", "SGI"), ("DDS", "DDS"), ("JPEG2000", "JPEG 2000")],
+    [
+        ("ICO", "icon"),
+        ("TGA", "TGA"),
+        ("PCX", "PCX"),
+        ("SGI", "SGI"),
+        ("DDS", "DDS"),
+        ("JPEG2000", "JPEG 2000"),
+        ("DIB", "DIB"),
+    ],
 )
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 def test_files_of_other_programs_are_named(kind: str, name: str, mode: str) -> None:
@@ -153,6 +162,13 @@ def as_utf8(data: bytes) -> bytes:
             "a PNG with the header of a transfer",
         ),
         (b"--x\r\nContent-Disposition: form-data\r\n\r\n" + JPEG, CORRUPT, "a JPEG with the header of a transfer"),
+        (NOISE["GIF"].replace(b"\n", b"\r\n"), CORRUPT, "a GIF damaged by a text-mode transfer"),
+        (NOISE["JPEG"].replace(b"\n", b"\r\n"), CORRUPT, "a JPEG damaged by a text-mode transfer"),
+        (NOISE["WEBP"].replace(b"\n", b"\r\n"), CORRUPT, "a WEBP damaged by a text-mode transfer"),
+        (as_utf8(GIF), CORRUPT, "a GIF damaged by a text-mode transfer"),
+        (as_utf8(NOISE["WEBP"]), CORRUPT, "a WEBP damaged by a text-mode transfer"),
+        (bytes(each & 0x7F for each in GIF), CORRUPT, "a GIF damaged by a text-mode transfer"),
+        (b"GIF90a" + GIF[6:], CORRUPT, "version"),
         (b"\x89PN", TRUNCATED, "PNG"),
         (b"\xff\xd8", TRUNCATED, "JPEG"),
         (b"GIF89", TRUNCATED, "GIF"),
