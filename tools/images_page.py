@@ -50,8 +50,8 @@ _CONVERTED = (
     ("CMYK, YCCK", "sRGB, by the embedded profile; without a profile, as complements of red, green and blue"),
     ("transparent pixels", _GROUND),
     ("an alpha channel of zeros in a BMP", "an opaque picture: the channel is not believed"),
-    ("10 to 32 bits per sample", "8 bits, over the full range of the samples"),
-    ("floats, signed integers", "8 bits, from the smallest to the largest value"),
+    ("10 to 16 bits per sample", "8 bits, over the full range of the samples"),
+    ("floats, signed integers, 32 bits", "8 bits, from the smallest to the largest value"),
     ("text, thumbnails, unused chunks, a missing end marker", "no effect: a caption does not need these bytes"),
 )
 _NUMBER = re.compile(r"(?<![\d,.:-])\d+(?![\d,.:-]*\d)(?![a-z])")

@@ -9,12 +9,12 @@ import pillow_heif
 from PIL import Image
 
 from tests.corpus.expected import Case, Refused, Shown
-from tests.corpus.jpeg import stored
+from tests.corpus.jpeg import jpeg, stored
 from tests.corpus.scenes import SIZE, WHITE, pixels, scene, with_alpha
 from tests.corpus.writers import exif, icc
 from tests.corpus.writers.bits import scaled
 from tests.corpus.writers.boxes import box, file_type, full_box
-from tests.corpus.writers.heif import grid
+from tests.corpus.writers.heif import grid, single
 from tests.support.image_files import encode
 
 _heif, _avif = partial(Case, "HEIF"), partial(Case, "AVIF")
@@ -82,9 +82,9 @@ def _swapped_bands() -> Image.Image:
     return Image.merge("RGB", (blue, green, red))
 
 
-def _other_codec(kind: bytes, configuration: bytes = b"xxxC") -> bytes:
+def _other_codec(kind: bytes) -> bytes:
     """The codec of the picture is not HEVC."""
-    return heif().replace(b"hvc1", kind).replace(b"hvcC", configuration)
+    return heif().replace(b"hvc1", kind).replace(b"hvcC", b"xxxC")
 
 
 def _animated() -> bytes:
@@ -146,7 +146,7 @@ HEIF_CASES = (
     _heif("heif_no_media.heic", "the media box is missing", lambda: heif()[:300], _TRUNCATED),
     _heif("heif_bad_meta.heic", "a meta box without content",
           lambda: file_type(b"heic") + full_box(b"meta") + box(b"mdat", bytes(99)), _DAMAGED),
-    _heif("heif_jpeg.heif", "the codec JPEG", lambda: _other_codec(b"jpeg", b"jpgC"),
+    _heif("heif_jpeg.heif", "the codec JPEG", lambda: single(b"jpeg", jpeg(), SIZE),
           Refused("unsupported_format", "JPEG")),
     _heif("heif_vvc.heic", "the codec VVC", lambda: _other_codec(b"vvc1"), Refused("unsupported_format", "VVC")),
     _heif("heif_h264.heic", "the codec H.264",

@@ -29,6 +29,7 @@ from tests.corpus.writers.tiff import (
     packbits,
     page,
     tiff,
+    zstandard,
 )
 from tests.support.image_files import encode
 
@@ -191,9 +192,7 @@ CASES = (
           lambda: _payload(34712, encode(scene("S"), "JPEG2000", no_jp2=True)), _S),
     _case("tiff_lossless_jpeg.tif", "lossless JPEG inside",
           lambda: _payload(7, lossless(grey()), MIN_IS_BLACK, grey()), _G),
-    _case("tiff_zstd.tif", "Zstandard inside",
-          lambda: tiff(_rgb(compression=50000, pack=lambda _: b"\x28\xb5\x2f\xfd")),
-          Refused("unsupported_format", "Zstandard")),
+    _case("tiff_zstd.tif", "Zstandard inside", lambda: tiff(_rgb(compression=50000, pack=zstandard)), _S),
     _case("tiff_jpegxl.tif", "JPEG XL inside", lambda: _payload(52546, b"\xff\x0a" + bytes(60)),
           Refused("unsupported_format", "JPEG XL")),
     _case("tiff_logluv.tif", "LogLuv", lambda: tiff(page(pixels(), 32845, compression=34676)),
@@ -233,8 +232,10 @@ CASES = (
           _thumbnail_with_full, _S),
     _case("tiff_subdirectories_in_a_ring.tif", "subdirectories in a ring", _subdirectory_ring, _S),
     _case("tiff_pages_in_a_ring.tif", "pages in a ring", lambda: tiff(_rgb(), loop=True), _S),
-    _case("tiff_many_pages.tif", "10,000 pages",
-          lambda: tiff(_rgb(), *_tiny_pages(10_000)), Refused("image_too_complex", "directories")),
+    _case("tiff_many_pages.tif", "10,000 pages: the first", lambda: tiff(_rgb(), *_tiny_pages(10_000)), _S),
+    _case("tiff_many_thumbnails.tif", "2,000 thumbnails before the full page",
+          lambda: tiff(*[Page([], {254: 1, 256: 1, 257: 1})] * 2000, _rgb()),
+          Refused("image_too_complex", "directories")),
     _case("tiff_many_tiles.tif", "390,625 tiles", _many_tiles, Refused("image_too_complex", "tiles")),
     _case("tiff_xmp.tif", "100 KB of XMP", lambda: tiff(_rgb(more={700: b"<x:xmpmeta/>" * 9000})), _S),
     _case("tiff_unknown_tags.tif", "unknown tags",

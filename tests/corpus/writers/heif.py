@@ -38,11 +38,32 @@ def grid(tile: bytes, tile_size: tuple[int, int], columns: int, rows: int, brand
     derivation = struct.pack(">BBBBII", 0, 1, rows - 1, columns - 1, *size)
     references = struct.pack(">HH", 1, columns * rows) + struct.pack(">H", 2) * (columns * rows)
     first = file_type(brand, brand, b"mif1", b"miaf")
-    start = 0
+    start, body = 0, b""
     for _ in range(2):  # the second time with the place of the media
         body = _meta(tile, (tile_size, size), references, derivation, start)
         start = len(first) + len(body) + 8
     return first + body + box(b"mdat", media(tile))
+
+
+def single(kind: bytes, picture: bytes, size: tuple[int, int]) -> bytes:
+    """A file of one picture whose codec needs no configuration, such as JPEG."""
+    first = file_type(b"mif1", b"mif1")
+    start, body = 0, b""
+    for _ in range(2):  # the second time with the place of the media
+        body = full_box(
+            b"meta",
+            full_box(b"hdlr", bytes(4), b"pict", bytes(13)),
+            full_box(b"pitm", struct.pack(">H", 1)),
+            full_box(b"iloc", struct.pack(">BBH", 0x44, 0, 1), _extent(1, 0, start, len(picture)), version=1),
+            full_box(b"iinf", struct.pack(">H", 1), _item(1, kind)),
+            box(
+                b"iprp",
+                box(b"ipco", full_box(b"ispe", struct.pack(">II", *size))),
+                full_box(b"ipma", struct.pack(">IHBB", 1, 1, 1, 1)),
+            ),
+        )
+        start = len(first) + len(body) + 8
+    return first + body + box(b"mdat", picture)
 
 
 def _meta(

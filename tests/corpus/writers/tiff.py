@@ -51,6 +51,12 @@ def packbits(data: bytes) -> bytes:
     )
 
 
+def zstandard(data: bytes) -> bytes:
+    """Compression 50000: a frame with the length, and one block without compression, up to 128 KiB."""
+    block = struct.pack("<I", len(data) << 3 | 1)[:3]
+    return b"\x28\xb5\x2f\xfd\xa0" + struct.pack("<I", len(data)) + block + data
+
+
 def lzw(data: bytes) -> bytes:
     """Compression 5, in literal codes of nine bits with a clear code every 250 bytes."""
     codes: list[int] = []
