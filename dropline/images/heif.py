@@ -18,9 +18,17 @@ from dropline.settings import ImageSettings
 #: Tiles of one picture: 100 megapixels in tiles of 512 pixels are 400.
 MAX_TILES = 1_024
 
-#: Kinds of items that libheif decodes as built for Python: HEVC, AV1 and JPEG, and pictures made of these.
-_HEIF_CODECS = frozenset({b"hvc1", b"av01", b"jpeg", b"grid", b"iden", b"iovl"})
-_NAMED_CODECS = {b"vvc1": "VVC", b"avc1": "AVC", b"evc1": "EVC", b"j2k1": "JPEG 2000", b"unci": "no compression"}
+#: Kinds of items that libheif decodes as built for Python: HEVC, and pictures made of HEVC pictures.
+_HEIF_CODECS = frozenset({b"hvc1", b"grid", b"iden", b"iovl"})
+_NAMED_CODECS = {
+    b"vvc1": "VVC",
+    b"avc1": "AVC",
+    b"evc1": "EVC",
+    b"av01": "AV1 under a brand of HEIF",
+    b"jpeg": "JPEG",
+    b"j2k1": "JPEG 2000",
+    b"unci": "no compression",
+}
 _NO_METADATA = b"skip"
 
 

@@ -148,6 +148,8 @@ HEIF_CASES = (
           lambda: file_type(b"heic") + full_box(b"meta") + box(b"mdat", bytes(99)), _DAMAGED),
     _heif("heif_jpeg.heif", "the codec JPEG", lambda: single(b"jpeg", jpeg(), SIZE),
           Refused("unsupported_format", "JPEG")),
+    _heif("heif_av1.heif", "the codec AV1 under a brand of HEIF", lambda: avif().replace(b"avif", b"mif1"),
+          Refused("unsupported_format", "AV1")),
     _heif("heif_vvc.heic", "the codec VVC", lambda: _other_codec(b"vvc1"), Refused("unsupported_format", "VVC")),
     _heif("heif_h264.heic", "the codec H.264",
           lambda: _other_codec(b"avc1"), Refused("unsupported_format", "AVC")),

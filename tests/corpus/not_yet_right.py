@@ -2,7 +2,6 @@
 
 NOT_YET_RIGHT: frozenset[str] = frozenset(
     {
-        "heif_jpeg.heif",
         "tiff_rgb_bigtiff_big_endian.tif",
         "tiff_webp.tif",
         "tiff_jpeg2000.tif",
