@@ -7,6 +7,7 @@ facts in them are read here.
 import io
 import re
 from dataclasses import dataclass, field
+from typing import IO, cast
 
 from PIL import Image, ImageChops, JpegImagePlugin
 
@@ -27,7 +28,6 @@ MAX_ARITHMETIC_PIXELS = 25_000_000
 #: A JPEG of 100 MB with EXIF, XMP and profiles has fewer than 2,000 segments.
 MAX_SEGMENTS = 20_000
 
-_SCAN = b"\xff\xda"
 _SOI, _EOI, _SOS = b"\xff\xd8", b"\xff\xd9", 0xDA
 #: A marker that is neither a stuffed byte, a fill byte nor a restart.
 _MARKER = re.compile(rb"\xff([\x02-\xcf\xd8-\xfe])")
@@ -45,10 +45,13 @@ _UNWRITTEN = bytes(64)
 class _Parts:
     """The segments of one JPEG, up to the end of its first picture."""
 
-    kept: list[bytes] = field(default_factory=list)
+    #: The file without unused segments and without its end marker.
+    kept: list[bytes | memoryview] = field(default_factory=list)
     frame: tuple[int, bytes] | None = None
     #: The bodies of the scans' headers.
     scans: list[bytes] = field(default_factory=list)
+    #: Where the first scan starts; 0 without one.
+    scan_at: int = 0
     exif: bytes = b""
     profile: dict[int, bytes] = field(default_factory=dict)
     #: False if the file has no end marker.
@@ -66,12 +69,10 @@ def read_jpeg(data: bytes, side_px: int, limits: ImageSettings) -> Picture:
     """
     parts = _split(data)
     dimensions, components = _checked_frame(parts, limits)
-    stored = b"".join(parts.kept)
-    if has_text_line_ends(stored[stored.find(_SCAN) :]):
+    if has_text_line_ends(data, parts.scan_at):
         raise refusals.damaged_by_transfer("a JPEG damaged by a text-mode transfer")
-    whole = stored if parts.ended else stored + _EOI
-    image = _decoded(whole, side_px)
-    if (not parts.ended or _ends_grey(image)) and _lacks_pixels(parts, whole, image, side_px):
+    image = _decoded(_Joined([*parts.kept, _EOI]), side_px)
+    if (not parts.ended or _ends_grey(image)) and _lacks_pixels(parts, image, side_px):
         raise refusals.truncated("JPEG", "pixels are missing")
     if components == 1:
         image = image.convert("L")
@@ -79,7 +80,7 @@ def read_jpeg(data: bytes, side_px: int, limits: ImageSettings) -> Picture:
 
 
 def _split(data: bytes) -> _Parts:
-    parts = _Parts(kept=[_SOI])
+    parts, view = _Parts(kept=[_SOI]), memoryview(data)
     at, kept_to, segments = 2, 2, 0
     while found := _MARKER.search(data, at):
         marker, start = found[1][0], found.start()
@@ -92,17 +93,18 @@ def _split(data: bytes) -> _Parts:
             break  # the next file of two: the first one was cut short
         if marker == _EOI[1]:
             parts.ended = True
-            parts.kept.append(data[kept_to : found.end()])
+            parts.kept.append(view[kept_to:start])
             return parts
         body_at = found.end() + 2
         at = found.end() + max(2, int.from_bytes(data[found.end() : body_at], "big"))
         if marker in _UNUSED:
             _note_metadata(parts, marker, data[body_at:at])
-            parts.kept.append(data[kept_to:start])
+            parts.kept.append(view[kept_to:start])
             kept_to = at
         else:
             _note(parts, marker, data[body_at:at])
-    parts.kept.append(data[kept_to : found.start() if found else None])
+            parts.scan_at = parts.scan_at or (start if marker == _SOS else 0)
+    parts.kept.append(view[kept_to : found.start() if found else None])
     return parts
 
 
@@ -175,9 +177,38 @@ def _check_work(marker: int, pixels: int, scans: int) -> None:
         raise refusals.too_complex("JPEG", "arithmetic coding and many pixels", limit)
 
 
-def _decoded(data: bytes, side_px: int) -> Image.Image:
+class _Joined(io.RawIOBase):
+    """Parts of a file, read one behind the other: joining them would copy all pixels once more."""
+
+    def __init__(self, parts: list[bytes | memoryview]) -> None:
+        super().__init__()
+        self._parts = [memoryview(part) for part in parts]
+        self.seek(0)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to `offset`; Pillow only ever goes back to the start."""
+        assert offset == 0
+        assert whence == io.SEEK_SET
+        self._index = self._at = 0
+        return 0
+
+    def read(self, size: int = -1) -> bytes:
+        """Return `size` bytes, fewer at the end of the file; all that is left for -1."""
+        blocks = []
+        left = size if size >= 0 else sum(len(part) for part in self._parts)
+        while left and self._index < len(self._parts):
+            block = self._parts[self._index][self._at : self._at + left]
+            blocks.append(block)
+            left -= len(block)
+            self._at += len(block)
+            if self._at >= len(self._parts[self._index]):
+                self._index, self._at = self._index + 1, 0
+        return b"".join(blocks)
+
+
+def _decoded(file: io.RawIOBase, side_px: int) -> Image.Image:
     # Called directly: Image.open would look for further pictures (MPO), and has a limit of pixels of its own.
-    image = JpegImagePlugin.JpegImageFile(io.BytesIO(data))
+    image = JpegImagePlugin.JpegImageFile(cast("IO[bytes]", file))
     image.draft(image.mode, (side_px, side_px))
     image.load()
     return image
@@ -190,7 +221,7 @@ def _ends_grey(image: Image.Image) -> bool:
     return all(value is not None and abs(value - _GREY) <= 1 for value in values[:3])
 
 
-def _lacks_pixels(parts: _Parts, whole: bytes, image: Image.Image, side_px: int) -> bool:
+def _lacks_pixels(parts: _Parts, image: Image.Image, side_px: int) -> bool:
     """Return True if other bytes before the end marker give another picture, or if refining scans are missing.
 
     Where all pixels are there, bytes behind the last scan's data have no effect.
@@ -198,10 +229,10 @@ def _lacks_pixels(parts: _Parts, whole: bytes, image: Image.Image, side_px: int)
     assert parts.frame is not None
     if parts.frame[0] in _PROGRESSIVE and not parts.ended and not _is_refined(parts.scans):
         return True
-    stored = whole.removesuffix(_EOI)
+    stored = b"".join(parts.kept)
     if stored.endswith(_UNWRITTEN):
         stored = stored.rstrip(b"\x00")  # space that a broken transfer reserved and never wrote
-    padded = _decoded(stored + b"\xff\x00" * 64 + _EOI, side_px)
+    padded = _decoded(_Joined([stored, b"\xff\x00" * 64, _EOI]), side_px)
     return ImageChops.difference(image, padded).getbbox() is not None
 
 

@@ -55,12 +55,12 @@ def transfer_damage(data: bytes) -> PermanentError | None:
     return _refusal_of_stump(data)
 
 
-def has_text_line_ends(data: bytes) -> bool:
-    """Return True if each line feed in the first bytes of compressed pixels has a carriage return in front.
+def has_text_line_ends(data: bytes, start: int = 0) -> bool:
+    """Return True if each line feed in the first compressed pixels, from `start`, has a carriage return in front.
 
     A transfer in text mode writes both for each line feed; compressed bytes have them by chance.
     """
-    head = data[:_HEAD_BYTES]
+    head = data[start : start + _HEAD_BYTES]
     return head.count(b"\n") >= _LINE_ENDS and head.count(b"\n") == head.count(b"\r\n")
 
 
