@@ -33,6 +33,9 @@ _MODES = {
 _CHANNELS = {_GREY: 1, _RGB: 3, _PALETTE: 1, _GREY_ALPHA: 2, _RGB_ALPHA: 4}
 #: First row, first column, row step and column step of Adam7's seven passes.
 _ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
+#: Of an interlaced picture, the last pass writes each second row.
+_LAST_ROWS = 2
+_MARK = (91, 203, 17, 149)
 _COUNT_STEP_BYTES = 1_048_576
 
 
@@ -106,7 +109,7 @@ def _pixels(parts: PngParts, header: _Header, compressed: list[bytes]) -> Image.
     mode, raw = _MODES[header.colour, header.bits]
     packed = b"".join(compressed)
     image = _unpacked(parts, header, mode, raw, packed)
-    if _ends_empty(image) and _unpacked_bytes(packed) < _needed_bytes(header):
+    if _ends_unwritten(image) and _unpacked_bytes(packed) < _needed_bytes(header):
         raise _missing(parts, "pixels are missing")
     transparent = parts.chunks.get(b"tRNS", b"")
     if header.colour == _PALETTE:
@@ -123,19 +126,29 @@ def _pixels(parts: PngParts, header: _Header, compressed: list[bytes]) -> Image.
 
 
 def _unpacked(parts: PngParts, header: _Header, mode: str, raw: str, packed: bytes) -> Image.Image:
+    image = Image.new(mode, (header.width, header.height))
+    image.paste(_last_rows(image), (0, max(image.height - _LAST_ROWS, 0)))
     try:
-        return Image.frombytes(mode, (header.width, header.height), packed, "zip", raw, int(header.interlaced))
+        image.frombytes(packed, "zip", (raw, int(header.interlaced)))
     except ValueError as error:
         # Two texts of Pillow: the data ends before the last row, or zlib finds an error.
         if "not enough" in str(error):
             raise _missing(parts, "pixels are missing") from None
         raise refusals.corrupt("PNG", "its compressed pixels are damaged") from None
+    return image
 
 
-def _ends_empty(image: Image.Image) -> bool:
-    """Return True if the last row is zero: the decoder leaves rows at zero that the file does not have."""
-    last = image.crop((0, image.height - 1, image.width, image.height))
-    return not any(last.tobytes())
+def _last_rows(image: Image.Image) -> Image.Image:
+    """The mark of pixels that the decoder has not written, in place of the last rows: a rare colour."""
+    mark = _MARK[0] if len(image.getbands()) == 1 else _MARK[: len(image.getbands())]
+    return Image.new(image.mode, (image.width, min(image.height, _LAST_ROWS)), mark)
+
+
+def _ends_unwritten(image: Image.Image) -> bool:
+    """Return True if a pixel of the last rows has the mark: the decoder leaves rows alone that the file lacks."""
+    last = np.asarray(image.crop((0, max(image.height - _LAST_ROWS, 0), image.width, image.height)))
+    same = last == np.asarray(_last_rows(image))
+    return bool((same.all(axis=2) if same.ndim == 3 else same).any())
 
 
 def _unpacked_bytes(packed: bytes) -> int:

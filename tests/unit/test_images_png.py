@@ -125,6 +125,14 @@ def test_missing_pixels(interlaced: int) -> None:
     assert refusal(NOISE[: len(NOISE) // 2]).code == "truncated_image"
 
 
+@pytest.mark.parametrize("height", [19, 20])
+def test_a_missing_last_pass(height: int) -> None:
+    """An interlaced picture without the last row of its last pass lacks pixels."""
+    whole = bytes(adam7_bytes(20, height, 3))
+    assert colour_at(decoded(png((20, height, 8, RGB, 1), whole)), 0.5, 0.9) == (0, 0, 0)
+    assert refusal(png((20, height, 8, RGB, 1), whole[:-61])).code == "corrupt_image"
+
+
 def test_a_black_picture_has_all_its_pixels() -> None:
     """Zero rows that the file has are black."""
     assert colour_at(decoded(encode(Image.new("RGB", (50, 40)), "PNG")), 0.5, 0.9) == (0, 0, 0)
