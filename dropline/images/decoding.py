@@ -22,7 +22,7 @@ from dropline.images.memory_limit import memory_limit
 from dropline.images.picture import Picture
 from dropline.images.png import read_png
 from dropline.images.pnm import read_pnm
-from dropline.images.tiff_by_pillow import read_tiff
+from dropline.images.tiff import read_tiff
 from dropline.images.transfers import was_text
 from dropline.images.webp import read_webp
 from dropline.settings import ImageSettings

@@ -61,10 +61,11 @@ def detect_format(data: bytes) -> ImageFormat:
     """
     if not data:
         raise InvalidImage("the object is empty (0 bytes): upload the image again", code="empty_object")
-    if name := raw_photograph(data):
-        raise refusals.unsupported(name)
+    # A raw photograph that is a TIFF may have a preview of full size: the reader of TIFF decides.
     if found := supported_format(data):
         return found
+    if name := raw_photograph(data):
+        raise refusals.unsupported(name)
     raise _refusal(data)
 
 

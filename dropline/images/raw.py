@@ -187,3 +187,12 @@ def _frame(jpeg: bytes) -> _Frame | None:
             return _Frame(marker, width, height, jpeg[at + 9], jpeg[at + 4])
         at += 2 + int.from_bytes(jpeg[at + 2 : at + 4])
     return None
+
+
+def jpeg_size(page: Directory) -> tuple[bytes, tuple[int, int]]:
+    """The page's finished JPEG file with its width and height; empty, 0 and 0 where the page has none."""
+    jpeg = _jpeg_bytes(page)
+    frame = _frame(jpeg)
+    if frame is None or frame.marker not in _BASELINE_TO_PROGRESSIVE or frame.bits != 8:
+        return b"", (0, 0)
+    return jpeg, (frame.width, frame.height)

@@ -1,8 +1,8 @@
 """The page of a TIFF that is captioned, and how the samples of the page are stored. Without pixels."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from dropline.errors import ImageRefused, InvalidImage
+from dropline.errors import InvalidImage
 from dropline.images import refusals
 from dropline.images.tiff_directories import NAME, Directory, subdirectories, walk
 from dropline.settings import ImageSettings
@@ -169,7 +169,7 @@ def describe(directory: Directory, limits: ImageSettings) -> Page:
     width, height = directory.integer(256, 0), directory.integer(257, 0)
     if width < 1 or height < 1:
         raise refusals.corrupt(NAME, "width or height is missing")
-    refusals.refuse_large(width, height, limits)
+    refusals.check_size(width, height, limits)
     photometric = _photometric(directory)
     samples, bits = _samples(directory)
     planar = directory.integer(284, 1) == 2 and samples > 1
@@ -188,11 +188,17 @@ def describe(directory: Directory, limits: ImageSettings) -> Page:
 
 
 def _photometric(directory: Directory) -> int:
-    # Without the tag, Pillow and libtiff show bilevel and grey pages as WhiteIsZero.
-    found = directory.integer(262, WHITE_IS_ZERO)
+    found = directory.integer(262, _unstated_photometric(directory))
     if found in COLOURS:
         return found
     raise refusals.unsupported(f"a TIFF with {_OTHER_MEANINGS.get(found, f'photometric interpretation {found}')}")
+
+
+def _unstated_photometric(directory: Directory) -> int:
+    """As libtiff decides without the tag."""
+    if directory.integer(277, 1) >= 3:
+        return RGB
+    return WHITE_IS_ZERO if directory.integer(259, 1) in (2, 3, 4) else BLACK_IS_ZERO
 
 
 def _samples(directory: Directory) -> tuple[int, int]:
@@ -268,8 +274,6 @@ def _refuse_much_work(page: Page, limits: ImageSettings) -> None:
 
 
 def _with_segments(page: Page) -> Page:
-    from dataclasses import replace
-
     directory = page.directory
     segments = page.across * page.down * (page.samples if page.planar else 1)
     offsets = directory.integers(324, segments) or directory.integers(273, segments)
@@ -305,5 +309,3 @@ def _checked_counts(directory: Directory, offsets: tuple[int, ...], counts: tupl
     if sum(counts) > 2 * size:
         raise refusals.too_complex(NAME, f"{sum(counts):,} bytes in strips or tiles", f"{2 * size:,} bytes")
     return counts
-
-

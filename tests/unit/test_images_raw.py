@@ -4,8 +4,9 @@ import pytest
 from PIL import Image
 
 from dropline.errors import InvalidImage
-from dropline.images.formats import detect_format
+from dropline.images.decoding import decode
 from dropline.images.raw import Preview, full_size_preview, raw_photograph
+from dropline.settings import ImageSettings
 from tests.support.image_files import encode, halves
 from tests.support.tiff_files import Page, Values, tiff
 
@@ -52,7 +53,7 @@ def jpeg_page(image: Image.Image, old_tags: bool, **tags: Values) -> Page:
 def test_makers_own_formats_are_named(head: bytes, suffix: str) -> None:
     """A raw photograph of each maker's own format is valid, not decoded, and named."""
     with pytest.raises(InvalidImage, match=rf"a raw photograph \({suffix}\)") as caught:
-        detect_format(head + bytes(200))
+        decode(head + bytes(200), 96, ImageSettings())
     assert caught.value.code == "unsupported_format"
 
 

@@ -1,0 +1,305 @@
+"""The stored bytes of a TIFF page: strips and tiles, decompressed.
+
+libtiff, through Pillow, decompresses. The file's own directory stays unread: a directory of few tags, made here,
+is put in its place, in which each stored row is a row of grey bytes. So the meaning of the samples is not
+libtiff's decision, and tags that a caption does not need cannot do harm.
+"""
+
+import io
+import struct
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, Jpeg2KImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
+
+from dropline.errors import InvalidImage
+from dropline.images import refusals
+from dropline.images.tiff_directories import NAME
+from dropline.images.tiff_pages import BLACK_IS_ZERO, CMYK, RGB, YCBCR, Page
+
+Bytes = npt.NDArray[np.uint8]
+Samples = npt.NDArray[np.generic]
+UNCOMPRESSED, OLD_JPEG, JPEG = 1, 6, 7
+_FAX = {2: "fax", 3: "fax", 4: "fax", 32771: "fax"}
+_GENERAL = {5: "LZW", 8: "Deflate", 32773: "PackBits", 32946: "Deflate", 34925: "LZMA", 50000: "Zstandard"}
+#: Each segment is a file of another format, with a reader of Pillow.
+_FILES: dict[int, tuple[str, Callable[[io.BytesIO], Image.Image]]] = {
+    33003: ("JPEG 2000", Jpeg2KImagePlugin.Jpeg2KImageFile),
+    33004: ("JPEG 2000", Jpeg2KImagePlugin.Jpeg2KImageFile),
+    33005: ("JPEG 2000", Jpeg2KImagePlugin.Jpeg2KImageFile),
+    34712: ("JPEG 2000", Jpeg2KImagePlugin.Jpeg2KImageFile),
+    34933: ("PNG", PngImagePlugin.PngImageFile),
+    50001: ("WebP", WebPImagePlugin.WebPImageFile),
+}
+_REFUSED = {
+    OLD_JPEG: "old-style JPEG",
+    32766: "NeXT",
+    32809: "ThunderScan",
+    32895: "IT8",
+    32908: "Pixar film",
+    32909: "Pixar log",
+    34661: "JBIG",
+    34663: "JBIG 2",
+    34676: "SGI LogLuv",
+    34677: "SGI LogLuv",
+    34718: "Microsoft Document Imaging",
+    34887: "LERC",
+    22610: "JPEG XR",
+    34934: "JPEG XR",
+    50002: "JPEG XL",
+    52546: "JPEG XL",
+}
+#: Errors of decoders on damaged bytes. Not `Exception`: a job's time limit is raised inside a decoder, too.
+_DECODER_ERRORS = (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, SyntaxError, TypeError)
+#: Time per segment, not per pixel, is what these readers cost.
+_MOST_FILES = 5_000
+_MOST_SCANS = 100
+_MOST_CODESTREAM_TILES = 10_000
+_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+_CHANNELS = {"L": 1, "I;16": 1, "I;16B": 1, "LA": 2, "RGB": 3, "RGBA": 4}
+
+
+def compression_name(page: Page) -> str:
+    """The name of a compression; of an unknown one, the number in the file."""
+    known = {**_FAX, **_GENERAL, **_REFUSED, JPEG: "JPEG", **{key: name for key, (name, _) in _FILES.items()}}
+    return known.get(page.compression, str(page.compression))
+
+
+def refuse_undecoded(page: Page) -> None:
+    """Refuse a compression without a decoder, and more work than the pixels justify.
+
+    Raises:
+        InvalidImage: `unsupported_format`.
+        ImageRefused: `image_too_complex`.
+    """
+    name = compression_name(page)
+    if page.compression not in {UNCOMPRESSED, JPEG, *_FAX, *_GENERAL, *_FILES}:
+        raise refusals.unsupported(f"a TIFF with {name} compression")
+    if page.compression in _FAX and (page.bits, page.stored_samples) != (1, 1):
+        raise refusals.corrupt(NAME, "fax compression of pixels that are not bilevel")
+    if page.compression == JPEG:
+        _refuse_undecoded_jpeg(page)
+    if page.compression in _FILES and len(page.offsets) > _MOST_FILES:
+        raise refusals.too_complex(NAME, f"{len(page.offsets):,} strips or tiles of {name}", f"{_MOST_FILES:,}")
+
+
+def _refuse_undecoded_jpeg(page: Page) -> None:
+    if page.bits != 8:
+        raise refusals.unsupported(f"a TIFF with JPEG compression of {page.bits} bits per sample")
+    if page.planar and page.photometric == YCBCR:
+        raise refusals.unsupported("a TIFF with JPEG compression of separate YCbCr planes")
+    if page.stored_samples not in (1, 3, 4):
+        raise refusals.unsupported(f"a TIFF with JPEG compression of {page.stored_samples} samples per pixel")
+    data = page.directory.data
+    for at, count in zip(page.offsets, page.counts, strict=True):
+        if data.count(b"\xff\xda", at, at + count) > _MOST_SCANS:
+            raise refusals.too_complex(
+                NAME, f"more than {_MOST_SCANS} JPEG scans in a strip or tile", f"{_MOST_SCANS}"
+            )
+
+
+def pixels_of_bytes(page: Page) -> Image.Image | None:
+    """Decode a page whose pixels are Pillow's own, in one step; None for other pages.
+
+    Returns:
+        An image of the stored samples: mode L, RGB, RGBA (four samples, whatever the fourth means) or CMYK.
+
+    Raises:
+        InvalidImage: `corrupt_image`.
+    """
+    whole_bytes = page.bits == 8 and page.sample_format == 1 and not page.planar and not page.bits_reversed
+    if not whole_bytes or page.samples not in (1, 3, 4) or page.predictor == 3 or page.is_subsampled:
+        return None
+    if page.compression == UNCOMPRESSED:
+        return None if page.tiled else _uncompressed_pixels(page)
+    if page.compression != JPEG and page.compression not in _GENERAL:
+        return None
+    return _decoded(page, _pixel_tags(page), *page.plane(0))
+
+
+def _uncompressed_pixels(page: Page) -> Image.Image:
+    mode = {1: "L", 3: "RGB", 4: "CMYK" if page.photometric == CMYK else "RGBA"}[page.samples]
+    rows = _uncompressed_rows(page, *page.plane(0))
+    return Image.frombuffer(mode, (page.width, page.height), rows, "raw", mode, 0, 1)
+
+
+def _pixel_tags(page: Page) -> dict[int, tuple[int, ...] | bytes]:
+    photometric = {1: BLACK_IS_ZERO, 3: RGB, 4: CMYK if page.photometric == CMYK else RGB}[page.samples]
+    tags: dict[int, tuple[int, ...] | bytes] = {
+        256: (page.width,), 257: (page.height,), 258: (8,) * page.samples, 262: (photometric,),
+        277: (page.samples,), 317: (page.predictor,),
+    }  # fmt: skip
+    if page.tiled:
+        tags |= {322: (page.segment_width,), 323: (page.segment_height,)}
+    else:
+        tags |= {278: (page.segment_height,)}
+    if page.samples == 4 and photometric == RGB:
+        tags[338] = (2,)
+    if page.compression == JPEG:
+        tags |= _jpeg_tags(page, page.samples == 3 and page.photometric == YCBCR)
+    return tags
+
+
+def _jpeg_tags(page: Page, in_ycbcr: bool) -> dict[int, tuple[int, ...] | bytes]:
+    tags: dict[int, tuple[int, ...] | bytes] = {317: (1,)}
+    if tables := page.directory.raw(347, 65_536):
+        tags[347] = tables
+    return tags | ({262: (YCBCR,), 530: page.subsampling} if in_ycbcr else {})
+
+
+def stored_rows(page: Page, plane: int) -> Bytes:
+    """Decompress one plane.
+
+    Returns:
+        uint8, [page.plane_rows, page.row_bytes]: all segments, one below the other.
+
+    Raises:
+        InvalidImage: `corrupt_image`.
+    """
+    offsets, counts = page.plane(plane)
+    if page.compression == UNCOMPRESSED:
+        rows = _uncompressed_rows(page, offsets, counts)
+        return _reverse_bits(rows) if page.bits_reversed else rows
+    tags: dict[int, tuple[int, ...] | bytes] = {
+        256: (page.row_bytes,), 257: (page.plane_rows,), 258: (8,), 262: (BLACK_IS_ZERO,), 277: (1,),
+        278: (page.segment_rows,),
+    }  # fmt: skip
+    if page.compression in _FAX:
+        tags |= {256: (page.segment_width,), 258: (1,), 292: page.directory.integers(292, 1) or (0,)}
+    if page.compression == JPEG:
+        tags |= _jpeg_tags(page, in_ycbcr=False)
+    image = _decoded(page, tags, offsets, counts)
+    # Bilevel pixels are a byte each in Pillow.
+    return np.packbits(np.asarray(image), axis=1) if image.mode == "1" else np.asarray(image)
+
+
+def _reverse_bits(rows: Bytes) -> Bytes:
+    return np.frombuffer(_REVERSED, np.uint8)[rows]
+
+
+def _uncompressed_rows(page: Page, offsets: tuple[int, ...], counts: tuple[int, ...]) -> Bytes:
+    data = page.directory.data
+    ends = tuple(at + count for at, count in zip(offsets, counts, strict=True))
+    if offsets[1:] == ends[:-1]:
+        block = np.frombuffer(data, np.uint8, sum(counts), offsets[0])
+    else:
+        view = memoryview(data)
+        joined = b"".join(view[at:end] for at, end in zip(offsets, ends, strict=True))
+        block = np.frombuffer(joined, np.uint8)
+    return block.reshape(page.plane_rows, page.row_bytes)
+
+
+def _decoded(
+    page: Page, tags: dict[int, tuple[int, ...] | bytes], offsets: tuple[int, ...], counts: tuple[int, ...]
+) -> Image.Image:
+    where = (324, 325) if 322 in tags else (273, 279)
+    tags = {**tags, 259: (page.compression,), where[0]: offsets, where[1]: counts}
+    data = page.directory.data
+    if page.bits_reversed and page.compression != JPEG:
+        data = data.translate(_REVERSED)
+    try:
+        image: Image.Image = TiffImagePlugin.TiffImageFile(io.BytesIO(_with_directory(page, data, tags)))
+        image.load()
+    except (*_DECODER_ERRORS, ValueError, EOFError) as error:
+        raise _damaged(page) from error
+    return image
+
+
+def _damaged(page: Page) -> InvalidImage:
+    return refusals.corrupt(NAME, f"its {compression_name(page)} data cannot be decompressed")
+
+
+def _with_directory(page: Page, data: bytes, tags: dict[int, tuple[int, ...] | bytes]) -> bytes:
+    """The file's bytes with a directory of `tags` behind them, to which the header points."""
+    layout = page.directory.layout
+    magic, version = (b"II" if layout.order == "<" else b"MM"), 43 if layout.big else 42
+    offset, count = ("Q", "Q") if layout.big else ("I", "H")
+    start = magic + struct.pack(f"{layout.order}H", version)
+    if layout.big:
+        start += struct.pack(f"{layout.order}HH", 8, 0)
+    head_bytes, inline = len(start) + struct.calcsize("=" + offset), struct.calcsize("=" + offset)
+    values, entries = bytearray(), bytearray(struct.pack(layout.order + count, len(tags)))
+    behind = len(data) + len(data) % 2
+    for tag in sorted(tags):
+        kind, number, block = _packed(tags[tag], layout.order)
+        if len(block) > inline:
+            at = behind + len(values)
+            values += block + bytes(len(block) % 2)
+            block = struct.pack(layout.order + offset, at)
+        entries += struct.pack(f"{layout.order}HH{offset}", tag, kind, number) + block.ljust(inline, b"\0")
+    start += struct.pack(layout.order + offset, behind + len(values))
+    rest = memoryview(data)[head_bytes:]
+    return b"".join((start, rest, bytes(len(data) % 2), values, entries, bytes(inline)))
+
+
+def _packed(values: tuple[int, ...] | bytes, order: str) -> tuple[int, int, bytes]:
+    """Type, number and bytes of a tag's values."""
+    if isinstance(values, bytes):
+        return 7, len(values), values
+    kind, letter = (3, "H") if max(values) < 65_536 else (4, "I") if max(values) < 2**32 else (16, "Q")
+    return kind, len(values), struct.pack(f"{order}{len(values)}{letter}", *values)
+
+
+def is_of_files(page: Page) -> bool:
+    """Return True if each segment is a file of another format."""
+    return page.compression in _FILES
+
+
+def samples_of_files(page: Page, plane: int) -> Samples:
+    """Decode the segments of a page of JPEG 2000, PNG or WebP.
+
+    Returns:
+        uint8 or uint16, [rows of all segments, width of a segment, samples per pixel].
+
+    Raises:
+        InvalidImage: `corrupt_image`.
+        ImageRefused: `image_too_complex`.
+    """
+    parts = []
+    left = page.height
+    for at, count in zip(*page.plane(plane), strict=True):
+        rows = page.segment_height if page.tiled else min(page.segment_height, left)
+        parts.append(_decoded_file(page, page.directory.data[at : at + count], rows))
+        left -= rows
+    if len({part.dtype for part in parts}) != 1:
+        raise refusals.corrupt(NAME, "strips or tiles of different depths")
+    return np.concatenate(parts)
+
+
+def _decoded_file(page: Page, data: bytes, rows: int) -> Samples:
+    name, reader = _FILES[page.compression]
+    if name == "JPEG 2000":
+        _refuse_codestream_tiles(data)
+    try:
+        image = reader(io.BytesIO(data))
+        if image.size == (page.segment_width, rows) and image.mode in _CHANNELS:
+            image.load()
+            return _channels(image, page)
+    except (*_DECODER_ERRORS, ValueError, EOFError) as error:
+        raise _damaged(page) from error
+    raise refusals.corrupt(NAME, f"a strip or tile of {name} does not fit the page")
+
+
+def _channels(image: Image.Image, page: Page) -> Samples:
+    wanted = page.stored_samples
+    if _CHANNELS[image.mode] != wanted and {_CHANNELS[image.mode], wanted} <= {3, 4}:
+        image = image.convert({3: "RGB", 4: "RGBA"}[wanted])
+    if _CHANNELS[image.mode] != wanted:
+        raise ValueError("as many channels as samples are due")
+    samples = np.asarray(image)
+    native = samples.astype(samples.dtype.newbyteorder("="), copy=False)
+    return native.reshape(image.height, image.width, wanted)
+
+
+def _refuse_codestream_tiles(data: bytes) -> None:
+    """Each tile of a JPEG 2000 code stream costs time, however small."""
+    at = data.find(b"\xff\x4f\xff\x51")
+    if at < 0 or at + 40 > len(data):
+        raise refusals.corrupt(NAME, "a strip or tile has no JPEG 2000 code stream")
+    width, height, _, _, across, down = struct.unpack_from(">6I", data, at + 8)
+    tiles = -(-width // max(across, 1)) * -(-height // max(down, 1))
+    if tiles > _MOST_CODESTREAM_TILES:
+        raise refusals.too_complex(
+            NAME, f"{tiles:,} tiles in a JPEG 2000 code stream", f"{_MOST_CODESTREAM_TILES:,}"
+        )
