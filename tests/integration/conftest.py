@@ -17,7 +17,7 @@ from tests.support.worker_rig import Rig, open_rig
 
 
 @pytest.fixture
-def database_url(database_url: str) -> Iterator[Database]:
+def database(database_url: str) -> Iterator[Database]:
     """A `Database`, for tests with several threads or transactions."""
     with database_of(database_url) as found:
         yield found
