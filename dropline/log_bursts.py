@@ -46,10 +46,14 @@ class BurstLimiter:
         """The records to write now: the counts of ended bursts, and the record unless it repeats another one."""
         self._forget_parents_bursts()
         now = self._clock()
-        written = self._ended(now)
         if record.levelno < logging.WARNING:
-            return [*written, record]
+            return [*self._ended(now), record]
         key = _key(record)
+        if (old := self._bursts.get(key)) is not None and now - old.since >= self._window_s:
+            # The burst goes on: its count is a field of the next line.
+            del self._bursts[key]
+            record = _with_count(record, old.count) if old.count else record
+        written = self._ended(now)
         if (burst := self._bursts.get(key)) is not None:
             burst.latest, burst.count = record, burst.count + 1
             return written

@@ -10,8 +10,10 @@ from typing import Any
 
 from kombu.transport import TRANSPORT_ALIASES, redis
 from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 
+from dropline.broker.errors import explained
 from dropline.broker.messages import problem_of
 from dropline.contract import CAPTION_QUEUE, RECOVERY_QUEUE
 from dropline.log import get_logger
@@ -20,6 +22,8 @@ log = get_logger(__name__)
 
 #: List of the latest strangers' messages.
 STRANGERS_KEY = "dropline.strangers"
+#: Never set: to delete it is a write without an effect.
+_ABSENT_KEY = "dropline.absent"
 _KEPT_MESSAGES = 100
 _KEPT_BYTES = 4096
 #: Longest excerpt in a log line, in bytes.
@@ -130,8 +134,17 @@ class Transport(redis.Transport):
     Channel = Channel
 
     def establish_connection(self) -> Any:
+        """Connect, and try a write: a worker waits with growing pauses while Redis refuses writes.
+
+        Raises:
+            redis.exceptions.ConnectionError: Redis is a replica, loads its data, cannot save, or refuses the user.
+        """
         connection = super().establish_connection()
-        # A replica, or a user without the right to RENAME: the next command of the queue has the error.
-        with suppress(ResponseError):
-            set_aside_wrong_keys(self._avail_channels[-1].client)
+        client = self._avail_channels[-1].client
+        try:
+            client.delete(_ABSENT_KEY)
+            set_aside_wrong_keys(client)
+        except ResponseError as error:
+            self._avail_channels.pop().close()
+            raise RedisConnectionError(explained(error)) from error
         return connection

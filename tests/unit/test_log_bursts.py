@@ -62,6 +62,14 @@ def test_a_burst_is_one_line_and_a_count(stream: io.StringIO, clock: Clock) -> N
     assert "repeated" not in lines(stream)[-1]
 
 
+def test_a_burst_that_goes_on_is_a_line_per_window(stream: io.StringIO, clock: Clock) -> None:
+    """The next line after a window has the count of those before."""
+    for second in range(65):
+        clock.now = float(second)
+        get_logger("a").error("failed")
+    assert [line.get("repeated") for line in lines(stream)] == [None, 29, 29]
+
+
 def test_records_of_other_libraries_are_limited_too(stream: io.StringIO, clock: Clock) -> None:
     """Celery's retries differ in their numbers alone; the traceback is written once."""
     log = logging.getLogger("celery.worker.consumer")
