@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.corpus.writers.png import chunk as png_chunk
 from tests.support.image_checks import assert_shows, colour_at, decoded, refusal
-from tests.support.image_files import encode, exif, filtered, png, png_chunk, png_with, png_with_text_bomb, scene
+from tests.support.image_files import encode, exif, filtered, png, png_with, png_with_text_bomb, scene
 
 GREY, RGB, PALETTE, GREY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6
 NOISE = encode(Image.effect_noise((300, 200), 80).convert("RGB"), "PNG")
