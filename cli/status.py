@@ -11,6 +11,7 @@ from cli.options import Json
 from cli.results import status_text
 from db import filtered, reads
 from db.session import Database, reader_settings
+from db.start_check import READER
 from dropline.broker.lengths import read_lengths
 from dropline.contract import CAPTION_QUEUE, RECOVERY_QUEUE
 from dropline.errors import BrokerUnavailable
@@ -44,7 +45,7 @@ def status(json: Json = False) -> None:
 
 def _read_database(settings: DatabaseSettings) -> dict[str, Any]:
     with (
-        closing(Database.connect(settings, "dropline-status", connections=1)) as database,
+        closing(Database.connect(settings, "dropline-status", READER, connections=1)) as database,
         database.transaction() as connection,
     ):
         throughput = reads.throughput(connection, _RATE_MINUTES)

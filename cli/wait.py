@@ -14,6 +14,7 @@ from db import filtered, reads
 from db.listen import Notice, ReconnectingListener
 from db.reads import CaptionRecord
 from db.session import Database, reader_settings
+from db.start_check import READER
 from dropline.contract import FilteredNotice, ObjectVersion
 from dropline.settings import DatabaseSettings, Settings, load_settings
 from dropline.storage.bucket import Storage
@@ -94,7 +95,7 @@ class CaptionWaiter:
 
     def __init__(self, settings: DatabaseSettings, expect: Expect = lambda _version: None) -> None:
         self._expect = expect
-        self._database = Database.connect(settings, _APPLICATION, connections=1)
+        self._database = Database.connect(settings, _APPLICATION, READER, connections=1)
         self._listener = ReconnectingListener(settings, _APPLICATION)
 
     def __enter__(self) -> Self:

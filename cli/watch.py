@@ -16,6 +16,7 @@ from db import reads
 from db.listen import Notice, ReconnectingListener
 from db.reads import CaptionRecord
 from db.session import Database, reader_settings
+from db.start_check import READER
 from dropline.contract import FilteredNotice, Status
 from dropline.settings import load_settings
 
@@ -37,7 +38,7 @@ def watch(
     """
     settings = reader_settings(load_settings())
     with (
-        closing(Database.connect(settings, _APPLICATION, connections=1)) as database,
+        closing(Database.connect(settings, _APPLICATION, READER, connections=1)) as database,
         ReconnectingListener(settings, _APPLICATION, print_note) as listener,
         closing(listener.follow(_ChangeReader(database))) as changes,
     ):

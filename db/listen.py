@@ -9,12 +9,13 @@ from typing import Protocol, Self, TypeVar
 
 import psycopg
 
+from db.connections import Connector
 from db.errors import named_error, one_line
 from db.filtered import parse_filtered
-from db.session import libpq_url
+from db.start_check import READER
 from dropline.contract import FILTERED_CHANNEL, NOTIFY_CHANNEL, ChangeNotice, FilteredNotice, Status
 from dropline.errors import DatabaseUnavailable
-from dropline.settings import DatabaseSettings, require
+from dropline.settings import DatabaseSettings
 
 #: Pauses before the attempts to reconnect to Postgres, in seconds.
 RECONNECT_PAUSES_S = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 10.0)
@@ -63,22 +64,25 @@ def listening(settings: DatabaseSettings, application_name: str) -> Iterator[Lis
 
     Raises:
         DatabaseUnavailable: Postgres cannot be reached, or does not take a LISTEN (a standby).
-        SettingsError: the URL has an option that Postgres lacks.
+        SettingsError: libpq refuses the URL, or the URL leads to a pooler in transaction mode.
+        SchemaOutdated, AccessDenied: the database or the login is the wrong one.
     """
-    url = libpq_url(require(settings.url, "DROPLINE_DATABASE__URL"))
+    connector = Connector(settings, application_name, READER)
+    with _errors_named():
+        connection = connector.open_direct("LISTEN (`wait`, `watch`)")
+    with connection:
+        with _errors_named():
+            connection.execute(f"LISTEN {NOTIFY_CHANNEL}")
+            connection.execute(f"LISTEN {FILTERED_CHANNEL}")
+        yield Listener(connection)
+
+
+@contextmanager
+def _errors_named() -> Iterator[None]:
     try:
-        connection = psycopg.connect(
-            url,
-            autocommit=True,
-            application_name=application_name,
-            connect_timeout=settings.connect_timeout_s,
-        )
-        connection.execute(f"LISTEN {NOTIFY_CHANNEL}")
-        connection.execute(f"LISTEN {FILTERED_CHANNEL}")
+        yield
     except psycopg.Error as error:
         raise named_error(error) from error
-    with connection:
-        yield Listener(connection)
 
 
 class ChangeReader(Protocol[Read_co]):

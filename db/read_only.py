@@ -10,10 +10,11 @@ from psycopg.adapt import Loader
 from psycopg.pq import ExecStatus
 from psycopg.types.string import TextLoader
 
+from db.connections import Connector
 from db.errors import named_error
-from db.session import libpq_url
+from db.start_check import READER
 from dropline.errors import ClientError, DroplineError
-from dropline.settings import DatabaseSettings, require
+from dropline.settings import DatabaseSettings
 
 # A login with more rights gives them up, if the login may act as dropline_reader.
 _BECOME_READER = """
@@ -62,11 +63,17 @@ def run_read_only(settings: DatabaseSettings, statement: str, timeout_ms: int) -
         ClientError: Postgres refused the statement, or the time is over; the message is one line.
         DatabaseUnavailable: Postgres cannot be reached, or the connection broke.
     """
+    limited = settings.model_copy(update={"statement_timeout_ms": timeout_ms})
+    connector = Connector(limited, "dropline-sql", READER, read_only=True)
     try:
-        with _connect(settings, timeout_ms) as connection, connection.cursor() as cursor:
+        with _connect(connector) as connection, connection.cursor() as cursor:
+            if connector.is_pooled:
+                cursor.execute(connector.local_settings.encode())
             cursor.execute(_BECOME_READER)
-            # Postgres prepares one statement only, so a text with several is refused.
-            cursor.execute(statement.encode(), prepare=True)
+            with connection.pipeline():
+                # A pipeline has the extended protocol: a text with several statements is refused, and no prepared
+                # statement is left behind in the session of a pooler.
+                cursor.execute(statement.encode(), prepare=False)
             if cursor.pgresult is None or cursor.pgresult.status == ExecStatus.EMPTY_QUERY:
                 raise ClientError("there is nothing to run; give one SQL statement")
             if cursor.statusmessage == "LISTEN":
@@ -88,13 +95,9 @@ def run_read_only(settings: DatabaseSettings, statement: str, timeout_ms: int) -
         raise _named(error) from error
 
 
-def _connect(settings: DatabaseSettings, timeout_ms: int) -> psycopg.Connection[tuple[Any, ...]]:
-    connection = psycopg.connect(
-        libpq_url(require(settings.url, "DROPLINE_DATABASE__URL")),
-        application_name="dropline-sql",
-        connect_timeout=settings.connect_timeout_s,
-        options=f"-c statement_timeout={timeout_ms} -c default_transaction_read_only=on",
-    )
+def _connect(connector: Connector) -> psycopg.Connection[tuple[Any, ...]]:
+    connection = connector.open()
+    connection.autocommit = False
     connection.read_only = True
     _load_without_loss(connection)
     return connection

@@ -2,22 +2,23 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from pydantic import SecretStr
-from sqlalchemy import Connection, Engine, create_engine
-from sqlalchemy.engine import make_url
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as ConnectionPoolTimeout
 
+from db.connections import WRITER_URL, Connector
+from db.conninfo import parse_conninfo
 from db.errors import named_error
+from db.start_check import Needs
 from dropline.errors import DatabaseUnavailable, SettingsError
-from dropline.postgres_url import check_postgres_url
-from dropline.settings import DatabaseSettings, Settings, require
+from dropline.settings import DatabaseSettings, Settings
 
-__all__ = ["Connection", "Database", "libpq_url", "reader_settings", "sqlalchemy_url", "writer_settings"]
+__all__ = ["Connection", "Database", "make_engine", "reader_settings", "writer_settings"]
 
 _READER_URL = "DATABASE_URL"
-_WRITER_URL = "DROPLINE_DATABASE__URL"
 
 #: The longest wait for a free connection of the connection pool, in seconds.
 _CHECKOUT_TIMEOUT_S = 0.5
@@ -34,35 +35,31 @@ class Database:
 
     @classmethod
     def connect(
-        cls, settings: DatabaseSettings, application_name: str, *, connections: int | None = None
+        cls,
+        settings: DatabaseSettings,
+        application_name: str,
+        needs: Needs | None = None,
+        *,
+        connections: int | None = None,
     ) -> "Database":
         """A database whose connections are opened on first use.
 
         Args:
             settings: URL and time limits.
             application_name: name of these connections in `pg_stat_activity`.
+            needs: checked on the first connection; see `db.connections.Connector`.
             connections: most connections at a time; by default `settings.pool_size`.
 
         Raises:
             SettingsError: no URL is set, or the URL is not one of Postgres.
         """
-        options = (
-            f"-c statement_timeout={settings.statement_timeout_ms} -c lock_timeout={settings.statement_timeout_ms}"
-            " -c idle_in_transaction_session_timeout=60000"
-        )
+        connector = Connector(settings, application_name, needs)
         return cls(
-            create_engine(
-                sqlalchemy_url(require(settings.url, _WRITER_URL)),
+            make_engine(
+                connector,
                 pool_size=connections or settings.pool_size,
                 max_overflow=0,
                 pool_timeout=_CHECKOUT_TIMEOUT_S,
-                connect_args={
-                    "application_name": application_name,
-                    "connect_timeout": settings.connect_timeout_s,
-                    "options": options,
-                    "keepalives_idle": 30,
-                    "tcp_user_timeout": 10_000,
-                },
             )
         )
 
@@ -74,9 +71,9 @@ class Database:
             DatabaseUnavailable: Postgres cannot be reached, or ended the statement; the commit may have failed or
                 succeeded.
             DatabaseReadOnly: Postgres refused a write, since the server is a standby or the login only reads.
-            SchemaOutdated: a table or a column is missing.
-            AccessDenied: the login lacks a right on the table.
-            SettingsError: the URL has an option that Postgres lacks.
+            SchemaOutdated: a table or a column is missing, or the schema is older than the code.
+            AccessDenied: the login lacks a right on a table.
+            SettingsError: the database is not UTF8.
             StatementRefused: Postgres refused the values of the statement.
         """
         try:
@@ -89,6 +86,11 @@ class Database:
             ) from error
         except DBAPIError as error:
             raise named_error(error.orig if isinstance(error.orig, Exception) else error) from error
+
+    def check(self) -> None:
+        """Open a connection, where none is open; the first connection is checked. Raises as `transaction`."""
+        with self.transaction():
+            pass
 
     def close(self) -> None:
         """Close all connections."""
@@ -114,31 +116,32 @@ def writer_settings(settings: Settings) -> DatabaseSettings:
     """
     if not settings.database.url:
         raise SettingsError(
-            f"{_WRITER_URL} is not set; while `dropline up` runs, `source .local/env` sets it "
+            f"{WRITER_URL} is not set; while `dropline up` runs, `source .local/env` sets it "
             "(docs/settings.md has all settings)"
         )
-    return _with_url(settings, settings.database.url, _WRITER_URL)
+    return _with_url(settings, settings.database.url, WRITER_URL)
 
 
 def _with_url(settings: Settings, url: SecretStr, variable: str) -> DatabaseSettings:
-    check_postgres_url(url.get_secret_value(), variable)
+    parse_conninfo(url.get_secret_value(), variable)
     return settings.database.model_copy(update={"url": url})
 
 
-def sqlalchemy_url(url: str) -> str:
-    """`postgresql://…` in SQLAlchemy's form for psycopg 3.
+def make_engine(connector: Connector, **options: Any) -> Engine:
+    """An engine over the connections of `connector`; `options` are those of SQLAlchemy's `create_engine`."""
 
-    Raises:
-        SettingsError: not a Postgres URL.
-    """
-    _, _, address = check_postgres_url(url, _WRITER_URL).partition("://")
-    return f"postgresql+psycopg://{address}"
+    def open_connection() -> Any:
+        connection = connector.open()
+        # Through a pooler the connection stays in autocommit mode, and `BEGIN` is a statement of its own.
+        connection.autocommit = connector.is_pooled
+        return connection
 
+    # The extension hstore is not used: without a look for its type, the first connection is a round trip shorter.
+    engine = create_engine("postgresql+psycopg://", creator=open_connection, use_native_hstore=False, **options)
 
-def libpq_url(url: str) -> str:
-    """The same URL in the form of psql and psycopg, with special characters of the password escaped.
+    @event.listens_for(engine, "begin")
+    def _begin_with_settings(connection: Connection) -> None:
+        if connector.is_pooled:
+            connection.exec_driver_sql(f"BEGIN ISOLATION LEVEL READ COMMITTED; {connector.local_settings}")
 
-    Raises:
-        SettingsError: not a Postgres URL.
-    """
-    return make_url(sqlalchemy_url(url)).set(drivername="postgresql").render_as_string(hide_password=False)
+    return engine

@@ -50,6 +50,12 @@ class DatabaseSettings(_Group):
     statement_timeout_ms: int = Field(
         default=2000, ge=100, description="Postgres gives up on a statement after this."
     )
+    pooler: Literal["auto", "session", "transaction"] = Field(
+        default="auto",
+        description="Pooler between Dropline and Postgres. `auto`: a pooler is recognized, and taken to be in "
+        "transaction mode, as PgBouncer mostly is; `session`: none, or one in session mode; `transaction`: one "
+        "that is not recognized. See docs/operate.md.",
+    )
 
 
 class BrokerSettings(_Group):

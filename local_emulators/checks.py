@@ -7,8 +7,9 @@ from redis import Redis, RedisError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from dropline.errors import LocalStackError, SettingsError
-from dropline.postgres_url import check_postgres_url
+from dropline.errors import LocalStackError
+from dropline.postgres_url import check_postgres_url, refused_address
+from dropline.redis_url import check_redis_url
 from dropline.settings import DEFAULT_CHECKPOINT, load_settings
 from local_emulators.options import DEMO_MODEL, STUB_MODEL, StackOptions
 
@@ -62,6 +63,8 @@ def check_postgres(url: str) -> None:
     address = check_postgres_url(url, "--database-url")
     try:
         psycopg.connect(address, connect_timeout=_TIMEOUT_S).close()
+    except psycopg.ProgrammingError as error:
+        raise refused_address("--database-url", str(error)) from None
     except psycopg.Error as error:
         reason = " ".join(str(error).split())
         raise LocalStackError(f"The Postgres of --database-url cannot be used: {reason}") from error
@@ -74,14 +77,12 @@ def check_redis(url: str) -> None:
         SettingsError: `url` is not a Redis URL.
         LocalStackError: Redis does not answer, or refuses the login.
     """
+    address = check_redis_url(url, "--redis-url")
+    retry = Retry(NoBackoff(), 0)
     try:
-        client = Redis.from_url(
-            url, socket_connect_timeout=_TIMEOUT_S, socket_timeout=_TIMEOUT_S, retry=Retry(NoBackoff(), 0)
-        )
-    except ValueError as error:
-        raise SettingsError("--redis-url must look like redis://:password@host:port/0") from error
-    try:
-        with client:
+        with Redis.from_url(
+            address, socket_connect_timeout=_TIMEOUT_S, socket_timeout=_TIMEOUT_S, retry=retry
+        ) as client:
             client.ping()
     except (RedisError, OSError) as error:
         reason = " ".join(str(error).split())

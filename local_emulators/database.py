@@ -15,6 +15,10 @@ from local_emulators.process import process_environment, python_path
 _DATABASE = "dropline"
 #: The role of the migrations: owner of the database, may create roles, not a superuser, as on Cloud SQL.
 _DEPLOY_ROLE = "dropline_deploy"
+_OWN_CLUSTER = (
+    "If another version of Dropline created the database, remove the stack's directory, or choose another "
+    "with --dir."
+)
 
 
 @dataclass(frozen=True)
@@ -53,8 +57,8 @@ def prepare(server: PostgresServer, passwords: Passwords) -> DatabaseUrls:
     return urls
 
 
-def migrate(url: str) -> None:
-    """Runs the migrations in a separate process.
+def migrate(url: str, remedy: str = _OWN_CLUSTER) -> None:
+    """Runs the migrations in a separate process. `remedy` ends the message of a failure.
 
     Raises:
         LocalStackError: a migration failed; the message has the last lines of output.
@@ -68,11 +72,7 @@ def migrate(url: str) -> None:
         check=False,
     )
     if finished.returncode != 0:
-        raise LocalStackError(
-            f"The migrations of the database failed:\n{_last_lines(finished.stderr)}\n"
-            "If another version of Dropline created the database, remove the stack's directory, "
-            "or choose another with --dir."
-        )
+        raise LocalStackError(f"The migrations of the database failed:\n{_last_lines(finished.stderr)}\n{remedy}")
 
 
 def _create(server: PostgresServer, passwords: Passwords) -> None:

@@ -118,7 +118,7 @@ class Stack:
     def _start_database(self, passwords: Passwords) -> DatabaseUrls:
         own = self.options.database_url
         if own is not None:
-            database.migrate(own)
+            database.migrate(own, "The database is that of --database-url; nothing else was started.")
             self._announce("postgres", "your own, migrated")
             return DatabaseUrls.same_for_all(own)
         server = postgres.start(self._supervisor, self.directory.postgres, self.ports.postgres, passwords.postgres)

@@ -9,11 +9,11 @@ import urllib.request
 from collections.abc import Sequence
 
 from psycopg import sql
-from sqlalchemy import create_engine
 
-from db.session import sqlalchemy_url
+from db.connections import Connector
+from db.session import make_engine
 from dropline.settings import load_settings, require
-from migrations.run import upgrade
+from migrations.run import migration_settings, run_and_exit, upgrade
 
 #: A role of Dropline, and a login.
 Grant = tuple[str, str]
@@ -28,7 +28,7 @@ def deploy(url: str, grants: Sequence[Grant]) -> None:
         sqlalchemy.exc.DBAPIError: Postgres refused, for example a grant to a login that does not exist.
     """
     upgrade(url)
-    engine = create_engine(sqlalchemy_url(url), connect_args={"application_name": "dropline-deploy"})
+    engine = make_engine(Connector(migration_settings(url), "dropline-deploy"))
     try:
         with engine.begin() as connection:
             for role, login in grants:
@@ -73,4 +73,4 @@ def _post(url: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_and_exit(main)

@@ -1,35 +1,40 @@
 """Alembic's environment: a single transaction, migrations in sequence, and short waits for locks."""
 
 from alembic import context
-from sqlalchemy import Connection, create_engine, text
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, NullPool, text
 
+from db.connections import Connector
 from db.models import Base
-from db.session import sqlalchemy_url
-from dropline.settings import load_settings, require
+from db.session import make_engine
+from dropline.settings import load_settings
+from migrations.preconditions import check_preconditions, let_roles_read_revision
+from migrations.run import URL_OPTION, migration_settings
 
 #: An arbitrary constant. The lock serializes concurrent deployments.
 _ADVISORY_LOCK = 7_413_905_211
 
 
-def _url() -> str:
-    configured = context.config.get_main_option("sqlalchemy.url")
-    return configured or sqlalchemy_url(require(load_settings().database.url, "DROPLINE_DATABASE__URL"))
-
-
 def _migrate(connection: Connection) -> None:
-    connection.execute(text("SET statement_timeout = '15min'"))
     connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _ADVISORY_LOCK})
     # Set after the advisory lock: its wait may be longer than lock_timeout.
     connection.execute(text("SET lock_timeout = '5s'"))
+    current = MigrationContext.configure(connection).get_current_revision()
+    check_preconditions(connection, current, ScriptDirectory.from_config(context.config).get_current_head())
     connection.commit()
     context.configure(connection=connection, target_metadata=Base.metadata)
     with context.begin_transaction():
         context.run_migrations()
+        let_roles_read_revision(connection)
 
 
 def _run_online() -> None:
-    engine = create_engine(_url(), connect_args={"application_name": "dropline-migrations"})
+    url = context.config.get_main_option(URL_OPTION) or load_settings().database.url.get_secret_value()
+    connector = Connector(migration_settings(url), "dropline-migrations")
+    engine = make_engine(connector, poolclass=NullPool)
     try:
+        connector.open_direct("A migration").close()
         with engine.connect() as connection:
             _migrate(connection)
     finally:
@@ -37,7 +42,7 @@ def _run_online() -> None:
 
 
 def _run_offline() -> None:
-    context.configure(url=_url(), target_metadata=Base.metadata, literal_binds=True)
+    context.configure(dialect_name="postgresql", target_metadata=Base.metadata, literal_binds=True)
     with context.begin_transaction():
         context.run_migrations()
 

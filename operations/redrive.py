@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from db import reads
 from db.redrivable import DEAD_LETTERS, UNWRITTEN_ROWS, Redrivable, RedrivenRow, RowFilter
 from db.session import Connection, Database, writer_settings
+from db.start_check import OPERATOR
 from dropline.broker.queue import CaptionQueue
 from dropline.deadline import Deadline
 from dropline.errors import (
@@ -16,6 +17,7 @@ from dropline.errors import (
     DatabaseReadOnly,
     DatabaseUnavailable,
     DroplineError,
+    SchemaOutdated,
     TransientError,
 )
 from dropline.scaling.activation import open_activator
@@ -129,6 +131,8 @@ class Redriver:
         try:
             with _operator_transaction(self.database) as connection:
                 return self.kind.rows.redrive(connection, row_filter, after, size)
+        except (DatabaseReadOnly, SchemaOutdated):
+            raise  # no row was changed
         except DatabaseUnavailable as error:
             raise DatabaseUnavailable(f"{error}; {_without_message(size)}") from error
 
@@ -177,7 +181,7 @@ def open_redriver(
     with (
         closing(CaptionQueue.connect(settings.broker)) as queue,
         open_activator(settings.pool, settings.broker) as activator,
-        closing(Database.connect(operator, "dropline-redrive", connections=1)) as database,
+        closing(Database.connect(operator, "dropline-redrive", OPERATOR, connections=1)) as database,
     ):
 
         def enqueue(row_id: int) -> None:
@@ -224,10 +228,9 @@ def _operator_transaction(database: Database) -> Iterator[Connection]:
     try:
         with database.transaction() as connection:
             yield connection
-    except (AccessDenied, DatabaseReadOnly) as error:
+    except AccessDenied as error:
         raise AccessDenied(
-            f"{error}; set DROPLINE_DATABASE__URL to the login of the function, which has the "
-            "role dropline_ingest, on a server that takes writes"
+            f"{error}; set DROPLINE_DATABASE__URL to the login of the function, which has the role dropline_ingest"
         ) from error
 
 

@@ -28,9 +28,13 @@ MAX_BODY_BYTES = 1_000_000
 _CHUNK_BYTES = 65_536
 #: Paths of the liveness check by `GET`. (Cloud Run reserves paths that end in z.)
 _LIVENESS_PATHS = ("/", "/healthz")
+#: Path of the readiness check: 503 with a code where Postgres, its schema or the login cannot be used.
+_READINESS_PATH = "/ready"
 
 #: Verifies the value of an `Authorization` header, or raises.
 Authenticate = Callable[[str, Deadline], None]
+#: Checks that events can be stored, or raises.
+Check = Callable[[Deadline], None]
 
 log = get_logger(__name__)
 
@@ -38,14 +42,27 @@ log = get_logger(__name__)
 class Endpoint:
     """The HTTP endpoint of the function. Thread-safe."""
 
-    def __init__(self, intake: Intake, authenticate: Authenticate | None) -> None:
+    def __init__(
+        self, intake: Intake, authenticate: Authenticate | None, check: Check = lambda _deadline: None
+    ) -> None:
+        """An endpoint; without `authenticate`, a service in front of the function checks callers."""
         self._intake = intake
         self._authenticate = authenticate
+        self._check = check
+
+    def find_problem(self) -> DroplineError | None:
+        """The reason why no event can be accepted now; None: none is known. Logs the reason."""
+        try:
+            self._check(Deadline.after(REQUEST_BUDGET_S))
+        except DroplineError as error:
+            log.error("function_not_ready", code=error.code, error=str(error))
+            return error
+        return None
 
     def respond(self, request: Request) -> Response:
         """Answer a request: 204 done or no work left, 401, 403, 405, 415 or 503 when a service is unavailable."""
         if request.method != "POST":
-            return _not_a_delivery(request)
+            return self._not_a_delivery(request)
         clear_contextvars()
         try:
             outcome = self._take(request)
@@ -61,6 +78,13 @@ class Endpoint:
         else:
             log.info(outcome.log_event, **outcome.details)
         return Response(status=HTTPStatus.NO_CONTENT)
+
+    def _not_a_delivery(self, request: Request) -> Response:
+        if request.method not in ("GET", "HEAD") or request.path not in (*_LIVENESS_PATHS, _READINESS_PATH):
+            return Response(status=HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": "POST"})
+        if request.path == _READINESS_PATH and (problem := self.find_problem()):
+            return _refusal(problem)
+        return Response("ready\n" if request.path == _READINESS_PATH else "alive\n", mimetype="text/plain")
 
     def _take(self, request: Request) -> Outcome:
         deadline = Deadline.after(REQUEST_BUDGET_S)
@@ -91,12 +115,6 @@ def _bounded_body(stream: IO[bytes]) -> bytes:
     if size > MAX_BODY_BYTES:
         raise InvalidEvent(f"the body has {size} bytes, above the {MAX_BODY_BYTES} of any notification")
     return b"".join(chunks)
-
-
-def _not_a_delivery(request: Request) -> Response:
-    if request.method in ("GET", "HEAD") and request.path in _LIVENESS_PATHS:
-        return Response("alive\n", mimetype="text/plain")
-    return Response(status=HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": "POST"})
 
 
 def _refusal(error: DroplineError) -> Response:

@@ -6,6 +6,7 @@ from typing import TypeVar
 from db import filtered, queries
 from db.queries import RegisteredRow
 from db.session import Connection, Database
+from db.start_check import INGEST
 from dropline.contract import FilterReason, TaskRequest
 from dropline.deadline import Bulkhead, Deadline
 from dropline.errors import DatabaseUnavailable
@@ -34,7 +35,16 @@ class CaptionRows:
         Raises:
             SettingsError: the URL is missing, or is not a Postgres URL.
         """
-        return cls(Database.connect(settings, "dropline-function"), Bulkhead("postgres", settings.pool_size))
+        database = Database.connect(settings, "dropline-function", INGEST)
+        return cls(database, Bulkhead("postgres", settings.pool_size))
+
+    def check(self, deadline: Deadline) -> None:
+        """Log in, where no connection is open; the first connection is checked (`db.start_check`).
+
+        Raises:
+            SettingsError, AccessDenied, SchemaOutdated: the database or the login is the wrong one.
+        """
+        self._commit(lambda _connection: None, deadline)
 
     def register(self, event: ObjectEvent, task: TaskRequest, deadline: Deadline) -> RegisteredRow:
         """Insert or find the row of an accepted object."""

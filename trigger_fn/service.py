@@ -31,7 +31,10 @@ def current() -> Endpoint:
     configure_logging(settings.log.level, settings.log.format, "function")
     resources = ExitStack()
     atexit.register(resources.close)
-    return resources.enter_context(open_endpoint(settings))
+    endpoint = resources.enter_context(open_endpoint(settings))
+    # A wrong database is in the log from the start; events wait with Pub/Sub until the database is right.
+    endpoint.find_problem()
+    return endpoint
 
 
 @contextmanager
@@ -49,7 +52,7 @@ def open_endpoint(settings: Settings) -> Iterator[Endpoint]:
         closing(Bulkhead("keys", _KEY_THREADS)) as bulkhead,
     ):
         intake = Intake(Selection(settings.events), rows, queue, workers)
-        yield Endpoint(intake, _authenticator(settings.push, bulkhead))
+        yield Endpoint(intake, _authenticator(settings.push, bulkhead), rows.check)
 
 
 @contextmanager

@@ -4,14 +4,16 @@ import functools
 import math
 import os
 from collections.abc import Callable
+from contextlib import closing
 from typing import TypeVar
 
 from celery import Celery, signals
 
 from db import queries, reads
 from db.session import Database
+from db.start_check import WORKER
 from dropline.broker.queue import CaptionQueue
-from dropline.errors import DroplineError
+from dropline.errors import DatabaseUnavailable, DroplineError, SchemaOutdated
 from dropline.log import configure_process_logging, get_logger
 from dropline.scaling.activation import make_deactivator, policy_from_settings
 from dropline.settings import Settings, load_settings
@@ -35,7 +37,30 @@ def main() -> int:
     """Run a worker until a signal stops the process; returns the exit code."""
     settings = load_settings()
     configure_process_logging(settings.log.level, settings.log.format, "worker")
-    return run_worker(build(settings), settings)
+    app = build(settings)
+    check_database(settings)
+    return run_worker(app, settings)
+
+
+def check_database(settings: Settings) -> None:
+    """Log in to Postgres once, before anything is started. A worker without Postgres starts, and waits for it.
+
+    Raises:
+        SettingsError: the URL is missing or wrong, or the database is not UTF8.
+        SchemaOutdated: the database is another program's, is empty, or has an older schema.
+        AccessDenied: the login lacks a right.
+    """
+    with closing(_connect(settings)) as database:
+        try:
+            database.check()
+        except SchemaOutdated:
+            raise
+        except DatabaseUnavailable as error:
+            log.warning("database_not_checked", code=error.code, error=str(error))
+
+
+def _connect(settings: Settings) -> Database:
+    return Database.connect(settings.database, "dropline-worker", WORKER, connections=1)
 
 
 def build(settings: Settings, *, engine_module: str = "worker.engine.runtime") -> Celery:
@@ -109,7 +134,7 @@ class ProcessResources:
         return math.inf if found is None else found
 
     def _make_database(self) -> Database:
-        return Database.connect(self._settings.database, "dropline-worker", connections=1)
+        return _connect(self._settings)
 
     def _make_pipeline(self) -> Pipeline:
         client = EngineClient(self._engine.address, self._engine.authkey)

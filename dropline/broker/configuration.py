@@ -4,9 +4,15 @@ import uuid
 from typing import Any
 
 from celery import Celery
+from kombu.utils.url import parse_url as parse_celery_url
+from redis.connection import parse_url as parse_client_url
 
 from dropline.broker.transport import install_transport
+from dropline.errors import SettingsError
+from dropline.redis_url import check_redis_url
 from dropline.settings import BrokerSettings, require
+
+_VARIABLE = "DROPLINE_BROKER__URL"
 
 #: Most connections of one producer: enqueuing takes half a millisecond, so a few connections serve many requests.
 PRODUCER_CONNECTIONS = 8
@@ -27,10 +33,10 @@ def make_app(settings: BrokerSettings, transport_options: dict[str, Any], *, set
         set_as_current: True makes the app Celery's current app of this process.
 
     Raises:
-        SettingsError: no URL is set.
+        SettingsError: no URL is set, or the libraries do not read the URL alike.
     """
     install_transport()
-    app = Celery("dropline", broker=require(settings.url, "DROPLINE_BROKER__URL"), set_as_current=set_as_current)
+    app = Celery("dropline", broker=_broker_url(settings), set_as_current=set_as_current)
     app.conf.update(
         broker_transport_options=transport_options,
         task_serializer="json",
@@ -44,7 +50,7 @@ def make_producer(settings: BrokerSettings) -> Celery:
     """The Celery app of a process that only sends messages, each of them once.
 
     Raises:
-        SettingsError: no URL is set.
+        SettingsError: no URL is set, or the libraries do not read the URL alike.
     """
     app = make_app(settings, producer_transport(settings), set_as_current=False)
     app.conf.update(
@@ -53,6 +59,19 @@ def make_producer(settings: BrokerSettings) -> Celery:
         broker_connection_timeout=settings.publish_timeout_s,
     )
     return app
+
+
+def _broker_url(settings: BrokerSettings) -> str:
+    """The URL, read by both libraries that connect."""
+    url = check_redis_url(require(settings.url, _VARIABLE), _VARIABLE)
+    try:
+        of_celery, of_client = parse_celery_url(url), parse_client_url(url)
+    except (ValueError, KeyError):
+        raise SettingsError(f"{_VARIABLE} cannot be read by Celery and the Redis client") from None
+    names = {"userid": "username", "password": "password", "hostname": "host", "port": "port"}
+    if any(of_celery[theirs] != of_client.get(ours) for theirs, ours in names.items()):
+        raise SettingsError(f"{_VARIABLE} is read differently by Celery and the Redis client")
+    return url
 
 
 def producer_transport(settings: BrokerSettings) -> dict[str, Any]:

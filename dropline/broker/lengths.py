@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from dropline.broker.errors import explained
 from dropline.contract import CAPTION_QUEUE, RECOVERY_QUEUE
 from dropline.errors import BrokerUnavailable
+from dropline.redis_url import check_redis_url
 from dropline.settings import BrokerSettings, require
+
+_VARIABLE = "DROPLINE_BROKER__URL"
 
 _TIMEOUT_S = 2.0
 #: Kombu's hash of messages taken by workers and not yet acknowledged.
@@ -28,10 +31,10 @@ def read_lengths(settings: BrokerSettings) -> QueueLengths:
     """Count the messages on Redis.
 
     Raises:
-        SettingsError: no URL is set.
+        SettingsError: no URL is set, or the URL is not one of Redis.
         BrokerUnavailable: Redis is unreachable, or its client library is not installed.
     """
-    url = require(settings.url, "DROPLINE_BROKER__URL")
+    url = check_redis_url(require(settings.url, _VARIABLE), _VARIABLE)
     try:
         # Not at the top: the extra `cli` leaves out the Redis client.
         from redis import Redis, RedisError

@@ -9,6 +9,7 @@ from typing import Any
 
 from dropline.errors import DroplineError
 from dropline.log import get_logger
+from dropline.redis_url import check_redis_url
 from dropline.scaling.errors import ScalingRefused
 from dropline.scaling.mark import PoolMark
 from dropline.scaling.protocol import (
@@ -29,6 +30,8 @@ from dropline.scaling.worker_pool import WorkerPool, make_worker_pool
 from dropline.settings import BrokerSettings, PoolSettings, require
 
 log = get_logger(__name__)
+
+_BROKER_URL = "DROPLINE_BROKER__URL"
 
 
 class Activator:
@@ -175,13 +178,13 @@ def open_activator(pool: PoolSettings, broker: BrokerSettings) -> Iterator[Activ
 
     Raises:
         AccessDenied: no credentials were found.
-        SettingsError: Redis's URL is missing.
+        SettingsError: Redis's URL is missing or wrong.
     """
     if not pool.name:
         yield None
         return
     with (
-        closing(PoolMark.connect(require(broker.url, "DROPLINE_BROKER__URL"), broker.publish_timeout_s)) as mark,
+        closing(_connect_mark(broker)) as mark,
         closing(make_worker_pool(pool.name, pool.api)) as workers,
     ):
         yield Activator(mark, workers, policy_from_settings(pool))
@@ -197,7 +200,12 @@ def make_deactivator(pool: PoolSettings, broker: BrokerSettings, unfinished: Cal
 
     Raises:
         AccessDenied: no credentials were found.
-        SettingsError: Redis's URL is missing.
+        SettingsError: Redis's URL is missing or wrong.
     """
-    mark = PoolMark.connect(require(broker.url, "DROPLINE_BROKER__URL"), broker.publish_timeout_s)
+    mark = _connect_mark(broker)
     return Deactivator(mark, make_worker_pool(pool.name, pool.api), policy_from_settings(pool), unfinished)
+
+
+def _connect_mark(broker: BrokerSettings) -> PoolMark:
+    url = check_redis_url(require(broker.url, _BROKER_URL), _BROKER_URL)
+    return PoolMark.connect(url, broker.publish_timeout_s)

@@ -12,7 +12,6 @@ from alembic.util.exc import CommandError
 from psycopg import errors, sql
 from psycopg.rows import TupleRow
 
-from db.session import libpq_url
 from dropline.errors import SettingsError
 from local_emulators.postgres import PostgresServer
 from migrations.run import check, config, downgrade, upgrade
@@ -41,7 +40,7 @@ def alembic(url: str, *arguments: str) -> subprocess.Popen[str]:
     """The `alembic` command in the project's root."""
     return subprocess.Popen(
         [sys.executable, "-m", "alembic", *arguments],
-        env={**os.environ, "DROPLINE_DATABASE__URL": libpq_url(url)},
+        env={**os.environ, "DROPLINE_DATABASE__URL": url},
         cwd=Path(__file__).resolve().parents[2],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -51,7 +50,7 @@ def alembic(url: str, *arguments: str) -> subprocess.Popen[str]:
 
 def snapshot(url: str) -> list[TupleRow]:
     """All objects of the schema, as rows to compare."""
-    with psycopg.connect(libpq_url(url)) as connection:
+    with psycopg.connect(url) as connection:
         return connection.execute(SNAPSHOT).fetchall()
 
 
@@ -89,7 +88,7 @@ def test_models_and_migrations_agree(database_url: str) -> None:
 def test_a_password_with_a_percent_sign_reaches_alembic_whole() -> None:
     """Percent-encoded passwords survive the interpolation of Alembic's configuration."""
     url = "postgresql://u:p%40ss%25@h:1/d"
-    assert config(url).get_main_option("sqlalchemy.url") == "postgresql+psycopg://u:p%40ss%25@h:1/d"
+    assert config(url).get_main_option("sqlalchemy.url") == url
 
 
 def test_the_url_of_another_database_is_refused() -> None:

@@ -47,7 +47,9 @@ def main() -> int:
     settings = load_settings()
     configure_process_logging(settings.log.level, settings.log.format, "worker")
     _install()
-    return run_worker(app.build(settings, engine_module="tests.support.failpoint_engine"), settings)
+    built = app.build(settings, engine_module="tests.support.failpoint_engine")
+    app.check_database(settings)
+    return run_worker(built, settings)
 
 
 if __name__ == "__main__":

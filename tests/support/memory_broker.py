@@ -33,7 +33,9 @@ class MemoryBroker:
 
     def app(self) -> Celery:
         """The worker's Celery app, connected to the broker."""
-        return make_celery(Settings(broker=BrokerSettings(url=SecretStr("memory://"))))
+        app = make_celery(Settings(broker=BrokerSettings(url=SecretStr("redis://replaced"))))
+        app.conf.update(broker_url="memory://", broker_read_url="memory://", broker_write_url="memory://")
+        return app
 
     def fail(self, error: Exception) -> None:
         """Answer every message and every command with `error` from now on."""

@@ -5,10 +5,11 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 from pydantic import SecretStr
-from sqlalchemy import Connection, create_engine, text
+from sqlalchemy import Connection, text
 
 from db import filtered, queries
-from db.session import Database, sqlalchemy_url
+from db.connections import Connector
+from db.session import Database, make_engine
 from dropline.contract import (
     Caption,
     Claim,
@@ -42,7 +43,7 @@ def database_of(database_url: str) -> Iterator[Database]:
 @contextmanager
 def open_connection(database_url: str, **options: Any) -> Iterator[Connection]:
     """A connection for statements outside of `Database.transaction`, with SQLAlchemy's options of an engine."""
-    engine = create_engine(sqlalchemy_url(database_url), **options)
+    engine = make_engine(Connector(settings_of(database_url), "test"), **options)
     try:
         with engine.connect() as connection:
             yield connection

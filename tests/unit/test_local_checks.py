@@ -40,8 +40,14 @@ def test_a_wrong_url_is_reported_with_the_option() -> None:
     """The error shows the expected form of the URL."""
     with pytest.raises(SettingsError, match=r"^--database-url must look like"):
         check_postgres("foo")
+    with pytest.raises(SettingsError, match=r"^--database-url has the parameter schema, .*remove it"):
+        check_postgres("postgresql://127.0.0.1:1/d?schema=public")
+    with pytest.raises(LocalStackError, match=r"--database-url .*invalid port number"):
+        check_postgres("postgresql://127.0.0.1:99999/d")
     with pytest.raises(SettingsError, match=r"^--redis-url must look like"):
         check_redis("foo")
+    with pytest.raises(SettingsError, match=r"^--redis-url must end in the number"):
+        check_redis("redis://127.0.0.1:1/notanumber")
 
 
 def test_a_directory_error_names_the_option(tmp_path: Path) -> None:

@@ -4,10 +4,8 @@ import os
 
 import pytest
 from pydantic import ValidationError
-from sqlalchemy.engine import make_url
 
 from dropline.errors import SettingsError
-from dropline.postgres_url import check_postgres_url
 from dropline.settings import PREFIX, Settings, load_settings, require, variables
 
 
@@ -127,41 +125,3 @@ def test_what_is_needed_and_missing_is_named() -> None:
         require("", "DROPLINE_BUCKET")
     with pytest.raises(SettingsError, match="DROPLINE_DATABASE__URL is not set"):
         require(Settings().database.url, "DROPLINE_DATABASE__URL")
-
-
-@pytest.mark.parametrize(
-    "address",
-    [
-        "u:p@h:5432/d",
-        "u:a/b#c?d:e@h/d",
-        "h",
-        "/d?host=/socket",
-        "?host=h",
-        "u@[::1]:5432/d",
-        "a:1@b@c:2/d",
-    ],
-)
-@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
-def test_a_postgres_url_is_returned_as_psql_takes_it(scheme: str, address: str) -> None:
-    """Every address accepted by SQLAlchemy passes, with each of the three schemes."""
-    assert check_postgres_url(f"{scheme}://{address}", "NAME") == f"postgresql://{address}"
-    assert make_url(f"{scheme}://{address}")
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "",
-        "foo",
-        "postgresql://",
-        "postgresql:/h/d",
-        "mysql://h/d",
-        "postgresql://u:x@h:port/d",
-        "postgresql://h:/d",
-    ],
-)
-def test_another_url_is_refused_without_being_shown(url: str) -> None:
-    """The error has the name of the variable and not the URL, which may hold a password."""
-    with pytest.raises(SettingsError) as caught:
-        check_postgres_url(url, "NAME")
-    assert str(caught.value) == "NAME must look like postgresql://user:password@host:port/name"
