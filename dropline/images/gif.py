@@ -7,6 +7,7 @@ from PIL import Image
 from dropline.contract import Dimensions
 from dropline.errors import InvalidImage
 from dropline.images import refusals
+from dropline.images.canvas import on_canvas
 from dropline.images.picture import Picture
 from dropline.settings import ImageSettings
 
@@ -35,7 +36,7 @@ class _Frame:
 
 
 def read_gif(data: bytes, side_px: int, limits: ImageSettings) -> Picture:  # noqa: ARG001
-    """Decode the first frame, on the transparent screen that browsers show.
+    """Decode the first frame, at its place on the screen.
 
     A frame beyond the screen makes the screen larger, and a frame without a width or height fills the screen.
 
@@ -47,11 +48,7 @@ def read_gif(data: bytes, side_px: int, limits: ImageSettings) -> Picture:  # no
     frame = _first_frame(data, screen)
     width, height = max(screen[0], frame.left + frame.width), max(screen[1], frame.top + frame.height)
     refusals.check_size(width, height, limits)
-    image = _pixels(data, frame)
-    if image.size != (width, height):
-        canvas = Image.new("RGBA", (width, height))
-        canvas.paste(image.convert("RGBA"), (frame.left, frame.top))
-        image = canvas
+    image = on_canvas(_pixels(data, frame), (width, height), frame.left, frame.top)
     return Picture(image, Dimensions(width, height))
 
 

@@ -15,6 +15,7 @@ from PIL import Image, ImageChops
 from dropline.contract import Dimensions
 from dropline.errors import InvalidImage
 from dropline.images import refusals
+from dropline.images.canvas import on_canvas
 from dropline.images.exif import orientation
 from dropline.images.picture import Picture
 from dropline.images.png_chunks import PngParts, gamma_of, profile_of, split_png
@@ -90,7 +91,7 @@ def _missing(parts: PngParts, reason: str) -> InvalidImage:
 
 
 def _first_frame(parts: PngParts, header: _Header) -> Image.Image:
-    """The first frame of an animation without its default picture, on a transparent canvas."""
+    """The first frame of an animation without its default picture, at its place."""
     frame = parts.frame
     assert frame is not None
     inside = frame.left + frame.width <= header.width and frame.top + frame.height <= header.height
@@ -98,11 +99,7 @@ def _first_frame(parts: PngParts, header: _Header) -> Image.Image:
         raise refusals.corrupt("PNG", "its first frame does not fit")
     part = _Header(frame.width, frame.height, header.bits, header.colour, header.interlaced)
     image = _pixels(parts, part, parts.animated)
-    if image.size == (header.width, header.height):
-        return image
-    canvas = Image.new("RGBA", (header.width, header.height))
-    canvas.paste(image.convert("RGBA"), (frame.left, frame.top))
-    return canvas
+    return on_canvas(image, (header.width, header.height), frame.left, frame.top)
 
 
 def _pixels(parts: PngParts, header: _Header, compressed: list[bytes]) -> Image.Image:

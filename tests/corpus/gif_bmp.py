@@ -37,9 +37,9 @@ def _partial_frame(version: bytes = b"87a") -> bytes:
 
 
 def _partial_reference() -> Image.Image:
-    """White where the screen has no frame."""
+    """The colour of the frame's edge where the screen has no frame: white would be a bar."""
     right = pixels().copy()
-    right[:, _LEFT:] = 255
+    right[:, _LEFT:] = right[0, 0]
     return Image.fromarray(right)
 
 
@@ -66,7 +66,7 @@ GIF_CASES = (
     _gif("gif_all_transparent.gif", "nothing but transparent pixels: white",
          lambda: screen(*SIZE, [GREY, WHITE]) + control(0) + frame(np.zeros_like(_STAR_INDEXES)) + b";",
          Shown("nothing", ground=WHITE)),
-    _gif("gif_partial_frame_87a.gif", "a first frame smaller than the screen: the rest is transparent, 87a",
+    _gif("gif_partial_frame_87a.gif", "a first frame smaller than the screen: the rest has its edge's colour",
          _partial_frame, Shown("S without its square", reference=_partial_reference)),
     _gif("gif_partial_frame_89a.gif", "a first frame smaller than the screen, 89a",
          lambda: _partial_frame(b"89a"), Shown("S without its square", reference=_partial_reference)),

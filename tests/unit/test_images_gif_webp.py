@@ -26,11 +26,11 @@ def gif(left: int, top: int, screen: tuple[int, int], palette: bool = True) -> b
     return bytes(data)
 
 
-def test_a_partial_frame_lies_on_a_transparent_screen() -> None:
-    """The screen around the frame is transparent and not the colour with index 0; the size is the screen's."""
+def test_around_a_partial_frame_no_shape_appears() -> None:
+    """The screen around the frame gets the colour of the frame's edge, not that of index 0; the row, its size."""
     picture = decoded(gif(0, 0, (40, 20)))
     assert (picture.dimensions.width, picture.dimensions.height) == (40, 20)
-    assert (colour_at(picture, 0.2, 0.2), colour_at(picture, 0.8, 0.8)) == ((200, 30, 30), (255, 255, 255))
+    assert (colour_at(picture, 0.2, 0.2), colour_at(picture, 0.8, 0.8)) == ((200, 30, 30), (200, 30, 30))
 
 
 @pytest.mark.parametrize(

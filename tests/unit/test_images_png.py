@@ -182,11 +182,11 @@ def test_the_first_frame_of_an_animation() -> None:
     assert colour_at(decoded(animation(False, (60, 40, 0, 0))), 0.5, 0.5) == (255, 0, 0)
 
 
-def test_a_partial_first_frame_lies_on_a_transparent_canvas() -> None:
-    """The size is that of the canvas, and the rest of the canvas is transparent."""
+def test_around_a_partial_first_frame_no_shape_appears() -> None:
+    """The size is that of the canvas, and the rest of the canvas has the colour of the frame's edge."""
     picture = decoded(animation(False, (30, 40, 30, 0)))
     assert (picture.dimensions.width, picture.dimensions.height) == (60, 40)
-    assert (colour_at(picture, 0.2, 0.5), colour_at(picture, 0.8, 0.5)) == ((255, 255, 255), (255, 0, 0))
+    assert (colour_at(picture, 0.2, 0.5), colour_at(picture, 0.8, 0.5)) == ((255, 0, 0), (255, 0, 0))
     assert refusal(animation(False, (60, 40, 1, 0))).code == "corrupt_image"
 
 
