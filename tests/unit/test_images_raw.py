@@ -23,7 +23,14 @@ def sensor(**tags: Values) -> Page:
 def rgb(image: Image.Image, reduced: int, children: tuple[Page, ...] = (), **tags: Values) -> Page:
     """A page of plain RGB."""
     numbered = {int(tag[1:]): value for tag, value in tags.items()}
-    size = {254: reduced, 256: image.width, 257: image.height, 258: (8, 8, 8), 277: 3, 278: image.height}
+    size: dict[int, Values] = {
+        254: reduced,
+        256: image.width,
+        257: image.height,
+        258: (8, 8, 8),
+        277: 3,
+        278: image.height,
+    }
     return Page({**size, 259: 1, 262: 2, **numbered}, [image.tobytes()], children=children)
 
 
