@@ -32,6 +32,7 @@ _SOI, _EOI, _SOS = b"\xff\xd8", b"\xff\xd9", 0xDA
 #: A marker that is neither a stuffed byte, a fill byte nor a restart.
 _MARKER = re.compile(rb"\xff([\x02-\xcf\xd8-\xfe])")
 _LOSSLESS, _PROGRESSIVE, _ARITHMETIC = 0xC3, frozenset({0xC2, 0xCA}), frozenset({0xC9, 0xCA})
+_SEQUENTIAL = frozenset({0xC0, 0xC1})
 _DECODED_FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})
 _FRAMES = _DECODED_FRAMES | {0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF, 0xF7}
 #: Segments without influence on the pixels: APP1 to APP13, APP15 and comments. JFIF and Adobe's APP14 have it.
@@ -67,19 +68,20 @@ def read_jpeg(data: bytes, side_px: int, limits: ImageSettings) -> Picture:
         InvalidImage: `truncated_image`, `corrupt_image` or `unsupported_format`.
         ImageRefused: `image_too_large` or `image_too_complex`.
     """
-    parts = _split(data)
+    parts = _split(data, whole=False)
     dimensions, components = _checked_frame(parts, limits)
     if has_text_line_ends(data, parts.scan_at):
         raise refusals.damaged_by_transfer("a JPEG damaged by a text-mode transfer")
     image = _decoded(_Joined([*parts.kept, _EOI]), side_px)
-    if (not parts.ended or _ends_grey(image)) and _lacks_pixels(parts, image, side_px):
+    if (not parts.ended or _ends_grey(image)) and _lacks_pixels(_split(data, whole=True), image, side_px):
         raise refusals.truncated("JPEG", "pixels are missing")
     if components == 1:
         image = image.convert("L")
     return Picture(image, dimensions, orientation(parts.exif), _joined_profile(parts.profile))
 
 
-def _split(data: bytes) -> _Parts:
+def _split(data: bytes, *, whole: bool) -> _Parts:
+    """Read the segments; not `whole`: without a look at the pixels of a file that has all of them in one scan."""
     parts, view = _Parts(kept=[_SOI]), memoryview(data)
     at, kept_to, segments = 2, 2, 0
     while found := _MARKER.search(data, at):
@@ -104,8 +106,19 @@ def _split(data: bytes) -> _Parts:
         else:
             _note(parts, marker, data[body_at:at])
             parts.scan_at = parts.scan_at or (start if marker == _SOS else 0)
+            if not whole and _has_one_scan(parts) and (end := data.rfind(_EOI, at)) > 0:
+                parts.ended = True
+                parts.kept.append(view[kept_to:end])
+                return parts
     parts.kept.append(view[kept_to : found.start() if found else None])
     return parts
+
+
+def _has_one_scan(parts: _Parts) -> bool:
+    """Return True behind the header of a scan that has all components: libjpeg reads no further scan."""
+    if not parts.scans or parts.frame is None or parts.frame[0] not in _SEQUENTIAL:
+        return False
+    return parts.scans[0][:1] == parts.frame[1][5:6]
 
 
 def _note(parts: _Parts, marker: int, body: bytes) -> None:
