@@ -5,19 +5,19 @@ stretched from the smallest to the largest value, unless unsigned values use the
 Floats from 0 to 1 keep that range; others are stretched.
 """
 
-import io
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageChops, ImageCms, JpegImagePlugin
+from PIL import Image, ImageChops, ImageCms
 
 from dropline.contract import Dimensions
 from dropline.images import refusals
 from dropline.images.jpeg import read_jpeg
 from dropline.images.picture import Picture
 from dropline.images.raw import full_size_preview, jpeg_size, raw_photograph
-from dropline.images.tiff_directories import NAME
+from dropline.images.tiff_directories import NAME, full_page
+from dropline.images.tiff_files import is_of_files
 from dropline.images.tiff_pages import (
     CIELAB,
     CMYK,
@@ -28,10 +28,9 @@ from dropline.images.tiff_pages import (
     YCBCR,
     Page,
     describe,
-    full_page,
 )
 from dropline.images.tiff_samples import page_samples, subsampled_ycbcr
-from dropline.images.tiff_segments import JPEG, OLD_JPEG, is_of_files, pixels_of_bytes, refuse_undecoded
+from dropline.images.tiff_segments import JPEG, OLD_JPEG, pixels_of_bytes, refuse_undecoded
 from dropline.settings import ImageSettings
 
 Samples = npt.NDArray[Any]
@@ -61,7 +60,8 @@ def read_tiff(data: bytes, side_px: int, limits: ImageSettings) -> Picture:
     dimensions = Dimensions(page.width, page.height)
     orientation = page.orientation if 1 <= page.orientation <= 8 else 1
     if page.compression == OLD_JPEG:
-        return Picture(_old_jpeg(page), dimensions, orientation, page.profile())
+        image = _old_jpeg(page, side_px, limits)
+        return Picture(image, dimensions, orientation, page.profile())
     refuse_undecoded(page)
     image = _picture_image(page)
     # A palette, YCbCr and L*a*b* have become RGB; a profile describes the colours of the palette, too.
@@ -78,14 +78,12 @@ def _preview(data: bytes, name: str, side_px: int, limits: ImageSettings) -> Pic
     return Picture(picture.image, picture.dimensions, orientation, picture.profile)
 
 
-def _old_jpeg(page: Page) -> Image.Image:
+def _old_jpeg(page: Page, side_px: int, limits: ImageSettings) -> Image.Image:
     """Old-style JPEG is decoded where the page is a whole JPEG file."""
     jpeg, size = jpeg_size(page.directory)
     if size != (page.width, page.height):
         raise refusals.unsupported("a TIFF with old-style JPEG compression")
-    image: Image.Image = JpegImagePlugin.JpegImageFile(io.BytesIO(jpeg))
-    image.load()
-    return image
+    return read_jpeg(jpeg, side_px, limits).image
 
 
 def _picture_image(page: Page) -> Image.Image:

@@ -1,4 +1,4 @@
-"""The directories of a TIFF: which pages the file has, and how the samples of each page are stored.
+"""The directories of a TIFF: which pages the file has, and which page is captioned.
 
 Classic TIFF and BigTIFF, both byte orders. Without I/O, pixels or recursion. Each loop is bounded by a constant
 or by the bytes of the file: a chain of directories that comes back to itself, a count or an offset beyond the end
@@ -25,6 +25,10 @@ _TYPES = {
     9: ("i", 4), 10: ("ii", 8), 11: ("f", 4), 12: ("d", 8), 13: ("I", 4), 16: ("Q", 8), 17: ("q", 8), 18: ("Q", 8),
 }  # fmt: skip
 _RATIONALS = frozenset({5, 10})
+#: Bits of NewSubfileType.
+_REDUCED, _MASK_BIT = 1, 4
+#: PhotometricInterpretation of a transparency mask.
+_MASK = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,3 +200,37 @@ def subdirectories(directory: Directory) -> Iterator[Directory]:
     """Each directory that `directory` names as its own (SubIFDs), at most 16."""
     for at in directory.integers(330, _MOST_SUBDIRECTORIES):
         yield read_directory(directory.data, directory.layout, at)
+
+
+def full_page(data: bytes) -> Directory:
+    """Return the directory of the first page that is no thumbnail, level of a pyramid, or mask.
+
+    A thumbnail may name the full page as its subdirectory. A file with nothing but thumbnails gives the largest.
+
+    Raises:
+        InvalidImage: `corrupt_image` or `truncated_image`.
+        ImageRefused: `image_too_complex`.
+    """
+    reduced = []
+    for page in walk(data):
+        if _is_full(page):
+            return page
+        for child in subdirectories(page):
+            if _is_full(child):
+                return child
+        if _flags(page) & _REDUCED:
+            reduced.append(page)
+    if not reduced:
+        raise refusals.corrupt(NAME, "no page has pixels")
+    return max(reduced, key=lambda page: page.integer(256, 0) * page.integer(257, 0))
+
+
+def _is_full(page: Directory) -> bool:
+    return not _flags(page) & (_REDUCED | _MASK_BIT) and page.integer(256, 0) > 0
+
+
+def _flags(page: Directory) -> int:
+    flags = page.integer(254, 0)
+    if page.integer(255, 1) == 2:
+        flags |= _REDUCED
+    return flags | _MASK_BIT if page.integer(262, 0) == _MASK else flags

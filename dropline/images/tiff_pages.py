@@ -1,13 +1,13 @@
-"""The page of a TIFF that is captioned, and how the samples of the page are stored. Without pixels."""
+"""How the samples of a TIFF page are stored, and what the samples mean. Without pixels."""
 
 from dataclasses import dataclass, field, replace
 
 from dropline.errors import InvalidImage
 from dropline.images import refusals
-from dropline.images.tiff_directories import NAME, Directory, subdirectories, walk
+from dropline.images.tiff_directories import NAME, Directory
 from dropline.settings import ImageSettings
 
-WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, MASK, CMYK, YCBCR, CIELAB, ICCLAB = 0, 1, 2, 3, 4, 5, 6, 8, 9
+WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR, CIELAB, ICCLAB = 0, 1, 2, 3, 5, 6, 8, 9
 UNSIGNED, SIGNED, FLOAT = 1, 2, 3
 #: Samples that carry the colour, by photometric interpretation; further samples are alpha or unspecified.
 COLOURS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, PALETTE: 1, CMYK: 4, YCBCR: 3, CIELAB: 3, ICCLAB: 3}
@@ -19,7 +19,6 @@ _OTHER_MEANINGS = {
     34892: "the samples of a sensor",
     51177: "a depth map",
 }
-_REDUCED, _MASK_BIT = 1, 4
 _PREMULTIPLIED, _STRAIGHT, _COREL_ALPHA = 1, 2, 999
 _MOST_SAMPLES = 32
 #: 16 x 16 tiles of the largest accepted picture are 390,625.
@@ -123,40 +122,6 @@ class Page:
             return self.directory.raw(34675, _MOST_PROFILE_BYTES) or None
         except InvalidImage:
             return None
-
-
-def full_page(data: bytes) -> Directory:
-    """Return the directory of the first page that is no thumbnail, level of a pyramid, or mask.
-
-    A thumbnail may name the full page as its subdirectory. A file with nothing but thumbnails gives the largest.
-
-    Raises:
-        InvalidImage: `corrupt_image` or `truncated_image`.
-        ImageRefused: `image_too_complex`.
-    """
-    reduced = []
-    for page in walk(data):
-        if _is_full(page):
-            return page
-        for child in subdirectories(page):
-            if _is_full(child):
-                return child
-        if _flags(page) & _REDUCED:
-            reduced.append(page)
-    if not reduced:
-        raise refusals.corrupt(NAME, "no page has pixels")
-    return max(reduced, key=lambda page: page.integer(256, 0) * page.integer(257, 0))
-
-
-def _is_full(page: Directory) -> bool:
-    return not _flags(page) & (_REDUCED | _MASK_BIT) and page.integer(256, 0) > 0
-
-
-def _flags(page: Directory) -> int:
-    flags = page.integer(254, 0)
-    if page.integer(255, 1) == 2:
-        flags |= _REDUCED
-    return flags | _MASK_BIT if page.integer(262, 0) == MASK else flags
 
 
 def describe(directory: Directory, limits: ImageSettings) -> Page:

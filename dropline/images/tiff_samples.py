@@ -7,8 +7,9 @@ import numpy.typing as npt
 
 from dropline.images import refusals
 from dropline.images.tiff_directories import NAME
+from dropline.images.tiff_files import is_of_files, samples_of_files
 from dropline.images.tiff_pages import FLOAT, SIGNED, Page
-from dropline.images.tiff_segments import Bytes, is_of_files, samples_of_files, stored_rows
+from dropline.images.tiff_segments import Bytes, stored_rows
 
 Samples = npt.NDArray[Any]
 #: Samples that are unpacked at once: bounds the memory for single bits.

@@ -7,31 +7,21 @@ libtiff's decision, and tags that a caption does not need cannot do harm.
 
 import io
 import struct
-from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, Jpeg2KImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
+from PIL import Image, TiffImagePlugin
 
 from dropline.errors import InvalidImage
 from dropline.images import refusals
 from dropline.images.tiff_directories import NAME
+from dropline.images.tiff_files import DECODER_ERRORS, FILES, refuse_many_files
 from dropline.images.tiff_pages import BLACK_IS_ZERO, CMYK, RGB, YCBCR, Page
 
 Bytes = npt.NDArray[np.uint8]
-Samples = npt.NDArray[np.generic]
 UNCOMPRESSED, OLD_JPEG, JPEG = 1, 6, 7
 _FAX = {2: "fax", 3: "fax", 4: "fax", 32771: "fax"}
 _GENERAL = {5: "LZW", 8: "Deflate", 32773: "PackBits", 32946: "Deflate", 34925: "LZMA", 50000: "Zstandard"}
-#: Each segment is a file of another format, with a reader of Pillow.
-_FILES: dict[int, tuple[str, Callable[[io.BytesIO], Image.Image]]] = {
-    33003: ("JPEG 2000", Jpeg2KImagePlugin.Jpeg2KImageFile),
-    33004: ("JPEG 2000", Jpeg2KImagePlugin.Jpeg2KImageFile),
-    33005: ("JPEG 2000", Jpeg2KImagePlugin.Jpeg2KImageFile),
-    34712: ("JPEG 2000", Jpeg2KImagePlugin.Jpeg2KImageFile),
-    34933: ("PNG", PngImagePlugin.PngImageFile),
-    50001: ("WebP", WebPImagePlugin.WebPImageFile),
-}
 _REFUSED = {
     OLD_JPEG: "old-style JPEG",
     32766: "NeXT",
@@ -50,19 +40,13 @@ _REFUSED = {
     50002: "JPEG XL",
     52546: "JPEG XL",
 }
-#: Errors of decoders on damaged bytes. Not `Exception`: a job's time limit is raised inside a decoder, too.
-_DECODER_ERRORS = (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, SyntaxError, TypeError)
-#: Time per segment, not per pixel, is what these readers cost.
-_MOST_FILES = 5_000
 _MOST_SCANS = 100
-_MOST_CODESTREAM_TILES = 10_000
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
-_CHANNELS = {"L": 1, "I;16": 1, "I;16B": 1, "LA": 2, "RGB": 3, "RGBA": 4}
 
 
 def compression_name(page: Page) -> str:
     """The name of a compression; of an unknown one, the number in the file."""
-    known = {**_FAX, **_GENERAL, **_REFUSED, JPEG: "JPEG", **{key: name for key, (name, _) in _FILES.items()}}
+    known = {**_FAX, **_GENERAL, **_REFUSED, JPEG: "JPEG", **FILES}
     return known.get(page.compression, str(page.compression))
 
 
@@ -74,14 +58,14 @@ def refuse_undecoded(page: Page) -> None:
         ImageRefused: `image_too_complex`.
     """
     name = compression_name(page)
-    if page.compression not in {UNCOMPRESSED, JPEG, *_FAX, *_GENERAL, *_FILES}:
+    if page.compression not in {UNCOMPRESSED, JPEG, *_FAX, *_GENERAL, *FILES}:
         raise refusals.unsupported(f"a TIFF with {name} compression")
     if page.compression in _FAX and (page.bits, page.stored_samples) != (1, 1):
         raise refusals.corrupt(NAME, "fax compression of pixels that are not bilevel")
     if page.compression == JPEG:
         _refuse_undecoded_jpeg(page)
-    if page.compression in _FILES and len(page.offsets) > _MOST_FILES:
-        raise refusals.too_complex(NAME, f"{len(page.offsets):,} strips or tiles of {name}", f"{_MOST_FILES:,}")
+    if page.compression in FILES:
+        refuse_many_files(page)
 
 
 def _refuse_undecoded_jpeg(page: Page) -> None:
@@ -201,7 +185,7 @@ def _decoded(
     try:
         image: Image.Image = TiffImagePlugin.TiffImageFile(io.BytesIO(_with_directory(page, data, tags)))
         image.load()
-    except (*_DECODER_ERRORS, ValueError, EOFError) as error:
+    except DECODER_ERRORS as error:
         raise _damaged(page) from error
     return image
 
@@ -239,67 +223,3 @@ def _packed(values: tuple[int, ...] | bytes, order: str) -> tuple[int, int, byte
         return 7, len(values), values
     kind, letter = (3, "H") if max(values) < 65_536 else (4, "I") if max(values) < 2**32 else (16, "Q")
     return kind, len(values), struct.pack(f"{order}{len(values)}{letter}", *values)
-
-
-def is_of_files(page: Page) -> bool:
-    """Return True if each segment is a file of another format."""
-    return page.compression in _FILES
-
-
-def samples_of_files(page: Page, plane: int) -> Samples:
-    """Decode the segments of a page of JPEG 2000, PNG or WebP.
-
-    Returns:
-        uint8 or uint16, [rows of all segments, width of a segment, samples per pixel].
-
-    Raises:
-        InvalidImage: `corrupt_image`.
-        ImageRefused: `image_too_complex`.
-    """
-    parts = []
-    left = page.height
-    for at, count in zip(*page.plane(plane), strict=True):
-        rows = page.segment_height if page.tiled else min(page.segment_height, left)
-        parts.append(_decoded_file(page, page.directory.data[at : at + count], rows))
-        left -= rows
-    if len({part.dtype for part in parts}) != 1:
-        raise refusals.corrupt(NAME, "strips or tiles of different depths")
-    return np.concatenate(parts)
-
-
-def _decoded_file(page: Page, data: bytes, rows: int) -> Samples:
-    name, reader = _FILES[page.compression]
-    if name == "JPEG 2000":
-        _refuse_codestream_tiles(data)
-    try:
-        image = reader(io.BytesIO(data))
-        if image.size == (page.segment_width, rows) and image.mode in _CHANNELS:
-            image.load()
-            return _channels(image, page)
-    except (*_DECODER_ERRORS, ValueError, EOFError) as error:
-        raise _damaged(page) from error
-    raise refusals.corrupt(NAME, f"a strip or tile of {name} does not fit the page")
-
-
-def _channels(image: Image.Image, page: Page) -> Samples:
-    wanted = page.stored_samples
-    if _CHANNELS[image.mode] != wanted and {_CHANNELS[image.mode], wanted} <= {3, 4}:
-        image = image.convert({3: "RGB", 4: "RGBA"}[wanted])
-    if _CHANNELS[image.mode] != wanted:
-        raise ValueError("as many channels as samples are due")
-    samples = np.asarray(image)
-    native = samples.astype(samples.dtype.newbyteorder("="), copy=False)
-    return native.reshape(image.height, image.width, wanted)
-
-
-def _refuse_codestream_tiles(data: bytes) -> None:
-    """Each tile of a JPEG 2000 code stream costs time, however small."""
-    at = data.find(b"\xff\x4f\xff\x51")
-    if at < 0 or at + 40 > len(data):
-        raise refusals.corrupt(NAME, "a strip or tile has no JPEG 2000 code stream")
-    width, height, _, _, across, down = struct.unpack_from(">6I", data, at + 8)
-    tiles = -(-width // max(across, 1)) * -(-height // max(down, 1))
-    if tiles > _MOST_CODESTREAM_TILES:
-        raise refusals.too_complex(
-            NAME, f"{tiles:,} tiles in a JPEG 2000 code stream", f"{_MOST_CODESTREAM_TILES:,}"
-        )

@@ -12,10 +12,10 @@ import numpy.typing as npt
 import pytest
 
 from dropline.contract import Dimensions
-from dropline.errors import ImageRefused, InvalidImage
+from dropline.errors import ImageRefused, InvalidImage, PermanentError
 from dropline.images.decoding import Decoded, decode
-from dropline.images.tiff_directories import read_directory, read_layout, subdirectories, walk
-from dropline.images.tiff_pages import describe, full_page
+from dropline.images.tiff_directories import full_page, read_directory, read_layout, subdirectories, walk
+from dropline.images.tiff_pages import describe
 from dropline.settings import ImageSettings
 from tests.support.image_files import BLUE, RED, encode, halves
 from tests.support.tiff_files import Page, Values, tiff
@@ -28,7 +28,14 @@ def page(samples: npt.NDArray[np.generic], photometric: int, **tags: Values) -> 
     """A page of one uncompressed strip; a tag is given as `t258`."""
     height, width, count = samples.shape
     own = {int(tag[1:]): value for tag, value in tags.items()}
-    size = {256: width, 257: height, 258: [samples.itemsize * 8] * count, 259: 1, 262: photometric, 277: count}
+    size: dict[int, Values] = {
+        256: width,
+        257: height,
+        258: [samples.itemsize * 8] * count,
+        259: 1,
+        262: photometric,
+        277: count,
+    }
     return Page({**size, 278: height, **own}, [samples.tobytes()])
 
 
@@ -41,7 +48,7 @@ def decoded(data: bytes) -> Decoded:
     return decode(data, SIZE, ImageSettings())
 
 
-def refused(data: bytes) -> InvalidImage | ImageRefused:
+def refused(data: bytes) -> PermanentError:
     with pytest.raises((InvalidImage, ImageRefused)) as caught:
         decoded(data)
     assert "0x" not in str(caught.value)
@@ -180,7 +187,16 @@ def test_more_work_than_pixels_is_refused_before_decoding(tags: dict[str, Values
 
 def test_a_strip_that_is_read_many_times_is_refused() -> None:
     """All strips are the same bytes: more is read than the file has."""
-    tags = {256: 100, 257: 29_400, 258: 8, 259: 8, 262: 1, 277: 1, 278: 49, 34675: bytes(60_000)}
+    tags: dict[int, Values] = {
+        256: 100,
+        257: 29_400,
+        258: 8,
+        259: 8,
+        262: 1,
+        277: 1,
+        278: 49,
+        34675: bytes(60_000),
+    }
     error = refused(tiff(Page({**tags, 273: [8] * 600, 279: [59_000] * 600})))
     assert (error.code, "bytes in strips" in str(error)) == ("image_too_complex", True)
 
@@ -221,7 +237,7 @@ def test_values_that_a_caption_does_not_need_are_not_read() -> None:
 @pytest.mark.parametrize(("values", "shades"), [((0.0, 0.5), (0, 128)), ((-3.0, 9.0), (0, 255))])
 def test_floats_between_0_and_1_keep_their_range(values: tuple[float, float], shades: tuple[int, int]) -> None:
     """Other floats are stretched from the smallest to the largest value."""
-    samples = np.repeat(np.float32(values), 30)[None, :, None].repeat(40, axis=0)
+    samples = np.repeat(np.array(values, np.float32), 30)[None, :, None].repeat(40, axis=0)
     pixels = decoded(tiff(page(samples, 1, t339=3))).pixels
     assert (int(pixels[20, 3, 0]), int(pixels[20, -3, 0])) == shades
 
@@ -231,7 +247,7 @@ def test_wide_integers_that_use_their_range_keep_the_range(
     values: tuple[int, int], shades: tuple[int, int]
 ) -> None:
     """A small part of 32 bits is stretched, as in viewers of measurements."""
-    samples = np.repeat(np.uint32(values), 30)[None, :, None].repeat(40, axis=0)
+    samples = np.repeat(np.array(values, np.uint32), 30)[None, :, None].repeat(40, axis=0)
     pixels = decoded(tiff(page(samples, 1))).pixels
     assert (int(pixels[20, 3, 0]), int(pixels[20, -3, 0])) == pytest.approx(shades, abs=1)
 
@@ -239,7 +255,17 @@ def test_wide_integers_that_use_their_range_keep_the_range(
 def test_planar_pages_read_only_the_bands_that_are_seen() -> None:
     """Two bands without a meaning are damaged, and not read."""
     bands = [zlib.compress(ramp()[..., band].tobytes()) for band in range(3)]
-    tags = {256: 60, 257: 40, 258: [8] * 5, 259: 8, 262: 2, 277: 5, 278: 40, 284: 2, 338: (0, 0)}
+    tags: dict[int, Values] = {
+        256: 60,
+        257: 40,
+        258: [8] * 5,
+        259: 8,
+        262: 2,
+        277: 5,
+        278: 40,
+        284: 2,
+        338: (0, 0),
+    }
     assert shows_halves(decoded(tiff(Page(tags, [*bands, b"\0" * 9, b"\0" * 9]))))
 
 
