@@ -203,11 +203,14 @@ def _blocks(samples: Samples) -> list[Samples]:
 
 def _stretched(samples: Samples, low: float, high: float) -> Bytes:
     out = np.empty(samples.shape, np.uint8)
+    # Half the memory and time, where the samples have no more digits.
+    small = samples.dtype.itemsize <= (4 if samples.dtype.kind == "f" else 2)
+    dtype = np.float32 if small else np.float64
+    # Halves: the range of the largest floats is no float.
+    span = max(high / 2 - low / 2, float(np.finfo(np.float32).tiny))
     at = 0
     for block in _blocks(samples):
-        values = np.nan_to_num(block.astype(np.float64), nan=low, posinf=high, neginf=low)
-        # Halves: the range of the largest floats is no float.
-        span = max(high / 2 - low / 2, np.finfo(np.float64).tiny)
+        values = np.nan_to_num(block.astype(dtype), nan=low, posinf=high, neginf=low)
         out[at : at + len(block)] = np.rint(np.clip((values / 2 - low / 2) / span, 0, 1) * 255)
         at += len(block)
     return out

@@ -205,7 +205,7 @@ def subdirectories(directory: Directory) -> Iterator[Directory]:
 def full_page(data: bytes) -> Directory:
     """Return the directory of the first page that is no thumbnail, level of a pyramid, or mask.
 
-    A thumbnail may name the full page as its subdirectory. A file with nothing but thumbnails gives the largest.
+    A thumbnail may name the full page as its subdirectory. Of a file with thumbnails alone, the largest counts.
 
     Raises:
         InvalidImage: `corrupt_image` or `truncated_image`.

@@ -72,10 +72,18 @@ def _unpacked(page: Page, rows: Bytes) -> Samples:
 
 
 def _from_bits(rows: Bytes, per_row: int, bits: int) -> npt.NDArray[np.uint16]:
-    single = np.unpackbits(rows, axis=1, count=per_row * bits).reshape(-1, bits)
-    padded = np.zeros((len(single), 16), np.uint8)
-    padded[:, 16 - bits :] = single
-    return np.packbits(padded, axis=1).view(">u2").reshape(len(rows), per_row).astype(np.uint16)
+    """Unpack samples of 2 to 16 bits: eight samples are as many bytes as a sample has bits."""
+    groups = -(-per_row // 8)
+    padded = np.zeros((len(rows), groups * bits + 2), np.uint32)
+    used = min(rows.shape[1], groups * bits)
+    padded[:, :used] = rows[:, :used]
+    out = np.empty((len(rows), groups, 8), np.uint16)
+    for number in range(8):
+        at, skipped = divmod(number * bits, 8)
+        first, second, third = (padded[:, at + i : at + i + (groups - 1) * bits + 1 : bits] for i in range(3))
+        window = first << 16 | second << 8 | third
+        out[..., number] = window >> (24 - bits - skipped) & (2**bits - 1)
+    return out.reshape(len(rows), -1)[:, :per_row]
 
 
 def _from_three_bytes(page: Page, rows: Bytes) -> npt.NDArray[np.uint32]:

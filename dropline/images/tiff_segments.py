@@ -92,8 +92,7 @@ def pixels_of_bytes(page: Page) -> Image.Image | None:
     Raises:
         InvalidImage: `corrupt_image`.
     """
-    whole_bytes = page.bits == 8 and page.sample_format == 1 and not page.planar and not page.bits_reversed
-    if not whole_bytes or page.samples not in (1, 3, 4) or page.predictor == 3 or page.is_subsampled:
+    if not _has_mode(page) or page.predictor == 3 or page.is_subsampled:
         return None
     if page.compression == UNCOMPRESSED:
         return None if page.tiled else _uncompressed_pixels(page)
@@ -102,16 +101,24 @@ def pixels_of_bytes(page: Page) -> Image.Image | None:
     return _decoded(page, _pixel_tags(page), *page.plane(0))
 
 
+def _has_mode(page: Page) -> bool:
+    """Return True if Pillow unpacks the pixels; of 16 bits, Pillow keeps the highest 8, at half the memory."""
+    if page.sample_format != 1 or page.planar or page.bits_reversed or page.samples not in (1, 3, 4):
+        return False
+    return page.bits == 8 or (page.bits == 16 and page.samples > 1 and page.photometric in (RGB, CMYK))
+
+
 def _uncompressed_pixels(page: Page) -> Image.Image:
     mode = {1: "L", 3: "RGB", 4: "CMYK" if page.photometric == CMYK else "RGBA"}[page.samples]
+    raw_mode = mode if page.bits == 8 else f"{mode};16{'L' if page.directory.layout.order == '<' else 'B'}"
     rows = _uncompressed_rows(page, *page.plane(0))
-    return Image.frombuffer(mode, (page.width, page.height), rows, "raw", mode, 0, 1)
+    return Image.frombuffer(mode, (page.width, page.height), rows, "raw", raw_mode, 0, 1)
 
 
 def _pixel_tags(page: Page) -> dict[int, tuple[int, ...] | bytes]:
     photometric = {1: BLACK_IS_ZERO, 3: RGB, 4: CMYK if page.photometric == CMYK else RGB}[page.samples]
     tags: dict[int, tuple[int, ...] | bytes] = {
-        256: (page.width,), 257: (page.height,), 258: (8,) * page.samples, 262: (photometric,),
+        256: (page.width,), 257: (page.height,), 258: (page.bits,) * page.samples, 262: (photometric,),
         277: (page.samples,), 317: (page.predictor,),
     }  # fmt: skip
     if page.tiled:
@@ -195,31 +202,27 @@ def _damaged(page: Page) -> InvalidImage:
 
 
 def _with_directory(page: Page, data: bytes, tags: dict[int, tuple[int, ...] | bytes]) -> bytes:
-    """The file's bytes with a directory of `tags` behind them, to which the header points."""
-    layout = page.directory.layout
-    magic, version = (b"II" if layout.order == "<" else b"MM"), 43 if layout.big else 42
-    offset, count = ("Q", "Q") if layout.big else ("I", "H")
-    start = magic + struct.pack(f"{layout.order}H", version)
-    if layout.big:
-        start += struct.pack(f"{layout.order}HH", 8, 0)
-    head_bytes, inline = len(start) + struct.calcsize("=" + offset), struct.calcsize("=" + offset)
-    values, entries = bytearray(), bytearray(struct.pack(layout.order + count, len(tags)))
+    """The file's bytes with a directory of `tags` behind them, to which the header points.
+
+    The header becomes that of a classic TIFF: Pillow cannot read a big-endian BigTIFF.
+    """
+    order = page.directory.layout.order
     behind = len(data) + len(data) % 2
+    values, entries = bytearray(), bytearray(struct.pack(f"{order}H", len(tags)))
     for tag in sorted(tags):
-        kind, number, block = _packed(tags[tag], layout.order)
-        if len(block) > inline:
+        kind, number, block = _packed(tags[tag], order)
+        if len(block) > 4:
             at = behind + len(values)
             values += block + bytes(len(block) % 2)
-            block = struct.pack(layout.order + offset, at)
-        entries += struct.pack(f"{layout.order}HH{offset}", tag, kind, number) + block.ljust(inline, b"\0")
-    start += struct.pack(layout.order + offset, behind + len(values))
-    rest = memoryview(data)[head_bytes:]
-    return b"".join((start, rest, bytes(len(data) % 2), values, entries, bytes(inline)))
+            block = struct.pack(f"{order}I", at)
+        entries += struct.pack(f"{order}HHI", tag, kind, number) + block.ljust(4, b"\0")
+    start = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HI", 42, behind + len(values))
+    return b"".join((start, memoryview(data)[8:], bytes(len(data) % 2), values, entries, bytes(4)))
 
 
 def _packed(values: tuple[int, ...] | bytes, order: str) -> tuple[int, int, bytes]:
     """Type, number and bytes of a tag's values."""
     if isinstance(values, bytes):
         return 7, len(values), values
-    kind, letter = (3, "H") if max(values) < 65_536 else (4, "I") if max(values) < 2**32 else (16, "Q")
+    kind, letter = (3, "H") if max(values) < 65_536 else (4, "I")
     return kind, len(values), struct.pack(f"{order}{len(values)}{letter}", *values)

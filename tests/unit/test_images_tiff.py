@@ -133,7 +133,7 @@ def test_thumbnails_and_masks_are_not_the_picture(reduced: dict[int, int]) -> No
     assert shows_halves(picture)
 
 
-def test_of_nothing_but_thumbnails_the_largest_counts() -> None:
+def test_of_thumbnails_alone_the_largest_counts() -> None:
     """Some programs flag the only page as reduced."""
     small = page(np.zeros((4, 6, 1), np.uint8), 1, t254=1)
     assert shows_halves(decoded(tiff(small, page(ramp(), 2, t254=1))))
@@ -232,6 +232,31 @@ def test_values_that_a_caption_does_not_need_are_not_read() -> None:
         at = data.index(struct.pack("<HHI", tag, 7, 40)) + 8
         data = data[:at] + struct.pack("<I", 2**31) + data[at + 4 :]
     assert shows_halves(decoded(data))
+
+
+@BOTH
+@pytest.mark.parametrize("compression", [1, 8])
+@pytest.mark.parametrize("bands", [3, 4, 5])
+def test_sixteen_bits_in_each_byte_order(order: str, big: bool, compression: int, bands: int) -> None:
+    """RGB of 16 bits, with alpha, and with a band of no meaning: the highest 8 bits count."""
+    colours = ramp().astype(np.uint16) * 256 + 255
+    more = np.full((40, 60, bands - 3), 65_535)
+    samples = np.concatenate([colours, more], axis=2).astype(f"{order}u2")
+    extra: dict[str, Values] = {"t338": [2, 0][: bands - 3]} if bands > 3 else {}
+    made = page(samples, 2, t259=compression, **extra)
+    packed = zlib.compress(samples.tobytes()) if compression == 8 else samples.tobytes()
+    assert shows_halves(decoded(tiff(Page(made.tags, [packed]), order=order, big=big)))
+
+
+@pytest.mark.parametrize("bits", [3, 10, 12, 14])
+def test_samples_of_uneven_depths_are_unpacked(bits: int) -> None:
+    """A row ends at a whole byte; the highest 8 bits count, and few bits are spread to white."""
+    top = 2**bits - 1
+    values = np.array([[0] * 25 + [top] * 26] * 40)
+    single = (values[..., None] >> np.arange(bits - 1, -1, -1) & 1).astype(np.uint8).reshape(40, -1)
+    tags: dict[int, Values] = {256: 51, 257: 40, 258: bits, 259: 1, 262: 1, 277: 1, 278: 40}
+    pixels = decoded(tiff(Page(tags, [np.packbits(single, axis=1).tobytes()]))).pixels
+    assert (int(pixels[20, 3, 0]), int(pixels[20, -3, 0])) == (0, 255)
 
 
 @pytest.mark.parametrize(("values", "shades"), [((0.0, 0.5), (0, 128)), ((-3.0, 9.0), (0, 255))])
