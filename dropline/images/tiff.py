@@ -17,7 +17,7 @@ from dropline.images.jpeg import read_jpeg
 from dropline.images.picture import Picture
 from dropline.images.raw import full_size_preview, jpeg_size, raw_photograph
 from dropline.images.tiff_directories import NAME, full_page
-from dropline.images.tiff_files import is_of_files
+from dropline.images.tiff_files import DECODER_ERRORS, is_of_files
 from dropline.images.tiff_pages import (
     CIELAB,
     CMYK,
@@ -73,7 +73,7 @@ def _preview(data: bytes, name: str, side_px: int, limits: ImageSettings) -> Pic
     preview = full_size_preview(data)
     if preview is None:
         raise refusals.unsupported(name)
-    picture = read_jpeg(preview.jpeg, side_px, limits)
+    picture = _jpeg(preview.jpeg, side_px, limits)
     orientation = preview.orientation if 1 <= preview.orientation <= 8 else 1
     return Picture(picture.image, picture.dimensions, orientation, picture.profile)
 
@@ -83,7 +83,14 @@ def _old_jpeg(page: Page, side_px: int, limits: ImageSettings) -> Image.Image:
     jpeg, size = jpeg_size(page.directory)
     if size != (page.width, page.height):
         raise refusals.unsupported("a TIFF with old-style JPEG compression")
-    return read_jpeg(jpeg, side_px, limits).image
+    return _jpeg(jpeg, side_px, limits).image
+
+
+def _jpeg(data: bytes, side_px: int, limits: ImageSettings) -> Picture:
+    try:
+        return read_jpeg(data, side_px, limits)
+    except DECODER_ERRORS as error:
+        raise refusals.corrupt(NAME, "its JPEG data cannot be decompressed") from error
 
 
 def _picture_image(page: Page) -> Image.Image:

@@ -14,6 +14,7 @@ import pytest
 from dropline.contract import Dimensions
 from dropline.errors import ImageRefused, InvalidImage, PermanentError
 from dropline.images.decoding import Decoded, decode
+from dropline.images.tiff import read_tiff
 from dropline.images.tiff_directories import full_page, read_directory, read_layout, subdirectories, walk
 from dropline.images.tiff_pages import describe
 from dropline.settings import ImageSettings
@@ -216,6 +217,18 @@ def test_damaged_data_has_a_reason_without_addresses() -> None:
         error = refused(tiff(Page(made.tags, [b"\xff\x4f\xff\x51" + bytes(500)])))
         assert error.code == "corrupt_image"
         assert name in str(error) or "code stream" in str(error)
+
+
+def test_a_damaged_jpeg_inside_is_the_files_fault() -> None:
+    """Old-style JPEG whose tables of codes are damaged."""
+    jpeg = encode(halves(64, 48), "JPEG")
+    at = jpeg.index(b"\xff\xc4") + 5
+    made = Page(
+        {256: 64, 257: 48, 259: 6, 262: 6, 277: 3}, [jpeg[:at] + b"\xff" * 16 + jpeg[at + 16 :]], (513, 514)
+    )
+    with pytest.raises(InvalidImage) as caught:
+        read_tiff(tiff(made), SIZE, ImageSettings())
+    assert caught.value.code == "corrupt_image"
 
 
 def test_missing_pixels_are_a_cut_file() -> None:
