@@ -149,7 +149,8 @@ def describe(directory: Directory, limits: ImageSettings) -> Page:
         offsets=(), counts=(),
     )  # fmt: skip
     _refuse_much_work(page, limits)
-    return _with_segments(page)
+    # Old-style JPEG may have a JPEG file in the place of strips.
+    return page if page.compression == 6 else _with_segments(page)
 
 
 def _photometric(directory: Directory) -> int:

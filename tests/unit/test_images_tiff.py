@@ -219,15 +219,14 @@ def test_damaged_data_has_a_reason_without_addresses() -> None:
         assert name in str(error) or "code stream" in str(error)
 
 
-def test_a_damaged_jpeg_inside_is_the_files_fault() -> None:
-    """Old-style JPEG whose tables of codes are damaged."""
+def test_old_style_jpeg_is_a_jpeg_file() -> None:
+    """The JPEG file is decoded, and its damage is the TIFF's: here, the table of codes has a wrong length."""
+    tags: dict[int, Values] = {256: 64, 257: 48, 258: (8, 8, 8), 259: 6, 262: 6, 277: 3}
     jpeg = encode(halves(64, 48), "JPEG")
-    at = jpeg.index(b"\xff\xc4") + 5
-    made = Page(
-        {256: 64, 257: 48, 259: 6, 262: 6, 277: 3}, [jpeg[:at] + b"\xff" * 16 + jpeg[at + 16 :]], (513, 514)
-    )
-    with pytest.raises(InvalidImage) as caught:
-        read_tiff(tiff(made), SIZE, ImageSettings())
+    assert shows_halves(decoded(tiff(Page(tags, [jpeg], (513, 514)))))
+    at = jpeg.index(b"\xff\xc4") + 3
+    with pytest.raises(InvalidImage, match="its JPEG data cannot be decompressed") as caught:
+        read_tiff(tiff(Page(tags, [jpeg[:at] + b"\0" + jpeg[at + 1 :]], (513, 514))), SIZE, ImageSettings())
     assert caught.value.code == "corrupt_image"
 
 
