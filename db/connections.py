@@ -42,7 +42,7 @@ _PINNED = {
 #: Since Postgres 17.
 _PINNED_17 = {"transaction_timeout": "0"}
 
-# A pooler gives its client another process id than that of the session that runs the statement.
+# A pooler reports a process id of its own, not the id of the Postgres session.
 _FACTS = """
     SELECT pg_backend_pid(), current_setting('synchronous_commit'),
            (SELECT quote_ident(nspname) FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace
@@ -96,7 +96,7 @@ class Connector:
         self._needs = needs
         #: True if a pooler in transaction mode is between; known after the first connection.
         self.is_pooled = False
-        #: The statement that sets all settings for one transaction; known after the first connection.
+        #: Statement with all settings of a transaction; known after the first connection.
         self.local_settings = ""
 
     def open(self) -> psycopg.Connection[Any]:
@@ -115,7 +115,7 @@ class Connector:
         return connection
 
     def open_direct(self, purpose: str) -> psycopg.Connection[Any]:
-        """Like `open`, for what a pooler in transaction mode cannot carry: LISTEN, locks of a session.
+        """Like `open`, for LISTEN and session locks, which a pooler in transaction mode cannot carry.
 
         Raises:
             SettingsError: a pooler is between.

@@ -89,7 +89,7 @@ def sums(connection: Connection) -> list[FilteredSum]:
 
 
 def was_counted(connection: Connection, bucket: str, reason: FilterReason, since: datetime) -> bool:
-    """True if an event of this bucket was filtered by this rule since then; of which object, is not stored."""
+    """True if an event of the bucket was filtered by the rule since then; object names are not stored."""
     values = {"bucket": bucket, "reason": reason.value, "since": since}
     return bool(connection.execute(_COUNTED_SINCE, values).scalar_one())
 

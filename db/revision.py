@@ -1,4 +1,4 @@
-"""The revision of the schema that this version of the code needs."""
+"""The schema revision needed by the code."""
 
 import functools
 from importlib import resources

@@ -15,7 +15,7 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """The role of a process, and the rights that its statements need."""
+    """The role of a process, and the rights needed by its statements."""
 
     role: str
     #: Rights by table, each as `SELECT` or `UPDATE`.
@@ -58,7 +58,7 @@ class _Facts:
 
 
 def check_start(connection: psycopg.Connection[Any], needs: Needs) -> None:
-    """Check that this version of the code can work with the database as this login. Three short reads.
+    """Check that the code can work with the database as the login. Three short reads.
 
     Raises:
         SettingsError: the database is not UTF8.
@@ -77,7 +77,7 @@ def check_start(connection: psycopg.Connection[Any], needs: Needs) -> None:
 
 
 def require_utf8(database: str, encoding: str) -> None:
-    """Refuse a database that cannot store every object name.
+    """Refuse a database whose encoding lacks characters of object names.
 
     Raises:
         SettingsError: the encoding is not UTF8.

@@ -1,4 +1,4 @@
-"""What a migration needs of the database and of its login: checked before the first statement of a migration."""
+"""Checks of the database and the login, before the first statement of a migration."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ _LET_READ = text("""
 
 
 def check_preconditions(connection: Connection, current: str | None, head: str | None) -> None:
-    """Check encoding, server and rights; the rights only if there is something to migrate.
+    """Check encoding and server, and the rights if a migration is due.
 
     Args:
         connection: to the database.
