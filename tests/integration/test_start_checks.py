@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import psycopg
 import pytest
+import structlog
 from flask import Flask
 from psycopg import sql
 from structlog.testing import capture_logs
@@ -253,6 +254,8 @@ def test_a_function_with_the_workers_login(
     login_url: Callable[[str], str], redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The function answers 503, and its log has the reason."""
+    # A new logger: the module's own may be bound to the logging of an earlier test.
+    monkeypatch.setattr("trigger_fn.endpoint.log", structlog.get_logger())
     with opened(login_url("dropline_worker"), redis_url) as endpoint, capture_logs() as logs:
         app: Flask = serve(endpoint, monkeypatch)
         answer = app.test_client().get("/ready")
