@@ -15,8 +15,8 @@ from dropline.errors import InferenceFailed
 from worker.engine.runtime.model import NON_FINITE_LOGITS, REPETITIVE_ANSWER
 
 #: Largest ratio of the bytes of the token ids (32 bits each) to their size after zlib, of an answer that is kept.
-#: A page of text has a ratio of 3, a hundred boxes 3 to 4, one sentence again and again 25 and more. Whisper
-#: recognises failed transcriptions by the same measure.
+#: Of 1,023 made-up ids: two hundred boxes have a ratio of 2, text by Zipf's law 4.4, digits 6.7, a sentence of 30
+#: tokens again and again 31, one token 132. Whisper recognises failed transcriptions by the same measure.
 _LARGEST_COMPRESSION_RATIO = 12.0
 
 _POLYGONS = ("<poly>", "</poly>")
