@@ -142,8 +142,10 @@ class Connector:
             connection.prepare_threshold = None
         else:
             connection.execute(_set_config(pinned, connection, local=False).encode())
-        if self._needs is not None:
-            check_start(connection, self._needs)
+        # Read once: another thread may end its check in between.
+        needs = self._needs
+        if needs is not None:
+            check_start(connection, needs)
             self._needs = None
 
 

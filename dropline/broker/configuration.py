@@ -58,6 +58,9 @@ def make_producer(settings: BrokerSettings) -> Celery:
         broker_pool_limit=PRODUCER_CONNECTIONS,
         broker_connection_timeout=settings.publish_timeout_s,
     )
+    # Made now, without a connection. Threads that send the first messages at once would each make the pools, and
+    # kombu refuses to lower its limit while another thread has a connection.
+    _ = app.pool, app.producer_pool
     return app
 
 

@@ -1,18 +1,34 @@
 """The caption queue, over a broker in memory."""
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from kombu import pools
 from kombu.exceptions import OperationalError
+from pydantic import SecretStr
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from dropline.broker.configuration import PRODUCER_CONNECTIONS
 from dropline.broker.queue import CaptionQueue
 from dropline.contract import CAPTION_QUEUE, CAPTION_TASK, RECOVER_TASK, RECOVERY_QUEUE
 from dropline.deadline import Deadline
 from dropline.errors import BrokerUnavailable
+from dropline.settings import BrokerSettings
 from tests.support.memory_broker import MemoryBroker
+
+
+def test_the_limit_of_connections_is_set_before_the_first_message() -> None:
+    """Threads that send at once find the pools made: kombu lowers no limit of a pool in use."""
+    limit = pools.get_limit()
+    try:
+        pools.set_limit(PRODUCER_CONNECTIONS + 2)
+        with closing(CaptionQueue.connect(BrokerSettings(url=SecretStr("redis://127.0.0.1:1/0")))):
+            assert pools.get_limit() == PRODUCER_CONNECTIONS
+    finally:
+        pools.set_limit(limit)
 
 
 @dataclass
