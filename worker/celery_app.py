@@ -2,10 +2,13 @@
 
 import os
 import socket
+from contextlib import suppress
 from typing import Any
 
+from billiard.connection import wait
+from billiard.pool import TERMINATE, WorkersJoined
 from celery import Celery
-from celery.concurrency.asynpool import AsynPool
+from celery.concurrency.asynpool import AsynPool, ResultHandler
 from celery.concurrency.prefork import TaskPool
 from kombu.entity import Exchange, Queue
 
@@ -70,6 +73,26 @@ def run_worker(app: Celery, settings: Settings) -> int:
     return int(worker.exitcode or 0)
 
 
+class _ResultsUntilExit(ResultHandler):
+    """Reads the results of the children until the last child has exited.
+
+    Before its exit a child waits up to 30 s until the parent has read its results. If a worker is told to stop
+    while a child has not yet accepted its message, Celery 5.7 forgets the message and stops reading.
+    """
+
+    def on_stop_not_started(self) -> None:
+        """Called by the pool after the children were told to exit."""
+        super().on_stop_not_started()
+        closed: set[int] = set()
+        while self.fileno_to_outq and self._state != TERMINATE:
+            results = set(self.fileno_to_outq) - closed
+            ready = wait([*results, *(child.sentinel for child in self.fileno_to_outq.values())])
+            for result in results.intersection(ready):
+                self._flush_outqueue(result, closed.add, self.fileno_to_outq, self.on_state_change)
+            with suppress(WorkersJoined):
+                self.join_exited_workers(shutdown=True)
+
+
 class _FlushingPool(AsynPool):
     """Reads the output of a dead child before closing the pipe, also if the parent is removing another dead child.
 
@@ -77,6 +100,8 @@ class _FlushingPool(AsynPool):
     not read the acceptance yet, Celery gives the message to another child as unstarted. The other child finds the
     row leased and drops the message as a duplicate; the lease of the dead child is never released.
     """
+
+    ResultHandler = _ResultsUntilExit
 
     def on_partial_read(self, job: Any, proc: Any) -> None:
         """Handle a job written to a child that has died since."""

@@ -1,13 +1,17 @@
 """A real worker with real services and a counting engine: normal work, crashes and outages."""
 
+import os
 import signal
+from pathlib import Path
 
 import pytest
 import redis
 
 from dropline.contract import CAPTION_QUEUE
 from local_emulators.redis import RedisServer
+from tests.support.engines import wait_until
 from tests.support.failpoints import arm, armed, inferences
+from tests.support.processes import children, linux_only
 from tests.support.worker_rig import DEADLINE_S, Rig, png
 
 
@@ -189,6 +193,28 @@ def test_a_terminated_worker_finishes_what_it_holds(rig: Rig) -> None:
     rows = [rig.row(row_id) for row_id in ids]
     assert {row["status"] for row in rows} <= {"captioned", "queued"}
     assert "ended with exit status 0" in worker.describe_death()
+
+
+@linux_only
+def test_a_worker_told_to_stop_before_its_child_accepts_the_message_stops_at_once(rig: Rig) -> None:
+    """The parent reads the result of a message that was not accepted when SIGTERM came.
+
+    Otherwise the child waits for 30 s before its exit, longer than the supervisor allows.
+    """
+    worker = rig.worker(DROPLINE_WORKER__CONCURRENCY="1", DROPLINE_WORKER__RECOVER_ON_START="false")
+    (child,) = (pid for pid, child in children(worker.pid).items() if "failpoint_worker" in child.command_line)
+    os.kill(child, signal.SIGSTOP)
+    row_id = rig.drop("late.png", png((3, 3, 11)))
+    assert worker.wait_for_line(f'"args": "[{row_id}]"', DEADLINE_S)
+    threads = Path(f"/proc/{worker.pid}/task")
+    before = len(list(threads.iterdir()))
+    worker.signal(signal.SIGTERM)
+    # Celery starts a thread when it waits for the children.
+    wait_until(lambda: len(list(threads.iterdir())) > before)
+    os.kill(child, signal.SIGCONT)
+    worker.stop()
+    assert "ended with exit status 0" in worker.describe_death()
+    assert rig.row(row_id)["status"] in {"captioned", "queued"}
 
 
 def test_a_worker_told_to_stop_while_its_engine_loads_stops(rig: Rig) -> None:
