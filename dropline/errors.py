@@ -23,6 +23,8 @@
         ├── StorageUnavailable
         ├── EngineUnavailable    the engine is starting or stopping, or was not reached
         ├── EngineLost           the engine died while the request was running
+        ├── DecoderUnavailable   the decoder process does not start
+        ├── DecoderLost          the decoder process was killed from outside while it decoded
         └── PreconditionLost     another client wrote to the object in between
 
 `dropline.scaling.errors` adds the errors of scaling a worker pool.
@@ -194,6 +196,18 @@ class EngineLost(TransientError):
     """The engine died while the request was running."""
 
     default_code = "engine_lost"
+
+
+class DecoderUnavailable(TransientError):
+    """The decoder process does not start."""
+
+    default_code = "decoder_unavailable"
+
+
+class DecoderLost(TransientError):
+    """The decoder process was killed from outside while it decoded an image."""
+
+    default_code = "decoder_lost"
 
 
 class PreconditionLost(TransientError):

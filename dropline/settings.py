@@ -161,7 +161,18 @@ class ImageSettings(_Group):
     child_memory_bytes: int = Field(
         default=1_300_000_000,
         ge=0,
-        description="Memory that a child may allocate while it decodes an image; 0: no limit.",
+        description="Memory that a decoder process may allocate for an image; 0: no limit.",
+    )
+    decode_timeout_s: float = Field(
+        default=10.0,
+        gt=0,
+        description="Seconds to decode an image; then the image fails. Less than the soft time limit of a task.",
+    )
+    images_per_decoder: int = Field(
+        default=32,
+        ge=1,
+        description="Images that a process for images decodes before a fresh one takes its place. 1: no image "
+        "shares a process with another, for 15 ms of CPU time per image.",
     )
 
 
@@ -297,6 +308,12 @@ def load_settings() -> Settings:
             f"DROPLINE_WORKER__SOFT_TIME_LIMIT_S is {settings.worker.soft_time_limit_s}, but must be smaller than "
             f"DROPLINE_WORKER__TIME_LIMIT_S ({settings.worker.time_limit_s}),"
             " or a task is killed before the soft limit can end it"
+        )
+    if settings.images.decode_timeout_s >= settings.worker.soft_time_limit_s:
+        raise SettingsError(
+            f"DROPLINE_IMAGES__DECODE_TIMEOUT_S is {settings.images.decode_timeout_s:g}, but must be smaller than "
+            f"DROPLINE_WORKER__SOFT_TIME_LIMIT_S ({settings.worker.soft_time_limit_s}),"
+            " or a slow image is taken for a slow model"
         )
     if settings.lease_s >= settings.broker.visibility_timeout_s:
         raise SettingsError(

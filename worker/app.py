@@ -1,5 +1,6 @@
 """The worker's composition root: from settings to a Celery worker with its engine."""
 
+import contextlib
 import functools
 import math
 import os
@@ -13,7 +14,9 @@ from db import queries, reads
 from db.session import Database
 from db.start_check import WORKER
 from dropline.broker.queue import CaptionQueue
-from dropline.errors import DatabaseUnavailable, DroplineError, SchemaOutdated
+from dropline.errors import DatabaseUnavailable, DecoderUnavailable, DroplineError, SchemaOutdated
+from dropline.images import sandbox
+from dropline.images.decoder import DecoderProcess
 from dropline.log import configure_process_logging, get_logger
 from dropline.scaling.activation import make_deactivator, policy_from_settings
 from dropline.settings import Settings, load_settings
@@ -63,12 +66,18 @@ def _connect(settings: Settings) -> Database:
     return Database.connect(settings.database, "dropline-worker", WORKER, connections=1)
 
 
-def build(settings: Settings, *, engine_module: str = "worker.engine.runtime") -> Celery:
+def build(
+    settings: Settings,
+    *,
+    engine_module: str = "worker.engine.runtime",
+    decoder_module: str = "dropline.images.decoder_process",
+) -> Celery:
     """All parts of a worker, wired; no process is started and no connection opened.
 
     Args:
         settings: of this process.
         engine_module: the main module of the engine process.
+        decoder_module: the main module of the decoder processes.
 
     Raises:
         SettingsError: a required setting is missing.
@@ -77,11 +86,12 @@ def build(settings: Settings, *, engine_module: str = "worker.engine.runtime") -
     queue = CaptionQueue(app)
     engine = EngineProcess(settings.engine, settings.log, module=engine_module)
     keeper = EngineKeeper(engine, settings.engine.start_timeout_s, settings.engine.request_timeout_s)
-    resources = ProcessResources(settings, engine, queue)
+    resources = ProcessResources(settings, engine, queue, decoder_module)
     register_tasks(app, resources)
     idle_timer = _idle_timer(settings, resources, queue)
     install_steps(app, keeper, queue, idle_timer, recover_on_start=settings.worker.recover_on_start)
     _connect_signals(keeper)
+    _report_sandbox(DecoderProcess(settings.images, module=decoder_module))
     return app
 
 
@@ -98,10 +108,13 @@ def once_per_process(build_one: Callable[[], T]) -> Callable[[], T]:
 class ProcessResources:
     """Pipeline, recovery and database of the worker's parent and of each child; built on first use."""
 
-    def __init__(self, settings: Settings, engine: EngineProcess, queue: CaptionQueue) -> None:
+    def __init__(
+        self, settings: Settings, engine: EngineProcess, queue: CaptionQueue, decoder_module: str
+    ) -> None:
         self._settings = settings
         self._engine = engine
         self._queue = queue
+        self._decoder_module = decoder_module
         self.database = once_per_process(self._make_database)
         self.pipeline = once_per_process(self._make_pipeline)
         self.recovery = once_per_process(self._make_recovery)
@@ -138,7 +151,11 @@ class ProcessResources:
 
     def _make_pipeline(self) -> Pipeline:
         client = EngineClient(self._engine.address, self._engine.authkey)
-        return Pipeline(self.database(), make_store(self._settings), client, self._settings)
+        decoder = DecoderProcess(self._settings.images, module=self._decoder_module)
+        # The decoder process starts during the first download; `decode` starts it again where that fails.
+        with contextlib.suppress(DecoderUnavailable):
+            decoder.start()
+        return Pipeline(self.database(), make_store(self._settings), decoder, client, self._settings)
 
     def _make_recovery(self) -> Recovery:
         return Recovery(self.database(), self._queue, self._settings.worker.recovery_batch)
@@ -180,3 +197,24 @@ def _connect_signals(keeper: EngineKeeper) -> None:
     @signals.worker_shutdown.connect(weak=False)
     def _stop_engine(**_: object) -> None:
         keeper.stop()
+
+
+def _report_sandbox(decoder: DecoderProcess) -> None:
+    """Log once which measures of the sandbox are active. The decoder process starts while the engine loads."""
+
+    @signals.worker_init.connect(weak=False)
+    def _start(**_: object) -> None:
+        with contextlib.suppress(DecoderUnavailable):
+            decoder.start()
+
+    @signals.worker_ready.connect(weak=False)
+    def _report(**_: object) -> None:
+        try:
+            active = decoder.measures()
+        except DecoderUnavailable as error:
+            log.error("decoder_not_started", error=str(error))
+            return
+        finally:
+            decoder.close()
+        missing = sandbox.names(~active)
+        log.info("decoder_sandbox", active=sandbox.names(active), missing=missing)

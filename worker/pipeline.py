@@ -14,7 +14,7 @@ from db import queries
 from db.session import Database
 from dropline.contract import Caption, Claim, Dimensions, ObjectVersion, Status, WriteBack, WriteOutcome
 from dropline.errors import DatabaseUnavailable, InvalidImage, ObjectGone, PermanentError, TransientError
-from dropline.images.decoding import Decoded, decode
+from dropline.images.decoded import Decoded
 from dropline.log import get_logger
 from dropline.settings import Settings
 from dropline.storage.encodings import Content
@@ -39,6 +39,13 @@ class Captioner(Protocol):
 
     def caption(self, request: CaptionRequest, *, timeout_s: float) -> Caption:
         """Caption one image, waiting at most `timeout_s` seconds for the engine."""
+
+
+class Decoder(Protocol):
+    """The decoder process; see `dropline.images.decoder.DecoderProcess`."""
+
+    def decode(self, data: bytes, side_px: int) -> Decoded:
+        """Decode one image to a square of `side_px` pixels."""
 
 
 class Store(Protocol):
@@ -87,6 +94,7 @@ class Pipeline:
         self,
         database: Database,
         store: Store,
+        decoder: Decoder,
         captioner: Captioner,
         settings: Settings,
         *,
@@ -95,6 +103,7 @@ class Pipeline:
     ) -> None:
         self._database = database
         self._store = store
+        self._decoder = decoder
         self._captioner = captioner
         self._settings = settings
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not secrets
@@ -161,7 +170,7 @@ class Pipeline:
 
     def _decode(self, content: Content) -> Decoded:
         try:
-            return decode(content.data, self._captioner.input_size, self._settings.images)
+            return self._decoder.decode(content.data, self._captioner.input_size)
         except InvalidImage as error:
             raise content.explain(error) from error
 

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from billiard.exceptions import SoftTimeLimitExceeded
 
-from dropline.errors import DroplineError, EngineLost, ObjectGone, PermanentError, TransientError
+from dropline.errors import DecoderLost, DroplineError, EngineLost, ObjectGone, PermanentError, TransientError
 from dropline.settings import WorkerSettings
 
 #: 2 to this power times any base is beyond every cap.
@@ -60,14 +60,15 @@ def decide(error: BaseException, counts: Counts, settings: WorkerSettings, rng: 
     """The decision about an error of the current attempt.
 
     A permanent error fails the row at once. A transient error is retried `max_retries` times. An error possibly
-    caused by the image (a dead engine, a time limit, an unexpected error) may happen `max_lost_attempts` times.
+    caused by the image (a dead engine or decoder, a time limit, an unexpected error) may happen
+    `max_lost_attempts` times.
     """
     match error:
         case ObjectGone():
             return Gone()
         case PermanentError():
             return GiveUp(error.code, str(error))
-        case EngineLost():
+        case EngineLost() | DecoderLost():
             return _lost(error.code, str(error), counts, settings, rng)
         case TransientError():
             return _again(error, counts, settings, rng)

@@ -3,10 +3,8 @@
 import contextlib
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from dropline.contract import Dimensions
@@ -14,11 +12,11 @@ from dropline.errors import DroplineError, ImageRefused, PermanentError
 from dropline.images import refusals
 from dropline.images.bmp import read_bmp
 from dropline.images.colours import rendered
+from dropline.images.decoded import Decoded
 from dropline.images.formats import ImageFormat, detect_format
 from dropline.images.gif import read_gif
 from dropline.images.heif import read_avif, read_heif
 from dropline.images.jpeg import read_jpeg
-from dropline.images.memory_limit import memory_limit
 from dropline.images.picture import Picture
 from dropline.images.png import read_png
 from dropline.images.pnm import read_pnm
@@ -46,16 +44,6 @@ _CODES_OF_DAMAGE = frozenset({"corrupt_image", "truncated_image", "image_too_lar
 _JOB_RUNNERS = frozenset({"billiard", "celery"})
 
 
-@dataclass(frozen=True, slots=True)
-class Decoded:
-    """A decoded image, ready for the engine."""
-
-    #: uint8, [side_px, side_px, 3], C-contiguous, RGB.
-    pixels: npt.NDArray[np.uint8]
-    #: Of the upright original, in pixels.
-    dimensions: Dimensions
-
-
 def decode(data: bytes, side_px: int, limits: ImageSettings) -> Decoded:
     """Decode the first frame of `data` as browsers show it, turn it upright and stretch it to a square.
 
@@ -72,7 +60,7 @@ def decode(data: bytes, side_px: int, limits: ImageSettings) -> Decoded:
         ImageRefused: `image_too_large` or `image_too_complex` (both known before decoding), or `out_of_memory`.
     """
     kind = detect_format(data)
-    with _named_errors(kind, limits), memory_limit(limits.child_memory_bytes), _no_pixel_limit():
+    with _named_errors(kind, limits), _no_pixel_limit():
         picture = _read(kind, data, side_px, limits)
         pixels = np.array(rendered(picture, side_px))
     width, height = picture.dimensions.width, picture.dimensions.height

@@ -24,6 +24,7 @@ CHILDREN = 2
 _INFERENCE_S = 0.1
 #: Short limits make short leases: a run waits for the end of the last lease.
 _ENVIRONMENT = {
+    "DROPLINE_IMAGES__DECODE_TIMEOUT_S": "9",
     "DROPLINE_WORKER__SOFT_TIME_LIMIT_S": "10",
     "DROPLINE_WORKER__TIME_LIMIT_S": "15",
     "DROPLINE_WORKER__RETRY_BASE_S": "0.1",

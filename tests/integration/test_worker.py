@@ -109,7 +109,11 @@ def test_a_killed_child_loses_nothing(rig: Rig, stage: str) -> None:
 @pytest.mark.parametrize("stage", ["claimed", "committed", "before-acknowledge"])
 def test_a_killed_worker_loses_nothing(rig: Rig, stage: str) -> None:
     """After a worker is killed at any step, the next worker recovers every row at the end of the lease."""
-    short = {"DROPLINE_WORKER__SOFT_TIME_LIMIT_S": "2", "DROPLINE_WORKER__TIME_LIMIT_S": "3"}
+    short = {
+        "DROPLINE_IMAGES__DECODE_TIMEOUT_S": "1.9",
+        "DROPLINE_WORKER__SOFT_TIME_LIMIT_S": "2",
+        "DROPLINE_WORKER__TIME_LIMIT_S": "3",
+    }
     worker = rig.worker(**short)
     arm(rig.directory, stage, "parent")
     ids = [rig.drop(f"{n}.png", png((n, 0, 8))) for n in range(6)]
@@ -241,7 +245,11 @@ def test_a_hanging_engine_is_ended_and_the_image_set_aside(rig: Rig) -> None:
 def test_a_child_over_its_hard_limit_is_killed_and_the_image_tried_again(rig: Rig) -> None:
     """The hard time limit ends a decoder that ignores the soft limit, and the row counts lost attempts."""
     arm(rig.directory, "decoding", "hang")
-    rig.worker(DROPLINE_WORKER__SOFT_TIME_LIMIT_S="1", DROPLINE_WORKER__TIME_LIMIT_S="2")
+    rig.worker(
+        DROPLINE_IMAGES__DECODE_TIMEOUT_S="0.9",
+        DROPLINE_WORKER__SOFT_TIME_LIMIT_S="1",
+        DROPLINE_WORKER__TIME_LIMIT_S="2",
+    )
     (row,) = rig.wait_settled([rig.drop("slow.png", png())])
     assert row["status"] == "captioned"
     assert row["lost_attempts"] >= 1

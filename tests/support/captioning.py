@@ -9,7 +9,9 @@ import pytest
 from db.session import Database
 from dropline.contract import Caption, ObjectVersion, Status, WriteBack, WriteOutcome
 from dropline.errors import ImageRefused, ObjectGone
-from dropline.settings import EngineSettings, EventSettings, ImageSettings, Settings, WorkerSettings
+from dropline.images.decoded import Decoded
+from dropline.images.decoding import decode
+from dropline.settings import EngineSettings, EventSettings, Settings, WorkerSettings
 from dropline.storage.encodings import Content
 from tests.support.image_files import encode, halves
 from tests.support.memory_rows import MemoryRows
@@ -23,7 +25,6 @@ FIRST = Delivery(repeated=False, retries=0)
 SETTINGS = Settings(
     worker=WorkerSettings(max_retries=2, max_lost_attempts=3, retry_base_s=2, retry_cap_s=20, time_limit_s=170),
     engine=EngineSettings(request_timeout_s=77),
-    images=ImageSettings(child_memory_bytes=0),
     events=EventSettings(max_size_bytes=100_000),
 )
 #: Seconds of a lease under SETTINGS.
@@ -103,6 +104,18 @@ class FakeCaptioner:
         return Caption("a red half", None, "fake", "r1")
 
 
+class InProcessDecoder:
+    """Decodes in this process."""
+
+    def __init__(self, script: Script) -> None:
+        self._script = script
+
+    def decode(self, data: bytes, side_px: int) -> Decoded:
+        """The pixels of an image."""
+        self._script.step("decode")
+        return decode(data, side_px, SETTINGS.images)
+
+
 class Longest(random.Random):
     """Draws the bound of each back-off."""
 
@@ -133,7 +146,13 @@ class Bench:
         """Make a delivery; the journal begins anew."""
         self.script.journal.clear()
         pipeline = Pipeline(
-            self.database, self.store, self.captioner, self.settings, rng=Longest(), sleep=self.sleeps.append
+            self.database,
+            self.store,
+            InProcessDecoder(self.script),
+            self.captioner,
+            self.settings,
+            rng=Longest(),
+            sleep=self.sleeps.append,
         )
         return pipeline.run(row_id, delivery)
 

@@ -7,11 +7,12 @@ from typing import Any
 
 from kombu.transport.redis import QoS
 
+from dropline.images.decoder import DecoderProcess
 from dropline.log import configure_process_logging
 from dropline.settings import load_settings
 from dropline.storage.objects import ObjectStore
 from tests.support.failpoints import hit
-from worker import app, pipeline
+from worker import app
 from worker.celery_app import run_worker
 from worker.pipeline import Pipeline
 
@@ -33,7 +34,7 @@ def _around(owner: Any, name: str, *, before: str | None = None, after: str | No
 
 def _install() -> None:
     _around(ObjectStore, "download", before="claimed", after="downloaded")
-    _around(pipeline, "decode", before="decoding")
+    _around(DecoderProcess, "decode", before="decoding")
     _around(Pipeline, "_commit_caption", before="before-commit", after="committed")
     _around(ObjectStore, "write_metadata", after="patched")
     _around(Pipeline, "run", after="before-acknowledge")

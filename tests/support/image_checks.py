@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from dropline.errors import PermanentError
-from dropline.images.decoding import Decoded, decode
+from dropline.images.decoded import Decoded
+from dropline.images.decoding import decode
 from dropline.settings import ImageSettings
 
 #: Width and height of the decoded squares, in pixels.

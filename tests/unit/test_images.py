@@ -10,7 +10,8 @@ from PIL import Image, ImageFile
 from dropline.contract import Dimensions
 from dropline.errors import InvalidImage
 from dropline.images.colours import rendered
-from dropline.images.decoding import Decoded, decode
+from dropline.images.decoded import Decoded
+from dropline.images.decoding import decode
 from dropline.images.picture import Picture
 from dropline.settings import ImageSettings
 from tests.support.image_files import BLUE, RED, encode, exif, halves, quadrants

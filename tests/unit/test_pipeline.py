@@ -17,7 +17,8 @@ from tests.support.captioning import FIRST, LEASE_S, PNG, SETTINGS, Bench, make_
 from tests.support.row_model import Lease, Row
 from worker.pipeline import Acknowledge, Delivery, Redeliver
 
-WHOLE_WAY = ["claim", "announce", "download", "caption", "record_caption", "write_metadata", "finish_write_back"]
+WHOLE_WAY = ["claim", "announce", "download", "decode", "caption", "record_caption"]
+WHOLE_WAY += ["write_metadata", "finish_write_back"]
 
 
 @pytest.fixture
@@ -92,7 +93,7 @@ def test_an_image_that_cannot_be_decoded_is_retracted_and_fails_at_once(bench: B
     """A fault of the image is final, and the row has the code and the words of the fault."""
     row_id = bench.drop(b"Dear diary")
     assert bench.run(row_id) == Acknowledge("failed")
-    assert bench.journal == ["claim", "announce", "download", "retract", "fail"]
+    assert bench.journal == ["claim", "announce", "download", "decode", "retract", "fail"]
     assert bench.state(row_id) == (Status.FAILED, "not_an_image", None)
     assert bench.rows.details(row_id).error
 

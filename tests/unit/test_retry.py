@@ -12,6 +12,7 @@ from dropline.contract import Claim, ObjectVersion, TaskPrompt, TaskRequest
 from dropline.errors import (
     AccessDenied,
     DatabaseUnavailable,
+    DecoderLost,
     DroplineError,
     EngineLost,
     EngineUnavailable,
@@ -30,6 +31,7 @@ PERMANENT = (AccessDenied, ImageRefused, InferenceFailed, InvalidImage)
 TRANSIENT = (DatabaseUnavailable, EngineUnavailable, PreconditionLost, StorageUnavailable)
 LOST = (
     EngineLost("gone"),
+    DecoderLost("killed"),
     SoftTimeLimitExceeded(),
     MemoryError(),
     KeyError("x"),
@@ -102,6 +104,7 @@ def test_lost_attempts_have_their_own_count(error: BaseException, retries: int, 
     ("error", "code", "words"),
     [
         (EngineLost("the engine died"), "engine_lost", "the engine died"),
+        (DecoderLost("the decoder was killed"), "decoder_lost", "the decoder was killed"),
         (SoftTimeLimitExceeded(), "inference_timeout", "DROPLINE_WORKER__SOFT_TIME_LIMIT_S"),
         (MemoryError(), "out_of_memory", "ran out of memory"),
         (SettingsError("wrong"), "settings", "wrong"),
