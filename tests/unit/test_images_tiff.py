@@ -13,7 +13,8 @@ import pytest
 
 from dropline.contract import Dimensions
 from dropline.errors import ImageRefused, InvalidImage, PermanentError
-from dropline.images.decoding import Decoded, decode
+from dropline.images.decoded import Decoded
+from dropline.images.decoding import decode
 from dropline.images.tiff import read_tiff
 from dropline.images.tiff_directories import full_page, read_directory, read_layout, subdirectories, walk
 from dropline.images.tiff_pages import describe

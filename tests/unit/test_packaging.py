@@ -54,7 +54,7 @@ DISTRIBUTIONS = {
     "werkzeug": "flask",
 }
 #: The only files with access to the environment beside the settings: each passes it to a child process.
-HANDS_ON = {"local_emulators/process.py", "worker/engine/process.py"}
+HANDS_ON = {"dropline/images/decoder_link.py", "local_emulators/process.py", "worker/engine/process.py"}
 #: A program with separate requirements and a separate environment (tests/terraform/requirements.txt).
 APART = ROOT / "tests" / "terraform" / "stub_provider.py"
 
