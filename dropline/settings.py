@@ -169,7 +169,7 @@ class ImageSettings(_Group):
         description="Seconds to decode an image; then the image fails. Less than the soft time limit of a task.",
     )
     images_per_decoder: int = Field(
-        default=32,
+        default=64,
         ge=1,
         description="Images that a process for images decodes before a fresh one takes its place. 1: no image "
         "shares a process with another, for 15 ms of CPU time per image.",

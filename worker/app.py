@@ -15,8 +15,8 @@ from db.session import Database
 from db.start_check import WORKER
 from dropline.broker.queue import CaptionQueue
 from dropline.errors import DatabaseUnavailable, DecoderUnavailable, DroplineError, SchemaOutdated
-from dropline.images import sandbox
 from dropline.images.decoder import DecoderProcess
+from dropline.images.sandbox import Measure
 from dropline.log import configure_process_logging, get_logger
 from dropline.scaling.activation import make_deactivator, policy_from_settings
 from dropline.settings import Settings, load_settings
@@ -216,5 +216,4 @@ def _report_sandbox(decoder: DecoderProcess) -> None:
             return
         finally:
             decoder.close()
-        missing = sandbox.names(~active)
-        log.info("decoder_sandbox", active=sandbox.names(active), missing=missing)
+        log.info("decoder_sandbox", active=sorted(active), missing=sorted(set(Measure) - active))

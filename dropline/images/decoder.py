@@ -21,7 +21,7 @@ from dropline.errors import (
 from dropline.images.decoded import Decoded
 from dropline.images.decoder_link import DecoderLink
 from dropline.images.decoder_wire import Ended, WrongAnswer
-from dropline.images.sandbox import Measure
+from dropline.images.sandbox import Measure, from_bits
 from dropline.settings import ImageSettings
 
 #: Signals that a process causes by itself. Another signal comes from outside.
@@ -72,7 +72,7 @@ class DecoderProcess:
             except OSError as error:
                 raise DecoderUnavailable(f"the decoder process cannot be started: {error}") from error
 
-    def measures(self) -> Measure:
+    def measures(self) -> frozenset[Measure]:
         """The active measures of the sandbox; starts the process if none runs.
 
         Raises:
@@ -81,7 +81,7 @@ class DecoderProcess:
         self.start()
         assert self._link
         with self._closed_on_error():
-            return Measure(self._link.wait_ready())
+            return from_bits(self._link.wait_ready())
 
     def decode(self, data: bytes, side_px: int) -> Decoded:
         """Decode an image in the decoder process; see `dropline.images.decoding.decode`.

@@ -158,6 +158,8 @@ class DecoderLink:
             self.end_images()
         if self._images is None:
             near, far = socket.socketpair()
+            for end in (near, far):
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_000_000)
             with far:
                 socket.send_fds(self._control, [BEGIN], [far.fileno()])
             self._images, self._served = near, 0

@@ -25,7 +25,7 @@ from dropline.images import sandbox
 from dropline.images.decoded import Decoded
 from dropline.images.decoder_wire import BEGIN, END, READY, Answer, Ended, Request, refusal
 from dropline.images.decoding import decode
-from dropline.images.sandbox import Measure
+from dropline.images.sandbox import Measure, to_bits
 from dropline.settings import ImageSettings
 
 Decode = Callable[[bytes, int, ImageSettings], Decoded]
@@ -36,6 +36,8 @@ _WARM_UP = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "PPM")
 #: Text in an image is rarely in UTF-8. Python loads an encoding at first use.
 _ENCODINGS = ("ascii", "latin-1", "cp1252", "mac-roman", "utf-8-sig", "utf-16", "utf-16-be", "utf-16-le", "utf-32")
 _SOCKET_FD = 0
+#: Measures that only a process for images takes.
+_LAST_MEASURES = (Measure.SECCOMP, Measure.MEMORY_LIMIT)
 
 
 def main(decode_one: Decode = decode) -> None:
@@ -69,10 +71,9 @@ class _Server:
         # A blocked signal stays pending: `_wait` cannot miss the end of a process.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
 
-    def run(self, measures: Measure) -> None:
+    def run(self, measures: frozenset[Measure]) -> None:
         """Return when the child has closed the control socket."""
-        measures |= self._trial()
-        self._control.sendall(READY.pack(measures))
+        self._control.sendall(READY.pack(to_bits(measures | self._trial())))
         while fds := socket.recv_fds(self._control, len(BEGIN), 1)[1]:
             pid = os.fork()
             if pid == 0:
@@ -83,15 +84,14 @@ class _Server:
                 return
             self._control.sendall(self._wait(pid).pack())
 
-    def _trial(self) -> Measure:
+    def _trial(self) -> frozenset[Measure]:
         """The measures that a process for images can take."""
         pid = os.fork()
         if pid == 0:
-            active = self._close()
-            os._exit(int(Measure.SECCOMP in active) + 2 * int(Measure.MEMORY_LIMIT in active))
-        taken = {1: Measure.SECCOMP, 2: Measure.MEMORY_LIMIT, 3: Measure.SECCOMP | Measure.MEMORY_LIMIT}
+            taken = self._close()
+            os._exit(sum(1 << bit for bit, each in enumerate(_LAST_MEASURES) if each in taken))
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        return taken.get(code, Measure(0))
+        return frozenset(each for bit, each in enumerate(_LAST_MEASURES) if code > 0 and code >> bit & 1)
 
     def _wait(self, pid: int) -> Ended:
         deadline = time.monotonic() + _END_TIMEOUT_S
@@ -103,7 +103,7 @@ class _Server:
             _pause_until_child_ends(deadline)
         return Ended.of(os.waitpid(pid, 0)[1])
 
-    def _close(self) -> Measure:
+    def _close(self) -> frozenset[Measure]:
         extra = self._settings.child_memory_bytes
         cpu_s = (math.ceil(self._settings.decode_timeout_s) + 1) * self._settings.images_per_decoder
         return sandbox.close(self._allocated_bytes + extra if extra else None, cpu_s)

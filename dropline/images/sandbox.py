@@ -10,6 +10,7 @@ import platform
 import resource
 import signal
 import sys
+from collections.abc import Mapping, Set
 from pathlib import Path
 
 from dropline.images import kernel, seccomp
@@ -20,28 +21,33 @@ _MAX_FILES = 16
 _LANDLOCK_ABI_WITH_TCP, _LANDLOCK_ABI_WITH_SCOPES = 4, 6
 
 
-class Measure(enum.IntFlag):
+class Measure(enum.StrEnum):
     """The measures of a sandbox."""
 
-    NO_NEW_PRIVS = 1
-    NOT_DUMPABLE = 2
-    NO_CAPABILITIES = 4
-    OWN_NETWORK = 8
-    LANDLOCK_FILES = 16
-    LANDLOCK_TCP = 32
-    LANDLOCK_SCOPES = 64
-    SECCOMP = 128
-    MEMORY_LIMIT = 256
-    RESOURCE_LIMITS = 512
-    ENDS_WITH_PARENT = 1024
+    NO_NEW_PRIVS = "no_new_privs"
+    NOT_DUMPABLE = "not_dumpable"
+    NO_CAPABILITIES = "no_capabilities"
+    OWN_NETWORK = "own_network"
+    LANDLOCK_FILES = "landlock_files"
+    LANDLOCK_TCP = "landlock_tcp"
+    LANDLOCK_SCOPES = "landlock_scopes"
+    SECCOMP = "seccomp"
+    MEMORY_LIMIT = "memory_limit"
+    RESOURCE_LIMITS = "resource_limits"
+    ENDS_WITH_PARENT = "ends_with_parent"
 
 
-def names(measures: Measure) -> list[str]:
-    """The measures in lower case, for the log."""
-    return [(each.name or "").lower() for each in measures]
+def to_bits(measures: Set[Measure]) -> int:
+    """The measures as one number, for a message."""
+    return sum(1 << bit for bit, measure in enumerate(Measure) if measure in measures)
 
 
-def enter() -> Measure:
+def from_bits(bits: int) -> frozenset[Measure]:
+    """The measures of a message."""
+    return frozenset(measure for bit, measure in enumerate(Measure) if bits >> bit & 1)
+
+
+def enter() -> frozenset[Measure]:
     """Restrict this process and its future children; returns the active measures, but those of `close`.
 
     Afterwards no file can be opened, so no module can be imported.
@@ -62,10 +68,10 @@ def enter() -> Measure:
         Measure.ENDS_WITH_PARENT: end_with_parent(),
     }
     os.closerange(3, 256)
-    return _union(found)
+    return _active(found)
 
 
-def close(memory_bytes: int | None, cpu_s: int) -> Measure:
+def close(memory_bytes: int | None, cpu_s: int) -> frozenset[Measure]:
     """Restrict a process for images for good; returns the active measures of this step.
 
     Args:
@@ -77,7 +83,7 @@ def close(memory_bytes: int | None, cpu_s: int) -> Measure:
         resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
     end_with_parent()
-    return _union({Measure.MEMORY_LIMIT: limited, Measure.SECCOMP: seccomp.install()})
+    return _active({Measure.MEMORY_LIMIT: limited, Measure.SECCOMP: seccomp.install()})
 
 
 def end_with_parent() -> bool:
@@ -99,8 +105,5 @@ def _limit_resources() -> bool:
     return True
 
 
-def _union(found: dict[Measure, bool]) -> Measure:
-    active = Measure(0)
-    for measure, is_active in found.items():
-        active |= measure if is_active else Measure(0)
-    return active
+def _active(found: Mapping[Measure, bool]) -> frozenset[Measure]:
+    return frozenset(measure for measure, is_active in found.items() if is_active)

@@ -43,12 +43,16 @@ def _install() -> None:
     _around(QoS, "append", before="append")
 
 
-def main() -> int:
-    """As `worker.app.main`, with failpoints and the counting engine."""
+def main(**modules: str) -> int:
+    """As `worker.app.main`, with failpoints and the counting engine.
+
+    Args:
+        modules: further modules for `worker.app.build`.
+    """
     settings = load_settings()
     configure_process_logging(settings.log.level, settings.log.format, "worker")
     _install()
-    built = app.build(settings, engine_module="tests.support.failpoint_engine")
+    built = app.build(settings, engine_module="tests.support.failpoint_engine", **modules)
     app.check_database(settings)
     return run_worker(built, settings)
 

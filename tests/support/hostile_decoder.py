@@ -28,6 +28,7 @@ from dropline.errors import InvalidImage
 from dropline.images.decoded import Decoded
 from dropline.images.decoder_process import main
 from dropline.images.decoder_wire import MAX_TEXT_BYTES, Answer
+from dropline.images.decoding import decode
 from dropline.settings import ImageSettings
 
 OPEN = "open: "
@@ -39,7 +40,9 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def hostile(data: bytes, side_px: int, limits: ImageSettings) -> Decoded:
-    """Carry out the named attempt."""
+    """Carry out the named attempt; decode any other file."""
+    if not data.startswith(b"["):
+        return decode(data, side_px, limits)
     name, *arguments = json.loads(data)
     if name in CHANNEL:
         CHANNEL[name](side_px)
