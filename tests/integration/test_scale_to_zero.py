@@ -187,4 +187,4 @@ def test_a_worker_that_finds_forgotten_rows_recovers_them_before_it_sleeps(
     (row,) = rig.wait_settled([row_id])
     assert row["status"] == "captioned"
     eventually(lambda: cloud_run.history[:1] == [0])
-    assert redis.get(MARK_KEY) is None
+    eventually(lambda: redis.get(MARK_KEY) is None)

@@ -110,9 +110,9 @@ def test_a_killed_child_loses_nothing(rig: Rig, stage: str) -> None:
 def test_a_killed_worker_loses_nothing(rig: Rig, stage: str) -> None:
     """After a worker is killed at any step, the next worker recovers every row at the end of the lease."""
     short = {
-        "DROPLINE_IMAGES__DECODE_TIMEOUT_S": "1.9",
-        "DROPLINE_WORKER__SOFT_TIME_LIMIT_S": "2",
-        "DROPLINE_WORKER__TIME_LIMIT_S": "3",
+        "DROPLINE_IMAGES__DECODE_TIMEOUT_S": "4.9",
+        "DROPLINE_WORKER__SOFT_TIME_LIMIT_S": "5",
+        "DROPLINE_WORKER__TIME_LIMIT_S": "6",
     }
     worker = rig.worker(**short)
     arm(rig.directory, stage, "parent")
@@ -246,9 +246,9 @@ def test_a_child_over_its_hard_limit_is_killed_and_the_image_tried_again(rig: Ri
     """The hard time limit ends a decoder that ignores the soft limit, and the row counts lost attempts."""
     arm(rig.directory, "decoding", "hang")
     rig.worker(
-        DROPLINE_IMAGES__DECODE_TIMEOUT_S="0.9",
-        DROPLINE_WORKER__SOFT_TIME_LIMIT_S="1",
-        DROPLINE_WORKER__TIME_LIMIT_S="2",
+        DROPLINE_IMAGES__DECODE_TIMEOUT_S="3.9",
+        DROPLINE_WORKER__SOFT_TIME_LIMIT_S="4",
+        DROPLINE_WORKER__TIME_LIMIT_S="5",
     )
     (row,) = rig.wait_settled([rig.drop("slow.png", png())])
     assert row["status"] == "captioned"
