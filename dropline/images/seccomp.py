@@ -8,6 +8,7 @@ import ctypes
 import errno
 import os
 import platform
+import signal
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -68,6 +69,8 @@ _NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16
 #: Calls of the x32 ABI have this bit.
 _X32 = 0x40000000
 _PROT_EXEC, _CLONE_THREAD = 0x4, 0x10000
+#: Kinds of memory that RLIMIT_DATA does not count: MAP_SHARED and MAP_GROWSDOWN.
+_MAP_UNCOUNTED = 0x1 | 0x100
 _PR_SET_NAME = 15
 _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 22, 2
 
@@ -81,6 +84,17 @@ class _Machine:
 
 
 _MACHINES = {"x86_64": _Machine(0, 0xC000003E), "aarch64": _Machine(1, 0xC00000B7)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Condition:
+    """A comparison of the low word of a call's argument."""
+
+    argument: int
+    comparison: int
+    value: int
+    #: Whether the comparison must be true or false.
+    holds: bool = True
 
 
 class _Program(ctypes.Structure):
@@ -114,24 +128,33 @@ def _filter(machine: _Machine, pid: int) -> Iterator[bytes]:
         if number is not None:
             yield _instruction(_EQUAL, number, no=1)
             yield _instruction(_RETURN, _ALLOW)
-    # No page becomes executable: code cannot be added to the process.
-    yield from _checked(_MMAP[machine.column], 2, _ANY_BIT, _PROT_EXEC, allowed=False)
-    yield from _checked(_MPROTECT[machine.column], 2, _ANY_BIT, _PROT_EXEC, allowed=False)
-    yield from _checked(_CLONE[machine.column], 0, _ANY_BIT, _CLONE_THREAD, allowed=True)
+    # No page becomes executable: code cannot be added to the process. No memory is outside RLIMIT_DATA.
+    yield from _checked(
+        _MMAP[machine.column],
+        _Condition(2, _ANY_BIT, _PROT_EXEC, holds=False),
+        _Condition(3, _ANY_BIT, _MAP_UNCOUNTED, holds=False),
+    )
+    yield from _checked(_MPROTECT[machine.column], _Condition(2, _ANY_BIT, _PROT_EXEC, holds=False))
+    yield from _checked(_CLONE[machine.column], _Condition(0, _ANY_BIT, _CLONE_THREAD))
     # The flags of clone3 are in memory, out of a filter's sight; with ENOSYS the C library calls clone.
     yield _instruction(_EQUAL, _CLONE3[machine.column], no=1)
     yield _instruction(_RETURN, _ERRNO | errno.ENOSYS)
-    # `abort` sends a signal to its own process.
-    yield from _checked(_TGKILL[machine.column], 0, _EQUAL, pid, allowed=True)
-    yield from _checked(_PRCTL[machine.column], 0, _EQUAL, _PR_SET_NAME, allowed=True)
+    # `abort` sends a signal to its own process. Any other signal would look like an end from outside.
+    yield from _checked(
+        _TGKILL[machine.column], _Condition(0, _EQUAL, pid), _Condition(2, _EQUAL, int(signal.SIGABRT))
+    )
+    yield from _checked(_PRCTL[machine.column], _Condition(0, _EQUAL, _PR_SET_NAME))
     yield _instruction(_RETURN, _ERRNO | errno.EPERM)
 
 
-def _checked(number: int, argument: int, comparison: int, value: int, *, allowed: bool) -> Iterator[bytes]:
-    """Allow the call if the comparison of its argument (low word) with the value yields `allowed`; else EPERM."""
-    yield _instruction(_EQUAL, number, no=4)
-    yield _instruction(_LOAD, _FIRST_ARGUMENT + 8 * argument)
-    yield _instruction(comparison, value, yes=0 if allowed else 1, no=1 if allowed else 0)
+def _checked(number: int, *conditions: _Condition) -> Iterator[bytes]:
+    """Allow the call where all conditions are met; else EPERM."""
+    yield _instruction(_EQUAL, number, no=2 * len(conditions) + 2)
+    for index, condition in enumerate(conditions, start=1):
+        yield _instruction(_LOAD, _FIRST_ARGUMENT + 8 * condition.argument)
+        refused = 2 * (len(conditions) - index) + 1
+        yes, no = (0, refused) if condition.holds else (refused, 0)
+        yield _instruction(condition.comparison, condition.value, yes=yes, no=no)
     yield _instruction(_RETURN, _ALLOW)
     yield _instruction(_RETURN, _ERRNO | errno.EPERM)
 

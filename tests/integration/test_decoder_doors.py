@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import mmap
 import os
 import signal
 import socket
@@ -30,6 +31,7 @@ from tests.support.processes import children, wait_for_exit
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox is Linux's")
 
 _SIDE = 32
+_MAP_GROWSDOWN = 0x100
 _LIMITS = ImageSettings(decode_timeout_s=2, child_memory_bytes=300_000_000)
 _PATIENT = ImageSettings(decode_timeout_s=120)
 
@@ -73,6 +75,9 @@ class Doors:
             "a program": ["execute"],
             "higher limits": ["limits"],
             "new machine code": ["code"],
+            "shared memory": ["uncounted memory", mmap.MAP_SHARED],
+            "memory that grows like a stack": ["uncounted memory", mmap.MAP_PRIVATE | _MAP_GROWSDOWN],
+            "a signal to itself": ["signal itself"],
         }
 
     def _server(self, family: socket.AddressFamily, address: Any) -> Any:

@@ -35,6 +35,7 @@ OPEN = "open: "
 _DATA_SOCKET = 0
 _PTRACE_ATTACH = 16
 _PTRACE = {"x86_64": 101, "aarch64": 117}[os.uname().machine]
+_TGKILL = {"x86_64": 234, "aarch64": 131}[os.uname().machine]
 _PROCESS_VM_READV = {"x86_64": 310, "aarch64": 270}[os.uname().machine]
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -123,6 +124,18 @@ def _add_code() -> str:
     return "executable"
 
 
+def _uncounted_memory(flags: int) -> str:
+    """Memory that RLIMIT_DATA does not count: shared, or in a mapping that grows like a stack."""
+    mmap.mmap(-1, 4096, flags=flags | mmap.MAP_ANONYMOUS).close()
+    return "mapped"
+
+
+def _signal_itself() -> str:
+    """A signal as if from outside; 0 sends none."""
+    _checked(_LIBC.syscall(_TGKILL, os.getpid(), threading.get_native_id(), 0))
+    return "sent"
+
+
 def _descriptors() -> list[int]:
     """The open ones: a sandboxed process may still call `poll`."""
     return [fd for fd in range(3, 200) if _is_open(fd)]
@@ -155,6 +168,8 @@ DOORS: dict[str, Callable[..., object]] = {
     "execute": _execute,
     "limits": _raise_limits,
     "code": _add_code,
+    "uncounted memory": _uncounted_memory,
+    "signal itself": _signal_itself,
     # Not doors: what the process has, and what it may do.
     "environment": lambda: sorted(os.environ),
     "descriptors": _descriptors,
