@@ -161,16 +161,19 @@ class ImageSettings(_Group):
     child_memory_bytes: int = Field(
         default=1_300_000_000,
         ge=0,
+        le=2**50,
         description="Memory that a decoder process may allocate for an image; 0: no limit.",
     )
     decode_timeout_s: float = Field(
         default=10.0,
         gt=0,
+        le=86_400,
         description="Seconds to decode an image; then the image fails. Less than the soft time limit of a task.",
     )
     images_per_decoder: int = Field(
         default=64,
         ge=1,
+        le=10_000,
         description="Images that a process for images decodes before a fresh one takes its place. 1: no image "
         "shares a process with another, for 15 ms of CPU time per image.",
     )
