@@ -22,7 +22,10 @@ from dropline.images.decoded import Decoded
 from dropline.images.decoder_link import DecoderLink
 from dropline.images.decoder_wire import Ended, WrongAnswer
 from dropline.images.sandbox import Measure, from_bits
+from dropline.log import get_logger
 from dropline.settings import ImageSettings
+
+log = get_logger(__name__)
 
 #: Signals that a process causes by itself. Another signal comes from outside.
 _CRASHES = frozenset(
@@ -94,12 +97,11 @@ class DecoderProcess:
             PermanentError: as `decoding.decode`; `decode_timeout`; or `decoder_crashed`, for a process that ended
                 by itself or gave a wrong answer.
             DecoderLost: the process was killed from outside.
-            DecoderUnavailable: the process does not start.
+            DecoderUnavailable: the process does not start, or the system refuses a process for images.
         """
-        self.measures()
-        assert self._link
+        link = self._ready_link()
         with self._closed_on_error():
-            return self._decode(self._link, data, side_px)
+            return self._decode(link, data, side_px)
 
     def close(self) -> None:
         """Kill the process, if any runs; the next image starts another process."""
@@ -107,12 +109,34 @@ class DecoderProcess:
         if link:
             link.kill()
 
+    def _ready_link(self) -> DecoderLink:
+        """The link to a decoder process that has a process for images.
+
+        A decoder process that ended, or froze, between two images is replaced once: no image is at fault.
+        """
+        try:
+            return self._prepared_link()
+        except (EOFError, OSError):
+            log.warning("decoder_replaced")
+        try:
+            return self._prepared_link()
+        except (EOFError, OSError) as error:
+            raise DecoderUnavailable(f"the decoder process ended before the image: {error}") from error
+
+    def _prepared_link(self) -> DecoderLink:
+        self.measures()
+        link = self._link
+        assert link
+        with self._closed_on_error():
+            link.prepare()
+        return link
+
     def _decode(self, link: DecoderLink, data: bytes, side_px: int) -> Decoded:
         try:
             return link.decode(data, side_px)
         except PermanentError:
             # A refused image may be an attack that failed halfway: the next image gets a fresh process.
-            _end(link)
+            self._end(link)
             raise
         except TimeoutError:
             self.close()
@@ -121,7 +145,16 @@ class DecoderProcess:
             self.close()
             raise _crashed(f"gave no valid answer ({error})") from None
         except (EOFError, OSError) as error:
-            raise self._error_of(_end(link), error) from None
+            raise self._error_of(self._end(link), error) from None
+
+    def _end(self, link: DecoderLink) -> Ended | None:
+        """The report on the end of the process for images; None, and no decoder process is left, if none comes."""
+        try:
+            return link.end_images()
+        except (EOFError, OSError):
+            # A report that comes later would be taken for that of another process.
+            self.close()
+            return None
 
     def _timeout(self) -> PermanentError:
         limit = f"{self._settings.decode_timeout_s:g} s that DROPLINE_IMAGES__DECODE_TIMEOUT_S allows"
@@ -133,12 +166,15 @@ class DecoderProcess:
     def _error_of(self, ended: Ended | None, error: Exception) -> PermanentError | TransientError:
         match ended:
             case None:
-                self.close()
                 return DecoderLost(f"the decoder process was killed during this image ({type(error).__name__})")
             case Ended(signal.SIGXCPU):
                 return self._timeout()
             case Ended(number) if number in _CRASHES:
                 return _crashed(f"was ended by signal {number} ({signal.strsignal(number)})")
+            case Ended(0, Ended.NOT_STARTED):
+                return DecoderUnavailable(
+                    "the system refused a process for images: memory or the number of processes is exhausted"
+                )
             case Ended(0, Ended.STILL_RUNNING):
                 return _crashed("closed its connection")
             case Ended(0, code):
@@ -159,14 +195,6 @@ class DecoderProcess:
         except BaseException:
             self.close()
             raise
-
-
-def _end(link: DecoderLink) -> Ended | None:
-    """The report on the end of the process for images; None if the decoder process does not give one."""
-    try:
-        return link.end_images()
-    except (EOFError, OSError):
-        return None
 
 
 def _crashed(how: str) -> InvalidImage:

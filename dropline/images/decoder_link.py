@@ -99,12 +99,32 @@ class DecoderLink:
             try:
                 self._measures = READY.unpack(_receive(self._control, READY.size, _deadline(_START_TIMEOUT_S)))[0]
             except (EOFError, OSError) as error:
-                reason = self._output() or str(error) or type(error).__name__
+                # Of a traceback, the last line has the error.
+                reason = self._output(last_line=True) or str(error) or type(error).__name__
                 raise DecoderUnavailable(f"the decoder process did not start: {reason}") from error
         return self._measures
 
+    def prepare(self) -> None:
+        """Have a process for images that has refused no image and is not worn.
+
+        Raises:
+            EOFError, OSError: the decoder process has ended, or does not answer within a moment.
+        """
+        # Its process for images ends a moment later, and would look ready until then.
+        if os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            raise EOFError("the decoder process has ended")
+        if self._images and (self._served >= self._limits.images_per_decoder or not _is_silent(self._images)):
+            self.end_images()
+        if self._images is None:
+            near, far = socket.socketpair()
+            for end in (near, far):
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_000_000)
+            self._images, self._served = near, 0
+            with far:
+                socket.send_fds(self._control, [BEGIN], [far.fileno()])
+
     def decode(self, data: bytes, side_px: int) -> Decoded:
-        """Decode an image in a process for images.
+        """Decode an image in the process for images; call `prepare` before.
 
         Raises:
             PermanentError: the refusal of the decoder.
@@ -112,7 +132,8 @@ class DecoderLink:
             WrongAnswer: bytes that are no answer.
             EOFError, OSError: the process for images ended before its answer.
         """
-        image = self._image_socket()
+        image = self._images
+        assert image
         deadline = _deadline(self._limits.decode_timeout_s)
         try:
             _send(image, Request(len(data), side_px).pack(), deadline)
@@ -152,30 +173,19 @@ class DecoderLink:
             self._images.close()
         os.close(self._output_fd)
 
-    def _image_socket(self) -> socket.socket:
-        """The socket of a process for images that has refused no image and is not worn."""
-        if self._images and (self._served >= self._limits.images_per_decoder or not _is_silent(self._images)):
-            self.end_images()
-        if self._images is None:
-            near, far = socket.socketpair()
-            for end in (near, far):
-                end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_000_000)
-            with far:
-                socket.send_fds(self._control, [BEGIN], [far.fileno()])
-            self._images, self._served = near, 0
-        return self._images
-
     def _log_output(self) -> None:
         if text := self._output():
             log.debug("decoder_output", text=text)
 
-    def _output(self) -> str:
+    def _output(self, *, last_line: bool = False) -> str:
         """What the process has printed since the last call, bounded."""
         try:
-            printed = os.read(self._output_fd, _PIPE_BYTES)
+            printed = os.read(self._output_fd, _PIPE_BYTES).strip()
         except BlockingIOError:
             return ""
-        return printable(printed.strip()[-_MAX_OUTPUT_BYTES:])
+        if last_line:
+            printed = printed.rpartition(b"\n")[2]
+        return printable(printed[-_MAX_OUTPUT_BYTES:])
 
 
 def _environment() -> dict[str, str]:

@@ -75,14 +75,16 @@ class _Server:
         """Return when the child has closed the control socket."""
         self._control.sendall(READY.pack(to_bits(measures | self._trial())))
         while fds := socket.recv_fds(self._control, len(BEGIN), 1)[1]:
-            pid = os.fork()
+            pid = _fork()
             if pid == 0:
                 self._serve(fds[0])
             os.close(fds[0])
             if self._control.recv(len(END)) != END:
-                os.kill(pid, signal.SIGKILL)
+                if pid:
+                    os.kill(pid, signal.SIGKILL)
                 return
-            self._control.sendall(self._wait(pid).pack())
+            ended = self._wait(pid) if pid else Ended(0, Ended.NOT_STARTED)
+            self._control.sendall(ended.pack())
 
     def _trial(self) -> frozenset[Measure]:
         """The measures that a process for images can take."""
@@ -105,7 +107,9 @@ class _Server:
 
     def _close(self) -> frozenset[Measure]:
         extra = self._settings.child_memory_bytes
-        cpu_s = (math.ceil(self._settings.decode_timeout_s) + 1) * self._settings.images_per_decoder
+        # Codecs have threads: within the time limit, each processor may be at work.
+        cpu_s_per_image = (math.ceil(self._settings.decode_timeout_s) + 1) * (os.cpu_count() or 1)
+        cpu_s = cpu_s_per_image * self._settings.images_per_decoder
         return sandbox.close(self._allocated_bytes + extra if extra else None, cpu_s)
 
     def _serve(self, fd: int) -> NoReturn:
@@ -133,6 +137,14 @@ class _Server:
         except Exception as error:  # noqa: BLE001 - whatever a decoder raises is the fault of the image
             return [memoryview(refusal(InvalidImage(f"damaged ({type(error).__name__})", code="corrupt_image")))]
         return [memoryview(Answer.of_pixels(decoded.dimensions).pack()), decoded.pixels.data.cast("B")]
+
+
+def _fork() -> int | None:
+    """The process id, 0 in the new process; None if the system has no memory or no room for another process."""
+    try:
+        return os.fork()
+    except OSError:
+        return None
 
 
 def _write(part: memoryview) -> None:

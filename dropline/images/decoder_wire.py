@@ -126,10 +126,12 @@ class Ended:
 
     #: The signal that ended the process; 0 for an exit.
     signal: int
-    #: The exit code; `STILL_RUNNING` for a process that had to be killed after END.
+    #: The exit code; `STILL_RUNNING` for a process that had to be killed after END; `NOT_STARTED` for a process
+    #: that the system refused, a code that no process can have.
     code: int
 
     STILL_RUNNING: ClassVar = 255
+    NOT_STARTED: ClassVar = 256
     FORMAT: ClassVar = struct.Struct("!II")
 
     @classmethod

@@ -76,12 +76,13 @@ def close(memory_bytes: int | None, cpu_s: int) -> frozenset[Measure]:
 
     Args:
         memory_bytes: most memory of the process; None: no limit.
-        cpu_s: most CPU time of the process, in seconds.
+        cpu_s: most CPU time of the process, in seconds; then SIGXCPU ends the process.
     """
     limited = sys.platform == "linux" and memory_bytes is not None
     if memory_bytes is not None and limited:
         resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
-    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
+    # At the hard limit, the kernel sends SIGKILL, the signal of the out-of-memory killer.
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))
     end_with_parent()
     return _active({Measure.MEMORY_LIMIT: limited, Measure.SECCOMP: seccomp.install()})
 

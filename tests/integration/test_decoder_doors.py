@@ -17,6 +17,7 @@ import pytest
 
 from dropline.contract import Dimensions
 from dropline.errors import DecoderLost, DecoderUnavailable, ImageRefused, InvalidImage, PermanentError
+from dropline.images import decoder_link, sandbox
 from dropline.images.decoded import Decoded
 from dropline.images.decoder import DecoderProcess
 from dropline.images.decoding import decode
@@ -234,15 +235,64 @@ def test_a_kill_from_outside_is_no_fault_of_the_image(victim: Callable[[DecoderP
         decoder.decode(b'["well-behaved"]', _SIDE)
 
 
-def test_a_process_that_died_between_images_costs_no_attempt() -> None:
+@pytest.mark.parametrize(
+    "victim", [_images_process, lambda decoder: decoder.pid], ids=["process for images", "decoder process"]
+)
+def test_a_process_that_died_between_images_costs_no_attempt(victim: Callable[[DecoderProcess], int]) -> None:
     """The next image gets another process at once."""
     with DecoderProcess(_PATIENT) as decoder:
         data = encode(halves(), "PNG")
         decoder.decode(data, _SIDE)
-        killed = _images_process(decoder)
+        killed = victim(decoder)
         os.kill(killed, signal.SIGKILL)
         assert wait_for_exit(killed, 60)
         assert decoder.decode(data, _SIDE).dimensions == Dimensions(64, 48)
+
+
+def test_a_decoder_process_that_froze_between_images_costs_no_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next image, which needs a fresh process, gets another decoder process."""
+    monkeypatch.setattr(decoder_link, "_END_TIMEOUT_S", 0.2)
+    with DecoderProcess(ImageSettings(images_per_decoder=1)) as decoder:
+        data = encode(halves(), "PNG")
+        decoder.decode(data, _SIDE)
+        _freeze(decoder)
+        assert decoder.decode(data, _SIDE).dimensions == Dimensions(64, 48)
+
+
+def test_a_late_report_is_not_taken_for_that_of_the_next_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A decoder process that does not report the end of a process is killed."""
+    monkeypatch.setattr(decoder_link, "_END_TIMEOUT_S", 0.2)
+    with DecoderProcess(_PATIENT) as decoder:
+        decoder.decode(encode(halves(), "PNG"), _SIDE)
+        _freeze(decoder)
+        with pytest.raises(InvalidImage):
+            decoder.decode(b"words", _SIDE)
+        assert decoder.pid is None
+
+
+def _freeze(decoder: DecoderProcess) -> None:
+    assert decoder.pid
+    os.kill(decoder.pid, signal.SIGSTOP)
+
+
+def test_a_system_without_room_for_a_process_is_no_fault_of_the_image() -> None:
+    """A refused fork is a transient error with its reason."""
+    limits = ImageSettings(images_per_decoder=2)
+    with DecoderProcess(limits, module="tests.support.decoder_without_forks") as decoder:
+        with pytest.raises(InvalidImage):
+            decoder.decode(b"words", _SIDE)
+        with pytest.raises(DecoderUnavailable, match="number of processes"):
+            decoder.decode(b"words", _SIDE)
+
+
+def test_the_limit_of_cpu_time_is_told_from_a_kill() -> None:
+    """The kernel ends the process by SIGXCPU, and not by the signal of the out-of-memory killer."""
+    pid = os.fork()
+    if pid == 0:
+        sandbox.close(None, 1)
+        while True:
+            pass
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGXCPU
 
 
 class _TimeLimit(BaseException):
@@ -324,11 +374,12 @@ def test_a_huge_image_ends_at_the_memory_limit() -> None:
 
 
 def test_a_decoder_that_does_not_start_is_a_transient_error() -> None:
-    """The reason is in the message, and a later attempt starts the process again."""
-    with DecoderProcess(_PATIENT, module="tests.support.no_such_module") as decoder:
+    """The reason is in the message, without a traceback, and a later attempt starts the process again."""
+    with DecoderProcess(_PATIENT, module="tests.support.failing_decoder") as decoder:
         for _ in range(2):
-            with pytest.raises(DecoderUnavailable, match="no_such_module"):
+            with pytest.raises(DecoderUnavailable) as caught:
                 decoder.decode(b"", _SIDE)
+            assert str(caught.value) == "the decoder process did not start: RuntimeError: a library is missing"
 
 
 def test_the_decoder_ends_with_the_child() -> None:
