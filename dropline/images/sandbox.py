@@ -78,11 +78,9 @@ def close(memory_bytes: int | None, cpu_s: int) -> frozenset[Measure]:
         memory_bytes: most memory of the process; None: no limit.
         cpu_s: most CPU time of the process, in seconds; then SIGXCPU ends the process.
     """
-    limited = sys.platform == "linux" and memory_bytes is not None
-    if memory_bytes is not None and limited:
-        resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
+    limited = sys.platform == "linux" and memory_bytes is not None and _lower(resource.RLIMIT_DATA, memory_bytes)
     # At the hard limit, the kernel sends SIGKILL, the signal of the out-of-memory killer.
-    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))
+    _lower(resource.RLIMIT_CPU, cpu_s, cpu_s + 1)
     end_with_parent()
     return _active({Measure.MEMORY_LIMIT: limited, Measure.SECCOMP: seccomp.install()})
 
@@ -100,9 +98,21 @@ def allocated_bytes() -> int:
 
 
 def _limit_resources() -> bool:
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (_MAX_FILES, _MAX_FILES))
+    limits = {resource.RLIMIT_CORE: 0, resource.RLIMIT_FSIZE: 0, resource.RLIMIT_NOFILE: _MAX_FILES}
+    lowered = [_lower(kind, most) for kind, most in limits.items()]
+    return all(lowered)
+
+
+def _lower(kind: int, soft: int, hard: int | None = None) -> bool:
+    """Set a limit, or keep a lower one that the process was started with; False where the platform refuses."""
+    try:
+        there = resource.getrlimit(kind)[1]
+        most = soft if hard is None else hard
+        if there != resource.RLIM_INFINITY:
+            most = min(most, there)
+        resource.setrlimit(kind, (min(soft, most), most))
+    except (OSError, ValueError):  # the library's error for EPERM is a ValueError
+        return False
     return True
 
 
