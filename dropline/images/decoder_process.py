@@ -121,14 +121,14 @@ class _Server:
         self._close()
         while message := data_socket.recv(Request.FORMAT.size, socket.MSG_WAITALL):
             request = Request.unpack(message)
-            data = data_socket.recv(request.length, socket.MSG_WAITALL) if request.length else b""
-            for part in self._answer(data, request.side_px):
+            for part in self._answer(data_socket, request):
                 _write(part)
         os._exit(0)
 
-    def _answer(self, data: bytes, side_px: int) -> list[memoryview]:
+    def _answer(self, data_socket: socket.socket, request: Request) -> list[memoryview]:
         try:
-            decoded = self._decode(data, side_px, self._settings)
+            data = _read(data_socket, request.length)
+            decoded = self._decode(data, request.side_px, self._settings)
         except PermanentError as error:
             return [memoryview(refusal(error))]
         except MemoryError:
@@ -137,6 +137,16 @@ class _Server:
         except Exception as error:  # noqa: BLE001 - whatever a decoder raises is the fault of the image
             return [memoryview(refusal(InvalidImage(f"damaged ({type(error).__name__})", code="corrupt_image")))]
         return [memoryview(Answer.of_pixels(decoded.dimensions).pack()), decoded.pixels.data.cast("B")]
+
+
+def _read(data_socket: socket.socket, length: int) -> bytes:
+    """The bytes of a file. Without memory for the bytes, all are received first: the child sends, then reads."""
+    try:
+        return data_socket.recv(length, socket.MSG_WAITALL) if length else b""
+    except MemoryError:
+        while length and (block := data_socket.recv(min(length, 65_536))):
+            length -= len(block)
+        raise
 
 
 def _fork() -> int | None:

@@ -17,6 +17,8 @@ from dropline.settings import ImageSettings
 
 #: Tiles of one picture: 100 megapixels in tiles of 512 pixels are 400.
 MAX_TILES = 1_024
+#: At the least: the planes of the codec, and two copies in RGB.
+_BYTES_PER_PIXEL = 7
 
 #: Kinds of items that libheif decodes as built for Python: HEVC, and pictures made of HEVC pictures.
 _HEIF_CODECS = frozenset({b"hvc1", b"grid", b"iden", b"iovl"})
@@ -38,10 +40,12 @@ def read_avif(data: bytes, side_px: int, limits: ImageSettings) -> Picture:  # n
     Raises:
         InvalidImage: `truncated_image` or `corrupt_image`.
         ImageRefused: `image_too_large` or `image_too_complex`.
+        MemoryError: the memory limit is too low for the pixels.
     """
     try:
         image: Image.Image = AvifImagePlugin.AvifImageFile(io.BytesIO(_checked("AVIF", data, limits)))
         refusals.check_size(*image.size, limits)
+        refusals.check_memory(_BYTES_PER_PIXEL * image.width * image.height, limits)
         image.load()
     except (OSError, ValueError, SyntaxError, RuntimeError, EOFError) as error:
         raise _undecodable("AVIF", data, error) from None
@@ -56,6 +60,7 @@ def read_heif(data: bytes, side_px: int, limits: ImageSettings) -> Picture:  # n
     Raises:
         InvalidImage: `heic_unsupported`, `unsupported_format`, `truncated_image` or `corrupt_image`.
         ImageRefused: `image_too_large` or `image_too_complex`.
+        MemoryError: the memory limit is too low for the pixels.
     """
     try:
         from pillow_heif import HeifImageFile
@@ -69,6 +74,7 @@ def read_heif(data: bytes, side_px: int, limits: ImageSettings) -> Picture:  # n
         # Called directly: a registered plugin would apply to the whole process.
         image: Image.Image = HeifImageFile(io.BytesIO(_checked("HEIF", data, limits)))
         refusals.check_size(*image.size, limits)
+        refusals.check_memory(_BYTES_PER_PIXEL * image.width * image.height, limits)
         image.load()
     except (OSError, ValueError, SyntaxError, RuntimeError, EOFError) as error:
         raise _undecodable("HEIF", data, error) from None
@@ -108,6 +114,8 @@ def _without_metadata(data: bytes, items: Items) -> bytes:
 
 
 def _undecodable(name: str, data: bytes, error: Exception) -> InvalidImage:
+    if refusals.is_of_memory(error):
+        raise MemoryError from error
     if max((each.end for each in boxes(data, 0, len(data))), default=0) > len(data):
         return refusals.truncated(name, "pixels are missing")
     return refusals.corrupt(name, refusals.reason(error))

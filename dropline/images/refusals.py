@@ -9,6 +9,7 @@ from dropline.errors import ImageRefused, InvalidImage
 from dropline.settings import ImageSettings
 
 _ADDRESS = re.compile(r"<[^<>]* at 0x[0-9a-fA-F]+>|0x[0-9a-fA-F]+")
+_MEMORY_WORDS = re.compile(r"out of memory|memory allocation|allocation failed|not enough memory", re.IGNORECASE)
 _VARYING = re.compile(r"\s*\([^()]*(?:\d|b')[^()]*\)|b'[^']*'|\b\d{3,}\b")
 
 
@@ -67,12 +68,27 @@ def check_size(width: int, height: int, limits: ImageSettings) -> None:
         raise too_large(width, height, limits)
 
 
+def check_memory(needed_bytes: int, limits: ImageSettings) -> None:
+    """Refuse a picture whose decoder surely needs more memory than the limit, where its own error would be vague.
+
+    Raises:
+        MemoryError: as Python itself.
+    """
+    if 0 < limits.child_memory_bytes < needed_bytes:
+        raise MemoryError
+
+
 def too_complex(name: str, measured: str, limit: str) -> ImageRefused:
     """More work than pixels and bytes justify, known before decoding; `measured` as in "2,000 scans"."""
     return ImageRefused(
         f"this {name} has {measured}, more than the {limit} that are decoded: save it again without them",
         code="image_too_complex",
     )
+
+
+def is_of_memory(error: Exception) -> bool:
+    """Return True if a C library's error tells of too little memory, by its words alone."""
+    return _MEMORY_WORDS.search(str(error)) is not None
 
 
 def reason(error: Exception) -> str:

@@ -18,6 +18,8 @@ from dropline.images.transfers import has_text_line_ends
 from dropline.settings import ImageSettings
 
 MAX_CHUNKS = 10_000
+#: libwebp's decoder of animations, which Pillow uses for all files, has two canvases of RGBA.
+_BYTES_PER_PIXEL = 8
 
 _HEADER_BYTES = 12
 _ANIMATED, _ALPHA = 0x02, 0x10
@@ -44,6 +46,7 @@ def read_webp(data: bytes, side_px: int, limits: ImageSettings) -> Picture:  # n
     Raises:
         InvalidImage: `truncated_image` or `corrupt_image`.
         ImageRefused: `image_too_large` or `image_too_complex`.
+        MemoryError: the memory limit is too low for the pixels.
     """
     parts = _split(data)
     if not parts.pixels:
@@ -51,7 +54,9 @@ def read_webp(data: bytes, side_px: int, limits: ImageSettings) -> Picture:  # n
         raise (refusals.truncated if cut else refusals.corrupt)("WEBP", "it has no pixels")
     if has_text_line_ends(parts.pixels):
         raise refusals.damaged_by_transfer("a WEBP damaged by a text-mode transfer")
-    refusals.check_size(*_size(parts), limits)
+    width, height = _size(parts)
+    refusals.check_size(width, height, limits)
+    refusals.check_memory(_BYTES_PER_PIXEL * width * height, limits)
     try:
         image = _decoded(parts)
     except (EOFError, OSError, ValueError, SyntaxError):

@@ -4,6 +4,7 @@ import contextlib
 import json
 import mmap
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -295,6 +296,24 @@ def test_the_limit_of_cpu_time_is_told_from_a_kill() -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGXCPU
 
 
+def test_lower_limits_of_the_service_are_kept() -> None:
+    """Limits of a service manager below Dropline's are no error, and no fault of an image."""
+    lower = {resource.RLIMIT_DATA: 900_000_000, resource.RLIMIT_CPU: 100, resource.RLIMIT_NOFILE: 14}
+    script = (
+        "import resource\n"
+        "from dropline.images.decoder import DecoderProcess\n"
+        "from dropline.settings import ImageSettings\n"
+        f"for kind, most in {lower}.items():\n"
+        "    resource.setrlimit(kind, (most, most))\n"
+        "with DecoderProcess(ImageSettings()) as decoder:\n"
+        f"    print(decoder.decode({encode(halves(), 'PNG')!r}, 8).dimensions.width)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=_with_this_tree(), capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr) == ("64\n", "")
+
+
 class _TimeLimit(BaseException):
     pass
 
@@ -364,13 +383,22 @@ def test_linux_has_the_basic_measures() -> None:
     assert {Measure.SECCOMP, Measure.MEMORY_LIMIT, Measure.RESOURCE_LIMITS, Measure.NO_NEW_PRIVS} <= active
 
 
-def test_a_huge_image_ends_at_the_memory_limit() -> None:
-    """The limit is the decoder's, not the child's."""
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "AVIF"])
+def test_a_huge_image_ends_at_the_memory_limit(kind: str) -> None:
+    """The limit is the decoder's, not the child's; a library without memory does not make the image damaged."""
     with DecoderProcess(ImageSettings(child_memory_bytes=20_000_000)) as decoder:
         with pytest.raises(ImageRefused) as caught:
-            decoder.decode(encode(halves(4000, 3000), "PNG"), _SIDE)
+            decoder.decode(encode(halves(4000, 3000), kind), _SIDE)
         assert caught.value.code == "out_of_memory"
         decoder.decode(encode(halves(), "PNG"), _SIDE)
+
+
+def test_a_file_larger_than_the_memory_limit_is_no_crash() -> None:
+    """The bytes alone exceed the limit."""
+    with DecoderProcess(ImageSettings(child_memory_bytes=20_000_000)) as decoder:
+        with pytest.raises(ImageRefused) as caught:
+            decoder.decode(encode(halves(), "PNG") + bytes(30_000_000), _SIDE)
+        assert caught.value.code == "out_of_memory"
 
 
 def test_a_decoder_that_does_not_start_is_a_transient_error() -> None:
