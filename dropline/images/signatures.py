@@ -5,6 +5,7 @@ a probe that checks more of its header, so that unknown bytes are not taken for 
 """
 
 import re
+import struct
 from collections.abc import Callable
 
 #: Offset, bytes and name, as in "the object is NAME, which is not decoded".
@@ -65,7 +66,41 @@ _IMAGES = (
     (0, b"\x01\x00\x09\x00\x00\x03", "a WMF drawing"),
     (522, b"\x00\x11\x02\xff", "a QuickDraw picture (PICT)"),
     (0, b"icns", "an icon of macOS (ICNS)"),
+    (0, b"Xcur", "an X11 cursor"),
+    (0, b"IIN1", "a NIFF image"),
+    (0, b"PDN3", "a Paint.NET document"),
+    (0, b"AWBM", "an Award BIOS logo"),
+    (0, b"PGF", "a Progressive Graphics File image (PGF)"),
+    (0, b"CPC\xb2", "a CPC image"),
+    (0, b"GDST", "a Godot texture"),
+    (0, b"GST2", "a Godot texture"),
+    (0, b"\x3d\xf3\x13\x14", "an LSS16 image"),
+    (0, b"\x37\x00\x00\x10\x42\x00\x00\x10", "an EPOC bitmap (MBM)"),
+    (0, b"\xffWPC\x10\x00\x00\x00\x01\x16", "a WordPerfect drawing (WPG)"),
+    (0, b"AutoCAD Binary DXF", "a DXF drawing"),
+    (0, b"@CorelBMF", "a Corel clip art"),
+    (4, b"n+2\x00\r\n\x1a\n", "a NIfTI image"),
+    (4, b"ni2\x00\r\n\x1a\n", "a NIfTI image"),
+    (4, b"idsc", "a QuickTime image"),
+    (4, b"idat", "a QuickTime image"),
+    (4, b"ftypjp2 ", "a JPEG 2000 image"),
+    (4, b"ftypjpx ", "a JPEG 2000 image"),
+    (4, b"ftypjpm ", "a JPEG 2000 image"),
+    (65, b"PNTG", "a MacPaint image"),
+    (0, b"NITF", "an NITF image"),
+    (0, b"LBLSIZE=", "an image of a planetary mission (VICAR)"),
+    (0, b"NJPL1I", "an image of a planetary mission (PDS)"),
+    (0, b"CCSD3ZF", "an image of a planetary mission (PDS)"),
+    (0, b"PDS_VERSION_ID", "an image of a planetary mission (PDS)"),
+    (0, b"ObjectType = Image", "a MetaImage"),
+    (0, b"id=ImageMagick", "a MIFF image"),
+    (0, b"RaS2", "a CUPS raster"),
+    (0, b"RaS3", "a CUPS raster"),
+    (0, b"2SaR", "a CUPS raster"),
+    (0, b"3SaR", "a CUPS raster"),
+    (0, b"\x89LFP\r\n\x1a\n", "a Lytro light field image"),
 )
+_DWG = re.compile(rb"AC1\d{3}\x00")
 _FORM_TYPES = {b"ILBM": "an IFF ILBM image", b"PBM ": "an IFF PBM image", b"ACBM": "an IFF ACBM image",
                b"RGB8": "an IFF RGB8 image", b"RGBN": "an IFF RGBN image"}  # fmt: skip
 _RIFF_TYPES = {b"ACON": "an animated Windows cursor (ANI)", b"RDIB": "a RIFF bitmap"}
@@ -224,6 +259,21 @@ def _little(data: bytes, at: int, count: int) -> int:
     return int.from_bytes(data[at : at + count], "little")
 
 
+def _is_xwd(data: bytes) -> bool:
+    """Check the lengths, the version and the format of an X11 screen dump, in either byte order."""
+    if len(data) < 100:
+        return False
+    for order in "<>":
+        header, version, kind, depth = struct.unpack_from(f"{order}4I", data)
+        if 100 <= header <= 1_024 and version == 7 and kind <= 2 and 1 <= depth <= 32:
+            return len(data) >= header
+    return False
+
+
+def _is_dwg(data: bytes) -> bool:
+    return _DWG.match(data) is not None
+
+
 def _is_pfm(data: bytes) -> bool:
     return _PFM.match(data) is not None
 
@@ -232,6 +282,8 @@ _PROBES: tuple[tuple[Callable[[bytes], bool], str], ...] = (
     (_is_icon, "a Windows icon (ICO)"),
     (_is_cursor, "a Windows cursor (CUR)"),
     (_is_pfm, "a PFM image of floating-point samples"),
+    (_is_xwd, "an X11 screen dump (XWD)"),
+    (_is_dwg, "a DWG drawing"),
     (_is_pcx, "a PCX image"),
     (_is_sgi, "an SGI image"),
     (_is_dib, "a Windows bitmap without its file header (DIB)"),
