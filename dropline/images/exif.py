@@ -25,7 +25,7 @@ def orientation(exif: bytes) -> int:
         return 1
     count = min(struct.unpack_from(f"{order}H", directory)[0], (len(directory) - 2) // _ENTRY_BYTES)
     for entry in range(2, 2 + count * _ENTRY_BYTES, _ENTRY_BYTES):
-        tag, kind, _, value = struct.unpack_from(f"{order}HHIH", directory, entry)
-        if tag == _ORIENTATION and kind == _SHORT:
+        tag, kind, values, value = struct.unpack_from(f"{order}HHIH", directory, entry)
+        if tag == _ORIENTATION and (kind, values) == (_SHORT, 1):
             return value if 1 <= value <= 8 else 1
     return 1

@@ -37,6 +37,7 @@ _ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), 
 #: Of an interlaced picture, the last pass writes each second row.
 _LAST_ROWS = 2
 _MARK = (91, 203, 17, 149)
+_CHECKSUM_BYTES = 4
 _COUNT_STEP_BYTES = 1_048_576
 
 
@@ -131,8 +132,16 @@ def _unpacked(parts: PngParts, header: _Header, mode: str, raw: str, packed: byt
         # Two texts of Pillow: the data ends before the last row, or zlib finds an error.
         if "not enough" in str(error):
             raise _missing(parts, "pixels are missing") from None
-        raise refusals.corrupt("PNG", "its compressed pixels are damaged") from None
+        _without_checksum(image, header, raw, packed)
     return image
+
+
+def _without_checksum(image: Image.Image, header: _Header, raw: str, packed: bytes) -> None:
+    """Decode again without zlib's checksum, which a picture with all pixels does not need."""
+    try:
+        image.frombytes(packed[:-_CHECKSUM_BYTES], "zip", (raw, int(header.interlaced)))
+    except ValueError:
+        raise refusals.corrupt("PNG", "its compressed pixels are damaged") from None
 
 
 def _last_rows(image: Image.Image) -> Image.Image:

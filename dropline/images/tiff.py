@@ -178,7 +178,7 @@ def eight_bits(samples: Samples, page: Page, alpha: bool = False) -> Bytes:
             return (samples >> (8 if is_of_files(page) else bits - 8)).astype(np.uint8)
         steps = 2**bits - 1
         return np.rint(np.arange(256) * 255 / steps).clip(0, 255).astype(np.uint8)[samples]
-    low, high = _type_range(samples, bits) if alpha else _value_range(samples)
+    low, high = _type_range(samples, bits) if alpha else _value_range(samples, page.no_data())
     return _stretched(samples, low, high)
 
 
@@ -188,19 +188,26 @@ def _type_range(samples: Samples, bits: int) -> tuple[float, float]:
     return 0.0, float(2 ** (bits - (samples.dtype.kind == "i")) - 1)
 
 
-def _value_range(samples: Samples) -> tuple[float, float]:
-    """The smallest and the largest value; of floats, 0 and 1 where all values are between."""
-    if samples.dtype.kind != "f":
-        low, high = float(samples.min()), float(samples.max())
-        # Values in the upper half of the range of unsigned samples: the file uses the whole range.
-        full = 2.0 ** (8 * samples.dtype.itemsize)
-        return (0.0, full) if samples.dtype.kind == "u" and high >= full / 2 else (low, high)
+def _value_range(samples: Samples, no_data: float | None) -> tuple[float, float]:
+    """The smallest and the largest value; of floats, 0 and 1 where all values are between.
+
+    Pixels without data do not count: their value is often far outside, and would leave the others one shade.
+    """
     low, high = np.inf, -np.inf
     for block in _blocks(samples):
-        finite = block[np.isfinite(block)]
-        if finite.size:
-            low, high = min(low, float(finite.min())), max(high, float(finite.max()))
-    return (0.0, 1.0) if (low >= 0 and high <= 1) or low > high else (low, high)
+        seen = block[np.isfinite(block)] if samples.dtype.kind == "f" else block
+        if no_data is not None:
+            seen = (
+                seen[seen != samples.dtype.type(no_data)] if samples.dtype.kind == "f" else seen[seen != no_data]
+            )
+        if seen.size:
+            low, high = min(low, float(seen.min())), max(high, float(seen.max()))
+    if samples.dtype.kind == "f":
+        return (0.0, 1.0) if (low >= 0 and high <= 1) or low > high else (low, high)
+    # Values in the upper half of the range of unsigned samples: the file uses the whole range.
+    full = 2.0 ** (8 * samples.dtype.itemsize)
+    whole = low > high or (samples.dtype.kind == "u" and high >= full / 2)
+    return (0.0, full) if whole else (low, high)
 
 
 def _blocks(samples: Samples) -> list[Samples]:

@@ -116,6 +116,13 @@ class Page:
         size = self.across * self.down
         return self.offsets[number * size : (number + 1) * size], self.counts[number * size : (number + 1) * size]
 
+    def no_data(self) -> float | None:
+        """The value of pixels without data (GDAL's tag); None without one."""
+        try:
+            return float(self.directory.text(42113))
+        except (InvalidImage, ValueError):
+            return None
+
     def profile(self) -> bytes | None:
         """The embedded ICC profile; None without one, or for a damaged or oversized one."""
         try:

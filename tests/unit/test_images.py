@@ -1,5 +1,6 @@
 """Decoding: every kind of picture people upload comes out upright, in colour, in the right size."""
 
+import struct
 import sys
 import warnings
 
@@ -12,6 +13,7 @@ from dropline.errors import InvalidImage
 from dropline.images.colours import rendered
 from dropline.images.decoded import Decoded
 from dropline.images.decoding import decode
+from dropline.images.exif import orientation as exif_orientation
 from dropline.images.picture import Picture
 from dropline.settings import ImageSettings
 from tests.support.image_files import BLUE, RED, encode, exif, halves, quadrants
@@ -117,6 +119,14 @@ def test_avif_is_turned_too() -> None:
 def test_broken_exif_is_tolerated(broken: bytes) -> None:
     """An image with damaged EXIF is decoded without an orientation."""
     assert decoded(encode(halves(), "JPEG", exif=broken)).dimensions == Dimensions(64, 48)
+
+
+def test_an_orientation_of_two_values_is_ignored() -> None:
+    """As in browsers: the tag has one SHORT."""
+    entry = struct.pack("<HHIHH", 0x0112, 3, 2, 6, 6)
+    two = b"Exif\x00\x00II*\x00" + struct.pack("<IH", 8, 1) + entry + bytes(4)
+    assert exif_orientation(two) == 1
+    assert exif_orientation(two.replace(entry, struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0))) == 6
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 65535])

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.corpus.writers import png as corpus_png
 from tests.corpus.writers.png import chunk as png_chunk
 from tests.support.image_checks import assert_shows, colour_at, decoded, refusal
 from tests.support.image_files import encode, exif, filtered, png, png_with, png_with_text_bomb, scene
@@ -95,6 +96,18 @@ def test_checksums_of_unused_chunks_are_not_read() -> None:
     data = png_with(encode(scene(), "PNG"), b"tEXt", b"Comment\x00hello")
     assert_shows(data.replace(b"hello", b"HELLO"), scene())
     decoded(png_with_text_bomb(100))
+
+
+@pytest.mark.parametrize("interlaced", [False, True])
+def test_a_wrong_checksum_of_whole_pixels_is_no_reason(interlaced: bool) -> None:
+    """The last four bytes of the compressed pixels are a checksum; all pixels are there."""
+    samples = np.asarray(scene().convert("RGB"))
+    right = corpus_png.png(samples, interlaced=interlaced)
+    packed = corpus_png.compressed(samples, interlaced=interlaced)
+    body = packed[:-4] + b"\x00\x00\x00\x00"
+    wrong = right.replace(png_chunk(b"IDAT", packed), png_chunk(b"IDAT", body))
+    assert wrong != right
+    assert (decoded(wrong).pixels == decoded(right).pixels).all()
 
 
 def test_needed_chunks_are_checked() -> None:

@@ -19,6 +19,7 @@ from dropline.images.tiff import read_tiff
 from dropline.images.tiff_directories import full_page, read_directory, read_layout, subdirectories, walk
 from dropline.images.tiff_pages import describe
 from dropline.settings import ImageSettings
+from tests.corpus.writers import tiff as corpus_tiff
 from tests.support.image_files import BLUE, RED, encode, halves
 from tests.support.tiff_files import Page, Values, tiff
 
@@ -324,3 +325,14 @@ def test_full_page_is_found_without_reading_later_pages() -> None:
     struct.pack_into("<H", data, first.next_at, 60_000)
     assert full_page(bytes(data)).integer(256, 0) == 60
     assert shows_halves(decoded(bytes(data)))
+
+
+@pytest.mark.parametrize(("kind", "no_data"), [(np.float32, -3.4028234663852886e38), (np.int16, -32768)])
+def test_pixels_without_data_do_not_decide_the_range(kind: type, no_data: float) -> None:
+    """Elevations around a hole: the shades are those of the elevations."""
+    heights = np.repeat(np.linspace(0, 1000, 100, dtype=np.float64)[None], 80, axis=0).astype(kind)
+    heights[:20] = no_data
+    made = corpus_tiff.page(heights, corpus_tiff.MIN_IS_BLACK, more={42113: f"{no_data}\0".encode()})
+    pixels = decode(corpus_tiff.tiff(made), 32, ImageSettings()).pixels
+    assert pixels[-1, 0].max() < 20
+    assert pixels[-1, -1].min() > 235

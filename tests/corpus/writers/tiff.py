@@ -17,7 +17,7 @@ _LETTERS = {BYTE: "B", ASCII: "B", SHORT: "H", LONG: "I", IFD: "I", LONG8: "Q", 
 #: Types of tags other than SHORT.
 _TYPES = {
     **dict.fromkeys((254, 256, 257, 273, 278, 279, 322, 323, 324, 325, 330, 513, 514), LONG),
-    **dict.fromkeys((270, 271, 272, 305, 50708), ASCII),
+    **dict.fromkeys((270, 271, 272, 305, 42113, 50708), ASCII),
     **dict.fromkeys((347, 700, 34675, 33422, 50706, 50707), BYTE),
     **dict.fromkeys((282, 283), RATIONAL),
 }
