@@ -330,7 +330,9 @@ def test_full_page_is_found_without_reading_later_pages() -> None:
 @pytest.mark.parametrize(("kind", "no_data"), [(np.float32, -3.4028234663852886e38), (np.int16, -32768)])
 def test_pixels_without_data_do_not_decide_the_range(kind: type, no_data: float) -> None:
     """Elevations around a hole: the shades are those of the elevations."""
-    heights = np.repeat(np.linspace(0, 1000, 100, dtype=np.float64)[None], 80, axis=0).astype(kind)
+    heights: npt.NDArray[np.generic] = np.repeat(
+        np.linspace(0, 1000, 100, dtype=np.float64)[None], 80, axis=0
+    ).astype(kind)
     heights[:20] = no_data
     made = corpus_tiff.page(heights, corpus_tiff.MIN_IS_BLACK, more={42113: f"{no_data}\0".encode()})
     pixels = decode(corpus_tiff.tiff(made), 32, ImageSettings()).pixels
