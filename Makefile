@@ -9,12 +9,18 @@ EXIT ?=
 DEMO_ARGS ?=
 # Passed on to pytest.
 PYTEST_ARGS ?=
+# How many processes run the tests, but for the acceptance tests, which count statements and requests. 0: no further
+# process, for a debugger.
+PYTEST_PROCESSES ?= 2
 # Passed on to the benchmark.
 BENCH_ARGS ?=
 # Passed on to the soak, for example `--short` or `--seed 7`.
 CHAOS_ARGS ?=
 # Passed on to the fuzz command, for example `--count 100000 --seed 7`.
 FUZZ_ARGS ?=
+
+# A process with few tests left takes tests from another one.
+PARALLEL := --numprocesses $(PYTEST_PROCESSES) --dist worksteal
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -52,13 +58,13 @@ arrows: $(STAMP) ## which room may import which
 	$(BIN)/lint-imports
 
 unit: $(STAMP) ## tests without a socket
-	$(BIN)/pytest tests/unit $(PYTEST_ARGS)
+	$(BIN)/pytest tests/unit $(PARALLEL) $(PYTEST_ARGS)
 
 terraform: $(STAMP) ## checks of terraform/ without a cloud; they skip where terraform is not installed
-	$(BIN)/pytest tests/terraform $(PYTEST_ARGS)
+	$(BIN)/pytest tests/terraform $(PARALLEL) $(PYTEST_ARGS)
 
 integration: $(STAMP) ## tests against real services
-	$(BIN)/pytest tests/integration $(PYTEST_ARGS)
+	$(BIN)/pytest tests/integration $(PARALLEL) $(PYTEST_ARGS)
 
 acceptance: $(STAMP) ## tests of the whole stack, as real processes
 	$(BIN)/pytest tests/acceptance $(PYTEST_ARGS)

@@ -1,5 +1,6 @@
 """Copies of `terraform/` for planning, changing and applying, with the stub provider."""
 
+import fcntl
 import json
 import os
 import platform
@@ -155,11 +156,21 @@ def stub_python(cache: Path) -> Path:
 
 
 def environment_python(environment: Path, requirements: Path) -> Path:
-    """The interpreter of an environment with the pins; an unfinished environment is made again."""
+    """The interpreter of an environment with the pins; an unfinished environment is made again.
+
+    Of several test processes one makes the environment, and the others wait.
+    """
     python, finished = environment / "bin" / "python", environment / ".finished"
+    environment.parent.mkdir(parents=True, exist_ok=True)
+    with environment.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _make_environment(environment, python, requirements, finished)
+    return python
+
+
+def _make_environment(environment: Path, python: Path, requirements: Path, finished: Path) -> None:
     if not finished.exists():
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(environment)], check=True)
         install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         subprocess.run([*install, "--requirement", str(requirements)], check=True, stderr=subprocess.DEVNULL)
         finished.touch()
-    return python
