@@ -132,6 +132,20 @@ def test_a_process_that_died_between_images_costs_no_attempt(victim: Callable[[D
         assert decoder.decode(data, _SIDE).dimensions == Dimensions(64, 48)
 
 
+def test_a_decoder_process_that_died_with_its_socket_still_open_costs_no_attempt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The process for images ends a moment after the decoder process, and its socket looks ready until then."""
+    with DecoderProcess(_PATIENT) as decoder:
+        data = encode(halves(), "PNG")
+        decoder.decode(data, _SIDE)
+        assert decoder.pid
+        os.kill(decoder.pid, signal.SIGKILL)
+        assert wait_for_exit(decoder.pid, 60)
+        monkeypatch.setattr(decoder_link, "_is_silent", lambda _: True)
+        assert decoder.decode(data, _SIDE).dimensions == Dimensions(64, 48)
+
+
 def test_a_decoder_process_that_froze_between_images_costs_no_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
     """The next image, which needs a fresh process, gets another decoder process."""
     monkeypatch.setattr(decoder_link, "_END_TIMEOUT_S", 0.2)

@@ -1,8 +1,10 @@
-"""The processes left behind by a test, found by a mark in the environment, which children inherit."""
+"""Processes of a test: those left behind, found by a mark in the environment, and the children of a process."""
 
+import fcntl
 import os
 import select
 import sys
+import termios
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +66,23 @@ def children(pid: int) -> dict[int, Child]:
             state = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0]
             found[int(child)] = Child(command_line, state)
     return found
+
+
+def unread_bytes(pid: int) -> int:
+    """Bytes in the pipes of a process that no reader has read yet."""
+    return sum(_unread(each) for each in Path(f"/proc/{pid}/fd").iterdir())
+
+
+def _unread(descriptor: Path) -> int:
+    with suppress(OSError):  # closed meanwhile
+        if not os.readlink(descriptor).startswith("pipe:"):
+            return 0
+        reader = os.open(descriptor, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            return int.from_bytes(fcntl.ioctl(reader, termios.FIONREAD, bytes(4)), sys.byteorder)
+        finally:
+            os.close(reader)
+    return 0
 
 
 def wait_for_exit(pid: int, timeout_s: float) -> bool:

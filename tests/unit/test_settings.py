@@ -101,6 +101,14 @@ def test_a_visibility_timeout_shorter_than_a_task_is_refused(monkeypatch: pytest
     assert load_settings().lease_s == 200
 
 
+def test_a_decoding_as_long_as_a_task_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time limit of a decoder ends first: otherwise a slow image would be taken for a slow model."""
+    monkeypatch.setenv("DROPLINE_IMAGES__DECODE_TIMEOUT_S", "20")
+    monkeypatch.setenv("DROPLINE_WORKER__SOFT_TIME_LIMIT_S", "20")
+    with pytest.raises(SettingsError, match="DROPLINE_IMAGES__DECODE_TIMEOUT_S is 20"):
+        load_settings()
+
+
 def test_settings_do_not_change() -> None:
     """The settings and all groups are frozen."""
     settings = Settings()
