@@ -75,7 +75,7 @@ def unread_bytes(pid: int) -> int:
 
 def _unread(descriptor: Path) -> int:
     with suppress(OSError):  # closed meanwhile
-        if not os.readlink(descriptor).startswith("pipe:"):
+        if not str(descriptor.readlink()).startswith("pipe:"):
             return 0
         reader = os.open(descriptor, os.O_RDONLY | os.O_NONBLOCK)
         try:
