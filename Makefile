@@ -5,6 +5,8 @@ PYTHON ?= python3
 PIP_ARGS ?=
 # `make demo EXIT=1` ends by itself, with the right exit code.
 EXIT ?=
+# The model of `make demo`: `make demo MODEL=base` is for photographs (docs/local-stack.md).
+MODEL ?=
 # Passed on to `dropline demo`.
 DEMO_ARGS ?=
 # Passed on to pytest.
@@ -43,7 +45,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(STAMP) ## start the whole stack, caption sample images, show the rows; Ctrl-C ends it
-	$(BIN)/dropline demo $(if $(filter-out 0,$(EXIT)),--exit) $(DEMO_ARGS)
+	$(BIN)/dropline demo$(if $(filter-out 0,$(EXIT)), --exit)$(if $(MODEL), --model $(MODEL)) $(DEMO_ARGS)
 
 test: lint types arrows unit terraform integration acceptance ## everything
 

@@ -22,17 +22,19 @@ from rich.text import Text
 from cli.console import print_line, print_table, safe_text
 from cli.drop import DropResult, DropTarget, drop_files
 from cli.exit_codes import ExitCode
+from cli.options import Model
 from cli.results import caption_or_error, print_unfinished, status_text
-from cli.up import DEMO_NOTICE, drop_lines, print_ready, shell_word
+from cli.up import drop_lines, print_ready, shell_word
 from cli.wait import CaptionWaiter
 from db.read_only import run_read_only
 from db.reads import CaptionRecord
 from dropline.contract import ObjectVersion, Status, TaskPrompt, TaskRequest
+from dropline.demo_model import DEMO_MODEL, DEMO_NOTICE
 from dropline.errors import LocalStackError
 from dropline.settings import DatabaseSettings
 from dropline.storage.bucket import Storage
 from dropline.storage.uploads import Uploaded, plan_uploads
-from local_emulators.options import DEMO_MODEL, StackOptions
+from local_emulators.options import StackOptions
 from local_emulators.stack import Stack
 
 _DEFAULT_DIRECTORY = Path(".local")
@@ -73,9 +75,7 @@ def demo(
         int,
         typer.Option(help="First of seven consecutive ports on 127.0.0.1; 0 takes free ones.", min=0, max=65529),
     ] = 18400,
-    model: Annotated[
-        str, typer.Option(help="`demo`, `stub` (no model at all), or a Florence-2 checkpoint.")
-    ] = "demo",
+    model: Model = DEMO_MODEL,
     end: Annotated[
         bool,
         typer.Option("--exit", help="End when all is shown: 0 if every sample got the right caption, else 1."),
@@ -83,7 +83,7 @@ def demo(
 ) -> None:
     """Start everything on this machine, caption sample images and query the rows; then keep running until Ctrl-C.
 
-    The demo model is small and only knows drawn shapes; `--model` takes a real Florence-2 checkpoint.
+    The demo model recognizes only drawn shapes; for photographs: --model base.
     """
     signal.signal(signal.SIGTERM, _interrupt)
     if model == DEMO_MODEL:

@@ -76,6 +76,7 @@ def drop(
         _print_documents(result)
     elif wait:
         results.print_rows(result.rows)
+        results.print_model_notice(result.rows)
     else:
         _print_uris(result)
     raise typer.Exit(_print_errors(result, timeout))

@@ -9,6 +9,14 @@ from dropline.errors import ClientError
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Timeout = Annotated[float, typer.Option("--timeout", min=0, help="Longest wait, in seconds.")]
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        help="`demo`, `base` (for photographs; downloaded at the first start), `stub` (no model), or a Florence-2 "
+        "checkpoint: hub name or directory.",
+    ),
+]
 
 _URI = re.compile(r"gs://(?P<bucket>[^/#]+)/(?P<name>.+?)(?:#(?P<generation>\d+))?", re.DOTALL)
 

@@ -1,14 +1,15 @@
 """Rows and errors of objects, as text for people and as documents for programs."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.text import Text
 
-from cli.console import print_error, print_table, safe_text
+from cli.console import print_error, print_note, print_table, safe_text
 from cli.exit_codes import ExitCode
 from db.reads import CaptionRecord
 from dropline.contract import FilteredNotice, FilterReason, ObjectVersion, Status
+from dropline.demo_model import demo_notice
 
 _STYLES = {
     Status.QUEUED: "yellow",
@@ -50,6 +51,12 @@ def print_rows(rows: Sequence[CaptionRecord]) -> None:
         for row in sorted(rows, key=lambda row: (row.bucket, row.object_name, row.generation))
     ]
     print_table(("object", "status", "caption, or why there is none"), lines)
+
+
+def print_model_notice(rows: Iterable[CaptionRecord]) -> None:
+    """Print a remark on captions of the demo model, if there are any."""
+    if notice := demo_notice(row.model for row in rows):
+        print_note(notice)
 
 
 def document(row: CaptionRecord) -> dict[str, Any]:

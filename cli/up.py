@@ -15,12 +15,11 @@ from typing import Annotated
 
 import typer
 
+from cli.options import Model
+from dropline.demo_model import DEMO_MODEL, DEMO_NOTICE
 from local_emulators.errors import ServiceDiedError, StartCancelledError
-from local_emulators.options import DEMO_MODEL, StackOptions
+from local_emulators.options import StackOptions
 from local_emulators.stack import Stack
-
-#: Printed wherever the demo model makes the captions.
-DEMO_NOTICE = "The demo model is small and trained on drawings: it only knows coloured shapes, no photographs."
 
 _DEFAULT_DIRECTORY = Path(".local")
 #: An example for the table of captions.
@@ -43,10 +42,7 @@ def up(
         int,
         typer.Option(help="First of seven consecutive ports on 127.0.0.1; 0 takes free ones.", min=0, max=65529),
     ] = 18400,
-    model: Annotated[
-        str,
-        typer.Option(help="`demo`, `stub` (no model at all), or a Florence-2 checkpoint: hub name or directory."),
-    ] = "demo",
+    model: Model = DEMO_MODEL,
     concurrency: Annotated[int, typer.Option(help="Images the worker has in flight at once.", min=1)] = 4,
     pubsub: Annotated[
         Pubsub, typer.Option(help="Dropline's own Pub/Sub emulator, or Google's from the Cloud SDK.")

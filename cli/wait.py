@@ -62,6 +62,8 @@ def wait(
         _print_single(rows)
     else:
         results.print_rows(rows)
+    if not json:
+        results.print_model_notice(rows)
     results.print_filtered(filtered_objects)
     results.print_unfinished(unfinished, timeout)
     raise typer.Exit(results.exit_code(rows, unfinished, filtered_objects))

@@ -5,7 +5,9 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from local_emulators.options import BUCKET, DEMO_MODEL, PROJECT, STUB_MODEL
+from dropline.demo_model import BASE_MODEL, DEMO_MODEL
+from dropline.settings import DEFAULT_CHECKPOINT, DEFAULT_REVISION
+from local_emulators.options import BUCKET, PROJECT, STUB_MODEL
 from local_emulators.ports import HOST, require_free
 from local_emulators.process import Command, process_environment, python_path
 from local_emulators.supervisor import Service, Supervisor
@@ -99,4 +101,6 @@ def engine_variables(model: str) -> dict[str, str]:
     """The engine's settings for a value of `--model`."""
     if model == STUB_MODEL:
         return {"DROPLINE_ENGINE__STUB": "true", "DROPLINE_ENGINE__CHECKPOINT": DEMO_MODEL}
+    if model == BASE_MODEL:
+        return {"DROPLINE_ENGINE__CHECKPOINT": DEFAULT_CHECKPOINT, "DROPLINE_ENGINE__REVISION": DEFAULT_REVISION}
     return {"DROPLINE_ENGINE__CHECKPOINT": model}

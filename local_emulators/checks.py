@@ -7,11 +7,12 @@ from redis import Redis, RedisError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from dropline.demo_model import BASE_MODEL, DEMO_MODEL
 from dropline.errors import LocalStackError
 from dropline.postgres_url import check_postgres_url, refused_address
 from dropline.redis_url import check_redis_url
 from dropline.settings import DEFAULT_CHECKPOINT, load_settings
-from local_emulators.options import DEMO_MODEL, STUB_MODEL, StackOptions
+from local_emulators.options import STUB_MODEL, StackOptions
 
 #: Longest wait for an external server, in seconds.
 _TIMEOUT_S = 5
@@ -38,7 +39,7 @@ def check_model(model: str) -> None:
     Raises:
         LocalStackError: `model` is neither.
     """
-    if model in (DEMO_MODEL, STUB_MODEL):
+    if model in (DEMO_MODEL, BASE_MODEL, STUB_MODEL):
         return
     path = Path(model)
     if path.is_dir():
@@ -49,7 +50,7 @@ def check_model(model: str) -> None:
     elif model.startswith((".", "/", "~")) or model.count("/") != 1:
         raise LocalStackError(
             f"--model: {model!r} is neither a directory, nor a hub name such as {DEFAULT_CHECKPOINT}, "
-            f"nor {DEMO_MODEL!r} or {STUB_MODEL!r}."
+            f"nor {DEMO_MODEL!r}, {BASE_MODEL!r} or {STUB_MODEL!r}."
         )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dropline.demo_model import DEMO_MODEL
 from local_emulators.ports import DEFAULT_BASE, Ports
 from local_emulators.pubsub_process import PubsubKind
 
@@ -14,8 +15,6 @@ SUBSCRIPTION = "dropline-push"
 DEAD_LETTER_TOPIC = "dropline-dead-letters"
 DEAD_LETTER_SUBSCRIPTION = "dropline-dead-letters"
 
-#: Value of `--model` for the small model shipped with Dropline.
-DEMO_MODEL = "demo"
 #: Value of `--model` for an engine without a model, for work on the other parts.
 STUB_MODEL = "stub"
 
@@ -28,7 +27,7 @@ class StackOptions:
     directory: Path = Path(".local")
     #: See `Ports`; 0 means free ports.
     port_base: int = DEFAULT_BASE
-    #: `demo`, `stub`, or a Florence-2 checkpoint: a hub name or a directory.
+    #: `demo`, `base`, `stub`, or a Florence-2 checkpoint: a hub name or a directory.
     model: str = DEMO_MODEL
     #: Images in flight at once in the worker.
     concurrency: int = 4

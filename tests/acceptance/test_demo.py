@@ -43,7 +43,7 @@ def test_the_demo_captions_its_samples_and_ends(state_directory: Path) -> None:
         output = process.communicate(timeout=500)[0]
     assert process.returncode == 0, output
     assert "8 of 8 samples have a caption, 8 of 8 captions are right." in output
-    assert "it only knows coloured shapes" in output
+    assert "recognizes only drawn circles, squares, triangles and stars" in output
     assert "websearch_to_tsquery" in output
     assert "│ <OD>" in output
     assert "orange circle" in output.partition("Boxes of <OD>")[2]

@@ -20,6 +20,12 @@ def test_the_demo_ends_by_itself_where_it_is_told_to(switch: str, exits: bool) -
     assert ("dropline demo --exit" in commands) == exits
 
 
+def test_the_demo_takes_a_model() -> None:
+    """`make demo MODEL=base` runs `dropline demo --model base`; the default is the command's own."""
+    assert "dropline demo --model base" in make("--dry-run", "demo", "MODEL=base").stdout
+    assert "--model" not in make("--dry-run", "demo").stdout
+
+
 def test_testing_runs_every_check() -> None:
     """`make test` runs style, types, import arrows and all three kinds of tests."""
     commands = make("--dry-run", "test").stdout

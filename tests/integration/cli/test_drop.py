@@ -10,6 +10,7 @@ import pytest
 from cli.exit_codes import ExitCode
 from db.session import Database
 from dropline.contract import FilterReason, ObjectVersion
+from dropline.demo_model import DEMO_NOTICE
 from dropline.storage.bucket import Storage
 from local_emulators.gcs import GcsServer
 from local_emulators.ports import free_ports
@@ -89,12 +90,13 @@ def test_drop_ignores_other_generations(
 def test_drop_shows_a_table_in_which_nothing_moves_the_cursor(
     image: Path, database: Database, after_upload: Callable[[AfterUpload], None]
 ) -> None:
-    """Captions are printed with control characters escaped and markup as text."""
+    """Captions are printed with control characters escaped and markup as text; the model is named."""
     after_upload(lambda version: caption_object(database, version, HOSTILE))
     result = run("drop", image, "--wait", "--timeout", 120)
     assert result.exit_code == ExitCode.OK, result.output
     assert SHOWN in result.stdout
     assert "\x1b" not in result.stdout
+    assert DEMO_NOTICE in result.stderr
 
 
 def test_drop_ends_with_1_where_an_image_failed(
@@ -141,7 +143,8 @@ def test_drop_ends_at_once_for_a_filtered_object(
     assert result.exit_code == ExitCode.FILTERED
     assert "a red circle" in result.stdout
     rule = "(excluded: the name matches a glob of DROPLINE_EVENTS__EXCLUDE)"
-    (line,) = result.stderr.splitlines()
+    notice, line = result.stderr.splitlines()
+    assert notice == DEMO_NOTICE
     assert line.startswith(f"error: gs://{BUCKET}/")
     assert line.endswith(f"is filtered and gets no caption {rule}")
     documents = json.loads(run("drop", tmp_path, "--wait", "--json", "--timeout", 120).stdout)

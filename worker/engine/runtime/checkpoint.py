@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from dropline.demo_model import DEMO_MODEL
 from dropline.errors import EngineUnavailable, SettingsError
 from dropline.settings import DEFAULT_CHECKPOINT, DEFAULT_REVISION, EngineSettings
 
-_DEMO = "demo"
 #: The package with the demo model; looked up, never imported.
 _DEMO_PACKAGE = "local_emulators"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -39,14 +39,14 @@ def find_checkpoint(settings: EngineSettings) -> Checkpoint:
         EngineUnavailable: the hub cannot be reached.
     """
     name = settings.checkpoint
-    if name == _DEMO:
+    if name == DEMO_MODEL:
         return _local(name, _demo_directory())
     if Path(name).is_dir():
         return _local(name, Path(name))
     if not _HUB_NAME.fullmatch(name):
         raise SettingsError(
             f"DROPLINE_ENGINE__CHECKPOINT is {name!r}, which is neither a directory, nor a hub name such as "
-            f"{DEFAULT_CHECKPOINT}, nor {_DEMO!r}"
+            f"{DEFAULT_CHECKPOINT}, nor {DEMO_MODEL!r}"
         )
     commit = _pinned_commit(settings)
     return Checkpoint(name, _download(name, commit), commit)
@@ -104,8 +104,8 @@ def _download(name: str, commit: str) -> Path:
         raise EngineUnavailable(
             f"the hub cannot be reached and {name} at {commit[:12]} is not in the local cache "
             f"({_first_line(error)}): fetch it beforehand, where there is a network, with `hf download {name} "
-            f"--revision {commit}`, or set DROPLINE_ENGINE__CHECKPOINT={_DEMO} for the small demo model that is "
-            "packaged"
+            f"--revision {commit}`, or set DROPLINE_ENGINE__CHECKPOINT={DEMO_MODEL} for the small demo model that "
+            "is packaged"
         ) from error
 
 
