@@ -3,7 +3,19 @@
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Date, DateTime, Enum, Identity, Index, MetaData, Text, UniqueConstraint, text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Date,
+    DateTime,
+    Enum,
+    Identity,
+    Index,
+    MetaData,
+    Text,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -26,6 +38,7 @@ class Base(DeclarativeBase):
     )
     type_annotation_map = {  # noqa: RUF012 - read by SQLAlchemy as a plain class attribute
         int: BigInteger,
+        bool: Boolean,
         str: Text,
         date: Date,
         datetime: DateTime(timezone=True),
@@ -78,6 +91,8 @@ class CaptionRow(Base):
     captioned_at: Mapped[datetime | None]
     metadata_written_at: Mapped[datetime | None]
     updated_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    #: False for a further task of the object version: its caption is in Postgres alone.
+    write_back: Mapped[bool] = mapped_column(server_default=text("true"))
 
     __table_args__ = (
         UniqueConstraint("bucket", "object_name", "generation", "task"),
@@ -114,3 +129,25 @@ class FilteredEventsRow(Base):
     slot: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     events: Mapped[int]
     last_at: Mapped[datetime]
+
+
+class WorkerRow(Base):
+    """One start of a worker. The newest row stays when older ones are removed."""
+
+    __tablename__ = "workers"
+
+    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    #: Name of the worker's connections to Redis: the worker is alive while Redis lists a connection of this name.
+    name: Mapped[str] = mapped_column(unique=True)
+    host: Mapped[str]
+    #: As in `captions`.
+    model: Mapped[str]
+    model_revision: Mapped[str]
+    #: Device of the engine, for example `cuda:0`.
+    device: Mapped[str]
+    #: Most images in one batch of the engine.
+    largest_batch: Mapped[int]
+    #: When the worker was ready.
+    started_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    #: None for a worker that runs, or whose process died.
+    stopped_at: Mapped[datetime | None]

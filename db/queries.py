@@ -49,11 +49,13 @@ _LOCK_OBJECT = text("SELECT pg_advisory_xact_lock(hashtextextended(:bucket || '/
 
 _REGISTER = text("""
     INSERT INTO captions (bucket, object_name, generation, task, status, content_type, size_bytes, md5_hash,
-                          crc32c, event_time, error_code, error)
+                          crc32c, event_time, error_code, error, write_back)
     SELECT :bucket, :name, :generation, :task,
            CASE WHEN newer.found THEN 'superseded' ELSE :status END,
            :content_type, :size_bytes, :md5_hash, :crc32c, :event_time,
-           CASE WHEN NOT newer.found THEN :error_code END, CASE WHEN NOT newer.found THEN :error END
+           CASE WHEN NOT newer.found THEN :error_code END, CASE WHEN NOT newer.found THEN :error END,
+           NOT EXISTS (SELECT FROM captions WHERE bucket = :bucket AND object_name = :name
+                       AND generation = :generation AND write_back)
     FROM (SELECT EXISTS (SELECT FROM captions WHERE bucket = :bucket AND object_name = :name
                          AND (generation > :generation
                               OR (generation = :generation AND status = 'superseded'))) AS found) AS newer

@@ -46,6 +46,7 @@ class CaptionRecord:
     metadata_written_at: datetime | None
     updated_at: datetime
     attempts_before_redrive: int
+    write_back: bool
 
     @classmethod
     def from_columns(cls, columns: RowMapping) -> "CaptionRecord":

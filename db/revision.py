@@ -6,7 +6,7 @@ from importlib import resources
 
 @functools.cache
 def needed_revision() -> str:
-    """The newest revision among the packaged migrations, for example `0003`.
+    """The newest revision among the packaged migrations, for example `0004`.
 
     Migrations are numbered and in sequence. Only their file names are read: the code of this room imports no
     migration.

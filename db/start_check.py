@@ -28,11 +28,17 @@ INGEST = Needs(
     {"captions": ("SELECT", "INSERT", "UPDATE"), "filtered_events": ("SELECT", "INSERT", "UPDATE")},
 )
 #: The worker.
-WORKER = Needs("dropline_worker", {"captions": ("SELECT", "UPDATE")})
+WORKER = Needs(
+    "dropline_worker", {"captions": ("SELECT", "UPDATE"), "workers": ("SELECT", "INSERT", "UPDATE", "DELETE")}
+)
 #: Redrives, which run as the function's login.
 OPERATOR = Needs("dropline_ingest", {"captions": ("SELECT", "UPDATE")})
+#: Submissions and redrives of the gallery, and submissions of commands.
+SUBMITTER = Needs("dropline_gallery", {"captions": ("SELECT", "INSERT", "UPDATE")})
 #: Commands that only read.
-READER = Needs("dropline_reader", {"captions": ("SELECT",), "current_captions": ("SELECT",)})
+READER = Needs(
+    "dropline_reader", {"captions": ("SELECT",), "current_captions": ("SELECT",), "workers": ("SELECT",)}
+)
 
 _FACTS = """
     SELECT current_database(), current_user, current_setting('server_encoding'),
@@ -42,7 +48,11 @@ _FACTS = """
 _MISSING = """
     SELECT tables.name, string_agg(tables.privilege, ', ') FROM unnest(%s::text[], %s::text[])
            AS tables (name, privilege)
-    WHERE NOT coalesce(has_table_privilege(to_regclass('public.' || tables.name), tables.privilege), true)
+    WHERE NOT coalesce(
+        -- The role dropline_gallery changes some of the columns.
+        CASE WHEN tables.privilege IN ('INSERT', 'UPDATE')
+             THEN has_any_column_privilege(to_regclass('public.' || tables.name), tables.privilege)
+             ELSE has_table_privilege(to_regclass('public.' || tables.name), tables.privilege) END, true)
     GROUP BY tables.name ORDER BY tables.name
 """
 

@@ -29,11 +29,13 @@ class DatabaseUrls:
     ingest: str
     worker: str
     reader: str
+    #: The second login of the gallery, which submits and redrives.
+    gallery: str
 
     @classmethod
     def same_for_all(cls, url: str) -> "DatabaseUrls":
         """`url` for all roles: on an external Postgres the stack gives no role a login."""
-        return cls(url, url, url, url)
+        return cls(url, url, url, url, url)
 
 
 def prepare(server: PostgresServer, passwords: Passwords) -> DatabaseUrls:
@@ -48,12 +50,14 @@ def prepare(server: PostgresServer, passwords: Passwords) -> DatabaseUrls:
         ingest=server.url_for(_DATABASE, "dropline_ingest", passwords.ingest),
         worker=server.url_for(_DATABASE, "dropline_worker", passwords.worker),
         reader=server.url_for(_DATABASE, "dropline_reader", passwords.reader),
+        gallery=server.url_for(_DATABASE, "dropline_gallery", passwords.gallery),
     )
     migrate(urls.deploy)
     with psycopg.connect(server.url, autocommit=True) as superuser:
         _allow_login(superuser, "dropline_ingest", passwords.ingest)
         _allow_login(superuser, "dropline_worker", passwords.worker)
         _allow_login(superuser, "dropline_reader", passwords.reader)
+        _allow_login(superuser, "dropline_gallery", passwords.gallery)
     return urls
 
 

@@ -26,15 +26,15 @@ class Passwords:
     ingest: str
     worker: str
     reader: str
+    gallery: str
 
     @classmethod
     def load_or_make(cls, path: Path) -> Self:
-        """Reads the file; creates a missing file, readable by the owner alone."""
-        if path.exists():
-            return cls(**json.loads(path.read_text()))
-        made = cls(*(secrets.token_hex(16) for _ in fields(cls)))
-        path.touch(mode=0o600)
-        path.write_text(json.dumps(asdict(made), indent=2) + "\n")
+        """Reads the file; makes each password that is missing, also in the file of an older release."""
+        known = json.loads(path.read_text()) if path.exists() else {}
+        made = cls(**{field.name: known.get(field.name) or secrets.token_hex(16) for field in fields(cls)})
+        if asdict(made) != known:
+            _write_private(path, json.dumps(asdict(made), indent=2) + "\n")
         return made
 
 
@@ -104,10 +104,7 @@ class StackDirectory:
 
     def write_private(self, path: Path, text: str) -> None:
         """Writes a file atomically, readable by the owner alone."""
-        unfinished = path.with_name(f"{path.name}.unfinished")
-        unfinished.touch(mode=0o600)
-        unfinished.write_text(text)
-        unfinished.rename(path)
+        _write_private(path, text)
 
     def release(self) -> None:
         """Deletes the environment file and releases the lock; a second call has no effect."""
@@ -119,6 +116,13 @@ class StackDirectory:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+
+def _write_private(path: Path, text: str) -> None:
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    unfinished.touch(mode=0o600)
+    unfinished.write_text(text)
+    unfinished.rename(path)
 
 
 def _reason(error: OSError, directory: Path) -> str:

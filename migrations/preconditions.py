@@ -12,6 +12,7 @@ _FACTS = text("""
            current_setting('server_encoding') AS encoding, pg_is_in_recovery() AS is_standby,
            has_schema_privilege('public', 'CREATE') AS may_create,
            (SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user) AS may_create_roles,
+           EXISTS (SELECT FROM pg_roles WHERE rolname = 'dropline_gallery') AS has_gallery_role,
            coalesce((SELECT pg_has_role(oid, 'USAGE') FROM pg_roles WHERE rolname = 'dropline_migrator'), false)
                AS is_migrator
 """)
@@ -54,12 +55,14 @@ def check_preconditions(connection: Connection, current: str | None, head: str |
 
 
 def _lacking(facts: Any, *, is_first: bool) -> str:
-    """The missing right in words; empty if none is missing. The first migration creates the roles."""
-    if not is_first:
-        return "" if facts.is_migrator else "the role dropline_migrator"
-    if not facts.may_create:
+    """The missing right in words; empty if none is missing. The first migration and 0004 create roles."""
+    if is_first and not facts.may_create:
         return "CREATE on the schema public"
-    return "" if facts.may_create_roles else "CREATEROLE"
+    if not is_first and not facts.is_migrator:
+        return "the role dropline_migrator"
+    if facts.may_create_roles or (facts.has_gallery_role and not is_first):
+        return ""
+    return "CREATEROLE" if is_first else "CREATEROLE (or run `CREATE ROLE dropline_gallery` before)"
 
 
 def let_roles_read_revision(connection: Connection) -> None:

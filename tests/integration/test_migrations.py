@@ -25,6 +25,8 @@ SNAPSHOT = """
     UNION ALL SELECT 'trigger', tgname, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal
     UNION ALL SELECT 'function', proname, prosrc FROM pg_proc
               WHERE pronamespace = 'public'::regnamespace AND proname = 'notify_caption'
+    UNION ALL SELECT 'grant', grantee || ' ' || table_name || '.' || column_name, privilege_type
+              FROM information_schema.column_privileges WHERE grantee LIKE 'dropline%'
     UNION ALL SELECT 'grant', grantee || ' ' || table_name, privilege_type FROM information_schema.table_privileges
               WHERE grantee LIKE 'dropline%'
     ORDER BY 1, 2, 3
@@ -100,7 +102,7 @@ def test_the_url_of_another_database_is_refused() -> None:
 def test_the_alembic_command_takes_the_url_from_the_environment(database_url: str) -> None:
     """`alembic` in the project's root finds the migrations and the database."""
     with alembic(database_url, "current") as command:
-        assert "0003 (head)" in command.communicate(timeout=120)[0]
+        assert "0004 (head)" in command.communicate(timeout=120)[0]
 
 
 def test_two_deployments_that_migrate_at_once_take_turns(postgres_server: PostgresServer) -> None:
@@ -195,6 +197,57 @@ def test_only_the_function_counts_filtered_events(login: Login) -> None:
         with pytest.raises(errors.InsufficientPrivilege):
             ingest.execute(statement)
     assert login("dropline_migrator").execute("DELETE FROM filtered_events").rowcount == 1
+
+
+def test_the_gallery_submits_and_redrives_and_reads_all_tables(login: Login) -> None:
+    """Rows are made, queued again and edited; neither their identity nor the worker's columns are written."""
+    gallery = login("dropline_gallery")
+    gallery.execute(INSERT)
+    gallery.execute("SELECT FROM captions FOR UPDATE SKIP LOCKED")
+    gallery.execute(
+        "UPDATE captions SET status = 'superseded', lease_until = NULL, caption = 'x', updated_at = now()"
+    )
+    for table in ("captions", "current_captions", "filtered_events", "workers", "alembic_version"):
+        gallery.execute(sql.SQL("SELECT * FROM {}").format(sql.Identifier(table)))
+    for statement in (
+        "UPDATE captions SET object_name = 'other'",
+        "UPDATE captions SET attempts = 0",
+        "UPDATE captions SET model = 'mine'",
+        INSERT.replace("status)", "status, model)").replace("'queued')", "'queued', 'mine')"),
+        COUNT,
+        START,
+        "UPDATE workers SET stopped_at = now()",
+        "UPDATE alembic_version SET version_num = '9999'",
+        *(f"{verb} {table}" for verb in ("DELETE FROM", "TRUNCATE") for table in ("captions", "workers")),
+        "DROP TABLE captions",
+        "CREATE TABLE mine (n int)",
+        "SET ROLE dropline_migrator",
+    ):
+        with pytest.raises(errors.InsufficientPrivilege):
+            gallery.execute(statement.encode())
+
+
+START = """
+    INSERT INTO workers (name, host, model, model_revision, device, largest_batch)
+    VALUES ('dropline-worker:1', 'gpu-1', 'demo', 'abc', 'cpu', 8)
+"""
+
+
+def test_only_the_worker_writes_the_table_of_workers(login: Login) -> None:
+    """The worker inserts, stops and removes rows, and rewrites none; all other roles read."""
+    worker = login("dropline_worker")
+    worker.execute(START)
+    assert worker.execute("UPDATE workers SET stopped_at = now()").rowcount == 1
+    with pytest.raises(errors.InsufficientPrivilege):
+        worker.execute("UPDATE workers SET model = 'other'")
+    for role in ("dropline_ingest", "dropline_reader"):
+        with login(role) as other:
+            assert other.execute("SELECT host FROM workers").fetchone() == ("gpu-1",)
+            other.execute("SET default_transaction_read_only = off")
+            for statement in (START, "UPDATE workers SET stopped_at = now()", "DELETE FROM workers"):
+                with pytest.raises(errors.InsufficientPrivilege):
+                    other.execute(statement)
+    assert worker.execute("DELETE FROM workers").rowcount == 1
 
 
 def test_the_migrator_migrates_by_its_own_login(login: Login, postgres_server: PostgresServer) -> None:

@@ -229,7 +229,10 @@ def login_url(postgres_server: PostgresServer, database_url: str) -> Callable[[s
     ("role", "told"),
     [
         ("dropline_reader", "the login dropline_reader lacks UPDATE on captions"),
-        ("stranger", "the login stranger lacks SELECT, UPDATE on captions"),
+        (
+            "stranger",
+            "the login stranger lacks SELECT, UPDATE on captions; SELECT, INSERT, UPDATE, DELETE on workers",
+        ),
     ],
 )
 def test_a_worker_with_the_wrong_login(login_url: Callable[[str], str], role: str, told: str) -> None:

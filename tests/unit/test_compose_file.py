@@ -76,7 +76,9 @@ def test_every_part_has_the_role_it_needs(compose: dict[str, Any]) -> None:
     users = {name: url.removeprefix("postgresql://").split(":")[0] for name, url in urls.items()}
     assert users == {"migrate": "postgres", "function": "dropline_ingest", "worker": "dropline_worker"}
     roles = compose["configs"]["roles"]["content"]
-    assert all(f"CREATE ROLE {role} LOGIN" in roles for role in ("dropline_ingest", "dropline_worker"))
+    assert all(
+        f"CREATE ROLE {role} LOGIN" in roles for role in ("dropline_ingest", "dropline_worker", "dropline_gallery")
+    )
 
 
 def test_events_for_flower_are_asked_for_here_and_nowhere_else(compose: dict[str, Any]) -> None:

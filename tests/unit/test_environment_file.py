@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dropline.settings import PREFIX, variables
 from local_emulators.application import ServiceEnvironment, engine_variables
-from local_emulators.directory import Addresses, boto_lines, export_lines, shell_variables
+from local_emulators.directory import Addresses, Passwords, boto_lines, export_lines, shell_variables
 from local_emulators.options import BUCKET
 from local_emulators.process import process_environment
 
@@ -95,3 +95,16 @@ def test_services_do_not_inherit_another_cloud(monkeypatch: pytest.MonkeyPatch) 
     assert found["DROPLINE_LOG__LEVEL"] == "DEBUG"
     assert found["NO_PROXY"] == found["no_proxy"] == "example.org,127.0.0.1,localhost"
     assert found["STORAGE_EMULATOR_HOST"] == "http://here"
+
+
+def test_the_directory_of_an_older_release_gets_the_new_passwords(tmp_path: Path) -> None:
+    """The passwords of the stored data stay; the login of a later release gets a password that stays too."""
+    path = tmp_path / "passwords.json"
+    made = Passwords.load_or_make(path)
+    older = {name: word for name, word in json.loads(path.read_text()).items() if name != "gallery"}
+    path.write_text(json.dumps(older))
+    upgraded = Passwords.load_or_make(path)
+    assert upgraded.gallery
+    assert {**older, "gallery": upgraded.gallery} == json.loads(path.read_text())
+    assert upgraded == Passwords.load_or_make(path)
+    assert (upgraded.postgres, path.stat().st_mode & 0o777) == (made.postgres, 0o600)
