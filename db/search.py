@@ -1,0 +1,143 @@
+"""Searches of the captions table for the gallery, newest rows first; each in a transaction of the caller."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, func, or_, select, text, tuple_
+
+from db.models import EVERY_TASK, CaptionRow
+from db.reads import CaptionRecord
+from db.session import Connection
+from dropline.contract import ObjectVersion, Status
+
+#: Rows of which the models are listed; the table has no index on `model`.
+_ROWS_OF_MODELS = 5_000
+#: Signs of `websearch_to_tsquery`; a search without them matches the beginnings of words, too.
+_OPERATORS = re.compile(r'["-]|\bor\b', re.IGNORECASE)
+_COLUMNS = [getattr(CaptionRow, name) for name in CaptionRecord.__dataclass_fields__]
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """A row matches if every condition is met; an empty condition matches all rows. Tombstones never match."""
+
+    #: Words of the caption, as people type them into a search engine; the last word may be unfinished.
+    words: str = ""
+    statuses: tuple[Status, ...] = ()
+    #: A task prompt, with any text.
+    task: str = ""
+    #: Of the object name.
+    prefix: str = ""
+    bucket: str = ""
+    model: str = ""
+    error_code: str = ""
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """The conditions as SQL on `captions`."""
+        found = [CaptionRow.task != EVERY_TASK]
+        if words := _storable(self.words).strip():
+            found.append(_matches(words))
+        if self.statuses:
+            found.append(CaptionRow.status.in_(self.statuses))
+        if self.task:
+            found.append(func.starts_with(CaptionRow.task, _storable(self.task)))
+        if self.prefix:
+            found.append(func.starts_with(CaptionRow.object_name, _storable(self.prefix)))
+        for column, value in (
+            (CaptionRow.bucket, self.bucket),
+            (CaptionRow.model, self.model),
+            (CaptionRow.error_code, self.error_code),
+        ):
+            if value:
+                found.append(column == _storable(value))
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """The state of the queue, for people."""
+
+    #: Captions of the last 60 seconds.
+    captioned: int
+    #: Rows that are queued or running.
+    waiting: int
+    #: When the oldest of the queued rows was queued; None if no row is queued.
+    oldest_queued_at: datetime | None
+    failed: int
+
+
+def newest(connection: Connection, search: Search, before: int | None, most: int) -> list[CaptionRecord]:
+    """At most `most` rows with an id below `before` (None: all), the newest first."""
+    conditions = search.conditions()
+    if before is not None:
+        conditions.append(CaptionRow.id < before)
+    statement = select(*_COLUMNS).where(*conditions).order_by(CaptionRow.id.desc()).limit(most)
+    return [CaptionRecord.from_columns(row) for row in connection.execute(statement).mappings()]
+
+
+def neighbours(
+    connection: Connection, search: Search, row_id: int
+) -> tuple[CaptionRecord | None, CaptionRecord | None]:
+    """The next newer and the next older row."""
+    statement = (
+        select(*_COLUMNS).where(*search.conditions(), CaptionRow.id > row_id).order_by(CaptionRow.id).limit(1)
+    )
+    newer = [CaptionRecord.from_columns(row) for row in connection.execute(statement).mappings()]
+    older = newest(connection, search, row_id, 1)
+    return next(iter(newer), None), next(iter(older), None)
+
+
+def matching(
+    connection: Connection, search: Search, keys: Sequence[tuple[ObjectVersion, str]]
+) -> list[CaptionRecord]:
+    """The rows among `keys` (object version and task) that match, the newest first."""
+    identity = tuple_(CaptionRow.bucket, CaptionRow.object_name, CaptionRow.generation, CaptionRow.task)
+    wanted = [(version.bucket, version.name, version.generation, task) for version, task in keys]
+    statement = select(*_COLUMNS).where(identity.in_(wanted), *search.conditions()).order_by(CaptionRow.id.desc())
+    return [CaptionRecord.from_columns(row) for row in connection.execute(statement).mappings()]
+
+
+def recent_models(connection: Connection) -> list[str]:
+    """The models of the newest rows, in alphabetical order."""
+    newest_rows = (
+        select(CaptionRow.model)
+        .where(CaptionRow.model.is_not(None))
+        .order_by(CaptionRow.id.desc())
+        .limit(_ROWS_OF_MODELS)
+        .subquery()
+    )
+    return sorted(str(model) for model in connection.execute(select(newest_rows.c.model).distinct()).scalars())
+
+
+_TRAFFIC = text("""
+    SELECT (SELECT count(*) FROM captions WHERE captioned_at > now() - interval '1 minute') AS captioned,
+           queued.number + (SELECT count(*) FROM captions WHERE status = 'running' AND lease_until IS NOT NULL)
+           AS waiting,
+           queued.oldest AS oldest_queued_at,
+           (SELECT count(*) FROM captions WHERE status = 'failed') AS failed
+    FROM (SELECT count(*) AS number, min(queued_at) AS oldest FROM captions WHERE status = 'queued') AS queued
+""")
+
+
+def traffic(connection: Connection) -> Traffic:
+    """The state of the queue; each part is read from an index."""
+    return Traffic(**connection.execute(_TRAFFIC).mappings().one())
+
+
+def _matches(words: str) -> ColumnElement[bool]:
+    """Full-text search, or the words as they stand anywhere in the caption."""
+    if _OPERATORS.search(words):
+        query = func.websearch_to_tsquery(text("'english'"), words)
+    else:
+        terms = re.findall(r"\w+", words)
+        query = func.to_tsquery(text("'english'"), " & ".join(f"{term}:*" for term in terms))
+    escaped = re.sub(r"([%_\\])", r"\\\1", words)
+    document = func.to_tsvector(text("'english'"), CaptionRow.caption)
+    return or_(document.bool_op("@@")(query), CaptionRow.caption.ilike(f"%{escaped}%"))
+
+
+def _storable(value: str) -> str:
+    """The text without the characters that no text in Postgres has: NUL and lone surrogates."""
+    return value.replace("\0", "").encode("utf-8", "ignore").decode()

@@ -1,0 +1,141 @@
+"""Searches of the gallery: which rows match, their order, and the pages of a long list."""
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Connection, text
+
+from db import queries, search
+from db.reads import CaptionRecord
+from db.search import Search
+from dropline.contract import ObjectVersion, Status, TaskPrompt, TaskRequest
+from tests.support.rows import OTHER_TASK, TASK, drop, record, take
+
+OBJECTS = TaskRequest(TaskPrompt.OD)
+
+
+def names(rows: Sequence[CaptionRecord]) -> list[str]:
+    """The object names of rows."""
+    return [row.object_name for row in rows]
+
+
+def found(connection: Connection, wanted: Search) -> list[str]:
+    """The names of all rows that match."""
+    return names(search.newest(connection, wanted, None, 100))
+
+
+def an_object(name: str, generation: int = 1, bucket: str = "drops") -> ObjectVersion:
+    """An object version."""
+    return ObjectVersion(bucket, name, generation)
+
+
+def captioned(connection: Connection, name: str, words: str, task: TaskRequest = TASK) -> int:
+    """A captioned row: its id."""
+    row_id = drop(connection, an_object(name), task)
+    record(connection, take(connection, row_id), words)
+    return row_id
+
+
+@pytest.fixture
+def pictures(connection: Connection) -> Connection:
+    """A table with rows of each kind."""
+    captioned(connection, "a/circle.png", "two red circles above a 100% black line")
+    captioned(connection, "a/triangle.png", "a red triangle")
+    captioned(connection, "b/cat.png", "cat, dog", OBJECTS)
+    failed = drop(connection, an_object("b/broken.png"))
+    queries.fail(connection, take(connection, failed), "corrupt_image", "damaged")
+    drop(connection, an_object("c/new.png"), OTHER_TASK)
+    queries.tombstone(connection, an_object("c/tombstone.png"))
+    return connection
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("red", ["a/triangle.png", "a/circle.png"]),
+        ("red tri", ["a/triangle.png"]),
+        ("circle", ["a/circle.png"]),
+        ('"black line"', ["a/circle.png"]),
+        ("red -triangle", ["a/circle.png"]),
+        ("triangle or dog", ["b/cat.png", "a/triangle.png"]),
+        ("rcle", ["a/circle.png"]),
+        ("100%", ["a/circle.png"]),
+        ("1%0", []),
+        ("r_d", []),
+        ("zebra", []),
+        ("  ", ["c/new.png", "b/broken.png", "b/cat.png", "a/triangle.png", "a/circle.png"]),
+    ],
+)
+def test_words_find_captions(pictures: Connection, words: str, expected: list[str]) -> None:
+    """Whole words in any form, beginnings, parts, and the signs of search engines; no sign of SQL."""
+    assert found(pictures, Search(words)) == expected
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        (Search(statuses=(Status.FAILED, Status.QUEUED)), ["c/new.png", "b/broken.png"]),
+        (Search(task="<OD>"), ["b/cat.png"]),
+        (Search(task="<OPEN_VOCABULARY_DETECTION>"), ["c/new.png"]),
+        (Search(prefix="a/"), ["a/triangle.png", "a/circle.png"]),
+        (Search(prefix="%/"), []),
+        (Search(model="demo", prefix="b/"), ["b/cat.png"]),
+        (Search(error_code="corrupt_image"), ["b/broken.png"]),
+        (Search(bucket="others"), []),
+        (Search("red", prefix="a/t"), ["a/triangle.png"]),
+    ],
+)
+def test_filters_narrow_the_list(pictures: Connection, wanted: Search, expected: list[str]) -> None:
+    """All conditions of a search hold for each row."""
+    assert found(pictures, wanted) == expected
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.text(max_size=20))
+def test_no_text_is_an_error(connection: Connection, words: str) -> None:
+    """Whatever a person types, or sends, Postgres takes the statement."""
+    found(connection, Search(words, prefix=words, task=words, model=words, bucket=words))
+
+
+def test_pages_have_each_row_once(connection: Connection) -> None:
+    """A row that arrives between two pages is on neither."""
+    ids = [drop(connection, an_object(f"{n}.png")) for n in range(7)]
+    first = search.newest(connection, Search(), None, 3)
+    drop(connection, an_object("late.png"))
+    second = search.newest(connection, Search(), first[-1].id, 100)
+    assert [row.id for row in (*first, *second)] == ids[::-1]
+
+
+def test_neighbours_match_too(pictures: Connection) -> None:
+    """The next picture on either side is one of the list."""
+    circle, triangle = (
+        search.newest(pictures, Search(prefix=prefix), None, 1)[0] for prefix in ("a/circle", "a/triangle")
+    )
+    newer, older = search.neighbours(pictures, Search("red"), circle.id)
+    assert (newer and newer.id, older) == (triangle.id, None)
+
+
+def test_rows_by_their_keys(pictures: Connection) -> None:
+    """Keys without a row, and rows that do not match, are left out."""
+    keys = [
+        (an_object("a/circle.png"), str(TASK)),
+        (an_object("b/cat.png"), str(OBJECTS)),
+        (an_object("b/cat.png", 2), str(OBJECTS)),
+    ]
+    assert names(search.matching(pictures, Search(), keys)) == ["b/cat.png", "a/circle.png"]
+    assert names(search.matching(pictures, Search("red"), keys)) == ["a/circle.png"]
+    assert search.matching(pictures, Search(), []) == []
+
+
+def test_models_and_traffic(pictures: Connection) -> None:
+    """The numbers of the strip, and the choices of a filter."""
+    assert search.recent_models(pictures) == ["demo"]
+    drop(pictures, an_object("d.png"))
+    take(pictures, drop(pictures, an_object("running.png")))
+    pictures.execute(text("UPDATE captions SET captioned_at = now() - interval '61 s' WHERE caption LIKE 'cat%'"))
+    traffic = search.traffic(pictures)
+    assert (traffic.captioned, traffic.waiting, traffic.failed) == (2, 3, 1)
+    oldest = pictures.execute(text("SELECT min(queued_at) FROM captions WHERE status = 'queued'")).scalar_one()
+    assert traffic.oldest_queued_at == oldest
