@@ -7,23 +7,22 @@ from typing import Any
 
 from billiard.connection import wait
 from billiard.pool import TERMINATE, WorkersJoined
-from celery import Celery
 from celery.concurrency.asynpool import AsynPool, ResultHandler
 from celery.concurrency.prefork import TaskPool
 from kombu.entity import Exchange, Queue
 
-from dropline.broker.configuration import make_app, worker_transport
+from dropline.broker.configuration import WorkerCelery, make_worker_app
 from dropline.contract import CAPTION_QUEUE, RECOVERY_QUEUE
 from dropline.settings import Settings
 
 
-def make_celery(settings: Settings) -> Celery:
+def make_celery(settings: Settings) -> WorkerCelery:
     """The Celery app of a worker; opens no connection.
 
     Raises:
         SettingsError: the broker's URL is missing.
     """
-    app = make_app(settings.broker, worker_transport(settings.broker), set_as_current=True)
+    app = make_worker_app(settings.broker)
     app.conf.update(
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
@@ -55,7 +54,7 @@ def make_celery(settings: Settings) -> Celery:
     return app
 
 
-def run_worker(app: Celery, settings: Settings) -> int:
+def run_worker(app: WorkerCelery, settings: Settings) -> int:
     """Run a worker until a signal stops the process; returns the exit code.
 
     Without task events the worker sends no gossip, mingle or heartbeat messages to other workers.

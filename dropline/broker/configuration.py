@@ -1,13 +1,13 @@
 """Celery's configuration, as far as producers and workers share it, and kombu's options for Redis."""
 
-import uuid
-from typing import Any
+from typing import Any, TypeVar
 
 from celery import Celery
 from kombu.utils.url import parse_url as parse_celery_url
 from redis.connection import parse_url as parse_client_url
 
 from dropline.broker.transport import install_transport
+from dropline.broker.workers import new_worker_name
 from dropline.errors import SettingsError
 from dropline.redis_url import check_redis_url
 from dropline.settings import BrokerSettings, require
@@ -24,19 +24,42 @@ _HEALTH_CHECK_S = 10
 _NEVER_S = 10 * 365 * 24 * 3600
 
 
-def make_app(settings: BrokerSettings, transport_options: dict[str, Any], *, set_as_current: bool) -> Celery:
-    """A Celery app without tasks; opens no connection. Messages are JSON, and no result is stored.
+class WorkerCelery(Celery):
+    """The Celery app of a worker: only the connection that takes messages has the worker's name.
 
-    Args:
-        settings: with the URL of Redis.
-        transport_options: `producer_transport` or `worker_transport`.
-        set_as_current: True makes the app Celery's current app of this process.
+    A connection that sends messages may belong to a child, and a child may outlive the parent for a moment.
+    """
+
+    @property
+    def connection_name(self) -> str:
+        """Name of the worker, and of its connection to Redis; see `dropline.broker.workers`."""
+        name: str = self.conf.broker_transport_options["client_name"]
+        return name
+
+    def connection_for_write(self, url: Any = None, **options: Any) -> Any:
+        """As Celery's method, without the name."""
+        nameless = (options.pop("transport_options", None) or {}) | {"client_name": None}
+        return super().connection_for_write(url, transport_options=nameless, **options)
+
+
+def make_worker_app(settings: BrokerSettings) -> WorkerCelery:
+    """The Celery app of a worker, Celery's current app of this process; without tasks, opens no connection.
 
     Raises:
         SettingsError: no URL is set, or the libraries do not read the URL alike.
     """
+    return _make_app(WorkerCelery, settings, _worker_transport(settings), set_as_current=True)
+
+
+_App = TypeVar("_App", bound=Celery)
+
+
+def _make_app(
+    kind: type[_App], settings: BrokerSettings, transport_options: dict[str, Any], *, set_as_current: bool
+) -> _App:
+    """A Celery app without tasks; opens no connection. Messages are JSON, and no result is stored."""
     install_transport()
-    app = Celery("dropline", broker=_broker_url(settings), set_as_current=set_as_current)
+    app = kind("dropline", broker=_broker_url(settings), set_as_current=set_as_current)
     app.conf.update(
         broker_transport_options=transport_options,
         task_serializer="json",
@@ -52,7 +75,7 @@ def make_producer(settings: BrokerSettings) -> Celery:
     Raises:
         SettingsError: no URL is set, or the libraries do not read the URL alike.
     """
-    app = make_app(settings, producer_transport(settings), set_as_current=False)
+    app = _make_app(Celery, settings, _producer_transport(settings), set_as_current=False)
     app.conf.update(
         task_publish_retry=False,
         broker_pool_limit=PRODUCER_CONNECTIONS,
@@ -77,7 +100,7 @@ def _broker_url(settings: BrokerSettings) -> str:
     return url
 
 
-def producer_transport(settings: BrokerSettings) -> dict[str, Any]:
+def _producer_transport(settings: BrokerSettings) -> dict[str, Any]:
     """Options of kombu's Redis transport for a process that only sends messages: every wait is short."""
     return _common_transport(settings) | {
         "socket_connect_timeout": settings.publish_timeout_s,
@@ -87,7 +110,7 @@ def producer_transport(settings: BrokerSettings) -> dict[str, Any]:
     }
 
 
-def worker_transport(settings: BrokerSettings) -> dict[str, Any]:
+def _worker_transport(settings: BrokerSettings) -> dict[str, Any]:
     """Options of kombu's Redis transport for a worker: a blocking BRPOP, and no sweep of overdue messages."""
     return _common_transport(settings) | {
         "polling_interval": settings.polling_interval_s,
@@ -98,8 +121,7 @@ def worker_transport(settings: BrokerSettings) -> dict[str, Any]:
         # Kombu gives up a silent BRPOP after the polling interval and up to two health checks.
         "socket_timeout": settings.polling_interval_s + 2 * _HEALTH_CHECK_S,
         "health_check_interval": _HEALTH_CHECK_S,
-        # `CaptionQueue.end_blocking_pop` finds the worker's connection by name.
-        "client_name": f"dropline-worker-{uuid.uuid4().hex}",
+        "client_name": new_worker_name(),
     }
 
 

@@ -118,6 +118,11 @@ class ScaleToZeroOutcome(Enum):
         return policy.lease_s if must_expire else policy.idle_s
 
 
+def is_waking(mark: str | None) -> bool:
+    """True if workers are on their way or running: a call to 1 has begun or was answered, and none to 0 since."""
+    return mark is not None and not mark.startswith(SLEEPING)
+
+
 def scale_up(token: str, policy: ScalingPolicy) -> Procedure[bool]:
     """Ensure that the worker pool is scaled up; runs after enqueueing and before the event is acknowledged.
 
