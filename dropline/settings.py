@@ -242,6 +242,60 @@ class PoolSettings(_Group):
     )
 
 
+class GallerySettings(_Group):
+    """The gallery: page, JSON API and events. docs/gallery.md describes who may use it."""
+
+    host: str = Field(
+        default="127.0.0.1",
+        min_length=1,
+        description="Address to listen on. Another than a loopback address needs tokens or an Identity-Aware "
+        "Proxy.",
+    )
+    port: int = Field(default=18406, ge=0, le=65535, description="Port to listen on; 0: a free port.")
+    database_url: SecretStr = Field(
+        default=SecretStr(""),
+        description="Postgres for submissions and edits, as the role `dropline_gallery`. "
+        "Empty: `DROPLINE_DATABASE__URL`. Reads use `DATABASE_URL`.",
+    )
+    tokens: tuple[str, ...] = Field(
+        default=(),
+        description="Tokens, each as `NAME:SCOPES:SHA256`; `dropline gallery token` makes them. "
+        "Where one is set, every request needs a token, on a loopback address too.",
+    )
+    tokens_file: str = Field(default="", description="File with further tokens, one a line, read at the start.")
+    iap_audience: str = Field(
+        default="",
+        description="Audience of the signed header of an Identity-Aware Proxy before the gallery; empty: none.",
+    )
+    iap_scopes: tuple[Literal["read", "submit", "edit"], ...] = Field(
+        default=("read", "submit", "edit"), description="Scopes of everyone whom the Identity-Aware Proxy admits."
+    )
+    iap_keys_url: str = Field(
+        default="https://www.gstatic.com/iap/verify/public_key-jwk",
+        description="Address of the public keys (JWKS) of the Identity-Aware Proxy.",
+    )
+    requests_per_minute: int = Field(
+        default=6000, ge=1, description="Most requests of one token or address in a minute; more are answered 429."
+    )
+    submissions_per_minute: int = Field(
+        default=600,
+        ge=1,
+        description="Most submissions of one token or address in a minute; more are answered 429.",
+    )
+    max_streams: int = Field(default=500, ge=1, description="Most connections to `/api/events` at a time.")
+    max_waits: int = Field(default=500, ge=1, description="Most requests with `wait` that wait at a time.")
+    threads: int = Field(
+        default=8,
+        ge=1,
+        le=200,
+        description="Threads for statements and uploads, and connections per database role.",
+    )
+    cache_directory: str = Field(
+        default="", description="Directory of thumbnails; empty: a temporary one, deleted when the gallery stops."
+    )
+    cache_bytes: int = Field(default=1_000_000_000, ge=0, description="Most bytes of thumbnails on disk.")
+
+
 class LogSettings(_Group):
     """Logs on standard error."""
 
@@ -277,6 +331,9 @@ class Settings(BaseSettings):
         description="Postgres for commands that only read, as the reader's role. Empty: `DROPLINE_DATABASE__URL`.",
     )
     bucket: str = Field(default="", description="Bucket `dropline drop` uploads to.")
+    gallery_url: str = Field(
+        default="", description="Address of the gallery, as `http://127.0.0.1:18406`, for the client and commands."
+    )
     database: DatabaseSettings = DatabaseSettings()
     broker: BrokerSettings = BrokerSettings()
     events: EventSettings = EventSettings()
@@ -286,6 +343,7 @@ class Settings(BaseSettings):
     engine: EngineSettings = EngineSettings()
     metadata: MetadataSettings = MetadataSettings()
     pool: PoolSettings = PoolSettings()
+    gallery: GallerySettings = GallerySettings()
     log: LogSettings = LogSettings()
 
     @property

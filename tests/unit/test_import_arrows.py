@@ -50,6 +50,7 @@ def test_a_library_contract_names_every_room_but_those_in_its_title(name: str) -
         "migrations": {"migrations"},
         "the local stack": {"local_emulators"},
         "the worker": {"worker"},
+        "the gallery": {"gallery"},
         "the function": {"trigger_fn", "local_emulators"},
         "the command line": {"cli", "local_emulators"},
     }
@@ -86,6 +87,7 @@ BREAKS = [
     ("Only dropline.broker, dropline.scaling and the local stack import redis", "db/session.py", "import redis"),
     ("Only dropline.images imports Pillow", "worker/retry.py", "import PIL"),
     ("Only the function imports functions-framework", "worker/retry.py", "import flask"),
+    ("Only the gallery imports FastAPI", "worker/health.py", "import uvicorn"),
     ("Only the command line imports Typer", "operations/__init__.py", "import rich"),
 ]
 

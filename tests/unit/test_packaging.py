@@ -31,6 +31,7 @@ ROOMS = {
     "migrations": (),
     "trigger_fn": ("function",),
     "worker": ("worker", "heic"),
+    "gallery": ("gallery",),
     "local_emulators": ("local",),
     "tests": ("dev",),
     "tools": ("dev",),
@@ -50,7 +51,9 @@ DISTRIBUTIONS = {
     "jwt": "pyjwt",
     "PIL": "pillow",
     "yaml": "pyyaml",
-    # Werkzeug is a part of Flask.
+    "multipart": "python-multipart",
+    # Starlette is a part of FastAPI, and Werkzeug of Flask.
+    "starlette": "fastapi",
     "werkzeug": "flask",
 }
 #: The only files with access to the environment beside the settings: each passes it to a child process.
@@ -118,8 +121,8 @@ def test_what_is_required_is_pinned_within_its_range(requirement: str) -> None:
 
 
 def test_every_role_has_an_extra_and_every_package_its_types() -> None:
-    """Function, worker, cli, local and dev each have an extra; each import package has `py.typed`."""
-    assert {"function", "worker", "cli", "local", "dev"} <= EXTRAS.keys()
+    """Function, worker, gallery, cli, local and dev each have an extra; each import package has `py.typed`."""
+    assert {"function", "worker", "gallery", "cli", "local", "dev"} <= EXTRAS.keys()
     assert all((ROOT / package / "py.typed").exists() for package in _packages())
 
 

@@ -86,7 +86,7 @@ def test_a_misspelt_variable_is_refused_with_the_nearest_name(monkeypatch: pytes
 
 def test_an_unknown_variable_without_a_neighbour_points_to_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """A variable unlike any setting is refused too, with the page of all settings."""
-    monkeypatch.setenv("DROPLINE_XYZZY_QUUX", "1")
+    monkeypatch.setenv("DROPLINE_XYZZYQUUXPLUGH", "1")
     with pytest.raises(SettingsError, match=r"docs/settings\.md"):
         load_settings()
 

@@ -1,0 +1,17 @@
+"""The web application: its routes and the handling that all of them share."""
+
+from fastapi import FastAPI
+
+from gallery import api, events, page, pictures
+from gallery.headers import GuardedHeaders
+from gallery.resources import Resources
+
+
+def create_app(resources: Resources) -> FastAPI:
+    """The application on the given resources. Opens no connection."""
+    app = FastAPI(title="Dropline", docs_url=None, redoc_url=None)
+    app.state.resources = resources
+    for routes in (page, pictures, api, events):
+        app.include_router(routes.router(resources))
+    app.add_middleware(GuardedHeaders, access=resources.access)
+    return app

@@ -1,0 +1,17 @@
+"""The parts of a running gallery that its routes share."""
+
+from dataclasses import dataclass
+
+from db.session import Database
+from dropline.settings import Settings
+from gallery.access import Access
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """Built by the composition root (`gallery.server`), or by a test."""
+
+    settings: Settings
+    access: Access
+    #: Postgres as dropline_reader.
+    reader: Database
