@@ -44,6 +44,14 @@ class LeaseHeld:
     remaining_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A recorded caption."""
+
+    #: True if the write-back to the object's metadata follows: the row has a lease for it.
+    is_write_back_due: bool
+
+
 # Events of one object take turns: if FINALIZE and DELETE arrive at once, the second must see the row of the first.
 _LOCK_OBJECT = text("SELECT pg_advisory_xact_lock(hashtextextended(:bucket || '/' || :name, 0))")
 
@@ -54,8 +62,9 @@ _REGISTER = text("""
            CASE WHEN newer.found THEN 'superseded' ELSE :status END,
            :content_type, :size_bytes, :md5_hash, :crc32c, :event_time,
            CASE WHEN NOT newer.found THEN :error_code END, CASE WHEN NOT newer.found THEN :error END,
-           NOT EXISTS (SELECT FROM captions WHERE bucket = :bucket AND object_name = :name
-                       AND generation = :generation AND write_back)
+           CAST(:own_task AS boolean)
+           AND NOT EXISTS (SELECT FROM captions WHERE bucket = :bucket AND object_name = :name
+                           AND generation = :generation AND write_back)
     FROM (SELECT EXISTS (SELECT FROM captions WHERE bucket = :bucket AND object_name = :name
                          AND (generation > :generation
                               OR (generation = :generation AND status = 'superseded'))) AS found) AS newer
@@ -71,6 +80,15 @@ _EXISTING = text("""
     ORDER BY (task = :task) DESC LIMIT 1
 """)
 
+# A request for a further task may have made the row, where its settings differ from those of the function.
+_ADOPT = text("""
+    UPDATE captions SET write_back = true, updated_at = now(),
+           lease_until = CASE WHEN status = 'captioned' THEN now() ELSE lease_until END
+    WHERE bucket = :bucket AND object_name = :name AND generation = :generation AND task = :task AND NOT write_back
+      AND status <> 'deleted' AND NOT EXISTS (SELECT FROM captions WHERE bucket = :bucket AND object_name = :name
+                      AND generation = :generation AND write_back)
+""")
+
 _SUPERSEDE_OLDER = text("""
     UPDATE captions SET status = 'superseded', lease_until = NULL, updated_at = now()
     WHERE bucket = :bucket AND object_name = :name AND generation < :generation AND status IN ('queued', 'running')
@@ -78,14 +96,18 @@ _SUPERSEDE_OLDER = text("""
 
 
 def register_object(
-    connection: Connection, version: ObjectVersion, facts: ObjectFacts, task: TaskRequest
+    connection: Connection, version: ObjectVersion, facts: ObjectFacts, task: TaskRequest, *, own_task: bool = True
 ) -> RegisteredRow:
     """Insert the row of a finalized object, or find the row.
 
     Unfinished rows of older generations become superseded. A generation with a `deleted` row stays deleted. A
     generation that is archived or not the newest starts as superseded.
+
+    Args:
+        own_task: True for the task of the object's metadata or of the rules. The first such row of a generation
+            is written back to the metadata; the captions of all other rows are in Postgres alone.
     """
-    return _register(connection, version, facts, str(task), Status.QUEUED, None, None)
+    return _register(connection, version, facts, str(task), Status.QUEUED, None, None, own_task=own_task)
 
 
 def register_failed(
@@ -103,14 +125,18 @@ def _register(
     status: Status,
     code: str | None,
     error: str | None,
+    *,
+    own_task: bool = True,
 ) -> RegisteredRow:
     identity = _identity(version)
     connection.execute(_LOCK_OBJECT, {"bucket": version.bucket, "name": version.name})
     values = identity | {"task": task, "status": status.value, "error_code": code, "error": _clean_text(error)}
-    created = connection.execute(_REGISTER, values | _facts(facts)).one_or_none()
+    created = connection.execute(_REGISTER, values | {"own_task": own_task} | _facts(facts)).one_or_none()
     if created is not None:
         connection.execute(_SUPERSEDE_OLDER, identity)
         return RegisteredRow(created.id, Status(created.status), created=True)
+    if own_task:
+        connection.execute(_ADOPT, identity | {"task": task})
     row = connection.execute(_EXISTING, identity | {"task": task, "every_task": EVERY_TASK}).one_or_none()
     if row is None:  # the generation was deleted before; its row has another task
         row = connection.execute(_ANY_OF_GENERATION, identity).one()
@@ -214,8 +240,9 @@ _RECORD = text("""
     UPDATE captions SET status = 'captioned', caption = :caption, result = :result, model = :model,
            model_revision = :model_revision, width = :width, height = :height, size_bytes = :size_bytes,
            captioned_at = now(), error_code = NULL, error = NULL, updated_at = now(),
-           lease_until = CASE WHEN :write_back THEN now() + make_interval(secs => :lease_s) END
+           lease_until = CASE WHEN :write_back AND write_back THEN now() + make_interval(secs => :lease_s) END
     WHERE id = :row_id AND status IN ('running', 'captioned') AND attempts = :attempt
+    RETURNING lease_until IS NOT NULL AS is_write_back_due
 """).bindparams(bindparam("result", type_=JSONB(none_as_null=True)))
 
 
@@ -227,8 +254,8 @@ def record_caption(
     *,
     size_bytes: int,
     write_back_lease_s: float | None,
-) -> bool:
-    """Record the caption if the row still has the attempt number of `claim`; returns False if it has another.
+) -> Recorded | None:
+    """Record the caption if the row still has the attempt number of `claim`; returns None if it has another.
 
     The same attempt may record twice: the answer to a COMMIT can be lost.
 
@@ -249,7 +276,8 @@ def record_caption(
         "write_back": write_back_lease_s is not None,
         "lease_s": write_back_lease_s or 0,
     }
-    return connection.execute(_RECORD, values).rowcount == 1
+    row = connection.execute(_RECORD, values).one_or_none()
+    return None if row is None else Recorded(row.is_write_back_due)
 
 
 _METADATA_DONE = text("""

@@ -226,7 +226,10 @@ DEAD_LETTERS = Redrivable(
 
 
 def _has_a_later_caption() -> ColumnElement[bool]:
-    """True if another task was captioned later: the metadata must keep the later caption."""
+    """True if another row that is written back was captioned later: the metadata must keep the later caption.
+
+    Only rows from before revision 0004: since then, one row of a generation is written back.
+    """
     other = aliased(CaptionRow)
     return exists().where(
         other.bucket == CaptionRow.bucket,
@@ -234,6 +237,7 @@ def _has_a_later_caption() -> ColumnElement[bool]:
         other.generation == CaptionRow.generation,
         other.status == Status.CAPTIONED,
         other.captioned_at > CaptionRow.captioned_at,
+        other.write_back,
     )
 
 

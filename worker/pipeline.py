@@ -177,30 +177,28 @@ class Pipeline:
     def _record(
         self, claim: Claim, caption: Caption, image: Dimensions, size_bytes: int, delivery: Delivery
     ) -> Acknowledge | Redeliver:
-        write_back = self._settings.metadata.write
+        lease_s = self._settings.lease_s if self._settings.metadata.write else None
         recorded = self._retry_until_recorded(
-            lambda: self._commit_caption(
-                claim, caption, image, size_bytes, self._settings.lease_s if write_back else None
-            )
+            lambda: self._commit_caption(claim, caption, image, size_bytes, lease_s)
         )
-        if not recorded:
+        if recorded is None:
             log.warning("result_refused", row_id=claim.row_id, attempt=claim.attempt)
             return Acknowledge("refused: the row has moved on")
         log.info("captioned", row_id=claim.row_id, object=claim.version.uri, attempt=claim.attempt)
-        if not write_back:
+        if not recorded.is_write_back_due:
             return Acknowledge(Status.CAPTIONED)
         to_write = WriteBack(claim.row_id, claim.version, str(claim.task), caption.text, caption.model)
         return self._write_back(to_write, delivery)
 
     def _commit_caption(
         self, claim: Claim, caption: Caption, image: Dimensions, size_bytes: int, lease_s: float | None
-    ) -> bool:
+    ) -> queries.Recorded | None:
         with self._database.transaction() as connection:
             return queries.record_caption(
                 connection, claim, caption, image, size_bytes=size_bytes, write_back_lease_s=lease_s
             )
 
-    def _retry_until_recorded(self, commit: Callable[[], bool]) -> bool:
+    def _retry_until_recorded(self, commit: Callable[[], queries.Recorded | None]) -> queries.Recorded | None:
         """Commit a caption; retry while Postgres is unreachable, within the time limits; inference is costly."""
         tries = 0
         while True:

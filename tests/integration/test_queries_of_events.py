@@ -5,14 +5,16 @@ from sqlalchemy import Connection, text
 
 from db import queries
 from db.listen import listening
-from dropline.contract import ObjectFacts, ObjectVersion, Status, TaskPrompt, TaskRequest
+from dropline.contract import ObjectFacts, ObjectVersion, Status, TaskPrompt, TaskRequest, WriteBack
 from tests.support.rows import (
     G1,
     G2,
     G3,
+    IMAGE,
     LEASE_S,
     OTHER_TASK,
     TASK,
+    a_caption,
     drop,
     record,
     row_of,
@@ -52,9 +54,35 @@ def test_the_same_event_again_finds_the_row_as_it_is(connection: Connection) -> 
     assert again == queries.RegisteredRow(row_id, Status.CAPTIONED, created=False)
 
 
-def test_each_task_of_a_generation_has_a_row(connection: Connection) -> None:
-    """Two tasks of one generation have two rows."""
-    assert drop(connection, G1) != drop(connection, G1, OTHER_TASK)
+@pytest.mark.parametrize("request_first", [True, False])
+def test_one_task_of_a_generation_is_written_back(connection: Connection, request_first: bool) -> None:
+    """The event's task is written to the metadata, and a requested task is not, whichever row is there first."""
+    if request_first:
+        queries.register_object(connection, G1, ObjectFacts(), OTHER_TASK, own_task=False)
+    own, later = drop(connection, G1), drop(connection, G1, TaskRequest(TaskPrompt.OD))
+    asked = queries.register_object(connection, G1, ObjectFacts(), OTHER_TASK, own_task=False).row_id
+    assert [row_of(connection, row_id)["write_back"] for row_id in (own, later, asked)] == [True, False, False]
+    due = [
+        queries.record_caption(
+            connection, take(connection, row_id), a_caption(), IMAGE, size_bytes=9, write_back_lease_s=LEASE_S
+        )
+        for row_id in (own, later, asked)
+    ]
+    assert due == [queries.Recorded(is_write_back_due=True), *[queries.Recorded(is_write_back_due=False)] * 2]
+    assert [row_of(connection, row_id)["lease_until"] is not None for row_id in (own, later, asked)] == [
+        True,
+        False,
+        False,
+    ]
+
+
+def test_an_event_adopts_the_row_of_a_request(connection: Connection) -> None:
+    """By the function's settings the requested task is the object's own: its caption is written back later."""
+    asked = queries.register_object(connection, G1, ObjectFacts(), TASK, own_task=False).row_id
+    assert record(connection, take(connection, asked), write_back=True)
+    assert drop(connection, G1) == asked
+    assert isinstance(queries.claim(connection, asked, LEASE_S), WriteBack)
+    assert row_of(connection, drop(connection, G1, OTHER_TASK))["write_back"] is False
 
 
 def test_a_newer_generation_supersedes_unfinished_rows(connection: Connection) -> None:

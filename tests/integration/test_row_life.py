@@ -37,7 +37,7 @@ _EXPIRE = text("""
 """)
 _SNAPSHOT = text("""
     SELECT id, generation, task, status, attempts, lost_attempts, attempts_before_redrive, caption, error_code,
-           metadata_written_at IS NOT NULL AS written,
+           metadata_written_at IS NOT NULL AS written, write_back,
            CASE WHEN lease_until > now() THEN 'held' WHEN lease_until IS NOT NULL THEN 'over' END AS lease
     FROM captions WHERE object_name = :name
 """)
@@ -48,6 +48,7 @@ keys = st.sampled_from([(1, CAPTION)] * 6 + [(1, DETECTION), (2, CAPTION), (2, D
 tokens = st.integers(1, 3)
 steps = st.one_of(
     st.tuples(st.just("finalize"), keys),
+    st.tuples(st.just("request"), keys),
     st.tuples(st.just("delete"), st.sampled_from((1, 2, 3))),
     st.tuples(st.just("archive"), st.sampled_from((1, 2, 3))),
     st.tuples(st.just("claim"), keys),
@@ -69,12 +70,13 @@ steps = st.one_of(
 )
 BORN = [("finalize", (1, CAPTION))]
 TAKEN = [*BORN, ("claim", (1, CAPTION))]
+REQUESTED = [("request", (1, CAPTION))]
 FAILED = [*TAKEN, ("give_up", 1, "fail")]
 UNWRITTEN_COPY = [*TAKEN, ("record", 1, True), ("finish", (1, CAPTION), False)]
 #: Most histories begin with an event; some with a delete. Without these beginnings, redriven rows would be rare.
 interleavings = st.builds(
     operator.add,
-    st.sampled_from([BORN, BORN, BORN, FAILED, UNWRITTEN_COPY, []]),
+    st.sampled_from([BORN, BORN, BORN, FAILED, UNWRITTEN_COPY, REQUESTED, []]),
     st.lists(steps, min_size=6, max_size=18),
 )
 
@@ -94,9 +96,14 @@ class Life:
     def version(self, generation: int) -> ObjectVersion:
         return ObjectVersion("drops", self.name, generation)
 
-    def finalize(self, key: Key) -> None:
-        found = queries.register_object(self.connection, self.version(key[0]), ObjectFacts(), TASKS[key[1]])
-        assert found.status is self.model.finalize(key)
+    def finalize(self, key: Key, *, own_task: bool = True) -> None:
+        found = queries.register_object(
+            self.connection, self.version(key[0]), ObjectFacts(), TASKS[key[1]], own_task=own_task
+        )
+        assert found.status is self.model.finalize(key, own_task=own_task)
+
+    def request(self, key: Key) -> None:
+        self.finalize(key, own_task=False)
 
     def delete(self, generation: int) -> None:
         queries.tombstone(self.connection, self.version(generation))
@@ -128,7 +135,7 @@ class Life:
         done = queries.record_caption(
             self.connection, claim, a_caption(words), IMAGE, size_bytes=1, write_back_lease_s=lease_s
         )
-        assert done == self.model.record(token, words, write_back=write_back)
+        assert (done is not None) == self.model.record(token, words, write_back=write_back)
 
     def give_up(self, number: int, how: str) -> None:
         if not self.claims:
@@ -209,6 +216,7 @@ def _row(row: Any) -> Row:
         row.caption,
         row.error_code,
         row.written,
+        row.write_back,
     )
 
 
@@ -227,6 +235,8 @@ def check_that_nothing_went_backwards(before: dict[Key, Row], after: dict[Key, R
             assert new.caption == old.caption
         assert new.attempts >= max(old.attempts, new.lost_attempts + new.before_redrive)
     assert len({key[0] for key, row in after.items() if not row.status.is_terminal}) <= 1
+    written_back = [key[0] for key, row in after.items() if row.write_back]
+    assert len(written_back) == len(set(written_back)), "two captions of a generation go to the metadata"
 
 
 def by_row(notices: Iterable[tuple[Key, Status, bool]]) -> dict[Key, list[tuple[Status, bool]]]:

@@ -71,9 +71,9 @@ class MemoryRows:
             monkeypatch.setattr(reads, name, getattr(self, name))
         return cast("Database", self)
 
-    def register(self, generation: int = 1, task: str = CAPTION) -> int:
+    def register(self, generation: int = 1, task: str = CAPTION, *, own_task: bool = True) -> int:
         """Make a queued row: the row's id."""
-        self.model.finalize((generation, task))
+        self.model.finalize((generation, task), own_task=own_task)
         row_id = len(self._keys) + 1
         self._keys[row_id] = (generation, task)
         self._details[row_id] = Details()
@@ -153,16 +153,16 @@ class MemoryRows:
         *,
         size_bytes: int,
         write_back_lease_s: float | None,
-    ) -> bool:
+    ) -> queries.Recorded | None:
         """See `db.queries.record_caption`."""
         self._step(connection, "record_caption")
         write_back = write_back_lease_s is not None
         if not self.model.record(self._token(claim), caption.text, write_back=write_back):
-            return False
+            return None
         self._details[claim.row_id] = Details(
             write_back_lease_s or 0.0, None, caption.model, size_bytes=size_bytes, image=image
         )
-        return True
+        return queries.Recorded(is_write_back_due=self.row(claim.row_id).lease is not None)
 
     def finish_write_back(self, connection: object, write_back: WriteBack, outcome: WriteOutcome) -> bool:
         """See `db.queries.finish_write_back`."""

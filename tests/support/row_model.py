@@ -32,8 +32,7 @@ class Row:
     caption: str | None = None
     code: str | None = None
     written: bool = False
-    #: Number of the caption among the object's captions, by time; 0: no caption.
-    recorded: int = field(default=0, compare=False)
+    write_back: bool = True
     #: Number of the redrive that set the lease; in the table, the time of the lease.
     redrive: int | None = field(default=None, compare=False)
 
@@ -65,12 +64,13 @@ class ObjectModel:
     notices: list[tuple[Key, Status, bool]] = field(default_factory=list)
     #: Number of redrives of unwritten rows.
     redrives: int = 0
-    records: int = 0
 
-    def finalize(self, key: Key) -> Status:
-        """A FINALIZE: the status of the row."""
+    def finalize(self, key: Key, *, own_task: bool = True) -> Status:
+        """A FINALIZE, or a request for a further task: the status of the row."""
         generation = key[0]
+        write_back = own_task and not any(row.write_back for (g, _), row in self.rows.items() if g == generation)
         if key in self.rows:
+            self._adopt(self.rows[key], write_back=write_back)
             return self.rows[key].status
         if any(g == generation and row.status is Status.DELETED for (g, _), row in self.rows.items()):
             return Status.DELETED
@@ -78,13 +78,20 @@ class ObjectModel:
             g > generation or (g == generation and row.status is Status.SUPERSEDED)
             for (g, _), row in self.rows.items()
         )
-        self.rows[key] = Row(Status.SUPERSEDED if late else Status.QUEUED)
+        self.rows[key] = Row(Status.SUPERSEDED if late else Status.QUEUED, write_back=write_back)
         self._notify(key)
         for other, row in self._sorted():
             if other[0] < generation and not row.status.is_terminal:
                 row.end(Status.SUPERSEDED)
                 self._notify(other)
         return self.rows[key].status
+
+    def _adopt(self, row: Row, *, write_back: bool) -> None:
+        """The event of a row that a request has made: the row is written back, if no other row is."""
+        if write_back and row.status is not Status.DELETED:
+            row.write_back = True
+            if row.status is Status.CAPTIONED:
+                row.lend(Lease.OVER)
 
     def delete(self, generation: int) -> None:
         """A DELETE of a generation."""
@@ -133,10 +140,9 @@ class ObjectModel:
         row = self.rows[token.key]
         if row.attempts != token.attempt or row.status not in (Status.RUNNING, Status.CAPTIONED):
             return False
+        write_back = write_back and row.write_back
         news = row.status is Status.RUNNING or (row.lease is not None and not write_back)
         row.end(Status.CAPTIONED)
-        self.records += 1
-        row.recorded = self.records
         row.caption, row.code, row.lease = caption, None, Lease.HELD if write_back else None
         if news:
             self._notify(token.key)
@@ -177,11 +183,7 @@ class ObjectModel:
         found = [
             key
             for key, row in self._newest()
-            if row.status is Status.CAPTIONED
-            and row.code
-            and not row.written
-            and row.lease is None
-            and not self._has_a_later_caption(key)
+            if row.status is Status.CAPTIONED and row.code and not row.written and row.lease is None
         ]
         for key in found:
             self.rows[key].lend(Lease.OVER, self.redrives)
@@ -223,10 +225,6 @@ class ObjectModel:
 
     def _sorted(self) -> list[tuple[Key, Row]]:
         return sorted(self.rows.items())
-
-    def _has_a_later_caption(self, key: Key) -> bool:
-        others = [row for (g, _), row in self.rows.items() if g == key[0] and row.status is Status.CAPTIONED]
-        return any(row.recorded > self.rows[key].recorded for row in others)
 
     def _newest(self) -> list[tuple[Key, Row]]:
         """Rows of the newest generation that is not deleted, or later."""

@@ -77,9 +77,10 @@ def take(connection: Connection, row_id: int, lease_s: float = LEASE_S) -> Claim
 def record(connection: Connection, claim: Claim, words: str = "a red circle", *, write_back: bool = False) -> bool:
     """Record a caption, as the worker."""
     lease_s = LEASE_S if write_back else None
-    return queries.record_caption(
+    recorded = queries.record_caption(
         connection, claim, a_caption(words), IMAGE, size_bytes=99, write_back_lease_s=lease_s
     )
+    return recorded is not None
 
 
 def caption_object(database: Database, version: ObjectVersion, words: str = "a red circle") -> int:

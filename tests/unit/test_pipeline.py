@@ -71,6 +71,16 @@ def test_without_write_back_the_row_ends_with_its_caption(bench: Bench) -> None:
     assert bench.state(row_id) == (Status.CAPTIONED, None, None)
 
 
+def test_a_further_task_ends_with_its_caption_and_leaves_the_object_alone(bench: Bench) -> None:
+    """A request for another task than the object's own is answered in Postgres alone."""
+    bench.drop()
+    further = bench.rows.register(task="<OD>", own_task=False)
+    assert bench.run(further) == Acknowledge("captioned")
+    assert bench.journal == WHOLE_WAY[:-2]
+    assert bench.state(further) == (Status.CAPTIONED, None, None)
+    assert bench.store.metadata == {}
+
+
 def test_without_an_engine_nothing_is_downloaded(bench: Bench) -> None:
     """A refused announcement puts the row back at once."""
     row_id = bench.drop()

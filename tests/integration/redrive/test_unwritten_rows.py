@@ -209,16 +209,30 @@ def test_a_row_whose_object_has_a_newer_generation_stays(
 def test_an_earlier_caption_does_not_take_the_place_of_a_later_one(
     database: Database, connection: Connection, queue: "redis.Redis"
 ) -> None:
-    """Only the row of the last finished task is redriven, since object metadata has a single caption."""
+    """Of rows from before revision 0004, the last finished task is redriven: the metadata has a single caption."""
     version = ObjectVersion("drops", "two.jpg", 1)
     earlier = leave_unwritten(database, version, "access_denied", "x")
     later = drop(connection, version, OTHER_TASK)
+    connection.execute(text("UPDATE captions SET write_back = true"))
     assert redrive("--metadata", "--all", "--dry-run")["would_be_redriven"] == 1
     assert record(connection, take(connection, later), write_back=True)
     assert finish_write_back(connection, later, written=False, code="access_denied", note="x")
     assert redrive("--metadata", "--all")["redriven"] == 1
     assert enqueued(queue) == [later]
     assert row_of(connection, earlier)["lease_until"] is None
+
+
+def test_a_further_task_does_not_keep_the_caption_from_the_metadata(
+    database: Database, connection: Connection, queue: "redis.Redis"
+) -> None:
+    """A later caption that is in Postgres alone hinders no write-back, and is not redriven."""
+    version = ObjectVersion("drops", "two.jpg", 1)
+    own = leave_unwritten(database, version, "access_denied", "x")
+    further = drop(connection, version, OTHER_TASK)
+    assert record(connection, take(connection, further), write_back=True)
+    assert row_of(connection, further)["lease_until"] is None
+    assert redrive("--metadata", "--all")["redriven"] == 1
+    assert enqueued(queue) == [own]
 
 
 def test_a_caption_of_a_version_that_is_gone_is_not_sent(database: Database, connection: Connection) -> None:
