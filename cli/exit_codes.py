@@ -2,7 +2,7 @@
 
 import enum
 
-from dropline.errors import ClientError, DroplineError, InvalidTask, SettingsError, TransientError
+from dropline.errors import ClientError, DroplineError, InvalidTask, ObjectFiltered, SettingsError, TransientError
 
 
 class ExitCode(enum.IntEnum):
@@ -32,6 +32,8 @@ def code_of(error: DroplineError) -> ExitCode:
     """The exit code of a command that ended with an error."""
     if isinstance(error, SettingsError):
         return ExitCode.SETTINGS
+    if isinstance(error, ObjectFiltered):
+        return ExitCode.FILTERED
     if isinstance(error, ClientError | InvalidTask):
         return ExitCode.USAGE
     return ExitCode.UNAVAILABLE if isinstance(error, TransientError) else ExitCode.FAILED

@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from cli.console import print_json, print_line, print_note, print_table
-from cli.options import Json, parse_uri
+from cli.options import Json
 from db.redrivable import RowFilter
+from dropline.contract import parse_uri
 from dropline.errors import ClientError, DatabaseUnavailable, DroplineError
 from dropline.log import configure_logging
 from dropline.settings import load_settings

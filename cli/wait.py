@@ -9,13 +9,13 @@ import typer
 
 from cli import results
 from cli.console import print_error, print_json, print_line
-from cli.options import Json, Timeout, parse_uri
+from cli.options import Json, Timeout
 from db import filtered, reads
 from db.listen import Notice, ReconnectingListener
 from db.reads import CaptionRecord
 from db.session import Database, reader_settings
 from db.start_check import READER
-from dropline.contract import FilteredNotice, ObjectVersion
+from dropline.contract import FilteredNotice, ObjectVersion, parse_uri
 from dropline.settings import DatabaseSettings, Settings, load_settings
 from dropline.storage.bucket import Storage
 from dropline.storage.rules import ExpectedFilter, LocalRules

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from dropline.errors import InvalidTask
+from dropline.errors import ClientError, InvalidTask
 
 #: Celery's name of the caption task: `args = [row_id]`. The row holds the work to do.
 CAPTION_TASK = "dropline.caption"
@@ -187,6 +187,24 @@ class ObjectVersion:
     def uri(self) -> str:
         """`gs://bucket/name#generation`, as gsutil prints it."""
         return f"gs://{self.bucket}/{self.name}#{self.generation}"
+
+
+_URI = re.compile(r"gs://(?P<bucket>[^/#]+)/(?P<name>.+?)(?:#(?P<generation>\d+))?", re.DOTALL)
+
+
+def parse_uri(uri: str) -> tuple[str, str, int | None]:
+    """Bucket, name and generation; `#` and digits at the end are the generation, as in gsutil.
+
+    Raises:
+        ClientError: not the URI of an object.
+    """
+    match = _URI.fullmatch(uri)
+    if match is None:
+        raise ClientError(
+            f"{uri!r} is not the URI of an object; write gs://BUCKET/NAME or gs://BUCKET/NAME#GENERATION"
+        )
+    generation = match["generation"]
+    return match["bucket"], match["name"], None if generation is None else int(generation)
 
 
 @dataclass(frozen=True, slots=True)

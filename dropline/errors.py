@@ -4,6 +4,8 @@
     ├── SettingsError            a setting is missing or wrong; names the variable
     ├── LocalStackError          a service of the local stack cannot start, or died
     ├── ClientError              a command cannot be carried out as given
+    │   ├── ObjectMissing        an object, or a bucket, is not there
+    │   └── ObjectFiltered       a rule of the settings keeps the object from being captioned
     ├── ObjectGone               the generation is no longer in the bucket: an outcome, not a fault
     ├── PermanentError           another attempt fails in the same way; the row becomes `failed`
     │   ├── InvalidEvent         a delivery is not an object event
@@ -70,6 +72,18 @@ class ClientError(DroplineError):
     """A command cannot be carried out as given."""
 
     default_code = "client"
+
+
+class ObjectMissing(ClientError):
+    """An object, or the bucket of an upload, is not there."""
+
+    default_code = "object_missing"
+
+
+class ObjectFiltered(ClientError):
+    """A rule of the settings keeps the object from being captioned."""
+
+    default_code = "object_filtered"
 
 
 class ObjectGone(DroplineError):

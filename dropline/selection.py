@@ -2,10 +2,19 @@
 
 import fnmatch
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from dropline.contract import FilterReason, ObjectFacts, ObjectVersion, TaskRequest
+from dropline.contract import (
+    METADATA_MODEL,
+    METADATA_PROMPT,
+    METADATA_TASK,
+    FilterReason,
+    ObjectFacts,
+    ObjectVersion,
+    TaskRequest,
+)
 from dropline.errors import ForeignBucket, InvalidTask, SettingsError
 from dropline.settings import EventSettings
 
@@ -134,6 +143,17 @@ def _requested(task: str | None, usual: TaskRequest) -> Accept | Reject:
     except InvalidTask as error:
         message = f"metadata caption-task: {error}; correct it and upload the object again"
         return Reject(usual, error.code, message)
+
+
+def task_of_metadata(metadata: Mapping[str, Any]) -> str | None:
+    """The unparsed `caption-task` that a person has set in an object's metadata; None without one."""
+    task = None if _is_copy_of_an_old_caption(metadata) else metadata.get(METADATA_TASK)
+    return task if isinstance(task, str) and task.strip() else None
+
+
+def _is_copy_of_an_old_caption(metadata: Mapping[str, Any]) -> bool:
+    """True for a copy of an object captioned before `caption-prompt` existed: then the task key was Dropline's."""
+    return METADATA_MODEL in metadata and METADATA_PROMPT not in metadata
 
 
 #: RFC 9110: a token, a slash and a token. Literal asterisks are tokens.

@@ -113,6 +113,17 @@ class EventSettings(_Group):
     )
 
 
+class SubmitSettings(_Group):
+    """Images that a person hands to Dropline: by `dropline caption`, the API or the page."""
+
+    prefix: str = Field(
+        default="submitted/",
+        max_length=200,
+        pattern=r"^[^\x00-\x1f\x7f]*$",
+        description="Put before the object names of uploads.",
+    )
+
+
 class PushSettings(_Group):
     """Checks of the push token (OpenID Connect) of callers of the function."""
 
@@ -337,6 +348,7 @@ class Settings(BaseSettings):
     database: DatabaseSettings = DatabaseSettings()
     broker: BrokerSettings = BrokerSettings()
     events: EventSettings = EventSettings()
+    submit: SubmitSettings = SubmitSettings()
     push: PushSettings = PushSettings()
     worker: WorkerSettings = WorkerSettings()
     images: ImageSettings = ImageSettings()

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from dropline.contract import METADATA_MODEL, METADATA_PROMPT, METADATA_TASK, ObjectFacts, ObjectVersion
+from dropline.contract import ObjectFacts, ObjectVersion
 from dropline.errors import InvalidEvent, UnknownDelivery
-from dropline.selection import Skip
+from dropline.selection import Skip, task_of_metadata
 
 
 class EventKind(enum.Enum):
@@ -277,15 +277,7 @@ def _time(value: Any) -> datetime | None:
 
 def _task(resource: Mapping[str, Any]) -> str | None:
     metadata = resource.get("metadata")
-    if not isinstance(metadata, Mapping) or _is_copy_of_an_old_caption(metadata):
-        return None
-    task = metadata.get(METADATA_TASK)
-    return task if isinstance(task, str) and task.strip() else None
-
-
-def _is_copy_of_an_old_caption(metadata: Mapping[str, Any]) -> bool:
-    """True for a copy of an object captioned before `caption-prompt` existed: then the task key was Dropline's."""
-    return METADATA_MODEL in metadata and METADATA_PROMPT not in metadata
+    return task_of_metadata(metadata) if isinstance(metadata, Mapping) else None
 
 
 def _skip_reason(event_type: str) -> str:

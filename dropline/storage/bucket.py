@@ -2,11 +2,14 @@
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from dropline.contract import METADATA_TASK, ObjectFacts, ObjectVersion, TaskRequest
+from dropline.deadline import Deadline
 from dropline.errors import AccessDenied, ClientError, StorageUnavailable
+from dropline.selection import task_of_metadata
 from dropline.settings import Settings
 from dropline.storage.uploads import Upload, Uploaded
 
@@ -18,6 +21,29 @@ _RETRY_S = 30.0
 _RETRY_WITH_EMULATOR_S = 2.0
 #: Seconds for the answer to a request that a command can do without.
 _FACTS_TIMEOUT_S = 5.0
+#: Seconds for connecting, and between the bytes of one request of an upload.
+_CONNECT_TIMEOUT_S, _ANSWER_TIMEOUT_S = 5.0, 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """The live version of an object."""
+
+    version: ObjectVersion
+    facts: ObjectFacts
+    #: Unparsed `caption-task` of the metadata; None without one.
+    task: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewObject:
+    """The content of an object to be created."""
+
+    #: At its beginning, and seekable.
+    content: BinaryIO
+    size_bytes: int
+    content_type: str
+    task: TaskRequest | None
 
 
 class Storage:
@@ -78,6 +104,52 @@ class Storage:
         version = ObjectVersion(bucket, upload.name, int(blob.generation))
         return Uploaded(upload, version, datetime.now(UTC))
 
+    def create(self, bucket: str, name: str, new: NewObject, deadline: Deadline) -> ObjectVersion | None:
+        """Create an object, with the task as metadata; None if an object of this name is there already.
+
+        Safe to repeat: a repetition after a lost answer finds the object, and None is returned.
+
+        Raises:
+            ObjectMissing: the bucket does not exist.
+            ClientError: the bucket does not allow the object name.
+            AccessDenied, StorageUnavailable.
+        """
+        from google.api_core.exceptions import PreconditionFailed
+
+        uri = f"gs://{bucket}/{name}"
+        with self._named_errors(uri, "storage.objects.create", missing=f"gs://{bucket}"):
+            blob = self._client.bucket(bucket).blob(name)
+            if new.task is not None:
+                blob.metadata = {METADATA_TASK: str(new.task)}
+            try:
+                blob.upload_from_file(
+                    new.content,
+                    rewind=True,
+                    size=new.size_bytes,
+                    content_type=new.content_type,
+                    if_generation_match=0,
+                    retry=self._retry(deadline),
+                    timeout=(_CONNECT_TIMEOUT_S, _ANSWER_TIMEOUT_S),
+                )
+            except PreconditionFailed:
+                return None
+        return ObjectVersion(bucket, name, int(blob.generation))
+
+    def describe(self, bucket: str, name: str) -> StoredObject:
+        """The live version of an object, with its facts and its own task.
+
+        Raises:
+            ObjectMissing: the object does not exist.
+            AccessDenied, StorageUnavailable.
+        """
+        uri = f"gs://{bucket}/{name}"
+        blob = self._client.bucket(bucket).blob(name)
+        with self._named_errors(uri, "storage.objects.get", missing=uri):
+            blob.reload(retry=self._retry())
+        facts = ObjectFacts(blob.content_type or "", blob.size, blob.md5_hash, blob.crc32c)
+        version = ObjectVersion(bucket, name, int(blob.generation))
+        return StoredObject(version, facts, task_of_metadata(blob.metadata or {}))
+
     def live_version(self, bucket: str, name: str) -> ObjectVersion:
         """Return the live version of an object.
 
@@ -103,10 +175,11 @@ class Storage:
             blob.reload(retry=None, timeout=_FACTS_TIMEOUT_S)
         return ObjectFacts(blob.content_type or "", blob.size), blob.time_created
 
-    def _retry(self) -> Any:
+    def _retry(self, deadline: Deadline | None = None) -> Any:
         from google.cloud.storage.retry import DEFAULT_RETRY
 
-        return DEFAULT_RETRY.with_timeout(_RETRY_WITH_EMULATOR_S if self._local else _RETRY_S)
+        usual_s = _RETRY_WITH_EMULATOR_S if self._local else _RETRY_S
+        return DEFAULT_RETRY.with_timeout(usual_s if deadline is None else min(usual_s, deadline.remaining_s()))
 
     @contextlib.contextmanager
     def _named_errors(self, uri: str, permission: str, *, missing: str) -> Iterator[None]:

@@ -24,6 +24,7 @@ from dropline.errors import (
     ClientError,
     DroplineError,
     ObjectGone,
+    ObjectMissing,
     PermanentError,
     StorageUnavailable,
 )
@@ -115,13 +116,14 @@ def command_errors(uri: str, permission: str, *, missing: str, hint: str = "") -
         hint: advice for an unreachable server.
 
     Raises:
-        ClientError: 404, or any other refusal.
+        ObjectMissing: 404.
+        ClientError: any other refusal.
         AccessDenied, StorageUnavailable.
     """
     try:
         yield
     except api.NotFound as error:
-        raise ClientError(f"{missing} is not there; check the name and the project") from error
+        raise ObjectMissing(f"{missing} is not there; check the name and the project") from error
     except _NO_CREDENTIALS as error:
         raise AccessDenied(
             f"the credentials cannot be used: {auth_text(error)}; run `gcloud auth application-default login`"

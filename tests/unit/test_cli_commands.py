@@ -13,13 +13,14 @@ from typer.testing import CliRunner
 
 from cli.exit_codes import ExitCode, code_of
 from cli.main import COMMANDS, app, load_command
-from cli.options import parse_uri
+from dropline.contract import parse_uri
 from dropline.errors import (
     AccessDenied,
     ClientError,
     DatabaseUnavailable,
     InvalidTask,
     LocalStackError,
+    ObjectFiltered,
     SettingsError,
 )
 
@@ -42,6 +43,7 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         (SettingsError("x"), ExitCode.SETTINGS),
         (ClientError("x"), ExitCode.USAGE),
         (InvalidTask("x"), ExitCode.USAGE),
+        (ObjectFiltered("x"), ExitCode.FILTERED),
         (DatabaseUnavailable("x"), ExitCode.UNAVAILABLE),
         (AccessDenied("x"), ExitCode.FAILED),
         (LocalStackError("x"), ExitCode.FAILED),

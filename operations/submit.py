@@ -1,0 +1,283 @@
+"""Submissions: an image is uploaded, or an object of the bucket is captioned again with another task.
+
+An upload is served as any dropped object: its event makes the row. A request for an object that exists makes the
+row of its task first, then the message, then wakes the worker pool, as a redrive does.
+"""
+
+import hashlib
+import io
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import BinaryIO, Protocol
+
+from db import submissions
+from db.session import Database, writer_settings
+from db.start_check import SUBMITTER
+from db.submissions import RequestedRow
+from dropline.broker.queue import CaptionQueue
+from dropline.contract import ObjectFacts, ObjectVersion, Status, TaskRequest, parse_uri
+from dropline.deadline import Deadline
+from dropline.errors import ForeignBucket, ImageRefused, InvalidTask, ObjectFiltered, ObjectMissing
+from dropline.scaling.activation import open_activator
+from dropline.selection import Accept, Filtered, Reject, Selection
+from dropline.settings import Settings, require
+from dropline.storage.bucket import NewObject, Storage, StoredObject
+from dropline.storage.uploads import content_type
+from operations.redrive import wake_with_retries
+
+#: Deadline of one message, in seconds; the timeouts of the Redis connection are shorter.
+_ENQUEUE_S = 10.0
+_BYTES = "application/octet-stream"
+#: Most bytes of a file's name in the name of its object.
+_MOST_NAME_BYTES = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """A row to wait for; it is made by the event of the upload, or exists already."""
+
+    version: ObjectVersion
+    task: TaskRequest
+    status: Status
+
+
+class Store(Protocol):
+    """Cloud Storage; see `dropline.storage.bucket.Storage`."""
+
+    def create(self, bucket: str, name: str, new: NewObject, deadline: Deadline) -> ObjectVersion | None: ...
+
+    def describe(self, bucket: str, name: str) -> StoredObject: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The parts for rows that no event makes."""
+
+    database: Database
+    #: Enqueues a row by its id; raises BrokerUnavailable.
+    enqueue: Callable[[int], None]
+    #: Scales the worker pool up from zero; returns when Cloud Run has accepted the call.
+    wake: Callable[[], None]
+
+
+class Submissions:
+    """Hands images to Dropline. Threads may share the object."""
+
+    def __init__(self, store: Store, settings: Settings, rows: Rows | None) -> None:
+        """Store the parts.
+
+        Args:
+            store: of the uploads, and of the objects that are asked about.
+            settings: with the bucket of the uploads, and the rules of the function.
+            rows: None if only `upload` without a key is called.
+
+        Raises:
+            SettingsError: a glob of the rules cannot be read.
+        """
+        self._store = store
+        self._bucket = settings.bucket
+        self._prefix = settings.submit.prefix
+        self._rows = rows
+        buckets = settings.events.buckets or (settings.bucket,)
+        self._selection = Selection(settings.events.model_copy(update={"buckets": buckets}))
+
+    def upload(
+        self,
+        data: bytes | BinaryIO,
+        *,
+        name: str = "",
+        content_type: str | None = None,
+        task: TaskRequest | None = None,
+        key: str | None = None,
+        deadline: Deadline,
+    ) -> Submitted:
+        """Upload an image; the event of the object makes its row.
+
+        Args:
+            data: bytes, or a seekable file at its beginning.
+            name: of the file, without a meaning for the identity; untrusted.
+            content_type: of the sender; one that is not an image's is replaced.
+            task: None: the task of the rules.
+            key: names the object (an `Idempotency-Key`): a second upload with the key returns the first object.
+            deadline: of the upload with its repetitions.
+
+        Raises:
+            SettingsError: no bucket is set.
+            ForeignBucket: the bucket is not one of the function's.
+            ImageRefused: the image is empty or too large.
+            ObjectFiltered: a rule filters every name that the object could get.
+            ObjectMissing, AccessDenied, StorageUnavailable.
+            DatabaseUnavailable: with a key whose object exists.
+        """
+        bucket = require(self._bucket, "DROPLINE_BUCKET")
+        content = io.BytesIO(data) if isinstance(data, bytes) else data
+        facts = ObjectFacts(_image_type(content_type, name), _size_of(content))
+        version, asked = self._first_accepted(bucket, self._names(name, key), facts, task)
+        new = NewObject(content, facts.size_bytes or 0, facts.content_type or _BYTES, task)
+        created = self._store.create(bucket, version.name, new, deadline)
+        if created is not None:
+            return Submitted(created, asked, Status.QUEUED)
+        # Created before: by a request whose answer was lost, or by another request with the key.
+        return self._submitted_before(self._store.describe(bucket, version.name), has_key=key is not None)
+
+    def request(self, uri: str, task: TaskRequest | None = None) -> Submitted:
+        """Have an object of the bucket captioned; a row of the task that exists is returned as it is.
+
+        Args:
+            uri: `gs://bucket/name`, or with `#generation`, which must be the live one.
+            task: None: the object's own task. The answer to any other task goes to Postgres alone.
+
+        Raises:
+            ClientError: not a URI.
+            ForeignBucket: the bucket is not one of the function's.
+            ObjectMissing: the bucket has no such object, or no longer this generation of it.
+            ObjectFiltered: a rule filters the object.
+            ImageRefused: the object is empty or too large.
+            InvalidTask: no task is asked for, and the object's own is invalid.
+            AccessDenied, StorageUnavailable, DatabaseUnavailable.
+            BrokerUnavailable, ScalingDenied, TransientError: the row exists; a repetition sends its message.
+        """
+        bucket, name, generation = parse_uri(uri)
+        self._require_ours(ObjectVersion(bucket, name, generation or 0))
+        found = self._store.describe(bucket, name)
+        if generation not in (None, found.version.generation):
+            raise ObjectMissing(f"{uri} is not the live generation; the live one is {found.version.uri}")
+        row = self._row_of(found, task)
+        if not row.status.is_terminal:
+            self._required_rows().enqueue(row.row_id)
+            self._required_rows().wake()
+        return Submitted(found.version, TaskRequest.parse(row.task), row.status)
+
+    def _names(self, name: str, key: str | None) -> list[str]:
+        """The names that the object may get; a name with that of the file is easier to recognize."""
+        if key is not None:
+            return [f"{self._prefix}{hashlib.sha256(key.encode()).hexdigest()[:32]}"]
+        unique = f"{self._prefix}{uuid.uuid4().hex}"
+        tail = _clean_name(name)
+        return [f"{unique}/{tail}", unique] if tail else [unique]
+
+    def _first_accepted(
+        self, bucket: str, names: list[str], facts: ObjectFacts, task: TaskRequest | None
+    ) -> tuple[ObjectVersion, TaskRequest]:
+        refusal: ObjectFiltered | None = None
+        for name in names:
+            version = ObjectVersion(bucket, name, 0)
+            self._require_ours(version)
+            try:
+                own = self._own_task(version, facts, None if task is None else str(task))
+            except ObjectFiltered as error:
+                refusal = refusal or error
+            else:
+                assert own is not None, "the task is a parsed one"
+                return version, own
+        assert refusal is not None
+        raise refusal
+
+    def _require_ours(self, version: ObjectVersion) -> None:
+        try:
+            self._selection.require_ours(version)
+        except ForeignBucket:
+            raise ForeignBucket(
+                f"the bucket {version.bucket} is not one of DROPLINE_EVENTS__BUCKETS; its objects get no caption"
+            ) from None
+
+    def _own_task(self, version: ObjectVersion, facts: ObjectFacts, task: str | None) -> TaskRequest | None:
+        """The task of the metadata or of the rules; None if that of the metadata is invalid."""
+        match self._selection.judge(version, facts, task):
+            case Accept(own):
+                return own
+            case Reject(_, InvalidTask.default_code):
+                return None
+            case Reject(_, code, error):
+                raise ImageRefused(error, code=code)
+            case Filtered(reason):
+                raise ObjectFiltered(
+                    f"gs://{version.bucket}/{version.name} is filtered and gets no caption "
+                    f"({reason}: {reason.setting})"
+                )
+
+    def _submitted_before(self, found: StoredObject, *, has_key: bool) -> Submitted:
+        task = self._own_task(found.version, found.facts, found.task)
+        if task is None:
+            raise InvalidTask(
+                f"the metadata caption-task of {found.version.uri} is {found.task!r}, which is no task"
+            )
+        row = None
+        if has_key:
+            with self._required_rows().database.transaction() as connection:
+                row = submissions.row_of_task(connection, found.version, str(task))
+        return Submitted(found.version, task, Status.QUEUED if row is None else row.status)
+
+    def _row_of(self, found: StoredObject, task: TaskRequest | None) -> RequestedRow:
+        own = self._own_task(found.version, found.facts, found.task)
+        with self._required_rows().database.transaction() as connection:
+            if task is None and (row := submissions.own_row(connection, found.version)):
+                return row
+            asked = task or own
+            if asked is None:
+                raise InvalidTask(
+                    f"the metadata caption-task of {found.version.uri} is {found.task!r}, which is no task: name "
+                    "another task, or correct the metadata and upload the object again"
+                )
+            return submissions.request_row(connection, found.version, found.facts, asked, own_task=asked == own)
+
+    def _required_rows(self) -> Rows:
+        assert self._rows is not None, "these submissions only upload"
+        return self._rows
+
+
+@contextmanager
+def open_submissions(
+    settings: Settings, on_wait: Callable[[str], None], *, uploads_only: bool = False
+) -> Iterator[Submissions]:
+    """Submissions of a command; the connections are opened on first use.
+
+    Args:
+        settings: with Cloud Storage and, for requests, Postgres, Redis and the worker pool.
+        on_wait: called before each pause of a call to wake the worker pool, with the reason.
+        uploads_only: no Postgres and no Redis; `request` and keys are then not possible.
+
+    Raises:
+        SettingsError: a setting is missing or wrong.
+        AccessDenied: no credentials were found.
+    """
+    store = Storage.connect(settings)
+    if uploads_only:
+        yield Submissions(store, settings, None)
+        return
+    with (
+        closing(CaptionQueue.connect(settings.broker)) as queue,
+        open_activator(settings.pool, settings.broker) as activator,
+        closing(Database.connect(writer_settings(settings), "dropline-submit", SUBMITTER)) as database,
+    ):
+
+        def enqueue(row_id: int) -> None:
+            queue.enqueue(row_id, Deadline.after(_ENQUEUE_S))
+
+        def wake() -> None:
+            if activator is not None:
+                wake_with_retries(activator.ensure_awake, 2 * settings.pool.lease_s, on_wait)
+
+        yield Submissions(store, settings, Rows(database, enqueue, wake))
+
+
+def _size_of(content: BinaryIO) -> int:
+    size = content.seek(0, io.SEEK_END)
+    content.seek(0)
+    return size
+
+
+def _image_type(stated: str | None, name: str) -> str:
+    """The type of an image; of any other content, and of text that a browser could run, that of bytes."""
+    kinds = (stated, content_type(name))
+    return next((kind for kind in kinds if kind is not None and kind.startswith("image/")), _BYTES)
+
+
+def _clean_name(name: str) -> str:
+    """The last part of a path as the end of an object name, without control characters; may be empty."""
+    last = name.replace("\\", "/").rpartition("/")[2]
+    printable = "".join(character for character in last if character.isprintable())
+    short = printable.encode("utf-8", "ignore")[-_MOST_NAME_BYTES:].decode("utf-8", "ignore")
+    return "" if short in {".", ".."} else short
