@@ -27,10 +27,8 @@ INGEST = Needs(
     "dropline_ingest",
     {"captions": ("SELECT", "INSERT", "UPDATE"), "filtered_events": ("SELECT", "INSERT", "UPDATE")},
 )
-#: The worker.
-WORKER = Needs(
-    "dropline_worker", {"captions": ("SELECT", "UPDATE"), "workers": ("SELECT", "INSERT", "UPDATE", "DELETE")}
-)
+#: The worker. Not the rights on `workers`: a worker that cannot write its row there captions all the same.
+WORKER = Needs("dropline_worker", {"captions": ("SELECT", "UPDATE")})
 #: Redrives, which run as the function's login.
 OPERATOR = Needs("dropline_ingest", {"captions": ("SELECT", "UPDATE")})
 #: Submissions and redrives of the gallery, and submissions of commands.

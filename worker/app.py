@@ -28,6 +28,7 @@ from worker.engine_keeper import EngineKeeper
 from worker.idle_timer import IdleTimer
 from worker.pipeline import Pipeline
 from worker.recovery import Recovery, request_recovery
+from worker.registration import Registration
 from worker.steps import install_steps
 from worker.tasks import register_tasks
 
@@ -89,8 +90,9 @@ def build(
     resources = ProcessResources(settings, engine, queue, decoder_module)
     register_tasks(app, resources)
     idle_timer = _idle_timer(settings, resources, queue)
-    install_steps(app, keeper, queue, idle_timer, recover_on_start=settings.worker.recover_on_start)
-    _connect_signals(keeper)
+    registration = Registration(lambda: _connect(settings), app.connection_name, lambda: engine.loaded)
+    install_steps(app, keeper, queue, idle_timer, registration, recover_on_start=settings.worker.recover_on_start)
+    _connect_signals(keeper, registration)
     _report_sandbox(DecoderProcess(settings.images, module=decoder_module))
     return app
 
@@ -184,7 +186,7 @@ def _idle_timer(settings: Settings, resources: ProcessResources, queue: CaptionQ
     return timer
 
 
-def _connect_signals(keeper: EngineKeeper) -> None:
+def _connect_signals(keeper: EngineKeeper, registration: Registration) -> None:
     # Celery holds receivers weakly by default, and the functions below have no other reference.
     @signals.setup_logging.connect(weak=False)
     def _keep_our_logging(**_: object) -> None:
@@ -195,7 +197,9 @@ def _connect_signals(keeper: EngineKeeper) -> None:
         log.info("worker_ready", pid=os.getpid())
 
     @signals.worker_shutdown.connect(weak=False)
-    def _stop_engine(**_: object) -> None:
+    def _end(**_: object) -> None:
+        # First: the engine may take the rest of the time that a container has to stop.
+        registration.close()
         keeper.stop()
 
 

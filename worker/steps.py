@@ -12,6 +12,7 @@ from dropline.log import get_logger
 from worker.engine_keeper import EngineKeeper
 from worker.idle_timer import IdleTimer
 from worker.recovery import request_recovery
+from worker.registration import Registration
 
 log = get_logger(__name__)
 
@@ -21,12 +22,14 @@ def install_steps(
     keeper: EngineKeeper,
     queue: CaptionQueue,
     idle_timer: IdleTimer | None,
+    registration: Registration,
     *,
     recover_on_start: bool,
 ) -> None:
     """Add the steps to the app's worker and consumer blueprints."""
     app.steps["worker"].add(_engine_step(keeper))
     app.steps["consumer"].add(_recovery_step(keeper, queue, recover_on_start=recover_on_start))
+    app.steps["consumer"].add(_registration_step(registration))
     if idle_timer is not None:
         app.steps["consumer"].add(_idle_step(idle_timer))
 
@@ -71,6 +74,22 @@ def _recovery_step(
                 log.info("blocking_pop_not_ended", error=str(error))
 
     return RecoveryStep
+
+
+def _registration_step(registration: Registration) -> type[bootsteps.StartStopStep]:
+    class RegistrationStep(bootsteps.StartStopStep):
+        """Writes the worker's row; the signal `worker_shutdown` closes the row."""
+
+        requires = ("celery.worker.consumer.tasks:Tasks",)
+
+        def start(self, parent: Any) -> None:
+            # In the event loop, so that an unreachable Postgres does not delay the first message.
+            parent.hub.call_soon(registration.start, parent.hub)
+
+        def stop(self, parent: Any) -> None:  # noqa: ARG002 - the signature is Celery's
+            registration.pause()
+
+    return RegistrationStep
 
 
 def call_after_disconnect(channel: Any, callback: Callable[[], None]) -> None:

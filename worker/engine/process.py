@@ -39,6 +39,21 @@ class StartRequest(BaseModel):
     sentinel_fd: int
 
 
+class LoadedModel(BaseModel):
+    """The model of a ready engine."""
+
+    model_config = ConfigDict(frozen=True)
+
+    #: Checkpoint as configured.
+    name: str
+    #: Commit of the checkpoint, or a digest of the weights.
+    revision: str
+    #: As torch spells the device, for example `cuda:0`.
+    device: str
+    #: Most images in one batch.
+    largest_batch: int
+
+
 class StartReport(BaseModel):
     """The engine's line of JSON to the parent: ready, or the reason for the failure."""
 
@@ -48,6 +63,8 @@ class StartReport(BaseModel):
     error: str = ""
     #: True if only a change of settings can help.
     permanent: bool = False
+    #: None without a ready engine.
+    loaded: LoadedModel | None = None
 
 
 class EngineProcess:
@@ -80,6 +97,8 @@ class EngineProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._fds: list[int] = []
         self._ready = False
+        #: The model of the engine that was ready last; None before the first.
+        self.loaded: LoadedModel | None = None
         #: Path of the socket that clients connect to.
         self.address = str(address_in(self._directory))
         #: The key of all clients.
@@ -219,7 +238,7 @@ class EngineProcess:
             raise SettingsError(report.error)
         if report.error:
             raise EngineUnavailable(report.error)
-        self._ready = True
+        self._ready, self.loaded = True, report.loaded
 
     def _exit_reason(self) -> str:
         assert self._process

@@ -54,7 +54,7 @@ def main(load: Callable[[EngineSettings], Model]) -> None:
         _report(request, _failure_report(request.settings, error))
         _exit_now(1)
     parent.on_stop(server.stop)
-    _report(request, StartReport())
+    _report(request, StartReport(loaded=server.loaded))
     try:
         server.run()
     except Exception:  # noqa: BLE001 - every error goes to the log, and the parent starts the next engine

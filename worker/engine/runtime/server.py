@@ -19,6 +19,7 @@ from dropline.errors import DroplineError, InferenceFailed, InvalidTask, Transie
 from dropline.log import get_logger
 from dropline.settings import EngineSettings
 from worker.engine import slot, wire
+from worker.engine.process import LoadedModel
 from worker.engine.runtime.batcher import Batcher, run_with_bisection
 from worker.engine.runtime.model import NON_FINITE_LOGITS, BatchTooLarge, Model
 from worker.engine.slot import Pixels
@@ -121,6 +122,16 @@ class Server:
         max_batch = min(settings.max_batch, model.largest_batch)
         self._batcher: Batcher[PendingRequest] = Batcher(max_batch, settings.max_wait_ms / 1000)
         self._listener = socket.socket(fileno=listener_fd)
+
+    @property
+    def loaded(self) -> LoadedModel:
+        """The model, for the parent's report."""
+        return LoadedModel(
+            name=self._model.name,
+            revision=self._model.revision,
+            device=self._model.device,
+            largest_batch=self._batcher.max_batch,
+        )
 
     def run(self) -> None:
         """Caption requests until `stop`.

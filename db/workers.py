@@ -1,0 +1,76 @@
+"""The table `workers`: a row for each start of a worker, for people and for the gallery.
+
+The table does not decide whether a worker is alive: see `operations.workers`. Each function takes a connection in
+a transaction of the caller.
+"""
+
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import text
+
+from db.session import Connection
+
+#: Rows that are kept: as many as the largest worker pool has instances.
+KEPT_ROWS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class NewWorker:
+    """A worker that is ready; `db.models.WorkerRow` describes each column."""
+
+    name: str
+    host: str
+    model: str
+    model_revision: str
+    device: str
+    largest_batch: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRecord(NewWorker):
+    """A row of the table `workers`."""
+
+    started_at: datetime
+    stopped_at: datetime | None
+
+    def document(self) -> dict[str, Any]:
+        """The columns by name."""
+        return _columns_of(self)
+
+
+def _columns_of(worker: NewWorker) -> dict[str, Any]:
+    return {field.name: getattr(worker, field.name) for field in fields(worker)}
+
+
+# Named columns, so that a later migration may add one while this version runs.
+_NEW_COLUMNS = ", ".join(field.name for field in fields(NewWorker))
+_COLUMNS = ", ".join(field.name for field in fields(WorkerRecord))
+
+# A second insert of the same worker follows a commit whose answer was lost.
+_INSERT = text(f"""
+    INSERT INTO workers ({_NEW_COLUMNS}, started_at)
+    VALUES ({", ".join(f":{field.name}" for field in fields(NewWorker))}, now() - make_interval(secs => :ready_s))
+    ON CONFLICT (name) DO NOTHING
+""")  # noqa: S608 - the names of fields
+_REMOVE = text("DELETE FROM workers WHERE id <= (SELECT max(id) FROM workers) - :kept")
+_STOP = text("UPDATE workers SET stopped_at = clock_timestamp() WHERE name = :name")
+_NEWEST = text(f"SELECT {_COLUMNS} FROM workers ORDER BY id DESC LIMIT 1")  # noqa: S608 - the names of fields
+
+
+def insert(connection: Connection, worker: NewWorker, ready_s: float) -> None:
+    """Insert the row of a worker that became ready `ready_s` seconds ago; all but `KEPT_ROWS` rows are deleted."""
+    connection.execute(_INSERT, _columns_of(worker) | {"ready_s": ready_s})
+    connection.execute(_REMOVE, {"kept": KEPT_ROWS})
+
+
+def set_stopped(connection: Connection, name: str) -> None:
+    """Set `stopped_at` of a worker to the present time; no effect without the row."""
+    connection.execute(_STOP, {"name": name})
+
+
+def newest(connection: Connection) -> WorkerRecord | None:
+    """The worker that started last; None if no worker has started yet."""
+    found = connection.execute(_NEWEST).mappings().one_or_none()
+    return None if found is None else WorkerRecord(**found)
