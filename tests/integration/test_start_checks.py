@@ -231,7 +231,7 @@ def login_url(postgres_server: PostgresServer, database_url: str) -> Callable[[s
         ("dropline_reader", "the login dropline_reader lacks UPDATE on captions"),
         (
             "stranger",
-            "the login stranger lacks SELECT, UPDATE on captions; SELECT, INSERT, UPDATE, DELETE on workers",
+            "the login stranger lacks SELECT, UPDATE on captions",
         ),
     ],
 )
