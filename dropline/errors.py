@@ -12,6 +12,7 @@
     │   ├── UnknownDelivery      a delivery has an event, in a format that is not read here
     │   ├── ForeignBucket        an object of a bucket that is not configured
     │   ├── InvalidTask          not a task prompt of Florence-2, or a wrong text for the prompt
+    │   ├── InvalidCaptionId     a text is not the public id of a caption
     │   ├── InvalidImage         the bytes cannot be decoded; `code` has the reason
     │   ├── ImageRefused         the image exceeds a limit, found before or during decoding
     │   ├── InferenceFailed      the model fails on the input
@@ -129,6 +130,12 @@ class InvalidTask(PermanentError):
     """Not a task prompt of Florence-2, or a wrong text for the prompt."""
 
     default_code = "invalid_task"
+
+
+class InvalidCaptionId(PermanentError):
+    """A text is not the public id of a caption; never the error of a row."""
+
+    default_code = "invalid_caption_id"
 
 
 class InvalidImage(PermanentError):

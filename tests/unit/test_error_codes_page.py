@@ -9,7 +9,14 @@ from tests.support.error_codes import codes_in_the_source, codes_of_classes
 
 _PAGE = (Path(__file__).resolve().parents[2] / "docs" / "error-codes.md").read_text()
 #: Codes of errors raised before a row exists, and of base classes.
-_NEVER_IN_A_ROW = {"permanent", "transient", "invalid_event", "unknown_delivery", "foreign_bucket"}
+_NEVER_IN_A_ROW = {
+    "permanent",
+    "transient",
+    "invalid_event",
+    "unknown_delivery",
+    "foreign_bucket",
+    "invalid_caption_id",
+}
 _PRODUCED = codes_of_classes() | codes_in_the_source()
 
 
