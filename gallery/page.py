@@ -1,10 +1,200 @@
-"""The page: HTML made on the server."""
+"""The page: HTML made on the server. Lists, cards and numbers are also served alone, for the script."""
 
-from fastapi import APIRouter
+from datetime import UTC, datetime
+from typing import Annotated, Any
 
+from fastapi import APIRouter, Depends, Query, Request, Response
+
+from db import reads, search
+from db.reads import CaptionRecord
+from dropline import caption_id
+from dropline.contract import ObjectVersion, Status, TaskPrompt, TaskRequest
+from dropline.demo_model import demo_notice
+from dropline.errors import InvalidCaptionId
+from gallery import login
+from gallery.access import Scope, requires
+from gallery.cards import cards_of
+from gallery.memo import Memo
+from gallery.page_query import PageQuery
+from gallery.page_route import EMPTY_FRAME, NoSuchPage, page_route
+from gallery.picture_view import failure_of, picture_of
+from gallery.rendering import Pages
 from gallery.resources import Resources
+from gallery.strip import Strip, strip_of
+from gallery.words import STATUSES, TASKS, advice_for, is_redrivable
+
+#: Cards of a part of the list: whole rows of 2, 3, 4, 5 or 6 columns.
+PART = 60
+_MAX_IDS = 100
+#: The numbers of the strip are read at most once in this time, whatever the number of open pages, in seconds.
+_STRIP_AGE_S = 1.0
+_MODELS_AGE_S = 60.0
+_FOR_EVER = "public, max-age=31536000, immutable"
+_Values = dict[str, Any]
 
 
-def router(_resources: Resources) -> APIRouter:
+def router(resources: Resources) -> APIRouter:
     """The routes of the page, its stylesheet and its script."""
-    return APIRouter(include_in_schema=False)
+    pages = Pages()
+    routes = APIRouter(include_in_schema=False, route_class=page_route(pages))
+    page = _Page(resources, pages)
+    for path, endpoint in (
+        ("/", page.pictures),
+        ("/parts/feed", page.feed),
+        ("/parts/live", page.live),
+        ("/failures", page.failures),
+        ("/pictures/{key}", page.picture),
+    ):
+        routes.add_api_route(path, endpoint, dependencies=[Depends(requires(Scope.READ))])
+    routes.add_api_route("/static/{digest}/{name}", page.static)
+    routes.include_router(login.router(resources.access, pages))
+    return routes
+
+
+class _Page:
+    """The routes; each runs in a thread, since it reads Postgres."""
+
+    def __init__(self, resources: Resources, pages: Pages) -> None:
+        self._database = resources.reader
+        self._bucket = resources.settings.bucket
+        self._pages = pages
+        self._strip = Memo(self._read_strip, _STRIP_AGE_S)
+        self._models = Memo(self._read_models, _MODELS_AGE_S)
+
+    def pictures(self, request: Request) -> Response:
+        """The list of pictures."""
+        query = PageQuery.read(request.query_params)
+        models = self._models.get()
+        values = self._feed_values(query) | {
+            "view": "pictures",
+            "query": query.q,
+            "kept": query.without_words(),
+            "notice": demo_notice(models),
+            "strip": self._strip.get(),
+            "statuses": [(status.value, label) for status, label in STATUSES.items()],
+            "tasks": [(task.value, label) for task, label in TASKS.items()],
+            "models": models,
+            "filters": query,
+            "feed_url": query.url("/parts/feed"),
+        }
+        return self._pages.html("pictures.html", values)
+
+    def feed(self, request: Request) -> Response:
+        """A part of the list."""
+        return self._pages.html("feed.html", self._feed_values(PageQuery.read(request.query_params)))
+
+    def live(self, request: Request, id: Annotated[list[str], Query(max_length=_MAX_IDS)]) -> Response:  # noqa: A002
+        """The strip, and the cards of some ids, as far as they match the query."""
+        query = PageQuery.read(request.query_params)
+        keys = [(version, str(task)) for version, task in map(_decoded, id)]
+        with self._database.transaction() as connection:
+            rows = search.matching(connection, query.search(), keys)
+        return self._pages.html("live.html", {"cards_shown": cards_of(rows), "strip": self._strip.get()})
+
+    def failures(self, request: Request) -> Response:
+        """The failed rows, by error code."""
+        query = PageQuery.read({**request.query_params, "status": Status.FAILED.value})
+        with self._database.transaction() as connection:
+            counts = reads.failures(connection)
+            rows = search.newest(connection, query.search(), query.before, PART + 1)
+        values = EMPTY_FRAME | {
+            "view": "failures",
+            "strip": self._strip.get(),
+            "groups": [_group(count, query) for count in counts],
+            "rows": [_failed(row) for row in rows[:PART]],
+            "older_url": query.url("/failures", str(rows[PART - 1].id)) if len(rows) > PART else None,
+        }
+        return self._pages.html("failures.html", values | _results(request))
+
+    def picture(self, request: Request, key: str) -> Response:
+        """One picture."""
+        version, task = _decoded(key)
+        with self._database.transaction() as connection:
+            siblings = reads.rows_of_object(connection, version.bucket, version.name)
+            row = _row_among(siblings, version, task)
+            view = picture_of(row, siblings, search.neighbours(connection, PageQuery().search(), row.id))
+        values = EMPTY_FRAME | {
+            "view": "picture",
+            "notice": demo_notice([row.model]),
+            "picture": view,
+            "tasks_to_ask": _TASKS_TO_ASK,
+        }
+        return self._pages.html("picture.html", values | _results(request))
+
+    def static(self, digest: str, name: str) -> Response:
+        """A file beside the pages."""
+        file = self._pages.files.get(name)
+        if file is None:
+            raise NoSuchPage(f"there is no file {name[:100]!r}")
+        return file.response(_FOR_EVER if file.digest == digest else "no-cache")
+
+    def _feed_values(self, query: PageQuery) -> _Values:
+        with self._database.transaction() as connection:
+            rows = search.newest(connection, query.search(), query.before, PART + 1)
+        next_cursor = str(rows[PART - 1].id) if len(rows) > PART else None
+        return {
+            "page": {
+                "cards": cards_of(rows[:PART]),
+                "cursor": query.cursor,
+                "next_cursor": next_cursor,
+                "older_url": query.url("/", next_cursor) if next_cursor else None,
+            },
+            "is_filtered": query.is_filtered,
+            "bucket": self._bucket,
+        }
+
+    def _read_strip(self) -> Strip:
+        with self._database.transaction() as connection:
+            return strip_of(search.traffic(connection), datetime.now(UTC))
+
+    def _read_models(self) -> list[str]:
+        with self._database.transaction() as connection:
+            return search.recent_models(connection)
+
+
+def _decoded(key: str) -> tuple[ObjectVersion, TaskRequest]:
+    try:
+        return caption_id.decode(key)
+    except InvalidCaptionId:
+        raise NoSuchPage("this address belongs to no picture") from None
+
+
+def _row_among(rows: list[CaptionRecord], version: ObjectVersion, task: TaskRequest) -> CaptionRecord:
+    for row in rows:
+        if row.version == version and row.task == str(task):
+            return row
+    raise NoSuchPage("no picture has this address; a picture just uploaded has a page as soon as its row exists")
+
+
+def _group(count: reads.FailureCount, query: PageQuery) -> _Values:
+    advice = advice_for(count.error_code)
+    return {
+        "code": count.error_code,
+        "title": advice.title,
+        "count": count.rows,
+        "example": count.example,
+        "advice": advice.remedy,
+        "is_useful": advice.is_redrive_useful,
+        "can_redrive": is_redrivable(count.error_code),
+        "is_selected": count.error_code == query.code,
+        "url": PageQuery(code=count.error_code).url("/failures"),
+    }
+
+
+def _failed(row: CaptionRecord) -> _Values:
+    failure = failure_of(row)
+    return {"card": next(iter(cards_of([row])), None), "why": failure and failure.text, "failure": failure}
+
+
+def _results(request: Request) -> _Values:
+    """The outcome of a form, carried by the address of the page that follows."""
+    count = request.query_params.get("queued", "")
+    said = f"{int(count)} queued again" if count.isascii() and count.isdigit() and len(count) < 10 else None
+    return {"said": said, "refused": None}
+
+
+def _needs(task: TaskPrompt) -> str:
+    return "words" if task.takes_text else "region" if task.takes_region else "nothing"
+
+
+_TASKS_TO_ASK = [{"value": task.value, "label": label, "needs": _needs(task)} for task, label in TASKS.items()]

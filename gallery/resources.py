@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from db.session import Database
 from dropline.settings import Settings
 from gallery.access import Access
+from gallery.copies import Copies
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,3 +16,5 @@ class Resources:
     access: Access
     #: Postgres as dropline_reader.
     reader: Database
+    #: Copies of images for pages.
+    copies: Copies

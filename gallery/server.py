@@ -13,6 +13,7 @@ from dropline.log import configure_process_logging, get_logger
 from dropline.settings import GallerySettings, Settings, load_settings
 from gallery.access import Access, TokenEntry, is_loopback
 from gallery.app import create_app
+from gallery.copies import open_copies
 from gallery.resources import Resources
 
 log = get_logger(__name__)
@@ -48,10 +49,13 @@ def open_resources(settings: Settings) -> Iterator[Resources]:
     """
     access = access_from(settings.gallery)
     reading = reader_settings(settings)
-    with closing(
-        Database.connect(reading, "dropline-gallery", READER, connections=settings.gallery.threads)
-    ) as reader:
-        yield Resources(settings, access, reader)
+    with (
+        closing(
+            Database.connect(reading, "dropline-gallery", READER, connections=settings.gallery.threads)
+        ) as reader,
+        open_copies(settings) as copies,
+    ):
+        yield Resources(settings, access, reader, copies)
 
 
 def access_from(settings: GallerySettings) -> Access:

@@ -1,0 +1,163 @@
+"""Copies of the images of object versions: made at first view, then read from the disk cache.
+
+The original is downloaded with the credentials of this process. Its bytes are decoded by a decoder process without
+credentials (`dropline.images.decoder`).
+"""
+
+import asyncio
+import copy
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from queue import LifoQueue
+from tempfile import TemporaryDirectory
+from threading import Lock
+
+from dropline.contract import ObjectVersion
+from dropline.errors import ImageRefused, InvalidImage, ObjectGone, SettingsError
+from dropline.images.decoder import DecoderProcess
+from dropline.images.renditions import Rendition, render
+from dropline.settings import Settings
+from dropline.storage.objects import ObjectStore, make_store
+from gallery.disk_cache import DiskCache
+
+#: Downloads the bytes of an object version; raises ObjectGone, PermanentError or TransientError.
+Download = Callable[[ObjectVersion], bytes]
+
+#: Images that are downloaded and decoded at a time.
+DECODERS = 2
+
+#: Errors that every further attempt would give again.
+_LASTING = (ObjectGone, InvalidImage, ImageRefused)
+#: Lasting errors that are remembered: a hostile image costs one decoding, not one a view.
+_MAX_REMEMBERED = 10_000
+
+
+class Copies:
+    """The copies of all images. Threads may share the object; processes may not."""
+
+    def __init__(self, download: Download, cache: DiskCache, decoders: list[DecoderProcess]) -> None:
+        """Start no decoder process yet.
+
+        Args:
+            download: of originals.
+            cache: of finished copies.
+            decoders: as many images are downloaded and decoded at a time.
+        """
+        self._download = download
+        self._cache = cache
+        self._decoders = decoders
+        self._free: LifoQueue[DecoderProcess] = LifoQueue()
+        for decoder in decoders:
+            self._free.put(decoder)
+        self._threads = ThreadPoolExecutor(len(decoders), thread_name_prefix="copies")
+        self._lock = Lock()
+        self._running: dict[str, Future[bytes]] = {}
+        self._errors: OrderedDict[str, Exception] = OrderedDict()
+
+    async def get(self, version: ObjectVersion, rendition: Rendition) -> bytes:
+        """The copy as a WebP file. Simultaneous calls for one copy share one decoding.
+
+        Raises:
+            ObjectGone: the object version is no longer in the bucket, and no copy is in the cache.
+            PermanentError: the image cannot be decoded, or the credentials lack a right.
+            TransientError: a later call may succeed.
+        """
+        key = f"{rendition} {version.uri}"
+        data = await asyncio.to_thread(self._cache.get, key)
+        if data is not None:
+            return data
+        # A caller that goes away must not cancel the copy of the other callers.
+        return await asyncio.shield(asyncio.wrap_future(self._future(key, version, rendition)))
+
+    async def original(self, version: ObjectVersion) -> bytes:
+        """The bytes of the object version, as they were uploaded. Raises the errors of the download."""
+        return await asyncio.wrap_future(self._threads.submit(self._download, version))
+
+    def close(self) -> None:
+        """End the decoder processes, after the images that are being decoded."""
+        self._threads.shutdown(cancel_futures=True)
+        for decoder in self._decoders:
+            decoder.close()
+
+    def _future(self, key: str, version: ObjectVersion, rendition: Rendition) -> Future[bytes]:
+        with self._lock:
+            future = self._running.get(key)
+            if future is None:
+                future = self._running[key] = self._threads.submit(self._make, key, version, rendition)
+        return future
+
+    def _make(self, key: str, version: ObjectVersion, rendition: Rendition) -> bytes:
+        try:
+            self._raise_remembered(version)
+            data = self._render(version, rendition)
+        except _LASTING as error:
+            self._remember(version, copy.copy(error))
+            raise
+        else:
+            self._cache.put(key, data)
+            return data
+        finally:
+            with self._lock:
+                del self._running[key]
+
+    def _render(self, version: ObjectVersion, rendition: Rendition) -> bytes:
+        original = self._download(version)
+        with self._decoder() as decoder:
+            return render(decoder, original, rendition)
+
+    @contextmanager
+    def _decoder(self) -> Iterator[DecoderProcess]:
+        decoder = self._free.get()
+        try:
+            yield decoder
+        finally:
+            self._free.put(decoder)
+
+    def _raise_remembered(self, version: ObjectVersion) -> None:
+        with self._lock:
+            error = self._errors.get(version.uri)
+        if error is not None:
+            raise copy.copy(error)  # each raise adds to the traceback of an object
+
+    def _remember(self, version: ObjectVersion, error: Exception) -> None:
+        with self._lock:
+            self._errors[version.uri] = error
+            if len(self._errors) > _MAX_REMEMBERED:
+                self._errors.popitem(last=False)
+
+
+@contextmanager
+def open_copies(settings: Settings) -> Iterator[Copies]:
+    """The copies, from Cloud Storage. The store and the decoder processes are made at first use.
+
+    Raises:
+        SettingsError: the directory of the cache cannot be used.
+    """
+    with ExitStack() as stack:
+        directory = settings.gallery.cache_directory or stack.enter_context(TemporaryDirectory(prefix="dropline-"))
+        try:
+            cache = DiskCache(Path(directory), settings.gallery.cache_bytes)
+        except OSError as error:
+            raise SettingsError(f"DROPLINE_GALLERY__CACHE_DIRECTORY cannot be used: {error}") from error
+        decoders = [DecoderProcess(settings.images) for _ in range(DECODERS)]
+        copies = Copies(_Originals(settings).download, cache, decoders)
+        stack.callback(copies.close)
+        yield copies
+
+
+class _Originals:
+    """Downloads from Cloud Storage; connects at first use: a page without images needs no credentials."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lock = Lock()
+        self._store: ObjectStore | None = None
+
+    def download(self, version: ObjectVersion) -> bytes:
+        """The bytes of an object version; raises the errors of `ObjectStore.download`."""
+        with self._lock:
+            self._store = self._store or make_store(self._settings)
+        return self._store.download(version, self._settings.events.max_size_bytes).data

@@ -1,0 +1,62 @@
+"""Errors of a page's route, as pages for people."""
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+from urllib.parse import quote
+
+from fastapi import Request, Response
+from fastapi.responses import RedirectResponse
+from fastapi.routing import APIRoute
+
+from dropline.errors import DroplineError, ObjectGone, PermanentError, TransientError
+from dropline.log import get_logger
+from gallery.access import CredentialsRefused, ForeignSite, MissingCredentials, ScopeMissing
+from gallery.rendering import Pages
+
+log = get_logger(__name__)
+
+
+class NoSuchPage(PermanentError):
+    """The address has no page."""
+
+    default_code = "no_such_page"
+
+
+_STATUS = {NoSuchPage: 404, ObjectGone: 404, ScopeMissing: 403, CredentialsRefused: 401, ForeignSite: 403}
+_TITLES = {404: "Not found", 403: "Not allowed", 401: "Not allowed", 503: "Not available", 400: "Not possible"}
+
+
+def page_route(pages: Pages) -> type[APIRoute]:
+    """A class of routes whose errors are pages made with these templates."""
+
+    class PageRoute(APIRoute):
+        """A route whose expected errors become pages; without a token, the page of the login."""
+
+        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+            """The handler of a request."""
+            handle = super().get_route_handler()
+
+            async def handled(request: Request) -> Response:
+                try:
+                    return await handle(request)
+                except MissingCredentials:
+                    return RedirectResponse(f"/login?next={quote(request.url.path)}", 303)
+                except DroplineError as error:
+                    return error_page(pages, error)
+
+            return handled
+
+    return PageRoute
+
+
+def error_page(pages: Pages, error: DroplineError) -> Response:
+    """An error as a page with its status."""
+    status = 503 if isinstance(error, TransientError) else _STATUS.get(type(error), 400)
+    if status == 503:
+        log.warning("page_unavailable", code=error.code, error=str(error))
+    values = {"title": _TITLES[status], "detail": str(error)} | EMPTY_FRAME
+    return pages.html("problem.html", values, status)
+
+
+#: The values of the frame around a page without a search.
+EMPTY_FRAME: dict[str, Any] = {"query": "", "kept": [], "view": "", "notice": None}

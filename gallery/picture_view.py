@@ -1,0 +1,181 @@
+"""One row as the page of a picture: answers, generations, details and times. Pure."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from db.reads import CaptionRecord
+from dropline.contract import Status, TaskPrompt, TaskRequest
+from dropline.images.renditions import Rendition
+from gallery.cards import READ_TASKS, Card, card_of
+from gallery.words import TASKS, advice_for, duration_words, is_redrivable, size_words, status_words
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One of several rows of an object, as a link."""
+
+    url: str
+    label: str
+    state: str
+    words: str
+    image: str | None
+    is_current: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The error of a failed row."""
+
+    title: str
+    text: str
+    advice: str
+    can_redrive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A time in the life of a row."""
+
+    iso: str
+    words: str
+    #: The time since the moment before.
+    after: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PictureView:
+    """The page of one row."""
+
+    id: str
+    url: str
+    card: Card
+    bucket: str
+    name: str
+    title: str
+    uri: str
+    alt: str
+    task_label: str
+    #: The text of a task with a text.
+    text_asked: str | None
+    #: Whether the answer is text read from the picture.
+    is_read: bool
+    can_copy: bool
+    can_ask: bool
+    error: Failure | None
+    note: str | None
+    answers: tuple[Link, ...]
+    generations: tuple[Link, ...]
+    facts: tuple[tuple[str, str], ...]
+    moments: tuple[tuple[str, Moment], ...]
+    newer_url: str | None
+    older_url: str | None
+
+
+def picture_of(
+    row: CaptionRecord,
+    siblings: Sequence[CaptionRecord],
+    neighbours: tuple[CaptionRecord | None, CaptionRecord | None],
+) -> PictureView | None:
+    """The page of a row; None for a row without an id.
+
+    Args:
+        row: the row of the page.
+        siblings: all rows of the object, all generations.
+        neighbours: the next newer and the next older picture.
+    """
+    card = card_of(row, Rendition.VIEW)
+    if card is None:
+        return None
+    task = TaskRequest.parse(row.task)
+    newer, older = (each and card_of(each) for each in neighbours)
+    return PictureView(
+        id=card.id,
+        url=card.url,
+        card=card,
+        bucket=row.bucket,
+        name=row.object_name,
+        title=row.object_name.rpartition("/")[2] or row.object_name,
+        uri=f"gs://{row.bucket}/{row.object_name}",
+        alt=row.caption or row.object_name,
+        task_label=TASKS[task.prompt],
+        text_asked=task.text if task.prompt.takes_text else None,
+        is_read=task.prompt in READ_TASKS,
+        can_copy=bool(row.caption),
+        can_ask=row.status not in (Status.DELETED, Status.SUPERSEDED),
+        error=failure_of(row),
+        note=row.error if row.status is not Status.FAILED else None,
+        answers=tuple(_answers(row, siblings)),
+        generations=tuple(_generations(row, siblings)),
+        facts=tuple(_facts(row)),
+        moments=tuple(_moments(row)),
+        newer_url=newer.url if newer else None,
+        older_url=older.url if older else None,
+    )
+
+
+def failure_of(row: CaptionRecord) -> Failure | None:
+    """The error of a failed row; None for another row."""
+    if row.status is not Status.FAILED:
+        return None
+    advice = advice_for(row.error_code)
+    return Failure(advice.title, row.error or "", advice.remedy, can_redrive=is_redrivable(row.error_code))
+
+
+def _answers(row: CaptionRecord, siblings: Sequence[CaptionRecord]) -> Iterator[Link]:
+    for each in siblings:
+        card = card_of(each) if each.generation == row.generation else None
+        if card:
+            label = card.chip or TASKS[TaskPrompt.CAPTION]
+            yield Link(card.url, label, status_words(each.status), card.words, card.image, each.id == row.id)
+
+
+def _generations(row: CaptionRecord, siblings: Sequence[CaptionRecord]) -> Iterator[Link]:
+    seen: set[int] = set()
+    for each in siblings:
+        card = card_of(each) if each.generation not in seen else None
+        if card:
+            seen.add(each.generation)
+            when = _clock(each.event_time or each.queued_at)
+            is_current = each.generation == row.generation
+            yield Link(card.url, "", status_words(each.status), when, card.image, is_current)
+
+
+def _facts(row: CaptionRecord) -> Iterator[tuple[str, str]]:
+    yield "Object", f"gs://{row.bucket}/{row.object_name}"
+    yield "Generation", str(row.generation)
+    yield "Task", row.task
+    if row.width and row.height:
+        yield "Pixels", f"{row.width} × {row.height}"
+    if row.size_bytes is not None:
+        yield "Size", size_words(row.size_bytes)
+    if row.content_type:
+        yield "Type", row.content_type
+    if row.model:
+        yield "Model", f"{row.model} ({row.model_revision[:12]})" if row.model_revision else row.model
+    if row.attempts > 1:
+        yield "Attempts", str(row.attempts)
+
+
+def _moments(row: CaptionRecord) -> Iterator[tuple[str, Moment]]:
+    before: datetime | None = None
+    for name, at in (
+        ("Uploaded", row.event_time),
+        ("Queued", row.queued_at),
+        ("Started", row.started_at),
+        ("Captioned", row.captioned_at),
+        ("Metadata", row.metadata_written_at),
+        ("Failed", row.updated_at if row.status is Status.FAILED else None),
+    ):
+        if at is not None:
+            after = f"after {duration_words(at - before)}" if before is not None and at >= before else None
+            yield name, Moment(at.isoformat(), _clock(at), after)
+            before = at
+
+
+def _clock(at: datetime) -> str:
+    return (
+        at.strftime("%Y-%m-%d %H:%M:%S UTC")
+        if at.utcoffset() == timedelta(0)
+        else at.strftime("%Y-%m-%d %H:%M:%S")
+    )
