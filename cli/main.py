@@ -26,7 +26,7 @@ COMMANDS = {
         "Show every change of a row as it happens, with its caption, and every filtered object, until Ctrl-C."
     ),
     "status": (
-        "Count rows by status, failures by reason, filtered events by rule; show the rate and the queue on Redis."
+        "Count rows by status, failures by reason, filtered events by rule; show the rate, workers and the queue."
     ),
     "sql": "Run one SQL statement, read only.",
     "redrive": "Queue failed rows again, with all their attempts; put the cause right first.",

@@ -1,4 +1,4 @@
-"""`dropline status`: rows by status, failures by error code, filtered events, the rate, and the queue on Redis."""
+"""`dropline status`: rows by status, failures by error code, filtered events, the rate, workers, the queue."""
 
 from contextlib import closing
 from typing import Any
@@ -9,31 +9,37 @@ from cli.console import print_error, print_json, print_line, print_table
 from cli.exit_codes import ExitCode
 from cli.options import Json
 from cli.results import status_text
-from db import filtered, reads
+from db import filtered, reads, workers
 from db.session import Database, reader_settings
 from db.start_check import READER
 from dropline.broker.lengths import read_lengths
 from dropline.contract import CAPTION_QUEUE, RECOVERY_QUEUE
 from dropline.errors import BrokerUnavailable
 from dropline.settings import BrokerSettings, DatabaseSettings, load_settings
+from operations.workers import Availability, WorkerState, availability
 
 #: The rate is the mean of this many minutes.
 _RATE_MINUTES = 5
+_WORKER_COLUMNS = ("host", "model", "model_revision", "device", "largest_batch", "started_at")
 
 
 def status(json: Json = False) -> None:
-    """Count rows by status, failures by reason, filtered events by rule; show the rate and the queue on Redis.
+    """Count rows by status, failures by reason, filtered events by rule; show the rate, workers and the queue.
 
-    The queue is shown where DROPLINE_BROKER__URL is set. Exit code 4: Postgres or Redis cannot be reached.
+    Alive workers and the queue are on Redis, and shown where DROPLINE_BROKER__URL is set. Exit code 4: Postgres or
+    Redis cannot be reached.
     """
     settings = load_settings()
     document = _read_database(reader_settings(settings))
     error = None
     try:
         document["queues"] = _read_queues(settings.broker)
+        found = availability(settings)
     except BrokerUnavailable as unavailable:
         # Redis alone is unavailable: the counts of the table are printed all the same.
         document["queues"], error = None, str(unavailable)
+        found = Availability(WorkerState.NOT_KNOWN, reason="Redis is unavailable")
+    document["workers"] = _workers_document(found, document.pop("newest_worker"))
     if json:
         print_json(document)
     else:
@@ -55,7 +61,13 @@ def _read_database(settings: DatabaseSettings) -> dict[str, Any]:
             "captions_per_minute": throughput.captions_per_minute,
             "failures": [each.document() for each in reads.failures(connection)],
             "filtered": [each.document() for each in filtered.sums(connection)],
+            "newest_worker": workers.newest(connection),
         }
+
+
+def _workers_document(found: Availability, newest: workers.WorkerRecord | None) -> dict[str, Any]:
+    alive = None if newest is None else found.is_alive(newest.name)
+    return found.document() | {"newest": None if newest is None else newest.document() | {"alive": alive}}
 
 
 def _read_queues(settings: BrokerSettings) -> dict[str, int] | None:
@@ -85,9 +97,21 @@ def _print(document: dict[str, Any]) -> None:
                 for each in document["filtered"]
             ),
         )
+    if document["workers"]["newest"]:
+        _print_newest_worker(document["workers"]["newest"])
+    print_line(document["workers"]["words"])
     if document["oldest_queued_s"] is not None:
         print_line(f"the oldest queued row has waited {document['oldest_queued_s']:.0f} s")
     rate = document["captions_per_minute"]
     print_line(f"{rate:.1f} captions per minute over the last {_RATE_MINUTES} minutes")
     if document["queues"] is not None:
         print_line("on Redis: " + ", ".join(f"{name} {count}" for name, count in document["queues"].items()))
+
+
+def _print_newest_worker(worker: dict[str, Any]) -> None:
+    # A killed worker does not set `stopped_at`.
+    stopped = "lost" if worker["stopped_at"] is None and worker["alive"] is False else worker["stopped_at"]
+    print_table(
+        ("newest worker", "model", "revision", "device", "largest batch", "started", "stopped"),
+        [(*(worker[name] for name in _WORKER_COLUMNS), stopped)],
+    )

@@ -3,10 +3,14 @@
 import json
 
 import pytest
+from redis import Redis
 from sqlalchemy import text
 
 from cli.exit_codes import ExitCode
+from db import workers
 from db.session import Database
+from db.workers import NewWorker
+from dropline.broker.workers import new_worker_name
 from dropline.contract import CAPTION_QUEUE, FilterReason, ObjectVersion
 from local_emulators.ports import free_ports
 from tests.support.rows import caption_object, drop, fail_object, filter_object
@@ -37,6 +41,7 @@ def test_status_counts(database: Database) -> None:
     assert document["oldest_queued_s"] > 3599
     assert document["captions_per_minute"] == 0.2
     assert document["queues"] is None
+    assert (document["workers"]["state"], document["workers"]["newest"]) == ("not_known", None)
 
 
 def test_status_for_people(database: Database) -> None:
@@ -63,8 +68,6 @@ def test_status_shows_filtered_events(database: Database) -> None:
 
 def test_status_shows_the_queue(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a configured Redis, the output has the length of the captions queue."""
-    from redis import Redis
-
     with Redis.from_url(redis_url) as client:
         client.lpush(CAPTION_QUEUE, "one", "two")
     monkeypatch.setenv("DROPLINE_BROKER__URL", redis_url)
@@ -79,3 +82,31 @@ def test_status_without_redis_counts_the_rows(monkeypatch: pytest.MonkeyPatch) -
     assert result.exit_code == ExitCode.UNAVAILABLE
     assert json.loads(result.stdout)["rows"]["queued"] == 0
     assert "cannot read the queue on Redis" in result.stderr
+    assert json.loads(result.stdout)["workers"]["state"] == "not_known"
+
+
+def test_status_shows_alive_workers_and_the_newest(
+    database: Database, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newest worker is alive, lost after a kill, or has the time of its end."""
+    monkeypatch.setenv("DROPLINE_BROKER__URL", redis_url)
+    worker = NewWorker(new_worker_name(), "host-1", HOSTILE, "sha256-1", "cuda:0", 32)
+    with database.transaction() as connection:
+        workers.insert(connection, worker, 0.0)
+    with Redis.from_url(redis_url, client_name=worker.name) as client:
+        client.ping()
+        document = json.loads(run("status", "--json").stdout)["workers"]
+        assert (document["state"], document["alive"], document["newest"]["alive"]) == ("alive", 1, True)
+        assert (document["newest"]["device"], document["newest"]["stopped_at"]) == ("cuda:0", None)
+        shown = run("status").stdout
+    assert "1 worker is alive" in shown
+    assert "host-1" in shown
+    assert "\x1b[2J" not in shown
+    shown = run("status").stdout
+    assert "no worker is alive" in shown
+    assert "lost" in shown
+    with database.transaction() as connection:
+        workers.set_stopped(connection, worker.name)
+    assert "lost" not in run("status").stdout
+    newest = json.loads(run("status", "--json").stdout)["workers"]["newest"]
+    assert (newest["alive"], newest["stopped_at"] > newest["started_at"]) == (False, True)
