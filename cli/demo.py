@@ -20,6 +20,7 @@ from pydantic import SecretStr
 from rich.text import Text
 
 from cli.console import print_line, print_table, safe_text
+from cli.download_progress import DownloadProgress
 from cli.drop import DropResult, DropTarget, drop_files
 from cli.exit_codes import ExitCode
 from cli.options import Model
@@ -89,7 +90,8 @@ def demo(
     if model == DEMO_MODEL:
         print_line(DEMO_NOTICE)
         print_line()
-    with Stack(StackOptions(directory=directory, port_base=port_base, model=model), announce=print_ready) as stack:
+    options = StackOptions(directory=directory, port_base=port_base, model=model)
+    with Stack(options, announce=print_ready, progress=DownloadProgress()) as stack:
         run = _DemoRun(stack)
         result = run.demonstrate(knows_samples=model == DEMO_MODEL)
         _print_result(result)

@@ -15,6 +15,7 @@ from typing import Annotated
 
 import typer
 
+from cli.download_progress import DownloadProgress
 from cli.options import Model
 from dropline.demo_model import DEMO_MODEL, DEMO_NOTICE
 from local_emulators.errors import ServiceDiedError, StartCancelledError
@@ -68,7 +69,7 @@ def up(
         database_url=database_url,
         redis_url=redis_url,
     )
-    run(Stack(options, announce=print_ready))
+    run(Stack(options, announce=print_ready, progress=DownloadProgress()))
 
 
 def run(stack: Stack) -> None:

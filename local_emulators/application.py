@@ -5,9 +5,8 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from dropline.demo_model import BASE_MODEL, DEMO_MODEL
-from dropline.settings import DEFAULT_CHECKPOINT, DEFAULT_REVISION
-from local_emulators.options import BUCKET, PROJECT, STUB_MODEL
+from local_emulators.model import engine_variables, is_on_hub
+from local_emulators.options import BUCKET, PROJECT
 from local_emulators.ports import HOST, require_free
 from local_emulators.process import Command, process_environment, python_path
 from local_emulators.supervisor import Service, Supervisor
@@ -16,7 +15,7 @@ from local_emulators.supervisor import Service, Supervisor
 _THREADS = 16
 #: Seconds an idle connection stays open, so that later pushes reuse the connection.
 _KEEP_ALIVE_S = 60
-#: Seconds for loading the model, including the first download of a checkpoint.
+#: Seconds for loading the model.
 _WORKER_START_DEADLINE_S = 1800.0
 _WORKER_STOP_GRACE_S = 60.0
 
@@ -89,7 +88,7 @@ def start_worker(
             argv=(sys.executable, "-m", "worker"),
             ready_lines=("worker_ready",),
             environment=shared.variables(
-                database_url, DROPLINE_WORKER__CONCURRENCY=str(concurrency), **engine_variables(model)
+                database_url, DROPLINE_WORKER__CONCURRENCY=str(concurrency), **_model_variables(model)
             ),
             start_deadline_s=_WORKER_START_DEADLINE_S,
             stop_grace_s=_WORKER_STOP_GRACE_S,
@@ -97,10 +96,6 @@ def start_worker(
     )
 
 
-def engine_variables(model: str) -> dict[str, str]:
-    """The engine's settings for a value of `--model`."""
-    if model == STUB_MODEL:
-        return {"DROPLINE_ENGINE__STUB": "true", "DROPLINE_ENGINE__CHECKPOINT": DEMO_MODEL}
-    if model == BASE_MODEL:
-        return {"DROPLINE_ENGINE__CHECKPOINT": DEFAULT_CHECKPOINT, "DROPLINE_ENGINE__REVISION": DEFAULT_REVISION}
-    return {"DROPLINE_ENGINE__CHECKPOINT": model}
+def _model_variables(model: str) -> dict[str, str]:
+    """The engine's settings; the model has been downloaded, so no start of the engine needs a hub."""
+    return engine_variables(model) | ({"HF_HUB_OFFLINE": "1"} if is_on_hub(model) else {})

@@ -22,6 +22,10 @@ _FOREIGN = ("DATABASE_URL", "PUBSUB_EMULATOR_HOST", "STORAGE_EMULATOR_HOST", "BO
 _FOREIGN_PREFIXES = ("CLOUDSDK_", "FAKE_GCS_", "GOOGLE_", "PG", "CELERY_", "GUNICORN_")
 
 
+def _ignore(line: str) -> None:
+    del line
+
+
 @dataclass(frozen=True)
 class Command:
     """A server's command line, with readiness and stop behaviour; a restart uses the same value."""
@@ -29,7 +33,8 @@ class Command:
     #: The service's name in messages, and of the log file.
     name: str
     argv: tuple[str, ...]
-    #: Texts in the output of a ready server; the server is ready after a line with each text.
+    #: Texts in the output of a ready server; the server is ready after a line with each text. Empty for a program
+    #: that ends by itself, see `Supervisor.run`.
     ready_lines: tuple[str, ...]
     #: The complete environment of the process; see `process_environment`.
     environment: Mapping[str, str]
@@ -44,6 +49,8 @@ class Command:
     start_deadline_s: float = 60.0
     #: Longest orderly stop before SIGKILL.
     stop_grace_s: float = 15.0
+    #: Called with each line of the output, in another thread.
+    on_line: Callable[[str], None] = _ignore
 
 
 def process_environment(**variables: str) -> dict[str, str]:
@@ -123,7 +130,7 @@ class ServiceProcess:
     @property
     def ready(self) -> bool:
         """True once the output had every ready line."""
-        return not self._awaited
+        return bool(self.command.ready_lines) and not self._awaited
 
     def last_lines(self, count: int) -> list[str]:
         """The latest `count` lines of the output."""
@@ -178,6 +185,7 @@ class ServiceProcess:
             for line in output:
                 log.write(line)
                 self._record(line.decode(errors="replace").rstrip("\n"))
+                self.command.on_line(self._lines[-1])
 
     def _record(self, line: str) -> None:
         with self._changed:

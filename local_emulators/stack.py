@@ -15,6 +15,7 @@ from local_emulators.directory import (
     export_lines,
     shell_variables,
 )
+from local_emulators.model import Progress, checkpoint_name, download, is_on_hub
 from local_emulators.options import BUCKET, PROJECT, TOPIC, StackOptions
 from local_emulators.ports import HOST, Ports
 from local_emulators.subscriptions import create_subscriptions
@@ -24,8 +25,8 @@ from local_emulators.supervisor import Service, Supervisor
 Announce = Callable[[str, str], None]
 
 
-def _ignore(name: str, place: str) -> None:
-    del name, place
+def _ignore(*_: object) -> None:
+    """No output."""
 
 
 class Stack:
@@ -37,13 +38,14 @@ class Stack:
             subprocess.run([...], env=os.environ | stack.environment)
     """
 
-    def __init__(self, options: StackOptions, announce: Announce = _ignore) -> None:
+    def __init__(self, options: StackOptions, announce: Announce = _ignore, progress: Progress = _ignore) -> None:
         self.options = options
         self.ports = options.ports or Ports.from_base(options.port_base)
         self.directory = StackDirectory(options.directory)
         #: The variables of the `env` file; empty until the stack is ready.
         self.environment: dict[str, str] = {}
         self._announce = announce
+        self._progress = progress
         self._supervisor = Supervisor(self.directory.logs)
 
     @property
@@ -106,6 +108,8 @@ class Stack:
     def _start(self) -> None:
         checks.check(self.options)
         passwords = self.directory.acquire()
+        if is_on_hub(self.options.model):
+            self._download_model(self.options.model)
         database_urls = self._start_database(passwords)
         broker_url = self._start_broker(passwords)
         self._start_pubsub()
@@ -114,6 +118,10 @@ class Stack:
         self._start_function(shared, database_urls)
         self._start_worker(shared, database_urls)
         self._write_environment(database_urls, shared)
+
+    def _download_model(self, model: str) -> None:
+        download(self._supervisor, model, self._progress)
+        self._announce("model", f"{checkpoint_name(model)}, downloaded")
 
     def _start_database(self, passwords: Passwords) -> DatabaseUrls:
         own = self.options.database_url

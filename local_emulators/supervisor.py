@@ -52,6 +52,20 @@ class Supervisor:
         service.start()
         return service
 
+    def run(self, command: Command) -> "Service":
+        """Runs a program to its end, with the same care for signals and the parent's death as for a service.
+
+        Raises:
+            MissingBinaryError: the binary does not exist.
+            ServiceNotReadyError: the program did not end within the command's deadline.
+            StartCancelledError: `cancel` was called.
+        """
+        self.log_directory.mkdir(parents=True, exist_ok=True)
+        program = self.services[command.name] = Service(self, command)
+        program.run()
+        del self.services[command.name]
+        return program
+
     def wait_for_death(self) -> "Service | None":
         """Blocks until a service ends unexpectedly, and returns the service; None after `cancel`."""
         return self._events.get()
@@ -110,6 +124,11 @@ class Service:
         return self._latest_run().pid
 
     @property
+    def exit_status(self) -> int | None:
+        """As in `subprocess`, of the latest run: negative for a signal, None while the process runs."""
+        return self._latest_run().exit_status
+
+    @property
     def alive(self) -> bool:
         """True while the process runs."""
         return self._process is not None and not self._process.exited.is_set()
@@ -119,6 +138,18 @@ class Service:
 
         Raises the errors of `Supervisor.start`.
         """
+        process, settled = self._start_process()
+        self._raise_unless_ready(process, settled)
+
+    def run(self) -> None:
+        """Starts the process and waits until the process has ended; raises the errors of `Supervisor.run`."""
+        process, settled = self._start_process()
+        if not process.exited.is_set():
+            self._raise_unless_ready(process, settled)
+        self.stop()
+
+    def _start_process(self) -> tuple[ServiceProcess, bool]:
+        """The started process, and False if the process was not ready within the deadline and has not ended."""
         self.stop()
         if self._supervisor.cancelled.is_set():
             raise StartCancelledError(f"{self.name} was not started: the stack is stopping.")
@@ -128,8 +159,7 @@ class Service:
         if self._supervisor.cancelled.is_set():
             process.cancel_wait()
         self._supervisor.guardian.watch(process.pid, self.command.stop_signal)
-        settled = process.wait_until_settled(self.command.start_deadline_s)
-        self._raise_unless_ready(process, settled)
+        return process, process.wait_until_settled(self.command.start_deadline_s)
 
     def stop(self) -> None:
         """Sends the stop signal, and SIGKILL after the grace period; no effect on an ended process."""

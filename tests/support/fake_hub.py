@@ -4,13 +4,16 @@ import hashlib
 import json
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from queue import SimpleQueue
 
 
 class Hub(ThreadingHTTPServer):
-    """Answers each path with the bytes of `answers`."""
+    """Answers each path with the bytes of `answers`, from the start of a requested range."""
+
+    daemon_threads = True
 
     def __init__(self, commit: str, answers: Mapping[str, bytes]) -> None:
         """Listen on a free port."""
@@ -19,6 +22,10 @@ class Hub(ThreadingHTTPServer):
         self.answers = answers
         #: Method and path of every request, oldest first.
         self.requests: list[str] = []
+        #: The first byte of every requested range, oldest first.
+        self.ranges: SimpleQueue[int] = SimpleQueue()
+        #: For each of the next downloads of weights the number of bytes before the connection breaks.
+        self.breaks: list[int] = []
 
     @property
     def url(self) -> str:
@@ -34,20 +41,31 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer()
 
     def do_GET(self) -> None:
-        self.wfile.write(self._answer())
+        body = self._answer()
+        if self.server.breaks and ".safetensors" in self.path:
+            body = body[: self.server.breaks.pop(0)]
+            self.close_connection = True
+        # A test may have killed the client.
+        with suppress(ConnectionError):
+            self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
         """Do not print: `Hub.requests` is the log."""
 
     def _answer(self) -> bytes:
         self.server.requests.append(f"{self.command} {self.path}")
-        body = self.server.answers.get(self.path.partition("?")[0])
-        self.send_response(404 if body is None else 200)
-        self.send_header("Content-Length", str(len(body or b"")))
-        self.send_header("ETag", f'"{hashlib.sha256(body or b"").hexdigest()}"')
+        whole = self.server.answers.get(self.path.partition("?")[0])
+        body = whole or b""
+        start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")[0])
+        self.send_response(404 if whole is None else 206 if start else 200)
+        if start:
+            self.server.ranges.put(start)
+            self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
+        self.send_header("Content-Length", str(len(body) - start))
+        self.send_header("ETag", f'"{hashlib.sha256(body).hexdigest()}"')
         self.send_header("X-Repo-Commit", self.server.commit)
         self.end_headers()
-        return body or b""
+        return body[start:]
 
 
 @contextmanager

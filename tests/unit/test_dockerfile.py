@@ -115,7 +115,7 @@ def test_the_model_is_the_default_one() -> None:
 def test_what_is_fetched_is_what_is_looked_for() -> None:
     """The build fetches the same files of a checkpoint as a worker with a network."""
     (run,) = read_dockerfile().stages["model"].all("RUN")
-    assert re.findall(r"--include '(\S+)'", run.value) == checkpoint._FILES
+    assert re.findall(r"--include '(\S+)'", run.value) == checkpoint.FILES
 
 
 def test_the_cuda_packages_belong_to_the_pinned_torch() -> None:

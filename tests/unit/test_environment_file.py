@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dropline.settings import PREFIX, variables
-from local_emulators.application import ServiceEnvironment, engine_variables
+from local_emulators.application import ServiceEnvironment
 from local_emulators.directory import Addresses, Passwords, boto_lines, export_lines, shell_variables
+from local_emulators.model import engine_variables
 from local_emulators.options import BUCKET
 from local_emulators.process import process_environment
 

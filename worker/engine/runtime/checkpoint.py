@@ -5,19 +5,22 @@ Imports no torch: a missing checkpoint is reported before the seconds of that im
 
 import hashlib
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from dropline.demo_model import DEMO_MODEL
-from dropline.errors import EngineUnavailable, SettingsError
+from dropline.errors import DroplineError, EngineUnavailable, SettingsError
 from dropline.settings import DEFAULT_CHECKPOINT, DEFAULT_REVISION, EngineSettings
 
 #: The package with the demo model; looked up, never imported.
 _DEMO_PACKAGE = "local_emulators"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
-_FILES = ["*.json", "*.txt", "*.safetensors"]
+#: The files of a checkpoint that the engine needs.
+FILES = ["*.json", "*.txt", "*.safetensors"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,7 @@ def find_checkpoint(settings: EngineSettings) -> Checkpoint:
             f"DROPLINE_ENGINE__CHECKPOINT is {name!r}, which is neither a directory, nor a hub name such as "
             f"{DEFAULT_CHECKPOINT}, nor {DEMO_MODEL!r}"
         )
-    commit = _pinned_commit(settings)
+    commit = pinned_commit(settings)
     return Checkpoint(name, _download(name, commit), commit)
 
 
@@ -78,7 +81,12 @@ def _local(name: str, directory: Path) -> Checkpoint:
     return Checkpoint(name, directory, f"sha256-{digest.hexdigest()[:12]}")
 
 
-def _pinned_commit(settings: EngineSettings) -> str:
+def pinned_commit(settings: EngineSettings) -> str:
+    """The commit of a hub checkpoint.
+
+    Raises:
+        SettingsError: no commit is set, or not a commit.
+    """
     default = DEFAULT_REVISION if settings.checkpoint == DEFAULT_CHECKPOINT else ""
     commit = settings.revision or default
     if not _COMMIT.fullmatch(commit):
@@ -91,23 +99,39 @@ def _pinned_commit(settings: EngineSettings) -> str:
 
 def _download(name: str, commit: str) -> Path:
     from huggingface_hub import snapshot_download
+
+    with hub_errors(name, commit):
+        return Path(snapshot_download(name, revision=commit, allow_patterns=FILES))
+
+
+@contextmanager
+def hub_errors(name: str, commit: str) -> Iterator[None]:
+    """Turn errors of the hub's client into ours, each in one line with a remedy.
+
+    Raises:
+        SettingsError: the hub does not have the checkpoint at this commit.
+        EngineUnavailable: the hub cannot be reached, or a transfer broke.
+    """
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 
     try:
-        return Path(snapshot_download(name, revision=commit, allow_patterns=_FILES))
+        yield
+    except DroplineError:
+        raise
     except (HFValidationError, RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise SettingsError(
-            f"the hub has no {name} at commit {commit}, or it needs a token ({_first_line(error)}); check "
+            f"the hub has no {name} at commit {commit}, or it needs a token ({first_line(error)}); check "
             "DROPLINE_ENGINE__CHECKPOINT, DROPLINE_ENGINE__REVISION and HF_TOKEN"
         ) from error
     except Exception as error:
         raise EngineUnavailable(
             f"the hub cannot be reached and {name} at {commit[:12]} is not in the local cache "
-            f"({_first_line(error)}): fetch it beforehand, where there is a network, with `hf download {name} "
+            f"({first_line(error)}): fetch it beforehand, where there is a network, with `hf download {name} "
             f"--revision {commit}`, or set DROPLINE_ENGINE__CHECKPOINT={DEMO_MODEL} for the small demo model that "
             "is packaged"
         ) from error
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, else the name of its type."""
     return (str(error).splitlines() or [type(error).__name__])[0]
