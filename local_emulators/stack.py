@@ -121,7 +121,7 @@ class Stack:
 
     def _download_model(self, model: str) -> None:
         download(self._supervisor, model, self._progress)
-        self._announce("model", f"{checkpoint_name(model)}, downloaded")
+        self._announce("model", f"{checkpoint_name(model)}, in the local cache")
 
     def _start_database(self, passwords: Passwords) -> DatabaseUrls:
         own = self.options.database_url

@@ -127,8 +127,8 @@ def hub_errors(name: str, commit: str) -> Iterator[None]:
         raise EngineUnavailable(
             f"the hub cannot be reached and {name} at {commit[:12]} is not in the local cache "
             f"({first_line(error)}): fetch it beforehand, where there is a network, with `hf download {name} "
-            f"--revision {commit}`, or set DROPLINE_ENGINE__CHECKPOINT={DEMO_MODEL} for the small demo model that "
-            "is packaged"
+            f"--revision {commit}`, or use the small packaged demo model "
+            f"(DROPLINE_ENGINE__CHECKPOINT={DEMO_MODEL}; with `dropline up`: --model {DEMO_MODEL})"
         ) from error
 
 

@@ -107,7 +107,7 @@ def _download_resumably(name: str, commit: str, filename: str, progress: "_Progr
 
 def _receive(url: str, stream: BinaryIO, size: int | None, progress: "_Progress") -> None:
     from huggingface_hub.file_download import http_get
-    from huggingface_hub.utils import build_hf_headers
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined] # documented, not in __all__
 
     received = os.fstat(stream.fileno()).st_size
     if size is not None and received > size:
