@@ -16,9 +16,10 @@ from db.start_check import Needs
 from dropline.errors import DatabaseUnavailable, SettingsError
 from dropline.settings import DatabaseSettings, Settings
 
-__all__ = ["Connection", "Database", "make_engine", "reader_settings", "writer_settings"]
+__all__ = ["Connection", "Database", "make_engine", "reader_settings", "submitter_settings", "writer_settings"]
 
 _READER_URL = "DATABASE_URL"
+_GALLERY_URL = "DROPLINE_GALLERY__DATABASE_URL"
 
 #: The longest wait for a free connection of the connection pool, in seconds.
 _CHECKOUT_TIMEOUT_S = 0.5
@@ -120,6 +121,17 @@ def writer_settings(settings: Settings) -> DatabaseSettings:
             "(docs/settings.md has all settings)"
         )
     return _with_url(settings, settings.database.url, WRITER_URL)
+
+
+def submitter_settings(settings: Settings) -> DatabaseSettings:
+    """Postgres for edits of the gallery: DROPLINE_GALLERY__DATABASE_URL if it is set, else DROPLINE_DATABASE__URL.
+
+    Raises:
+        SettingsError: no URL is set, or the URL is not one of Postgres; names the variable.
+    """
+    if settings.gallery.database_url:
+        return _with_url(settings, settings.gallery.database_url, _GALLERY_URL)
+    return writer_settings(settings)
 
 
 def _with_url(settings: Settings, url: SecretStr, variable: str) -> DatabaseSettings:

@@ -2,7 +2,7 @@
 
 from fastapi import FastAPI
 
-from gallery import api, events, page, pictures
+from gallery import api, events, forms, login, page, pictures
 from gallery.headers import GuardedHeaders
 from gallery.resources import Resources
 
@@ -11,7 +11,7 @@ def create_app(resources: Resources) -> FastAPI:
     """The application on the given resources. Opens no connection."""
     app = FastAPI(title="Dropline", docs_url=None, redoc_url=None)
     app.state.resources = resources
-    for routes in (page, pictures, api, events):
+    for routes in (page, pictures, forms, login, api, events):
         app.include_router(routes.router(resources))
     app.add_middleware(GuardedHeaders, access=resources.access)
     return app

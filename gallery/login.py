@@ -7,17 +7,19 @@ from fastapi.responses import RedirectResponse
 
 from gallery.access import TOKEN_COOKIE, Access, CredentialsRefused
 from gallery.page_route import EMPTY_FRAME, page_route
-from gallery.rendering import Pages
+from gallery.rendering import Pages, load_pages
+from gallery.resources import Resources
 
 #: How long a browser keeps the token, in seconds.
 _COOKIE_AGE_S = 30 * 86_400
 _MAX_TOKEN = 500
 
 
-def router(access: Access, pages: Pages) -> APIRouter:
+def router(resources: Resources) -> APIRouter:
     """The routes of the login."""
+    pages = load_pages()
     routes = APIRouter(include_in_schema=False, route_class=page_route(pages))
-    login = _Login(access, pages)
+    login = _Login(resources.access, pages)
     routes.add_api_route("/login", login.form)
     routes.add_api_route("/login", login.enter, methods=["POST"])
     routes.add_api_route("/logout", login.leave, methods=["POST"])

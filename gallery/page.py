@@ -11,14 +11,13 @@ from dropline import caption_id
 from dropline.contract import ObjectVersion, Status, TaskPrompt, TaskRequest
 from dropline.demo_model import demo_notice
 from dropline.errors import InvalidCaptionId
-from gallery import login
 from gallery.access import Scope, requires
 from gallery.cards import cards_of
 from gallery.memo import Memo
 from gallery.page_query import PageQuery
 from gallery.page_route import EMPTY_FRAME, NoSuchPage, page_route
 from gallery.picture_view import failure_of, picture_of
-from gallery.rendering import Pages
+from gallery.rendering import Pages, load_pages
 from gallery.resources import Resources
 from gallery.strip import Strip, strip_of
 from gallery.words import STATUSES, TASKS, advice_for, is_redrivable
@@ -35,9 +34,9 @@ _Values = dict[str, Any]
 
 def router(resources: Resources) -> APIRouter:
     """The routes of the page, its stylesheet and its script."""
-    pages = Pages()
+    pages = load_pages()
     routes = APIRouter(include_in_schema=False, route_class=page_route(pages))
-    page = _Page(resources, pages)
+    page = Page(resources, pages)
     for path, endpoint in (
         ("/", page.pictures),
         ("/parts/feed", page.feed),
@@ -47,11 +46,10 @@ def router(resources: Resources) -> APIRouter:
     ):
         routes.add_api_route(path, endpoint, dependencies=[Depends(requires(Scope.READ))])
     routes.add_api_route("/static/{digest}/{name}", page.static)
-    routes.include_router(login.router(resources.access, pages))
     return routes
 
 
-class _Page:
+class Page:
     """The routes; each runs in a thread, since it reads Postgres."""
 
     def __init__(self, resources: Resources, pages: Pages) -> None:
@@ -77,7 +75,7 @@ class _Page:
             "filters": query,
             "feed_url": query.url("/parts/feed"),
         }
-        return self._pages.html("pictures.html", values)
+        return self._pages.html("pictures.html", values | _rights(request))
 
     def feed(self, request: Request) -> Response:
         """A part of the list."""
@@ -86,7 +84,7 @@ class _Page:
     def live(self, request: Request, id: Annotated[list[str], Query(max_length=_MAX_IDS)]) -> Response:  # noqa: A002
         """The strip, and the cards of some ids, as far as they match the query."""
         query = PageQuery.read(request.query_params)
-        keys = [(version, str(task)) for version, task in map(_decoded, id)]
+        keys = [(version, str(task)) for version, task in map(decoded, id)]
         with self._database.transaction() as connection:
             rows = search.matching(connection, query.search(), keys)
         return self._pages.html("live.html", {"cards_shown": cards_of(rows), "strip": self._strip.get()})
@@ -104,22 +102,29 @@ class _Page:
             "rows": [_failed(row) for row in rows[:PART]],
             "older_url": query.url("/failures", str(rows[PART - 1].id)) if len(rows) > PART else None,
         }
-        return self._pages.html("failures.html", values | _results(request))
+        return self._pages.html("failures.html", values | _results(request) | _rights(request))
 
     def picture(self, request: Request, key: str) -> Response:
         """One picture."""
-        version, task = _decoded(key)
+        return self._pages.html("picture.html", self._picture_values(request, key) | {"refused": None})
+
+    def refused(self, request: Request, key: str, why: str, status: int) -> Response:
+        """One picture, after a form that was refused."""
+        return self._pages.html("picture.html", self._picture_values(request, key) | {"refused": why}, status)
+
+    def _picture_values(self, request: Request, key: str) -> _Values:
+        version, task = decoded(key)
         with self._database.transaction() as connection:
             siblings = reads.rows_of_object(connection, version.bucket, version.name)
             row = _row_among(siblings, version, task)
             view = picture_of(row, siblings, search.neighbours(connection, PageQuery().search(), row.id))
-        values = EMPTY_FRAME | {
+        own = {
             "view": "picture",
             "notice": demo_notice([row.model]),
             "picture": view,
             "tasks_to_ask": _TASKS_TO_ASK,
         }
-        return self._pages.html("picture.html", values | _results(request))
+        return EMPTY_FRAME | own | _results(request) | _rights(request)
 
     def static(self, digest: str, name: str) -> Response:
         """A file beside the pages."""
@@ -152,7 +157,7 @@ class _Page:
             return search.recent_models(connection)
 
 
-def _decoded(key: str) -> tuple[ObjectVersion, TaskRequest]:
+def decoded(key: str) -> tuple[ObjectVersion, TaskRequest]:
     try:
         return caption_id.decode(key)
     except InvalidCaptionId:
@@ -191,6 +196,12 @@ def _results(request: Request) -> _Values:
     count = request.query_params.get("queued", "")
     said = f"{int(count)} queued again" if count.isascii() and count.isdigit() and len(count) < 10 else None
     return {"said": said, "refused": None}
+
+
+def _rights(request: Request) -> _Values:
+    """Which forms the sender may use."""
+    scopes = request.state.principal.scopes
+    return {"may_submit": Scope.SUBMIT in scopes, "may_edit": Scope.EDIT in scopes}
 
 
 def _needs(task: TaskPrompt) -> str:

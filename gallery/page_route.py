@@ -40,7 +40,8 @@ def page_route(pages: Pages) -> type[APIRoute]:
                 try:
                     return await handle(request)
                 except MissingCredentials:
-                    return RedirectResponse(f"/login?next={quote(request.url.path)}", 303)
+                    then = quote(request.url.path) if request.method == "GET" else "/"
+                    return RedirectResponse(f"/login?next={then}", 303)
                 except DroplineError as error:
                     return error_page(pages, error)
 
@@ -59,4 +60,4 @@ def error_page(pages: Pages, error: DroplineError) -> Response:
 
 
 #: The values of the frame around a page without a search.
-EMPTY_FRAME: dict[str, Any] = {"query": "", "kept": [], "view": "", "notice": None}
+EMPTY_FRAME: dict[str, Any] = {"query": "", "kept": [], "view": "", "notice": None, "may_submit": False}

@@ -17,7 +17,7 @@ from dropline.images.renditions import CONTENT_TYPE, Rendition
 from dropline.log import get_logger
 from gallery.access import Scope, requires
 from gallery.page_route import NoSuchPage, page_route
-from gallery.rendering import Pages
+from gallery.rendering import Pages, load_pages
 from gallery.resources import Resources
 
 log = get_logger(__name__)
@@ -31,7 +31,7 @@ _SANDBOX = "default-src 'none'; sandbox"
 
 def router(resources: Resources) -> APIRouter:
     """The routes of images."""
-    pages = Pages()
+    pages = load_pages()
     routes = APIRouter(include_in_schema=False, route_class=page_route(pages))
     pictures = _Pictures(resources, pages)
     for path, endpoint in (

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from pathlib import PurePath
 from typing import Any
@@ -54,6 +55,12 @@ class Pages:
 
     def _address(self, name: str) -> str:
         return f"/static/{self.files[name].digest}/{name}"
+
+
+@cache
+def load_pages() -> Pages:
+    """The templates and static files, read at the first call."""
+    return Pages()
 
 
 def _static_files() -> dict[str, StaticFile]:

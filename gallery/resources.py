@@ -6,6 +6,7 @@ from db.session import Database
 from dropline.settings import Settings
 from gallery.access import Access
 from gallery.copies import Copies
+from operations.submit import Rows, Submissions
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,3 +19,6 @@ class Resources:
     reader: Database
     #: Copies of images for pages.
     copies: Copies
+    #: Postgres as dropline_gallery, the queue and the worker pool.
+    rows: Rows
+    submissions: Submissions

@@ -11,10 +11,13 @@ from db.start_check import READER
 from dropline.errors import SettingsError
 from dropline.log import configure_process_logging, get_logger
 from dropline.settings import GallerySettings, Settings, load_settings
+from dropline.storage.bucket import Storage
 from gallery.access import Access, TokenEntry, is_loopback
 from gallery.app import create_app
 from gallery.copies import open_copies
 from gallery.resources import Resources
+from gallery.rows import open_rows
+from operations.submit import Submissions
 
 log = get_logger(__name__)
 
@@ -54,8 +57,10 @@ def open_resources(settings: Settings) -> Iterator[Resources]:
             Database.connect(reading, "dropline-gallery", READER, connections=settings.gallery.threads)
         ) as reader,
         open_copies(settings) as copies,
+        open_rows(settings) as rows,
     ):
-        yield Resources(settings, access, reader, copies)
+        submissions = Submissions(Storage.connect(settings), settings, rows)
+        yield Resources(settings, access, reader, copies, rows, submissions)
 
 
 def access_from(settings: GallerySettings) -> Access:

@@ -530,7 +530,8 @@ const pictureRoot = find("[data-picture]");
 const feed = feedRoot && new Feed(feedRoot);
 const picture = pictureRoot && new Picture(pictureRoot);
 const live = new Live(feed);
-if (feed) { startSearch(feed); new Uploads(feed); }
+if (feed) startSearch(feed);
+if (feed && find("[data-upload]")) new Uploads(feed);
 startKeys();
 startStrip();
 setInterval(tick, 1000);

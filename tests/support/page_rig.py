@@ -9,17 +9,20 @@ from typing import cast
 from starlette.testclient import TestClient
 
 from db.session import Database
-from dropline.contract import ObjectVersion
+from dropline.contract import ObjectFacts, ObjectVersion
+from dropline.deadline import Deadline
 from dropline.errors import DroplineError, ObjectGone
 from dropline.images.decoded import Decoded
 from dropline.images.decoder import DecoderProcess
 from dropline.images.decoding import decode
 from dropline.settings import ImageSettings, Settings
+from dropline.storage.bucket import NewObject, StoredObject
 from gallery.access import Access, TokenEntry
 from gallery.app import create_app
 from gallery.copies import Copies
 from gallery.disk_cache import DiskCache
 from gallery.resources import Resources
+from operations.submit import Rows, Submissions
 
 
 @dataclass
@@ -27,6 +30,8 @@ class Objects:
     """Objects of buckets, by version; an exception is raised by the download."""
 
     contents: dict[ObjectVersion, bytes | DroplineError] = field(default_factory=dict)
+    #: Row ids of the messages sent.
+    enqueued: list[int] = field(default_factory=list)
 
     def download(self, version: ObjectVersion) -> bytes:
         """The bytes of an object version."""
@@ -34,6 +39,21 @@ class Objects:
         if isinstance(found, DroplineError):
             raise found
         return found
+
+    def create(self, _bucket: str, _name: str, _new: NewObject, _deadline: Deadline) -> ObjectVersion | None:
+        """No page uploads through this service's own routes."""
+        raise NotImplementedError
+
+    def describe(self, bucket: str, name: str) -> StoredObject:
+        """The newest version of an object."""
+        found = max(
+            (each for each in self.contents if (each.bucket, each.name) == (bucket, name)), key=_generation
+        )
+        return StoredObject(found, ObjectFacts("image/png", 99), None)
+
+
+def _generation(version: ObjectVersion) -> int:
+    return version.generation
 
 
 class InProcessDecoder:
@@ -56,6 +76,8 @@ def page_client(
     access = Access(tokens, None, open_to_machine=not tokens)
     decoder = cast("DecoderProcess", InProcessDecoder())
     with closing(Copies(objects.download, DiskCache(directory, 10_000_000), [decoder])) as copies:
-        application = create_app(Resources(settings, access, database, copies))
+        rows = Rows(database, objects.enqueued.append, lambda: None)
+        submissions = Submissions(objects, settings, rows)
+        application = create_app(Resources(settings, access, database, copies, rows, submissions))
         with TestClient(application, base_url="http://127.0.0.1", follow_redirects=False) as client:
             yield client

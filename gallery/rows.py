@@ -1,0 +1,51 @@
+"""The second door to Postgres: rows that a person asks for or changes, as the role `dropline_gallery`."""
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+from db.session import Database, submitter_settings
+from db.start_check import SUBMITTER
+from dropline.broker.queue import CaptionQueue
+from dropline.deadline import Deadline
+from dropline.log import get_logger
+from dropline.scaling.activation import open_activator
+from dropline.settings import Settings
+from operations.redrive import wake_with_retries
+from operations.submit import Rows
+
+log = get_logger(__name__)
+
+#: Deadline of one message, in seconds.
+_ENQUEUE_S = 5.0
+
+
+@contextmanager
+def open_rows(settings: Settings) -> Iterator[Rows]:
+    """The parts for rows that no event makes; the connections are opened on first use.
+
+    Raises:
+        SettingsError: a setting is missing or wrong.
+        AccessDenied: a worker pool is configured, and no credentials for Cloud Run were found.
+    """
+    submitter = submitter_settings(settings)
+    with (
+        closing(CaptionQueue.connect(settings.broker)) as queue,
+        open_activator(settings.pool, settings.broker) as activator,
+        closing(
+            Database.connect(submitter, "dropline-gallery-edit", SUBMITTER, connections=settings.gallery.threads)
+        ) as database,
+    ):
+
+        def enqueue(row_id: int) -> None:
+            queue.enqueue(row_id, Deadline.after(_ENQUEUE_S))
+
+        def wake() -> None:
+            if activator is not None:
+                wake_with_retries(activator.ensure_awake, 2 * settings.pool.lease_s, log_wait)
+
+        yield Rows(database, enqueue, wake)
+
+
+def log_wait(reason: str) -> None:
+    """Log why a call that wakes the worker pool is repeated."""
+    log.warning("worker_pool_not_awake", reason=reason)
