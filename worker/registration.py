@@ -1,6 +1,6 @@
 """The worker's row in the table `workers`: written once the worker is ready, closed when the worker stops.
 
-The row is information: an error of Postgres is a log line, and neither delays the first image nor the end.
+The row is information: an error of Postgres is a log line, and delays neither the first image nor the end.
 """
 
 import socket
@@ -29,7 +29,7 @@ class Registration:
     def __init__(
         self, connect: Callable[[], Database], name: str, loaded: Callable[[], LoadedModel | None]
     ) -> None:
-        """Create a registration; nothing is written yet.
+        """Create a registration; the row is not written yet.
 
         Args:
             connect: a database of its own for each statement: an idle worker holds no connection for the row.

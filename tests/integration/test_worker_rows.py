@@ -47,7 +47,7 @@ def test_a_worker_is_alive_from_ready_to_stop_and_its_row_has_both_times(rig: Ri
     assert found(rig).alive == 0
 
 
-def test_a_killed_worker_is_not_alive_although_its_row_says_nothing(rig: Rig) -> None:
+def test_a_killed_worker_is_not_alive_although_its_row_has_no_end(rig: Rig) -> None:
     """After `kill -9` the row has no `stopped_at`; a child that was forked late does not keep the worker alive."""
     worker = rig.worker(ready=_WRITTEN, DROPLINE_WORKER__CONCURRENCY="1")
     name = newest(rig).name

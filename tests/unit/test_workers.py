@@ -13,7 +13,7 @@ REFUSED = NotListed("Redis refuses CLIENT LIST (NOPERM)")
 
 
 @pytest.mark.parametrize("pool", PoolState)
-def test_alive_workers_count_whatever_the_mark_of_the_worker_pool(pool: PoolState) -> None:
+def test_alive_workers_count_under_every_mark_of_the_worker_pool(pool: PoolState) -> None:
     """One alive worker is enough, also under the mark of a sleeping worker pool."""
     found = judge(AliveWorkers(frozenset({A, B})), pool)
     assert (found.state, found.alive, found.may_answer) == (WorkerState.ALIVE, 2, True)
