@@ -192,6 +192,7 @@ def parse_notice(payload: str) -> ChangeNotice:
             task=str(fields["task"]),
             status=Status(fields["status"]),
             metadata_written=bool(fields["metadata_written"]),
+            changed_in=int(fields.get("changed_in", 0)),
         )
     except (TypeError, KeyError, OverflowError, RecursionError) as error:
         raise ValueError(f"not a change of a row: {payload[:100]!r}") from error

@@ -93,13 +93,26 @@ class CaptionRow(Base):
     updated_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
     #: False for a further task of the object version: its caption is in Postgres alone.
     write_back: Mapped[bool] = mapped_column(server_default=text("true"))
+    #: Number of the transaction with the last notified change; a trigger sets it. None: before revision 0005.
+    changed_in: Mapped[int | None] = mapped_column(server_default=text("pg_current_xact_id()::text::bigint"))
 
     __table_args__ = (
         UniqueConstraint("bucket", "object_name", "generation", "task"),
         Index("ix_captions_queued", "queued_at", "id", postgresql_where=text("status = 'queued'")),
         Index("ix_captions_lease", "lease_until", postgresql_where=text("lease_until IS NOT NULL")),
+        Index("ix_captions_changed_in", "changed_in", postgresql_where=text("changed_in IS NOT NULL")),
         Index("ix_captions_failed", "error_code", postgresql_where=text("status = 'failed'")),
         Index("ix_captions_captioned_at", "captioned_at", postgresql_where=text("captioned_at IS NOT NULL")),
+        Index("ix_captions_prompt", text("split_part(task, '>', 1)"), "id"),
+        Index("ix_captions_model", "model", "id", postgresql_where=text("model IS NOT NULL")),
+        Index(
+            "ix_captions_ended",
+            "status",
+            "id",
+            postgresql_where=text("status IN ('failed', 'superseded', 'deleted')"),
+        ),
+        # For prefixes, whatever the collation of the database.
+        Index("ix_captions_object_name", "object_name", postgresql_ops={"object_name": "text_pattern_ops"}),
         Index(
             "ix_captions_caption_search",
             text("to_tsvector('english', caption)"),

@@ -47,6 +47,7 @@ class CaptionRecord:
     updated_at: datetime
     attempts_before_redrive: int
     write_back: bool
+    changed_in: int | None
 
     @classmethod
     def from_columns(cls, columns: RowMapping) -> "CaptionRecord":

@@ -4,16 +4,21 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import ColumnElement, func, or_, select, text, tuple_
+from sqlalchemy import ColumnElement, Select, func, or_, select, text, tuple_
 
 from db.models import EVERY_TASK, CaptionRow
 from db.reads import CaptionRecord
 from db.session import Connection
 from dropline.contract import ObjectVersion, Status
 
-#: Rows of which the models are listed; the table has no index on `model`.
+#: Rows of which the models are listed.
 _ROWS_OF_MODELS = 5_000
+#: Ids among which words are looked for first, without an index: enough for words that many captions have.
+_RECENT_IDS = 5_000
+#: Characters of the shortest part of a word that the trigram index finds.
+_TRIGRAM = 3
 #: Signs of `websearch_to_tsquery`; a search without them matches the beginnings of words, too.
 _OPERATORS = re.compile(r'["-]|\bor\b', re.IGNORECASE)
 _COLUMNS = [getattr(CaptionRow, name) for name in CaptionRecord.__dataclass_fields__]
@@ -36,12 +41,23 @@ class Search:
 
     def conditions(self) -> list[ColumnElement[bool]]:
         """The conditions as SQL on `captions`."""
+        words = _storable(self.words).strip()
+        return [*self._filters(), *([_matches(words)] if words else [])]
+
+    def indexed_conditions(self) -> list[ColumnElement[bool]]:
+        """Like `conditions`, but without parts of words that no index finds."""
+        words = _storable(self.words).strip()
+        return [*self._filters(), _matches(words) if len(words) >= _TRIGRAM else _has_words(words)]
+
+    def _filters(self) -> list[ColumnElement[bool]]:
         found = [CaptionRow.task != EVERY_TASK]
-        if words := _storable(self.words).strip():
-            found.append(_matches(words))
         if self.statuses:
             found.append(CaptionRow.status.in_(self.statuses))
+        if self.statuses == (Status.RUNNING,):
+            found.append(CaptionRow.lease_until.is_not(None))  # true, and the condition of an index
         if self.task:
+            prompt = func.split_part(CaptionRow.task, text("'>'"), text("1"))
+            found.append(prompt == _storable(self.task).partition(">")[0])
             found.append(func.starts_with(CaptionRow.task, _storable(self.task)))
         if self.prefix:
             found.append(func.starts_with(CaptionRow.object_name, _storable(self.prefix)))
@@ -69,11 +85,38 @@ class Traffic:
 
 
 def newest(connection: Connection, search: Search, before: int | None, most: int) -> list[CaptionRecord]:
-    """At most `most` rows with an id below `before` (None: all), the newest first."""
-    conditions = search.conditions()
-    if before is not None:
-        conditions.append(CaptionRow.id < before)
-    statement = select(*_COLUMNS).where(*conditions).order_by(CaptionRow.id.desc()).limit(most)
+    """At most `most` rows with an id below `before` (None: all), the newest first.
+
+    A part of a word that is shorter than three characters is found among the last 5,000 ids alone.
+    """
+    if search.words.strip():
+        return _newest_with_words(connection, search, before, most)
+    conditions = [] if before is None else [CaptionRow.id < before]
+    statement = select(*_COLUMNS).where(*search.conditions(), *conditions)
+    return _records(connection, statement.order_by(CaptionRow.id.desc()).limit(most))
+
+
+def _newest_with_words(
+    connection: Connection, search: Search, before: int | None, most: int
+) -> list[CaptionRecord]:
+    """First without an index, among the last ids; then with the indexes of words.
+
+    The planner of Postgres cannot estimate how many captions have a word, and may read the whole table backwards
+    for a rare one, or sort half of the table for a frequent one.
+    """
+    if before is None:
+        before = (connection.execute(select(func.max(CaptionRow.id))).scalar_one() or 0) + 1
+    lowest = before - _RECENT_IDS
+    recent = select(*_COLUMNS).where(CaptionRow.id < before, CaptionRow.id >= lowest, *search.conditions())
+    found = _records(connection, recent.order_by(CaptionRow.id.desc()).limit(most))
+    if len(found) == most or lowest <= 1:
+        return found
+    older = select(*_COLUMNS).where(CaptionRow.id < lowest, *search.indexed_conditions())
+    # The order of an expression: the primary key cannot serve it.
+    return found + _records(connection, older.order_by((CaptionRow.id + 0).desc()).limit(most - len(found)))
+
+
+def _records(connection: Connection, statement: Select[Any]) -> list[CaptionRecord]:
     return [CaptionRecord.from_columns(row) for row in connection.execute(statement).mappings()]
 
 
@@ -84,7 +127,7 @@ def neighbours(
     statement = (
         select(*_COLUMNS).where(*search.conditions(), CaptionRow.id > row_id).order_by(CaptionRow.id).limit(1)
     )
-    newer = [CaptionRecord.from_columns(row) for row in connection.execute(statement).mappings()]
+    newer = _records(connection, statement)
     older = newest(connection, search, row_id, 1)
     return next(iter(newer), None), next(iter(older), None)
 
@@ -95,8 +138,8 @@ def matching(
     """The rows among `keys` (object version and task) that match, the newest first."""
     identity = tuple_(CaptionRow.bucket, CaptionRow.object_name, CaptionRow.generation, CaptionRow.task)
     wanted = [(version.bucket, version.name, version.generation, task) for version, task in keys]
-    statement = select(*_COLUMNS).where(identity.in_(wanted), *search.conditions()).order_by(CaptionRow.id.desc())
-    return [CaptionRecord.from_columns(row) for row in connection.execute(statement).mappings()]
+    statement = select(*_COLUMNS).where(identity.in_(wanted), *search.conditions())
+    return _records(connection, statement.order_by(CaptionRow.id.desc()))
 
 
 def recent_models(connection: Connection) -> list[str]:
@@ -129,13 +172,20 @@ def traffic(connection: Connection) -> Traffic:
 def _matches(words: str) -> ColumnElement[bool]:
     """Full-text search, or the words as they stand anywhere in the caption."""
     if _OPERATORS.search(words):
+        return _has_words(words)
+    escaped = re.sub(r"([%_\\])", r"\\\1", words)
+    return or_(_has_words(words), CaptionRow.caption.ilike(f"%{escaped}%"))
+
+
+def _has_words(words: str) -> ColumnElement[bool]:
+    """Full-text search; the words are whole, or the beginnings of words."""
+    if _OPERATORS.search(words):
         query = func.websearch_to_tsquery(text("'english'"), words)
     else:
         terms = re.findall(r"\w+", words)
         query = func.to_tsquery(text("'english'"), " & ".join(f"{term}:*" for term in terms))
-    escaped = re.sub(r"([%_\\])", r"\\\1", words)
     document = func.to_tsvector(text("'english'"), CaptionRow.caption)
-    return or_(document.bool_op("@@")(query), CaptionRow.caption.ilike(f"%{escaped}%"))
+    return document.bool_op("@@")(query)
 
 
 def _storable(value: str) -> str:

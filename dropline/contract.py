@@ -296,6 +296,8 @@ class ChangeNotice:
     status: Status
     #: Whether the caption has reached the object's metadata.
     metadata_written: bool = False
+    #: Number of the transaction in Postgres.
+    changed_in: int = 0
 
 
 @dataclass(frozen=True, slots=True)

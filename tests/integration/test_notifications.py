@@ -2,6 +2,8 @@
 
 import itertools
 
+from sqlalchemy import text
+
 from db import queries
 from db.listen import listening
 from db.session import Database
@@ -10,9 +12,11 @@ from tests.support.rows import (
     G1,
     G2,
     caption_object,
+    caption_row,
     drop,
     fail_object,
     finish_write_back,
+    row_of,
     settings_of,
 )
 
@@ -71,3 +75,19 @@ def test_failures_are_notified(database: Database, database_url: str) -> None:
         # Three transitions in one transaction: Postgres sends all three, since the payloads differ.
         heard = list(itertools.islice((notice.status for notice in listener.notices(60)), 3))
     assert heard == [Status.QUEUED, Status.RUNNING, Status.FAILED]
+
+
+def test_a_notice_has_the_number_of_its_transaction(database: Database, database_url: str) -> None:
+    """The row has the same number; a change without a notice keeps the number."""
+    with listening(settings_of(database_url), "test") as listener:
+        with database.transaction() as connection:
+            row_id = drop(connection, G1)
+            number = connection.execute(text("SELECT pg_current_xact_id()::text::bigint")).scalar_one()
+        assert next(listener.notices(60)).changed_in == number
+        with database.transaction() as connection:
+            assert row_of(connection, row_id)["changed_in"] == number
+            connection.execute(text("UPDATE captions SET updated_at = now()"))
+            assert row_of(connection, row_id)["changed_in"] == number
+        caption_row(database, row_id)
+        changes = [notice.changed_in for notice in itertools.islice(listener.notices(60), 2)]
+        assert number < changes[0] < changes[1]

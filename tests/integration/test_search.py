@@ -92,6 +92,26 @@ def test_filters_narrow_the_list(pictures: Connection, wanted: Search, expected:
     assert found(pictures, wanted) == expected
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("red", ["a/triangle.png", "a/circle.png"]),
+        ("circ", ["a/circle.png"]),
+        ("rcle", ["a/circle.png"]),
+        ("red -triangle", ["a/circle.png"]),
+        ("ca", ["b/cat.png"]),
+        ("cl", []),
+    ],
+)
+def test_words_find_old_captions_by_index(
+    pictures: Connection, monkeypatch: pytest.MonkeyPatch, words: str, expected: list[str]
+) -> None:
+    """Beyond the last ids, indexes find whole words, beginnings, and parts of three characters."""
+    monkeypatch.setattr(search, "_RECENT_IDS", 2)
+    assert found(pictures, Search(words)) == expected
+    assert names(search.newest(pictures, Search(words), None, 1)) == expected[:1]
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(max_size=20))
 def test_no_text_is_an_error(connection: Connection, words: str) -> None:
