@@ -23,9 +23,9 @@ from cli.console import print_line, print_table, safe_text
 from cli.download_progress import DownloadProgress
 from cli.drop import DropResult, DropTarget, drop_files
 from cli.exit_codes import ExitCode
-from cli.options import Model
+from cli.options import Model, PortBase
 from cli.results import caption_or_error, print_unfinished, status_text
-from cli.up import drop_lines, print_ready, shell_word
+from cli.up import drop_lines, gallery_line, print_ready, shell_word
 from cli.wait import CaptionWaiter
 from db.read_only import run_read_only
 from db.reads import CaptionRecord
@@ -72,10 +72,7 @@ def demo(
     directory: Annotated[
         Path, typer.Option("--dir", help="State, logs and the `env` file of the stack.")
     ] = _DEFAULT_DIRECTORY,
-    port_base: Annotated[
-        int,
-        typer.Option(help="First of seven consecutive ports on 127.0.0.1; 0 takes free ones.", min=0, max=65529),
-    ] = 18400,
+    port_base: PortBase = 18400,
     model: Model = DEMO_MODEL,
     end: Annotated[
         bool,
@@ -269,5 +266,7 @@ def _print_instructions(stack: Stack) -> None:
     print_line()
     for line in (*drop_lines(stack.directory.environment_file), f"{shell_word('dropline')} watch"):
         print_line(f"    {line}")
+    print_line()
+    print_line(gallery_line(stack))
     print_line()
     print_line("Ctrl-C stops everything.")

@@ -15,7 +15,7 @@ from dropline.errors import DroplineError, LocalStackError
 #: The commands in the order of `dropline --help`, each with the first line of its help. The command NAME is the
 #: function NAME of the module `cli.NAME`; the line is repeated here so that a list of commands imports no command.
 COMMANDS = {
-    "up": "Start everything on this machine: Postgres, Redis, Pub/Sub, Cloud Storage, the function and a worker.",
+    "up": "Start everything on this machine: Postgres, Redis, Pub/Sub, storage, function, worker and gallery.",
     "demo": (
         "Start everything on this machine, caption sample images and query the rows; "
         "then keep running until Ctrl-C."

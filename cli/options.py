@@ -14,3 +14,9 @@ Model = Annotated[
         "checkpoint: hub name or directory.",
     ),
 ]
+PortBase = Annotated[
+    int,
+    typer.Option(
+        "--port-base", help="First of eight consecutive ports on 127.0.0.1; 0 takes free ones.", min=0, max=65528
+    ),
+]

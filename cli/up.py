@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from cli.download_progress import DownloadProgress
-from cli.options import Model
+from cli.options import Model, PortBase
 from dropline.demo_model import DEMO_MODEL, DEMO_NOTICE
 from local_emulators.errors import ServiceDiedError, StartCancelledError
 from local_emulators.options import StackOptions
@@ -39,15 +39,20 @@ def up(
         Path,
         typer.Option("--dir", help="State, logs and the `env` file. The same directory keeps rows and queue."),
     ] = _DEFAULT_DIRECTORY,
-    port_base: Annotated[
-        int,
-        typer.Option(help="First of seven consecutive ports on 127.0.0.1; 0 takes free ones.", min=0, max=65529),
-    ] = 18400,
+    port_base: PortBase = 18400,
     model: Model = DEMO_MODEL,
     concurrency: Annotated[int, typer.Option(help="Images the worker has in flight at once.", min=1)] = 4,
     pubsub: Annotated[
         Pubsub, typer.Option(help="Dropline's own Pub/Sub emulator, or Google's from the Cloud SDK.")
     ] = Pubsub.OWN,
+    flower: Annotated[
+        bool,
+        typer.Option(
+            "--flower",
+            help="Start Flower too, with a password, and switch Celery's events on: an idle worker then sends "
+            "commands all the time.",
+        ),
+    ] = False,
     database_url: Annotated[
         str | None, typer.Option(help="A Postgres of your own, with a user that may create roles.")
     ] = None,
@@ -55,10 +60,10 @@ def up(
         str | None, typer.Option(help="A Redis of your own, with maxmemory-policy noeviction.")
     ] = None,
 ) -> None:
-    """Start everything on this machine: Postgres, Redis, Pub/Sub, Cloud Storage, the function and a worker.
+    """Start everything on this machine: Postgres, Redis, Pub/Sub, storage, function, worker and gallery.
 
     The ports from --port-base on are, in this order: Postgres, Redis, storage (HTTP), storage (HTTPS, for gsutil),
-    Pub/Sub, the function; the seventh is reserved. Ctrl-C stops everything; a second Ctrl-C does not wait.
+    Pub/Sub, the function, the gallery, Flower. Ctrl-C stops everything; a second Ctrl-C does not wait.
     """
     options = StackOptions(
         directory=directory,
@@ -66,6 +71,7 @@ def up(
         model=model,
         concurrency=concurrency,
         pubsub="google" if pubsub is Pubsub.GOOGLE else "own",
+        flower=flower,
         database_url=database_url,
         redis_url=redis_url,
     )
@@ -133,7 +139,13 @@ def _instructions(stack: Stack) -> str:
     commands = [*drop_lines(stack.directory.environment_file), query]
     lines = "".join(f"  {command}\n" for command in commands)
     notice = f"\n{DEMO_NOTICE}\n" if stack.options.model == DEMO_MODEL else ""
-    return f"\nEverything is ready. In another terminal:\n\n{lines}{notice}\nCtrl-C stops everything."
+    gallery = f"\n{gallery_line(stack)}\n"
+    return f"\nEverything is ready. In another terminal:\n\n{lines}{notice}{gallery}\nCtrl-C stops everything."
+
+
+def gallery_line(stack: Stack) -> str:
+    """The address of the page with pictures and captions."""
+    return f"The gallery, pictures and captions: {stack.gallery_url}"
 
 
 def drop_lines(environment_file: Path) -> list[str]:

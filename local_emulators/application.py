@@ -1,10 +1,12 @@
-"""Dropline's own processes as services of the stack: the function under gunicorn, and the worker."""
+"""Dropline's own processes as services of the stack: the function under gunicorn, the worker and the gallery."""
 
 import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from local_emulators.database import DatabaseUrls
 from local_emulators.model import engine_variables, is_on_hub
 from local_emulators.options import BUCKET, PROJECT
 from local_emulators.ports import HOST, require_free
@@ -92,6 +94,33 @@ def start_worker(
             ),
             start_deadline_s=_WORKER_START_DEADLINE_S,
             stop_grace_s=_WORKER_STOP_GRACE_S,
+        )
+    )
+
+
+def start_gallery(
+    supervisor: Supervisor, port: int, shared: ServiceEnvironment, urls: DatabaseUrls, cache: Path
+) -> Service:
+    """Starts the gallery on `port`; `cache` is the directory of the copies of images.
+
+    Raises:
+        PortInUseError, ServiceDiedError, ServiceNotReadyError.
+    """
+    require_free(port, "the gallery")
+    return supervisor.start(
+        Command(
+            name="gallery",
+            argv=(sys.executable, "-m", "gallery"),
+            ready_lines=("Uvicorn running on",),
+            environment=shared.variables(
+                urls.gallery,
+                DATABASE_URL=urls.reader,
+                DROPLINE_BUCKET=BUCKET,
+                DROPLINE_GALLERY__HOST=HOST,
+                DROPLINE_GALLERY__PORT=str(port),
+                DROPLINE_GALLERY__DATABASE_URL=urls.gallery,
+                DROPLINE_GALLERY__CACHE_DIRECTORY=str(cache),
+            ),
         )
     )
 

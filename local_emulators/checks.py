@@ -1,5 +1,6 @@
 """Checks of the options before any service starts, so that a wrong option is reported by name."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import psycopg
@@ -12,6 +13,7 @@ from dropline.errors import LocalStackError
 from dropline.postgres_url import check_postgres_url, refused_address
 from dropline.redis_url import check_redis_url
 from dropline.settings import DEFAULT_CHECKPOINT, load_settings
+from local_emulators.errors import MissingBinaryError
 from local_emulators.options import STUB_MODEL, StackOptions
 
 #: Longest wait for an external server, in seconds.
@@ -27,6 +29,8 @@ def check(options: StackOptions) -> None:
     """
     load_settings()
     check_model(options.model)
+    if options.flower:
+        check_flower()
     if options.database_url is not None:
         check_postgres(options.database_url)
     if options.redis_url is not None:
@@ -52,6 +56,17 @@ def check_model(model: str) -> None:
             f"--model: {model!r} is neither a directory, nor a hub name such as {DEFAULT_CHECKPOINT}, "
             f"nor {DEMO_MODEL!r}, {BASE_MODEL!r} or {STUB_MODEL!r}."
         )
+
+
+def check_flower() -> None:
+    """Checks that the extra `flower` is installed.
+
+    Raises:
+        MissingBinaryError: the extra is not installed.
+    """
+    # find_spec, not an import: Flower's options are defined on import.
+    if find_spec("flower") is None:
+        raise MissingBinaryError("--flower: Flower is not installed; run: pip install 'dropline[flower]'")
 
 
 def check_postgres(url: str) -> None:

@@ -34,7 +34,7 @@ class Passwords:
         known = json.loads(path.read_text()) if path.exists() else {}
         made = cls(**{field.name: known.get(field.name) or secrets.token_hex(16) for field in fields(cls)})
         if asdict(made) != known:
-            _write_private(path, json.dumps(asdict(made), indent=2) + "\n")
+            write_private(path, json.dumps(asdict(made), indent=2) + "\n")
         return made
 
 
@@ -64,6 +64,16 @@ class StackDirectory:
     def environment_file(self) -> Path:
         """Shell exports; the file exists only while the stack is ready."""
         return self.path / "env"
+
+    @property
+    def flower_password_file(self) -> Path:
+        """The password of Flower; made by the first start with Flower."""
+        return self.path / "flower-password"
+
+    @property
+    def gallery(self) -> Path:
+        """The gallery's copies of images."""
+        return self.path / "gallery"
 
     @property
     def boto_file(self) -> Path:
@@ -102,10 +112,6 @@ class StackDirectory:
             ) from error
         return lock
 
-    def write_private(self, path: Path, text: str) -> None:
-        """Writes a file atomically, readable by the owner alone."""
-        _write_private(path, text)
-
     def release(self) -> None:
         """Deletes the environment file and releases the lock; a second call has no effect."""
         if self._lock is not None:
@@ -118,7 +124,8 @@ class StackDirectory:
             self._lock = None
 
 
-def _write_private(path: Path, text: str) -> None:
+def write_private(path: Path, text: str) -> None:
+    """Writes a file atomically, readable by the owner alone."""
     unfinished = path.with_name(f"{path.name}.unfinished")
     unfinished.touch(mode=0o600)
     unfinished.write_text(text)
@@ -147,6 +154,8 @@ class Addresses:
     storage_https_port: int
     #: Pub/Sub as host:port.
     pubsub_host: str
+    #: The gallery, as a URL without a path.
+    gallery_url: str
 
 
 def shell_variables(addresses: Addresses, directory: Path) -> dict[str, str]:
@@ -162,6 +171,7 @@ def shell_variables(addresses: Addresses, directory: Path) -> dict[str, str]:
         "CLOUDSDK_AUTH_DISABLE_CREDENTIALS": "True",
         "CLOUDSDK_API_ENDPOINT_OVERRIDES_STORAGE": f"{addresses.storage_url}/",
         "DROPLINE_BUCKET": BUCKET,
+        "DROPLINE_GALLERY_URL": addresses.gallery_url,
         "DROPLINE_DATABASE__URL": addresses.ingest_url,
         "DROPLINE_BROKER__URL": addresses.broker_url,
     }

@@ -32,6 +32,8 @@ class StackOptions:
     #: Images in flight at once in the worker.
     concurrency: int = 4
     pubsub: PubsubKind = "own"
+    #: Flower on a port of its own, and Celery's events for Flower.
+    flower: bool = False
     #: An external Postgres, used by all parts with the same user, who must have the right to create roles.
     database_url: str | None = None
     #: An external Redis.

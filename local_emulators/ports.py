@@ -13,7 +13,7 @@ DEFAULT_BASE = 18400
 
 @dataclass(frozen=True)
 class Ports:
-    """Seven ports: consecutive from a base in the order of the fields, or free ports for parallel tests."""
+    """Eight ports: consecutive from a base in the order of the fields, or free ports for parallel tests."""
 
     postgres: int
     redis: int
@@ -23,12 +23,13 @@ class Ports:
     gcs_https: int
     pubsub: int
     function: int
-    #: Reserved for the gallery; no service listens on the port yet.
     gallery: int
+    #: Without `--flower` no service listens on the port.
+    flower: int
 
     @classmethod
     def from_base(cls, base: int) -> Self:
-        """The ports from `base` to `base + 6`, or seven free ports if `base` is 0."""
+        """The ports from `base` to `base + 7`, or eight free ports if `base` is 0."""
         count = len(fields(cls))
         return cls(*(free_ports(count) if base == 0 else range(base, base + count)))
 

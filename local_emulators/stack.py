@@ -4,7 +4,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from local_emulators import application, checks, database, gcs, postgres, pubsub_process, redis
+from local_emulators import application, checks, database, flower, gcs, postgres, pubsub_process, redis
 from local_emulators.application import ServiceEnvironment
 from local_emulators.database import DatabaseUrls
 from local_emulators.directory import (
@@ -14,6 +14,7 @@ from local_emulators.directory import (
     boto_lines,
     export_lines,
     shell_variables,
+    write_private,
 )
 from local_emulators.model import Progress, checkpoint_name, download, is_on_hub
 from local_emulators.options import BUCKET, PROJECT, TOPIC, StackOptions
@@ -30,7 +31,7 @@ def _ignore(*_: object) -> None:
 
 
 class Stack:
-    """Postgres, Redis, Pub/Sub, Cloud Storage, the function and a worker, as local processes.
+    """Postgres, Redis, Pub/Sub, Cloud Storage, function, worker, gallery and possibly Flower, as local processes.
 
     As a context manager the stack starts on entry and stops on exit::
 
@@ -50,13 +51,18 @@ class Stack:
 
     @property
     def services(self) -> dict[str, Service]:
-        """The running services by name: postgres, redis, pubsub, gcs, function, worker."""
+        """The running services by name: postgres, redis, pubsub, gcs, function, worker, gallery, flower."""
         return self._supervisor.services
 
     @property
     def function_url(self) -> str:
         """The push endpoint of the function."""
         return f"http://{HOST}:{self.ports.function}/"
+
+    @property
+    def gallery_url(self) -> str:
+        """The address of the gallery, without a path."""
+        return f"http://{HOST}:{self.ports.gallery}"
 
     def __enter__(self) -> Self:
         self.start()
@@ -114,9 +120,13 @@ class Stack:
         broker_url = self._start_broker(passwords)
         self._start_pubsub()
         storage_url = self._start_storage()
-        shared = ServiceEnvironment(broker_url, storage_url, self.options.environment)
+        events = {"DROPLINE_BROKER__SEND_EVENTS": "true"} if self.options.flower else {}
+        shared = ServiceEnvironment(broker_url, storage_url, {**events, **self.options.environment})
         self._start_function(shared, database_urls)
         self._start_worker(shared, database_urls)
+        self._start_gallery(shared, database_urls)
+        if self.options.flower:
+            self._start_flower(broker_url)
         self._write_environment(database_urls, shared)
 
     def _download_model(self, model: str) -> None:
@@ -164,6 +174,17 @@ class Stack:
         application.start_worker(self._supervisor, shared, urls.worker, model, concurrency)
         self._announce("worker", f"model {model}, {concurrency} images at once")
 
+    def _start_gallery(self, shared: ServiceEnvironment, urls: DatabaseUrls) -> None:
+        application.start_gallery(self._supervisor, self.ports.gallery, shared, urls, self.directory.gallery)
+        self._announce("gallery", self.gallery_url)
+
+    def _start_flower(self, broker_url: str) -> None:
+        file = self.directory.flower_password_file
+        password, is_new = flower.read_or_make_password(file)
+        flower.start(self._supervisor, self.ports.flower, self.directory.path, broker_url, password)
+        shown = f"{password} (kept in {file})" if is_new else f"in {file}"
+        self._announce("flower", f"http://{HOST}:{self.ports.flower}, user {flower.USER}, password {shown}")
+
     def _write_environment(self, urls: DatabaseUrls, shared: ServiceEnvironment) -> None:
         addresses = Addresses(
             reader_url=urls.reader,
@@ -172,11 +193,12 @@ class Stack:
             storage_url=shared.storage_url,
             storage_https_port=self.ports.gcs_https,
             pubsub_host=self._pubsub_host,
+            gallery_url=self.gallery_url,
         )
         directory = self.directory
-        directory.write_private(directory.boto_file, boto_lines(addresses, directory.path))
+        write_private(directory.boto_file, boto_lines(addresses, directory.path))
         self.environment = shell_variables(addresses, directory.path) | shared.rules()
-        directory.write_private(directory.environment_file, export_lines(self.environment))
+        write_private(directory.environment_file, export_lines(self.environment))
 
     @property
     def _pubsub_host(self) -> str:

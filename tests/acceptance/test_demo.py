@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import requests
 
 pytestmark = pytest.mark.acceptance
 
@@ -56,7 +57,10 @@ def test_the_demo_goes_on_until_ctrl_c(state_directory: Path) -> None:
         output = "".join(itertools.takewhile("Ctrl-C stops everything.\n".__ne__, process.stdout))
         assert "8 of 8 samples have a caption." in output, output
         assert f"source {state_directory}/env" in output
-        assert (state_directory / "env").exists()
+        variables = (state_directory / "env").read_text()
+        gallery = output.rstrip().rpartition(" ")[2]
+        assert f"export DROPLINE_GALLERY_URL={gallery}\n" in variables
+        assert requests.get(gallery, timeout=60).status_code == 200
         process.send_signal(signal.SIGINT)
         # The output ends once no process, not even a grandchild, has the pipe open.
         assert process.stdout.read() == "stopping …\n"

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.acceptance
 
 #: Longer than any step on a busy machine; no test measures a duration.
 DEADLINE_S = 240.0
-SERVICES = ("postgres", "redis", "pubsub", "gcs", "function", "worker")
+SERVICES = ("postgres", "redis", "pubsub", "gcs", "function", "worker", "gallery")
 
 
 class Up:
@@ -165,17 +165,36 @@ def test_a_second_one_on_the_same_ports_or_directory_says_what_to_do(state_direc
 
 @linux_only
 def test_the_same_directory_keeps_its_rows(state_directory: Path) -> None:
-    """Captions are still in Postgres after a stop and a start."""
-    with running(state_directory / "stack") as up:
-        up.read_until("Ctrl-C stops everything")
+    """Captions are still in Postgres after a stop and a start; Flower's password is made once, and kept apart."""
+    with running(state_directory / "stack", "--flower") as up:
+        lines = up.read_until("Ctrl-C stops everything")
+        check_flower(up, next(line for line in lines if line.startswith("flower")))
         environment = sourced(state_directory / "stack" / "env")
         drop(environment, "kept.jpg")
         caption = wait_for_caption(environment, "kept.jpg")
         assert up.signal(signal.SIGTERM)[0] == 0
-    with running(state_directory / "stack") as up:
-        up.read_until("Ctrl-C stops everything")
+    password = (state_directory / "stack" / "flower-password").read_text().strip()
+    with running(state_directory / "stack", "--flower") as up:
+        lines = up.read_until("Ctrl-C stops everything")
+        assert password not in "\n".join(lines)
         assert wait_for_caption(sourced(state_directory / "stack" / "env"), "kept.jpg") == caption
         assert up.signal(signal.SIGTERM)[0] == 0
+
+
+def check_flower(up: Up, line: str) -> None:
+    """Flower needs the printed password and sees the worker; the password is in one file of the owner alone."""
+    _, _, address, _, user, _, password, _ = line.replace(",", "").split(maxsplit=7)
+    file = up.directory / "flower-password"
+    assert file.read_text().strip() == password
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert requests.get(address, timeout=DEADLINE_S).status_code == 401
+    assert requests.get(address, auth=(user, "another"), timeout=DEADLINE_S).status_code == 401
+    workers = requests.get(
+        f"{address}/api/workers", params={"refresh": "true"}, auth=(user, password), timeout=DEADLINE_S
+    )
+    assert ["dropline.caption" in str(worker["registered"]) for worker in workers.json().values()] == [True]
+    assert not any(password in log.read_text() for log in (up.directory / "logs").iterdir())
+    assert not any(password in command for command in up.mark.processes().values())
 
 
 @linux_only
@@ -268,10 +287,10 @@ def test_the_usual_clients_work_with_the_env_file(state_directory: Path, client:
 
 
 def _free_base() -> int:
-    """The first of seven consecutive ports that are free when checked."""
+    """The first of eight consecutive ports that are free when checked."""
     for base in free_ports(100):
         with suppress(PortInUseError):
             for port in vars(Ports.from_base(base)).values():
                 require_free(port, "a test")
             return base
-    pytest.fail("no seven consecutive ports are free")
+    pytest.fail("no eight consecutive ports are free")

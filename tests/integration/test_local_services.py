@@ -146,11 +146,11 @@ def test_reachable_external_servers_pass(database_url: str, redis_url: str) -> N
 
 
 def test_ports_are_consecutive_from_the_base() -> None:
-    """A base gives seven consecutive ports; 0 gives seven different free ones."""
+    """A base gives eight consecutive ports; 0 gives eight different free ones."""
     ports = Ports.from_base(18400)
     assert (ports.postgres, ports.redis, ports.gallery) == (18400, 18401, 18406)
     free = Ports.from_base(0)
-    assert len({*vars(free).values()}) == 7
+    assert len({*vars(free).values()}) == 8
 
 
 def test_every_test_gets_a_separate_database(database_url: str, postgres_server: postgres.PostgresServer) -> None:

@@ -13,6 +13,6 @@ def test_the_tables_are_made_from_the_commands() -> None:
 def test_the_tables_have_options_defaults_and_meanings() -> None:
     """Control: the tables have a plain option, a switch with both names, and an option of `dropline` itself."""
     made = tables()
-    assert "| `--port-base` | `18400` | First of seven" in made["up"]
+    assert "| `--port-base` | `18400` | First of eight" in made["up"]
     assert "| `--wait` / `--no-wait` | `--no-wait` | " in made["drop"]
     assert "| `--version` |  | Print the version" in made["dropline"]

@@ -22,6 +22,7 @@ ADDRESSES = Addresses(
     broker_url="redis://:p@127.0.0.1:18401/0",
     storage_url="http://127.0.0.1:18402",
     storage_https_port=18403,
+    gallery_url="http://127.0.0.1:18406",
     pubsub_host="127.0.0.1:18404",
 )
 
