@@ -8,10 +8,9 @@ from types import TracebackType
 from typing import Annotated, Any, Protocol, Self
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from cli import results
-from cli.console import print_error, print_json, print_line, print_note, stderr_console
+from cli.console import make_progress, print_error, print_json, print_line, print_note
 from cli.exit_codes import ExitCode
 from cli.options import Json, Timeout
 from cli.wait import CaptionWaiter
@@ -207,9 +206,7 @@ class ProgressBars:
     """Two bars on standard error, of the uploads and of the captions; no output without a terminal."""
 
     def __init__(self, total: int, *, waiting: bool) -> None:
-        console = stderr_console()
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        self._progress = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+        self._progress = make_progress()
         self._uploaded = self._progress.add_task("uploaded", total=total)
         self._ended = self._progress.add_task("captioned", total=total, visible=waiting)
 

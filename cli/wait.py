@@ -1,8 +1,8 @@
 """`dropline wait`: the captions of objects in the bucket. `drop` and `demo` wait by the same `CaptionWaiter`."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Annotated, Self
 
 import typer
@@ -12,10 +12,11 @@ from cli.console import print_error, print_json, print_line
 from cli.options import Json, Timeout
 from db import filtered, reads
 from db.listen import Notice, ReconnectingListener
+from db.models import EVERY_TASK
 from db.reads import CaptionRecord
 from db.session import Database, reader_settings
 from db.start_check import READER
-from dropline.contract import FilteredNotice, ObjectVersion, parse_uri
+from dropline.contract import FilteredNotice, ObjectVersion, TaskRequest, parse_uri
 from dropline.settings import DatabaseSettings, Settings, load_settings
 from dropline.storage.bucket import Storage
 from dropline.storage.rules import ExpectedFilter, LocalRules
@@ -121,15 +122,18 @@ class CaptionWaiter:
         timeout_s: float,
         on_end: OnEnd,
         on_filtered: OnFiltered = lambda _filtered: None,
+        *,
+        tasks: Mapping[ObjectVersion, TaskRequest] = MappingProxyType({}),
     ) -> dict[ObjectVersion, list[CaptionRecord]]:
         """Wait until every row of these versions has a terminal status, or the function has filtered the version.
 
-        Returns the unfinished versions after `timeout_s` seconds, each with the rows.
+        Of a version in `tasks`, the row of that task alone counts. Returns the unfinished versions after
+        `timeout_s` seconds, each with the rows.
 
         Raises:
             DatabaseUnavailable: the connection to Postgres was lost, and so were the attempts to reconnect.
         """
-        pending = _PendingVersions(self._database, set(versions), self._expect)
+        pending = _PendingVersions(self._database, set(versions), self._expect, tasks)
         if pending.versions:
             with closing(self._listener.follow(pending, timeout_s)) as results_in_order:
                 for result in results_in_order:
@@ -148,10 +152,17 @@ _Ended = tuple[ObjectVersion, list[CaptionRecord]]
 class _PendingVersions:
     """Object versions whose rows are not all terminal yet; reads the rows for a listener."""
 
-    def __init__(self, database: Database, versions: set[ObjectVersion], expect: Expect) -> None:
+    def __init__(
+        self,
+        database: Database,
+        versions: set[ObjectVersion],
+        expect: Expect,
+        tasks: Mapping[ObjectVersion, TaskRequest],
+    ) -> None:
         self._database = database
         self.versions = versions
         self._expect = expect
+        self._tasks = tasks
 
     def catch_up(self) -> Iterator[_Ended | FilteredNotice]:
         """Read every pending version; yields the ended versions, each with the rows, and the filtered ones."""
@@ -204,6 +215,8 @@ class _PendingVersions:
         """The rows of a version, which is no longer pending if every row is terminal."""
         with self._database.transaction() as connection:
             rows = reads.rows_of_object(connection, version.bucket, version.name, version.generation)
+        if (task := self._tasks.get(version)) is not None:
+            rows = [row for row in rows if row.task in (str(task), EVERY_TASK)]
         if rows and all(row.is_terminal for row in rows):
             self.versions.discard(version)
         return rows

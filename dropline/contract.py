@@ -110,6 +110,20 @@ class TaskRequest:
             raise InvalidTask(f"{value[:80]!r} is not a task of Florence-2; use one of {known}") from None
         return cls(prompt, _checked_text(prompt, (match["text"] if match else "").strip()))
 
+    @classmethod
+    def from_parts(cls, task: str, text: str | None) -> "TaskRequest":
+        """A task prompt, with its text given apart: `od`, `<OPEN_VOCABULARY_DETECTION>` and `a car`.
+
+        Raises:
+            InvalidTask: as of `parse`, or `task` has a text too.
+        """
+        if text is None:
+            return cls.parse(task)
+        name = task.strip().removeprefix("<").removesuffix(">")
+        if not re.fullmatch(r"[A-Za-z_-]+", name):
+            raise InvalidTask(f"{task[:80]!r} is not the name of a task; give the text of the task once")
+        return cls.parse(f"{name}: {text}")
+
     def __str__(self) -> str:
         """The canonical spelling, as in `captions.task` and as input of the model's processor."""
         return f"{self.prompt.value}{self.text}"

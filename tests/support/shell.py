@@ -8,7 +8,8 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from dropline.contract import ObjectVersion, TaskRequest
-from dropline.storage.bucket import Storage
+from dropline.deadline import Deadline
+from dropline.storage.bucket import NewObject, Storage
 from dropline.storage.uploads import Upload, Uploaded
 
 BUCKET = "cli-drops"
@@ -50,3 +51,18 @@ def act_after_upload(monkeypatch: pytest.MonkeyPatch, act: AfterUpload) -> None:
         return uploaded
 
     monkeypatch.setattr(Storage, "upload", upload_and_act)
+
+
+def act_after_creation(monkeypatch: pytest.MonkeyPatch, act: AfterUpload) -> None:
+    """As `act_after_upload`, for the uploads of `caption`."""
+    create = Storage.create
+
+    def create_and_act(
+        self: Storage, bucket: str, name: str, new: NewObject, deadline: Deadline
+    ) -> ObjectVersion | None:
+        created = create(self, bucket, name, new, deadline)
+        if created is not None:
+            act(created)
+        return created
+
+    monkeypatch.setattr(Storage, "create", create_and_act)

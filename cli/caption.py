@@ -1,0 +1,127 @@
+"""`dropline caption`: images in, answers out."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from cli import results
+from cli.asking import Answer, ask
+from cli.console import print_error, print_json, print_line, print_note, print_table
+from cli.exit_codes import ExitCode, code_of
+from cli.inputs import Input, Kind, parse_inputs
+from cli.options import Json, Timeout
+from dropline.contract import Status, TaskRequest
+from dropline.errors import ClientError
+from dropline.settings import Settings, load_settings
+from operations.workers import Availability, availability
+
+
+def caption(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INPUT…",
+            help="Paths of images, gs://BUCKET/NAME of objects in the bucket, or - for standard input.",
+        ),
+    ],
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help="Florence-2 task prompt, as `<OD>` or `od`; by default that of the object or of the rules."
+        ),
+    ] = None,
+    text: Annotated[
+        str | None, typer.Option(metavar="WORDS", help="The text of a task that needs one, for example `a cat`.")
+    ] = None,
+    timeout: Timeout = 300,
+    json: Json = False,
+) -> None:
+    """Caption images and print the answers: files, objects of the bucket, or standard input.
+
+    A file is uploaded below DROPLINE_SUBMIT__PREFIX. An object of the bucket is captioned where it is; the answer
+    to another task than its own goes to Postgres alone. Listens to Postgres and never polls. Exit code 1: an image
+    has no caption. Exit code 4: no worker can answer.
+    """
+    settings = load_settings()
+    request = _task_request(task, text)
+    found = parse_inputs(inputs)
+    workers = availability(settings)
+    waits = _may_wait(workers, settings, found)
+    answers = ask(settings, found, request, timeout if waits else 0)
+    if json:
+        print_json([answer.document() for answer in answers])
+    else:
+        _print_answers(answers)
+    _print_errors(answers, f"after {timeout:g} s" if waits else workers.words())
+    raise typer.Exit(_exit_code(answers, ExitCode.TIMED_OUT if waits else ExitCode.UNAVAILABLE))
+
+
+def _task_request(task: str | None, text: str | None) -> TaskRequest | None:
+    if task is not None:
+        return TaskRequest.from_parts(task, text)
+    if text is not None:
+        raise ClientError("--text needs --task, for example --task open_vocabulary_detection --text 'a cat'")
+    return None
+
+
+def _may_wait(workers: Availability, settings: Settings, inputs: Sequence[Input]) -> bool:
+    """False if no worker will answer. The event of an upload, or the request, wakes a sleeping worker pool.
+
+    Raises:
+        typer.Exit: no worker will answer, and an image would have to be uploaded.
+    """
+    if workers.may_answer:
+        if not workers.alive:
+            print_note(workers.words())
+        return True
+    if settings.pool.name:
+        print_note("waking: no worker is alive yet, and the image wakes the worker pool")
+        return True
+    if any(each.kind is not Kind.OBJECT for each in inputs):
+        print_error(f"{workers.words()}; nothing was uploaded")
+        raise typer.Exit(ExitCode.UNAVAILABLE)
+    return False
+
+
+def _print_answers(answers: Sequence[Answer]) -> None:
+    """The caption alone of a single input; else a table."""
+    if len(answers) > 1:
+        lines = [(answer.input.text, _status(answer), answer.words()) for answer in answers]
+        print_table(("input", "status", "caption, or why there is none"), lines)
+    elif (row := answers[0].row) is not None and row.status is Status.CAPTIONED:
+        print_line(str(row.caption))
+    results.print_model_notice(answer.row for answer in answers if answer.row is not None)
+
+
+def _status(answer: Answer) -> Any:
+    if answer.row is not None:
+        return results.status_text(answer.row.status)
+    if answer.filtered is not None:
+        return results.FILTERED_STATUS
+    return "" if answer.error is None else "refused"
+
+
+def _print_errors(answers: Sequence[Answer], reason: str) -> None:
+    """One line per input without an answer; a single failed row has its reason here, and no table."""
+    for answer in answers:
+        if answer.error is not None:
+            print_error(str(answer.error))
+        elif answer.filtered is not None:
+            results.print_filtered([answer.filtered])
+        elif answer.is_missing:
+            assert answer.submitted is not None
+            uri = answer.submitted.version.uri
+            print_error(f"{reason}: no answer for {answer.input.text}; `dropline wait '{uri}'` waits for it")
+        elif len(answers) == 1 and answer.row is not None and answer.row.status is not Status.CAPTIONED:
+            print_error(f"{answer.row.version.uri} is {answer.row.status} ({answer.words()})")
+
+
+def _exit_code(answers: Sequence[Answer], missing: ExitCode) -> ExitCode:
+    if any(answer.is_missing for answer in answers):
+        return missing
+    if any(answer.row is not None and answer.row.status is not Status.CAPTIONED for answer in answers):
+        return ExitCode.FAILED
+    if error := next((answer.error for answer in answers if answer.error is not None), None):
+        return code_of(error)
+    return ExitCode.FILTERED if any(answer.filtered for answer in answers) else ExitCode.OK
