@@ -11,6 +11,7 @@ from cli.console import print_error, print_json, print_line, print_note, print_t
 from cli.exit_codes import ExitCode, code_of
 from cli.inputs import Input, Kind, parse_inputs
 from cli.options import Json, Timeout
+from db.session import reader_settings
 from dropline.contract import Status, TaskRequest
 from dropline.errors import ClientError
 from dropline.settings import Settings, load_settings
@@ -44,6 +45,7 @@ def caption(
     has no caption. Exit code 4: no worker can answer.
     """
     settings = load_settings()
+    reader_settings(settings)  # without Postgres, nothing else matters
     request = _task_request(task, text)
     found = parse_inputs(inputs)
     workers = availability(settings)
