@@ -16,6 +16,7 @@ from db import submissions
 from db.session import Database, writer_settings
 from db.start_check import SUBMITTER
 from db.submissions import RequestedRow
+from dropline import caption_id
 from dropline.broker.queue import CaptionQueue
 from dropline.contract import ObjectFacts, ObjectVersion, Status, TaskRequest, parse_uri
 from dropline.deadline import Deadline
@@ -41,6 +42,11 @@ class Submitted:
     version: ObjectVersion
     task: TaskRequest
     status: Status
+
+    @property
+    def id(self) -> str:
+        """The public id of the caption, which exists before the row."""
+        return caption_id.encode(self.version, self.task)
 
 
 class Store(Protocol):

@@ -12,10 +12,12 @@ import psycopg
 import pytest
 from psycopg import errors, sql
 
+from dropline.errors import AccessDenied
 from local_emulators import postgres
 from local_emulators.ports import free_ports
 from local_emulators.supervisor import Supervisor
 from migrations import deploy
+from migrations.run import downgrade
 
 INGEST, READER, MIGRATOR = "function@project.iam", "ana@example.com", "migrator@project.iam"
 GRANTS = [f"--grant=dropline_ingest={INGEST}", f"--grant=dropline_reader={READER}"]
@@ -96,3 +98,17 @@ def test_a_grant_that_makes_no_sense_is_refused(text: str) -> None:
     """Only Dropline's roles are granted, and only to a named login."""
     with pytest.raises(ArgumentTypeError, match="must look like"):
         deploy.parse_grant(text)
+
+
+@pytest.mark.usefixtures("migrator")
+def test_a_login_without_createrole_migrates_where_the_role_exists(address: str) -> None:
+    """Revision 0004 needs the role of the gallery: one line says so, and an administrator can create it before."""
+    deploy.main(GRANTS)
+    downgrade(f"{url_of(MIGRATOR, address)}&options=-crole%3Dcloudsqlsuperuser", "0003")
+    with psycopg.connect(f"postgresql://postgres:test@{address}", autocommit=True) as admin:
+        admin.execute("DROP ROLE dropline_gallery")
+        admin.execute("ALTER ROLE cloudsqlsuperuser NOCREATEROLE")
+        with pytest.raises(AccessDenied, match=r"lacks CREATEROLE .or run `CREATE ROLE dropline_gallery` before"):
+            deploy.main(GRANTS)
+        admin.execute("CREATE ROLE dropline_gallery")
+    deploy.main(GRANTS)

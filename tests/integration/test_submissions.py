@@ -15,6 +15,7 @@ from sqlalchemy.engine import make_url
 from db import queries
 from db.redrivable import RowFilter
 from db.session import Database
+from dropline import caption_id
 from dropline.contract import ObjectFacts, ObjectVersion, Status, TaskRequest
 from dropline.deadline import Deadline
 from dropline.errors import (
@@ -86,6 +87,7 @@ def test_an_upload_is_an_object_as_any_drop(submissions: Submissions, settings: 
     """The object has a name of its own below the prefix, type and task; its event will make the row."""
     found = upload(submissions, name="/home/ana/b\x1b[2J each.png", task=DETECTION)
     assert (found.task, found.status) == (DETECTION, Status.QUEUED)
+    assert caption_id.decode(found.id) == (found.version, found.task)
     assert re.fullmatch(r"submitted/[0-9a-f]{32}/b\[2J each\.png", found.version.name)
     blob = blob_of(settings, found.version)
     assert (blob.content_type, blob.metadata) == ("image/png", {"caption-task": "<OD>"})
