@@ -60,12 +60,13 @@ def upgrade() -> None:
 
 def _create_indexes() -> None:
     """The first for the changes after a snapshot, the others for searches, whose rows are in the order of `id`."""
-    for name, columns, where in (
+    indexes: tuple[tuple[str, list[str | sa.TextClause], str | None], ...] = (
         ("changed_in", ["changed_in"], "changed_in IS NOT NULL"),
         ("prompt", [sa.text("split_part(task, '>', 1)"), "id"], None),
         ("model", ["model", "id"], "model IS NOT NULL"),
         ("ended", ["status", "id"], "status IN ('failed', 'superseded', 'deleted')"),
-    ):
+    )
+    for name, columns, where in indexes:
         condition = None if where is None else sa.text(where)
         op.create_index(f"ix_captions_{name}", "captions", columns, postgresql_where=condition)
     op.create_index(
