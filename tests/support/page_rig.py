@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
+from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from db.session import Database
@@ -68,16 +69,26 @@ class InProcessDecoder:
 
 
 @contextmanager
-def page_client(
+def page_application(
     database: Database, directory: Path, objects: Objects, tokens: tuple[TokenEntry, ...] = ()
-) -> Iterator[TestClient]:
-    """A client of the application; without tokens, everyone on the machine has all scopes."""
+) -> Iterator[FastAPI]:
+    """The application; without tokens, everyone on the machine has all scopes."""
     settings = Settings.model_validate({"bucket": "drops", "events": {"buckets": ("drops",)}})
     access = Access(tokens, None, open_to_machine=not tokens)
     decoder = cast("DecoderProcess", InProcessDecoder())
     with closing(Copies(objects.download, DiskCache(directory, 10_000_000), [decoder])) as copies:
         rows = Rows(database, objects.enqueued.append, lambda: None)
         submissions = Submissions(objects, settings, rows)
-        application = create_app(Resources(settings, access, database, copies, rows, submissions))
-        with TestClient(application, base_url="http://127.0.0.1", follow_redirects=False) as client:
-            yield client
+        yield create_app(Resources(settings, access, database, copies, rows, submissions))
+
+
+@contextmanager
+def page_client(
+    database: Database, directory: Path, objects: Objects, tokens: tuple[TokenEntry, ...] = ()
+) -> Iterator[TestClient]:
+    """A client of the application."""
+    with (
+        page_application(database, directory, objects, tokens) as application,
+        TestClient(application, base_url="http://127.0.0.1", follow_redirects=False) as client,
+    ):
+        yield client

@@ -1,0 +1,173 @@
+"""The page in a real browser: search, boxes, texts that stay texts, long lists, colours, sizes, accessibility."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect
+from sqlalchemy import Connection, text
+
+from db import queries
+from db.session import Database
+from dropline import caption_id
+from dropline.contract import Dimensions, ObjectVersion, TaskPrompt, TaskRequest
+from tests.support.browser import overflow_px, serious_findings, served, tab
+from tests.support.image_files import RED, encode
+from tests.support.page_rig import Objects, page_application
+from tests.support.rows import TASK, a_caption, caption_object, drop, fail_object, take
+
+_EVIL = "<script>document.title='hacked'</script><img src=x onerror=\"document.title='hacked'\">"
+_OBJECTS = TaskRequest(TaskPrompt.OD)
+_BOXES = ObjectVersion("drops", "boxes.png", 1)
+_HOSTILE = ObjectVersion("drops", f"evil/{_EVIL}", 1)
+_BROKEN = ObjectVersion("drops", "broken.png", 1)
+_PAGES = ("/", "/failures", "/login", "/?q=zebra", "/pictures/nothing")
+_PNG = encode(Image.new("RGB", (400, 200), RED), "PNG")
+
+
+@pytest.fixture
+def gallery(database: Database, tmp_path: Path) -> Iterator[str]:
+    """A gallery with one row of each kind; the address."""
+    _fill(database)
+    objects = Objects({_BOXES: _PNG, ObjectVersion("drops", "cat.png", 1): _PNG})
+    with page_application(database, tmp_path, objects) as application, served(application) as url:
+        yield url
+
+
+def _fill(database: Database) -> None:
+    caption_object(database, ObjectVersion("drops", "cat.png", 1), "a cat on a mat")
+    caption_object(database, ObjectVersion("drops", "gone.png", 1), "a dog that is gone")
+    caption_object(database, _HOSTILE, _EVIL)
+    fail_object(database, _BROKEN, "corrupt_image", "the file is damaged")
+    with database.transaction() as connection:
+        claim = take(connection, drop(connection, _BOXES, _OBJECTS))
+        result = {"bboxes": [[40, 20, 140, 120], [200, 60, 390, 190]], "labels": ["cat", _EVIL]}
+        caption = a_caption("cat, something", result)
+        queries.record_caption(
+            connection, claim, caption, Dimensions(400, 200), size_bytes=9, write_back_lease_s=None
+        )
+        drop(connection, ObjectVersion("drops", "waiting.png", 1))
+
+
+def picture_path(version: ObjectVersion, task: TaskRequest = TASK) -> str:
+    """The address of a picture's page."""
+    return f"/pictures/{caption_id.encode(version, task)}"
+
+
+def captions(page: Page) -> list[str]:
+    """The captions of the list."""
+    return page.locator("#feed .caption").all_inner_texts()
+
+
+def test_the_list_narrows_while_a_person_types(browser: Browser, gallery: str) -> None:
+    """No key but letters; the address is that of the search, so that a reload shows the same."""
+    with tab(browser, gallery) as page:
+        page.goto("/")
+        expect(page.locator("#feed .card")).to_have_count(6)
+        page.keyboard.press("/")
+        page.keyboard.type("dog")
+        expect(page.locator("#feed .caption")).to_have_text(["a dog that is gone"])
+        assert page.url.endswith("/?q=dog")
+        page.reload()
+        expect(page.locator("#feed .caption")).to_have_text(["a dog that is gone"])
+        page.get_by_label("Search captions").fill("")
+        page.get_by_label("Status").select_option("failed")
+        expect(page.locator("#feed .caption")).to_have_text(["Damaged image"])
+        page.get_by_text("Clear").click()
+        expect(page.locator("#feed .card")).to_have_count(6)
+
+
+def test_texts_of_strangers_stay_texts(browser: Browser, gallery: str) -> None:
+    """A caption, a name and a label with HTML are shown as they are, and run nothing."""
+    with tab(browser, gallery) as page:
+        for path in ("/", "/?q=hacked", picture_path(_HOSTILE), picture_path(_BOXES, _OBJECTS)):
+            page.goto(path)
+            page.wait_for_load_state("networkidle")
+            assert page.title() != "hacked"
+            assert page.locator("main").get_by_text("<script>").count() > 0
+            assert page.locator("main script, main img[src=x]").count() == 0
+
+
+def test_boxes_lie_where_the_things_are(browser: Browser, gallery: str) -> None:
+    """At each width of the window, a box covers the same part of the picture; its label names it."""
+    with tab(browser, gallery) as page:
+        page.goto(picture_path(_BOXES, _OBJECTS))
+        for width in (1280, 390):
+            page.set_viewport_size({"width": width, "height": 800})
+            picture = page.locator("[data-sheet] img").bounding_box()
+            box = page.locator("svg.regions polygon:not(.casing)").first.bounding_box()
+            assert picture
+            assert box
+            share = (box["x"] + box["width"] / 2 - picture["x"]) / picture["width"]
+            assert share == pytest.approx(90 / 400, abs=0.02)
+            assert box["height"] / picture["height"] == pytest.approx(0.5, abs=0.05)
+        page.get_by_role("button", name="cat", exact=True).click()
+        expect(page.locator("svg.regions g.picked")).to_have_count(1)
+        page.get_by_role("button", name="Regions").click()
+        expect(page.locator("svg.regions")).to_be_hidden()
+
+
+def test_an_object_that_is_gone_has_a_placeholder(browser: Browser, gallery: str) -> None:
+    """The image element shows a picture that says so, never the browser's sign of a broken image."""
+    with tab(browser, gallery) as page:
+        page.goto("/?q=gone")
+        image = page.locator("#feed .card img")
+        expect(image).to_have_js_property("complete", value=True)
+        assert image.evaluate("image => image.naturalWidth") == 400
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (1280, True), (390, False), (390, True)])
+def test_each_page_is_accessible_and_fits(browser: Browser, gallery: str, width: int, dark: bool) -> None:
+    """Colours of both schemes have contrast, everything has a name, and nothing is wider than the window."""
+    with tab(browser, gallery, width=width, dark=dark) as page:
+        for path in (*_PAGES, picture_path(_BOXES, _OBJECTS), picture_path(_BROKEN)):
+            page.goto(path)
+            page.wait_for_load_state("load")
+            assert serious_findings(page) == [], path
+            assert overflow_px(page) == 0, path
+        ground = page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
+        assert (ground == "rgb(16, 18, 20)") is dark
+
+
+def test_pictures_are_reached_by_keys(browser: Browser, gallery: str) -> None:
+    """Arrows move over the grid and from picture to picture; Escape leads back."""
+    with tab(browser, gallery) as page:
+        page.goto("/")
+        page.locator(".card a").first.focus()
+        page.keyboard.press("ArrowRight")
+        second = page.locator(".card a").nth(1)
+        expect(second).to_be_focused()
+        name = second.locator(".name").inner_text()
+        page.keyboard.press("Enter")
+        expect(page.locator("h1")).to_have_text(name)
+        page.keyboard.press("ArrowLeft")
+        expect(page.locator("h1")).to_have_text("waiting.png")
+        page.keyboard.press("Escape")
+        expect(page.locator("#feed .card")).to_have_count(6)
+
+
+def test_a_long_list_scrolls_on_and_stays_small(browser: Browser, gallery: str, connection: Connection) -> None:
+    """Parts come as a person scrolls; parts far from the window hold no cards, and come back with theirs."""
+    connection.execute(
+        text(
+            "INSERT INTO captions (bucket, object_name, generation, task, status, caption, model, captioned_at)"
+            " SELECT 'drops', n || '.png', n, '<CAPTION>', 'captioned', 'number ' || n, 'demo', now()"
+            " FROM generate_series(1, 900) AS n"
+        )
+    )
+    with tab(browser, gallery) as page:
+        # The images of these rows are gone; without their requests the test is ten times as fast.
+        page.route("**/*.webp", lambda route: route.abort())
+        page.goto("/")
+        while (count := page.locator(".part").count()) < 9:
+            page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
+            expect(page.locator(".part")).not_to_have_count(count)
+        expect(page.locator(".part[data-away]")).not_to_have_count(0)
+        assert page.locator(".card").count() < 8 * 60
+        height = page.evaluate("document.documentElement.scrollHeight")
+        page.evaluate("scrollTo(0, document.querySelectorAll('.part')[2].offsetTop)")
+        third = page.locator(".part").nth(2)
+        expect(third.locator(".card")).to_have_count(60)
+        assert third.locator(".caption").first.inner_text() == "number 780"
+        assert abs(page.evaluate("document.documentElement.scrollHeight") - height) < 200
