@@ -55,7 +55,10 @@ def caption(
         print_json([answer.document() for answer in answers])
     else:
         _print_answers(answers)
-    _print_errors(answers, f"after {timeout:g} s" if waits else workers.words())
+    if any(answer.is_missing for answer in answers):
+        # A worker may have died meanwhile.
+        _print_missing(answers, f"after {timeout:g} s" if waits else "", availability(settings))
+    _print_errors(answers)
     raise typer.Exit(_exit_code(answers, ExitCode.TIMED_OUT if waits else ExitCode.UNAVAILABLE))
 
 
@@ -104,17 +107,24 @@ def _status(answer: Answer) -> Any:
     return "" if answer.error is None else "refused"
 
 
-def _print_errors(answers: Sequence[Answer], reason: str) -> None:
-    """One line per input without an answer; a single failed row has its reason here, and no table."""
+def _print_missing(answers: Sequence[Answer], after: str, workers: Availability) -> None:
+    """One line per input without an answer, with the state of the workers as a hint to the cause."""
+    for answer in answers:
+        if answer.is_missing and answer.submitted is not None:
+            uri = answer.submitted.version.uri
+            print_error(
+                f"no answer for {answer.input.text} {after}".rstrip()
+                + f" ({workers.words()}); `dropline wait '{uri}'` waits for it"
+            )
+
+
+def _print_errors(answers: Sequence[Answer]) -> None:
+    """One line per refused or filtered input; a single failed row has its reason here, and no table."""
     for answer in answers:
         if answer.error is not None:
             print_error(str(answer.error))
         elif answer.filtered is not None:
             results.print_filtered([answer.filtered])
-        elif answer.is_missing:
-            assert answer.submitted is not None
-            uri = answer.submitted.version.uri
-            print_error(f"{reason}: no answer for {answer.input.text}; `dropline wait '{uri}'` waits for it")
         elif len(answers) == 1 and answer.row is not None and answer.row.status is not Status.CAPTIONED:
             print_error(f"{answer.row.version.uri} is {answer.row.status} ({answer.words()})")
 

@@ -183,11 +183,8 @@ def test_without_a_worker_the_command_ends_at_once(image: Path, gcs_server: GcsS
     uri = run("drop", image, "--prefix", "here/").stdout.strip()
     asked = run("caption", uri, "--task", "od")
     assert asked.exit_code == ExitCode.UNAVAILABLE
-    assert (
-        f"no worker is alive: start one with `dropline up` or `python -m worker`: no answer for {uri}"
-        in asked.stderr
-    )
-    assert f"`dropline wait '{uri}'` waits for it" in asked.stderr
+    told = "(no worker is alive: start one with `dropline up` or `python -m worker`)"
+    assert asked.stderr == f"error: no answer for {uri} {told}; `dropline wait '{uri}'` waits for it\n"
     with database.transaction() as connection:
         assert connection.execute(text("SELECT task, status FROM captions")).all() == [("<OD>", "queued")]
     bucket, name = uri.removeprefix("gs://").partition("#")[0].split("/", 1)
@@ -208,7 +205,7 @@ def test_a_sleeping_pool_is_woken_by_a_request(
     assert result.exit_code == ExitCode.TIMED_OUT
     waking, error = result.stderr.splitlines()
     assert waking == "waking: no worker is alive yet, and the image wakes the worker pool"
-    assert error.startswith(f"error: after 0.2 s: no answer for {uri}")
+    assert error.startswith(f"error: no answer for {uri} after 0.2 s (no worker is alive yet: the worker pool is")
 
 
 @pytest.mark.usefixtures("alive")
