@@ -9,7 +9,8 @@ from dropline import caption_id
 from dropline.contract import Status, TaskPrompt, TaskRequest
 from dropline.errors import InvalidCaptionId, InvalidTask
 from dropline.images.renditions import Rendition
-from gallery.regions import Outline, Region, regions_of
+from dropline.regions import Outline
+from gallery.regions import Region, regions_of
 from gallery.words import TASKS, advice_for, status_words
 
 #: Regions drawn on a picture in the grid.
