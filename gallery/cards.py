@@ -10,6 +10,7 @@ from dropline.contract import Status, TaskPrompt, TaskRequest
 from dropline.errors import InvalidCaptionId, InvalidTask
 from dropline.images.renditions import Rendition
 from dropline.regions import Outline
+from gallery.page_query import PageQuery
 from gallery.regions import Region, regions_of
 from gallery.words import TASKS, advice_for, status_words
 
@@ -79,13 +80,13 @@ def id_of(row: CaptionRecord) -> str | None:
         return None
 
 
-def cards_of(rows: Sequence[CaptionRecord]) -> list[Card]:
-    """The cards of rows that have an id."""
-    return [card for row in rows if (card := card_of(row))]
+def cards_of(rows: Sequence[CaptionRecord], query: PageQuery) -> list[Card]:
+    """The cards of rows that have an id, in the list of the query."""
+    return [card for row in rows if (card := card_of(row, query))]
 
 
-def card_of(row: CaptionRecord, rendition: Rendition = Rendition.THUMBNAIL) -> Card | None:
-    """A row as a card; None for a row without an id."""
+def card_of(row: CaptionRecord, query: PageQuery, rendition: Rendition = Rendition.THUMBNAIL) -> Card | None:
+    """A row as a card; None for a row without an id. The picture's page keeps the query, for the way back."""
     key = id_of(row)
     if key is None:
         return None
@@ -93,7 +94,7 @@ def card_of(row: CaptionRecord, rendition: Rendition = Rendition.THUMBNAIL) -> C
     most = _REGIONS_IN_GRID if rendition is Rendition.THUMBNAIL else None
     return Card(
         id=key,
-        url=f"/pictures/{key}",
+        url=query.url(f"/pictures/{key}"),
         image=_image_url(row, key, rendition),
         is_gone=row.status in _GONE,
         is_small=_is_small(row),

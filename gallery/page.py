@@ -87,7 +87,7 @@ class Page:
         keys = [(version, str(task)) for version, task in map(decoded, id)]
         with self._database.transaction() as connection:
             rows = search.matching(connection, query.search(), keys)
-        return self._pages.html("live.html", {"cards_shown": cards_of(rows), "strip": self._strip.get()})
+        return self._pages.html("live.html", {"cards_shown": cards_of(rows, query), "strip": self._strip.get()})
 
     def failures(self, request: Request) -> Response:
         """The failed rows, by error code."""
@@ -114,10 +114,12 @@ class Page:
 
     def _picture_values(self, request: Request, key: str) -> _Values:
         version, task = decoded(key)
+        query = PageQuery.read(request.query_params)
         with self._database.transaction() as connection:
             siblings = reads.rows_of_object(connection, version.bucket, version.name)
             row = _row_among(siblings, version, task)
-            view = picture_of(row, siblings, search.neighbours(connection, PageQuery().search(), row.id))
+            neighbours = search.neighbours(connection, query.search(), row.id)
+        view = picture_of(row, siblings, neighbours, query)
         own = {
             "view": "picture",
             "notice": demo_notice([row.model]),
@@ -139,7 +141,7 @@ class Page:
         next_cursor = str(rows[PART - 1].id) if len(rows) > PART else None
         return {
             "page": {
-                "cards": cards_of(rows[:PART]),
+                "cards": cards_of(rows[:PART], query),
                 "cursor": query.cursor,
                 "next_cursor": next_cursor,
                 "older_url": query.url("/", next_cursor) if next_cursor else None,
@@ -188,7 +190,11 @@ def _group(count: reads.FailureCount, query: PageQuery) -> _Values:
 
 def _failed(row: CaptionRecord) -> _Values:
     failure = failure_of(row)
-    return {"card": next(iter(cards_of([row])), None), "why": failure and failure.text, "failure": failure}
+    return {
+        "card": next(iter(cards_of([row], PageQuery())), None),
+        "why": failure and failure.text,
+        "failure": failure,
+    }
 
 
 def _results(request: Request) -> _Values:

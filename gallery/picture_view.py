@@ -8,6 +8,7 @@ from db.reads import CaptionRecord
 from dropline.contract import Status, TaskPrompt, TaskRequest
 from dropline.images.renditions import Rendition
 from gallery.cards import READ_TASKS, Card, card_of
+from gallery.page_query import PageQuery
 from gallery.words import TASKS, advice_for, duration_words, is_redrivable, size_words, status_words
 
 
@@ -49,6 +50,8 @@ class PictureView:
 
     id: str
     url: str
+    #: The list that led to this page.
+    list_url: str
     card: Card
     bucket: str
     name: str
@@ -76,22 +79,25 @@ def picture_of(
     row: CaptionRecord,
     siblings: Sequence[CaptionRecord],
     neighbours: tuple[CaptionRecord | None, CaptionRecord | None],
+    query: PageQuery,
 ) -> PictureView | None:
     """The page of a row; None for a row without an id.
 
     Args:
         row: the row of the page.
         siblings: all rows of the object, all generations.
-        neighbours: the next newer and the next older picture.
+        neighbours: the next newer and the next older picture of the list.
+        query: of the list that led to this page.
     """
-    card = card_of(row, Rendition.VIEW)
+    card = card_of(row, query, Rendition.VIEW)
     if card is None:
         return None
     task = TaskRequest.parse(row.task)
-    newer, older = (each and card_of(each) for each in neighbours)
+    newer, older = (each and card_of(each, query) for each in neighbours)
     return PictureView(
         id=card.id,
-        url=card.url,
+        url=f"/pictures/{card.id}",
+        list_url=query.url("/"),
         card=card,
         bucket=row.bucket,
         name=row.object_name,
@@ -105,8 +111,8 @@ def picture_of(
         can_ask=row.status not in (Status.DELETED, Status.SUPERSEDED),
         error=failure_of(row),
         note=row.error if row.status is not Status.FAILED else None,
-        answers=tuple(_answers(row, siblings)),
-        generations=tuple(_generations(row, siblings)),
+        answers=tuple(_answers(row, siblings, query)),
+        generations=tuple(_generations(row, siblings, query)),
         facts=tuple(_facts(row)),
         moments=tuple(_moments(row)),
         newer_url=newer.url if newer else None,
@@ -122,18 +128,18 @@ def failure_of(row: CaptionRecord) -> Failure | None:
     return Failure(advice.title, row.error or "", advice.remedy, can_redrive=is_redrivable(row.error_code))
 
 
-def _answers(row: CaptionRecord, siblings: Sequence[CaptionRecord]) -> Iterator[Link]:
+def _answers(row: CaptionRecord, siblings: Sequence[CaptionRecord], query: PageQuery) -> Iterator[Link]:
     for each in siblings:
-        card = card_of(each) if each.generation == row.generation else None
+        card = card_of(each, query) if each.generation == row.generation else None
         if card:
             label = card.chip or TASKS[TaskPrompt.CAPTION]
             yield Link(card.url, label, status_words(each.status), card.words, card.image, each.id == row.id)
 
 
-def _generations(row: CaptionRecord, siblings: Sequence[CaptionRecord]) -> Iterator[Link]:
+def _generations(row: CaptionRecord, siblings: Sequence[CaptionRecord], query: PageQuery) -> Iterator[Link]:
     seen: set[int] = set()
     for each in siblings:
-        card = card_of(each) if each.generation not in seen else None
+        card = card_of(each, query) if each.generation not in seen else None
         if card:
             seen.add(each.generation)
             when = _clock(each.event_time or each.queued_at)

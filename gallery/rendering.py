@@ -49,9 +49,9 @@ class Pages:
         self._environment.globals["static"] = self._address
 
     def html(self, template: str, values: dict[str, Any], status: int = 200) -> HTMLResponse:
-        """A template with its values. A page is made for each view: no cache may keep it."""
+        """A template with its values. A page is made for each view; a browser may show it on the way back."""
         text = self._environment.get_template(template).render(values)
-        return HTMLResponse(text, status, {"cache-control": "no-store"})
+        return HTMLResponse(text, status, {"cache-control": "private, no-cache"})
 
     def _address(self, name: str) -> str:
         return f"/static/{self.files[name].digest}/{name}"

@@ -211,6 +211,12 @@ class Live {
     if (card && find(".caption:not(.waits)", card)) say(`New caption: ${find(".caption", card).textContent}`);
   }
 
+  // After a gap, changes are unknown: the list is read again, or its cards that wait, if a person has scrolled down.
+  catchUp() {
+    if (this.feed?.isAtTop) this.feed.load(this.feed.url).catch(() => {});
+    else if (this.feed) findAll(".card:has(.waits)").forEach((card) => this.changed({ id: card.id.slice(2) }));
+  }
+
   count() {
     this.unseen += 1;
     this.pill.textContent = this.unseen === 1 ? "1 new picture" : `${this.unseen} new pictures`;
@@ -500,6 +506,14 @@ function localTimes(root) {
 
 // ---------------------------------------------------------------- keys
 
+// The browser's own way back keeps the place in the list.
+function startWayBack() {
+  const link = find("[data-back]");
+  const before = document.referrer && new URL(document.referrer);
+  if (!link || !before || before.origin !== location.origin || before.pathname !== "/") return;
+  link.addEventListener("click", (event) => { event.preventDefault(); history.back(); });
+}
+
 function startKeys() {
   addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest?.("input, textarea, select")) return;
@@ -533,9 +547,10 @@ const live = new Live(feed);
 if (feed) startSearch(feed);
 if (feed && find("[data-upload]")) new Uploads(feed);
 startKeys();
+startWayBack();
 startStrip();
 setInterval(tick, 1000);
 listen(
   (row) => { picture?.changed(row); if (feed || find("#strip")) live.changed(row); },
-  () => { picture?.load(); feed?.load(feed.url); },
+  () => { picture?.load(); live.catchUp(); },
 );

@@ -1,5 +1,6 @@
 """The page in a real browser: search, boxes, texts that stay texts, long lists, colours, sizes, accessibility."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -145,6 +146,38 @@ def test_pictures_are_reached_by_keys(browser: Browser, gallery: str) -> None:
         expect(page.locator("h1")).to_have_text("waiting.png")
         page.keyboard.press("Escape")
         expect(page.locator("#feed .card")).to_have_count(6)
+
+
+def test_a_search_leads_through_its_own_pictures(browser: Browser, gallery: str) -> None:
+    """Older and newer pictures are those of the search, and the way back leads to the search."""
+    with tab(browser, gallery) as page:
+        page.goto("/?prefix=cat")
+        page.locator(".card a").click()
+        expect(page.locator("h1")).to_have_text("cat.png")
+        assert page.locator("[data-newer], [data-older]").count() == 0
+        page.get_by_text("All pictures").click()
+        expect(page.locator("#feed .card")).to_have_count(1)
+        assert page.url.endswith("/?prefix=cat")
+
+
+def test_a_person_asks_about_a_box(browser: Browser, gallery: str) -> None:
+    """A box drawn on the picture becomes the text of the task; the answer has a page at once."""
+    with tab(browser, gallery) as page:
+        page.goto(picture_path(_BOXES, _OBJECTS))
+        words = page.get_by_label("Text of the task")
+        expect(words).to_be_hidden()
+        page.get_by_label("Task", exact=True).select_option(label="Text of a region")
+        sheet = page.locator("[data-sheet]").bounding_box()
+        assert sheet
+        page.mouse.move(sheet["x"] + sheet["width"] / 4, sheet["y"] + sheet["height"] / 4)
+        page.mouse.down()
+        page.mouse.move(sheet["x"] + sheet["width"] / 2, sheet["y"] + sheet["height"] / 2)
+        page.mouse.up()
+        assert re.fullmatch(r"<loc_2\d\d><loc_2\d\d><loc_[45]\d\d><loc_[45]\d\d>", words.input_value())
+        page.get_by_role("button", name="Ask").click()
+        expect(page.locator("#p-answer h2")).to_have_text("Text of a region")
+        expect(page.locator("[data-answer]")).to_have_text("Waiting")
+        expect(page.locator("#p-answers li")).to_have_count(2)
 
 
 def test_a_long_list_scrolls_on_and_stays_small(browser: Browser, gallery: str, connection: Connection) -> None:
