@@ -1,0 +1,37 @@
+"""The public client: captions of a Dropline service by HTTP alone, without other credentials."""
+
+from dropline.client.asynchronous import AsyncClient
+from dropline.client.errors import (
+    CaptionFailed,
+    NoAnswerYet,
+    Problem,
+    ServiceError,
+    ServiceTimeout,
+    ServiceUnreachable,
+    UnexpectedAnswer,
+)
+from dropline.client.plain import Client
+from dropline.client.results import Caption, Change, Reset, Submitted
+from dropline.contract import Status
+from dropline.errors import ClientError
+from dropline.regions import Box, Polygon
+
+__all__ = [
+    "AsyncClient",
+    "Box",
+    "Caption",
+    "CaptionFailed",
+    "Change",
+    "Client",
+    "ClientError",
+    "NoAnswerYet",
+    "Polygon",
+    "Problem",
+    "Reset",
+    "ServiceError",
+    "ServiceTimeout",
+    "ServiceUnreachable",
+    "Status",
+    "Submitted",
+    "UnexpectedAnswer",
+]

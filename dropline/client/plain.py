@@ -1,0 +1,183 @@
+"""The client for plain code: carries out the flows step by step."""
+
+import time
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx2
+
+from dropline.client.errors import Problem
+from dropline.client.feed import MOST_EVENT_BYTES, EventFeed
+from dropline.client.flows import Api, Image
+from dropline.client.results import Caption, Change, Reset, Submitted
+from dropline.client.steps import Call, Flow, Pause, Read, Step
+from dropline.client.transport import options
+
+T = TypeVar("T")
+
+
+class Client:
+    """Captions of a Dropline service, by its HTTP API. Threads may share a client.
+
+    >>> from dropline import Client
+    >>> with Client("http://127.0.0.1:18406") as dropline:
+    ...     print(dropline.caption("photo.jpg"))
+    a red circle
+    """
+
+    def __init__(
+        self, base_url: str, token: str | None = None, *, transport: httpx2.BaseTransport | None = None
+    ) -> None:
+        """Open no connection yet.
+
+        Args:
+            base_url: of the service, as `http://127.0.0.1:18406`.
+            token: of the service (`dropline gallery token`), with the scopes `read` and `submit`.
+            transport: how requests are sent, for tests and unusual networks.
+
+        Raises:
+            ClientError: the address or the token is malformed.
+        """
+        self._api = Api(base_url, token)
+        self._http = httpx2.Client(transport=transport, **options(self._api.base_url))
+
+    def __repr__(self) -> str:
+        return f"Client({self._api.base_url!r})"
+
+    def caption(
+        self,
+        image: Image,
+        *,
+        task: str | None = None,
+        text: str | None = None,
+        timeout: float = 300.0,
+        key: str | None = None,
+    ) -> Caption:
+        """Submit an image, wait, and return the answer.
+
+        Args:
+            image: bytes, a path, `gs://bucket/name`, or an http(s) address that the service fetches. A file or
+                bytes are uploaded, and a large file is sent to Cloud Storage in parts.
+            task: Florence-2 task prompt, as `<OD>` or `od`; None: that of the object, or of the service's rules.
+            text: the words or the box of a task that needs them.
+            timeout: seconds for all of it; a request in progress may add some.
+            key: two submissions with one key are one object; None: a new key. Repetitions of this call after a
+                lost answer use the same key.
+
+        Raises:
+            CaptionFailed: the row ended without a caption; `error.caption` has the reason.
+            NoAnswerYet: no answer within `timeout`; `wait(error.id)` waits again.
+            Problem: the service refused, for example without a token (401).
+            ServiceUnreachable, ServiceTimeout, UnexpectedAnswer: no answer of a Dropline service.
+            ClientError, OSError: the argument is no image, or the file cannot be read.
+        """
+        return self._run(self._api.caption(image, task, text, timeout, key))
+
+    def submit(
+        self,
+        image: Image,
+        *,
+        task: str | None = None,
+        text: str | None = None,
+        timeout: float = 300.0,
+        key: str | None = None,
+    ) -> Submitted:
+        """Submit an image and do not wait; the arguments and errors are those of `caption`."""
+        return self._run(self._api.submit(image, task, text, timeout, key))
+
+    def wait(self, submitted: Submitted | str, *, timeout: float = 300.0) -> Caption:
+        """Wait for the answer to a submission, or to the id of one; the errors are those of `caption`."""
+        return self._run(self._api.wait(submitted, timeout))
+
+    def search(
+        self,
+        words: str | None = None,
+        *,
+        status: str | None = None,
+        task: str | None = None,
+        prefix: str | None = None,
+        model: str | None = None,
+    ) -> Iterator[Caption]:
+        """Rows that meet every condition, the newest first; further pages are read as the iterator goes on.
+
+        Args:
+            words: of the caption; the last one may be unfinished.
+            status: for example `failed`.
+            task: task prompt, with or without its text.
+            prefix: of the object name, or of its `gs://` URI.
+            model: the checkpoint.
+
+        Raises:
+            ServiceError: as of `caption`, at each page.
+        """
+        conditions = {"q": words, "status": status, "task": task, "prefix": prefix, "model": model}
+        cursor: str | None = None
+        while True:
+            page = self._run(self._api.page(conditions, cursor, timeout=60.0))
+            yield from page.captions
+            if (cursor := page.next) is None:
+                return
+
+    def events(self, last_event_id: str | None = None) -> Iterator[Change | Reset]:
+        """Each change of a row, as it happens; connects again after a lost connection, and misses nothing.
+
+        A row may come twice after a lost connection. A `Reset` stands for more changes than are sent again.
+
+        Args:
+            last_event_id: `event_id` of an earlier event: the changes since then come first. None: from now on.
+
+        Raises:
+            ServiceError: the service refused, or stayed away for some minutes.
+        """
+        feed = EventFeed(self._api, last_event_id)
+        while True:
+            failure: httpx2.RequestError | Problem | None = None
+            response: httpx2.Response | None = None
+            try:
+                with self._http.stream(**feed.request.arguments()) as response:
+                    if response.is_error:
+                        response.read()
+                    feed.check(response)
+                    for event in httpx2.EventSource(response, MOST_EVENT_BYTES):
+                        if (item := feed.take(event)) is not None:
+                            yield item
+            except (httpx2.RequestError, Problem) as error:
+                failure = error
+            time.sleep(feed.pause_after(failure, response))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _run(self, flow: Flow[T]) -> T:
+        """Carry out the steps of a flow; its result."""
+        try:
+            step = next(flow)
+            while True:
+                try:
+                    outcome = self._take(step)
+                except (httpx2.RequestError, OSError) as error:
+                    step = flow.throw(error)
+                else:
+                    step = flow.send(outcome)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+    def _take(self, step: Step) -> Any:
+        match step:
+            case Call():
+                return self._http.request(**step.arguments())
+            case Read():
+                return step.run()
+            case Pause(seconds):
+                return time.sleep(seconds)
