@@ -10,7 +10,7 @@ import random
 import re
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
@@ -41,7 +41,7 @@ LARGE_BYTES = 8 * 2**20
 PART_BYTES = 8 * 2**20
 #: Longest wait of one request for the end of a row, in seconds.
 MOST_WAIT_S = 60.0
-#: Least time for the answer to one request, also where a shorter `timeout` was given.
+#: Seconds for the answer to the last request beyond the deadline.
 _LEAST_SILENCE_S = 5.0
 _SILENCE_S = 30.0
 _REPETITIONS = 4
@@ -234,13 +234,17 @@ def _answered(call: Call, deadline: Deadline) -> Flow[httpx2.Response]:
         ServiceError: no repetition had a response that is not transient, or the deadline is too near for one more.
     """
     for pause in pauses():
-        tried = yield from _tried(call)
+        tried = yield from _tried(_within(call, deadline))
         wait_s = max(pause, tried.retry_after_s)
         if tried.failure is None or wait_s > deadline.remaining_s():
             return tried.required()
         yield Pause(wait_s)
-    tried = yield from _tried(call)
+    tried = yield from _tried(_within(call, deadline))
     return tried.required()
+
+
+def _within(call: Call, deadline: Deadline) -> Call:
+    return replace(call, silence_s=min(call.silence_s, deadline.remaining_s() + _LEAST_SILENCE_S))
 
 
 def _tried(call: Call) -> Flow["Tried"]:

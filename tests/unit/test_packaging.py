@@ -22,6 +22,7 @@ PINS = dict(
 ROOMS = {
     "dropline": (),
     "dropline/broker": ("function",),
+    "dropline/client": ("client",),
     "dropline/images": ("worker", "heic"),
     "dropline/scaling": ("function",),
     "dropline/storage": ("cli", "worker"),
