@@ -85,7 +85,7 @@ class Caption:
         """
         row = _members(document)
         result = row.get("result")
-        regions = list(regions_of(result))
+        regions, code = list(regions_of(result)), _text_or_none(row, "error_code")
         return cls(
             id=_text_or_none(row, "id"),
             uri=_text(row, "uri"),
@@ -101,7 +101,7 @@ class Caption:
             model=_text_or_none(row, "model"),
             model_revision=_text_or_none(row, "model_revision"),
             content_type=_text_or_none(row, "content_type"),
-            error_code=_text_or_none(row, "error_code"),
+            error_code=code,
             error=_text_or_none(row, "error"),
             width=_whole_or_none(row, "width"),
             height=_whole_or_none(row, "height"),
