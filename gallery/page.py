@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from db import reads, search
+from db import reads, search, workers
 from db.reads import CaptionRecord
 from dropline import caption_id
 from dropline.contract import ObjectVersion, Status, TaskPrompt, TaskRequest
@@ -58,6 +58,7 @@ class Page:
         self._pages = pages
         self._strip = Memo(self._read_strip, _STRIP_AGE_S)
         self._models = Memo(self._read_models, _MODELS_AGE_S)
+        self._notice = Memo(self._read_notice, _MODELS_AGE_S)
 
     def pictures(self, request: Request) -> Response:
         """The list of pictures."""
@@ -67,7 +68,7 @@ class Page:
             "view": "pictures",
             "query": query.q,
             "kept": query.without_words(),
-            "notice": demo_notice(models),
+            "notice": self._notice.get(),
             "strip": self._strip.get(),
             "statuses": [(status.value, label) for status, label in STATUSES.items()],
             "tasks": [(task.value, label) for task, label in TASKS.items()],
@@ -87,7 +88,10 @@ class Page:
         keys = [(version, str(task)) for version, task in map(decoded, id)]
         with self._database.transaction() as connection:
             rows = search.matching(connection, query.search(), keys)
-        return self._pages.html("live.html", {"cards_shown": cards_of(rows, query), "strip": self._strip.get()})
+        return self._pages.html(
+            "live.html",
+            {"cards_shown": cards_of(rows, query), "strip": self._strip.get(), "notice": self._notice.get()},
+        )
 
     def failures(self, request: Request) -> Response:
         """The failed rows, by error code."""
@@ -153,6 +157,12 @@ class Page:
     def _read_strip(self) -> Strip:
         with self._database.transaction() as connection:
             return strip_of(search.traffic(connection), datetime.now(UTC))
+
+    def _read_notice(self) -> str | None:
+        """What the model in use cannot do: that of the worker that started last."""
+        with self._database.transaction() as connection:
+            worker = workers.newest(connection)
+        return demo_notice([worker.model] if worker else self._models.get())
 
     def _read_models(self) -> list[str]:
         with self._database.transaction() as connection:

@@ -197,6 +197,7 @@ class Live {
     }
     const found = await fetchHtml(url);
     showStrip(find("#strip", found));
+    find("#notice").replaceWith(find("#notice", found));
     if (!this.feed) return;
     const cards = new Map(findAll(".card", found).map((card) => [card.id, card]));
     for (const id of asked) this.show(`c-${id}`, cards.get(`c-${id}`));
@@ -324,7 +325,7 @@ class Uploads {
 
   async send(file, card) {
     try {
-      const { id } = await post(file, (share) => { find("progress", card).value = share; });
+      const { id } = await postPatiently(file, (share) => { find("progress", card).value = share; });
       find("progress", card).remove();
       find(".caption", card).textContent = "Waiting";
       // The row may have arrived before the answer.
@@ -345,6 +346,16 @@ function keepShown(card, shown) {
   card.replaceWith(shown);
 }
 
+// A folder of thousands of images is sent as fast as the gallery allows.
+async function postPatiently(file, progressed) {
+  for (;;) {
+    try { return await post(file, progressed); } catch (error) {
+      if (!error.retryAfter) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 1000 * error.retryAfter));
+    }
+  }
+}
+
 // fetch() has no progress of uploads.
 function post(file, progressed) {
   return new Promise((resolve, reject) => {
@@ -352,13 +363,16 @@ function post(file, progressed) {
     const form = new FormData();
     form.append("file", file);
     request.open("POST", "/api/captions");
-    request.setRequestHeader("idempotency-key", crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}`);
     request.responseType = "json";
     request.upload.addEventListener("progress", (event) => { if (event.lengthComputable) progressed(event.loaded / event.total); });
     request.addEventListener("error", () => reject(new Error("The gallery cannot be reached")));
     request.addEventListener("load", () => {
       if (request.status < 300) resolve(request.response);
-      else reject(new Error(request.response?.detail ?? `Upload refused (${request.status})`));
+      else {
+        const error = new Error(request.response?.detail ?? `Upload refused (${request.status})`);
+        if (request.status === 429) error.retryAfter = Number(request.getResponseHeader("retry-after")) || 5;
+        reject(error);
+      }
     });
     request.send(form);
   });
