@@ -1,5 +1,5 @@
-# The container images of Dropline: `docker build --target function|worker|migrations|local .`, with or without BuildKit.
-# cloudbuild.yaml builds and pushes the first three.
+# The container images of Dropline: `docker build --target function|worker|migrations|gallery|local .`, with or without
+# BuildKit. cloudbuild.yaml builds and pushes the first four.
 #
 # A tag can move to another image. For reproducible builds pin the base image by digest:
 # --build-arg PYTHON_IMAGE=python:3.11.16-slim-trixie@sha256:…
@@ -68,8 +68,12 @@ RUN mkdir /opt/models \
     esac \
     && chmod -R a+rX /opt/models
 
+FROM build AS gallery-packages
+RUN pip --python /opt/dropline/bin/python install --constraint constraints.txt "$(echo requirements/*.whl)[gallery]"
+
 FROM build AS local-packages
-RUN pip --python /opt/dropline/bin/python install --constraint constraints.txt "$(echo requirements/*.whl)[function]" \
+RUN pip --python /opt/dropline/bin/python install --constraint constraints.txt \
+    "$(echo requirements/*.whl)[function,flower]" \
     'google-cloud-pubsub>=2.44' 'cryptography>=46' 'pyjwt>=2.10'
 
 
@@ -79,7 +83,9 @@ RUN pip --python /opt/dropline/bin/python install --constraint constraints.txt "
 FROM ${PYTHON_IMAGE} AS runtime
 ENV PATH=/opt/dropline/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 RUN groupadd --gid 10001 dropline \
-    && useradd --uid 10001 --gid 10001 --no-log-init --create-home --shell /usr/sbin/nologin dropline
+    && useradd --uid 10001 --gid 10001 --no-log-init --create-home --shell /usr/sbin/nologin dropline \
+    # A new volume at this directory gets its owner.
+    && install --directory --owner=10001 --group=10001 /var/lib/dropline
 WORKDIR /home/dropline
 USER 10001:10001
 
@@ -119,7 +125,17 @@ COPY --from=code /opt/dropline/lib /opt/dropline/lib
 HEALTHCHECK NONE
 CMD ["python", "-m", "migrations.deploy"]
 
-# Further services of compose.yaml: the Pub/Sub emulator, the topics, the migrations.
+# The gallery: the page and the API. It listens on all addresses of the container, so it does not start without a token or
+# an Identity-Aware Proxy (docs/gallery.md).
+FROM runtime AS gallery
+COPY --from=gallery-packages /opt/dropline /opt/dropline
+COPY --from=code /opt/dropline/lib /opt/dropline/lib
+ENV DROPLINE_GALLERY__HOST=0.0.0.0 DROPLINE_GALLERY__PORT=8080
+EXPOSE 8080
+HEALTHCHECK --interval=30s --timeout=5s --start-period=30s CMD ["python", "-c", "import http.client, os, sys; gallery = http.client.HTTPConnection('127.0.0.1', int(os.environ['DROPLINE_GALLERY__PORT']), timeout=4); gallery.request('GET', '/healthz'); sys.exit(gallery.getresponse().status != 200)"]
+CMD ["python", "-m", "gallery"]
+
+# Further services of compose.yaml: the Pub/Sub emulator, Flower, the topics, the migrations.
 FROM runtime AS local
 COPY --from=local-packages /opt/dropline /opt/dropline
 COPY --from=code /opt/dropline/lib /opt/dropline/lib

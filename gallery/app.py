@@ -1,6 +1,7 @@
 """The web application: its routes and the handling that all of them share."""
 
 from fastapi import FastAPI
+from starlette.responses import PlainTextResponse
 
 from gallery import api, events, forms, login, page, pictures
 from gallery.headers import GuardedHeaders
@@ -13,5 +14,11 @@ def create_app(resources: Resources) -> FastAPI:
     app.state.resources = resources
     for routes in (page, pictures, forms, login, api, events):
         app.include_router(routes.router(resources))
+    app.add_api_route("/healthz", _healthz, include_in_schema=False)
     app.add_middleware(GuardedHeaders, access=resources.access)
     return app
+
+
+async def _healthz() -> PlainTextResponse:
+    """For the container's health check: the process answers. Needs no token, no Postgres and no storage."""
+    return PlainTextResponse("ok\n")

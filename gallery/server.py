@@ -1,5 +1,6 @@
 """Composition root of the gallery: resources from the settings, served by uvicorn."""
 
+import signal
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -38,6 +39,9 @@ def main() -> int:
             proxy_headers=False,
             timeout_graceful_shutdown=5,
         )
+        # uvicorn repeats the signal at its end, which would end the process before the resources are closed.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
         server = uvicorn.Server(options)
         server.run()
     return 0 if server.started else 1

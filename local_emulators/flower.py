@@ -8,13 +8,12 @@ import argparse
 import os
 import secrets
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 from dropline.settings import load_settings, require
 from local_emulators.directory import write_private
 from local_emulators.ports import HOST, require_free
-from local_emulators.process import Command, process_environment
+from local_emulators.process import Command, process_environment, python_path
 from local_emulators.supervisor import Service, Supervisor
 
 #: The user's name at Flower.
@@ -32,8 +31,8 @@ def read_or_make_password(path: Path) -> tuple[str, bool]:
     return password, True
 
 
-def start(supervisor: Supervisor, port: int, directory: Path, broker_url: str, password: str) -> Service:
-    """Starts Flower on `port` in the working directory `directory`.
+def start(supervisor: Supervisor, port: int, broker_url: str, password_file: Path) -> Service:
+    """Starts Flower on `port`.
 
     Raises:
         PortInUseError, ServiceDiedError, ServiceNotReadyError.
@@ -42,22 +41,14 @@ def start(supervisor: Supervisor, port: int, directory: Path, broker_url: str, p
     return supervisor.start(
         Command(
             name="flower",
-            argv=_ARGV,
+            argv=(
+                *(sys.executable, "-m", "local_emulators.flower"),
+                *("--port", str(port), "--password-file", str(password_file)),
+            ),
             ready_lines=("Visit me at",),
-            environment=process_environment(**_variables(HOST, port, broker_url, password)),
-            # Celery and Flower read configuration files of the working directory.
-            cwd=directory,
+            environment=process_environment(PYTHONPATH=python_path(), DROPLINE_BROKER__URL=broker_url),
         )
     )
-
-
-def _variables(address: str, port: int, broker_url: str, password: str) -> Mapping[str, str]:
-    return {
-        "CELERY_BROKER_URL": broker_url,
-        "FLOWER_ADDRESS": address,
-        "FLOWER_PORT": str(port),
-        "FLOWER_BASIC_AUTH": f"{USER}:{password}",
-    }
 
 
 def main() -> None:
@@ -71,9 +62,15 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=5555)
     parser.add_argument("--password-file", type=Path, required=True, help="made at the first start")
     arguments = parser.parse_args()
-    broker_url = require(load_settings().broker.url, "DROPLINE_BROKER__URL")
     password, _ = read_or_make_password(arguments.password_file)
-    variables = _variables(arguments.address, arguments.port, broker_url, password)
+    variables = {
+        "CELERY_BROKER_URL": require(load_settings().broker.url, "DROPLINE_BROKER__URL"),
+        "FLOWER_ADDRESS": arguments.address,
+        "FLOWER_PORT": str(arguments.port),
+        "FLOWER_BASIC_AUTH": f"{USER}:{password}",
+    }
+    # Celery and Flower read configuration files of the working directory.
+    os.chdir(arguments.password_file.parent)
     os.execve(_ARGV[0], _ARGV, process_environment(**variables))  # noqa: S606 - fixed arguments
 
 

@@ -181,7 +181,7 @@ class Stack:
     def _start_flower(self, broker_url: str) -> None:
         file = self.directory.flower_password_file
         password, is_new = flower.read_or_make_password(file)
-        flower.start(self._supervisor, self.ports.flower, self.directory.path, broker_url, password)
+        flower.start(self._supervisor, self.ports.flower, broker_url, file)
         shown = f"{password} (kept in {file})" if is_new else f"in {file}"
         self._announce("flower", f"http://{HOST}:{self.ports.flower}, user {flower.USER}, password {shown}")
 

@@ -32,11 +32,22 @@ NOT_NEEDED = {
     ),
     *("pytest", "mypy", "ruff", "hatchling", "pip", "setuptools", "wheel"),
 }
+#: The gallery decodes images, and reads and writes objects.
+GALLERY_NEEDS = {"numpy", "pillow", "google-cloud-storage"}
 FUNCTION = {
     "DROPLINE_DATABASE__URL": "postgresql://user:password@127.0.0.1:1/dropline",
     "DROPLINE_BROKER__URL": "redis://127.0.0.1:1/0",
     "DROPLINE_PUSH__AUDIENCE": "https://function.example",
     "DROPLINE_PUSH__SERVICE_ACCOUNT": "pusher@project.iam.gserviceaccount.com",
+}
+GALLERY = {
+    "DATABASE_URL": "postgresql://user:password@127.0.0.1:1/dropline",
+    "DROPLINE_DATABASE__URL": "postgresql://user:password@127.0.0.1:1/dropline",
+    "DROPLINE_BROKER__URL": "redis://127.0.0.1:1/0",
+    "DROPLINE_BUCKET": "drops",
+    "DROPLINE_EVENTS__BUCKETS": '["drops"]',
+    "DROPLINE_GALLERY__TOKENS": json.dumps([f"first:read:{'0' * 64}"]),
+    "STORAGE_EMULATOR_HOST": "http://127.0.0.1:1",
 }
 
 #: Starts the function like gunicorn, requests the health check, and reports the imported modules.
@@ -87,13 +98,13 @@ def packages(images: ImageBuild, image: str) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("image", ["function", "migrations"])
+@pytest.mark.parametrize("image", ["function", "migrations", "gallery"])
 def test_every_package_is_pinned_and_needed(images: ImageBuild, image: str) -> None:
     """Packages have the versions of `constraints.txt`; no dependency is missing, no unneeded one is installed."""
     found = packages(images, image)
     pins = (ROOT / "constraints.txt").read_text().splitlines()
     assert "dropline" in found
-    assert not found.keys() & NOT_NEEDED
+    assert not found.keys() & (NOT_NEEDED - GALLERY_NEEDS if image == "gallery" else NOT_NEEDED)
     assert {f"{name}=={version}" for name, version in found.items() if name != "dropline"} <= {*pins}
     target = str(images.enter(image) / "opt" / "dropline" / "bin" / "python")
     output(run(images, image, "pip", "--python", target, "check"))
@@ -118,27 +129,34 @@ def test_the_function_starts_from_the_installed_distribution(images: ImageBuild)
     assert not set(report["modules"]) & {"torch", "transformers", "worker", "PIL", "numpy", "alembic", "typer"}
 
 
-def test_the_functions_command_serves_and_its_health_check_sees_it(images: ImageBuild) -> None:
-    """CMD listens on `PORT` and ends on SIGTERM; the health check fails before the start and after the end."""
-    stage = read_dockerfile().stages["function"]
+@pytest.mark.parametrize(
+    ("image", "variable", "settings"),
+    [("function", "PORT", FUNCTION), ("gallery", "DROPLINE_GALLERY__PORT", GALLERY)],
+)
+def test_the_command_serves_and_its_health_check_sees_it(
+    images: ImageBuild, image: str, variable: str, settings: dict[str, str]
+) -> None:
+    """CMD listens on the port and ends on SIGTERM; the health check fails before the start and after the end."""
+    stage = read_dockerfile().stages[image]
     command, check = stage.last("CMD"), stage.last("HEALTHCHECK")
     assert command
     assert check
     (port,) = free_ports(1)
-    assert run(images, "function", *check.command, PORT=str(port)).returncode != 0
-    environment = images.environment("function") | FUNCTION | {"PORT": str(port)}
-    with subprocess.Popen(command.command, env=environment, cwd=images.enter("function") / "home") as server:
+    own = settings | {variable: str(port)}
+    assert run(images, image, *check.command, **own).returncode != 0
+    environment = images.environment(image) | own
+    with subprocess.Popen(command.command, env=environment, cwd=images.enter(image) / "home") as server:
         try:
-            wait_until_it_serves(port)
-            assert run(images, "function", *check.command, PORT=str(port)).returncode == 0
+            wait_until_it_serves(server, port)
+            assert run(images, image, *check.command, **own).returncode == 0
         finally:
             server.terminate()
         assert server.wait(DEADLINE_S) == 0
-    assert run(images, "function", *check.command, PORT=str(port)).returncode != 0
+    assert run(images, image, *check.command, **own).returncode != 0
 
 
-def wait_until_it_serves(port: int) -> None:
-    """Wait until the health check on the port responds with 200."""
+def wait_until_it_serves(server: "subprocess.Popen[bytes]", port: int) -> None:
+    """Wait until the health check on the server's port responds with 200."""
     deadline = time.monotonic() + DEADLINE_S
     while True:
         with contextlib.closing(HTTPConnection("127.0.0.1", port, timeout=DEADLINE_S)) as line:
@@ -146,6 +164,7 @@ def wait_until_it_serves(port: int) -> None:
                 line.request("GET", "/healthz")
                 assert line.getresponse().status == 200
             except ConnectionRefusedError:
+                assert server.poll() is None
                 assert time.monotonic() < deadline
                 time.sleep(0.1)
             else:

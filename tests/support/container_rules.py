@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 
 from tests.support.dockerfile import Dockerfile, Instruction, Stage
 
-#: The deployed images, and whether each image runs for long.
-IMAGES = {"function": True, "worker": True, "migrations": False}
+#: The built images, and whether each image runs for long.
+IMAGES = {"function": True, "worker": True, "migrations": False, "gallery": True}
 _TARGETS = (*IMAGES, "local")
 _PINNED = re.compile(r"python:\d+\.\d+\.\d+-slim-[a-z]+(@sha256:[0-9a-f]{64})?")
 _SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|API_?KEY|CREDENTIAL", re.IGNORECASE)

@@ -25,10 +25,13 @@ def compose() -> dict[str, Any]:
 
 
 def test_every_service_of_the_stack_is_there_and_flower(compose: dict[str, Any]) -> None:
-    """The file has Postgres, Redis, Pub/Sub, storage, function, worker, the two preparations, and Flower."""
+    """The file has the services of `dropline up`, the three preparations, and Flower in a profile of its own."""
     assert {*compose["services"]} == {
-        *("postgres", "redis", "pubsub", "gcs", "function", "worker"),
-        *("migrate", "topics", "flower"),
+        *("postgres", "redis", "pubsub", "gcs", "function", "worker", "gallery"),
+        *("migrate", "topics", "token", "flower"),
+    }
+    assert {name: part["profiles"] for name, part in compose["services"].items() if "profiles" in part} == {
+        "flower": ["flower"]
     }
 
 
@@ -41,7 +44,8 @@ def test_the_host_sees_the_ports_of_dropline_up_on_loopback_only(compose: dict[s
         "gcs": [ports.gcs_http, ports.gcs_https],
         "pubsub": [ports.pubsub],
         "function": [ports.function],
-        "flower": [ports.gallery + 1],
+        "gallery": [ports.gallery],
+        "flower": [ports.flower],
     }
     published = {name: part["ports"] for name, part in compose["services"].items() if "ports" in part}
     assert {name: [port.rsplit(":", 1)[0] for port in found] for name, found in published.items()} == {
@@ -81,9 +85,20 @@ def test_every_part_has_the_role_it_needs(compose: dict[str, Any]) -> None:
     )
 
 
-def test_events_for_flower_are_asked_for_here_and_nowhere_else(compose: dict[str, Any]) -> None:
-    """Celery's events are on in the stack with Flower, and off by default."""
-    assert compose["services"]["worker"]["environment"]["DROPLINE_BROKER__SEND_EVENTS"] == "true"
+def test_the_gallery_reads_and_writes_as_two_roles_and_has_a_token(compose: dict[str, Any]) -> None:
+    """The gallery's second login submits and edits; the token and its entry are on the volume of both services."""
+    gallery, token = compose["services"]["gallery"], compose["services"]["token"]
+    assert "//dropline_reader:" in gallery["environment"]["DATABASE_URL"]
+    assert "//dropline_gallery:" in gallery["environment"]["DROPLINE_GALLERY__DATABASE_URL"]
+    directory = token["command"][-1]
+    assert gallery["environment"]["DROPLINE_GALLERY__TOKENS_FILE"] == f"{directory}/tokens"
+    assert gallery["volumes"] == token["volumes"] == [f"gallery:{directory}"]
+    assert gallery["depends_on"]["token"] == {"condition": "service_completed_successfully"}
+
+
+def test_events_for_flower_are_off_unless_they_are_asked_for(compose: dict[str, Any]) -> None:
+    """Celery's events are off, as elsewhere; the command line with the profile of Flower switches them on."""
+    assert compose["services"]["worker"]["environment"]["DROPLINE_BROKER__SEND_EVENTS"] == "${LOCAL_EVENTS:-false}"
     assert {name: default for name, default, _ in variables()}["DROPLINE_BROKER__SEND_EVENTS"] is False
 
 
@@ -113,7 +128,7 @@ def test_images_are_of_one_version(compose: dict[str, Any]) -> None:
     """Each tag names a patch release, so the stack stays the same from day to day."""
     tags = [part["image"].rpartition(":")[2] for part in compose["services"].values() if "image" in part]
     # Postgres versions have two numbers only.
-    assert len(tags) == 4
+    assert len(tags) == 3
     assert all(re.fullmatch(r"\d+\.\d+(\.\d+)?", tag) for tag in tags)
     assert [tag for tag in tags if tag.count(".") == 1] == ["18.6"]
 
