@@ -1,7 +1,7 @@
 """The client for asyncio: carries out the flows step by step. `Client` describes arguments and errors."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -27,8 +27,8 @@ class AsyncClient:
     ...         for caption in await asyncio.gather(dropline.caption("photo.jpg"), dropline.caption("photo.jpg")):
     ...             print(caption)
     >>> asyncio.run(main())
-    a red circle
-    a red circle
+    a purple star
+    a purple star
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class AsyncClient:
         task: str | None = None,
         prefix: str | None = None,
         model: str | None = None,
-    ) -> AsyncIterator[Caption]:
+    ) -> AsyncGenerator[Caption, None]:
         """Rows that meet every condition, the newest first; see `Client.search`."""
         conditions = {"q": words, "status": status, "task": task, "prefix": prefix, "model": model}
         cursor: str | None = None
@@ -93,7 +93,7 @@ class AsyncClient:
             if (cursor := page.next) is None:
                 return
 
-    async def events(self, last_event_id: str | None = None) -> AsyncIterator[Change | Reset]:
+    async def events(self, last_event_id: str | None = None) -> AsyncGenerator[Change | Reset, None]:
         """Each change of a row, as it happens; see `Client.events`."""
         feed = EventFeed(self._api, last_event_id)
         while True:

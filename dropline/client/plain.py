@@ -1,7 +1,7 @@
 """The client for plain code: carries out the flows step by step."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -23,7 +23,7 @@ class Client:
     >>> from dropline import Client
     >>> with Client("http://127.0.0.1:18406") as dropline:
     ...     print(dropline.caption("photo.jpg"))
-    a red circle
+    a purple star
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Client:
         task: str | None = None,
         prefix: str | None = None,
         model: str | None = None,
-    ) -> Iterator[Caption]:
+    ) -> Generator[Caption, None, None]:
         """Rows that meet every condition, the newest first; further pages are read as the iterator goes on.
 
         Args:
@@ -119,7 +119,7 @@ class Client:
             if (cursor := page.next) is None:
                 return
 
-    def events(self, last_event_id: str | None = None) -> Iterator[Change | Reset]:
+    def events(self, last_event_id: str | None = None) -> Generator[Change | Reset, None, None]:
         """Each change of a row, as it happens; connects again after a lost connection, and misses nothing.
 
         A row may come twice after a lost connection. A `Reset` stands for more changes than are sent again.
