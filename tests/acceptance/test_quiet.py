@@ -3,18 +3,24 @@
 import io
 import json
 import re
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import psycopg
 import pytest
 import redis
+import requests
 from google.auth.credentials import AnonymousCredentials
 from google.cloud.storage import Client
 from PIL import Image
 
 from local_emulators.options import BUCKET, PROJECT, StackOptions
 from local_emulators.ports import HOST
+from local_emulators.process import process_environment
 from local_emulators.stack import Stack
 from tests.support.services import open_directory
 
@@ -37,10 +43,20 @@ class Traffic:
 
 
 def test_a_quiet_minute_has_no_traffic_but_one_armed_brpop() -> None:
-    """An idle minute has no request to Cloud Storage, no statement in Postgres and at most two Redis commands."""
-    with open_directory() as directory, Stack(StackOptions(directory, port_base=0, model="stub")) as stack:
+    """An idle minute has no request to Cloud Storage, no statement in Postgres and at most two Redis commands.
+
+    A gallery whose page was looked at, and a `dropline watch`, change nothing.
+    """
+    with (
+        open_directory() as directory,
+        Stack(StackOptions(directory, port_base=0, model="stub")) as stack,
+        _watching(stack) as watcher,
+    ):
         _log_every_statement(stack)
         _drop_one(stack)
+        assert watcher.stdout
+        assert watcher.stdout.readline()
+        assert "one.png" in requests.get(stack.gallery_url, timeout=60).text
         # Work caused by the start and the upload ends first; connection pools are the last to finish.
         time.sleep(5)
         before = _traffic(stack)
@@ -68,6 +84,20 @@ def _log_every_statement(stack: Stack) -> None:
         connection.execute("ALTER SYSTEM SET log_statement = 'all'")
         connection.execute("SELECT pg_reload_conf()")
     assert stack.services["postgres"].wait_for_line("log_statement", 60)
+
+
+@contextmanager
+def _watching(stack: Stack) -> Iterator["subprocess.Popen[str]"]:
+    """A `dropline watch`; it listens when the block begins."""
+    environment = process_environment(**stack.environment)
+    command = [sys.executable, "-m", "cli", "watch"]
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as watcher:
+        assert watcher.stderr
+        assert watcher.stderr.readline() == "listening\n"
+        yield watcher
+        watcher.terminate()
 
 
 def _superuser(stack: Stack) -> str:
