@@ -15,10 +15,13 @@ import pytest
 import requests
 from PIL import Image
 
+from dropline.settings import DEFAULT_CHECKPOINT, DEFAULT_REVISION
+from local_emulators import options
 from local_emulators.errors import PortInUseError
 from local_emulators.options import BUCKET, StackOptions
 from local_emulators.ports import Ports, free_ports, require_free
 from local_emulators.stack import Stack
+from tests.support.fake_hub import open_hub
 from tests.support.processes import ProcessMark, linux_only
 
 pytestmark = pytest.mark.acceptance
@@ -234,8 +237,8 @@ def test_nothing_outlives_a_hard_kill(state_directory: Path) -> None:
 
 def test_services_can_be_killed_and_started_again(state_directory: Path) -> None:
     """An image uploaded without a running worker is captioned by the next worker."""
-    options = StackOptions(state_directory / "stack", port_base=0, model="stub")
-    with Stack(options) as stack:
+    chosen = StackOptions(state_directory / "stack", port_base=0, model="stub")
+    with Stack(chosen) as stack:
         stack.services["worker"].kill()
         drop(stack.environment, "early.jpg")
         stack.services["worker"].restart()
@@ -246,18 +249,42 @@ def test_services_can_be_killed_and_started_again(state_directory: Path) -> None
     assert stack.environment == {}
 
 
+def test_the_base_model_is_downloaded_before_the_services_start(
+    state_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`base` is the default checkpoint; the download is reported, and the engine sends no request to the hub."""
+    weights = Path(options.__file__).parent / "demo_model"
+    monkeypatch.setenv("HF_HOME", str(state_directory / "cache"))
+    progress: list[tuple[int, int]] = []
+    asked: dict[str, int] = {}
+    with open_hub(DEFAULT_CHECKPOINT, DEFAULT_REVISION, weights) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        with Stack(
+            StackOptions(state_directory / "stack", port_base=0, model="base"),
+            announce=lambda name, _: asked.update({name: len(hub.requests)}),
+            progress=lambda done, total: progress.append((done, total)),
+        ) as stack:
+            drop(stack.environment, "red.jpg")
+            assert wait_for_caption(stack.environment, "red.jpg")
+            with psycopg.connect(stack.environment["DATABASE_URL"]) as connection:
+                assert connection.execute("SELECT model FROM captions").fetchall() == [(DEFAULT_CHECKPOINT,)]
+        assert next(iter(asked)) == "model"
+        assert len(hub.requests) == asked["model"]
+    assert progress[-1][0] == progress[-1][1] > 7_000_000
+
+
 def test_own_servers_are_used_where_they_are_given(
     state_directory: Path, database_url: str, redis_url: str
 ) -> None:
     """With URLs of a Postgres and a Redis, the stack starts neither, and captions are in the given Postgres."""
-    options = StackOptions(
+    chosen = StackOptions(
         state_directory / "stack",
         port_base=0,
         model="stub",
         database_url=database_url,
         redis_url=redis_url,
     )
-    with Stack(options) as stack:
+    with Stack(chosen) as stack:
         assert not {"postgres", "redis"} & stack.services.keys()
         assert stack.environment["DATABASE_URL"] == database_url
         drop(stack.environment, "own.jpg")
@@ -271,8 +298,8 @@ def test_the_usual_clients_work_with_the_env_file(state_directory: Path, client:
     program = shutil.which(client, path=beside_python)
     if program is None:
         pytest.skip(f"{client} is not installed")
-    options = StackOptions(state_directory / "stack", port_base=0, model="stub")
-    with Stack(options) as stack:
+    chosen = StackOptions(state_directory / "stack", port_base=0, model="stub")
+    with Stack(chosen) as stack:
         source = state_directory / "photo one.jpg"
         source.write_bytes(picture())
         storage = ["storage"] if client == "gcloud" else []

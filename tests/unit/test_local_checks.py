@@ -8,11 +8,14 @@ from typer.testing import CliRunner
 from cli.exit_codes import ExitCode
 from cli.main import app
 from dropline.errors import LocalStackError, SettingsError
+from local_emulators import checks
 from local_emulators.checks import check_model, check_postgres, check_redis
 from local_emulators.directory import StackDirectory
+from local_emulators.errors import MissingBinaryError
+from local_emulators.options import StackOptions
 
 
-@pytest.mark.parametrize("model", ["demo", "stub", "florence-community/Florence-2-base-ft"])
+@pytest.mark.parametrize("model", ["demo", "base", "stub", "florence-community/Florence-2-base-ft"])
 def test_models_that_need_no_directory_pass(model: str) -> None:
     """`demo`, `stub` and hub names pass; the worker looks up a hub name."""
     check_model(model)
@@ -76,3 +79,11 @@ def test_a_misspelt_setting_is_named_before_anything_starts(
     assert "did you mean DROPLINE_WORKER__CONCURRENCY?" in result.stderr
     assert len(result.stderr.splitlines()) == 1
     assert not (tmp_path / "stack").exists()
+
+
+def test_a_missing_flower_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--flower` without the extra names the extra, before any service starts."""
+    monkeypatch.setattr(checks, "find_spec", lambda _name: None)
+    with pytest.raises(MissingBinaryError, match=r"dropline\[flower\]") as caught:
+        checks.check(StackOptions(flower=True))
+    assert "\n" not in str(caught.value)
