@@ -30,6 +30,14 @@ class Listener:
     def __init__(self, connection: psycopg.Connection) -> None:
         self._connection = connection
 
+    def fileno(self) -> int:
+        """The descriptor of the connection, which is readable when notifications arrive: for an event loop."""
+        return self._connection.fileno()
+
+    def pending(self) -> list[Notice]:
+        """The changes and filtered objects that have arrived, without waiting; raises as `all_notices`."""
+        return list(self.all_notices(timeout_s=0))
+
     def notices(self, timeout_s: float | None = None) -> Generator[ChangeNotice, None, None]:
         """Changes alone, as `all_notices` gives them."""
         for notice in self.all_notices(timeout_s):

@@ -3,12 +3,12 @@
 Each function takes a connection in a transaction of the caller.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import RowMapping, text
+from sqlalchemy import text
 
 from db.session import Connection
 from dropline.contract import ObjectVersion, Status
@@ -50,7 +50,7 @@ class CaptionRecord:
     changed_in: int | None
 
     @classmethod
-    def from_columns(cls, columns: RowMapping) -> "CaptionRecord":
+    def from_columns(cls, columns: Mapping[Any, Any]) -> "CaptionRecord":
         """The record of a result row with all columns of the table."""
         return cls(**{**columns, "status": Status(columns["status"])})
 
