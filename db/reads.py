@@ -118,6 +118,9 @@ _OBJECT_ROWS = text(f"""{_SELECT}
     WHERE bucket = :bucket AND object_name = :name
     AND (CAST(:generation AS bigint) IS NULL OR generation = :generation) ORDER BY generation DESC, id
 """)
+_ROW_OF_TASK = text(
+    f"{_SELECT} WHERE bucket = :bucket AND object_name = :name AND generation = :generation AND task = :task"
+)
 _ONE_ROW = text(f"{_SELECT} WHERE id = :row_id")
 _THROUGHPUT = text("""
     SELECT (SELECT EXTRACT(EPOCH FROM now() - min(queued_at))::float8 FROM captions WHERE status = 'queued')
@@ -171,6 +174,13 @@ def rows_of_object(
 def row(connection: Connection, row_id: int) -> CaptionRecord | None:
     """One row; None if the table has no such id."""
     found = connection.execute(_ONE_ROW, {"row_id": row_id}).mappings().one_or_none()
+    return None if found is None else CaptionRecord.from_columns(found)
+
+
+def row_of(connection: Connection, version: ObjectVersion, task: str) -> CaptionRecord | None:
+    """The row of one task of an object version; None without one."""
+    values = {"bucket": version.bucket, "name": version.name, "generation": version.generation, "task": task}
+    found = connection.execute(_ROW_OF_TASK, values).mappings().one_or_none()
     return None if found is None else CaptionRecord.from_columns(found)
 
 

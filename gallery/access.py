@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from fastapi import Request
 
 from dropline.errors import PermanentError, SettingsError
+from gallery.limits import Limits
 
 #: Cookie with the token of a browser, which cannot send a header with an image or an event stream.
 TOKEN_COOKIE = "dropline_token"  # noqa: S105 - the name of a cookie
@@ -184,17 +185,22 @@ class Access:
 
 
 def requires(scope: Scope) -> Callable[[Request], Awaitable[Principal]]:
-    """A dependency of a route: the sender of the request, who has the scope.
+    """A dependency of a route: the sender of the request, who has the scope and has not used up the rate.
 
     Raises:
         MissingCredentials, CredentialsRefused, ScopeMissing, TransientError: see `Access.identify`.
+        TooManyRequests: the sender has used up the requests or submissions of the minute.
     """
 
     async def principal(request: Request) -> Principal:
         access: Access = request.app.state.resources.access
         found = await access.identify(request.headers, request.cookies)
         if scope not in found.scopes:
-            raise ScopeMissing(f"the token {found.name} lacks the scope {scope}")
+            raise ScopeMissing(f"the token {found.name} lacks the scope {scope}; make one that has it")
+        limits: Limits = request.app.state.limits
+        limits.requests.take(found.name)
+        if scope is Scope.SUBMIT and request.method == "POST":
+            limits.submissions.take(found.name)
         request.state.principal = found
         return found
 

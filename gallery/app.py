@@ -1,24 +1,59 @@
 """The web application: its routes and the handling that all of them share."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from importlib import metadata
+
 from fastapi import FastAPI
 from starlette.responses import PlainTextResponse
 
+from dropline.log import get_logger
 from gallery import api, events, forms, login, page, pictures
-from gallery.headers import GuardedHeaders
+from gallery.headers import Guard
+from gallery.limits import Limits
+from gallery.openapi import openapi_of
+from gallery.problems import add_problem_handlers
 from gallery.resources import Resources
+from gallery.threads import set_threads
+
+log = get_logger(__name__)
 
 
 def create_app(resources: Resources) -> FastAPI:
-    """The application on the given resources. Opens no connection."""
-    app = FastAPI(title="Dropline", docs_url=None, redoc_url=None)
+    """The application on the given resources. Opens no connection before it is served."""
+    settings = resources.settings
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        set_threads(settings.gallery.threads)
+        listening = asyncio.create_task(resources.hub.run())
+        listening.add_done_callback(_log_end)
+        await resources.hub.has_tried.wait()
+        yield
+        listening.cancel()
+        with suppress(asyncio.CancelledError):
+            await listening
+
+    app = FastAPI(
+        title="Dropline", version=metadata.version("dropline"), docs_url=None, redoc_url=None, lifespan=lifespan
+    )
     app.state.resources = resources
+    app.state.limits = Limits.from_settings(settings.gallery)
     for routes in (page, pictures, forms, login, api, events):
         app.include_router(routes.router(resources))
     app.add_api_route("/healthz", _healthz, include_in_schema=False)
-    app.add_middleware(GuardedHeaders, access=resources.access)
+    add_problem_handlers(app)
+    app.openapi = openapi_of(app)  # type: ignore[method-assign]
+    app.add_middleware(Guard, access=resources.access, most_file_bytes=settings.events.max_size_bytes)
     return app
 
 
 async def _healthz() -> PlainTextResponse:
     """For the container's health check: the process answers. Needs no token, no Postgres and no storage."""
     return PlainTextResponse("ok\n")
+
+
+def _log_end(listening: asyncio.Task[None]) -> None:
+    if not listening.cancelled() and (error := listening.exception()):
+        log.critical("gallery_stopped_listening", exc_info=error)

@@ -1,12 +1,12 @@
 """Changes of rows on their way to the clients of one process. No I/O; every call is in the event loop's thread.
 
 The id of an event is a snapshot of Postgres (`db.snapshot`) with this property for the stream that has sent it:
-each change that the snapshot sees was sent on the stream before, or is older than the stream. So a client that comes
-back with the id misses no change, also of a transaction that began earlier and was committed later.
+each change that the snapshot sees was sent on the stream before, or is older than the stream. So a client that
+comes back with the id misses no change, also of a transaction that began earlier and was committed later.
 
 Notifications arrive in the order of their commits. A snapshot that was read after some notifications may see a
-change whose notification is still on its way. As soon as a notification arrives that the snapshot does not see, all
-changes that the snapshot sees have arrived: then the snapshot becomes the id of the next events.
+change whose notification is still on its way. As soon as a notification arrives that the snapshot does not see,
+all changes that the snapshot sees have arrived: then the snapshot becomes the id of the next events.
 """
 
 import asyncio
@@ -102,6 +102,15 @@ class Waiter:
     #: Set if a rule filtered the object version.
     filtered: FilteredNotice | None = None
 
+    async def has_news(self, timeout_s: float) -> bool:
+        """Wait for news, for `timeout_s` seconds at most."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self.news.wait()
+        arrived = self.news.is_set()
+        self.news.clear()
+        return arrived
+
 
 class Feed:
     """Passes changes to streams and waiters."""
@@ -115,6 +124,8 @@ class Feed:
         self._candidate: Snapshot | None = None
         #: The changes that were sent since `_confirmed`, as id and transaction.
         self._sent: set[tuple[int, int]] = set()
+        #: True when the process stops.
+        self.has_ended = False
 
     @property
     def streams(self) -> int:
@@ -135,6 +146,8 @@ class Feed:
     def stream(self) -> Iterator[Stream]:
         """A stream of the changes that arrive from now on."""
         stream = Stream()
+        if self.has_ended:
+            stream.end()
         self._streams.add(stream)
         try:
             yield stream
@@ -211,7 +224,8 @@ class Feed:
         self._end_catch_up(snapshot)
 
     def end_streams(self) -> None:
-        """End all streams: the process stops."""
+        """End all streams and waits: the process stops."""
+        self.has_ended = True
         for stream in self._streams:
             stream.end()
         self.wake_all()

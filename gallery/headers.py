@@ -1,10 +1,12 @@
-"""Headers of every request and every answer, checked and set in one place."""
+"""What holds for every request and every answer: the site, the size of the body, the headers."""
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gallery.access import Access, ForeignSite
+from dropline.errors import DroplineError
+from gallery.access import Access
+from gallery.limits import RequestTooLarge
+from gallery.problems import problem_of
 
 #: No inline script or style, nothing from another site, and no frame of another site around the page.
 CONTENT_SECURITY_POLICY = "; ".join(
@@ -29,15 +31,20 @@ SECURITY_HEADERS = {
     "cross-origin-opener-policy": "same-origin",
     "permissions-policy": "camera=(), microphone=(), geolocation=()",
 }
+#: Most bytes of a body that is no file.
+_MOST_BYTES = 65_536
+_FILES_PATH = "/api/captions"
 
 
-class GuardedHeaders:
-    """ASGI middleware: refuses requests of foreign sites, and adds the security headers to every answer."""
+class Guard:
+    """ASGI middleware: refuses requests of foreign sites and large bodies, and adds the security headers."""
 
-    def __init__(self, app: ASGIApp, access: Access) -> None:
-        """Wrap `app`."""
+    def __init__(self, app: ASGIApp, access: Access, most_file_bytes: int) -> None:
+        """Wrap `app`; files may have `most_file_bytes`."""
         self._app = app
         self._access = access
+        # With the other parts of the form.
+        self._most_upload_bytes = most_file_bytes + _MOST_BYTES
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -52,10 +59,43 @@ class GuardedHeaders:
                     headers.setdefault(name, value)
             await send(message)
 
+        headers = Headers(scope=scope)
+        most = self._most_bytes(scope["path"], headers)
         try:
-            self._access.check_site(Headers(scope=scope))
-        except ForeignSite as error:
-            refusal = JSONResponse({"code": error.code, "detail": str(error)}, 403)
-            await refusal(scope, receive, send_with_headers)
+            self._access.check_site(headers)
+            _check_size(_stated_size(headers), most)
+        except DroplineError as error:
+            await problem_of(error)(scope, receive, send_with_headers)
             return
-        await self._app(scope, receive, send_with_headers)
+        await self._app(scope, _bounded(receive, most), send_with_headers)
+
+    def _most_bytes(self, path: str, headers: Headers) -> int:
+        is_file = path == _FILES_PATH and headers.get("content-type", "").lower().startswith("multipart/form-data")
+        return self._most_upload_bytes if is_file else _MOST_BYTES
+
+
+def _bounded(receive: Receive, most: int) -> Receive:
+    """A body without a stated size is counted while it arrives."""
+    received = 0
+
+    async def receive_bounded() -> Message:
+        nonlocal received
+        message = await receive()
+        received += len(message.get("body", b""))
+        _check_size(received, most)
+        return message
+
+    return receive_bounded
+
+
+def _stated_size(headers: Headers) -> int:
+    size = headers.get("content-length", "")
+    return int(size) if size.isascii() and size.isdigit() else 0
+
+
+def _check_size(size: int, most: int) -> None:
+    if size > most:
+        raise RequestTooLarge(
+            f"the body of the request has more than {most} bytes; POST /api/uploads takes larger files, "
+            "up to DROPLINE_EVENTS__MAX_SIZE_BYTES"
+        )

@@ -46,6 +46,8 @@ class ChangeHub:
         self._application_name = application_name
         self._reader = reader
         self.feed = Feed()
+        #: Set after the first attempt to listen, whatever its outcome.
+        self.has_tried = asyncio.Event()
         self._problem: DroplineError | None = DatabaseUnavailable("the gallery is not listening to Postgres yet")
 
     async def run(self) -> None:
@@ -61,9 +63,11 @@ class ChangeHub:
                     if self._problem is None:
                         pauses = _pauses()
                     self._problem = error
+                    self.has_tried.set()
                     log.warning("gallery_not_listening", code=error.code, error=str(error))
                 await asyncio.sleep(next(pauses))
         finally:
+            self.has_tried.set()
             self.feed.end_streams()
 
     def require_listening(self) -> None:
@@ -96,6 +100,7 @@ class ChangeHub:
             try:
                 await self._catch_up(thread)
                 self._problem = None
+                self.has_tried.set()
                 log.info("gallery_listening")
                 while True:
                     await self._publish(await inbox.take(), thread)

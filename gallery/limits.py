@@ -3,8 +3,11 @@
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
 
 from dropline.errors import PermanentError, TransientError
+from dropline.settings import GallerySettings
 
 #: Names whose use is remembered. The name that was idle longest is forgotten first.
 _MOST_NAMES = 10_000
@@ -30,6 +33,22 @@ class RequestTooLarge(PermanentError):
     """The body of a request has too many bytes."""
 
     default_code = "request_too_large"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The rates of a gallery."""
+
+    requests: "RateLimit"
+    submissions: "RateLimit"
+
+    @classmethod
+    def from_settings(cls, settings: GallerySettings) -> Self:
+        """The rates of the settings, of which nothing is used up."""
+        return cls(
+            RateLimit(settings.requests_per_minute, "requests"),
+            RateLimit(settings.submissions_per_minute, "submissions"),
+        )
 
 
 class RateLimit:

@@ -14,7 +14,6 @@ from dropline.errors import (
     DroplineError,
     ImageRefused,
     InvalidCaptionId,
-    ObjectFiltered,
     ObjectGone,
     ObjectMissing,
     SettingsError,
@@ -40,7 +39,7 @@ _STATUS: tuple[tuple[type[DroplineError], HTTPStatus], ...] = (
     (InvalidCaptionId, HTTPStatus.NOT_FOUND),
     (ObjectMissing, HTTPStatus.NOT_FOUND),
     (ObjectGone, HTTPStatus.NOT_FOUND),
-    (RequestTooLarge, HTTPStatus.CONTENT_TOO_LARGE),
+    (RequestTooLarge, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
     (TooManyRequests, HTTPStatus.TOO_MANY_REQUESTS),
     (TransientError, HTTPStatus.SERVICE_UNAVAILABLE),
     (ScalingDenied, HTTPStatus.INTERNAL_SERVER_ERROR),
@@ -73,8 +72,8 @@ def problem_of(error: DroplineError) -> Response:
 def status_of(error: DroplineError) -> HTTPStatus:
     """The HTTP status of an error with a name."""
     if isinstance(error, ImageRefused) and error.code == "object_too_large":
-        return HTTPStatus.CONTENT_TOO_LARGE
-    return next((status for kind, status in _STATUS if isinstance(error, kind)), HTTPStatus.UNPROCESSABLE_CONTENT)
+        return HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    return next((status for kind, status in _STATUS if isinstance(error, kind)), HTTPStatus.UNPROCESSABLE_ENTITY)
 
 
 def problem(status: HTTPStatus, code: str, detail: str, headers: Mapping[str, str] | None = None) -> Response:
@@ -96,7 +95,7 @@ async def _of_dropline(_request: Request, error: Exception) -> Response:
 
 async def _of_validation(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return problem(HTTPStatus.UNPROCESSABLE_CONTENT, "invalid_request", words_of(error.errors()))
+    return problem(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_request", words_of(error.errors()))
 
 
 async def _of_http(_request: Request, error: Exception) -> Response:
@@ -105,8 +104,8 @@ async def _of_http(_request: Request, error: Exception) -> Response:
     return problem(status, status.name.lower(), str(error.detail), error.headers)
 
 
-async def _of_fault(request: Request, error: Exception) -> Response:
-    log.error("request_failed", path=request.url.path, exc_info=error)
+async def _of_fault(_request: Request, _error: Exception) -> Response:
+    """uvicorn logs the error."""
     detail = "the gallery has a fault; its log has the details"
     return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", detail)
 

@@ -6,6 +6,7 @@ from db.session import Database
 from dropline.settings import Settings
 from gallery.access import Access
 from gallery.copies import Copies
+from gallery.hub import ChangeHub
 from operations.submit import Rows, Submissions
 
 
@@ -22,3 +23,5 @@ class Resources:
     #: Postgres as dropline_gallery, the queue and the worker pool.
     rows: Rows
     submissions: Submissions
+    #: The listening connection.
+    hub: ChangeHub

@@ -17,6 +17,8 @@ log = get_logger(__name__)
 
 #: Deadline of one message, in seconds.
 _ENQUEUE_S = 5.0
+#: A request waits this long, in seconds, for a worker pool that is scaled to zero at the moment; then 503.
+_WAKE_S = 10.0
 
 
 @contextmanager
@@ -41,7 +43,7 @@ def open_rows(settings: Settings) -> Iterator[Rows]:
 
         def wake() -> None:
             if activator is not None:
-                wake_with_retries(activator.ensure_awake, 2 * settings.pool.lease_s, log_wait)
+                wake_with_retries(activator.ensure_awake, _WAKE_S, log_wait)
 
         yield Rows(database, enqueue, wake)
 

@@ -1,4 +1,4 @@
-"""The shapes of the API's documents, for `/openapi.json`. The documents themselves are made in `gallery.documents`."""
+"""The shapes of the API's documents, for `/openapi.json`; `gallery.documents` makes the documents."""
 
 from datetime import datetime
 from typing import Any, Literal
@@ -103,8 +103,12 @@ class Address(BaseModel):
     model_config = _example({"uri": "gs://drops/cats/ida.jpg", "task": "<OD>"})
 
     uri: str = Field(min_length=1, max_length=4096, description="`gs://bucket/name`, or an http(s) address.")
-    task: str | None = Field(default=None, max_length=600, description="Task prompt; by default that of the rules.")
-    text: str | None = Field(default=None, max_length=600, description="Words or a box, for a task that needs them.")
+    task: str | None = Field(
+        default=None, max_length=600, description="Task prompt; by default that of the rules."
+    )
+    text: str | None = Field(
+        default=None, max_length=600, description="Words or a box, for a task that needs them."
+    )
 
 
 class UploadRequest(BaseModel):
@@ -141,7 +145,7 @@ class Problem(BaseModel):
             "type": "about:blank",
             "title": "Service Unavailable",
             "status": 503,
-            "detail": "Postgres did not answer: connection refused; check that Postgres runs and that the URL names it",
+            "detail": "Postgres did not answer: connection refused; check that Postgres runs",
             "code": "database_unavailable",
         }
     )

@@ -1,6 +1,10 @@
 """Composition root of the gallery: resources from the settings, served by uvicorn."""
 
+<<<<<<< HEAD
 import signal
+=======
+import socket
+>>>>>>> 7f2448e (The gallery's JSON API: submissions, waits, lists, upload sessions; one listening connection; problems and limits)
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -16,11 +20,17 @@ from dropline.storage.bucket import Storage
 from gallery.access import Access, TokenEntry, is_loopback
 from gallery.app import create_app
 from gallery.copies import open_copies
+from gallery.hub import ChangeHub
+from gallery.iap import IapVerifier
 from gallery.resources import Resources
 from gallery.rows import open_rows
 from operations.submit import Submissions
 
 log = get_logger(__name__)
+
+_APPLICATION = "dropline-gallery"
+#: Connections beside those of streams and waits.
+_FURTHER_CONNECTIONS = 500
 
 
 def main() -> int:
@@ -28,6 +38,7 @@ def main() -> int:
     settings = load_settings()
     configure_process_logging(settings.log.level, settings.log.format, "gallery")
     with open_resources(settings) as resources:
+<<<<<<< HEAD
         options = uvicorn.Config(
             create_app(resources),
             host=settings.gallery.host,
@@ -43,8 +54,55 @@ def main() -> int:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
         server = uvicorn.Server(options)
+=======
+        server = GalleryServer(resources)
+>>>>>>> 7f2448e (The gallery's JSON API: submissions, waits, lists, upload sessions; one listening connection; problems and limits)
         server.run()
     return 0 if server.started else 1
+
+
+class GalleryServer(uvicorn.Server):
+    """uvicorn with the gallery's application."""
+
+    def __init__(self, resources: Resources) -> None:
+        """Bind no port yet."""
+        settings = resources.settings.gallery
+        self.resources = resources
+        super().__init__(
+            uvicorn.Config(
+                create_app(resources),
+                host=settings.host,
+                port=settings.port,
+                log_config=None,
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                # Forwarded addresses can be forged by everyone who reaches the port.
+                proxy_headers=False,
+                limit_concurrency=settings.max_streams + settings.max_waits + _FURTHER_CONNECTIONS,
+                # The longest id of a caption, and the id of an event on a busy server, are some thousand bytes.
+                h11_max_incomplete_event_size=65_536,
+                timeout_keep_alive=75,
+                timeout_graceful_shutdown=5,
+            )
+        )
+
+    @property
+    def port(self) -> int:
+        """The port that is listened to; after the start."""
+        port: int = self.servers[0].sockets[0].getsockname()[1]
+        return port
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Bind the port, and log the address."""
+        await super().startup(sockets)
+        if self.started:
+            log.info("gallery_ready", host=self.config.host, port=self.port)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End the event streams first, which would never end by themselves."""
+        self.resources.hub.feed.end_streams()
+        await super().shutdown(sockets)
 
 
 @contextmanager
@@ -56,15 +114,16 @@ def open_resources(settings: Settings) -> Iterator[Resources]:
     """
     access = access_from(settings.gallery)
     reading = reader_settings(settings)
+    # One connection for each thread of requests, and one for the hub's.
+    connections = settings.gallery.threads + 1
     with (
-        closing(
-            Database.connect(reading, "dropline-gallery", READER, connections=settings.gallery.threads)
-        ) as reader,
+        closing(Database.connect(reading, _APPLICATION, READER, connections=connections)) as reader,
         open_copies(settings) as copies,
         open_rows(settings) as rows,
     ):
         submissions = Submissions(Storage.connect(settings), settings, rows)
-        yield Resources(settings, access, reader, copies, rows, submissions)
+        hub = ChangeHub(reading, f"{_APPLICATION}-listen", reader)
+        yield Resources(settings, access, reader, copies, rows, submissions, hub)
 
 
 def access_from(settings: GallerySettings) -> Access:
@@ -81,7 +140,8 @@ def access_from(settings: GallerySettings) -> Access:
             "neither a token nor an Identity-Aware Proxy: make a token with `dropline gallery token`, set "
             "DROPLINE_GALLERY__IAP_AUDIENCE, or listen on 127.0.0.1"
         )
-    return Access(entries, None, open_to_machine=not entries and not settings.iap_audience)
+    proxy = IapVerifier(settings) if settings.iap_audience else None
+    return Access(entries, proxy, open_to_machine=not entries and not settings.iap_audience)
 
 
 def _lines(path: str) -> list[str]:

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 
 from db import submissions
 from db.session import Database, writer_settings
@@ -25,14 +25,12 @@ from dropline.scaling.activation import open_activator
 from dropline.selection import Accept, Filtered, Reject, Selection
 from dropline.settings import Settings, require
 from dropline.storage.bucket import NewObject, Storage, StoredObject
-from dropline.storage.uploads import content_type
 from operations.redrive import wake_with_retries
+from operations.stated_file import clean_name, image_type, size_of
+from operations.store import Store, UploadSession
 
 #: Deadline of one message, in seconds; the timeouts of the Redis connection are shorter.
 _ENQUEUE_S = 10.0
-_BYTES = "application/octet-stream"
-#: Most bytes of a file's name in the name of its object.
-_MOST_NAME_BYTES = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +45,6 @@ class Submitted:
     def id(self) -> str:
         """The public id of the caption, which exists before the row."""
         return caption_id.encode(self.version, self.task)
-
-
-class Store(Protocol):
-    """Cloud Storage; see `dropline.storage.bucket.Storage`."""
-
-    def create(self, bucket: str, name: str, new: NewObject, deadline: Deadline) -> ObjectVersion | None: ...
-
-    def describe(self, bucket: str, name: str) -> StoredObject: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +109,10 @@ class Submissions:
         """
         bucket = require(self._bucket, "DROPLINE_BUCKET")
         content = io.BytesIO(data) if isinstance(data, bytes) else data
-        facts = ObjectFacts(_image_type(content_type, name), _size_of(content))
+        kind = image_type(content_type, name)
+        facts = ObjectFacts(kind, size_of(content))
         version, asked = self._first_accepted(bucket, self._names(name, key), facts, task)
-        new = NewObject(content, facts.size_bytes or 0, facts.content_type or _BYTES, task)
+        new = NewObject(content, facts.size_bytes or 0, kind, task)
         created = self._store.create(bucket, version.name, new, deadline)
         if created is not None:
             return Submitted(created, asked, Status.QUEUED)
@@ -156,12 +147,49 @@ class Submissions:
             self._required_rows().wake()
         return Submitted(found.version, TaskRequest.parse(row.task), row.status)
 
+    def open_session(
+        self,
+        *,
+        size_bytes: int,
+        name: str = "",
+        content_type: str | None = None,
+        task: TaskRequest | None = None,
+        key: str | None = None,
+    ) -> UploadSession:
+        """Begin a resumable upload, with the arguments and errors of `upload`; `request` then gives the id."""
+        bucket = require(self._bucket, "DROPLINE_BUCKET")
+        kind = image_type(content_type, name)
+        facts = ObjectFacts(kind, size_bytes)
+        version, _ = self._first_accepted(bucket, self._names(name, key), facts, task)
+        address = self._store.open_session(bucket, version.name, kind, size_bytes, task)
+        return UploadSession(address, f"gs://{bucket}/{version.name}")
+
+    def upcoming(self, version: ObjectVersion, task: TaskRequest) -> Submitted:
+        """A row that the event of the object version is about to make.
+
+        Raises:
+            ObjectMissing: the object version is not live, its event makes the row of another task, or its bucket
+                is not one of the function's.
+            ObjectFiltered: a rule filters the object.
+            ImageRefused, AccessDenied, StorageUnavailable.
+        """
+        try:
+            self._require_ours(version)
+        except ForeignBucket as error:
+            raise ObjectMissing(str(error)) from None
+        found = self._store.describe(version.bucket, version.name)
+        if found.version.generation != version.generation:
+            raise ObjectMissing(f"{version.uri} was overwritten or deleted, and has no caption")
+        if self._own_task(version, found.facts, found.task) != task:
+            raise ObjectMissing(f"{task} was not asked of {version.uri}: submit the object with this task")
+        return Submitted(version, task, Status.QUEUED)
+
     def _names(self, name: str, key: str | None) -> list[str]:
         """The names that the object may get; a name with that of the file is easier to recognize."""
         if key is not None:
             return [f"{self._prefix}{hashlib.sha256(key.encode()).hexdigest()[:32]}"]
         unique = f"{self._prefix}{uuid.uuid4().hex}"
-        tail = _clean_name(name)
+        tail = clean_name(name)
         return [f"{unique}/{tail}", unique] if tail else [unique]
 
     def _first_accepted(
@@ -267,23 +295,3 @@ def open_submissions(
                 wake_with_retries(activator.ensure_awake, 2 * settings.pool.lease_s, on_wait)
 
         yield Submissions(store, settings, Rows(database, enqueue, wake))
-
-
-def _size_of(content: BinaryIO) -> int:
-    size = content.seek(0, io.SEEK_END)
-    content.seek(0)
-    return size
-
-
-def _image_type(stated: str | None, name: str) -> str:
-    """The type of an image; of any other content, and of text that a browser could run, that of bytes."""
-    kinds = (stated, content_type(name))
-    return next((kind for kind in kinds if kind is not None and kind.startswith("image/")), _BYTES)
-
-
-def _clean_name(name: str) -> str:
-    """The last part of a path as the end of an object name, without control characters; may be empty."""
-    last = name.replace("\\", "/").rpartition("/")[2]
-    printable = "".join(character for character in last if character.isprintable())
-    short = printable.encode("utf-8", "ignore")[-_MOST_NAME_BYTES:].decode("utf-8", "ignore")
-    return "" if short in {".", ".."} else short

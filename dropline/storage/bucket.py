@@ -135,6 +135,31 @@ class Storage:
                 return None
         return ObjectVersion(bucket, name, int(blob.generation))
 
+    def open_session(
+        self, bucket: str, name: str, content_type: str, size_bytes: int, task: TaskRequest | None
+    ) -> str:
+        """Begin a resumable upload of exactly `size_bytes`; the address for the bytes, which is a secret.
+
+        The upload fails if an object of this name is there.
+
+        Raises:
+            ObjectMissing: the bucket does not exist.
+            ClientError: the bucket does not allow the object name.
+            AccessDenied, StorageUnavailable.
+        """
+        with self._named_errors(f"gs://{bucket}/{name}", "storage.objects.create", missing=f"gs://{bucket}"):
+            blob = self._client.bucket(bucket).blob(name)
+            if task is not None:
+                blob.metadata = {METADATA_TASK: str(task)}
+            address: str = blob.create_resumable_upload_session(
+                content_type=content_type,
+                size=size_bytes,
+                if_generation_match=0,
+                retry=self._retry(),
+                timeout=(_CONNECT_TIMEOUT_S, _ANSWER_TIMEOUT_S),
+            )
+        return address
+
     def describe(self, bucket: str, name: str) -> StoredObject:
         """The live version of an object, with its facts and its own task.
 

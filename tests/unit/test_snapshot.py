@@ -1,5 +1,7 @@
 """Snapshots of Postgres: what they see, and their order."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,7 +28,7 @@ def histories(draw: st.DrawFn) -> list[Snapshot]:
 @given(histories())
 def test_a_later_snapshot_sees_all_that_an_earlier_one_sees(snapshots: list[Snapshot]) -> None:
     """The order by xmax and the number of running transactions is the order of the moments."""
-    for earlier, later in zip(snapshots, snapshots[1:], strict=False):
+    for earlier, later in itertools.pairwise(snapshots):
         seen = [each for each in range(30) if earlier.sees(each)]
         assert all(later.sees(each) for each in seen)
         assert later.is_after(earlier) or later == earlier
@@ -47,7 +49,20 @@ def test_a_snapshot_sees_ended_transactions_alone() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "1", "1:2", "2:1:", "0:1:", "1:2:2", "2:4:1", "1:2:a", "1:2:1,", "-1:2:", "1:9223372036854775808:", "١:٢:"],
+    [
+        "",
+        "1",
+        "1:2",
+        "2:1:",
+        "0:1:",
+        "1:2:2",
+        "2:4:1",
+        "1:2:a",
+        "1:2:1,",
+        "-1:2:",
+        "1:9223372036854775808:",
+        "١:٢:",
+    ],
 )
 def test_other_texts_are_refused(text: str) -> None:
     """A client may send anything as its last event."""
