@@ -1,10 +1,7 @@
 """Composition root of the gallery: resources from the settings, served by uvicorn."""
 
-<<<<<<< HEAD
 import signal
-=======
 import socket
->>>>>>> 7f2448e (The gallery's JSON API: submissions, waits, lists, upload sessions; one listening connection; problems and limits)
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -38,25 +35,10 @@ def main() -> int:
     settings = load_settings()
     configure_process_logging(settings.log.level, settings.log.format, "gallery")
     with open_resources(settings) as resources:
-<<<<<<< HEAD
-        options = uvicorn.Config(
-            create_app(resources),
-            host=settings.gallery.host,
-            port=settings.gallery.port,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            # Forwarded addresses can be forged by everyone who reaches the port.
-            proxy_headers=False,
-            timeout_graceful_shutdown=5,
-        )
         # uvicorn repeats the signal at its end, which would end the process before the resources are closed.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
-        server = uvicorn.Server(options)
-=======
         server = GalleryServer(resources)
->>>>>>> 7f2448e (The gallery's JSON API: submissions, waits, lists, upload sessions; one listening connection; problems and limits)
         server.run()
     return 0 if server.started else 1
 

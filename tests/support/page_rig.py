@@ -16,12 +16,13 @@ from dropline.errors import DroplineError, ObjectGone
 from dropline.images.decoded import Decoded
 from dropline.images.decoder import DecoderProcess
 from dropline.images.decoding import decode
-from dropline.settings import ImageSettings, Settings
+from dropline.settings import DatabaseSettings, ImageSettings, Settings
 from dropline.storage.bucket import NewObject, StoredObject
 from gallery.access import Access, TokenEntry
 from gallery.app import create_app
 from gallery.copies import Copies
 from gallery.disk_cache import DiskCache
+from gallery.hub import ChangeHub
 from gallery.resources import Resources
 from operations.submit import Rows, Submissions
 
@@ -42,6 +43,10 @@ class Objects:
         return found
 
     def create(self, _bucket: str, _name: str, _new: NewObject, _deadline: Deadline) -> ObjectVersion | None:
+        """No page uploads through this service's own routes."""
+        raise NotImplementedError
+
+    def open_session(self, *_: object) -> str:
         """No page uploads through this service's own routes."""
         raise NotImplementedError
 
@@ -70,16 +75,24 @@ class InProcessDecoder:
 
 @contextmanager
 def page_application(
-    database: Database, directory: Path, objects: Objects, tokens: tuple[TokenEntry, ...] = ()
+    database: Database,
+    directory: Path,
+    objects: Objects,
+    tokens: tuple[TokenEntry, ...] = (),
+    listening: DatabaseSettings = DatabaseSettings(),  # noqa: B008 - frozen
 ) -> Iterator[FastAPI]:
-    """The application; without tokens, everyone on the machine has all scopes."""
+    """The application; without tokens, everyone on the machine has all scopes.
+
+    Events need `listening`, the settings of Postgres.
+    """
     settings = Settings.model_validate({"bucket": "drops", "events": {"buckets": ("drops",)}})
     access = Access(tokens, None, open_to_machine=not tokens)
     decoder = cast("DecoderProcess", InProcessDecoder())
     with closing(Copies(objects.download, DiskCache(directory, 10_000_000), [decoder])) as copies:
         rows = Rows(database, objects.enqueued.append, lambda: None)
         submissions = Submissions(objects, settings, rows)
-        yield create_app(Resources(settings, access, database, copies, rows, submissions))
+        hub = ChangeHub(listening, "test-listen", database)
+        yield create_app(Resources(settings, access, database, copies, rows, submissions, hub))
 
 
 @contextmanager

@@ -53,7 +53,8 @@ DISTRIBUTIONS = {
     "PIL": "pillow",
     "yaml": "pyyaml",
     "multipart": "python-multipart",
-    # Starlette is a part of FastAPI, and Werkzeug of Flask.
+    # Starlette and anyio are parts of FastAPI, and Werkzeug of Flask.
+    "anyio": "fastapi",
     "starlette": "fastapi",
     "werkzeug": "flask",
 }

@@ -204,7 +204,8 @@ def test_lists(gallery: GalleryRig, client: httpx2.Client) -> None:
     assert names(task="od") == names(task="<OD>") == ["dogs/2.png"]
     assert names(prefix="dogs/") == names(prefix=f"gs://{bucket}/dogs/") == ["dogs/2.png", "dogs/1.png"]
     assert names(model="demo", limit=1) == ["cats/4.png"]
-    found, cursor = [], ""
+    found: list[str] = []
+    cursor: str | None = ""
     while cursor is not None:
         part = client.get("/api/captions", params={"limit": 3, "cursor": cursor}).json()
         found += [row["object_name"] for row in part["captions"]]
