@@ -9,6 +9,7 @@ from dropline.contract import Status, TaskPrompt, TaskRequest
 from dropline.images.renditions import Rendition
 from gallery.cards import READ_TASKS, Card, card_of
 from gallery.page_query import PageQuery
+from gallery.regions import regions_of
 from gallery.words import TASKS, advice_for, duration_words, is_redrivable, size_words, status_words
 
 
@@ -58,6 +59,8 @@ class PictureView:
     title: str
     uri: str
     alt: str
+    #: The answer, the error or the state; text that was read has its lines.
+    text: str
     task_label: str
     #: The text of a task with a text.
     text_asked: str | None
@@ -104,6 +107,7 @@ def picture_of(
         title=row.object_name.rpartition("/")[2] or row.object_name,
         uri=f"gs://{row.bucket}/{row.object_name}",
         alt=row.caption or row.object_name,
+        text=_read_lines(row) if task.prompt is TaskPrompt.OCR_WITH_REGION and row.caption else card.words,
         task_label=TASKS[task.prompt],
         text_asked=task.text if task.prompt.takes_text else None,
         is_read=task.prompt in READ_TASKS,
@@ -126,6 +130,11 @@ def failure_of(row: CaptionRecord) -> Failure | None:
         return None
     advice = advice_for(row.error_code)
     return Failure(advice.title, row.error or "", advice.remedy, can_redrive=is_redrivable(row.error_code))
+
+
+def _read_lines(row: CaptionRecord) -> str:
+    """The text with a line for each region, in the order of the model."""
+    return "\n".join(region.label for region in regions_of(row.result)) or row.caption or ""
 
 
 def _answers(row: CaptionRecord, siblings: Sequence[CaptionRecord], query: PageQuery) -> Iterator[Link]:

@@ -99,14 +99,32 @@ class Feed {
     if (!place && this.parts.length > 1) return;
     find(".cards", this.parts[0]).insertBefore(card, place || null);
     find(".nothing", this.root)?.remove();
-    this.parts.every((part, number, parts) => {
-      const list = find(".cards", part);
-      const next = parts[number + 1] && find(".cards", parts[number + 1]);
-      if (!next || list.children.length <= PART_SIZE) return false;
-      parts[number + 1].dataset.from = list.children[PART_SIZE - 1].dataset.cursor;
-      next.prepend(list.lastElementChild);
-      return true;
-    });
+    this.shift(this.parts[0]);
+  }
+
+  // A part keeps its size: its last cards move on to the next part.
+  shift(part) {
+    const list = find(".cards", part);
+    const next = part.nextElementSibling?.matches(".part") ? part.nextElementSibling : this.split(part);
+    if (!next || !list || list.children.length <= PART_SIZE) return;
+    next.dataset.from = list.children[PART_SIZE - 1].dataset.cursor ?? "";
+    if (next.dataset.away) {
+      while (list.children.length > PART_SIZE) list.lastElementChild.remove();
+    } else {
+      find(".cards", next).prepend(...[...list.children].slice(PART_SIZE));
+      this.shift(next);
+    }
+  }
+
+  // A second part after the only one, which has grown to the size of two.
+  split(part) {
+    if (find(".cards", part)?.children.length < 2 * PART_SIZE) return null;
+    const next = part.cloneNode(false);
+    next.append(Object.assign(document.createElement("ul"), { className: "cards", role: "list" }));
+    part.dataset.next = "";
+    part.after(next);
+    this.far.observe(next);
+    return next;
   }
 }
 
