@@ -245,8 +245,7 @@ class Feed:
         self._sent.clear()
 
     def _event(self, changed_in: int, document: Mapping[str, object]) -> Event:
-        data = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
-        return Event(changed_in, f"id: {self._confirmed}\nevent: caption\ndata: {data}\n\n".encode())
+        return Event(changed_in, f"id: {self._confirmed}\n".encode() + caption_block(document))
 
     def _send(self, event: Event) -> None:
         for stream in self._streams:
@@ -262,10 +261,12 @@ def version_of(notice: Notice) -> ObjectVersion:
 
 def state_blocks(rows: Iterable[CaptionRecord], snapshot: Snapshot) -> list[bytes]:
     """The present state of rows; the id comes last: a client without all rows comes back with its old id."""
-    blocks = [
-        f"event: caption\ndata: {json.dumps(row_document(row), ensure_ascii=False)}\n\n".encode() for row in rows
-    ]
-    return [*blocks, id_block(snapshot)]
+    return [*(caption_block(row_document(row)) for row in rows), id_block(snapshot)]
+
+
+def caption_block(document: Mapping[str, object]) -> bytes:
+    """The event of a row, in ASCII: some clients take a line separator of Unicode for the end of a line."""
+    return f"event: caption\ndata: {json.dumps(document, separators=(',', ':'))}\n\n".encode()
 
 
 def reset_block(snapshot: Snapshot) -> bytes:

@@ -1,0 +1,146 @@
+"""Server-sent events over HTTP: every change once while connected, and none missed after a reconnect."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx2
+import pytest
+
+from db import queries
+from dropline.contract import ObjectVersion
+from gallery import events, feed
+from tests.support.gallery_rig import GalleryRig
+from tests.support.rows import caption_object, caption_row, drop
+
+
+class Events:
+    """The blocks of one stream."""
+
+    def __init__(self, answer: httpx2.Response) -> None:
+        self._lines = answer.iter_lines()
+        #: The last id, as a browser keeps it.
+        self.last_id = ""
+
+    def take(self, count: int = 1) -> list[tuple[str, Any]]:
+        """The next events: names and data; blocks without data are passed over."""
+        found = []
+        while len(found) < count:
+            block = self.block()
+            if "data" in block:
+                found.append((block["event"], json.loads(block["data"])))
+        return found
+
+    def names(self, count: int) -> list[tuple[str, str]]:
+        """Object name and status of the next events."""
+        return [(data["object_name"], data["status"]) for _, data in self.take(count)]
+
+    def block(self) -> dict[str, str]:
+        """The fields of the next block."""
+        block: dict[str, str] = {}
+        for line in self._lines:
+            if not line and block:
+                break
+            name, _, value = line.partition(": ")
+            if name and not line.startswith(":"):
+                block[name] = value
+        self.last_id = block.get("id", self.last_id)
+        return block
+
+
+@contextmanager
+def stream(gallery: GalleryRig, last_id: str | None = None) -> Iterator[Events]:
+    """A stream after its first block."""
+    headers = {} if last_id is None else {"last-event-id": last_id}
+    with gallery.client() as client, client.stream("GET", "/api/events", headers=headers) as answer:
+        assert answer.status_code == 200, answer.read()
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        found = Events(answer)
+        if last_id is None:
+            found.block()
+        yield found
+
+
+def named(gallery: GalleryRig, name: str) -> ObjectVersion:
+    """A version of an object of the bucket."""
+    return ObjectVersion(gallery.settings.bucket, name, 1)
+
+
+def test_every_change_is_sent_once(gallery: GalleryRig) -> None:
+    """To each client, in the order of the commits; tombstones are left out."""
+    with stream(gallery) as one, stream(gallery) as other:
+        caption_object(gallery.database, named(gallery, "a.png"), "line\nbreak \N{LINE SEPARATOR} <script>")
+        with gallery.database.transaction() as connection:
+            queries.tombstone(connection, named(gallery, "gone.png"))
+        caption_object(gallery.database, named(gallery, "b.png"))
+        expected = [(name, status) for name in ("a.png", "b.png") for status in ("queued", "running", "captioned")]
+        events_of_one = one.take(6)
+        assert [(data["object_name"], data["status"]) for _, data in events_of_one] == expected
+        assert other.names(6) == expected
+        assert events_of_one[2][1]["caption"] == "line\nbreak \N{LINE SEPARATOR} <script>"
+
+
+def test_a_transaction_that_was_held_open_is_not_missed(gallery: GalleryRig) -> None:
+    """It begins first, and is committed after a later change was sent and the client has gone."""
+    with gallery.database.transaction() as held:
+        drop(held, named(gallery, "held.png"))
+        with stream(gallery) as first:
+            for name in ("a.png", "b.png", "c.png"):
+                with gallery.database.transaction() as connection:
+                    drop(connection, named(gallery, name))
+                assert first.names(1) == [(name, "queued")]
+    with stream(gallery, first.last_id) as second:
+        found = dict(second.names(2))
+        assert "held.png" in found
+        # Of the changes that were sent before, the last may come again.
+        assert found.keys() <= {"held.png", "c.png"}
+        second.block()
+    with gallery.database.transaction() as connection:
+        drop(connection, named(gallery, "d.png"))
+    with stream(gallery, second.last_id) as third:
+        assert third.names(1) == [("d.png", "queued")]
+        with gallery.database.transaction() as connection:
+            drop(connection, named(gallery, "e.png"))
+        assert third.names(1) == [("e.png", "queued")]
+
+
+def test_a_client_without_an_event_has_an_id(gallery: GalleryRig) -> None:
+    """A browser that heard of no change before it lost its connection misses none either."""
+    with stream(gallery) as first:
+        pass
+    row_id = 0
+    with gallery.database.transaction() as connection:
+        row_id = drop(connection, named(gallery, "a.png"))
+    caption_row(gallery.database, row_id)
+    with stream(gallery, first.last_id) as second:
+        assert second.names(1) == [("a.png", "captioned")]
+
+
+def test_too_many_missed_changes_are_a_reset(gallery: GalleryRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also for an id of another server, and for a text that is no id; live events follow."""
+    monkeypatch.setattr("gallery.hub.MOST_MISSED", 2)
+    monkeypatch.setattr(events, "MOST_MISSED", 2)
+    with stream(gallery) as first:
+        pass
+    for name in ("a.png", "b.png", "c.png"):
+        with gallery.database.transaction() as connection:
+            drop(connection, named(gallery, name))
+    for last_id in (first.last_id, "9000000000:9000000000:", "x"):
+        with stream(gallery, last_id) as second:
+            assert second.take()[0][0] == "reset"
+            with gallery.database.transaction() as connection:
+                drop(connection, named(gallery, f"{last_id}.png"))
+            assert second.names(1) == [(f"{last_id}.png", "queued")]
+
+
+def test_a_slow_client_is_disconnected(gallery: GalleryRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its queue is bounded; it comes back with its last id."""
+    monkeypatch.setattr(feed, "MOST_WAITING", 0)
+    with stream(gallery) as first:
+        with gallery.database.transaction() as connection:
+            drop(connection, named(gallery, "a.png"))
+        assert first.block() == {}
+    monkeypatch.undo()
+    with stream(gallery, first.last_id) as second:
+        assert second.names(1) == [("a.png", "queued")]
