@@ -111,7 +111,7 @@ def start_gallery(
         Command(
             name="gallery",
             argv=(sys.executable, "-m", "gallery"),
-            ready_lines=("Uvicorn running on",),
+            ready_lines=("gallery_ready",),
             environment=shared.variables(
                 urls.gallery,
                 DATABASE_URL=urls.reader,
