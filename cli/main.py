@@ -30,6 +30,7 @@ COMMANDS = {
         "Count rows by status, failures by reason, filtered events by rule; show the rate, workers and the queue."
     ),
     "sql": "Run one SQL statement, read only.",
+    "gallery": "Serve the page and the API until Ctrl-C; `dropline gallery token NAME` makes a token instead.",
     "redrive": "Queue failed rows again, with all their attempts; put the cause right first.",
 }
 _EPILOGUE = (

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from fastapi import Request
 
-from dropline.errors import PermanentError, SettingsError
+from dropline.errors import ClientError, PermanentError, SettingsError
 from gallery.limits import Limits
 
 #: Cookie with the token of a browser, which cannot send a header with an image or an event stream.
@@ -81,6 +81,19 @@ class TokenEntry:
     scopes: frozenset[Scope]
     #: 64 hexadecimal digits.
     digest: str
+
+    @classmethod
+    def named(cls, name: str, scopes: frozenset[Scope], digest: str) -> "TokenEntry":
+        """A new entry.
+
+        Raises:
+            ClientError: the name is empty, longer than 64 characters, or has others than letters, digits, `.`, `_`
+                and `-`.
+        """
+        entry = cls(name, scopes, digest)
+        if not _ENTRY.fullmatch(str(entry)):
+            raise ClientError(f"{name[:80]!r}: the name of a token has 1 to 64 letters, digits, dots, _ and -")
+        return entry
 
     @classmethod
     def parse(cls, text: str) -> "TokenEntry":

@@ -25,7 +25,7 @@ class Events:
 
     def take(self, count: int = 1) -> list[tuple[str, Any]]:
         """The next events: names and data; blocks without data are passed over."""
-        found = []
+        found: list[tuple[str, Any]] = []
         while len(found) < count:
             block = self.block()
             if "data" in block:
