@@ -86,6 +86,7 @@ class Feed {
     this.controller = new AbortController();
     this.root.dataset.url = url;
     const found = await fetchHtml(url, this.controller.signal);
+    if (find(".part", found)?.innerHTML === this.parts[0]?.innerHTML) return;
     this.root.replaceChildren(...found.body.childNodes);
     this.adopt();
     const count = findAll(".card", this.root).length;
@@ -158,7 +159,8 @@ function listen(changed, caughtUp) {
     source = new EventSource("/api/events");
     source.addEventListener("caption", (event) => changed(JSON.parse(event.data)));
     source.addEventListener("reset", caughtUp);
-    source.addEventListener("open", () => showState("on", "live"));
+    // Changes between the page and its stream have no event.
+    source.addEventListener("open", () => { showState("on", "live"); caughtUp(); });
     source.addEventListener("error", () => showState("off", "connecting"));
   };
   const close = () => { source?.close(); source = null; };
@@ -166,10 +168,10 @@ function listen(changed, caughtUp) {
   document.addEventListener("visibilitychange", () => {
     clearTimeout(timer);
     if (document.hidden) timer = setTimeout(close, 30000);
-    else if (!source) { open(); caughtUp(); }
+    else open();
   });
   window.addEventListener("pagehide", close);
-  window.addEventListener("pageshow", (event) => { if (event.persisted) { open(); caughtUp(); } });
+  window.addEventListener("pageshow", (event) => { if (event.persisted) open(); });
   open();
 }
 
@@ -415,8 +417,12 @@ class Picture {
     if (row.object_name === this.root.dataset.name && (row.bucket ?? this.root.dataset.bucket) === this.root.dataset.bucket) this.refresh();
   }
 
+  // One load at a time: an older answer must not take the place of a newer one.
   async load() {
+    if (this.isLoading) { this.refresh(); return; }
+    this.isLoading = true;
     const found = await fetchHtml(location.href).catch(() => null);
+    this.isLoading = false;
     if (!found) return;
     for (const id of ["p-stage", "p-answer", "p-labels", "p-answers", "p-facts", "p-generations"]) {
       const [old, now] = [document.getElementById(id), found.getElementById(id)];
