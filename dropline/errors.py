@@ -5,7 +5,11 @@
     ├── LocalStackError          a service of the local stack cannot start, or died
     ├── ClientError              a command cannot be carried out as given
     │   ├── ObjectMissing        an object, or a bucket, is not there
-    │   └── ObjectFiltered       a rule of the settings keeps the object from being captioned
+    │   ├── ObjectFiltered       a rule of the settings keeps the object from being captioned
+    │   ├── AddressRefused       an address (URL) is none that is fetched, or leads to a private place
+    │   └── FetchFailed          an address gave no image
+    │       ├── FetchTooLarge    more bytes than the limit
+    │       └── FetchTimeout     not whole within the time limit
     ├── ObjectGone               the generation is no longer in the bucket: an outcome, not a fault
     ├── PermanentError           another attempt fails in the same way; the row becomes `failed`
     │   ├── InvalidEvent         a delivery is not an object event
@@ -85,6 +89,30 @@ class ObjectFiltered(ClientError):
     """A rule of the settings keeps the object from being captioned."""
 
     default_code = "object_filtered"
+
+
+class AddressRefused(ClientError):
+    """An address (URL) is none that is fetched, or leads to a place that the settings do not allow."""
+
+    default_code = "address_refused"
+
+
+class FetchFailed(ClientError):
+    """An address gave no image: the server was not reached, or its answer cannot be used."""
+
+    default_code = "fetch_failed"
+
+
+class FetchTooLarge(FetchFailed):
+    """The answer has more bytes than the limit."""
+
+    default_code = "fetch_too_large"
+
+
+class FetchTimeout(FetchFailed):
+    """The answer was not whole within the time limit."""
+
+    default_code = "fetch_timeout"
 
 
 class ObjectGone(DroplineError):

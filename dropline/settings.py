@@ -124,6 +124,21 @@ class SubmitSettings(_Group):
     )
 
 
+class FetchSettings(_Group):
+    """Images behind http and https addresses, which `dropline caption` and the API fetch."""
+
+    allow_private: bool = Field(
+        default=False,
+        description="Fetch from loopback, private and shared addresses too, and from every port. Metadata and "
+        "link-local addresses stay refused.",
+    )
+    max_size_bytes: int = Field(default=50_000_000, ge=1, description="Larger images are not fetched.")
+    timeout_s: float = Field(
+        default=30.0, gt=0, le=600, description="Seconds to fetch an image, from the name to the last byte."
+    )
+    max_redirects: int = Field(default=5, ge=0, le=20, description="Most redirects of an address.")
+
+
 class PushSettings(_Group):
     """Checks of the push token (OpenID Connect) of callers of the function."""
 
@@ -349,6 +364,7 @@ class Settings(BaseSettings):
     broker: BrokerSettings = BrokerSettings()
     events: EventSettings = EventSettings()
     submit: SubmitSettings = SubmitSettings()
+    fetch: FetchSettings = FetchSettings()
     push: PushSettings = PushSettings()
     worker: WorkerSettings = WorkerSettings()
     images: ImageSettings = ImageSettings()

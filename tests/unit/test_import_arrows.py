@@ -88,7 +88,8 @@ BREAKS = [
     ("Only dropline.images imports Pillow", "worker/retry.py", "import PIL"),
     ("Only the function imports functions-framework", "worker/retry.py", "import flask"),
     ("Only the gallery imports FastAPI", "worker/health.py", "import uvicorn"),
-    ("Only dropline.client imports httpx2", "worker/health.py", "import httpx2"),
+    ("Only dropline.client and dropline.fetch import httpx2", "worker/health.py", "import httpx2"),
+    ("Only dropline.client and dropline.fetch import httpx2", "dropline/log.py", "import httpcore2"),
     ("The client reads no settings", "dropline/client/flows.py", "import dropline.settings"),
     ("Only the command line imports Typer", "operations/__init__.py", "import rich"),
 ]

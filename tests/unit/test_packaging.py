@@ -23,6 +23,7 @@ ROOMS = {
     "dropline": (),
     "dropline/broker": ("function",),
     "dropline/client": ("client",),
+    "dropline/fetch": ("cli",),
     "dropline/images": ("worker", "heic"),
     "dropline/scaling": ("function",),
     "dropline/storage": ("cli", "worker"),
@@ -53,6 +54,8 @@ DISTRIBUTIONS = {
     "PIL": "pillow",
     "yaml": "pyyaml",
     "multipart": "python-multipart",
+    # The part of httpx2 that opens connections.
+    "httpcore2": "httpx2",
     # Starlette and anyio are parts of FastAPI, and Werkzeug of Flask.
     "anyio": "fastapi",
     "starlette": "fastapi",
