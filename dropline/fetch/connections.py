@@ -1,7 +1,7 @@
 """Connections to public addresses, within a time limit.
 
 The name is resolved once for each connection, every answer is checked, and the connection is made to a checked
-address and not to the name: a name server that gives another answer a moment later changes nothing. TLS still
+address and not to the name. A name server that gives another answer a moment later has no effect. TLS still
 verifies the certificate for the name, since httpcore2 starts TLS after the connection. A connection is used for
 one request. Time limits of the callers are replaced by the deadline of the whole fetch.
 """
@@ -11,6 +11,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from ipaddress import ip_address
 from typing import Any
 
 import httpcore2
@@ -28,7 +29,7 @@ _MOST_ADDRESSES = 8
 
 
 def system_addresses(host: str) -> list[str]:
-    """The addresses of a host by the resolver of the system, in its order; an IP address is its own address."""
+    """The addresses of a host by the resolver of the system, in its order."""
     found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
@@ -80,6 +81,8 @@ class GuardedBackend(httpcore2.NetworkBackend):
         return addresses[:_MOST_ADDRESSES]
 
     def _addresses(self, host: str) -> Sequence[str]:
+        if _is_address(host):
+            return [host]
         try:
             addresses = _in_time(lambda: self._resolve(host), left_s(self._deadline))
         except (OSError, UnicodeError):
@@ -129,6 +132,14 @@ def left_s(deadline: Deadline) -> float:
     if seconds <= 0:
         raise FetchTimeout("the time limit has passed")
     return seconds
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _refusal(host: str, address: str, kind: str) -> AddressRefused:

@@ -1,7 +1,7 @@
 """Which addresses (URLs) are fetched. Pure.
 
 These rules refuse early and in clear words. The guard does not rest on them: the IP address of every connection is
-checked, whatever spelling of the name led to the address.
+checked, for every spelling of the name.
 """
 
 import re
@@ -49,9 +49,10 @@ def _permitted(text: str, url: httpx2.URL, settings: FetchSettings) -> httpx2.UR
 
 
 def _check_host(text: str, host: str, settings: FetchSettings) -> None:
-    if not (_IPV6.fullmatch(host) if ":" in host else _NAME.fullmatch(host)):
+    is_ipv6 = ":" in host
+    if not (_IPV6 if is_ipv6 else _NAME).fullmatch(host):
         raise AddressRefused(f"{shown(text)} has no usual host name: check the spelling")
-    if _NUMERIC.fullmatch(host) and not _IPV4.fullmatch(host):
+    if not is_ipv6 and _NUMERIC.fullmatch(host) and not _IPV4.fullmatch(host):
         raise AddressRefused(
             f"{shown(text)} has a number as its host: write an IP address as four decimal numbers"
         )
@@ -60,7 +61,7 @@ def _check_host(text: str, host: str, settings: FetchSettings) -> None:
 
 
 def _check_port(text: str, port: int | None, settings: FetchSettings) -> None:
-    """Lower ports belong to other protocols, whose servers might take the request for their own."""
+    """Lower ports belong to other protocols, and their servers might take the request for a request of theirs."""
     lowest = 1 if settings.allow_private else 1024
     if port not in (None, 80, 443) and not lowest <= port <= 65535:
         raise AddressRefused(f"{shown(text)} is not fetched: ports are 80, 443, and 1024 to 65535; {_OTHER_WAY}")
