@@ -19,7 +19,7 @@ from pydantic import SecretStr
 
 from benchmarks.figures import Figure, section, shown
 from benchmarks.stack import open_directory
-from db import queries
+from db import claims, object_rows
 from db.session import Database
 from dropline.contract import (
     Caption,
@@ -155,19 +155,19 @@ def _insert_and_update(captions_database: Database, number: int, caption: str) -
     version = ObjectVersion(_BUCKET, f"uploads/2026/11/IMG_{number:08}.jpg", _GENERATION + number * 7919)
     facts = ObjectFacts("image/jpeg", 438_000 + number, "1B2M2Y8AsgTpgAmY7PhCfg==", "AAAAAA==", datetime.now(UTC))
     with captions_database.transaction() as connection:
-        row = queries.register_object(connection, version, facts, TaskRequest.parse("<CAPTION>"))
+        row = object_rows.register_object(connection, version, facts, TaskRequest.parse("<CAPTION>"))
     with captions_database.transaction() as connection:
-        claim = queries.claim(connection, row.row_id, 180)
+        claim = claims.claim(connection, row.row_id, 180)
     if not isinstance(claim, Claim):
         raise DroplineError(f"row {row.row_id} could not be claimed, so it was not there alone")
     write_back = WriteBack(row.row_id, version, "<CAPTION>", caption, DEFAULT_CHECKPOINT)
     answer = Caption(caption, None, DEFAULT_CHECKPOINT, DEFAULT_REVISION)
     with captions_database.transaction() as connection:
-        queries.record_caption(
+        claims.record_caption(
             connection, claim, answer, Dimensions(1600, 1200), size_bytes=438_000 + number, write_back_lease_s=180
         )
     with captions_database.transaction() as connection:
-        queries.finish_write_back(connection, write_back, WriteOutcome(written=True))
+        claims.finish_write_back(connection, write_back, WriteOutcome(written=True))
 
 
 def _captions(count: int, words: int) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """Redrive: rows that the workers gave up are counted by error code, and sent to the workers again.
 
-The two kinds of such rows are `DEAD_LETTERS` and `UNWRITTEN_ROWS`. As in `db.queries`, each statement is
+The two kinds of such rows are `DEAD_LETTERS` and `UNWRITTEN_ROWS`. As in `db.object_rows`, each statement is
 guarded in SQL and runs in a transaction of the caller.
 """
 

@@ -1,13 +1,14 @@
 """The rows of objects that a person asks about: the object's own task, or a further task.
 
-Like the functions of `db.queries`, each function takes a connection in a transaction of the caller.
+Like the functions of `db.object_rows`, each function takes a connection in a transaction of the caller.
 """
 
 from dataclasses import dataclass
 
 from sqlalchemy import text
 
-from db import queries
+from db import object_rows
+from db.object_rows import identity
 from db.session import Connection
 from dropline.contract import ObjectFacts, ObjectVersion, Status, TaskRequest
 
@@ -43,24 +44,20 @@ _ANSWER_AFTER_ALL = text("""
 
 def own_row(connection: Connection, version: ObjectVersion) -> RequestedRow | None:
     """The row that is written back to the object's metadata; None without one."""
-    row = connection.execute(_OWN, _identity(version)).one_or_none()
+    row = connection.execute(_OWN, identity(version)).one_or_none()
     return None if row is None else RequestedRow(row.id, row.task, Status(row.status))
 
 
 def row_of_task(connection: Connection, version: ObjectVersion, task: str) -> RequestedRow | None:
     """The row of one task of an object version; None without one."""
-    row = connection.execute(_ROW_OF_TASK, _identity(version) | {"task": task}).one_or_none()
+    row = connection.execute(_ROW_OF_TASK, identity(version) | {"task": task}).one_or_none()
     return None if row is None else RequestedRow(row.id, row.task, Status(row.status))
 
 
 def request_row(
     connection: Connection, version: ObjectVersion, facts: ObjectFacts, task: TaskRequest, *, own_task: bool
 ) -> RequestedRow:
-    """Insert the row of a request, or find the row; see `db.queries.register_object`."""
-    found = queries.register_object(connection, version, facts, task, own_task=own_task)
+    """Insert the row of a request, or find the row; see `db.object_rows.register_object`."""
+    found = object_rows.register_object(connection, version, facts, task, own_task=own_task)
     status = connection.execute(_ANSWER_AFTER_ALL, {"row_id": found.row_id}).scalar()
     return RequestedRow(found.row_id, str(task), Status(status) if status else found.status)
-
-
-def _identity(version: ObjectVersion) -> dict[str, str | int]:
-    return {"bucket": version.bucket, "name": version.name, "generation": version.generation}

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from db.queries import RegisteredRow
+from db.object_rows import RegisteredRow
 from dropline.contract import FilterReason, TaskRequest
 from dropline.deadline import Deadline
 from dropline.selection import Accept, Filtered, Reject, Selection

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-from db import filtered, queries
-from db.queries import RegisteredRow
+from db import filtered, object_rows
+from db.object_rows import RegisteredRow
 from db.session import Connection, Database
 from db.start_check import INGEST
 from dropline.contract import FilterReason, TaskRequest
@@ -49,24 +49,28 @@ class CaptionRows:
     def register(self, event: ObjectEvent, task: TaskRequest, deadline: Deadline) -> RegisteredRow:
         """Insert or find the row of an accepted object."""
         return self._commit(
-            lambda connection: queries.register_object(connection, event.version, event.facts, task), deadline
+            lambda connection: object_rows.register_object(connection, event.version, event.facts, task), deadline
         )
 
     def reject(self, event: ObjectEvent, verdict: Reject, deadline: Deadline) -> RegisteredRow:
         """Insert or find the `failed` row of a rejected object."""
         task, code, error = str(verdict.task), verdict.code, verdict.error
         return self._commit(
-            lambda connection: queries.register_failed(connection, event.version, event.facts, task, code, error),
+            lambda connection: object_rows.register_failed(
+                connection, event.version, event.facts, task, code, error
+            ),
             deadline,
         )
 
     def record_deletion(self, event: ObjectEvent, *, expected: bool, deadline: Deadline) -> None:
         """Mark the rows of a deleted generation; `expected`: insert a tombstone if no row exists yet."""
-        self._commit(lambda connection: queries.tombstone(connection, event.version, insert=expected), deadline)
+        self._commit(
+            lambda connection: object_rows.tombstone(connection, event.version, insert=expected), deadline
+        )
 
     def record_archival(self, event: ObjectEvent, *, expected: bool, deadline: Deadline) -> None:
         """Mark the rows of a generation that is no longer live; `expected`: as of `record_deletion`."""
-        self._commit(lambda connection: queries.archive(connection, event.version, insert=expected), deadline)
+        self._commit(lambda connection: object_rows.archive(connection, event.version, insert=expected), deadline)
 
     def count_filtered(self, event: ObjectEvent, reason: FilterReason, deadline: Deadline) -> None:
         """Count the event of a filtered object, and notify listeners, in one transaction."""

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from celery import Celery, signals
 
-from db import queries, reads
+from db import claims, reads
 from db.session import Database
 from db.start_check import WORKER
 from dropline.broker.queue import CaptionQueue
@@ -125,7 +125,7 @@ class ProcessResources:
         """Release the lease of a dead child on a row; if Postgres is unreachable, the lease runs out later."""
         try:
             with self.database().transaction() as connection:
-                queries.expire_lease(connection, row_id)
+                claims.expire_lease(connection, row_id)
         except DroplineError as error:
             log.warning("lease_not_released", row_id=row_id, error=str(error))
 

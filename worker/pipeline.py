@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, assert_never
 
-from db import queries
+from db import claims
 from db.session import Database
 from dropline.contract import Caption, Claim, Dimensions, ObjectVersion, Status, WriteBack, WriteOutcome
 from dropline.errors import DatabaseUnavailable, InvalidImage, ObjectGone, PermanentError, TransientError
@@ -121,11 +121,11 @@ class Pipeline:
 
     def _run(self, row_id: int, delivery: Delivery) -> Acknowledge | Redeliver:
         with self._database.transaction() as connection:
-            work = queries.claim(connection, row_id, self._settings.lease_s)
+            work = claims.claim(connection, row_id, self._settings.lease_s)
         match work:
             case None:
                 return Acknowledge("nothing to do")
-            case queries.LeaseHeld(remaining_s):
+            case claims.LeaseHeld(remaining_s):
                 if delivery.repeated:
                     # The lease may be that of a dead child, and the message the only one of the row.
                     return Redeliver(remaining_s + 1, "leased")
@@ -192,13 +192,13 @@ class Pipeline:
 
     def _commit_caption(
         self, claim: Claim, caption: Caption, image: Dimensions, size_bytes: int, lease_s: float | None
-    ) -> queries.Recorded | None:
+    ) -> claims.Recorded | None:
         with self._database.transaction() as connection:
-            return queries.record_caption(
+            return claims.record_caption(
                 connection, claim, caption, image, size_bytes=size_bytes, write_back_lease_s=lease_s
             )
 
-    def _retry_until_recorded(self, commit: Callable[[], queries.Recorded | None]) -> queries.Recorded | None:
+    def _retry_until_recorded(self, commit: Callable[[], claims.Recorded | None]) -> claims.Recorded | None:
         """Commit a caption; retry while Postgres is unreachable, within the time limits; inference is costly."""
         tries = 0
         while True:
@@ -226,12 +226,12 @@ class Pipeline:
 
     def _write_back_later(self, write_back: WriteBack, error: TransientError, delivery: Delivery) -> Redeliver:
         with self._database.transaction() as connection:
-            queries.expire_lease(connection, write_back.row_id)
+            claims.expire_lease(connection, write_back.row_id)
         return Redeliver(self._backoff(delivery.retries), f"{error.code}: {error}")
 
     def _finish_write_back(self, write_back: WriteBack, outcome: WriteOutcome) -> Acknowledge:
         with self._database.transaction() as connection:
-            queries.finish_write_back(connection, write_back, outcome)
+            claims.finish_write_back(connection, write_back, outcome)
         if outcome.code:
             log.warning("metadata_incomplete", row_id=write_back.row_id, code=outcome.code, note=outcome.note)
         return Acknowledge(Status.CAPTIONED)
@@ -246,14 +246,14 @@ class Pipeline:
             case RetryLater(delay_s, code, message, lost):
                 log.warning("attempt_failed", row_id=claim.row_id, code=code, error=message, retry_in_s=delay_s)
                 with self._database.transaction() as connection:
-                    held = queries.requeue(connection, claim, code, message, lost=lost)
+                    held = claims.requeue(connection, claim, code, message, lost=lost)
                 return Redeliver(delay_s, code) if held else Acknowledge("refused: the row has moved on")
             case _:
                 assert_never(decision)
 
     def _fail(self, claim: Claim, code: str, message: str) -> Acknowledge:
         with self._database.transaction() as connection:
-            queries.fail(connection, claim, code, message)
+            claims.fail(connection, claim, code, message)
         log.warning("caption_failed", row_id=claim.row_id, object=claim.version.uri, code=code, error=message)
         return Acknowledge(Status.FAILED)
 
@@ -265,9 +265,9 @@ class Pipeline:
         newer = live is not None and live > claim.version.generation
         with self._database.transaction() as connection:
             if newer:
-                queries.supersede(connection, claim)
+                claims.supersede(connection, claim)
             else:
-                queries.mark_deleted(connection, claim)
+                claims.mark_deleted(connection, claim)
         return Acknowledge(Status.SUPERSEDED if newer else Status.DELETED)
 
     def _backoff(self, retries: int) -> float:

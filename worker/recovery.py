@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from db import queries, reads
+from db import claims, reads
 from db.session import Connection, Database
 from dropline.broker.queue import HEAD_LENGTH, CaptionQueue
 from dropline.errors import BrokerUnavailable
@@ -57,7 +57,7 @@ class Recovery:
             DatabaseUnavailable, BrokerUnavailable: some rows may not be enqueued; run the recovery again.
         """
         with self._database.transaction() as connection:
-            queries.lock_recovery(connection)
+            claims.lock_recovery(connection)
             oldest = self._queue.begin_recovery()
             recovered = Recovered(
                 self._enqueue_queued(connection, oldest, resting_s), self._enqueue_leased(connection)

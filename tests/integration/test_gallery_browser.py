@@ -9,7 +9,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 from sqlalchemy import Connection, text
 
-from db import queries
+from db import claims
 from db.session import Database
 from dropline import caption_id
 from dropline.contract import Dimensions, ObjectVersion, TaskPrompt, TaskRequest
@@ -45,7 +45,7 @@ def _fill(database: Database) -> None:
         claim = take(connection, drop(connection, _BOXES, _OBJECTS))
         result = {"bboxes": [[40, 20, 140, 120], [200, 60, 390, 190]], "labels": ["cat", _EVIL]}
         caption = a_caption("cat, something", result)
-        queries.record_caption(
+        claims.record_caption(
             connection, claim, caption, Dimensions(400, 200), size_bytes=9, write_back_lease_s=None
         )
         drop(connection, ObjectVersion("drops", "waiting.png", 1))

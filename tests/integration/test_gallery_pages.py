@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from db import queries
+from db import claims, object_rows
 from db.session import Database
 from dropline import caption_id
 from dropline.contract import Dimensions, ObjectVersion, TaskPrompt, TaskRequest
@@ -91,7 +91,7 @@ def test_texts_stay_texts(client: TestClient, database: Database) -> None:
     with database.transaction() as connection:
         claim = take(connection, drop(connection, version, _OBJECTS))
         caption = a_caption(_EVIL, {"bboxes": [[1, 2, 3, 4]], "labels": [_EVIL]})
-        assert queries.record_caption(
+        assert claims.record_caption(
             connection, claim, caption, Dimensions(9, 9), size_bytes=9, write_back_lease_s=None
         )
     fail_object(database, an_object("y.png"), "corrupt_image", _EVIL)
@@ -128,7 +128,7 @@ def test_a_picture_has_its_answers_generations_and_boxes(client: TestClient, dat
         record(connection, take(connection, drop(connection, G2)), "the second generation")
         claim = take(connection, drop(connection, G2, _OBJECTS))
         caption = a_caption("cat", {"bboxes": [[10, 20, 110, 220]], "labels": ["cat"]})
-        assert queries.record_caption(
+        assert claims.record_caption(
             connection, claim, caption, Dimensions(640, 480), size_bytes=9, write_back_lease_s=None
         )
     html = shown(client, address_of(G2, _OBJECTS))
@@ -155,7 +155,7 @@ def test_a_deleted_picture_has_no_image(client: TestClient, database: Database) 
     """The words say it; no address of an image would be broken."""
     caption_object(database, G1)
     with database.transaction() as connection:
-        queries.tombstone(connection, G1)
+        object_rows.tombstone(connection, G1)
     html = shown(client, address_of(G1))
     assert "The object is gone" in html
     assert "<img" not in html

@@ -4,7 +4,7 @@ import itertools
 
 from sqlalchemy import text
 
-from db import queries
+from db import object_rows
 from db.listen import listening
 from db.session import Database
 from dropline.contract import ObjectVersion, Status
@@ -29,7 +29,7 @@ def test_every_transition_is_notified_once_and_in_order(database: Database, data
             drop(connection, G1)
             finish_write_back(connection, row_id, written=True)
         with database.transaction() as connection:
-            queries.tombstone(connection, G1)
+            object_rows.tombstone(connection, G1)
         heard = []
         for notice in listener.notices(60):
             assert (notice.id, notice.object_name, notice.generation) == (row_id, "a.jpg", 1)

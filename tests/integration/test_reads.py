@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import Connection, text
 
-from db import queries, reads
+from db import claims, reads
 from dropline.contract import ObjectVersion
 from tests.support.rows import G1, G2, drop, record, take
 
@@ -18,7 +18,7 @@ def forgotten(connection: Connection, resting_s: float) -> list[int]:
 
 def fail_once(connection: Connection, row_id: int) -> None:
     """Let an attempt end with a transient error."""
-    assert queries.requeue(connection, take(connection, row_id), "storage_unavailable", "503", lost=False)
+    assert claims.requeue(connection, take(connection, row_id), "storage_unavailable", "503", lost=False)
 
 
 def test_a_row_at_rest_is_left_to_the_worker_that_holds_its_message(connection: Connection) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, text
 
-from db import queries
+from db import claims, object_rows
 from db.listen import parse_notice
 from db.redrivable import DEAD_LETTERS, UNWRITTEN_ROWS, Redrivable, RedrivenRow, RowFilter
 from dropline.contract import (
@@ -97,7 +97,7 @@ class Life:
         return ObjectVersion("drops", self.name, generation)
 
     def finalize(self, key: Key, *, own_task: bool = True) -> None:
-        found = queries.register_object(
+        found = object_rows.register_object(
             self.connection, self.version(key[0]), ObjectFacts(), TASKS[key[1]], own_task=own_task
         )
         assert found.status is self.model.finalize(key, own_task=own_task)
@@ -106,15 +106,15 @@ class Life:
         self.finalize(key, own_task=False)
 
     def delete(self, generation: int) -> None:
-        queries.tombstone(self.connection, self.version(generation))
+        object_rows.tombstone(self.connection, self.version(generation))
         self.model.delete(generation)
 
     def archive(self, generation: int) -> None:
-        queries.archive(self.connection, self.version(generation))
+        object_rows.archive(self.connection, self.version(generation))
         self.model.archive(generation)
 
     def claim(self, key: Key) -> None:
-        found = queries.claim(self.connection, self.ids.get(key, -1), LEASE_S)
+        found = claims.claim(self.connection, self.ids.get(key, -1), LEASE_S)
         expected = self.model.claim(key)
         if isinstance(expected, Token):
             assert isinstance(found, Claim)
@@ -122,7 +122,7 @@ class Life:
             assert found.attempts_before_redrive == expected.before_redrive
             self.claims.append((found, expected))
         else:
-            kinds = {"write back": WriteBack, "busy": queries.LeaseHeld, "nothing": type(None)}
+            kinds = {"write back": WriteBack, "busy": claims.LeaseHeld, "nothing": type(None)}
             assert isinstance(found, kinds[expected])
 
     def record(self, number: int, write_back: bool) -> None:
@@ -132,7 +132,7 @@ class Life:
         # Each attempt has a caption of its own.
         words = f"attempt {claim.attempt}"
         lease_s = LEASE_S if write_back else None
-        done = queries.record_caption(
+        done = claims.record_caption(
             self.connection, claim, a_caption(words), IMAGE, size_bytes=1, write_back_lease_s=lease_s
         )
         assert (done is not None) == self.model.record(token, words, write_back=write_back)
@@ -142,9 +142,9 @@ class Life:
             return
         claim, token = self.claims[-min(number, len(self.claims))]
         acts: dict[str, tuple[Callable[[], bool], Status, str | None]] = {
-            "fail": (lambda: queries.fail(self.connection, claim, "bad", "words"), Status.FAILED, "bad"),
-            "supersede": (lambda: queries.supersede(self.connection, claim), Status.SUPERSEDED, None),
-            "mark_deleted": (lambda: queries.mark_deleted(self.connection, claim), Status.DELETED, None),
+            "fail": (lambda: claims.fail(self.connection, claim, "bad", "words"), Status.FAILED, "bad"),
+            "supersede": (lambda: claims.supersede(self.connection, claim), Status.SUPERSEDED, None),
+            "mark_deleted": (lambda: claims.mark_deleted(self.connection, claim), Status.DELETED, None),
         }
         act, status, code = acts[how]
         assert act() == self.model.give_up(token, status, code)
@@ -153,7 +153,7 @@ class Life:
         if not self.claims:
             return
         claim, token = self.claims[-min(number, len(self.claims))]
-        done = queries.requeue(self.connection, claim, "later", "words", lost=lost)
+        done = claims.requeue(self.connection, claim, "later", "words", lost=lost)
         assert done == self.model.give_up(token, Status.QUEUED, "later", lost=lost)
 
     def finish(self, key: Key, written: bool) -> None:
@@ -162,7 +162,7 @@ class Life:
         assert done == self.model.finish_write_back(key, written=written)
 
     def release(self, key: Key) -> None:
-        done = queries.expire_lease(self.connection, self.ids.get(key, -1))
+        done = claims.expire_lease(self.connection, self.ids.get(key, -1))
         assert done == self.model.release(key)
 
     def redrive(self) -> None:

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, text
 
-from db import queries, search
+from db import claims, object_rows, search
 from db.reads import CaptionRecord
 from db.search import Search
 from dropline.contract import ObjectVersion, Status, TaskPrompt, TaskRequest
@@ -45,9 +45,9 @@ def pictures(connection: Connection) -> Connection:
     captioned(connection, "a/triangle.png", "a red triangle")
     captioned(connection, "b/cat.png", "cat, dog", OBJECTS)
     failed = drop(connection, an_object("b/broken.png"))
-    queries.fail(connection, take(connection, failed), "corrupt_image", "damaged")
+    claims.fail(connection, take(connection, failed), "corrupt_image", "damaged")
     drop(connection, an_object("c/new.png"), OTHER_TASK)
-    queries.tombstone(connection, an_object("c/tombstone.png"))
+    object_rows.tombstone(connection, an_object("c/tombstone.png"))
     return connection
 
 

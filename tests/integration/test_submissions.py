@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from sqlalchemy import Connection, text
 from sqlalchemy.engine import make_url
 
-from db import queries
+from db import object_rows
 from db.redrivable import RowFilter
 from db.session import Database
 from dropline import caption_id
@@ -266,7 +266,7 @@ def test_an_invalid_task_of_the_metadata(
         submissions.request(uri)
     assert submissions.request(uri, DETECTION).status is Status.QUEUED
     version = Storage.connect(settings).describe(settings.bucket, "a.png").version
-    failed = queries.register_failed(connection, version, ObjectFacts(), str(CAPTION), "invalid_task", "poem")
+    failed = object_rows.register_failed(connection, version, ObjectFacts(), str(CAPTION), "invalid_task", "poem")
     assert submissions.request(uri).status is Status.FAILED
     assert submissions.request(uri, CAPTION).status is Status.QUEUED
     row = row_of(connection, failed.row_id)

@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from benchmarks.stack import Messages
-from db import queries
+from db import claims
 from dropline.broker.queue import CaptionQueue
 from dropline.contract import CAPTION_QUEUE, Caption, Claim, Dimensions, ObjectVersion
 from dropline.errors import BrokerUnavailable, DatabaseUnavailable
@@ -104,7 +104,7 @@ def test_a_delayed_message_that_comes_early_waits_for_the_end_of_the_lease(rig: 
     _started(rig)
     row_id = rig.register(rig.upload("a.png", png((1, 0, 24))))
     with rig.database.transaction() as connection:
-        queries.claim(connection, row_id, 3)
+        claims.claim(connection, row_id, 3)
     rig.queue.enqueue_again(row_id, 0.01)
     (row,) = rig.wait_settled([row_id])
     assert (row["status"], row["lost_attempts"]) == ("captioned", 1)
@@ -146,9 +146,9 @@ def test_a_message_that_a_living_worker_holds_survives_a_recovery_and_the_worker
     worker = _started(rig)
     row_id = rig.register(ObjectVersion(rig.bucket, "a.png", 1))
     with rig.database.transaction() as connection:
-        claim = queries.claim(connection, row_id, 60)
+        claim = claims.claim(connection, row_id, 60)
         assert isinstance(claim, Claim)
-        queries.requeue(connection, claim, "storage_unavailable", "tried, and resting", lost=False)
+        claims.requeue(connection, claim, "storage_unavailable", "tried, and resting", lost=False)
     rig.queue.enqueue_again(row_id, 86400)
     assert worker.wait_for_line(f'"args": "[{row_id}]"', DEADLINE_S)
     (tag,) = redis_client.hkeys("unacked")
@@ -192,10 +192,10 @@ def test_boxes_whose_labels_postgres_cannot_hold_are_recorded(rig: Rig) -> None:
     """NUL and lone surrogates in a structured answer are replaced, as in the text."""
     row_id = rig.register(ObjectVersion(rig.bucket, "a.png", 1))
     with rig.database.transaction() as connection:
-        claim = queries.claim(connection, row_id, 60)
+        claim = claims.claim(connection, row_id, 60)
         assert isinstance(claim, Claim)
         caption = Caption("a", {"labels": ["a\x00b", "\ud800"], "bboxes": [[1.5]]}, "model", "revision")
-        assert queries.record_caption(
+        assert claims.record_caption(
             connection, claim, caption, Dimensions(1, 1), size_bytes=1, write_back_lease_s=None
         )
     assert rig.row(row_id)["result"] == {"labels": ["a\N{REPLACEMENT CHARACTER}b", "?"], "bboxes": [[1.5]]}
@@ -208,7 +208,7 @@ def test_a_standby_that_is_not_promoted_yet_is_worth_another_try(rig: Rig) -> No
     def claim() -> None:
         with rig.database.transaction() as connection:
             connection.exec_driver_sql("SET TRANSACTION READ ONLY")
-            queries.claim(connection, row_id, 60)
+            claims.claim(connection, row_id, 60)
 
     with pytest.raises(DatabaseUnavailable):
         claim()

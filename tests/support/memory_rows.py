@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import pytest
 
-from db import queries, reads
+from db import claims, reads
 from db.session import Connection, Database
 from dropline.contract import (
     Caption,
@@ -66,7 +66,7 @@ class MemoryRows:
             "expire_lease",
             "lock_recovery",
         ):
-            monkeypatch.setattr(queries, name, getattr(self, name))
+            monkeypatch.setattr(claims, name, getattr(self, name))
         for name in ("rows_without_message", "leased_rows"):
             monkeypatch.setattr(reads, name, getattr(self, name))
         return cast("Database", self)
@@ -119,13 +119,13 @@ class MemoryRows:
         self._script.check("commit")
 
     def lock_recovery(self, connection: object) -> None:
-        """See `db.queries.lock_recovery`."""
+        """See `db.claims.lock_recovery`."""
         self._step(connection, "lock_recovery")
 
     def claim(
         self, connection: object, row_id: int, lease_s: float
-    ) -> Claim | WriteBack | queries.LeaseHeld | None:
-        """See `db.queries.claim`."""
+    ) -> Claim | WriteBack | claims.LeaseHeld | None:
+        """See `db.claims.claim`."""
         self._step(connection, "claim")
         if row_id not in self._keys:
             return None
@@ -140,7 +140,7 @@ class MemoryRows:
                 caption = self.row(row_id).caption or ""
                 return WriteBack(row_id, self.version(row_id), self._keys[row_id][1], caption, details.model)
             case "busy":
-                return queries.LeaseHeld(details.lease_s)
+                return claims.LeaseHeld(details.lease_s)
             case _:
                 return None
 
@@ -153,8 +153,8 @@ class MemoryRows:
         *,
         size_bytes: int,
         write_back_lease_s: float | None,
-    ) -> queries.Recorded | None:
-        """See `db.queries.record_caption`."""
+    ) -> claims.Recorded | None:
+        """See `db.claims.record_caption`."""
         self._step(connection, "record_caption")
         write_back = write_back_lease_s is not None
         if not self.model.record(self._token(claim), caption.text, write_back=write_back):
@@ -162,10 +162,10 @@ class MemoryRows:
         self._details[claim.row_id] = Details(
             write_back_lease_s or 0.0, None, caption.model, size_bytes=size_bytes, image=image
         )
-        return queries.Recorded(is_write_back_due=self.row(claim.row_id).lease is not None)
+        return claims.Recorded(is_write_back_due=self.row(claim.row_id).lease is not None)
 
     def finish_write_back(self, connection: object, write_back: WriteBack, outcome: WriteOutcome) -> bool:
-        """See `db.queries.finish_write_back`."""
+        """See `db.claims.finish_write_back`."""
         self._step(connection, "finish_write_back")
         done = self.model.finish_write_back(self._keys[write_back.row_id], written=outcome.written)
         if done:
@@ -174,27 +174,27 @@ class MemoryRows:
         return done
 
     def fail(self, connection: object, claim: Claim, code: str, error: str) -> bool:
-        """See `db.queries.fail`."""
+        """See `db.claims.fail`."""
         self._step(connection, "fail")
         return self._give_up(claim, Status.FAILED, code, error)
 
     def requeue(self, connection: object, claim: Claim, code: str, error: str, *, lost: bool) -> bool:
-        """See `db.queries.requeue`."""
+        """See `db.claims.requeue`."""
         self._step(connection, "requeue")
         return self._give_up(claim, Status.QUEUED, code, error, lost=lost)
 
     def supersede(self, connection: object, claim: Claim) -> bool:
-        """See `db.queries.supersede`."""
+        """See `db.claims.supersede`."""
         self._step(connection, "supersede")
         return self._give_up(claim, Status.SUPERSEDED, None, None)
 
     def mark_deleted(self, connection: object, claim: Claim) -> bool:
-        """See `db.queries.mark_deleted`."""
+        """See `db.claims.mark_deleted`."""
         self._step(connection, "mark_deleted")
         return self._give_up(claim, Status.DELETED, None, None)
 
     def expire_lease(self, connection: object, row_id: int) -> bool:
-        """See `db.queries.expire_lease`."""
+        """See `db.claims.expire_lease`."""
         self._step(connection, "expire_lease")
         return self.model.release(self._keys[row_id])
 

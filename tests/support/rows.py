@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import SecretStr
 from sqlalchemy import Connection, text
 
-from db import filtered, queries
+from db import claims, filtered, object_rows
 from db.connections import Connector
 from db.session import Database, make_engine
 from dropline.contract import (
@@ -64,12 +64,12 @@ def a_caption(words: str = "a red circle", result: dict[str, Any] | None = None)
 def drop(connection: Connection, version: ObjectVersion, task: TaskRequest = TASK) -> int:
     """Insert a queued row, as the function for a FINALIZE: the row's id."""
     facts = ObjectFacts(content_type="image/png", size_bytes=99)
-    return queries.register_object(connection, version, facts, task).row_id
+    return object_rows.register_object(connection, version, facts, task).row_id
 
 
 def take(connection: Connection, row_id: int, lease_s: float = LEASE_S) -> Claim:
     """Claim the row, as the worker."""
-    claim = queries.claim(connection, row_id, lease_s)
+    claim = claims.claim(connection, row_id, lease_s)
     assert isinstance(claim, Claim)
     return claim
 
@@ -77,7 +77,7 @@ def take(connection: Connection, row_id: int, lease_s: float = LEASE_S) -> Claim
 def record(connection: Connection, claim: Claim, words: str = "a red circle", *, write_back: bool = False) -> bool:
     """Record a caption, as the worker."""
     lease_s = LEASE_S if write_back else None
-    recorded = queries.record_caption(
+    recorded = claims.record_caption(
         connection, claim, a_caption(words), IMAGE, size_bytes=99, write_back_lease_s=lease_s
     )
     return recorded is not None
@@ -103,7 +103,7 @@ def fail_object(database: Database, version: ObjectVersion, code: str, error: st
     """Insert a dead letter: the row's id."""
     with database.transaction() as connection:
         row_id = drop(connection, version)
-        assert queries.fail(connection, take(connection, row_id), code, error)
+        assert claims.fail(connection, take(connection, row_id), code, error)
     return row_id
 
 
@@ -118,7 +118,7 @@ def finish_write_back(
 ) -> bool:
     """End the write-back of the row, as the worker."""
     write_back = WriteBack(row_id, G1, str(TASK), "a red circle", "demo")
-    return queries.finish_write_back(connection, write_back, WriteOutcome(written, code, note))
+    return claims.finish_write_back(connection, write_back, WriteOutcome(written, code, note))
 
 
 def expire_leases(connection: Connection) -> None:

@@ -14,7 +14,7 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud.storage import Client
 from PIL import Image
 
-from db import queries
+from db import object_rows
 from db.listen import listening
 from db.session import Database
 from dropline.broker.queue import CaptionQueue
@@ -87,7 +87,7 @@ class Rig:
     def register(self, version: ObjectVersion, task: str = "<CAPTION>") -> int:
         """Insert the row like the function; returns the id."""
         with self.database.transaction() as connection:
-            return queries.register_object(connection, version, ObjectFacts(), TaskRequest.parse(task)).row_id
+            return object_rows.register_object(connection, version, ObjectFacts(), TaskRequest.parse(task)).row_id
 
     def enqueue(self, row_id: int) -> None:
         """Send a message of the row."""

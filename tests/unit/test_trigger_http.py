@@ -8,7 +8,7 @@ import structlog
 from flask import Flask
 from structlog.testing import capture_logs
 
-from db.queries import RegisteredRow
+from db.object_rows import RegisteredRow
 from dropline.contract import FilterReason, ObjectVersion, Status, TaskRequest
 from dropline.deadline import Deadline
 from dropline.errors import BrokerUnavailable, DatabaseUnavailable, TransientError

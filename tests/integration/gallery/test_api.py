@@ -7,7 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from db import queries
+from db import object_rows
 from dropline import caption_id
 from dropline.contract import FilterReason, ObjectFacts, ObjectVersion, TaskRequest
 from tests.support.gallery_rig import GalleryRig
@@ -40,7 +40,7 @@ def register(gallery: GalleryRig, document: dict[str, Any]) -> int:
     """Make the row of a submission, as the function does: its id."""
     version, task = caption_id.decode(document["id"])
     with gallery.database.transaction() as connection:
-        return queries.register_object(connection, version, ObjectFacts("image/png", 8), task).row_id
+        return object_rows.register_object(connection, version, ObjectFacts("image/png", 8), task).row_id
 
 
 def problem(answer: httpx2.Response, status: int, code: str) -> str:
@@ -193,7 +193,7 @@ def test_lists(gallery: GalleryRig, client: httpx2.Client) -> None:
     fail_object(gallery.database, ObjectVersion(bucket, "dogs/1.png", 1), "corrupt_image", "damaged")
     with gallery.database.transaction() as connection:
         drop(connection, ObjectVersion(bucket, "dogs/2.png", 1), DETECTION)
-        queries.tombstone(connection, ObjectVersion(bucket, "gone.png", 1))
+        object_rows.tombstone(connection, ObjectVersion(bucket, "gone.png", 1))
 
     def names(**params: Any) -> list[str]:
         return [row["object_name"] for row in client.get("/api/captions", params=params).json()["captions"]]

@@ -8,7 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from db import queries
+from db import object_rows
 from dropline.contract import ObjectVersion
 from gallery import events, feed
 from tests.support.gallery_rig import GalleryRig
@@ -72,7 +72,7 @@ def test_every_change_is_sent_once(gallery: GalleryRig) -> None:
     with stream(gallery) as one, stream(gallery) as other:
         caption_object(gallery.database, named(gallery, "a.png"), "line\nbreak \N{LINE SEPARATOR} <script>")
         with gallery.database.transaction() as connection:
-            queries.tombstone(connection, named(gallery, "gone.png"))
+            object_rows.tombstone(connection, named(gallery, "gone.png"))
         caption_object(gallery.database, named(gallery, "b.png"))
         expected = [(name, status) for name in ("a.png", "b.png") for status in ("queued", "running", "captioned")]
         events_of_one = one.take(6)

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from sqlalchemy import Connection, text
 
 from cli.exit_codes import ExitCode
-from db import queries
+from db import claims
 from db.session import Database
 from dropline.errors import BrokerUnavailable
 from dropline.settings import DatabaseSettings, Settings
@@ -138,7 +138,7 @@ def test_what_a_worker_has_taken_is_not_taken_back(
         with database.transaction() as worker:
             claim = take(worker, row_id)
             if row_id == ids[1]:
-                queries.fail(worker, claim, "not_an_image", "PDF")
+                claims.fail(worker, claim, "not_an_image", "PDF")
 
     redriver.enqueue = away_at_the_third
     with pytest.raises(BrokerUnavailable, match="2 rows"):
@@ -165,7 +165,7 @@ def test_a_row_that_fails_again_meanwhile_is_not_sent_again(
         assert row_id not in sent
         sent.append(row_id)
         with database.transaction() as worker:
-            queries.fail(worker, take(worker, row_id), "not_an_image", "PDF")
+            claims.fail(worker, take(worker, row_id), "not_an_image", "PDF")
 
     redriver.enqueue = refused_at_once
     redriver.redrive(ALL, None)

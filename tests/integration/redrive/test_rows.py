@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from sqlalchemy import Connection, text
 
 from cli.exit_codes import ExitCode
-from db import queries
+from db import claims, object_rows
 from db.redrivable import DEAD_LETTERS
 from db.session import Database
 from dropline.broker.queue import CaptionQueue
@@ -43,7 +43,7 @@ def test_failed_rows_wait_again_with_all_their_attempts(
             expire_leases(inside)
         claim = take(inside, row_id)
         assert claim.lost_attempts == 2
-        assert queries.fail(inside, claim, "worker_lost", "crashes")
+        assert claims.fail(inside, claim, "worker_lost", "crashes")
     before = row_of(connection, row_id)
     assert redrive("--all") == {
         "dry_run": False,
@@ -77,14 +77,14 @@ def test_retries_are_counted_anew(database: Database, connection: Connection) ->
     with database.transaction() as inside:
         row_id = drop(inside, named(1))
         for _ in range(5):
-            assert queries.requeue(inside, take(inside, row_id), "storage_unavailable", "503", lost=False)
+            assert claims.requeue(inside, take(inside, row_id), "storage_unavailable", "503", lost=False)
         claim = take(inside, row_id)
         assert claim.retries == 5
-        assert queries.fail(inside, claim, "storage_unavailable", "503")
+        assert claims.fail(inside, claim, "storage_unavailable", "503")
     redrive("--all")
     first = take(connection, row_id)
     assert (first.attempt, first.retries, first.lost_attempts) == (7, 0, 0)
-    assert queries.requeue(connection, first, "storage_unavailable", "503", lost=False)
+    assert claims.requeue(connection, first, "storage_unavailable", "503", lost=False)
     assert take(connection, row_id).retries == 1
 
 
@@ -93,12 +93,12 @@ def test_a_late_result_of_an_earlier_life_is_refused(database: Database, connect
     with database.transaction() as inside:
         row_id = drop(inside, named(1))
         late = take(inside, row_id)
-        assert queries.fail(inside, late, "inference_timeout", "too slow")
+        assert claims.fail(inside, late, "inference_timeout", "too slow")
     redrive("--all")
     assert not record(connection, late, "late")
     new = take(connection, row_id)
     assert not record(connection, late, "late")
-    assert not queries.fail(connection, late, "late", "late")
+    assert not claims.fail(connection, late, "late", "late")
     assert record(connection, new, "in time")
     assert row_of(connection, row_id)["caption"] == "in time"
 
@@ -166,13 +166,13 @@ def test_only_failed_rows_are_touched(database: Database, connection: Connection
     """Queued, running, captioned, superseded and deleted rows are unchanged."""
     caption_object(database, named(1))
     with database.transaction() as inside:
-        queries.requeue(inside, take(inside, drop(inside, named(2))), "storage_unavailable", "503", lost=True)
+        claims.requeue(inside, take(inside, drop(inside, named(2))), "storage_unavailable", "503", lost=True)
         take(inside, drop(inside, named(3)))
         drop(inside, named(4))
         drop(inside, replace(named(4), generation=2))
     fail_object(database, named(5), "worker_lost", "words")
     with database.transaction() as inside:
-        queries.tombstone(inside, named(5))
+        object_rows.tombstone(inside, named(5))
     before = table(connection)
     assert {row.status for row in before} == {"captioned", "queued", "running", "superseded", "deleted"}
     assert redrive("--all") == {"dry_run": False, "redriven": 0, "error_codes": []}
@@ -183,7 +183,7 @@ def test_only_failed_rows_are_touched(database: Database, connection: Connection
 def test_a_wish_that_cannot_be_met_is_not_replaced(database: Database, connection: Connection) -> None:
     """A row with an invalid task stays failed, and the reason is shown."""
     with database.transaction() as inside:
-        refused = queries.register_failed(
+        refused = object_rows.register_failed(
             inside, named(1), ObjectFacts(), str(OTHER_TASK), "invalid_task", "<POEM>"
         )
     fail_object(database, named(2), "worker_lost", "words")
@@ -223,6 +223,6 @@ def test_a_row_whose_object_has_a_newer_generation_stays(database: Database, con
     fail_object(database, ObjectVersion("drops", "new.jpg", 1), "worker_lost", "x")
     gone = fail_object(database, ObjectVersion("drops", "gone.jpg", 1), "worker_lost", "x")
     drop(connection, ObjectVersion("drops", "new.jpg", 2))
-    queries.tombstone(connection, ObjectVersion("drops", "gone.jpg", 2), insert=True)
+    object_rows.tombstone(connection, ObjectVersion("drops", "gone.jpg", 2), insert=True)
     with database.transaction() as inside:
         assert [row.row_id for row in DEAD_LETTERS.redrive(inside, ALL, 0, 500)] == [gone]

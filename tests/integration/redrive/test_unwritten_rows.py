@@ -9,7 +9,7 @@ import redis
 from sqlalchemy import Connection, text
 
 from cli.exit_codes import ExitCode
-from db import queries
+from db import claims, object_rows
 from db.session import Database
 from dropline.contract import ObjectVersion, WriteBack
 from dropline.errors import BrokerUnavailable
@@ -59,7 +59,7 @@ def states(connection: Connection, ids: list[int]) -> list[list[object]]:
 
 def write_back(connection: Connection, row_id: int) -> None:
     """Claim the row for a write-back, like a worker."""
-    assert isinstance(queries.claim(connection, row_id, LEASE_S), WriteBack)
+    assert isinstance(claims.claim(connection, row_id, LEASE_S), WriteBack)
 
 
 def test_a_caption_waits_for_its_copy_alone(
@@ -78,7 +78,7 @@ def test_a_caption_waits_for_its_copy_alone(
     after = row_of(connection, row_id)
     assert {column for column in before if before[column] != after[column]} == {"lease_until", "updated_at"}
     assert enqueued(queue) == [row_id]
-    work = queries.claim(connection, row_id, LEASE_S)
+    work = claims.claim(connection, row_id, LEASE_S)
     assert work == WriteBack(row_id, named(0), str(TASK), "a red circle", "demo")
 
 
@@ -161,13 +161,13 @@ def test_only_unwritten_rows_are_touched(database: Database, connection: Connect
     caption_object(database, named(3))
     with database.transaction() as inside:
         assert record(inside, take(inside, drop(inside, named(4))), write_back=True)
-        queries.requeue(inside, take(inside, drop(inside, named(5))), "storage_unavailable", "503", lost=True)
+        claims.requeue(inside, take(inside, drop(inside, named(5))), "storage_unavailable", "503", lost=True)
         take(inside, drop(inside, named(6)))
         drop(inside, named(7))
         drop(inside, replace(named(7), generation=2))
     fail_object(database, named(8), "access_denied", "words")
     leave_unwritten(database, named(9), "access_denied", "words")
-    queries.tombstone(connection, named(9))
+    object_rows.tombstone(connection, named(9))
     before = table(connection)
     assert {row.status for row in before} == {
         *("captioned", "queued", "running", "superseded", "failed", "deleted")
@@ -197,7 +197,7 @@ def test_a_row_whose_object_has_a_newer_generation_stays(
     left = leave_unwritten(database, old, "access_denied", "x")
     taken = leave_unwritten(database, gone, "access_denied", "x")
     drop(connection, replace(old, generation=2))
-    queries.tombstone(connection, replace(gone, generation=2))
+    object_rows.tombstone(connection, replace(gone, generation=2))
     before = row_of(connection, left)
     assert redrive("--metadata", "--all")["error_codes"] == [
         {"error_code": "access_denied", "unwritten_before": 2, "redriven": 1, "unwritten_after": 1}
@@ -290,7 +290,7 @@ def test_what_a_worker_has_taken_is_not_taken_back(
     ids = leave_many_unwritten(database, 6)
     acts: dict[int, Callable[[Connection, int], object]] = {
         ids[0]: lambda _inside, _row_id: None,
-        ids[1]: queries.expire_lease,
+        ids[1]: claims.expire_lease,
         ids[2]: lambda inside, row_id: finish_write_back(inside, row_id, written=True),
         ids[3]: lambda inside, row_id: finish_write_back(
             inside, row_id, written=False, code="metadata_kept", note="theirs"

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import Connection, text
 
-from db import queries
+from db import claims, object_rows
 from db.session import Database
 from dropline.contract import ObjectVersion
 from tests.support.rows import (
@@ -29,7 +29,7 @@ def test_a_finalize_and_its_delete_at_once_end_deleted(database: Database, round
             act(connection)
 
     acts: list[Callable[[Connection], object]] = [
-        lambda connection: queries.tombstone(connection, version),
+        lambda connection: object_rows.tombstone(connection, version),
         lambda connection: drop(connection, version),
     ]
     with ThreadPoolExecutor(4) as pool:
@@ -68,7 +68,7 @@ def test_of_many_claims_at_once_one_wins(database: Database) -> None:
     def run(_: int) -> object:
         barrier.wait()
         with database.transaction() as connection:
-            return queries.claim(connection, row_id, LEASE_S)
+            return claims.claim(connection, row_id, LEASE_S)
 
     with ThreadPoolExecutor(10) as pool:
         answers = list(pool.map(run, range(10)))

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import Connection, text
 
-from db import queries
+from db import claims, object_rows
 from dropline.contract import Claim, ObjectVersion, Status, WriteBack
 from tests.support.rows import (
     G1,
@@ -40,8 +40,8 @@ def test_a_row_under_lease_is_busy_for_others(connection: Connection) -> None:
     """The second claim returns the remaining seconds of the lease."""
     row_id = drop(connection, G1)
     take(connection, row_id, lease_s=600)
-    busy = queries.claim(connection, row_id, LEASE_S)
-    assert isinstance(busy, queries.LeaseHeld)
+    busy = claims.claim(connection, row_id, LEASE_S)
+    assert isinstance(busy, claims.LeaseHeld)
     assert 0 < busy.remaining_s <= 600
 
 
@@ -58,16 +58,16 @@ def test_an_expired_lease_can_be_taken_over_at_once(connection: Connection) -> N
     """After the death of a process, the next claim need not wait for the end of the lease."""
     row_id = drop(connection, G1)
     take(connection, row_id)
-    assert queries.expire_lease(connection, row_id)
+    assert claims.expire_lease(connection, row_id)
     assert take(connection, row_id).lost_attempts == 1
 
 
 def test_a_row_without_a_lease_has_none_to_expire(connection: Connection) -> None:
     """Queued and finished rows do not change."""
     row_id = drop(connection, G1)
-    assert not queries.expire_lease(connection, row_id)
+    assert not claims.expire_lease(connection, row_id)
     record(connection, take(connection, row_id))
-    assert not queries.expire_lease(connection, row_id)
+    assert not claims.expire_lease(connection, row_id)
     assert status_of(connection, row_id) is Status.CAPTIONED
 
 
@@ -78,28 +78,28 @@ def test_a_finished_row_is_not_claimed(connection: Connection, ending: str) -> N
     claim = take(connection, row_id)
     endings: dict[str, Callable[[], object]] = {
         "record": lambda: record(connection, claim),
-        "fail": lambda: queries.fail(connection, claim, "code", "words"),
-        "supersede": lambda: queries.supersede(connection, claim),
-        "mark_deleted": lambda: queries.mark_deleted(connection, claim),
-        "tombstone": lambda: queries.tombstone(connection, G1),
+        "fail": lambda: claims.fail(connection, claim, "code", "words"),
+        "supersede": lambda: claims.supersede(connection, claim),
+        "mark_deleted": lambda: claims.mark_deleted(connection, claim),
+        "tombstone": lambda: object_rows.tombstone(connection, G1),
     }
     endings[ending]()
     expire_leases(connection)
-    assert queries.claim(connection, row_id, LEASE_S) is None
+    assert claims.claim(connection, row_id, LEASE_S) is None
 
 
 def test_an_unknown_row_is_not_claimed(connection: Connection) -> None:
     """A message with an unknown id has no effect."""
-    assert queries.claim(connection, 12345, LEASE_S) is None
+    assert claims.claim(connection, 12345, LEASE_S) is None
 
 
 def test_a_caption_is_recorded_whole(connection: Connection) -> None:
     """The row has text, boxes, model and size, and no earlier error."""
     row_id = drop(connection, G1)
-    queries.requeue(connection, take(connection, row_id), "engine_lost", "it died", lost=False)
+    claims.requeue(connection, take(connection, row_id), "engine_lost", "it died", lost=False)
     claim = take(connection, row_id)
     boxes = {"boxes": [[0, 0, 1.5, 2]], "labels": ["\N{CAT FACE}"]}
-    assert queries.record_caption(
+    assert claims.record_caption(
         connection, claim, a_caption("a\x00b \N{CAT FACE}", boxes), IMAGE, size_bytes=7, write_back_lease_s=None
     )
     row = row_of(connection, row_id)
@@ -139,7 +139,7 @@ def test_a_result_for_a_generation_that_is_gone_changes_nothing(
     row_id = drop(connection, G1)
     claim = take(connection, row_id)
     if ending == "tombstone":
-        queries.tombstone(connection, G1)
+        object_rows.tombstone(connection, G1)
     else:
         drop(connection, G2)
     before = row_of(connection, row_id)
@@ -150,10 +150,10 @@ def test_a_result_for_a_generation_that_is_gone_changes_nothing(
 def _act(connection: Connection, act: str, claim: Claim) -> bool:
     acts: dict[str, Callable[[], bool]] = {
         "record": lambda: record(connection, claim),
-        "fail": lambda: queries.fail(connection, claim, "code", "words"),
-        "put_back": lambda: queries.requeue(connection, claim, "code", "words", lost=False),
-        "supersede": lambda: queries.supersede(connection, claim),
-        "mark_deleted": lambda: queries.mark_deleted(connection, claim),
+        "fail": lambda: claims.fail(connection, claim, "code", "words"),
+        "put_back": lambda: claims.requeue(connection, claim, "code", "words", lost=False),
+        "supersede": lambda: claims.supersede(connection, claim),
+        "mark_deleted": lambda: claims.mark_deleted(connection, claim),
     }
     return acts[act]()
 
@@ -173,7 +173,7 @@ def test_a_requeued_row_can_be_claimed_again(
 ) -> None:
     """The row is queued with the error; the next claim counts a retry or a lost attempt."""
     row_id = drop(connection, G1)
-    assert queries.requeue(connection, take(connection, row_id), "storage_unavailable", "429", lost=lost)
+    assert claims.requeue(connection, take(connection, row_id), "storage_unavailable", "429", lost=lost)
     row = row_of(connection, row_id)
     assert (row["status"], row["error_code"], row["error"]) == (Status.QUEUED, "storage_unavailable", "429")
     claim = take(connection, row_id)
@@ -183,7 +183,7 @@ def test_a_requeued_row_can_be_claimed_again(
 def test_a_failure_has_a_reason(connection: Connection) -> None:
     """The dead letter has an error code, a message, and no lease."""
     row_id = drop(connection, G1)
-    assert queries.fail(connection, take(connection, row_id), "truncated_image", "ends at byte 7")
+    assert claims.fail(connection, take(connection, row_id), "truncated_image", "ends at byte 7")
     row = row_of(connection, row_id)
     expected = (Status.FAILED, "truncated_image", "ends at byte 7", None)
     assert (row["status"], row["error_code"], row["error"], row["lease_until"]) == expected
@@ -193,12 +193,12 @@ def test_a_write_back_is_taken_over_without_the_model(connection: Connection) ->
     """After a death between commit and PATCH, the claim returns a WriteBack and counts no attempt."""
     row_id = drop(connection, G1)
     record(connection, take(connection, row_id), write_back=True)
-    assert isinstance(queries.claim(connection, row_id, LEASE_S), queries.LeaseHeld)
+    assert isinstance(claims.claim(connection, row_id, LEASE_S), claims.LeaseHeld)
     expire_leases(connection)
-    found = queries.claim(connection, row_id, LEASE_S)
+    found = claims.claim(connection, row_id, LEASE_S)
     assert found == WriteBack(row_id, G1, str(TASK), "a red circle", "demo")
     assert row_of(connection, row_id)["attempts"] == 1
-    assert isinstance(queries.claim(connection, row_id, LEASE_S), queries.LeaseHeld)
+    assert isinstance(claims.claim(connection, row_id, LEASE_S), claims.LeaseHeld)
 
 
 def test_a_write_back_is_claimed_of_one_row_alone(connection: Connection) -> None:
@@ -208,7 +208,7 @@ def test_a_write_back_is_claimed_of_one_row_alone(connection: Connection) -> Non
         record(connection, take(connection, row_id), write_back=True)
     expire_leases(connection)
     for row_id in ids:
-        found = queries.claim(connection, row_id, LEASE_S)
+        found = claims.claim(connection, row_id, LEASE_S)
         assert isinstance(found, WriteBack)
         assert found.row_id == row_id
 
@@ -221,7 +221,7 @@ def test_a_finished_write_back_leaves_nothing_to_do(connection: Connection) -> N
     row = row_of(connection, row_id)
     assert row["metadata_written_at"] is not None
     assert (row["lease_until"], row["error_code"]) == (None, None)
-    assert queries.claim(connection, row_id, LEASE_S) is None
+    assert claims.claim(connection, row_id, LEASE_S) is None
 
 
 def test_a_write_back_left_out_has_a_reason(connection: Connection) -> None:
@@ -238,6 +238,6 @@ def test_a_write_back_to_a_deleted_object_changes_nothing(connection: Connection
     """The row stays deleted."""
     row_id = drop(connection, G1)
     record(connection, take(connection, row_id), write_back=True)
-    queries.tombstone(connection, G1)
+    object_rows.tombstone(connection, G1)
     assert not finish_write_back(connection, row_id, written=True)
     assert status_of(connection, row_id) is Status.DELETED

@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import Connection, text
 
-from db import queries
+from db import claims, object_rows
 from db.listen import listening
 from dropline.contract import ObjectFacts, ObjectVersion, Status, TaskPrompt, TaskRequest, WriteBack
 from tests.support.rows import (
@@ -27,7 +27,7 @@ from tests.support.rows import (
 def test_an_event_inserts_a_queued_row_with_its_facts(connection: Connection) -> None:
     """Facts of the event are in their columns; no attempt is counted."""
     facts = ObjectFacts(content_type="image/png", size_bytes=5_000_000_000, md5_hash="m", crc32c="c")
-    made = queries.register_object(connection, G1, facts, OTHER_TASK)
+    made = object_rows.register_object(connection, G1, facts, OTHER_TASK)
     row = row_of(connection, made.row_id)
     assert (made.status, made.created) == (Status.QUEUED, True)
     assert (row["bucket"], row["object_name"], row["generation"]) == ("drops", "a.jpg", 1)
@@ -39,7 +39,7 @@ def test_an_event_inserts_a_queued_row_with_its_facts(connection: Connection) ->
 
 def test_an_event_without_facts_inserts_a_row(connection: Connection) -> None:
     """Payload NONE: all columns of facts are NULL."""
-    made = queries.register_object(connection, G1, ObjectFacts(), TASK)
+    made = object_rows.register_object(connection, G1, ObjectFacts(), TASK)
     row = row_of(connection, made.row_id)
     assert [row[name] for name in ("content_type", "size_bytes", "md5_hash", "event_time")] == [None] * 4
 
@@ -47,28 +47,28 @@ def test_an_event_without_facts_inserts_a_row(connection: Connection) -> None:
 def test_the_same_event_again_finds_the_row_as_it_is(connection: Connection) -> None:
     """A duplicate event has no effect and returns the row's present status."""
     row_id = drop(connection, G1)
-    again = queries.register_object(connection, G1, ObjectFacts(), TASK)
-    assert again == queries.RegisteredRow(row_id, Status.QUEUED, created=False)
+    again = object_rows.register_object(connection, G1, ObjectFacts(), TASK)
+    assert again == object_rows.RegisteredRow(row_id, Status.QUEUED, created=False)
     record(connection, take(connection, row_id))
-    again = queries.register_object(connection, G1, ObjectFacts(), TASK)
-    assert again == queries.RegisteredRow(row_id, Status.CAPTIONED, created=False)
+    again = object_rows.register_object(connection, G1, ObjectFacts(), TASK)
+    assert again == object_rows.RegisteredRow(row_id, Status.CAPTIONED, created=False)
 
 
 @pytest.mark.parametrize("request_first", [True, False])
 def test_one_task_of_a_generation_is_written_back(connection: Connection, request_first: bool) -> None:
     """The event's task is written to the metadata, and a requested task is not, whichever row is there first."""
     if request_first:
-        queries.register_object(connection, G1, ObjectFacts(), OTHER_TASK, own_task=False)
+        object_rows.register_object(connection, G1, ObjectFacts(), OTHER_TASK, own_task=False)
     own, later = drop(connection, G1), drop(connection, G1, TaskRequest(TaskPrompt.OD))
-    asked = queries.register_object(connection, G1, ObjectFacts(), OTHER_TASK, own_task=False).row_id
+    asked = object_rows.register_object(connection, G1, ObjectFacts(), OTHER_TASK, own_task=False).row_id
     assert [row_of(connection, row_id)["write_back"] for row_id in (own, later, asked)] == [True, False, False]
     due = [
-        queries.record_caption(
+        claims.record_caption(
             connection, take(connection, row_id), a_caption(), IMAGE, size_bytes=9, write_back_lease_s=LEASE_S
         )
         for row_id in (own, later, asked)
     ]
-    assert due == [queries.Recorded(is_write_back_due=True), *[queries.Recorded(is_write_back_due=False)] * 2]
+    assert due == [claims.Recorded(is_write_back_due=True), *[claims.Recorded(is_write_back_due=False)] * 2]
     assert [row_of(connection, row_id)["lease_until"] is not None for row_id in (own, later, asked)] == [
         True,
         False,
@@ -78,10 +78,10 @@ def test_one_task_of_a_generation_is_written_back(connection: Connection, reques
 
 def test_an_event_adopts_the_row_of_a_request(connection: Connection) -> None:
     """By the function's settings the requested task is the object's own: its caption is written back later."""
-    asked = queries.register_object(connection, G1, ObjectFacts(), TASK, own_task=False).row_id
+    asked = object_rows.register_object(connection, G1, ObjectFacts(), TASK, own_task=False).row_id
     assert record(connection, take(connection, asked), write_back=True)
     assert drop(connection, G1) == asked
-    assert isinstance(queries.claim(connection, asked, LEASE_S), WriteBack)
+    assert isinstance(claims.claim(connection, asked, LEASE_S), WriteBack)
     assert row_of(connection, drop(connection, G1, OTHER_TASK))["write_back"] is False
 
 
@@ -115,17 +115,17 @@ def test_generations_in_any_order_leave_the_newest_current(
 
 def test_an_object_refused_by_its_event_has_a_reason(connection: Connection) -> None:
     """A row inserted as failed has an error code and a message, and is never claimed."""
-    made = queries.register_failed(connection, G1, ObjectFacts(), str(TASK), "too_large", "a\x00b\ud800c")
+    made = object_rows.register_failed(connection, G1, ObjectFacts(), str(TASK), "too_large", "a\x00b\ud800c")
     row = row_of(connection, made.row_id)
     assert (made.status, row["error_code"]) == (Status.FAILED, "too_large")
     assert row["error"] == "a\N{REPLACEMENT CHARACTER}b?c"
-    assert queries.claim(connection, made.row_id, LEASE_S) is None
+    assert claims.claim(connection, made.row_id, LEASE_S) is None
 
 
 def test_an_old_object_refused_by_its_event_is_superseded(connection: Connection) -> None:
     """An older generation is superseded, not failed."""
     drop(connection, G2)
-    made = queries.register_failed(connection, G1, ObjectFacts(), str(TASK), "too_large", "words")
+    made = object_rows.register_failed(connection, G1, ObjectFacts(), str(TASK), "too_large", "words")
     row = row_of(connection, made.row_id)
     assert (made.status, row["error_code"], row["error"]) == (Status.SUPERSEDED, None, None)
 
@@ -162,7 +162,7 @@ def test_a_delete_ends_every_row_of_its_generation(connection: Connection) -> No
     one, two = drop(connection, G1), drop(connection, G1, OTHER_TASK)
     take(connection, two)
     newer = drop(connection, G2)
-    queries.tombstone(connection, G1)
+    object_rows.tombstone(connection, G1)
     states = [status_of(connection, row_id) for row_id in (one, two, newer)]
     assert states == [Status.DELETED, Status.DELETED, Status.QUEUED]
     assert row_of(connection, two)["lease_until"] is None
@@ -178,7 +178,7 @@ def test_an_archive_keeps_the_caption_out_of_the_current_ones(connection: Connec
     record(connection, take(connection, captioned))
     claim = take(connection, running)
     assert connection.execute(current).scalar() == 1
-    queries.archive(connection, G1)
+    object_rows.archive(connection, G1)
     assert [status_of(connection, row_id) for row_id in (captioned, running)] == [Status.SUPERSEDED] * 2
     assert row_of(connection, captioned)["caption"] == "a red circle"
     assert row_of(connection, running)["lease_until"] is None
@@ -189,7 +189,7 @@ def test_an_archive_keeps_the_caption_out_of_the_current_ones(connection: Connec
 def test_a_restored_object_is_current_again(connection: Connection) -> None:
     """A restore makes a newer generation: its row is queued, and the archived one stays superseded."""
     old = drop(connection, G1)
-    queries.archive(connection, G1)
+    object_rows.archive(connection, G1)
     restored = drop(connection, G2)
     assert [status_of(connection, row_id) for row_id in (old, restored)] == [Status.SUPERSEDED, Status.QUEUED]
     assert connection.execute(text("SELECT generation FROM current_captions")).scalar() == G2.generation
@@ -197,10 +197,10 @@ def test_a_restored_object_is_current_again(connection: Connection) -> None:
 
 def test_a_delete_before_its_finalize_leaves_a_tombstone(connection: Connection) -> None:
     """The late FINALIZE finds a tombstone and queues no row, for any task."""
-    queries.tombstone(connection, G1)
-    queries.tombstone(connection, G1)
+    object_rows.tombstone(connection, G1)
+    object_rows.tombstone(connection, G1)
     for task in (TASK, OTHER_TASK):
-        late = queries.register_object(connection, G1, ObjectFacts(), task)
+        late = object_rows.register_object(connection, G1, ObjectFacts(), task)
         assert (late.status, late.created) == (Status.DELETED, False)
     assert connection.execute(text("SELECT count(*) FROM captions")).scalar() == 1
 
@@ -208,14 +208,14 @@ def test_a_delete_before_its_finalize_leaves_a_tombstone(connection: Connection)
 def test_a_finalize_for_another_task_of_a_deleted_generation_is_late(connection: Connection) -> None:
     """The generation stays deleted for every task."""
     row_id = drop(connection, G1)
-    queries.tombstone(connection, G1)
-    late = queries.register_object(connection, G1, ObjectFacts(), OTHER_TASK)
-    assert late == queries.RegisteredRow(row_id, Status.DELETED, created=False)
+    object_rows.tombstone(connection, G1)
+    late = object_rows.register_object(connection, G1, ObjectFacts(), OTHER_TASK)
+    assert late == object_rows.RegisteredRow(row_id, Status.DELETED, created=False)
 
 
 def test_the_delete_of_a_newer_generation_keeps_the_older_one_back(connection: Connection) -> None:
     """After the DELETE of g2, a late FINALIZE of g1 inserts a superseded row, which is not current."""
-    queries.tombstone(connection, G2)
-    late = queries.register_object(connection, G1, ObjectFacts(), TASK)
+    object_rows.tombstone(connection, G2)
+    late = object_rows.register_object(connection, G1, ObjectFacts(), TASK)
     assert late.status is Status.SUPERSEDED
     assert connection.execute(text("SELECT count(*) FROM current_captions")).scalar() == 0
