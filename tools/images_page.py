@@ -25,6 +25,10 @@ _ROW_AND_ERROR = """\
 The row has the status `failed`, the code in `error_code`, and the feature or format by name in `error`.
 """
 _MORE = """\
+Of the image formats that the command `file` has, those are not named whose signatures are one to three bytes long
+and frequent in other files, such as raw fax data; such files are `not_an_image`. The list is in
+`dropline/images/header_probes.py`.
+
 More codes, of time and memory and of a missing decoder, are in [error-codes.md](error-codes.md); the limits are in
 [settings.md](settings.md#images).
 """

@@ -20,6 +20,13 @@ _UNSUPPORTED_TEXTS = (
     (re.compile(r"(?:/\*.{0,4000}?\*/\s*)?#define\s+\w{1,200}_?width\s+\d+\s", re.DOTALL), "an XBM image"),
     (re.compile(r"%!PS|\x04%!PS"), "a PostScript document"),
     (re.compile(r"id=ImageMagick"), "a MIFF image"),
+    (re.compile(r"(?:999\s*\n[^\n]*\n\s*)*0\s*\n\s*SECTION\s*\n\s*2\s*\n"), "a DXF drawing"),
+    (re.compile(r"BEGMF\s*['\"]", re.IGNORECASE), "a CGM drawing"),
+    (re.compile(r"push\s+graphic-context\s"), "an MVG drawing of ImageMagick"),
+    (re.compile(r"#FIG\s[1-3]\.\d"), "an XFIG drawing"),
+    (re.compile(r"\[BitmapInfo2\]\s"), "a Polar Monitor bitmap"),
+    (re.compile(r"SQ BITMAP1\s"), "a SoftQuad image"),
+    (re.compile(r"\*BEGIN (?:GRAPHICS|RASTER) VERSION"), "an Applixware drawing or image"),
     (re.compile(r"(?:CCSD3ZF|NJPL1I|PDS_VERSION_ID|LBLSIZE=)"), "an image of a planetary mission (PDS or VICAR)"),
 )
 _NAMED_TEXTS = (

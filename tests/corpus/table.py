@@ -1,6 +1,6 @@
 """All files of the corpus with the right results."""
 
-from tests.corpus import gif_bmp, heif, jpeg, no_images, others, png, raw, tiff, tiff_samples, webp
+from tests.corpus import gif_bmp, heif, jpeg, no_images, old_formats, others, png, raw, tiff, tiff_samples, webp
 from tests.corpus.expected import Case
 
 CASES: tuple[Case, ...] = (
@@ -13,5 +13,6 @@ CASES: tuple[Case, ...] = (
     *tiff_samples.CASES,
     *raw.CASES,
     *others.CASES,
+    *old_formats.CASES,
     *no_images.CASES,
 )

@@ -1,6 +1,7 @@
 """Three kinds of "no": damaged, valid but not decoded here, and no image. Each has a name."""
 
 import gzip
+import random
 import struct
 
 import pytest
@@ -224,3 +225,9 @@ def test_any_error_of_a_decoder_is_the_images_fault(error: Exception, monkeypatc
 
     monkeypatch.setattr("dropline.images.decoding.rendered", strike)
     assert refusal(PNG).code == CORRUPT
+
+
+def test_random_bytes_have_no_name() -> None:
+    """No signature is so short that unknown bytes have it: the two bytes of a JPEG XL stream are the shortest."""
+    codes = [refusal(b"\x03" + random.Random(seed).randbytes(700)).code for seed in range(3_000)]
+    assert set(codes) == {NO_IMAGE}
