@@ -1,0 +1,76 @@
+"""`python -m gallery` as a process: it serves, ends on SIGTERM, and refuses to serve strangers."""
+
+import json
+import signal
+import subprocess
+from contextlib import ExitStack, closing
+from http.client import HTTPConnection
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx2
+
+from dropline import caption_id
+from dropline.contract import ObjectVersion
+from local_emulators.gcs import GcsServer
+from local_emulators.supervisor import Supervisor
+from tests.support.gallery_process import DEADLINE_S, GalleryProcess, command_of, start_gallery
+from tests.support.gallery_rig import settings_for
+from tests.support.rows import TASK, caption_object, database_of, drop
+
+STREAMS = 5
+
+
+def test_it_serves_and_ends_on_sigterm(
+    database_url: str, redis_url: str, gcs_server: GcsServer, tmp_path: Path
+) -> None:
+    """With open streams and waits the exit takes seconds, not the minute of the wait; the exit status is 0."""
+    settings = settings_for(database_url, redis_url, gcs_server)
+    version = ObjectVersion(settings.bucket, "queued.png", 1)
+    with database_of(database_url) as database:
+        caption_object(database, ObjectVersion(settings.bucket, "a.png", 1), "a cat")
+        with database.transaction() as connection:
+            drop(connection, version)
+    with Supervisor(tmp_path) as supervisor, ExitStack() as opened:
+        gallery = start_gallery(supervisor, settings)
+        with gallery.client() as client:
+            assert client.get("/healthz").text == "ok\n"
+            assert len(client.get("/api/captions").json()["captions"]) == 2
+            assert "a cat" in client.get("/").text
+        waiting = opened.enter_context(closing(HTTPConnection(urlsplit(gallery.url).netloc, timeout=DEADLINE_S)))
+        waiting.request("GET", f"/api/captions/{caption_id.encode(version, TASK)}?wait=60")
+        # Each stream begins after a read of Postgres, so the wait has begun before.
+        streams = [open_stream(gallery, opened) for _ in range(STREAMS)]
+        gallery.service.signal(signal.SIGTERM)
+        assert gallery.service.wait_for_exit(30)
+        for stream in streams:
+            stream.read()
+        answer = waiting.getresponse()
+        assert (answer.status, json.load(answer)["status"]) == (202, "queued")
+        assert "ended with exit status 0." in gallery.service.describe_death()
+        assert "Traceback" not in (tmp_path / "gallery.log").read_text()
+
+
+def open_stream(gallery: GalleryProcess, opened: ExitStack) -> httpx2.Response:
+    """An event stream after its first bytes."""
+    client = opened.enter_context(gallery.client())
+    answer = opened.enter_context(client.stream("GET", "/api/events"))
+    assert answer.status_code == 200
+    return answer
+
+
+def test_it_refuses_to_serve_strangers(database_url: str, redis_url: str, gcs_server: GcsServer) -> None:
+    """An address that other machines reach, without tokens and without a proxy: one line, no traceback."""
+    settings = settings_for(database_url, redis_url, gcs_server, host="0.0.0.0")
+    command = command_of(settings)
+    ended = subprocess.run(
+        command.argv,
+        env=dict(command.environment),
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+    (line,) = (ended.stdout + ended.stderr).splitlines()
+    assert ended.returncode == 1
+    assert "dropline gallery token" in json.loads(line)["error"]
