@@ -7,9 +7,10 @@ from typing import Any, Self, TypeVar
 
 import httpx2
 
+from dropline.client.content import Image
 from dropline.client.errors import Problem
 from dropline.client.feed import MOST_EVENT_BYTES, EventFeed
-from dropline.client.flows import Api, Image
+from dropline.client.flows import Api
 from dropline.client.results import Caption, Change, Reset, Submitted
 from dropline.client.steps import Call, Flow, Pause, Read, Step
 from dropline.client.transport import options

@@ -1,6 +1,7 @@
 """Both clients against prepared answers: results, errors, repetitions, large files, pages and events."""
 
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from dropline.client import (
     Status,
     UnexpectedAnswer,
     flows,
+    uploads,
 )
 from tests.support.client_script import BASE, BOTH, ROW, SUBMITTED, Script, answer, plain, refusal, stream
 
@@ -186,7 +188,7 @@ def test_a_large_file_goes_to_cloud_storage_in_parts(
 ) -> None:
     """After a lost answer Cloud Storage is asked for what it has. The token stays with the service."""
     monkeypatch.setattr(flows, "LARGE_BYTES", 5)
-    monkeypatch.setattr(flows, "PART_BYTES", 4)
+    monkeypatch.setattr(uploads, "PART_BYTES", 4)
     session = {"session": "https://storage.test/up?upload_id=S", "uri": "gs://drops/submitted/1"}
     script = Script(
         [
@@ -224,6 +226,64 @@ def test_an_upload_that_was_ended_before(call: Call, monkeypatch: pytest.MonkeyP
         call(Script([session, httpx2.Response(410)]), "submit", b"0123456789")
     assert refused.value.status == 410
     assert "SECRET" not in str(refused.value)
+
+
+@both
+@pytest.mark.parametrize(
+    "no_progress",
+    [
+        [httpx2.Response(308)],
+        [httpx2.Response(308, headers={"range": "bytes=0-3"})],
+        [httpx2.Response(503), httpx2.Response(308, headers={"range": "bytes=0-3"})],
+    ],
+)
+def test_an_upload_that_makes_no_progress_ends(
+    call: Call, monkeypatch: pytest.MonkeyPatch, pauses: list[float], no_progress: list[Any]
+) -> None:
+    """After pauses; progress in between allows as many repetitions as before."""
+    monkeypatch.setattr(flows, "LARGE_BYTES", 5)
+    monkeypatch.setattr(uploads, "PART_BYTES", 4)
+    session = answer(201, {"session": "https://storage.test/up", "uri": "gs://drops/1"})
+    begin = [httpx2.Response(308), httpx2.Response(308), httpx2.Response(308, headers={"range": "bytes=0-3"})]
+    script = Script([session, *begin, *no_progress * 5])
+    with pytest.raises(ServiceTimeout, match="no further byte"):
+        call(script, "submit", b"0123456789")
+    assert script.answers == []
+    assert len(pauses) == 2 + 4
+
+
+@both
+def test_an_upload_ends_at_the_timeout(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two parts."""
+    monkeypatch.setattr(flows, "LARGE_BYTES", 5)
+    monkeypatch.setattr(uploads, "PART_BYTES", 4)
+    session = answer(201, {"session": "https://storage.test/up", "uri": "gs://drops/1"})
+    script = Script([session, httpx2.Response(308, headers={"range": "bytes=0-3"})])
+    with pytest.raises(ServiceTimeout, match="only 4 of 10 bytes"):
+        call(script, "submit", b"0123456789", timeout=0)
+
+
+@both
+def test_an_answer_before_the_end_of_its_wait_is_followed_by_a_pause(call: Call, pauses: list[float]) -> None:
+    """A service that stops answers at once; the client must not ask a thousand times a second."""
+    early = answer(202, SUBMITTED)
+    call(Script([early, early, answer(200, ROW)]), "wait", "AQID")
+    assert pauses == [1.0, 1.0]
+
+
+@both
+def test_a_file_whose_name_is_no_utf_8(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a form and as an upload session."""
+    photo = tmp_path / os.fsdecode(b"\xff.png")
+    photo.write_bytes(b"0123456789")
+    form = Script([answer(202, SUBMITTED)])
+    call(form, "submit", photo)
+    assert 'filename="\N{REPLACEMENT CHARACTER}.png"'.encode() in form.requests[0].content
+    monkeypatch.setattr(flows, "LARGE_BYTES", 5)
+    session = answer(201, {"session": "https://storage.test/up", "uri": "gs://drops/1"})
+    large = Script([session, httpx2.Response(200), answer(202, SUBMITTED)])
+    call(large, "submit", photo)
+    assert json.loads(large.requests[0].content)["name"] == "\N{REPLACEMENT CHARACTER}.png"
 
 
 @both
@@ -307,9 +367,14 @@ def test_an_address_that_is_none(address: str) -> None:
 
 
 def test_wrong_arguments() -> None:
-    """A token that no header can carry, and an image of no known type."""
+    """A token and a key that no header can carry, a text that no request can carry, an image of no known type."""
     with pytest.raises(ClientError, match="token"):
         Client(BASE, "a\r\nb")
+    for key in ("a b", "a\r\nb", "\N{SNOWMAN}"):
+        with pytest.raises(ClientError, match="idempotency key"):
+            plain(Script([]), "submit", b"png", key=key)
+    with pytest.raises(ClientError, match="text has a character"):
+        plain(Script([]), "submit", b"png", task="od", text="\ud800")
     with pytest.raises(ClientError, match="not int"):
         plain(Script([]), "caption", 7)
     with pytest.raises(FileNotFoundError):
