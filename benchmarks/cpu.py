@@ -89,6 +89,13 @@ def child_that_runs(parent: int, module: str) -> int:
     raise RunInvalidError(f"process {parent} has no child that runs {module}")
 
 
+def resident_bytes(pid: int) -> int:
+    """Memory of one process that is in RAM."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    (kilobytes,) = (line.split()[1] for line in lines if line.startswith("VmRSS:"))
+    return int(kilobytes) * 1024
+
+
 def cpu_ms_each(before: Mapping[str, float], after: Mapping[str, float], count: int) -> dict[str, float]:
     """Name → CPU milliseconds per event or image, from two readings of CPU seconds."""
     return {name: (after[name] - before[name]) * 1000 / count for name in after}

@@ -14,7 +14,7 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud.storage import Client
 
 from benchmarks.checks import RunInvalidError
-from benchmarks.cpu import ProcessSnapshot, child_that_runs
+from benchmarks.cpu import ProcessSnapshot, child_that_runs, resident_bytes
 from db.listen import Listener, listening
 from dropline.broker.messages import row_id_of
 from dropline.contract import CAPTION_QUEUE
@@ -81,6 +81,7 @@ class BenchmarkStack:
         self.concurrency = stack.options.concurrency
         self.bucket = BUCKET
         self.function_url = stack.function_url
+        self.gallery_url = stack.gallery_url
 
     @property
     def worker(self) -> Service:
@@ -115,6 +116,10 @@ class BenchmarkStack:
     def log_bytes(self, name: str) -> int:
         """The size of a service's log."""
         return self._stack.services[name].log_path.stat().st_size
+
+    def gallery_bytes(self) -> int:
+        """Memory of the gallery."""
+        return resident_bytes(self._stack.services["gallery"].pid)
 
     def stop(self, name: str) -> None:
         """Stop one service."""

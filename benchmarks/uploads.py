@@ -11,7 +11,7 @@ from PIL import Image
 from benchmarks.checks import ROW_TIMES_QUERY, RowTimes, RunInvalidError
 from benchmarks.stack import BenchmarkStack
 from db.listen import Listener
-from dropline.contract import Status
+from dropline.contract import ObjectVersion, Status
 
 #: The longest wait for a set of rows. The wait ends only in broken runs, so the limit is generous.
 DEADLINE_S = 600.0
@@ -59,9 +59,11 @@ def _encoded(image: Image.Image, form: str, **options: object) -> bytes:
     return file.getvalue()
 
 
-def upload(bucket: Bucket, image: ImageFile) -> None:
+def upload(bucket: Bucket, image: ImageFile) -> ObjectVersion:
     """Upload one image."""
-    bucket.blob(image.name).upload_from_string(image.data, content_type=image.content_type)
+    blob = bucket.blob(image.name)
+    blob.upload_from_string(image.data, content_type=image.content_type)
+    return ObjectVersion(str(bucket.name), image.name, int(blob.generation or 0))
 
 
 def upload_all(stack: BenchmarkStack, images: Iterable[ImageFile]) -> int:

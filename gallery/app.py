@@ -39,6 +39,8 @@ def create_app(resources: Resources) -> FastAPI:
         title="Dropline", version=metadata.version("dropline"), docs_url=None, redoc_url=None, lifespan=lifespan
     )
     app.state.resources = resources
+    # Cuts the connection of a client's address; set by the server, which alone has the connections.
+    app.state.disconnect = lambda _address: None
     app.state.limits = Limits.from_settings(settings.gallery)
     for routes in (page, pictures, forms, login, api, events):
         app.include_router(routes.router(resources))

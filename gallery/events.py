@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -10,6 +9,7 @@ from fastapi import APIRouter, Depends, Header, Response
 from starlette.types import Receive, Scope, Send
 
 from db.snapshot import Snapshot
+from dropline.log import get_logger
 from gallery.access import Scope as Right
 from gallery.access import requires
 from gallery.feed import MOST_MISSED, Stream, id_block, reset_block, state_blocks
@@ -18,12 +18,14 @@ from gallery.limits import Overloaded
 from gallery.resources import Resources
 from gallery.schemas import EVENTS_EXAMPLE, PROBLEMS
 
+log = get_logger(__name__)
+
 #: A comment is sent after this many seconds without an event, so that a dead connection is found.
 _HEARTBEAT_S = 25.0
 #: A client that takes no byte for this long is disconnected.
 _STALLED_S = 60.0
-#: Blocks that are sent at once.
-_MOST_BLOCKS = 100
+#: Bytes that are sent at once, unless one block has more.
+_MOST_BYTES = 65_536
 #: Milliseconds after which a browser connects again.
 _RETRY = b"retry: 2000\n"
 
@@ -70,24 +72,28 @@ class EventStream(Response):
         self._hub = hub
         self._last_event_id = last_event_id
 
-    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the events; an error before the first byte is raised."""
 
-        async def send_body(body: bytes) -> None:
+        async def send_body(body: bytes, *, more: bool = True) -> None:
             async with asyncio.timeout(_STALLED_S):
-                await send({"type": "http.response.body", "body": body, "more_body": True})
+                await send({"type": "http.response.body", "body": body, "more_body": more})
 
         with self._hub.feed.stream() as stream:
             beginning = await self._beginning(stream)
             await send({"type": "http.response.start", "status": HTTPStatus.OK, "headers": self.raw_headers})
             watcher = asyncio.create_task(_end_at_disconnect(receive, stream))
             try:
-                with suppress(TimeoutError):
-                    await send_body(_RETRY + b"".join(beginning))
-                    await _send_events(stream, send_body)
+                await send_body(_RETRY + b"".join(beginning))
+                await _send_events(stream, send_body)
+                await send_body(b"", more=False)
+            except TimeoutError:
+                log.info("slow_stream_disconnected")
+                scope["app"].state.disconnect(scope["client"])
+                # Until the server has noticed: an unfinished answer to a connected client would be an error.
+                await asyncio.wait([watcher], timeout=1)
             finally:
                 watcher.cancel()
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _beginning(self, stream: Stream) -> list[bytes]:
         """The first blocks: an id for a new client, else the rows that changed after the client's id."""
@@ -106,7 +112,7 @@ class EventStream(Response):
 
 async def _send_events(stream: Stream, send_body: SendBody) -> None:
     while stream.is_open:
-        blocks = await stream.take(_HEARTBEAT_S, _MOST_BLOCKS)
+        blocks = await stream.take(_HEARTBEAT_S, _MOST_BYTES)
         if stream.is_open:
             await send_body(b"".join(blocks) or b":\n\n")
 

@@ -26,6 +26,8 @@ from gallery.documents import change_document, row_document
 
 #: Most events that wait for a slow client. Its stream then ends, and the client comes back with its last id.
 MOST_WAITING = 10_000
+#: Most bytes of them; all streams share the events.
+MOST_WAITING_BYTES = 32 * 1024 * 1024
 #: Most rows that are sent after a lost connection; beyond that a client has to read the table again.
 MOST_MISSED = 1_000
 
@@ -44,6 +46,7 @@ class Stream:
 
     def __init__(self) -> None:
         self._waiting: deque[Event] = deque()
+        self._waiting_bytes = 0
         self._arrived = asyncio.Event()
         self._seen: Snapshot | None = None
         self.is_open = True
@@ -65,28 +68,37 @@ class Stream:
     def begin_with(self, snapshot: Snapshot) -> None:
         """Leave out all changes that the snapshot sees, since the client has been sent them."""
         self._waiting = deque(event for event in self._waiting if not snapshot.sees(event.changed_in))
+        self._waiting_bytes = sum(len(event.block) for event in self._waiting)
         self._leave_out(snapshot)
 
-    async def take(self, timeout_s: float, most: int) -> list[bytes]:
-        """Between 1 and `most` blocks; none after the time, or at the end of the stream."""
+    async def take(self, timeout_s: float, most_bytes: int) -> list[bytes]:
+        """One block, and further ones up to `most_bytes`; none after the time, or at the end of the stream."""
         if not self._waiting and self.is_open:
             with suppress(TimeoutError):
                 async with asyncio.timeout(timeout_s):
                     await self._arrived.wait()
         self._arrived.clear()
-        return [self._waiting.popleft().block for _ in range(min(most, len(self._waiting)))]
+        taken: list[bytes] = []
+        size = 0
+        while self._waiting and (not taken or size + len(self._waiting[0].block) <= most_bytes):
+            taken.append(self._waiting.popleft().block)
+            size += len(taken[-1])
+        self._waiting_bytes -= size
+        return taken
 
     def end(self) -> None:
         """Drop the waiting events, and end the stream."""
         self.is_open = False
         self._waiting.clear()
+        self._waiting_bytes = 0
         self._arrived.set()
 
     def _append(self, event: Event) -> None:
-        if len(self._waiting) >= MOST_WAITING:
+        if len(self._waiting) >= MOST_WAITING or self._waiting_bytes > MOST_WAITING_BYTES:
             self.end()
         if self.is_open:
             self._waiting.append(event)
+            self._waiting_bytes += len(event.block)
             self._arrived.set()
 
     def _leave_out(self, snapshot: Snapshot) -> None:

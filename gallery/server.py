@@ -7,6 +7,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from db.session import Database, reader_settings
 from db.start_check import READER
@@ -50,9 +51,12 @@ class GalleryServer(uvicorn.Server):
         """Bind no port yet."""
         settings = resources.settings.gallery
         self.resources = resources
+        app = create_app(resources)
+        app.state.disconnect = self.disconnect
         super().__init__(
             uvicorn.Config(
-                create_app(resources),
+                app,
+                http="h11",
                 host=settings.host,
                 port=settings.port,
                 log_config=None,
@@ -74,6 +78,12 @@ class GalleryServer(uvicorn.Server):
         """The port that is listened to; after the start."""
         port: int = self.servers[0].sockets[0].getsockname()[1]
         return port
+
+    def disconnect(self, address: tuple[str, int]) -> None:
+        """Cut the connections of a client's address, with all bytes that wait for it."""
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, H11Protocol) and connection.client == address:
+                connection.transport.abort()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Bind the port, and log the address."""

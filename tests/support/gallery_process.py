@@ -3,11 +3,11 @@
 import json
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx2
 
+from benchmarks.cpu import resident_bytes
 from dropline.settings import Settings
 from local_emulators.process import Command, process_environment, python_path
 from local_emulators.supervisor import Service, Supervisor
@@ -35,9 +35,7 @@ class GalleryProcess:
 
     def resident_bytes(self) -> int:
         """Memory of the process (Linux)."""
-        status = Path(f"/proc/{self.service.pid}/status").read_text()
-        kilobytes = next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS:"))
-        return int(kilobytes) * 1024
+        return resident_bytes(self.service.pid)
 
 
 def command_of(settings: Settings, **variables: str) -> Command:

@@ -1,18 +1,26 @@
 """Server-sent events over HTTP: every change once while connected, and none missed after a reconnect."""
 
 import json
+import socket
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
+import psycopg
 import pytest
+from sqlalchemy.engine import make_url
 
 from db import object_rows
+from dropline import caption_id
 from dropline.contract import ObjectVersion
 from gallery import events, feed
+from local_emulators.postgres import PostgresServer
 from tests.support.gallery_rig import GalleryRig
-from tests.support.rows import caption_object, caption_row, drop
+from tests.support.rows import TASK, caption_object, caption_row, drop
 
 
 class Events:
@@ -134,9 +142,12 @@ def test_too_many_missed_changes_are_a_reset(gallery: GalleryRig, monkeypatch: p
             assert second.names(1) == [(f"{last_id}.png", "queued")]
 
 
-def test_a_slow_client_is_disconnected(gallery: GalleryRig, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("limit", "most"), [("MOST_WAITING", 0), ("MOST_WAITING_BYTES", -1)])
+def test_a_slow_client_is_disconnected(
+    gallery: GalleryRig, monkeypatch: pytest.MonkeyPatch, limit: str, most: int
+) -> None:
     """Its queue is bounded; it comes back with its last id."""
-    monkeypatch.setattr(feed, "MOST_WAITING", 0)
+    monkeypatch.setattr(feed, limit, most)
     with stream(gallery) as first:
         with gallery.database.transaction() as connection:
             drop(connection, named(gallery, "a.png"))
@@ -144,3 +155,66 @@ def test_a_slow_client_is_disconnected(gallery: GalleryRig, monkeypatch: pytest.
     monkeypatch.undo()
     with stream(gallery, first.last_id) as second:
         assert second.names(1) == [("a.png", "queued")]
+
+
+def test_a_client_that_reads_nothing_is_cut_off(gallery: GalleryRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its connection ends too, with the bytes that no network buffer took."""
+    monkeypatch.setattr(events, "_STALLED_S", 0.5)
+    address = urlsplit(gallery.url)
+    with socket.socket() as client, stream(gallery) as other:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect((address.hostname, address.port))
+        client.sendall(f"GET /api/events HTTP/1.1\r\nHost: {address.netloc}\r\n\r\n".encode())
+        assert client.recv(1)
+        for number in range(40):
+            caption_object(gallery.database, named(gallery, f"{number}.png"), 250_000 * "x")
+            other.take(3)
+        while gallery.server.resources.hub.feed.streams > 1:
+            threading.Event().wait(0.01)
+        # The bytes in the network's buffers still arrive, without the end of the answer.
+        client.settimeout(60)
+        received = b"".join(iter(lambda: client.recv(1_000_000), b""))
+        assert len(received) < 40 * 250_000
+        assert not received.endswith(b"0\r\n\r\n")
+        assert len(gallery.server.server_state.connections) == 1
+
+
+def test_no_change_is_missed_when_the_listening_connection_breaks(
+    gallery: GalleryRig, postgres_server: PostgresServer
+) -> None:
+    """A row changes while nothing listens: open streams and waits hear of it; a row may come again."""
+    with (
+        stream(gallery) as one,
+        stream(gallery) as other,
+        gallery.client() as client,
+        ThreadPoolExecutor() as threads,
+    ):
+        for name in ("a.png", "b.png"):
+            with gallery.database.transaction() as connection:
+                row_id = drop(connection, named(gallery, name))
+            path = f"/api/captions/{caption_id.encode(named(gallery, name), TASK)}?wait=60"
+            waiting = threads.submit(client.get, path)
+            while not gallery.server.resources.hub.feed.waiters and not waiting.done():
+                threading.Event().wait(0.01)
+            with nothing_listens(gallery, postgres_server):
+                caption_row(gallery.database, row_id)
+            assert waiting.result(120).json()["status"] == "captioned"
+            for each in (one, other):
+                while each.names(1) != [(name, "captioned")]:
+                    pass
+
+
+@contextmanager
+def nothing_listens(gallery: GalleryRig, server: PostgresServer) -> Iterator[None]:
+    """The listening connection is ended, and the database takes no new one until the end of the block."""
+    name = make_url(gallery.settings.database_url.get_secret_value()).database
+    with psycopg.connect(server.url, autocommit=True) as admin:
+        admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false".encode())
+        ended = admin.execute(
+            "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity"
+            " WHERE application_name = 'dropline-gallery-listen' AND datname = %s",
+            (name,),
+        )
+        assert ended.fetchall() == [(True,)]
+        yield
+        admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true".encode())
