@@ -21,6 +21,8 @@ _RECENT_IDS = 5_000
 _TRIGRAM = 3
 #: Signs of `websearch_to_tsquery`; a search without them matches the beginnings of words, too.
 _OPERATORS = re.compile(r'["-]|\bor\b', re.IGNORECASE)
+#: A dash between words, or a line of dashes.
+_DASHES = re.compile(r"-[\s-]*-")
 _COLUMNS = [getattr(CaptionRow, name) for name in CaptionRecord.__dataclass_fields__]
 
 
@@ -180,7 +182,8 @@ def _matches(words: str) -> ColumnElement[bool]:
 def _has_words(words: str) -> ColumnElement[bool]:
     """Full-text search; the words are whole, or the beginnings of words."""
     if _OPERATORS.search(words):
-        query = func.websearch_to_tsquery(text("'english'"), words)
+        # Postgres takes `--` for a negated negation, and refuses some dozens of them.
+        query = func.websearch_to_tsquery(text("'english'"), _DASHES.sub(" ", words))
     else:
         terms = re.findall(r"\w+", words)
         query = func.to_tsquery(text("'english'"), " & ".join(f"{term}:*" for term in terms))
