@@ -3,9 +3,12 @@
 import io
 from typing import BinaryIO
 
+from dropline.selection import media_type
 from dropline.storage.uploads import content_type
 
 _BYTES = "application/octet-stream"
+#: A browser runs the scripts of such an image when it is opened by itself.
+_SCRIPTABLE = frozenset({"image/svg+xml"})
 #: Most bytes of a file's name in the name of its object.
 _MOST_NAME_BYTES = 200
 
@@ -18,8 +21,8 @@ def size_of(content: BinaryIO) -> int:
 
 def image_type(stated: str | None, name: str) -> str:
     """The type of an image; of any other content, and of text that a browser could run, that of bytes."""
-    kinds = (stated, content_type(name))
-    return next((kind for kind in kinds if kind is not None and kind.startswith("image/")), _BYTES)
+    kinds = (media_type(kind or "") for kind in (stated, content_type(name)))
+    return next((kind for kind in kinds if kind.startswith("image/") and kind not in _SCRIPTABLE), _BYTES)
 
 
 def clean_name(name: str) -> str:

@@ -104,6 +104,9 @@ def test_an_upload_is_an_object_as_any_drop(submissions: Submissions, settings: 
         ("a", "image/webp", "image/webp"),
         ("a.html", "text/html", "application/octet-stream"),
         ("a.png", "text/html", "image/png"),
+        ("a.svg", "image/svg+xml", "application/octet-stream"),
+        ("a.png", "IMAGE/SVG+XML; charset=utf-8", "image/png"),
+        ("a", "image/png\r\nX-Other: 1", "application/octet-stream"),
         ("", None, "application/octet-stream"),
     ],
 )
