@@ -53,7 +53,7 @@ class _Login:
             max_age=_COOKIE_AGE_S,
             httponly=True,
             samesite="strict",
-            secure=request.url.scheme == "https",
+            secure=_is_https(request),
         )
         return answer
 
@@ -66,6 +66,11 @@ class _Login:
     def _form(self, then: str, refused: str) -> Response:
         values = EMPTY_FRAME | {"view": "login", "next": _own_path(then), "refused": refused}
         return self._pages.html("login.html", values, 401 if refused else 200)
+
+
+def _is_https(request: Request) -> bool:
+    """Whether the browser uses HTTPS. A proxy may end TLS; the Origin of the form has the browser's scheme."""
+    return "https" in (request.url.scheme, request.headers.get("origin", "").partition(":")[0])
 
 
 def _own_path(path: str) -> str:

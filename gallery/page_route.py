@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute
 
 from dropline.errors import DroplineError, ObjectGone, PermanentError, TransientError
 from dropline.log import get_logger
-from gallery.access import CredentialsRefused, ForeignSite, MissingCredentials, ScopeMissing
+from gallery.access import TOKEN_COOKIE, CredentialsRefused, ForeignSite, MissingCredentials, ScopeMissing
 from gallery.rendering import Pages
 
 log = get_logger(__name__)
@@ -30,7 +30,7 @@ def page_route(pages: Pages) -> type[APIRoute]:
     """A class of routes whose errors are pages made with these templates."""
 
     class PageRoute(APIRoute):
-        """A route whose expected errors become pages; without a token, the page of the login."""
+        """A route whose expected errors become pages; without a valid token, the page of the login."""
 
         def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
             """The handler of a request."""
@@ -40,14 +40,23 @@ def page_route(pages: Pages) -> type[APIRoute]:
                 try:
                     return await handle(request)
                 except MissingCredentials:
-                    then = quote(request.url.path) if request.method == "GET" else "/"
-                    return RedirectResponse(f"/login?next={then}", 303)
+                    return _to_login(request)
+                except CredentialsRefused as error:
+                    # A browser keeps the cookie of a withdrawn token for weeks: a person must reach the login.
+                    return _to_login(request) if TOKEN_COOKIE in request.cookies else error_page(pages, error)
                 except DroplineError as error:
                     return error_page(pages, error)
 
             return handled
 
     return PageRoute
+
+
+def _to_login(request: Request) -> Response:
+    then = quote(request.url.path) if request.method == "GET" else "/"
+    answer = RedirectResponse(f"/login?next={then}", 303)
+    answer.delete_cookie(TOKEN_COOKIE, httponly=True, samesite="strict")
+    return answer
 
 
 def error_page(pages: Pages, error: DroplineError) -> Response:

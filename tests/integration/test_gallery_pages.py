@@ -210,10 +210,30 @@ def test_with_tokens_a_browser_logs_in(database: Database, tmp_path: Path) -> No
         assert TOKEN_COOKIE in cookie
         assert "HttpOnly" in cookie
         assert "SameSite=strict" in cookie
+        assert "Secure" not in cookie
         assert "Nothing has failed" in shown(client, "/failures")
         client.post("/logout")
         client.cookies.clear()
         assert client.get("/").status_code == 303
+
+
+def test_the_cookie_of_a_withdrawn_token_leads_to_the_login(database: Database, tmp_path: Path) -> None:
+    """And is deleted; the same token in a header, which no person can correct, is an error."""
+    entry = TokenEntry("ann", frozenset({Scope.READ}), digest_of("right"))
+    with page_client(database, tmp_path, Objects(), (entry,)) as client:
+        answer = client.get("/failures", headers={"cookie": f"{TOKEN_COOKIE}=withdrawn"})
+        assert (answer.status_code, answer.headers["location"]) == (303, "/login?next=/failures")
+        assert f'{TOKEN_COOKIE}="";' in answer.headers["set-cookie"]
+        assert client.get("/failures", headers={"authorization": "Bearer withdrawn"}).status_code == 401
+
+
+def test_behind_a_proxy_with_https_the_cookie_is_sent_by_https_alone(database: Database, tmp_path: Path) -> None:
+    """The proxy ends TLS: the request arrives by HTTP, with the Origin of the browser."""
+    entry = TokenEntry("ann", frozenset({Scope.READ}), digest_of("right"))
+    with page_client(database, tmp_path, Objects(), (entry,)) as client:
+        headers = {"origin": f"https://{client.base_url.host}"}
+        entered = client.post("/login", data={"token": "right"}, headers=headers)
+        assert "Secure" in entered.headers["set-cookie"]
 
 
 @pytest.mark.parametrize(
