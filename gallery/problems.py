@@ -100,6 +100,9 @@ async def _of_validation(_request: Request, error: Exception) -> Response:
 
 async def _of_http(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    # FastAPI makes 400 of every error that ends the reading of a body.
+    if isinstance(error.__cause__, DroplineError):
+        return problem_of(error.__cause__)
     status = HTTPStatus(error.status_code)
     return problem(status, status.name.lower(), str(error.detail), error.headers)
 

@@ -93,8 +93,15 @@ def read_key(key: str | None, sender: str) -> str | None:
 
 @asynccontextmanager
 async def _form(request: Request) -> AsyncIterator[FormData]:
-    async with request.form(max_files=1, max_fields=_MOST_FIELDS, max_part_size=_MOST_FIELD_BYTES) as form:
+    reading = request.form(max_files=1, max_fields=_MOST_FIELDS, max_part_size=_MOST_FIELD_BYTES)
+    try:
+        form = await reading
+    except UnicodeError:
+        raise InvalidRequest("the form has text that its `charset` does not have; send UTF-8") from None
+    try:
         yield form
+    finally:
+        await form.close()
 
 
 def _file(form: FormData) -> FileSubmission:

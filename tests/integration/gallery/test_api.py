@@ -15,6 +15,7 @@ from tests.support.rows import TASK, caption_object, caption_row, drop, fail_obj
 
 #: A form without a stated size; its file is larger than the limit.
 ENDLESS = [b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n', *20 * [bytes(100_000)]]
+FORM = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nx\r\n--b--\r\n'
 PNG = b"\x89PNG\r\n\x1a\n"
 DETECTION = TaskRequest.parse("<OD>")
 
@@ -147,6 +148,14 @@ def test_a_large_file_goes_to_cloud_storage_directly(gallery: GalleryRig, client
     assert (submitted.status_code, submitted.json()["task"]) == (202, "<OD>")
     assert str(version_of(submitted.json()).generation) == sent.json()["generation"]
     problem(client.post("/api/uploads", json={"size_bytes": 1_000_001}), 413, "object_too_large")
+    headers = {"content-type": "application/json"}
+    problem(
+        client.post("/api/uploads", content=iter([b"[", *20 * [bytes(10_000)]]), headers=headers),
+        413,
+        "request_too_large",
+    )
+    unusual = client.post("/api/uploads", json={"size_bytes": 1, "content_type": "image/x\r\nX-Other: 1"})
+    assert unusual.status_code == 201, unusual.text
 
 
 @pytest.mark.parametrize(
@@ -171,6 +180,11 @@ def test_a_large_file_goes_to_cloud_storage_directly(gallery: GalleryRig, client
             {"content": ENDLESS, "headers": {"content-type": "multipart/form-data; boundary=b"}},
             413,
             "request_too_large",
+        ),
+        (
+            {"content": FORM, "headers": {"content-type": "multipart/form-data; boundary=b; charset=undefined"}},
+            422,
+            "invalid_request",
         ),
     ],
 )
