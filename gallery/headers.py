@@ -1,11 +1,13 @@
-"""What holds for every request and every answer: the site, the size of the body, the headers."""
+"""What holds for every request and every answer: the site, the size and time of the body, the headers."""
+
+import asyncio
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dropline.errors import DroplineError
 from gallery.access import Access
-from gallery.limits import RequestTooLarge
+from gallery.limits import RequestTooLarge, RequestTooSlow
 from gallery.problems import problem_of
 
 #: No inline script or style, nothing from another site, and no frame of another site around the page.
@@ -33,6 +35,10 @@ SECURITY_HEADERS = {
 }
 #: Most bytes of a body that is no file.
 _MOST_BYTES = 65_536
+#: Time for a body: so many seconds, and more for a large one. An unfinished request occupies a connection, also
+#: where a client sends a byte now and then.
+_BODY_S = 60.0
+_LEAST_BYTES_PER_S = 8_192
 _FILES_PATH = "/api/captions"
 
 
@@ -75,13 +81,23 @@ class Guard:
 
 
 def _bounded(receive: Receive, most: int) -> Receive:
-    """A body without a stated size is counted while it arrives."""
-    received = 0
+    """A body without a stated size is counted while it arrives, and its time is limited."""
+    received, begin, is_whole = 0, asyncio.get_running_loop().time(), False
 
     async def receive_bounded() -> Message:
-        nonlocal received
-        message = await receive()
+        nonlocal received, is_whole
+        if is_whole:
+            return await receive()  # waits for the end of the connection
+        try:
+            async with asyncio.timeout_at(begin + _BODY_S + received / _LEAST_BYTES_PER_S):
+                message = await receive()
+        except TimeoutError:
+            raise RequestTooSlow(
+                f"only {received} bytes of the request's body arrived in time; use a faster network, or "
+                "POST /api/uploads, whose upload can be resumed"
+            ) from None
         received += len(message.get("body", b""))
+        is_whole = not message.get("more_body", False)
         _check_size(received, most)
         return message
 

@@ -29,6 +29,12 @@ class Overloaded(TransientError):
     default_code = "overloaded"
 
 
+class RequestTooSlow(TransientError):
+    """The body of a request takes too long to arrive."""
+
+    default_code = "request_too_slow"
+
+
 class RequestTooLarge(PermanentError):
     """The body of a request has too many bytes."""
 

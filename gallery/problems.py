@@ -22,7 +22,7 @@ from dropline.errors import (
 from dropline.log import get_logger
 from dropline.scaling.errors import ScalingDenied
 from gallery.access import CredentialsRefused, ForeignSite, MissingCredentials, ScopeMissing
-from gallery.limits import RequestTooLarge, TooManyRequests
+from gallery.limits import RequestTooLarge, RequestTooSlow, TooManyRequests
 
 log = get_logger(__name__)
 
@@ -40,6 +40,7 @@ _STATUS: tuple[tuple[type[DroplineError], HTTPStatus], ...] = (
     (ObjectMissing, HTTPStatus.NOT_FOUND),
     (ObjectGone, HTTPStatus.NOT_FOUND),
     (RequestTooLarge, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
+    (RequestTooSlow, HTTPStatus.REQUEST_TIMEOUT),
     (TooManyRequests, HTTPStatus.TOO_MANY_REQUESTS),
     (TransientError, HTTPStatus.SERVICE_UNAVAILABLE),
     (ScalingDenied, HTTPStatus.INTERNAL_SERVER_ERROR),

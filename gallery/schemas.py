@@ -165,6 +165,7 @@ _MEANINGS = {
     401: "A token is required, or the token is unknown.",
     403: "The token lacks the scope, or the request comes from another site.",
     404: "There is no such caption, object or path.",
+    408: "The body of the request arrived too slowly.",
     413: "The request or the image is too large.",
     422: "A value cannot be used.",
     429: "Too many requests; `Retry-After` has the seconds.",

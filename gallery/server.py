@@ -17,6 +17,7 @@ from dropline.settings import GallerySettings, Settings, load_settings
 from dropline.storage.bucket import Storage
 from gallery.access import Access, TokenEntry, is_loopback
 from gallery.app import create_app
+from gallery.connection import TimedConnection
 from gallery.copies import open_copies
 from gallery.hub import ChangeHub
 from gallery.iap import IapVerifier
@@ -56,9 +57,10 @@ class GalleryServer(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http="h11",
                 host=settings.host,
                 port=settings.port,
+                http=TimedConnection,
+                ws="none",
                 log_config=None,
                 log_level="warning",
                 access_log=False,
@@ -139,6 +141,6 @@ def access_from(settings: GallerySettings) -> Access:
 def _lines(path: str) -> list[str]:
     try:
         lines = Path(path).read_text().splitlines() if path else []
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         raise SettingsError(f"DROPLINE_GALLERY__TOKENS_FILE cannot be read: {error}") from None
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]

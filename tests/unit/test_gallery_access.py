@@ -1,6 +1,7 @@
 """Who may use the gallery: scopes, tokens, Host and Origin."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
@@ -131,6 +132,16 @@ def test_a_malformed_entry_is_refused(entry: str) -> None:
     with pytest.raises(SettingsError) as caught:
         TokenEntry.parse(entry)
     assert not entry or entry not in str(caught.value)
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
+    """As a file that is not there."""
+    file = tmp_path / "tokens"
+    for content in (None, b"\xff\xfe"):
+        if content:
+            file.write_bytes(content)
+        with pytest.raises(SettingsError, match="DROPLINE_GALLERY__TOKENS_FILE"):
+            access_from(GallerySettings(tokens_file=str(file)))
 
 
 def test_an_entry_is_written_as_read() -> None:

@@ -1,0 +1,45 @@
+"""A connection of the gallery's server."""
+
+import asyncio
+from typing import cast
+
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
+
+#: Longest time for the head of a request, in seconds. uvicorn has no such limit, and clients that never finish a
+#: request could occupy all connections.
+HEAD_S = 30.0
+
+
+class TimedConnection(H11Protocol):
+    """HTTP/1.1 that ends when the head of a request does not arrive in time; `gallery.headers` limits the body."""
+
+    _limit: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client has connected."""
+        super().connection_made(transport)  # type: ignore[arg-type]
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        """A part of a request, or several requests."""
+        super().data_received(data)
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection has ended."""
+        self._stop()
+        super().connection_lost(exc)
+
+    def _watch(self) -> None:
+        """Limit the time while no request is being answered. An idle connection has uvicorn's limit instead."""
+        request = cast("RequestResponseCycle | None", self.cycle)  # None before the first one
+        is_answering = request is not None and not request.response_complete
+        if is_answering or self.transport.is_closing():
+            self._stop()
+        elif self._limit is None:
+            self._limit = self.loop.call_later(HEAD_S, self.transport.close)
+
+    def _stop(self) -> None:
+        if self._limit is not None:
+            self._limit.cancel()
+            self._limit = None

@@ -1,0 +1,80 @@
+"""Clients that never finish a request: their connections end."""
+
+import socket
+from urllib.parse import urlsplit
+
+import pytest
+
+from dropline.contract import ObjectVersion
+from gallery import connection, headers
+from tests.support.gallery_rig import GalleryRig
+from tests.support.rows import caption_object
+
+#: Longer than any limit of the test; an answer ends the wait at once.
+_PATIENCE_S = 120
+
+
+def connected(gallery: GalleryRig) -> socket.socket:
+    """A connection to the gallery."""
+    address = urlsplit(gallery.url)
+    assert address.hostname
+    assert address.port
+    return socket.create_connection((address.hostname, address.port), timeout=_PATIENCE_S)
+
+
+def until_closed(client: socket.socket) -> bytes:
+    """All bytes up to the end of the connection."""
+    return b"".join(iter(lambda: client.recv(65_536), b""))
+
+
+@pytest.mark.parametrize("begin", [b"", b"GET /healthz HTTP/1.1\r\nHost: localh"])
+def test_a_head_that_never_ends(gallery: GalleryRig, monkeypatch: pytest.MonkeyPatch, begin: bytes) -> None:
+    """No byte, and a part of a request; further bytes do not prolong the time."""
+    monkeypatch.setattr(connection, "HEAD_S", 0.2)
+    with connected(gallery) as client:
+        client.sendall(begin)
+        assert until_closed(client) == b""
+
+
+def test_the_rest_of_a_refused_body(gallery: GalleryRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer before the end of the body begins no new time for each byte."""
+    monkeypatch.setattr(connection, "HEAD_S", 0.2)
+    with connected(gallery) as client:
+        client.sendall(b"POST /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nx")
+        assert client.recv(65_536).startswith(b"HTTP/1.1 405 ")
+        client.sendall(b"x")
+        until_closed(client)
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/api/captions", "application/json"),
+        ("/api/captions", "multipart/form-data; boundary=b"),
+        ("/api/uploads", "application/json"),
+        ("/login", "application/x-www-form-urlencoded"),
+    ],
+)
+def test_a_body_that_never_ends(
+    gallery: GalleryRig, monkeypatch: pytest.MonkeyPatch, path: str, kind: str
+) -> None:
+    """408, on each route that reads a body."""
+    monkeypatch.setattr(headers, "_BODY_S", 0.2)
+    with connected(gallery) as client:
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: 1000\r\n\r\n"
+        client.sendall(head.encode() + b"-")
+        assert client.recv(65_536).startswith(b"HTTP/1.1 408 ")
+
+
+def test_streams_and_waits_outlive_the_limits(gallery: GalleryRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limits are those of requests; an answer may take longer."""
+    monkeypatch.setattr(connection, "HEAD_S", 0.1)
+    monkeypatch.setattr(headers, "_BODY_S", 0.1)
+    with gallery.client() as client, client.stream("GET", "/api/events") as events:
+        received = events.iter_raw()
+        assert b"retry" in next(received)
+        with gallery.client() as other:
+            submitted = other.post("/api/captions", files={"file": ("a.png", b"png")}).json()
+            assert other.get(f"/api/captions/{submitted['id']}", params={"wait": 0.5}).status_code == 202
+        caption_object(gallery.database, ObjectVersion(gallery.settings.bucket, "b.png", 1), "a cat")
+        assert b"event: caption" in next(received)
