@@ -185,7 +185,7 @@ class ImageSettings(_Group):
     )
     max_side: int = Field(default=30_000, ge=1, description="Largest width or height, in pixels.")
     child_memory_bytes: int = Field(
-        default=1_300_000_000,
+        default=1_500_000_000,
         ge=0,
         le=2**50,
         description="Memory that a decoder process may allocate for an image; 0: no limit.",

@@ -37,6 +37,8 @@ _DECODED_FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})
 _FRAMES = _DECODED_FRAMES | {0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF, 0xF7}
 #: Segments without influence on the pixels: APP1 to APP13, APP15 and comments. JFIF and Adobe's APP14 have it.
 _UNUSED = frozenset({*range(0xE1, 0xEE), 0xEF, 0xFE})
+#: Memory of libjpeg beside the samples.
+_POOL_BYTES = 2_000_000
 _GREY = 128
 #: More zero bytes than the data of a scan ends with.
 _UNWRITTEN = bytes(64)
@@ -67,12 +69,17 @@ def read_jpeg(data: bytes, side_px: int, limits: ImageSettings) -> Picture:
     Raises:
         InvalidImage: `truncated_image`, `corrupt_image` or `unsupported_format`.
         ImageRefused: `image_too_large` or `image_too_complex`.
+        MemoryError: the memory limit is too low for the picture.
     """
     parts = _split(data, whole=False)
     dimensions, components = _checked_frame(parts, limits)
     if has_text_line_ends(data, parts.scan_at):
         raise refusals.damaged_by_transfer("a JPEG damaged by a text-mode transfer")
-    image = _decoded(_Joined([*parts.kept, _EOI]), side_px)
+    try:
+        image = _decoded(_Joined([*parts.kept, _EOI]), side_px)
+    except OSError:
+        refusals.check_room(_coefficient_bytes(parts))
+        raise
     if (not parts.ended or _ends_grey(image)) and _lacks_pixels(_split(data, whole=True), image, side_px):
         raise refusals.truncated("JPEG", "pixels are missing")
     if components == 1:
@@ -160,6 +167,16 @@ def _checked_frame(parts: _Parts, limits: ImageSettings) -> tuple[Dimensions, in
         raise refusals.corrupt("JPEG", "it has no scan") if parts.ended else _cut("no scan")
     _check_work(marker, width * height, len(parts.scans))
     return Dimensions(width, height), components
+
+
+def _coefficient_bytes(parts: _Parts) -> int:
+    """Memory of libjpeg for a picture in several scans: two bytes per sample of each component."""
+    assert parts.frame is not None
+    body = parts.frame[1]
+    factors = [(each >> 4) * (each & 15) for each in body[7::3][: body[5]]]
+    pixels = int.from_bytes(body[1:3], "big") * int.from_bytes(body[3:5], "big")
+    samples = pixels * sum(factors) // max(1, *factors, 1)
+    return 0 if _has_one_scan(parts) else 2 * samples + samples // 8 + _POOL_BYTES
 
 
 def _cut(reason: str) -> InvalidImage:

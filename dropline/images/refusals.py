@@ -78,6 +78,18 @@ def check_memory(needed_bytes: int, limits: ImageSettings) -> None:
         raise MemoryError
 
 
+def check_room(needed_bytes: int) -> None:
+    """Tell too little memory from damaged bytes, after a C library failed without a reason.
+
+    Args:
+        needed_bytes: memory that the library needs for undamaged bytes.
+
+    Raises:
+        MemoryError: this process cannot allocate `needed_bytes`, so the library could not either.
+    """
+    bytes(needed_bytes)  # not written: the kernel provides no pages
+
+
 def too_complex(name: str, measured: str, limit: str) -> ImageRefused:
     """More work than pixels and bytes justify, known before decoding; `measured` as in "2,000 scans"."""
     return ImageRefused(

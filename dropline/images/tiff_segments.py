@@ -22,6 +22,8 @@ Bytes = npt.NDArray[np.uint8]
 UNCOMPRESSED, OLD_JPEG, JPEG = 1, 6, 7
 _FAX = {2: "fax", 3: "fax", 4: "fax", 32771: "fax"}
 _GENERAL = {5: "LZW", 8: "Deflate", 32773: "PackBits", 32946: "Deflate", 34925: "LZMA", 50000: "Zstandard"}
+#: Memory of the decompressors with the largest: the window of the compressor's highest usual level.
+_WINDOW_BYTES = {34925: 70_000_000, 50000: 20_000_000}
 _REFUSED = {
     OLD_JPEG: "old-style JPEG",
     32766: "NeXT",
@@ -193,6 +195,7 @@ def _decoded(
         image: Image.Image = TiffImagePlugin.TiffImageFile(io.BytesIO(_with_directory(page, data, tags)))
         image.load()
     except DECODER_ERRORS as error:
+        refusals.check_room(_WINDOW_BYTES.get(page.compression, 0))
         raise _damaged(page) from error
     return image
 

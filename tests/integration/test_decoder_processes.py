@@ -249,6 +249,26 @@ def test_a_huge_image_ends_at_the_memory_limit(kind: str) -> None:
         decoder.decode(encode(halves(), "PNG"), _SIDE)
 
 
+@pytest.mark.parametrize(
+    ("kind", "options", "limits_mb"),
+    [
+        ("JPEG", {"progressive": True, "subsampling": 0}, (12,)),
+        ("TIFF", {"compression": "zstd"}, (14, 17)),
+        ("TIFF", {"compression": "lzma"}, (14, 18)),
+    ],
+)
+def test_a_good_file_is_not_damaged_where_memory_is_short(
+    kind: str, options: dict[str, object], limits_mb: tuple[int, ...]
+) -> None:
+    """Libraries that fail without a reason at the memory limit are told apart from damaged bytes."""
+    data = encode(halves(2000, 2000), kind, **options)
+    for limit in limits_mb:
+        with DecoderProcess(ImageSettings(decode_timeout_s=120, child_memory_bytes=limit * 10**6)) as decoder:
+            found = _outcome(lambda: decoder.decode(data, _SIDE))
+        assert isinstance(found, tuple)
+        assert found[1] == "out_of_memory"
+
+
 def test_a_file_larger_than_the_memory_limit_is_no_crash() -> None:
     """The bytes alone exceed the limit."""
     with DecoderProcess(ImageSettings(child_memory_bytes=20_000_000)) as decoder:

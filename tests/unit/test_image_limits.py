@@ -200,7 +200,7 @@ BOMBS: dict[str, tuple[Callable[[], bytes], str | None]] = {
     "text of 500 MB": (lambda: image_files.png_with_text_bomb(500), None),
     "WebP of 10,000 x 10,000": (
         lambda: encode(Image.new("RGB", (10_000, 10_000)), "WEBP", quality=1, method=0),
-        "out_of_memory",
+        None,
     ),
 }
 CHILD = """
