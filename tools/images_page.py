@@ -30,7 +30,8 @@ and frequent in other files, such as raw fax data; such files are `not_an_image`
 `dropline/images/header_probes.py`.
 
 Memory is bounded by `DROPLINE_IMAGES__CHILD_MEMORY_BYTES`; an image that needs more is `out_of_memory`. A WebP
-needs twelve bytes per pixel and two copies of its file: with the default limit, a WebP of 100 megapixels is decoded.
+needs twelve bytes per pixel and two copies of its file: by default, one of 100
+megapixels is decoded.
 
 More codes, of time and memory and of a missing decoder, are in [error-codes.md](error-codes.md); the limits are in
 [settings.md](settings.md#images).
