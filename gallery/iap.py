@@ -74,6 +74,6 @@ class IapVerifier:
             )
         except (PyJWKClientConnectionError, OSError) as error:
             raise ProxyKeysUnavailable(f"no public keys from {self._keys_url}: {error}") from error
-        except (PyJWTError, ValueError) as error:
+        except (PyJWTError, ValueError, RecursionError) as error:
             raise CredentialsRefused(f"the header of the Identity-Aware Proxy is refused: {error}") from error
         return claims

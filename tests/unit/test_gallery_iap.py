@@ -1,6 +1,7 @@
 """The signed header of an Identity-Aware Proxy, with keys made for the test."""
 
 import asyncio
+import base64
 import json
 import time
 from typing import Any
@@ -68,8 +69,13 @@ def test_a_request_that_went_around_the_proxy_is_refused(access: Access) -> None
         jwt.encode(
             {"aud": AUDIENCE, "iss": ISSUER, "sub": "1"}, "x" * 32, algorithm="HS256", headers={"kid": "k1"}
         ),
+        jwt.encode({"aud": AUDIENCE, "iss": ISSUER, "sub": "1"}, None, algorithm="none", headers={"kid": "k1"}),
+        f"{base64.urlsafe_b64encode(b'[' * 30_000).decode()}.e30.",
     ],
-    ids=["no token", "other key", "unknown key", "other audience", "other issuer", "expired", "other algorithm"],
+    ids=[
+        *("no token", "other key", "unknown key", "other audience", "other issuer", "expired", "other algorithm"),
+        *("no signature", "deep"),
+    ],
 )
 def test_other_headers_are_refused(access: Access, header: str) -> None:
     """Signature, key, audience, issuer, times and algorithm are checked."""
