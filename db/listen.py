@@ -193,14 +193,22 @@ def parse_notice(payload: str) -> ChangeNotice:
     try:
         fields = json.loads(payload)
         return ChangeNotice(
-            id=int(fields["id"]),
+            id=_row_number(fields["id"]),
             bucket=str(fields["bucket"]),
             object_name=str(fields["object_name"]),
-            generation=int(fields["generation"]),
+            generation=_row_number(fields["generation"]),
             task=str(fields["task"]),
             status=Status(fields["status"]),
             metadata_written=bool(fields["metadata_written"]),
-            changed_in=int(fields.get("changed_in", 0)),
+            changed_in=_row_number(fields.get("changed_in", 0)),
         )
     except (TypeError, KeyError, OverflowError, RecursionError) as error:
         raise ValueError(f"not a change of a row: {payload[:100]!r}") from error
+
+
+def _row_number(value: object) -> int:
+    """A number that a column of type bigint can have; another one would end the statement that reads the row."""
+    number = int(str(value))
+    if not 0 <= number < 2**63:
+        raise ValueError(f"not a number of a row: {str(value)[:40]}")
+    return number

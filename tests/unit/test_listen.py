@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 
 import pytest
 
@@ -120,3 +121,11 @@ def test_a_strangers_notification_is_no_change(payload: str) -> None:
         parse_notice(payload)
     with pytest.raises(ValueError, match=r".*"):
         parse_filtered(payload)
+
+
+@pytest.mark.parametrize("field", ["id", "generation", "changed_in"])
+@pytest.mark.parametrize("number", [-1, 2**63, 10**30])
+def test_a_number_that_no_row_has_is_no_change(field: str, number: int) -> None:
+    """The statement that reads the rows of notifications would be refused, with those of other notifications."""
+    with pytest.raises(ValueError, match="not a number of a row"):
+        parse_notice(json.dumps(asdict(NOTICE) | {field: number}))
