@@ -69,7 +69,7 @@ def test_a_request_that_went_around_the_proxy_is_refused(access: Access) -> None
         jwt.encode(
             {"aud": AUDIENCE, "iss": ISSUER, "sub": "1"}, "x" * 32, algorithm="HS256", headers={"kid": "k1"}
         ),
-        jwt.encode({"aud": AUDIENCE, "iss": ISSUER, "sub": "1"}, None, algorithm="none", headers={"kid": "k1"}),
+        jwt.encode({"aud": AUDIENCE, "iss": ISSUER, "sub": "1"}, "", algorithm="none", headers={"kid": "k1"}),
         f"{base64.urlsafe_b64encode(b'[' * 30_000).decode()}.e30.",
     ],
     ids=[
