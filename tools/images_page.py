@@ -38,7 +38,8 @@ More codes, of time and memory and of a missing decoder, are in [error-codes.md]
 """
 _FIRST_PICTURE = (
     "the picture that browsers show first: the first frame of an animation, the primary picture of a HEIF, the "
-    "first page of a TIFF that is marked neither as a thumbnail nor as a mask"
+    "first page of a TIFF that is marked neither as a thumbnail nor as a mask; a GIF's first frames without any "
+    "visible pixel, which browsers show for an instant, are skipped"
 )
 _UPRIGHT = (
     "upright, by EXIF's own tag (JPEG, PNG, WebP, TIFF) or by the turns of the file (HEIF, AVIF); an orientation "
@@ -49,6 +50,10 @@ _SRGB = (
     "no effect"
 )
 _GROUND = "white; a dark grey where all visible pixels are nearly white, since a white logo would vanish on white"
+_WORDS = (
+    "8 bits, from zero to the file's MaxSampleValue; without that tag, samples that all fit into 12 bits count as "
+    "12 bits, which most viewers show nearly black"
+)
 #: Each property of a file, and the result of its conversion.
 _CONVERTED = (
     ("size", "a square of the model's size, by bicubic interpolation; the row has the upright width and height"),
@@ -59,6 +64,7 @@ _CONVERTED = (
     ("transparent pixels", _GROUND),
     ("an alpha channel of zeros in a BMP", "an opaque picture: the channel is not believed"),
     ("10 to 16 bits per sample", "8 bits, over the full range of the samples"),
+    ("fewer bits in words of 16 bits (TIFF)", _WORDS),
     ("floats, signed integers, 32 bits", "8 bits, from the smallest to the largest value"),
     ("text, thumbnails, unused chunks, a missing end marker", "no effect: a caption does not need these bytes"),
 )

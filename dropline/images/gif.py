@@ -1,11 +1,11 @@
-"""GIF: the blocks in our own code, the pixels by Pillow's LZW decoder. Only the first frame is read."""
+"""GIF: the blocks in our own code, the pixels by Pillow's LZW decoder. Only the first visible frame is read."""
 
 from dataclasses import dataclass
 
 from PIL import Image
 
 from dropline.contract import Dimensions
-from dropline.errors import InvalidImage
+from dropline.errors import InvalidImage, PermanentError
 from dropline.images import refusals
 from dropline.images.canvas import on_canvas
 from dropline.images.picture import Picture
@@ -13,6 +13,9 @@ from dropline.settings import ImageSettings
 
 #: Blocks of extensions before the first frame: 25 MB of XMP in blocks of 255 bytes.
 MAX_BLOCKS = 100_000
+
+#: Frames without a visible pixel that are skipped, while all their pixels are within the limit of one picture.
+MAX_EMPTY_FRAMES = 100
 
 _SCREEN_BYTES, _DESCRIPTOR_BYTES = 13, 9
 _EXTENSION, _IMAGE, _TRAILER, _GRAPHIC_CONTROL = 0x21, 0x2C, 0x3B, 0xF9
@@ -36,26 +39,49 @@ class _Frame:
 
 
 def read_gif(data: bytes, side_px: int, limits: ImageSettings) -> Picture:  # noqa: ARG001
-    """Decode the first frame, at its place on the screen.
+    """Decode the first frame with a visible pixel, at its place on the screen; without one, the first frame.
 
-    A frame beyond the screen makes the screen larger, and a frame without a width or height fills the screen.
+    Some programs begin an animation with a transparent frame of one pixel, which browsers show for an instant. A
+    frame beyond the screen makes the screen larger, and a frame without a width or height fills the screen.
 
     Raises:
         InvalidImage: `truncated_image` or `corrupt_image`.
         ImageRefused: `image_too_large` or `image_too_complex`.
     """
     screen = int.from_bytes(data[6:8], "little"), int.from_bytes(data[8:10], "little")
-    frame = _first_frame(data, screen)
-    width, height = max(screen[0], frame.left + frame.width), max(screen[1], frame.top + frame.height)
-    refusals.check_size(width, height, limits)
-    image = on_canvas(_pixels(data, frame), (width, height), frame.left, frame.top)
-    return Picture(image, Dimensions(width, height))
-
-
-def _first_frame(data: bytes, screen: tuple[int, int]) -> _Frame:
     if len(data) < _SCREEN_BYTES:
         raise _cut()
     palette, at = _palette(data, data[10], _SCREEN_BYTES)
+    shown, pixels = None, 0
+    for _ in range(1 + MAX_EMPTY_FRAMES):
+        try:
+            frame = _next_frame(data, screen, palette, at)
+            image = _on_screen(data, frame, screen, limits)
+        except PermanentError:
+            if shown is None:
+                raise
+            break  # the end, or damage in frames that no caption needs
+        visible, shown = not _is_empty(image), shown or image
+        pixels += image.width * image.height
+        if visible or pixels > limits.max_pixels:
+            shown = image if visible else shown
+            break
+        at = _behind_blocks(data, frame.pixels_at + 1)[0]
+    assert shown is not None
+    return Picture(shown, Dimensions(*shown.size))
+
+
+def _on_screen(data: bytes, frame: _Frame, screen: tuple[int, int], limits: ImageSettings) -> Image.Image:
+    width, height = max(screen[0], frame.left + frame.width), max(screen[1], frame.top + frame.height)
+    refusals.check_size(width, height, limits)
+    return on_canvas(_pixels(data, frame), (width, height), frame.left, frame.top)
+
+
+def _is_empty(image: Image.Image) -> bool:
+    return image.mode == "RGBA" and image.getchannel("A").getbbox() is None
+
+
+def _next_frame(data: bytes, screen: tuple[int, int], palette: bytes, at: int) -> _Frame:
     transparent, blocks = None, 0
     while at < len(data) and data[at] not in (_IMAGE, _TRAILER):
         if data[at] != _EXTENSION:

@@ -166,7 +166,16 @@ def _checked_frame(parts: _Parts, limits: ImageSettings) -> tuple[Dimensions, in
     if not parts.scans:
         raise refusals.corrupt("JPEG", "it has no scan") if parts.ended else _cut("no scan")
     _check_work(marker, width * height, len(parts.scans))
+    if _lacks_components(parts):
+        raise _cut("no scan of a colour")
     return Dimensions(width, height), components
+
+
+def _lacks_components(parts: _Parts) -> bool:
+    """Return True if a component is in no scan: libjpeg and browsers show such a picture in shades of grey."""
+    assert parts.frame is not None
+    scanned = {each for body in parts.scans for each in body[1 : 1 + 2 * body[0] : 2] if body}
+    return not scanned.issuperset(parts.frame[1][6::3][: parts.frame[1][5]])
 
 
 def _coefficient_bytes(parts: _Parts) -> int:

@@ -43,9 +43,25 @@ def _binary_samples(data: bytes, header: PnmHeader) -> npt.NDArray[np.uint8]:
 
 
 def _raw(data: bytes, header: PnmHeader, count: int, kind: str) -> npt.NDArray[np.generic]:
-    if len(data) - header.pixels_at < count * np.dtype(kind).itemsize:
+    length = count * np.dtype(kind).itemsize
+    at = _pixels_at(data, header, length)
+    if len(data) - at < length:
         raise refusals.truncated("PNM", "pixels are missing")
-    return np.frombuffer(data, kind, count, header.pixels_at)
+    return np.frombuffer(data, kind, count, at)
+
+
+def _pixels_at(data: bytes, header: PnmHeader, length: int) -> int:
+    """Where the pixels start: a header that ends with CR LF has one byte more than the format allows.
+
+    A line feed may be the first pixel, too: the other lines of the header, or the length of the file, decide.
+    """
+    at = header.pixels_at
+    if data[at - 1 : at + 1] != b"\r\n":
+        return at
+    lines, left = b"\r\n" in data[: at - 1], len(data) - at - 1
+    if lines and left > length and left - data.count(b"\r\n", at + 1) == length:
+        raise refusals.damaged_by_transfer("a PNM damaged by a text-mode transfer")
+    return at + 1 if lines or left == length else at
 
 
 def _text_samples(data: bytes, header: PnmHeader) -> npt.NDArray[np.uint8]:

@@ -10,7 +10,7 @@ _BITMAP = re.compile(rb"P([14])" + _SPACE + rb"(\d{1,9})" + _SPACE + rb"(\d{1,9}
 _GREY_OR_COLOUR = re.compile(
     rb"P([2356])" + _SPACE + rb"(\d{1,9})" + _SPACE + rb"(\d{1,9})" + _SPACE + rb"(\d{1,5})\s"
 )
-_PAM = re.compile(rb"P7\s(?:[^\n]{0,200}\n){3,60}?ENDHDR\n")
+_PAM = re.compile(rb"P7\s(?:[^\n]{0,200}\n){3,60}?ENDHDR\r?\n")
 _PAM_FIELD = re.compile(rb"^(WIDTH|HEIGHT|DEPTH|MAXVAL)\s+(\d{1,9})\s*$", re.MULTILINE)
 
 

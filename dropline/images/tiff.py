@@ -1,11 +1,6 @@
-"""TIFF: the page that is captioned, and the meaning of its samples, from the directory of the file.
+"""TIFF: the page that is captioned, and the meaning of its samples, from the directory of the file."""
 
-Ranges as in viewers: of integers of up to 16 bits, the highest 8 bits count. Signed and wider integers are
-stretched from the smallest to the largest value, unless unsigned values use the upper half of their range.
-Floats from 0 to 1 keep that range; others are stretched.
-"""
-
-from typing import Any
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +12,7 @@ from dropline.images.jpeg import read_jpeg
 from dropline.images.picture import Picture
 from dropline.images.raw import full_size_preview, jpeg_size, raw_photograph
 from dropline.images.tiff_directories import NAME, full_page
-from dropline.images.tiff_files import DECODER_ERRORS, is_of_files
+from dropline.images.tiff_files import DECODER_ERRORS
 from dropline.images.tiff_pages import (
     CIELAB,
     CMYK,
@@ -29,14 +24,11 @@ from dropline.images.tiff_pages import (
     Page,
     describe,
 )
-from dropline.images.tiff_samples import page_samples, subsampled_ycbcr
-from dropline.images.tiff_segments import JPEG, OLD_JPEG, pixels_of_bytes, refuse_undecoded
+from dropline.images.tiff_ranges import TWELVE_BITS, blocks, eight_bits
+from dropline.images.tiff_samples import Samples, page_samples, subsampled_ycbcr
+from dropline.images.tiff_segments import JPEG, OLD_JPEG, Bytes, pixels_of_bytes, refuse_undecoded
 from dropline.settings import ImageSettings
 
-Samples = npt.NDArray[Any]
-Bytes = npt.NDArray[np.uint8]
-#: Rows that are converted at once are so many that they have about this number of samples: bounds the memory.
-_BLOCK = 4_194_304
 #: CCIR 601, and the range of JPEG: what a file has that states neither.
 _COEFFICIENTS = (0.299, 0.587, 0.114)
 _FULL_RANGE = (0.0, 255.0, 128.0, 255.0, 128.0, 255.0)
@@ -97,10 +89,20 @@ def _picture_image(page: Page) -> Image.Image:
     if page.is_subsampled:
         return _from_ycbcr(page, subsampled_ycbcr(page))
     image = pixels_of_bytes(page)
+    if image is not None and _lacks_high_bits(page, image):
+        image = None
     if image is not None and (ready := _as_it_is(page, image)) is not None:
         return ready
     samples = page_samples(page) if image is None else _samples_of(image, page)
     return _from_samples(page, samples)
+
+
+def _lacks_high_bits(page: Page, image: Image.Image) -> bool:
+    """Return True if the highest eight of sixteen bits, which Pillow keeps, may hold less than the whole range."""
+    if page.bits != 16:
+        return False
+    highest = max(cast("tuple[int, int]", band.getextrema())[1] for band in image.split())
+    return highest <= TWELVE_BITS >> 8 or page.stated_most() not in (None, 65_535)
 
 
 def _as_it_is(page: Page, image: Image.Image) -> Image.Image | None:
@@ -161,75 +163,6 @@ def _on_paper(page: Page, image: Image.Image, alpha: Bytes) -> Image.Image:
     return Image.composite(image, Image.new("CMYK", image.size), Image.fromarray(np.ascontiguousarray(alpha)))
 
 
-def eight_bits(samples: Samples, page: Page, alpha: bool = False) -> Bytes:
-    """Map samples to 0 to 255, as viewers do.
-
-    Args:
-        samples: uint, int or float, [height, width, any number].
-        page: has the depth of the samples.
-        alpha: True for opacity, whose range is that of the type and not that of the values.
-    """
-    bits = min(page.bits, samples.dtype.itemsize * 8)
-    if samples.dtype.kind == "u" and bits <= 16:
-        if bits == 8:
-            return samples
-        if bits > 8:
-            # Pillow scales the samples of JPEG 2000 and PNG to all 16 bits.
-            return (samples >> (8 if is_of_files(page) else bits - 8)).astype(np.uint8)
-        steps = 2**bits - 1
-        return np.rint(np.arange(256) * 255 / steps).clip(0, 255).astype(np.uint8)[samples]
-    low, high = _type_range(samples, bits) if alpha else _value_range(samples, page.no_data())
-    return _stretched(samples, low, high)
-
-
-def _type_range(samples: Samples, bits: int) -> tuple[float, float]:
-    if samples.dtype.kind == "f":
-        return 0.0, 1.0
-    return 0.0, float(2 ** (bits - (samples.dtype.kind == "i")) - 1)
-
-
-def _value_range(samples: Samples, no_data: float | None) -> tuple[float, float]:
-    """The smallest and the largest value; of floats, 0 and 1 where all values are between.
-
-    Pixels without data do not count: their value is often far outside, and would leave the others one shade.
-    """
-    low, high = np.inf, -np.inf
-    for block in _blocks(samples):
-        seen = block[np.isfinite(block)] if samples.dtype.kind == "f" else block
-        if no_data is not None:
-            seen = (
-                seen[seen != samples.dtype.type(no_data)] if samples.dtype.kind == "f" else seen[seen != no_data]
-            )
-        if seen.size:
-            low, high = min(low, float(seen.min())), max(high, float(seen.max()))
-    if samples.dtype.kind == "f":
-        return (0.0, 1.0) if (low >= 0 and high <= 1) or low > high else (low, high)
-    # Values in the upper half of the range of unsigned samples: the file uses the whole range.
-    full = 2.0 ** (8 * samples.dtype.itemsize)
-    whole = low > high or (samples.dtype.kind == "u" and high >= full / 2)
-    return (0.0, full) if whole else (low, high)
-
-
-def _blocks(samples: Samples) -> list[Samples]:
-    step = max(1, _BLOCK // (samples.shape[1] * samples.shape[2]))
-    return [samples[at : at + step] for at in range(0, len(samples), step)]
-
-
-def _stretched(samples: Samples, low: float, high: float) -> Bytes:
-    out = np.empty(samples.shape, np.uint8)
-    # Half the memory and time, where the samples have no more digits.
-    small = samples.dtype.itemsize <= (4 if samples.dtype.kind == "f" else 2)
-    dtype = np.float32 if small else np.float64
-    # Halves: the range of the largest floats is no float.
-    span = max(high / 2 - low / 2, float(np.finfo(np.float32).tiny))
-    at = 0
-    for block in _blocks(samples):
-        values = np.nan_to_num(block.astype(dtype), nan=low, posinf=high, neginf=low)
-        out[at : at + len(block)] = np.rint(np.clip((values / 2 - low / 2) / span, 0, 1) * 255)
-        at += len(block)
-    return out
-
-
 def _from_palette(page: Page, indexes: Samples) -> Image.Image:
     if page.bits > 16 or indexes.dtype.kind != "u":
         raise refusals.unsupported(f"a TIFF with a palette of {page.bits} bits")
@@ -264,7 +197,7 @@ def _from_ycbcr(page: Page, samples: Bytes) -> Image.Image:
     red, green, blue = coefficients
     out = np.empty(samples.shape, np.uint8)
     at = 0
-    for block in _blocks(samples):
+    for block in blocks(samples):
         y, cb, cr = (_centred(block[..., band], reference, band) for band in range(3))
         r, b = y + cr * (2 - 2 * red), y + cb * (2 - 2 * blue)
         g = (y - red * r - blue * b) / green

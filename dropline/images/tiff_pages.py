@@ -123,6 +123,13 @@ class Page:
         except (InvalidImage, ValueError):
             return None
 
+    def stated_most(self) -> int | None:
+        """The largest value that the file states for its samples (MaxSampleValue); None without one."""
+        try:
+            return max(self.directory.integers(281, self.stored_samples), default=None)
+        except InvalidImage:
+            return None
+
     def profile(self) -> bytes | None:
         """The embedded ICC profile; None without one, or for a damaged or oversized one."""
         try:

@@ -49,8 +49,21 @@ def _offset_frame() -> bytes:
     return screen(*SIZE, [(0, 200, 0), *colours]) + frame((indexes + 1)[10:, 10:], 10, 10) + b";"
 
 
+def _empty_start(frames: int, rest: bytes) -> bytes:
+    """Transparent frames of one pixel before `rest`."""
+    empty = control(transparent=0, disposal=2) + frame(np.zeros((1, 1), np.uint8))
+    return screen(*SIZE, _COLOURS) + empty * frames + control() + rest
+
+
 # fmt: off
 GIF_CASES = (
+    _gif("gif_empty_start.gif", "a transparent first frame of one pixel: the next frame",
+         lambda: _empty_start(1, frame(_INDEXES) + b";"), _S),
+    _gif("gif_empty_start_50.gif", "50 transparent frames of one pixel: the next frame",
+         lambda: _empty_start(50, frame(_INDEXES) + b";"), _S),
+    _gif("gif_empty_start_damaged.gif", "a transparent frame, and a damaged one: white",
+         lambda: _empty_start(1, frame(_INDEXES)[:500]),
+         Shown("S", reference=lambda: Image.new("RGB", SIZE, "white"))),
     _gif("gif_89a.gif", "89a", lambda: screen(*SIZE, _COLOURS) + frame(_INDEXES) + b";", _S),
     _gif("gif_87a.gif", "87a", lambda: screen(*SIZE, _COLOURS, b"87a") + frame(_INDEXES) + b";", _S),
     _gif("gif_interlaced.gif", "interlaced",

@@ -14,6 +14,7 @@ from tests.corpus.writers.jpeg import (
     arithmetic_grey,
     flat_blocks,
     icc_segments,
+    in_scans,
     lossless,
     many_scans,
     segment,
@@ -54,6 +55,12 @@ def stored(image: Image.Image, orientation: int) -> Image.Image:
 def _turned(orientation: int, order: str = "<", **options: int) -> bytes:
     block = segment(0xE1, exif.app1(orientation, order, **options))
     return with_segments(jpeg(stored(scene("S"), orientation)), block)
+
+
+def _in_scans(count: int) -> bytes:
+    """The first scans of a file with a scan each for Y, Cb and Cr."""
+    bands = scene("S").convert("YCbCr").split()[:count]
+    return in_scans([encode(band, "JPEG", quality=92) for band in bands])
 
 
 def _with_app1(*bodies: bytes, image: Image.Image | None = None) -> bytes:
@@ -168,6 +175,9 @@ CASES = (
     _case("jpeg_fill_bytes.jpg", "fill bytes before a marker", lambda: jpeg()[:2] + b"\xff" * 9 + jpeg()[2:], _S),
     _case("jpeg_long_comments.jpg", "half a megabyte of comments",
           lambda: with_segments(jpeg(), *[segment(0xFE, b"c" * 65_000)] * 8), _S),
+    _case("jpeg_scan_per_component.jpg", "a scan for each component", lambda: _in_scans(3), _S),
+    _case("jpeg_no_colour_scans.jpg", "the scans of the colours are missing", lambda: _in_scans(1), _TRUNCATED),
+    _case("jpeg_one_colour_scan.jpg", "the scan of one colour is missing", lambda: _in_scans(2), _TRUNCATED),
     _case("jpeg_missing_half.jpg", "the second half is missing", lambda: _cut(jpeg(), 0.5), _TRUNCATED),
     _case("jpeg_missing_tenth.jpg", "the last tenth is missing", lambda: _cut(jpeg(), 0.9), _TRUNCATED),
     _case("jpeg_missing_half_progressive.jpg", "progressive, the second half is missing",

@@ -49,6 +49,18 @@ def _floats(kind: str, high: float = 1.0, low: float = 0.0, order: str = "<") ->
     return tiff(page(samples.astype(kind), MIN_IS_BLACK, order=order), order=order)
 
 
+def _words(bits: int, stated: int | None = None, photometric: int = MIN_IS_BLACK) -> bytes:
+    """G in samples of `bits` bits, each stored in 16, with MaxSampleValue on request."""
+    samples = 255 - grey() if photometric == MIN_IS_WHITE else grey()
+    more = {} if stated is None else {281: stated}
+    return tiff(page(scaled(samples, bits).astype("u2"), photometric, more=more))
+
+
+def _rgb_words(bits: int, stated: int | None = None) -> bytes:
+    more = {} if stated is None else {281: [stated] * 3}
+    return tiff(page(scaled(pixels(), bits).astype("u2"), RGB, more=more))
+
+
 def _rgb_depth(depth: int, planar: bool = False) -> bytes:
     wide = scaled(pixels(), depth)
     if depth in (8, 16, 32):
@@ -153,6 +165,16 @@ CASES = (
     _case("tiff_grey16_white_big_endian.tif", "grey, 16 bits, zero is white, big-endian",
           lambda: _depth(16, MIN_IS_WHITE, ">"), _G8),
     _case("tiff_grey12_big_endian.tif", "grey, 12 bits, big-endian", lambda: _depth(12, order=">"), _G8),
+    _case("tiff_grey12_in_16.tif", "grey, 12 bits in words of 16 bits", lambda: _words(12), _G8),
+    _case("tiff_grey12_in_16_white.tif", "grey, 12 bits in words of 16 bits, zero is white",
+          lambda: _words(12, photometric=MIN_IS_WHITE), _G8),
+    _case("tiff_grey14_in_16_stated.tif", "grey, 14 bits in words of 16 bits, told by MaxSampleValue",
+          lambda: _words(14, 16_383), _G8),
+    _case("tiff_grey16_stated_too_low.tif", "grey, 16 bits, with a MaxSampleValue that samples exceed",
+          lambda: _words(16, 255), _G8),
+    _case("tiff_rgb12_in_16.tif", "RGB, 12 bits in words of 16 bits", lambda: _rgb_words(12), _S8),
+    _case("tiff_rgb14_in_16_stated.tif", "RGB, 14 bits in words of 16 bits, told by MaxSampleValue",
+          lambda: _rgb_words(14, 16_383), _S8),
     _case("tiff_grey1_fill_order.tif", "1 bit, low bits first", _fill_order, _BW),
     _case("tiff_int8.tif", "signed grey, 8 bits: from the smallest to the largest value",
           lambda: tiff(page((grey().astype(int) - 128).astype(np.int8), MIN_IS_BLACK)), _STRETCHED),

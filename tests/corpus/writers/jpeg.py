@@ -40,6 +40,20 @@ def without(jpeg: bytes, marker: int) -> bytes:
     return kept + jpeg[at:]
 
 
+def in_scans(planes: list[bytes]) -> bytes:
+    """One file of three components with a scan for each grey file; the tables of the files are equal."""
+    first = planes[0]
+    frame_at, scan_at = first.index(b"\xff\xc0"), first.index(b"\xff\xda")
+    size = first[frame_at + 4 : frame_at + 9]
+    frame = segment(0xC0, size + b"\x03" + b"".join(bytes((number, 0x11, 0)) for number in (1, 2, 3)))
+    head = first[:frame_at] + frame + first[frame_at + 13 : scan_at]
+    scans = (
+        segment(0xDA, bytes((1, number, 0, 0, 63, 0))) + plane[plane.index(b"\xff\xda") + 10 : -2]
+        for number, plane in enumerate(planes, 1)
+    )
+    return head + b"".join(scans) + EOI
+
+
 #: 16 lengths of differences, each with a code of five bits.
 _DC_TABLE = b"\x00" + bytes([0, 0, 0, 0, 16, *[0] * 11]) + bytes(range(16))
 #: One code of one bit: end of block.
