@@ -2,6 +2,8 @@
 
 import asyncio
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Annotated, Literal
 
@@ -159,6 +161,7 @@ class _Api:
 
     async def caption(
         self,
+        request: Request,
         id: str,  # noqa: A002 - the name in the path
         wait: Annotated[float, Query(ge=0, le=60, description="Seconds to wait for the end.")] = 0,
     ) -> Response:
@@ -168,16 +171,32 @@ class _Api:
             self._hub.require_listening()
             if self._feed.waiters >= self._most_waits:
                 raise Overloaded(f"{self._most_waits} requests wait, and more are not allowed")
-        with self._feed.waiting_for(version) as waiter:
+        async with self._waiting(request, version) as waiter:
             found = await self._find(version, task, waiter)
             loop = asyncio.get_running_loop()
             end = loop.time() + wait
             while not isinstance(found, CaptionRecord) and (left_s := end - loop.time()) > 0:
-                if self._feed.has_ended:
+                if self._feed.has_ended or waiter.has_left:
                     break
                 if await waiter.has_news(left_s):
                     found = await self._find(version, task, waiter)
         return JSONResponse(row_document(found)) if isinstance(found, CaptionRecord) else _accepted(found)
+
+    @asynccontextmanager
+    async def _waiting(self, request: Request, version: ObjectVersion) -> AsyncIterator[Waiter]:
+        """A waiter that ends early when the client goes away: the number of waits is limited."""
+
+        async def watch(waiter: Waiter) -> None:
+            while (await request.receive())["type"] != "http.disconnect":
+                pass
+            waiter.leave()
+
+        with self._feed.waiting_for(version) as waiter:
+            watcher = asyncio.create_task(watch(waiter))
+            try:
+                yield waiter
+            finally:
+                watcher.cancel()
 
     async def _find(self, version: ObjectVersion, task: TaskRequest, waiter: Waiter) -> CaptionRecord | Submitted:
         """The row, if it has ended; else what is known of it."""

@@ -113,6 +113,13 @@ class Waiter:
     news: asyncio.Event = field(default_factory=asyncio.Event)
     #: Set if a rule filtered the object version.
     filtered: FilteredNotice | None = None
+    #: True when the client has gone away.
+    has_left: bool = False
+
+    def leave(self) -> None:
+        """End the wait without an answer."""
+        self.has_left = True
+        self.news.set()
 
     async def has_news(self, timeout_s: float) -> bool:
         """Wait for news, for `timeout_s` seconds at most."""

@@ -1,6 +1,8 @@
-"""Clients that never finish a request: their connections end."""
+"""Clients that never finish a request, or go away: their connections and waits end."""
 
 import socket
+import threading
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import pytest
@@ -25,6 +27,15 @@ def connected(gallery: GalleryRig) -> socket.socket:
 def until_closed(client: socket.socket) -> bytes:
     """All bytes up to the end of the connection."""
     return b"".join(iter(lambda: client.recv(65_536), b""))
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for a condition, less than the longest wait of the API."""
+    for _ in range(3_000):
+        if condition():
+            return
+        threading.Event().wait(0.01)
+    raise AssertionError("the condition has not come true")
 
 
 @pytest.mark.parametrize("begin", [b"", b"GET /healthz HTTP/1.1\r\nHost: localh"])
@@ -78,3 +89,15 @@ def test_streams_and_waits_outlive_the_limits(gallery: GalleryRig, monkeypatch: 
             assert other.get(f"/api/captions/{submitted['id']}", params={"wait": 0.5}).status_code == 202
         caption_object(gallery.database, ObjectVersion(gallery.settings.bucket, "b.png", 1), "a cat")
         assert b"event: caption" in next(received)
+
+
+def test_a_client_that_goes_away_waits_no_longer(gallery: GalleryRig) -> None:
+    """Its wait of 60 seconds is free for another client at once."""
+    feed = gallery.server.resources.hub.feed
+    with gallery.client() as other:
+        submitted = other.post("/api/captions", files={"file": ("a.png", b"png")}).json()
+    with connected(gallery) as client:
+        path = f"/api/captions/{submitted['id']}?wait=60"
+        client.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        until(lambda: feed.waiters == 1)
+    until(lambda: feed.waiters == 0)
