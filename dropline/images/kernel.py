@@ -22,13 +22,19 @@ def prctl(option: int, *arguments: int) -> bool:
     return _libc() is not None and _libc().prctl(option, *map(ctypes.c_ulong, padded)) == 0
 
 
-def leave_network() -> bool:
+def leave_network() -> tuple[bool, bool]:
     """Move this process to network and IPC namespaces of its own, without any interface.
 
     Without a right to do so, in a user namespace of its own, which some container runtimes refuse.
+
+    Returns:
+        Whether the process is in a network namespace of its own, and whether in a user namespace of its own.
     """
     empty = _CLONE_NEWNET | _CLONE_NEWIPC | _CLONE_NEWUTS
-    return _libc() is not None and any(_libc().unshare(flags | empty) == 0 for flags in (_CLONE_NEWUSER, 0))
+    if _libc() is None:
+        return False, False
+    own_users = _libc().unshare(_CLONE_NEWUSER | empty) == 0
+    return own_users or _libc().unshare(empty) == 0, own_users
 
 
 def drop_capabilities(machine: str) -> bool:

@@ -7,6 +7,7 @@ images, before it reads untrusted bytes. A measure that the platform refuses is 
 import enum
 import os
 import platform
+import re
 import resource
 import signal
 import sys
@@ -18,6 +19,10 @@ from dropline.images import kernel, seccomp
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
 #: Descriptors that a process of the sandbox may have open: the standard ones, and the next image's socket.
 _MAX_FILES = 16
+#: Threads of the sandbox, beside some per processor: codecs of AVIF and HEIC have one per processor and stage.
+_MAX_THREADS = 64
+#: Linux from which RLIMIT_NPROC counts the processes and threads of one user namespace.
+_THREADS_PER_NAMESPACE = (5, 14)
 _LANDLOCK_ABI_WITH_TCP, _LANDLOCK_ABI_WITH_SCOPES = 4, 6
 
 
@@ -35,6 +40,7 @@ class Measure(enum.StrEnum):
     MEMORY_LIMIT = "memory_limit"
     RESOURCE_LIMITS = "resource_limits"
     ENDS_WITH_PARENT = "ends_with_parent"
+    THREAD_LIMIT = "thread_limit"
 
 
 def to_bits(measures: Set[Measure]) -> int:
@@ -53,7 +59,8 @@ def enter() -> frozenset[Measure]:
     Afterwards no file can be opened, so no module can be imported.
     """
     no_new_privs = kernel.prctl(_PR_SET_NO_NEW_PRIVS, 1)
-    own_network = kernel.leave_network()
+    account = os.getuid()
+    own_network, own_users = kernel.leave_network()
     abi = kernel.landlock() if no_new_privs else 0
     found = {
         Measure.NO_NEW_PRIVS: no_new_privs,
@@ -63,6 +70,7 @@ def enter() -> frozenset[Measure]:
         Measure.LANDLOCK_SCOPES: abi >= _LANDLOCK_ABI_WITH_SCOPES,
         Measure.NO_CAPABILITIES: kernel.drop_capabilities(platform.machine()),
         Measure.RESOURCE_LIMITS: _limit_resources(),
+        Measure.THREAD_LIMIT: own_users and _limit_threads(account),
         # After the change of credentials, which resets both.
         Measure.NOT_DUMPABLE: kernel.prctl(_PR_SET_DUMPABLE, 0),
         Measure.ENDS_WITH_PARENT: end_with_parent(),
@@ -95,6 +103,14 @@ def allocated_bytes() -> int:
     status = Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.exists() else []
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmData:")), 0)
+
+
+def _limit_threads(account: int) -> bool:
+    """Limit the threads of this user namespace. Older kernels count all of the account; root has no limit."""
+    release = tuple(int(each) for each in re.findall(r"\d+", platform.release())[:2])
+    if release < _THREADS_PER_NAMESPACE or account == 0:
+        return False
+    return _lower(resource.RLIMIT_NPROC, _MAX_THREADS + 8 * (os.cpu_count() or 1))
 
 
 def _limit_resources() -> bool:

@@ -18,7 +18,7 @@ from dropline.images import sandbox
 from dropline.images.decoder import DecoderProcess
 from dropline.images.sandbox import Measure
 from dropline.settings import ImageSettings
-from tests.support.hostile_decoder import OPEN
+from tests.support.hostile_decoder import OPEN, start_threads
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox is Linux's")
 
@@ -146,6 +146,23 @@ def test_the_process_has_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_codecs_may_have_threads(hostile: DecoderProcess) -> None:
     """The filter allows threads, which codecs of AVIF and HEIC start."""
     assert result(hostile, ["thread"]) == f"{OPEN}joined"
+
+
+def test_the_threads_of_a_sandbox_are_limited() -> None:
+    """The kernel refuses the next thread where the measure is active, and only there."""
+    pid = os.fork()
+    if pid == 0:
+        if os.getuid() == 0:  # root has no limit
+            os.setgroups([])
+            os.setgid(65_534)
+            os.setuid(65_534)
+        limited = Measure.THREAD_LIMIT in sandbox.enter()
+        try:
+            start_threads(4_000)
+        except OSError:
+            os._exit(0 if limited else 1)
+        os._exit(1 if limited else 0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
 def test_linux_has_the_basic_measures() -> None:

@@ -147,6 +147,17 @@ def _is_open(fd: int) -> bool:
     return all(not event & select.POLLNVAL for _, event in poller.poll(0))
 
 
+def start_threads(count: int) -> str:
+    """Start many sleeping threads with small stacks."""
+    threading.stack_size(65_536)
+    try:
+        for _ in range(count):
+            threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
+    except RuntimeError:
+        raise OSError(errno.EPERM, "no more threads") from None
+    return f"{count} threads"
+
+
 def _thread() -> str:
     thread = threading.Thread(target=time.sleep, args=(0.01,))
     thread.start()
@@ -174,6 +185,7 @@ DOORS: dict[str, Callable[..., object]] = {
     "environment": lambda: sorted(os.environ),
     "descriptors": _descriptors,
     "thread": _thread,
+    "threads": start_threads,
 }
 
 
