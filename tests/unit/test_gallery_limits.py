@@ -1,16 +1,19 @@
 """Cursors, rates, and the statuses of problems."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
+from fastapi import Depends, FastAPI
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.testclient import TestClient
 
 from dropline.errors import DatabaseUnavailable, ForeignBucket, ImageRefused, ObjectMissing
-from gallery.access import MissingCredentials, ScopeMissing
+from gallery.access import Access, MissingCredentials, Scope, ScopeMissing, TokenEntry, digest_of, requires
 from gallery.cursor import InvalidCursor, decode_cursor, encode_cursor
-from gallery.limits import RateLimit, TooManyRequests
-from gallery.problems import problem_of
+from gallery.limits import Limits, RateLimit, TooManyRequests
+from gallery.problems import add_problem_handlers, problem_of
 
 
 @given(st.integers(1, 2**63 - 1))
@@ -61,3 +64,22 @@ def test_an_error_is_a_problem(error: Exception, status: int, header: str | None
     assert (answer.status_code, document["status"], document["detail"]) == (status, status, "m")
     assert document["code"] == error.code  # type: ignore[attr-defined]
     assert header is None or answer.headers[header]
+
+
+def test_each_sender_has_a_rate_of_requests_and_one_of_submissions() -> None:
+    """A submission is a request too, and a refused request of another scope uses up nothing."""
+    entries = [TokenEntry(name, frozenset({Scope.READ, Scope.SUBMIT}), digest_of(name)) for name in ("ana", "bo")]
+    app = FastAPI()
+    app.state.resources = SimpleNamespace(access=Access(entries, None, open_to_machine=False))
+    app.state.limits = Limits(RateLimit(3, "requests"), RateLimit(1, "submissions"))
+    for method, scope in (("GET", Scope.READ), ("POST", Scope.SUBMIT), ("PUT", Scope.EDIT)):
+        app.add_api_route("/", lambda: "", methods=[method], dependencies=[Depends(requires(scope))])
+    add_problem_handlers(app)
+    client = TestClient(app)
+
+    def statuses(token: str, *methods: str) -> list[int]:
+        headers = {"authorization": f"Bearer {token}"}
+        return [client.request(method, "/", headers=headers).status_code for method in methods]
+
+    assert statuses("ana", "POST", "POST", "PUT", "GET", "GET") == [200, 429, 403, 200, 429]
+    assert statuses("bo", "GET", "GET", "GET", "GET") == [200, 200, 200, 429]
