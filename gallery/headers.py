@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from dropline.errors import DroplineError
 from gallery.access import Access
 from gallery.limits import RequestTooLarge, RequestTooSlow
-from gallery.problems import problem_of
+from gallery.problems import fault, problem_of
 
 #: No inline script or style, nothing from another site, and no frame of another site around the page.
 CONTENT_SECURITY_POLICY = "; ".join(
@@ -58,7 +58,11 @@ class Guard:
             await self._app(scope, receive, send)
             return
 
+        has_begun = False
+
         async def send_with_headers(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in SECURITY_HEADERS.items():
@@ -73,7 +77,13 @@ class Guard:
         except DroplineError as error:
             await problem_of(error)(scope, receive, send_with_headers)
             return
-        await self._app(scope, _bounded(receive, most), send_with_headers)
+        try:
+            await self._app(scope, _bounded(receive, most), send_with_headers)
+        except Exception:
+            # Starlette's own answer to a fault is made outside of this middleware, without its headers.
+            if not has_begun:
+                await fault()(scope, receive, send_with_headers)
+            raise
 
     def _most_bytes(self, path: str, headers: Headers) -> int:
         is_file = path == _FILES_PATH and headers.get("content-type", "").lower().startswith("multipart/form-data")

@@ -54,7 +54,6 @@ def add_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(DroplineError, _of_dropline)
     app.add_exception_handler(RequestValidationError, _of_validation)
     app.add_exception_handler(HTTPException, _of_http)
-    app.add_exception_handler(Exception, _of_fault)
 
 
 def problem_of(error: DroplineError) -> Response:
@@ -89,6 +88,12 @@ def problem(status: HTTPStatus, code: str, detail: str, headers: Mapping[str, st
     return JSONResponse(document, status, headers, MEDIA_TYPE)
 
 
+def fault() -> Response:
+    """The problem of an error without a name; uvicorn logs the error."""
+    detail = "the gallery has a fault; its log has the details"
+    return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", detail)
+
+
 async def _of_dropline(_request: Request, error: Exception) -> Response:
     assert isinstance(error, DroplineError)
     return problem_of(error)
@@ -106,12 +111,6 @@ async def _of_http(_request: Request, error: Exception) -> Response:
         return problem_of(error.__cause__)
     status = HTTPStatus(error.status_code)
     return problem(status, status.name.lower(), str(error.detail), error.headers)
-
-
-async def _of_fault(_request: Request, _error: Exception) -> Response:
-    """uvicorn logs the error."""
-    detail = "the gallery has a fault; its log has the details"
-    return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", detail)
 
 
 def words_of(errors: Any) -> str:

@@ -238,3 +238,13 @@ def test_paths_and_methods_that_do_not_exist(client: httpx2.Client) -> None:
     answer = client.delete("/api/captions")
     problem(answer, 405, "method_not_allowed")
     assert answer.headers["allow"]
+
+
+def test_a_fault_is_a_problem_too(
+    gallery: GalleryRig, client: httpx2.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the security headers, and without words of the error."""
+    monkeypatch.setattr("gallery.api.search.newest", lambda *_: 1 / 0)
+    answer = client.get("/api/captions")
+    assert "division" not in problem(answer, 500, "internal_error")
+    assert answer.headers["x-content-type-options"] == "nosniff"
