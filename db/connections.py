@@ -8,16 +8,20 @@ session and prepared statements do not survive there, so `BEGIN` and the setting
 message, and no statement is prepared.
 """
 
+import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg import sql
+from psycopg.abc import PQGen
 
 from db.conninfo import parse_conninfo
 from db.start_check import Needs, check_start
 from dropline.errors import SettingsError
 from dropline.settings import DatabaseSettings, require
+
+_T = TypeVar("_T")
 
 WRITER_URL = "DROPLINE_DATABASE__URL"
 
@@ -58,6 +62,36 @@ class _Facts:
     trigram_schema: str | None
 
 
+class _Connection(psycopg.Connection[Any]):
+    """A connection on which a wait can be bounded."""
+
+    #: Longest wait for an answer, in seconds; None: as long as the server is connected.
+    answer_s: float | None = None
+
+    def wait(self, gen: PQGen[_T], *arguments: Any, **options: Any) -> _T:
+        """Wait, as every call of psycopg does; after `answer_s` seconds the connection is closed.
+
+        Raises:
+            psycopg.OperationalError: no answer in time.
+        """
+        return super().wait(gen if self.answer_s is None else self._bounded(gen, self.answer_s), *arguments, **options)
+
+    def _bounded(self, gen: PQGen[_T], answer_s: float) -> PQGen[_T]:
+        end = time.monotonic() + answer_s
+        try:
+            wanted = next(gen)
+            while True:
+                # Not ready, several times a second, while nothing arrives.
+                ready = yield wanted
+                if not ready and time.monotonic() > end:
+                    self.pgconn.finish()
+                    raise psycopg.OperationalError(f"no answer within {answer_s:g} s")
+                wanted = gen.send(ready)
+        except StopIteration as ended:
+            result: _T = ended.value
+            return result
+
+
 class Connector:
     """Opens connections of one login to one database. Threads may share the object."""
 
@@ -68,6 +102,7 @@ class Connector:
         needs: Needs | None = None,
         *,
         read_only: bool = False,
+        is_bounded: bool = False,
     ) -> None:
         """A connector that has not connected yet.
 
@@ -77,6 +112,8 @@ class Connector:
             needs: the rights that the process needs; checked on the first connection, with the encoding and the
                 revision of the schema. None: no check.
             read_only: transactions are read-only by default.
+            is_bounded: no call waits for longer than a second beyond the timeout of statements, also when the
+                server is frozen.
 
         Raises:
             SettingsError: no URL is set, or libpq refuses the URL.
@@ -92,6 +129,7 @@ class Connector:
         self._pinned = {**_PINNED, "statement_timeout": timeout, "lock_timeout": timeout}
         if read_only:
             self._pinned["default_transaction_read_only"] = "on"
+        self._answer_s = settings.statement_timeout_ms / 1000 + 1 if is_bounded else None
         self._pooler = settings.pooler
         self._needs = needs
         #: True if a pooler in transaction mode is between; known after the first connection.
@@ -106,7 +144,8 @@ class Connector:
             psycopg.Error: Postgres cannot be reached, or refuses the login.
             SettingsError, AccessDenied, SchemaOutdated: the check failed; the next call checks again.
         """
-        connection = psycopg.connect(**self._parameters, autocommit=True)
+        connection = _Connection.connect(**self._parameters, autocommit=True)
+        connection.answer_s = self._answer_s
         try:
             self._prepare(connection)
         except BaseException:

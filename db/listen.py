@@ -67,15 +67,19 @@ class Listener:
 
 
 @contextmanager
-def listening(settings: DatabaseSettings, application_name: str) -> Iterator[Listener]:
+def listening(
+    settings: DatabaseSettings, application_name: str, *, is_bounded: bool = False
+) -> Iterator[Listener]:
     """Listen from now on. Read the table inside the block, not before, and no change is missed.
+
+    With `is_bounded` a frozen server is an error too; then take notifications by `Listener.pending` alone.
 
     Raises:
         DatabaseUnavailable: Postgres cannot be reached, or does not take a LISTEN (a standby).
         SettingsError: libpq refuses the URL, or the URL leads to a pooler in transaction mode.
         SchemaOutdated, AccessDenied: the database or the login is the wrong one.
     """
-    connector = Connector(settings, application_name, READER)
+    connector = Connector(settings, application_name, READER, is_bounded=is_bounded)
     with _errors_named():
         connection = connector.open_direct("LISTEN (`wait`, `watch`)")
     with connection:

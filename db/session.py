@@ -42,6 +42,7 @@ class Database:
         needs: Needs | None = None,
         *,
         connections: int | None = None,
+        is_bounded: bool = False,
     ) -> "Database":
         """A database whose connections are opened on first use.
 
@@ -50,11 +51,12 @@ class Database:
             application_name: name of these connections in `pg_stat_activity`.
             needs: checked on the first connection; see `db.connections.Connector`.
             connections: most connections at a time; by default `settings.pool_size`.
+            is_bounded: no call waits for a frozen server; see `db.connections.Connector`.
 
         Raises:
             SettingsError: no URL is set, or the URL is not one of Postgres.
         """
-        connector = Connector(settings, application_name, needs)
+        connector = Connector(settings, application_name, needs, is_bounded=is_bounded)
         return cls(
             make_engine(
                 connector,

@@ -94,7 +94,7 @@ class ChangeHub:
 
     async def _listen(self, thread: CapacityLimiter) -> None:
         with ExitStack() as connection:
-            opened = listening(self._settings, self._application_name)
+            opened = listening(self._settings, self._application_name, is_bounded=True)
             listener = await in_thread(lambda: connection.enter_context(opened), thread)
             inbox = Inbox(listener)
             try:

@@ -12,6 +12,7 @@ from dropline.errors import DroplineError, ObjectGone, PermanentError, Transient
 from dropline.log import get_logger
 from gallery.access import TOKEN_COOKIE, CredentialsRefused, ForeignSite, MissingCredentials, ScopeMissing
 from gallery.rendering import Pages
+from gallery.threads import REQUEST_S, within
 
 log = get_logger(__name__)
 
@@ -38,7 +39,8 @@ def page_route(pages: Pages) -> type[APIRoute]:
 
             async def handled(request: Request) -> Response:
                 try:
-                    return await handle(request)
+                    async with within(REQUEST_S):
+                        return await handle(request)
                 except MissingCredentials:
                     return _to_login(request)
                 except CredentialsRefused as error:

@@ -111,7 +111,7 @@ def open_resources(settings: Settings) -> Iterator[Resources]:
     # One connection for each thread of requests, and one for the hub's.
     connections = settings.gallery.threads + 1
     with (
-        closing(Database.connect(reading, _APPLICATION, READER, connections=connections)) as reader,
+        closing(Database.connect(reading, _APPLICATION, READER, connections=connections, is_bounded=True)) as reader,
         open_copies(settings) as copies,
         open_rows(settings) as rows,
     ):
