@@ -74,7 +74,9 @@ class _Connection(psycopg.Connection[Any]):
         Raises:
             psycopg.OperationalError: no answer in time.
         """
-        return super().wait(gen if self.answer_s is None else self._bounded(gen, self.answer_s), *arguments, **options)
+        return super().wait(
+            gen if self.answer_s is None else self._bounded(gen, self.answer_s), *arguments, **options
+        )
 
     def _bounded(self, gen: PQGen[_T], answer_s: float) -> PQGen[_T]:
         end = time.monotonic() + answer_s

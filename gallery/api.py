@@ -69,6 +69,7 @@ def router(resources: Resources) -> APIRouter:
         methods=["POST"],
         status_code=HTTPStatus.CREATED,
         response_model=UploadSession,
+        responses={200: {"model": UploadSession, "description": "The object is there already."}},
         summary="Begin the upload of a large file to Cloud Storage",
     )
     routes.add_api_route(
@@ -109,14 +110,17 @@ class _Api:
         """
         key = read_key(idempotency_key, sender.name)
         async with read_submission(request) as submission:
-            submitted = await in_thread(lambda: self._submit(submission, key), self._uploads)
+            submitted = await in_thread(lambda: self._submit(submission, key), self._uploads, 2 * _UPLOAD_S)
         log.info("submitted", sender=sender.name, uri=submitted.version.uri, task=str(submitted.task))
         return _accepted(submitted)
 
     async def begin_upload(
         self, sender: _Submitter, upload: Annotated[UploadRequest, Body()], idempotency_key: _IdempotencyKey = None
     ) -> Response:
-        """The client sends the bytes to `session` itself, and then submits `uri`."""
+        """The client sends the bytes to `session` itself, and then submits `uri`.
+
+        200 without a session: the object of the `Idempotency-Key` is there already.
+        """
         key = read_key(idempotency_key, sender.name)
         task = read_task(upload.task, upload.text)
         session = await in_thread(
@@ -130,7 +134,8 @@ class _Api:
             self._uploads,
         )
         log.info("upload_begun", sender=sender.name, uri=session.uri)
-        return JSONResponse({"session": session.address, "uri": session.uri}, HTTPStatus.CREATED)
+        status = HTTPStatus.OK if session.address is None else HTTPStatus.CREATED
+        return JSONResponse({"session": session.address, "uri": session.uri}, status)
 
     async def captions(
         self,

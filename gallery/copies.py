@@ -29,6 +29,8 @@ Download = Callable[[ObjectVersion], bytes]
 #: Images that are downloaded and decoded at a time.
 DECODERS = 2
 
+#: Seconds for connecting to Cloud Storage, and between received bytes: a person waits.
+_TIMEOUT_S = (3.0, 5.0)
 #: Errors that every further attempt would give again.
 _LASTING = (ObjectGone, InvalidImage, ImageRefused)
 #: Lasting errors that are remembered: a hostile image costs one decoding, not one a view.
@@ -159,5 +161,5 @@ class _Originals:
     def download(self, version: ObjectVersion) -> bytes:
         """The bytes of an object version; raises the errors of `ObjectStore.download`."""
         with self._lock:
-            self._store = self._store or make_store(self._settings)
+            self._store = self._store or make_store(self._settings, _TIMEOUT_S)
         return self._store.download(version, self._settings.events.max_size_bytes).data

@@ -19,12 +19,14 @@ from operations.redrive import FAILED, Redriver
 #: Rows of one form; a person who has more redrives them from the command line.
 MAX_ROWS = 5_000
 _MAX_FIELD = 3_000
+#: Longest time of a form, in seconds: rows that are queued again are many messages.
+_LIMIT_S = 60.0
 
 
 def router(resources: Resources) -> APIRouter:
     """The routes of forms."""
     pages = load_pages()
-    routes = APIRouter(include_in_schema=False, route_class=page_route(pages))
+    routes = APIRouter(include_in_schema=False, route_class=page_route(pages, _LIMIT_S))
     forms = _Forms(resources, Page(resources, pages))
     for path, endpoint, scope in (
         ("/pictures/{key}/ask", forms.ask, Scope.SUBMIT),

@@ -5,6 +5,7 @@ confirmed snapshot are read from the table.
 """
 
 import asyncio
+import math
 from collections import deque
 from contextlib import ExitStack
 from itertools import chain, repeat
@@ -95,7 +96,8 @@ class ChangeHub:
     async def _listen(self, thread: CapacityLimiter) -> None:
         with ExitStack() as connection:
             opened = listening(self._settings, self._application_name, is_bounded=True)
-            listener = await in_thread(lambda: connection.enter_context(opened), thread)
+            # Never given up: the connection would stay open.
+            listener = await in_thread(lambda: connection.enter_context(opened), thread, math.inf)
             inbox = Inbox(listener)
             try:
                 await self._catch_up(thread)

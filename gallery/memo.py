@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from threading import Lock
 from typing import Generic, TypeVar
 
@@ -9,7 +10,7 @@ T = TypeVar("T")
 
 
 class Memo(Generic[T]):
-    """Threads may share it: one thread reads, and the others wait for its value."""
+    """Threads may share it: one thread reads, and the others wait for its value, or for its error."""
 
     def __init__(self, read: Callable[[], T], age_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         """Read nothing yet.
@@ -24,10 +25,28 @@ class Memo(Generic[T]):
         self._clock = clock
         self._lock = Lock()
         self._held: tuple[float, T] | None = None
+        self._running: Future[T] | None = None
 
     def get(self) -> T:
         """The value; raises the errors of `read`, and keeps no error."""
         with self._lock:
-            if self._held is None or self._clock() - self._held[0] >= self._age_s:
-                self._held = (self._clock(), self._read())
-            return self._held[1]
+            if self._held is not None and self._clock() - self._held[0] < self._age_s:
+                return self._held[1]
+            running, is_first = self._running or Future(), self._running is None
+            self._running = running
+        # One after the other, readers of a server that does not answer would add up their waits.
+        if is_first:
+            self._run(running)
+        return running.result()
+
+    def _run(self, running: Future[T]) -> None:
+        try:
+            value = self._read()
+        except BaseException as error:  # noqa: BLE001 - handed to all who wait, as it is
+            with self._lock:
+                self._running = None
+            running.set_exception(error)
+        else:
+            with self._lock:
+                self._held, self._running = (self._clock(), value), None
+            running.set_result(value)

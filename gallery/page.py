@@ -1,6 +1,7 @@
 """The page: HTML made on the server. Lists, cards and numbers are also served alone, for the script."""
 
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -17,6 +18,7 @@ from gallery.memo import Memo
 from gallery.page_query import PageQuery
 from gallery.page_route import EMPTY_FRAME, NoSuchPage, page_route
 from gallery.picture_view import failure_of, picture_of
+from gallery.problems import RETRY_AFTER_S
 from gallery.rendering import Pages, load_pages
 from gallery.resources import Resources
 from gallery.strip import Strip, strip_of
@@ -114,7 +116,10 @@ class Page:
 
     def refused(self, request: Request, key: str, why: str, status: int) -> Response:
         """One picture, after a form that was refused."""
-        return self._pages.html("picture.html", self._picture_values(request, key) | {"refused": why}, status)
+        response = self._pages.html("picture.html", self._picture_values(request, key) | {"refused": why}, status)
+        if status == HTTPStatus.SERVICE_UNAVAILABLE:
+            response.headers["retry-after"] = str(RETRY_AFTER_S)
+        return response
 
     def _picture_values(self, request: Request, key: str) -> _Values:
         version, task = decoded(key)

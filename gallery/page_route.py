@@ -11,6 +11,7 @@ from fastapi.routing import APIRoute
 from dropline.errors import DroplineError, ObjectGone, PermanentError, TransientError
 from dropline.log import get_logger
 from gallery.access import TOKEN_COOKIE, CredentialsRefused, ForeignSite, MissingCredentials, ScopeMissing
+from gallery.problems import RETRY_AFTER_S
 from gallery.rendering import Pages
 from gallery.threads import REQUEST_S, within
 
@@ -27,8 +28,8 @@ _STATUS = {NoSuchPage: 404, ObjectGone: 404, ScopeMissing: 403, CredentialsRefus
 _TITLES = {404: "Not found", 403: "Not allowed", 401: "Not allowed", 503: "Not available", 400: "Not possible"}
 
 
-def page_route(pages: Pages) -> type[APIRoute]:
-    """A class of routes whose errors are pages made with these templates."""
+def page_route(pages: Pages, limit_s: float = REQUEST_S) -> type[APIRoute]:
+    """A class of routes whose errors are pages made with these templates; each request ends within `limit_s`."""
 
     class PageRoute(APIRoute):
         """A route whose expected errors become pages; without a valid token, the page of the login."""
@@ -39,7 +40,7 @@ def page_route(pages: Pages) -> type[APIRoute]:
 
             async def handled(request: Request) -> Response:
                 try:
-                    async with within(REQUEST_S):
+                    async with within(limit_s):
                         return await handle(request)
                 except MissingCredentials:
                     return _to_login(request)
@@ -67,7 +68,10 @@ def error_page(pages: Pages, error: DroplineError) -> Response:
     if status == 503:
         log.warning("page_unavailable", code=error.code, error=str(error))
     values = {"title": _TITLES[status], "detail": str(error)} | EMPTY_FRAME
-    return pages.html("problem.html", values, status)
+    response = pages.html("problem.html", values, status)
+    if status == 503:
+        response.headers["retry-after"] = str(RETRY_AFTER_S)
+    return response
 
 
 #: The values of the frame around a page without a search.

@@ -4,7 +4,6 @@ No byte of an upload is served under a type that a browser runs: a copy is WebP 
 an attachment of unknown type. The bucket stays private.
 """
 
-import asyncio
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Response
@@ -19,6 +18,7 @@ from gallery.access import Scope, requires
 from gallery.page_route import NoSuchPage, page_route
 from gallery.rendering import Pages, load_pages
 from gallery.resources import Resources
+from gallery.threads import in_thread
 
 log = get_logger(__name__)
 
@@ -50,7 +50,7 @@ class _Pictures:
 
     async def copy(self, key: str, rendition: Rendition) -> Response:
         """A copy of an image; a placeholder, with the status of the error, where there is none."""
-        version = await asyncio.to_thread(self._version, key)
+        version = await in_thread(lambda: self._version(key))
         try:
             data = await self._copies.get(version, rendition)
         except ObjectGone:
@@ -64,7 +64,7 @@ class _Pictures:
 
     async def original(self, key: str) -> Response:
         """The object as it was uploaded, as a download."""
-        version = await asyncio.to_thread(self._version, key)
+        version = await in_thread(lambda: self._version(key))
         data = await self._copies.original(version)
         headers = _headers(_FOR_EVER) | {"content-disposition": _attachment(version.name)}
         return Response(data, headers=headers, media_type="application/octet-stream")

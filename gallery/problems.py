@@ -28,7 +28,7 @@ log = get_logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 #: Seconds after which a request that met an outage may be repeated.
-_RETRY_AFTER_S = 5
+RETRY_AFTER_S = 5
 
 # The first class that fits.
 _STATUS: tuple[tuple[type[DroplineError], HTTPStatus], ...] = (
@@ -63,7 +63,7 @@ def problem_of(error: DroplineError) -> Response:
     if status == HTTPStatus.UNAUTHORIZED:
         headers["www-authenticate"] = "Bearer"
     if isinstance(error, TransientError):
-        headers["retry-after"] = str(max(1, round(getattr(error, "retry_after_s", _RETRY_AFTER_S))))
+        headers["retry-after"] = str(max(1, round(getattr(error, "retry_after_s", RETRY_AFTER_S))))
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         log.warning("request_not_served", status=status.value, code=error.code, error=str(error))
     return problem(status, error.code, str(error), headers)

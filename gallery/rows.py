@@ -34,7 +34,13 @@ def open_rows(settings: Settings) -> Iterator[Rows]:
         closing(CaptionQueue.connect(settings.broker)) as queue,
         open_activator(settings.pool, settings.broker) as activator,
         closing(
-            Database.connect(submitter, "dropline-gallery-edit", SUBMITTER, connections=settings.gallery.threads, is_bounded=True)
+            Database.connect(
+                submitter,
+                "dropline-gallery-edit",
+                SUBMITTER,
+                connections=settings.gallery.threads,
+                is_bounded=True,
+            )
         ) as database,
     ):
 

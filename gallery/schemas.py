@@ -133,7 +133,10 @@ class UploadSession(BaseModel):
         }
     )
 
-    session: str = Field(description="Address for the PUT of the bytes; secret, and valid for a week.")
+    session: str | None = Field(
+        description="Address for the PUT of the bytes; secret, and valid for a week. null: the object of the "
+        "`Idempotency-Key` is there already."
+    )
     uri: str = Field(description="The object afterwards. POST /api/captions with this uri gives the id.")
 
 

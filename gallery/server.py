@@ -28,6 +28,8 @@ from operations.submit import Submissions
 log = get_logger(__name__)
 
 _APPLICATION = "dropline-gallery"
+#: A person waits: shorter than the retries of commands, in seconds.
+_STORAGE_RETRY_S = 5.0
 #: Connections beside those of streams and waits.
 _FURTHER_CONNECTIONS = 500
 
@@ -111,11 +113,13 @@ def open_resources(settings: Settings) -> Iterator[Resources]:
     # One connection for each thread of requests, and one for the hub's.
     connections = settings.gallery.threads + 1
     with (
-        closing(Database.connect(reading, _APPLICATION, READER, connections=connections, is_bounded=True)) as reader,
+        closing(
+            Database.connect(reading, _APPLICATION, READER, connections=connections, is_bounded=True)
+        ) as reader,
         open_copies(settings) as copies,
         open_rows(settings) as rows,
     ):
-        submissions = Submissions(Storage.connect(settings), settings, rows)
+        submissions = Submissions(Storage.connect(settings, retry_s=_STORAGE_RETRY_S), settings, rows)
         hub = ChangeHub(reading, f"{_APPLICATION}-listen", reader)
         yield Resources(settings, access, reader, copies, rows, submissions, hub)
 

@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 #: Most calls that wait for a thread.
 _MOST_WAITING = 200
-#: Longest time of a request in seconds, with its wait for a thread. A call of Postgres takes less, also of a frozen one.
+#: Longest time of a request in seconds, with its wait for a thread; a call of a frozen Postgres takes less.
 REQUEST_S = 15.0
 
 

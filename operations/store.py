@@ -24,7 +24,7 @@ class Store(Protocol):
 class UploadSession:
     """A resumable upload that its owner carries out."""
 
-    #: Address for the bytes, by the protocol of Cloud Storage; secret.
-    address: str
+    #: Address for the bytes, by the protocol of Cloud Storage; secret. None if the object is there already.
+    address: str | None
     #: `gs://` name of the object afterwards.
     uri: str

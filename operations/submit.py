@@ -156,13 +156,18 @@ class Submissions:
         task: TaskRequest | None = None,
         key: str | None = None,
     ) -> UploadSession:
-        """Begin a resumable upload, with the arguments and errors of `upload`; `request` then gives the id."""
+        """Begin a resumable upload, with the arguments and errors of `upload`; `request` then gives the id.
+
+        With a key whose object is there already, nothing is begun.
+        """
         bucket = require(self._bucket, "DROPLINE_BUCKET")
         kind = image_type(content_type, name)
         facts = ObjectFacts(kind, size_bytes)
         version, _ = self._first_accepted(bucket, self._names(name, key), facts, task)
-        address = self._store.open_session(bucket, version.name, kind, size_bytes, task)
-        return UploadSession(address, f"gs://{bucket}/{version.name}")
+        uri = f"gs://{bucket}/{version.name}"
+        if key is not None and self._exists(bucket, version.name):
+            return UploadSession(None, uri)
+        return UploadSession(self._store.open_session(bucket, version.name, kind, size_bytes, task), uri)
 
     def upcoming(self, version: ObjectVersion, task: TaskRequest) -> Submitted:
         """A row that the event of the object version is about to make.
@@ -183,6 +188,13 @@ class Submissions:
         if self._own_task(version, found.facts, found.task) != task:
             raise ObjectMissing(f"{task} was not asked of {version.uri}: submit the object with this task")
         return Submitted(version, task, Status.QUEUED)
+
+    def _exists(self, bucket: str, name: str) -> bool:
+        try:
+            self._store.describe(bucket, name)
+        except ObjectMissing:
+            return False
+        return True
 
     def _names(self, name: str, key: str | None) -> list[str]:
         """The names that the object may get; a name with that of the file is easier to recognize."""

@@ -140,8 +140,8 @@ class Page:
 class Session:
     """Where a large file is sent."""
 
-    #: Address of Cloud Storage for the bytes; a secret.
-    address: str
+    #: Address of Cloud Storage for the bytes; a secret. None if the object is there already.
+    address: str | None
     #: The object afterwards.
     uri: str
 
@@ -153,7 +153,7 @@ class Session:
             UnexpectedAnswer: a member is missing or has another type.
         """
         members = _members(document)
-        return cls(_text(members, "session"), _text(members, "uri"))
+        return cls(_text_or_none(members, "session"), _text(members, "uri"))
 
 
 @dataclass(frozen=True, slots=True)

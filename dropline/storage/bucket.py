@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 #: Seconds in which the library repeats one request. Short with an emulator, which does not recover from errors.
 _RETRY_S = 30.0
 _RETRY_WITH_EMULATOR_S = 2.0
-#: Seconds for the answer to a request that a command can do without.
+#: Seconds for the facts of an object.
 _FACTS_TIMEOUT_S = 5.0
 #: Seconds for connecting, and between the bytes of one request of an upload.
 _CONNECT_TIMEOUT_S, _ANSWER_TIMEOUT_S = 5.0, 30.0
@@ -49,13 +49,18 @@ class NewObject:
 class Storage:
     """The buckets that the user's credentials, or an emulator, can reach. Threads may share it."""
 
-    def __init__(self, client: "Client", *, local: bool = False) -> None:
+    def __init__(self, client: "Client", *, local: bool = False, retry_s: float = _RETRY_S) -> None:
         self._client = client
         self._local = local
+        self._retry_s = min(retry_s, _RETRY_WITH_EMULATOR_S) if local else retry_s
 
     @classmethod
-    def connect(cls, settings: Settings) -> Self:
+    def connect(cls, settings: Settings, *, retry_s: float = _RETRY_S) -> Self:
         """Connect with the user's credentials, or to the emulator if the settings name an emulator.
+
+        Args:
+            settings: with the project, and the emulator if there is one.
+            retry_s: seconds in which one request is repeated.
 
         Raises:
             ClientError: google-cloud-storage is not installed.
@@ -71,7 +76,7 @@ class Storage:
         if settings.storage_emulator_host:
             return cls.on_emulator(settings.storage_emulator_host, settings.project)
         try:
-            return cls(make_client(settings.project, emulator=""))
+            return cls(make_client(settings.project, emulator=""), retry_s=retry_s)
         except (DefaultCredentialsError, OSError) as error:
             raise AccessDenied(
                 "there are no Google credentials: run `gcloud auth application-default login`, or for the local "
@@ -156,7 +161,7 @@ class Storage:
                 size=size_bytes,
                 if_generation_match=0,
                 retry=self._retry(),
-                timeout=(_CONNECT_TIMEOUT_S, _ANSWER_TIMEOUT_S),
+                timeout=(_CONNECT_TIMEOUT_S, _FACTS_TIMEOUT_S),
             )
         return address
 
@@ -170,7 +175,7 @@ class Storage:
         uri = f"gs://{bucket}/{name}"
         blob = self._client.bucket(bucket).blob(name)
         with self._named_errors(uri, "storage.objects.get", missing=uri):
-            blob.reload(retry=self._retry())
+            blob.reload(retry=self._retry(), timeout=(_CONNECT_TIMEOUT_S, _FACTS_TIMEOUT_S))
         facts = ObjectFacts(blob.content_type or "", blob.size, blob.md5_hash, blob.crc32c)
         version = ObjectVersion(bucket, name, int(blob.generation))
         return StoredObject(version, facts, task_of_metadata(blob.metadata or {}))
@@ -203,8 +208,8 @@ class Storage:
     def _retry(self, deadline: Deadline | None = None) -> Any:
         from google.cloud.storage.retry import DEFAULT_RETRY
 
-        usual_s = _RETRY_WITH_EMULATOR_S if self._local else _RETRY_S
-        return DEFAULT_RETRY.with_timeout(usual_s if deadline is None else min(usual_s, deadline.remaining_s()))
+        retry_s = self._retry_s if deadline is None else min(self._retry_s, deadline.remaining_s())
+        return DEFAULT_RETRY.with_timeout(retry_s)
 
     @contextlib.contextmanager
     def _named_errors(self, uri: str, permission: str, *, missing: str) -> Iterator[None]:

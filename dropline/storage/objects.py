@@ -150,7 +150,7 @@ class ObjectStore:
         return self._client.bucket(version.bucket).blob(version.name, generation=version.generation)
 
 
-def make_store(settings: Settings) -> ObjectStore:
+def make_store(settings: Settings, timeout_s: tuple[float, float] = TIMEOUT_S) -> ObjectStore:
     """Return a store with the environment's credentials, or for the emulator if the settings name an emulator.
 
     Call in the process that uses the store: connections do not survive a fork.
@@ -168,7 +168,7 @@ def make_store(settings: Settings) -> ObjectStore:
             "there are no Google credentials: run as a service account, set GOOGLE_APPLICATION_CREDENTIALS, "
             f"or set STORAGE_EMULATOR_HOST for a local bucket ({error})"
         ) from error
-    return ObjectStore(client, settings.metadata)
+    return ObjectStore(client, settings.metadata, timeout_s)
 
 
 def _holds(blob: Blob, fitted: FittedMetadata) -> bool:

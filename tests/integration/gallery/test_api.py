@@ -148,6 +148,20 @@ def test_a_large_file_goes_to_cloud_storage_directly(gallery: GalleryRig, client
     assert (submitted.status_code, submitted.json()["task"]) == (202, "<OD>")
     assert str(version_of(submitted.json()).generation) == sent.json()["generation"]
     problem(client.post("/api/uploads", json={"size_bytes": 1_000_001}), 413, "object_too_large")
+
+
+def test_a_key_names_the_object_of_a_session(client: httpx2.Client) -> None:
+    """Until the object is there, each repetition begins a session for it; then there is nothing to send."""
+
+    def begin() -> httpx2.Response:
+        return client.post("/api/uploads", json={"size_bytes": len(PNG)}, headers={"idempotency-key": "one"})
+
+    first, second = begin(), begin()
+    assert (first.status_code, second.status_code) == (201, 201)
+    assert first.json()["uri"] == second.json()["uri"]
+    assert httpx2.put(second.json()["session"], content=PNG, timeout=120, verify=False).status_code == 200
+    third = begin()
+    assert (third.status_code, third.json()) == (200, {"session": None, "uri": first.json()["uri"]})
     headers = {"content-type": "application/json"}
     problem(
         client.post("/api/uploads", content=iter([b"[", *20 * [bytes(10_000)]]), headers=headers),

@@ -12,13 +12,11 @@ from urllib.parse import urlsplit
 import httpx2
 import psycopg
 import pytest
-from sqlalchemy.engine import make_url
 
 from db import object_rows
 from dropline import caption_id
 from dropline.contract import ObjectVersion
 from gallery import events, feed
-from local_emulators.postgres import PostgresServer
 from tests.support.gallery_rig import GalleryRig
 from tests.support.rows import TASK, caption_object, caption_row, drop
 
@@ -179,9 +177,7 @@ def test_a_client_that_reads_nothing_is_cut_off(gallery: GalleryRig, monkeypatch
         assert len(gallery.server.server_state.connections) == 1
 
 
-def test_no_change_is_missed_when_the_listening_connection_breaks(
-    gallery: GalleryRig, postgres_server: PostgresServer
-) -> None:
+def test_no_change_is_missed_when_the_listening_connection_breaks(gallery: GalleryRig, database_url: str) -> None:
     """A row changes while nothing listens: open streams and waits hear of it; a row may come again."""
     with (
         stream(gallery) as one,
@@ -196,25 +192,19 @@ def test_no_change_is_missed_when_the_listening_connection_breaks(
             waiting = threads.submit(client.get, path)
             while not gallery.server.resources.hub.feed.waiters and not waiting.done():
                 threading.Event().wait(0.01)
-            with nothing_listens(gallery, postgres_server):
-                caption_row(gallery.database, row_id)
+            end_listening(database_url)
+            caption_row(gallery.database, row_id)
             assert waiting.result(120).json()["status"] == "captioned"
             for each in (one, other):
                 while each.names(1) != [(name, "captioned")]:
                     pass
 
 
-@contextmanager
-def nothing_listens(gallery: GalleryRig, server: PostgresServer) -> Iterator[None]:
-    """The listening connection is ended, and the database takes no new one until the end of the block."""
-    name = make_url(gallery.settings.database_url.get_secret_value()).database
-    with psycopg.connect(server.url, autocommit=True) as admin:
-        admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false".encode())
+def end_listening(database_url: str) -> None:
+    """End the listening connection; the gallery makes the next one after a pause."""
+    with psycopg.connect(database_url, autocommit=True) as admin:
         ended = admin.execute(
             "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity"
-            " WHERE application_name = 'dropline-gallery-listen' AND datname = %s",
-            (name,),
+            " WHERE application_name = 'dropline-gallery-listen' AND datname = current_database()"
         )
         assert ended.fetchall() == [(True,)]
-        yield
-        admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true".encode())
