@@ -45,23 +45,28 @@ class Traffic:
 def test_a_quiet_minute_has_no_traffic_but_one_armed_brpop() -> None:
     """An idle minute has no request to Cloud Storage, no statement in Postgres and at most two Redis commands.
 
-    A gallery whose page was looked at, and a `dropline watch`, change nothing.
+    A gallery whose page is open, with its event stream, and a `dropline watch` change nothing.
     """
     with (
         open_directory() as directory,
         Stack(StackOptions(directory, port_base=0, model="stub")) as stack,
         _watching(stack) as watcher,
+        requests.get(f"{stack.gallery_url}/api/events", stream=True, timeout=2 * _MINUTE_S) as events,
     ):
+        lines = events.iter_lines(chunk_size=1)
         _log_every_statement(stack)
         _drop_one(stack)
         assert watcher.stdout
         assert watcher.stdout.readline()
+        assert any(b"one.png" in line for line in lines)
         assert "one.png" in requests.get(stack.gallery_url, timeout=60).text
         # Work caused by the start and the upload ends first; connection pools are the last to finish.
         time.sleep(5)
         before = _traffic(stack)
         time.sleep(_MINUTE_S)
         after = _traffic(stack)
+        # The stream is still open: a comment was sent during the minute.
+        assert any(line == b":" for line in lines)
     assert after.storage_requests == before.storage_requests
     assert after.statements == before.statements
     assert after.redis_commands - before.redis_commands <= 2
