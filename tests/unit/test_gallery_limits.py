@@ -1,4 +1,4 @@
-"""Cursors, rates, and the statuses of problems."""
+"""Cursors, keys, rates, and the statuses of problems."""
 
 import json
 from types import SimpleNamespace
@@ -14,6 +14,7 @@ from gallery.access import Access, MissingCredentials, Scope, ScopeMissing, Toke
 from gallery.cursor import InvalidCursor, decode_cursor, encode_cursor
 from gallery.limits import Limits, RateLimit, TooManyRequests
 from gallery.problems import add_problem_handlers, problem_of
+from gallery.submission import read_key
 
 
 @given(st.integers(1, 2**63 - 1))
@@ -27,6 +28,13 @@ def test_other_texts_are_no_cursors(text: str) -> None:
     """Wrong lengths, another version, and no row."""
     with pytest.raises(InvalidCursor):
         decode_cursor(text)
+
+
+def test_an_idempotency_key_belongs_to_its_sender() -> None:
+    """Two senders with one key have two objects: neither reads or replaces that of the other."""
+    keys = [read_key("k", sender) for sender in ("ana", "bo", "ana")]
+    assert keys[0] == keys[2] != keys[1]
+    assert read_key(None, "ana") is None
 
 
 def test_a_rate_is_used_up_and_comes_back() -> None:
