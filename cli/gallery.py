@@ -72,8 +72,11 @@ def _make_token(name: str, scopes: frozenset[Scope], file: Path | None, *, as_js
 
 def _append(file: Path, entry: str) -> None:
     try:
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        with os.fdopen(descriptor, "w") as stream:
-            stream.write(f"{entry}\n")
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        with os.fdopen(descriptor, "r+b", buffering=0) as stream:
+            before = stream.readall()
+            # An editor may have left the last line without an end.
+            start = b"\n" if before and not before.endswith(b"\n") else b""
+            stream.write(start + f"{entry}\n".encode())
     except OSError as error:
         raise ClientError(f"the file {file} cannot be written: {error.strerror}") from None

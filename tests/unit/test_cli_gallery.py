@@ -30,6 +30,16 @@ def test_a_token_is_printed_once_and_stored_hashed(tmp_path: Path) -> None:
     assert file.stat().st_mode & 0o777 == 0o600
 
 
+def test_an_entry_has_a_line_of_its_own(tmp_path: Path) -> None:
+    """Also in a file whose last line has no end: the gallery could read neither entry."""
+    file = tmp_path / "tokens"
+    first = str(TokenEntry("first", frozenset({Scope.READ}), digest_of("a")))
+    file.write_text(first)
+    assert run("token", "ci", "--file", str(file))[0] == 0
+    lines = file.read_text().splitlines()
+    assert (lines[0], TokenEntry.parse(lines[1]).name) == (first, "ci")
+
+
 def test_the_entry_is_printed_without_a_file() -> None:
     """For the variable with the tokens."""
     code, out, error = run("token", "ci")
