@@ -75,7 +75,7 @@ def ask(settings: Settings, inputs: Sequence[Input], task: TaskRequest | None, t
         submissions = stack.enter_context(open_submissions(settings, print_note, uploads_only=uploads_only))
         progress = stack.enter_context(make_progress())
         bar = progress.add_task("captioned", total=len(answers), visible=len(answers) > 1)
-        sender = _Sender(submissions, task, settings.events.max_size_bytes, Deadline.after(max(timeout_s, 1)))
+        sender = _Sender(submissions, task, settings.events.max_size_bytes, max(timeout_s, 1))
         for answer in sender.send_all(answers):
             if answer.error is not None:
                 progress.advance(bar)
@@ -90,7 +90,8 @@ class _Sender:
     submissions: Submissions
     task: TaskRequest | None
     max_bytes: int
-    deadline: Deadline
+    #: The longest time of an upload, in seconds.
+    upload_s: float
 
     def send_all(self, answers: Sequence[Answer]) -> Iterator[Answer]:
         """Submit; yields each answer when its input was submitted or refused.
@@ -122,8 +123,11 @@ class _Sender:
     def _submit(self, each: Input) -> Submitted:
         if each.kind is Kind.OBJECT:
             return self.submissions.request(each.text, self.task)
+        if each.kind is Kind.ADDRESS:
+            return self.submissions.upload_from(each.text, task=self.task, upload_s=self.upload_s)
+        deadline = Deadline.after(self.upload_s)
         with each.opened(self.max_bytes) as file:
-            return self.submissions.upload(file, name=each.name, task=self.task, deadline=self.deadline)
+            return self.submissions.upload(file, name=each.name, task=self.task, deadline=deadline)
 
 
 def _wait(

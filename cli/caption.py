@@ -1,11 +1,13 @@
 """`dropline caption`: images in, answers out."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from cli import results
+from cli.annotating import require_drawable, write_annotated
 from cli.asking import Answer, ask
 from cli.console import print_error, print_json, print_line, print_note, print_table
 from cli.exit_codes import ExitCode, code_of
@@ -23,7 +25,8 @@ def caption(
         list[str],
         typer.Argument(
             metavar="INPUT…",
-            help="Paths of images, gs://BUCKET/NAME of objects in the bucket, or - for standard input.",
+            help="Paths of images, http(s) addresses, gs://BUCKET/NAME of objects in the bucket, or - for "
+            "standard input.",
         ),
     ],
     task: Annotated[
@@ -35,19 +38,28 @@ def caption(
     text: Annotated[
         str | None, typer.Option(metavar="WORDS", help="The text of a task that needs one, for example `a cat`.")
     ] = None,
+    annotate: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write the picture with the boxes, polygons or text regions of the answer: .png, .jpg or .webp.",
+        ),
+    ] = None,
     timeout: Timeout = 300,
     json: Json = False,
 ) -> None:
-    """Caption images and print the answers: files, objects of the bucket, or standard input.
+    """Caption images and print the answers: files, addresses, objects of the bucket, or standard input.
 
-    A file is uploaded below DROPLINE_SUBMIT__PREFIX. An object of the bucket is captioned where it is; the answer
-    to another task than its own goes to Postgres alone. Listens to Postgres and never polls. Exit code 1: an image
-    has no caption. Exit code 4: no worker can answer.
+    A file, or the image behind an address, is uploaded below DROPLINE_SUBMIT__PREFIX. An object of the bucket is
+    captioned where it is; the answer to another task than its own goes to Postgres alone. Listens to Postgres and
+    never polls. Exit code 1: an image has no caption. Exit code 4: no worker can answer.
     """
     settings = load_settings()
     reader_settings(settings)  # without Postgres, nothing else matters
     request = _task_request(task, text)
     found = parse_inputs(inputs)
+    if annotate is not None:
+        require_drawable(annotate, found, request)
     workers = availability(settings)
     waits = _may_wait(workers, settings, found)
     answers = ask(settings, found, request, timeout if waits else 0)
@@ -59,6 +71,9 @@ def caption(
         # A worker may have died meanwhile.
         _print_missing(answers, f"after {timeout:g} s" if waits else "", availability(settings))
     _print_errors(answers)
+    if annotate is not None and (row := answers[0].row) is not None and row.status is Status.CAPTIONED:
+        write_annotated(settings, row, annotate)
+        print_note(f"wrote {annotate}")
     raise typer.Exit(_exit_code(answers, ExitCode.TIMED_OUT if waits else ExitCode.UNAVAILABLE))
 
 

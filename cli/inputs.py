@@ -1,4 +1,4 @@
-"""The inputs of `dropline caption`: files, standard input, and objects of a bucket."""
+"""The inputs of `dropline caption`: files, standard input, addresses, and objects of a bucket."""
 
 import io
 import re
@@ -24,6 +24,7 @@ class Kind(Enum):
     PATH = "path"
     STDIN = "stdin"
     OBJECT = "object"
+    ADDRESS = "address"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,8 @@ def parse_inputs(texts: Sequence[str]) -> list[Input]:
     """The inputs of the command line; files are not opened yet.
 
     Raises:
-        ClientError: a path is missing or a directory, a text is no URI, or standard input is named twice.
+        ClientError: a path is missing or a directory, a text is no URI and no address, or standard input is named
+            twice.
     """
     found = [_parse_input(text) for text in texts]
     if Counter(each.kind for each in found)[Kind.STDIN] > 1:
@@ -73,8 +75,10 @@ def _parse_input(text: str) -> Input:
     if text.startswith("gs://"):
         parse_uri(text)
         return Input(text, Kind.OBJECT)
+    if text.lower().startswith(("http://", "https://")):
+        return Input(text, Kind.ADDRESS)
     if _SCHEME.match(text):
-        raise ClientError(f"{text!r} is no address that can be captioned; give gs://, a path, or `-`")
+        raise ClientError(f"{text!r} is no address that can be captioned; give https://, gs://, a path, or `-`")
     _require_file(Path(text))
     return Input(text, Kind.PATH)
 

@@ -63,7 +63,23 @@ class TaskPrompt(enum.StrEnum):
         """Whether a box follows the prompt, as four `<loc_N>` tokens."""
         return self in _TAKES_REGION
 
+    @property
+    def gives_regions(self) -> bool:
+        """Whether an answer may have boxes or polygons."""
+        return self not in _GIVES_TEXT_ALONE
 
+
+_GIVES_TEXT_ALONE = frozenset(
+    {
+        TaskPrompt.CAPTION,
+        TaskPrompt.DETAILED_CAPTION,
+        TaskPrompt.MORE_DETAILED_CAPTION,
+        TaskPrompt.OCR,
+        TaskPrompt.REGION_TO_CATEGORY,
+        TaskPrompt.REGION_TO_DESCRIPTION,
+        TaskPrompt.REGION_TO_OCR,
+    }
+)
 _TAKES_TEXT = frozenset(
     {
         TaskPrompt.CAPTION_TO_PHRASE_GROUNDING,

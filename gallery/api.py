@@ -225,6 +225,10 @@ class _Api:
 
     def _submit(self, submission: FileSubmission | AddressSubmission, key: str | None) -> Submitted:
         if isinstance(submission, AddressSubmission):
+            if submission.is_remote:
+                return self._submissions.upload_from(
+                    submission.uri, task=submission.task, key=key, upload_s=_UPLOAD_S
+                )
             return self._submissions.request(submission.uri, submission.task)
         return self._submissions.upload(
             submission.content,

@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 from dropline.errors import (
     AccessDenied,
     DroplineError,
+    FetchTooLarge,
     ImageRefused,
     InvalidCaptionId,
     ObjectGone,
@@ -40,6 +41,7 @@ _STATUS: tuple[tuple[type[DroplineError], HTTPStatus], ...] = (
     (ObjectMissing, HTTPStatus.NOT_FOUND),
     (ObjectGone, HTTPStatus.NOT_FOUND),
     (RequestTooLarge, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
+    (FetchTooLarge, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
     (RequestTooSlow, HTTPStatus.REQUEST_TIMEOUT),
     (TooManyRequests, HTTPStatus.TOO_MANY_REQUESTS),
     (TransientError, HTTPStatus.SERVICE_UNAVAILABLE),

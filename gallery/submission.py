@@ -43,6 +43,11 @@ class AddressSubmission:
     uri: str
     task: TaskRequest | None
 
+    @property
+    def is_remote(self) -> bool:
+        """True for an http or https address; False for an object of the bucket."""
+        return self.uri.lower().startswith(("http://", "https://"))
+
 
 @asynccontextmanager
 async def read_submission(request: Request) -> AsyncIterator[FileSubmission | AddressSubmission]:

@@ -21,6 +21,7 @@ from dropline.broker.queue import CaptionQueue
 from dropline.contract import ObjectFacts, ObjectVersion, Status, TaskRequest, parse_uri
 from dropline.deadline import Deadline
 from dropline.errors import ForeignBucket, ImageRefused, InvalidTask, ObjectFiltered, ObjectMissing
+from dropline.fetch import fetch
 from dropline.scaling.activation import open_activator
 from dropline.selection import Accept, Filtered, Reject, Selection
 from dropline.settings import Settings, require
@@ -75,6 +76,7 @@ class Submissions:
         self._store = store
         self._bucket = settings.bucket
         self._prefix = settings.submit.prefix
+        self._fetching = settings.fetch
         self._rows = rows
         buckets = settings.events.buckets or (settings.bucket,)
         self._selection = Selection(settings.events.model_copy(update={"buckets": buckets}))
@@ -118,6 +120,31 @@ class Submissions:
             return Submitted(created, asked, Status.QUEUED)
         # Created before: by a request whose answer was lost, or by another request with the key.
         return self._submitted_before(self._store.describe(bucket, version.name), has_key=key is not None)
+
+    def upload_from(
+        self, address: str, *, task: TaskRequest | None = None, key: str | None = None, upload_s: float
+    ) -> Submitted:
+        """Fetch the image behind an http or https address, and upload it.
+
+        Args:
+            address: untrusted; see `dropline.fetch.fetch`.
+            task: as of `upload`.
+            key: as of `upload`.
+            upload_s: the longest time of the upload after the fetch, in seconds.
+
+        Raises:
+            AddressRefused, FetchTooLarge, FetchTimeout, FetchFailed: the address gave no image.
+            The errors of `upload`.
+        """
+        fetched = fetch(address, self._fetching)
+        return self.upload(
+            fetched.data,
+            name=fetched.name,
+            content_type=fetched.content_type,
+            task=task,
+            key=key,
+            deadline=Deadline.after(upload_s),
+        )
 
     def request(self, uri: str, task: TaskRequest | None = None) -> Submitted:
         """Have an object of the bucket captioned; a row of the task that exists is returned as it is.

@@ -5,25 +5,31 @@ import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+from PIL import Image
 from pydantic import SecretStr
 from sqlalchemy import text
 from typer.testing import CliRunner
 
 from cli.exit_codes import ExitCode
 from cli.main import app
+from db import claims
 from db.session import Database
 from dropline.contract import FilterReason, ObjectVersion, TaskPrompt
 from dropline.demo_model import DEMO_NOTICE
+from dropline.fetch import connections
+from dropline.fetch.addresses import why_refused
 from dropline.settings import BrokerSettings, Settings
 from local_emulators.gcs import GcsServer
 from local_emulators.ports import free_ports
 from local_emulators.supervisor import Supervisor
 from tests.support import fake_cloud_run
 from tests.support.fake_cloud_run import POOL
-from tests.support.rows import OTHER_TASK, caption_object, drop, fail_object, filter_object
+from tests.support.rows import IMAGE, OTHER_TASK, a_caption, caption_object, drop, fail_object, filter_object, take
 from tests.support.shell import BUCKET, HOSTILE, SHOWN, AfterUpload, act_after_creation, run
+from tests.support.web import ok, redirect, serving
 from tests.support.worker_rig import Rig, open_rig, png
 from worker.celery_app import make_celery
 
@@ -94,8 +100,10 @@ def stack(
             yield rig
 
 
-def test_every_task_is_answered_and_the_object_keeps_its_own_caption(stack: Rig, image: Path) -> None:
-    """All 15 tasks of one object, by its URI; and a path, standard input and several inputs, as fresh drops."""
+def test_every_task_is_answered_and_the_object_keeps_its_own_caption(
+    stack: Rig, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All 15 tasks of one object, by its URI; and a path, an address and standard input, as fresh drops."""
     version = stack.upload("cat.png", image.read_bytes())
     stack.enqueue(stack.register(version))
     stack.wait_settled([1])
@@ -116,6 +124,13 @@ def test_every_task_is_answered_and_the_object_keeps_its_own_caption(stack: Rig,
     piped = CliRunner().invoke(app, ["caption", "-", "--json"], input=image.read_bytes())
     (document,) = json.loads(piped.stdout)
     assert (document["input"], document["caption"], document["write_back"]) == ("-", "stub <CAPTION>", True)
+    with serving("127.0.0.1") as web:
+        web.answers["/photos/fetched.png"] = ok(image.read_bytes())
+        monkeypatch.setenv("DROPLINE_FETCH__ALLOW_PRIVATE", "true")
+        for name in ("caption", "od"):
+            fetched = run("caption", web.url("/photos/fetched.png"), "--task", name)
+            assert fetched.stdout == f"stub <{name.upper()}>\n", fetched.stderr
+    assert sum(name.endswith("/fetched.png") for name in objects(stack)) == 2
     several = run("caption", image, f"gs://{stack.bucket}/cat.png", image, "--json")
     assert [each["input"] for each in json.loads(several.stdout)] == [
         str(image),
@@ -124,6 +139,65 @@ def test_every_task_is_answered_and_the_object_keeps_its_own_caption(stack: Rig,
     ]
     assert {each["caption"] for each in json.loads(several.stdout)} == {"stub <CAPTION>"}
     assert sum(name.endswith("/a.png") for name in objects(stack)) == 3
+
+
+@pytest.mark.usefixtures("alive")
+def test_an_address_that_leads_to_a_private_place_is_refused_and_the_others_go_on(
+    image: Path,
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+    after_creation: Callable[[AfterUpload], None],
+) -> None:
+    """By its name, its IP address or a redirect; no connection is made, and other inputs are captioned."""
+
+    def rule(address: str, *, allow_private: bool = False) -> str | None:
+        return None if address == "127.0.0.2" else why_refused(address, allow_private=allow_private)
+
+    monkeypatch.setattr(connections, "why_refused", rule)
+    after_creation(lambda version: caption_object(database, version))
+    with serving("127.0.0.2") as public, serving("127.0.0.1") as private:
+        public.answers["/to-private"] = redirect(private.url("/secret"))
+        inputs = [private.url(), private.url(host="localhost"), public.url("/to-private"), image]
+        result = run("caption", *inputs, "--json", "--timeout", 120)
+        assert (public.connections, private.connections) == (1, 0)
+    assert result.exit_code == ExitCode.USAGE
+    *refused, captioned = json.loads(result.stdout)
+    assert [each["error_code"] for each in refused] == ["address_refused"] * 3
+    assert captioned["caption"] == "a red circle"
+
+
+@pytest.mark.usefixtures("alive")
+def test_the_picture_is_written_with_its_boxes(
+    tmp_path: Path, database: Database, after_creation: Callable[[AfterUpload], None]
+) -> None:
+    """Upright, at the places of the answer; without regions, or without its object, nothing is written."""
+    upright = Image.new("RGB", (800, 400), "white")
+    turned = tmp_path / "turned.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown after a turn by 90 degrees, clockwise
+    upright.transpose(Image.Transpose.ROTATE_90).save(turned, exif=exif)
+    results: list[dict[str, Any] | None] = [{"bboxes": [[500, 100, 700, 300]], "labels": ["sky"]}, None]
+
+    def answer(version: ObjectVersion) -> None:
+        with database.transaction() as connection:
+            claim = take(connection, drop(connection, version))
+            claims.record_caption(
+                connection, claim, a_caption("sky", results.pop(0)), IMAGE, size_bytes=99, write_back_lease_s=None
+            )
+
+    after_creation(answer)
+    drawn = tmp_path / "drawn.png"
+    result = run("caption", turned, "--annotate", drawn, "--timeout", 120)
+    assert (result.exit_code, result.stdout) == (ExitCode.OK, "sky\n"), result.stderr
+    with Image.open(drawn) as picture:
+        assert picture.size == (800, 400)
+        colours = picture.convert("RGB").crop((0, 0, 400, 400)).getcolors()
+        assert colours == [(160_000, (255, 255, 255))]
+        assert len(set(picture.convert("RGB").crop((480, 80, 720, 320)).tobytes())) > 1
+    plain = run("caption", turned, "--annotate", tmp_path / "none.png", "--timeout", 120)
+    assert plain.exit_code == ExitCode.USAGE
+    assert "has no boxes or polygons to draw" in plain.stderr
+    assert not (tmp_path / "none.png").exists()
 
 
 @pytest.mark.usefixtures("alive")
@@ -229,6 +303,11 @@ def test_another_row_of_the_object_is_not_the_answer(image: Path, database: Data
         (["-", "-"], ExitCode.USAGE, "give `-` once"),
         (["gs://b"], ExitCode.USAGE, "is not the URI of an object"),
         (["ftp://host/a.png"], ExitCode.USAGE, "no address that can be captioned"),
+        (["http://127.0.0.1/a.png"], ExitCode.USAGE, "DROPLINE_FETCH__ALLOW_PRIVATE"),
+        (["-", "--annotate", "a.gif"], ExitCode.USAGE, "must end with .png"),
+        (["-", "--annotate", "no/a.png"], ExitCode.USAGE, "no is not a directory"),
+        (["-", "--annotate", "a.png", "--task", "ocr"], ExitCode.USAGE, "--task od, for example, asks for boxes"),
+        (["-", "/dev/null", "--annotate", "a.png"], ExitCode.USAGE, "give one image"),
         ([f"gs://{BUCKET}/no.png"], ExitCode.USAGE, "is not there"),
         (["gs://others/a.png"], ExitCode.FAILED, "is not one of DROPLINE_EVENTS__BUCKETS"),
         (["-", "--text", "a cat"], ExitCode.USAGE, "--text needs --task"),

@@ -1,0 +1,54 @@
+"""`dropline caption --annotate`: the picture with the boxes, polygons or text regions of its answer, as a file."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from cli.inputs import Input
+from db.reads import CaptionRecord
+from dropline.contract import TaskRequest
+from dropline.errors import ClientError
+from dropline.images.annotate import annotate, require_suffix
+from dropline.images.decoder import DecoderProcess
+from dropline.regions import regions_of
+from dropline.settings import Settings
+from dropline.storage.objects import make_store
+
+
+def require_drawable(path: Path, inputs: Sequence[Input], task: TaskRequest | None) -> None:
+    """Refuse a picture that cannot be drawn, before anything is uploaded.
+
+    Raises:
+        ClientError: there are several inputs, the task gives no regions, or the file cannot be written.
+    """
+    if len(inputs) > 1:
+        raise ClientError("--annotate draws one picture; give one image")
+    if task is not None and not task.prompt.gives_regions:
+        raise ClientError(_without_regions(str(task)))
+    require_suffix(path)
+    if not path.absolute().parent.is_dir():
+        raise ClientError(f"{path.parent} is not a directory, so {path} cannot be written")
+
+
+def write_annotated(settings: Settings, row: CaptionRecord, path: Path) -> None:
+    """Draw the regions of a captioned row on its object version, and write the picture.
+
+    The picture is the captioned generation, so its regions fit.
+
+    Raises:
+        ClientError: the answer has no regions, or the file cannot be written.
+        ObjectGone: the generation was overwritten or deleted.
+        PermanentError, TransientError, AccessDenied: the object cannot be downloaded or decoded.
+    """
+    if not any(True for _ in regions_of(row.result)):
+        raise ClientError(_without_regions(row.task))
+    with make_store(settings) as store, DecoderProcess(settings.images) as decoder:
+        content = store.download(row.version, settings.events.max_size_bytes)
+        picture = annotate(decoder, content.data, row.result, require_suffix(path))
+    try:
+        path.write_bytes(picture)
+    except OSError as error:
+        raise ClientError(f"{path} cannot be written: {error.strerror or error}") from None
+
+
+def _without_regions(task: str) -> str:
+    return f"the answer to {task} has no boxes or polygons to draw; --task od, for example, asks for boxes"
