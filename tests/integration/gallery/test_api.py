@@ -8,10 +8,13 @@ import httpx2
 import pytest
 
 from db import object_rows
-from dropline import caption_id
+from dropline import Client, caption_id
 from dropline.contract import FilterReason, ObjectFacts, ObjectVersion, TaskRequest
+from dropline.fetch import connections
+from dropline.fetch.addresses import why_refused
 from tests.support.gallery_rig import GalleryRig
 from tests.support.rows import TASK, caption_object, caption_row, drop, fail_object, filter_object
+from tests.support.web import ok, redirect, serving
 
 #: A form without a stated size; its file is larger than the limit.
 ENDLESS = [b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n', *20 * [bytes(100_000)]]
@@ -69,6 +72,35 @@ def test_a_file_is_submitted_and_its_caption_awaited(gallery: GalleryRig, client
     found = answer.json()
     assert (found["id"], found["caption"], found["status"]) == (document["id"], "a cat", "captioned")
     assert "lease_until" not in found
+
+
+def test_the_image_behind_an_address_is_uploaded(gallery: GalleryRig, client: httpx2.Client) -> None:
+    """From a public place, once for a key; a private place has no connection, by a redirect neither."""
+
+    def rule(address: str, *, allow_private: bool = False) -> str | None:
+        return None if address == "127.0.0.2" else why_refused(address, allow_private=allow_private)
+
+    def send(uri: str, **headers: str) -> httpx2.Response:
+        return client.post("/api/captions", json={"uri": uri, "task": "od"}, headers=headers)
+
+    patch = pytest.MonkeyPatch.context()
+    with serving("127.0.0.2") as public, serving("127.0.0.1") as private, patch as patched:
+        patched.setattr(connections, "why_refused", rule)
+        public.answers["/photos/cat.png"] = ok(PNG, "Content-Type: image/png")
+        public.answers["/to-private"] = redirect(private.url())
+        public.answers["/none"] = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
+        accepted = send(public.url("/photos/cat.png"), **{"idempotency-key": "one"})
+        assert (accepted.status_code, accepted.json()["task"]) == (202, "<OD>"), accepted.text
+        assert send(public.url("/photos/cat.png"), **{"idempotency-key": "one"}).json() == accepted.json()
+        assert send(public.url("/photos/cat.png")).json()["uri"].endswith("/cat.png")
+        problem(send(public.url("/none")), 422, "fetch_failed")
+        for refused in (private.url(), private.url(host="localhost"), public.url("/to-private")):
+            assert "DROPLINE_FETCH__ALLOW_PRIVATE" in problem(send(refused), 422, "address_refused")
+        assert private.connections == 0
+        with Client(gallery.url) as dropline:
+            found = dropline.submit(public.url("/photos/cat.png"), task="od")
+        assert (found.task, found.status) == ("<OD>", "queued")
+        assert public.requests[-1].startswith("GET /photos/cat.png ")
 
 
 def test_a_wait_ends_without_a_caption(client: httpx2.Client) -> None:
@@ -179,6 +211,7 @@ def test_a_key_names_the_object_of_a_session(client: httpx2.Client) -> None:
         ({"content": b"{", "headers": {"content-type": "application/json"}}, 422, "invalid_request"),
         ({"json": {"uri": ""}}, 422, "invalid_request"),
         ({"json": {"uri": "ftp://x/y"}}, 422, "client"),
+        ({"json": {"uri": "http://169.254.169.254/latest/meta-data"}}, 422, "address_refused"),
         ({"json": {"uri": "gs://foreign-bucket/a.png"}}, 422, "foreign_bucket"),
         ({"json": {"uri": "gs://BUCKET/none.png"}}, 404, "object_missing"),
         ({"json": {"uri": "gs://BUCKET/private/a.png"}}, 404, "object_missing"),
