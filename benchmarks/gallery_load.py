@@ -185,12 +185,16 @@ def _upload(bucket: Bucket, image: ImageFile) -> str:
 
 @contextmanager
 def unread_stream(url: str) -> Iterator[None]:
-    """A client that opens an event stream and reads nothing."""
+    """A client that opens an event stream and does not read the events."""
     address = urlsplit(url)
     assert address.hostname
     assert address.port
-    with socket.create_connection((address.hostname, address.port)) as client:
+    with socket.socket() as client:
+        # The bytes then wait in the gallery, not in the buffers of the network.
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect((address.hostname, address.port))
         client.sendall(f"GET /api/events HTTP/1.1\r\nHost: {address.netloc}\r\n\r\n".encode())
+        client.recv(1)  # the stream has begun
         yield
 
 

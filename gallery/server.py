@@ -1,5 +1,6 @@
 """Composition root of the gallery: resources from the settings, served by uvicorn."""
 
+import asyncio
 import signal
 import socket
 from collections.abc import Iterator
@@ -30,6 +31,8 @@ log = get_logger(__name__)
 _APPLICATION = "dropline-gallery"
 #: A person waits: shorter than the retries of commands, in seconds.
 _STORAGE_RETRY_S = 5.0
+#: For clients that are slow when the gallery stops, in seconds; shorter than uvicorn's patience.
+_LAST_BYTES_S = 2.0
 #: Connections beside those of streams and waits.
 _FURTHER_CONNECTIONS = 500
 
@@ -96,9 +99,15 @@ class GalleryServer(uvicorn.Server):
             log.info("gallery_ready", host=self.config.host, port=self.port)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End the event streams first, which would never end by themselves."""
+        """End the event streams first, which never end by themselves; later the answers that are not read."""
         self.resources.hub.feed.end_streams()
+        asyncio.get_running_loop().call_later(_LAST_BYTES_S, self._cut_off_unread)
         await super().shutdown(sockets)
+
+    def _cut_off_unread(self) -> None:
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, H11Protocol) and connection.flow.write_paused:
+                connection.transport.abort()
 
 
 @contextmanager

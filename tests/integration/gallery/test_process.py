@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
+from benchmarks.gallery_load import unread_stream
 from dropline import caption_id
 from dropline.contract import ObjectVersion
 from local_emulators.gcs import GcsServer
@@ -24,19 +25,21 @@ STREAMS = 5
 def test_it_serves_and_ends_on_sigterm(
     database_url: str, redis_url: str, gcs_server: GcsServer, tmp_path: Path
 ) -> None:
-    """With open streams and waits the exit takes seconds, not the minute of the wait; the exit status is 0."""
+    """With open streams, one of them not read, and waits the exit takes seconds, and the exit status is 0."""
     settings = settings_for(database_url, redis_url, gcs_server)
     version = ObjectVersion(settings.bucket, "queued.png", 1)
-    with database_of(database_url) as database:
+    with database_of(database_url) as database, Supervisor(tmp_path) as supervisor, ExitStack() as opened:
         caption_object(database, ObjectVersion(settings.bucket, "a.png", 1), "a cat")
         with database.transaction() as connection:
             drop(connection, version)
-    with Supervisor(tmp_path) as supervisor, ExitStack() as opened:
         gallery = start_gallery(supervisor, settings)
         with gallery.client() as client:
             assert client.get("/healthz").text == "ok\n"
             assert len(client.get("/api/captions").json()["captions"]) == 2
             assert "a cat" in client.get("/").text
+        opened.enter_context(unread_stream(gallery.url))
+        for number in range(40):
+            caption_object(database, ObjectVersion(settings.bucket, f"{number}.png", 1), 250_000 * "x")
         waiting = opened.enter_context(closing(HTTPConnection(urlsplit(gallery.url).netloc, timeout=DEADLINE_S)))
         waiting.request("GET", f"/api/captions/{caption_id.encode(version, TASK)}?wait=60")
         # Each stream begins after a read of Postgres, so the wait has begun before.
