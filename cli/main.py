@@ -21,7 +21,7 @@ COMMANDS = {
         "then keep running until Ctrl-C."
     ),
     "drop": "Upload images to the bucket.",
-    "caption": "Caption images and print the answers: files, objects of the bucket, or standard input.",
+    "caption": "Caption images and print the answers: files, addresses, objects of the bucket, or standard input.",
     "wait": "Wait for objects that are in the bucket already, and print their captions.",
     "watch": (
         "Show every change of a row as it happens, with its caption, and every filtered object, until Ctrl-C."
