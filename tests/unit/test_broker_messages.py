@@ -67,6 +67,12 @@ def test_bytes_that_are_no_envelope(message: bytes) -> None:
     assert row_id_of(message) is None
 
 
+_OPTIONAL = {
+    "retries", "eta", "expires", "timelimit", "stamped_headers", "shadow", "compression", "root_id", "origin",
+    "reply_to",
+}  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("path", "value"),
     [
@@ -90,7 +96,19 @@ def test_bytes_that_are_no_envelope(message: bytes) -> None:
         (("headers", "expires"), "2020-01-01"),
         (("headers", "timelimit"), 5),
         (("headers", "timelimit"), ["x", "y"]),
+        (("headers", "timelimit"), [0.001, 0.001]),
+        (("headers", "retries"), 10**9),
+        (("headers", "retries"), -1),
+        (("headers", "eta"), "9999-12-31T23:59:59+00:00"),
+        (("headers", "eta"), "2999-12-31T23:59:59"),
         (("headers", "stamps"), {"a": 1}),
+        (("headers", "stamped_headers"), 5),
+        (("headers", "expires"), {}),
+        (("headers", "shadow"), 5),
+        (("headers", "compression"), "application/x-gzip"),
+        (("headers", "root_id"), 5),
+        (("headers", "origin"), {}),
+        (("properties", "reply_to"), {}),
         (("headers", "chord"), {"task": "x"}),
         (("content-type",), "application/x-python-serialize"),
         (("content-encoding",), "binary"),
@@ -113,7 +131,7 @@ def test_an_envelope_with_one_wrong_part(
     assert problem_of(packed(message))
     if path not in {("headers", "stamps"), ("headers", "chord"), ("properties", "priority")}:
         place.pop(last)
-        optional = last in {"retries", "eta", "expires", "timelimit"}
+        optional = last in _OPTIONAL
         assert bool(problem_of(packed(message))) is not optional
 
 
@@ -144,9 +162,24 @@ def test_wrong_seconds_of_rest(monkeypatch: pytest.MonkeyPatch, arguments: Any) 
         [[1]],
         [[1], {"a": 1}, {}],
         [[1], {}, {"chain": [{"task": "x"}]}],
+        [[1], {}, "x"],
+        [[1], {}, [1]],
         {"args": [1]},
     ],
 )
 def test_wrong_bodies(monkeypatch: pytest.MonkeyPatch, body: Any) -> None:
     """A pickled body, keyword arguments, chains and Celery's first protocol are not Dropline's."""
     assert problem_of(with_body(sent(monkeypatch, CAPTION_TASK, [1]), body))
+
+
+@pytest.mark.parametrize("value", [None, "", "x", 0, -1, 1e999, True, [], [1], {}, {"a": 1}, "\ud800"])
+def test_no_value_ends_the_check(monkeypatch: pytest.MonkeyPatch, value: Any) -> None:
+    """A stranger's value in any place of a message has an answer, never an error."""
+    message = sent(monkeypatch, CAPTION_TASK, [1])
+    for place in (message, message["properties"], message["properties"]["delivery_info"], message["headers"]):
+        for name in place:
+            before, place[name] = place[name], value
+            assert isinstance(problem_of(packed(message)), str)
+            place[name] = before
+    for body in (value, [value], [value, {}, {}], [[value], {}, {}], [[1], value, {}], [[1], {}, value]):
+        assert isinstance(problem_of(with_body(message, body)), str)
