@@ -161,9 +161,13 @@ function listen(changed, caughtUp) {
     source.addEventListener("reset", caughtUp);
     // Changes between the page and its stream have no event.
     source.addEventListener("open", () => { showState("on", "live"); caughtUp(); });
-    source.addEventListener("error", () => showState("off", "connecting"));
+    source.addEventListener("error", () => {
+      showState("off", "connecting");
+      // A browser gives up after a refusal (503 in an outage). A random pause: all open pages were refused at once.
+      if (source?.readyState === EventSource.CLOSED) { close(); timer = setTimeout(() => document.hidden || open(), 2000 + 4000 * Math.random()); }
+    });
   };
-  const close = () => { source?.close(); source = null; };
+  const close = () => { clearTimeout(timer); source?.close(); source = null; };
   let timer = 0;
   document.addEventListener("visibilitychange", () => {
     clearTimeout(timer);

@@ -204,3 +204,13 @@ def test_a_long_list_scrolls_on_and_stays_small(browser: Browser, gallery: str, 
         expect(third.locator(".card")).to_have_count(60)
         assert third.locator(".caption").first.inner_text() == "number 780"
         assert abs(page.evaluate("document.documentElement.scrollHeight") - height) < 200
+
+
+def test_a_refused_stream_is_opened_again(browser: Browser, gallery: str) -> None:
+    """The gallery of this module does not listen to Postgres, as in an outage: the browser alone would give up."""
+    with tab(browser, gallery) as page:
+        with page.expect_response("**/api/events") as first:
+            page.goto("/")
+        assert first.value.status == 503
+        with page.expect_response("**/api/events"):
+            pass
