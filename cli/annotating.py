@@ -3,30 +3,35 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from cli.inputs import Input
+from cli.inputs import Input, Kind
 from db.reads import CaptionRecord
 from dropline.contract import TaskRequest
 from dropline.errors import ClientError
 from dropline.images.annotate import annotate, require_suffix
 from dropline.images.decoder import DecoderProcess
 from dropline.regions import regions_of
+from dropline.selection import Selection
 from dropline.settings import Settings
 from dropline.storage.objects import make_store
 
 
-def require_drawable(path: Path, inputs: Sequence[Input], task: TaskRequest | None) -> None:
+def require_drawable(path: Path, inputs: Sequence[Input], task: TaskRequest | None, settings: Settings) -> None:
     """Refuse a picture that cannot be drawn, before anything is uploaded.
+
+    Without a task, an upload gets that of the rules; the task of an object of the bucket is not known yet.
 
     Raises:
         ClientError: there are several inputs, the task gives no regions, or the file cannot be written.
     """
     if len(inputs) > 1:
         raise ClientError("--annotate draws one picture; give one image")
-    if task is not None and not task.prompt.gives_regions:
-        raise ClientError(_without_regions(str(task)))
     require_suffix(path)
     if not path.absolute().parent.is_dir():
         raise ClientError(f"{path.parent} is not a directory, so {path} cannot be written")
+    if task is None and inputs[0].kind is not Kind.OBJECT:
+        task = Selection(settings.events).usual_task(settings.submit.prefix)
+    if task is not None and not task.prompt.gives_regions:
+        raise ClientError(_without_regions(str(task)))
 
 
 def write_annotated(settings: Settings, row: CaptionRecord, path: Path) -> None:

@@ -59,7 +59,7 @@ def caption(
     request = _task_request(task, text)
     found = parse_inputs(inputs)
     if annotate is not None:
-        require_drawable(annotate, found, request)
+        require_drawable(annotate, found, request, settings)
     workers = availability(settings)
     waits = _may_wait(workers, settings, found)
     answers = ask(settings, found, request, timeout if waits else 0)

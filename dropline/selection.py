@@ -94,7 +94,7 @@ class Selection:
             facts: from the event; an unknown fact never rejects an object.
             task: the object's own metadata `caption-task`; None without one.
         """
-        usual = self._usual_task(version.name)
+        usual = self.usual_task(version.name)
         return self.filtered(version, facts) or self._impossible(facts, usual) or _requested(task, usual)
 
     def filtered(self, version: ObjectVersion, facts: ObjectFacts) -> Filtered | None:
@@ -126,7 +126,7 @@ class Selection:
             return Reject(usual, "object_too_large", f"the object has {size} bytes, above {limit}")
         return None
 
-    def _usual_task(self, name: str) -> TaskRequest:
+    def usual_task(self, name: str) -> TaskRequest:
         """The task of the longest matching prefix, else the default."""
         return next((task for prefix, task in self._by_prefix if name.startswith(prefix)), self._default)
 

@@ -99,6 +99,9 @@ class _Api:
         self._most_waits = resources.settings.gallery.max_waits
         # Threads of their own: slow uploads must not delay reads.
         self._uploads = CapacityLimiter(resources.settings.gallery.threads)
+        # And others than those of uploads: a stranger's server may be slow.
+        self._fetches = CapacityLimiter(resources.settings.gallery.threads)
+        self._fetch_s = resources.settings.fetch.timeout_s
 
     async def submit(
         self, request: Request, sender: _Submitter, idempotency_key: _IdempotencyKey = None
@@ -110,7 +113,10 @@ class _Api:
         """
         key = read_key(idempotency_key, sender.name)
         async with read_submission(request) as submission:
-            submitted = await in_thread(lambda: self._submit(submission, key), self._uploads, 2 * _UPLOAD_S)
+            limits = (self._uploads, 2 * _UPLOAD_S)
+            if isinstance(submission, AddressSubmission) and submission.is_remote:
+                limits = (self._fetches, 2 * _UPLOAD_S + self._fetch_s)
+            submitted = await in_thread(lambda: self._submit(submission, key), *limits)
         log.info("submitted", sender=sender.name, uri=submitted.version.uri, task=str(submitted.task))
         return _accepted(submitted)
 

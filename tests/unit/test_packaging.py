@@ -2,6 +2,7 @@
 
 import ast
 import re
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -111,6 +112,21 @@ def test_a_room_imports_only_what_its_extras_name(room: str) -> None:
         name for path in files_of(room) for module in imports_of(path) if (name := distribution_of(module))
     }
     assert imported <= declared(*ROOMS[room])
+
+
+def test_drop_and_caption_run_with_the_extra_cli() -> None:
+    """Every file of ours that the commands load imports only what the extra names; HEIC is an extra of its own."""
+    files_loaded = "(getattr(each, '__file__', None) for each in sys.modules.values())"
+    code = f"import sys, cli.caption, cli.drop; print(*{files_loaded}, sep=chr(10))"
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    files = [
+        path
+        for path in map(Path, loaded.stdout.splitlines())
+        if path.is_relative_to(ROOT) and ".venv" not in path.parts
+    ]
+    assert ROOT / "dropline" / "fetch" / "fetching.py" in files
+    imported = {name for path in files for module in imports_of(path) if (name := distribution_of(module))}
+    assert imported <= declared("cli", "heic")
 
 
 @pytest.mark.parametrize(

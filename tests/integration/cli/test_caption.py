@@ -187,14 +187,14 @@ def test_the_picture_is_written_with_its_boxes(
 
     after_creation(answer)
     drawn = tmp_path / "drawn.png"
-    result = run("caption", turned, "--annotate", drawn, "--timeout", 120)
+    result = run("caption", turned, "--task", "od", "--annotate", drawn, "--timeout", 120)
     assert (result.exit_code, result.stdout) == (ExitCode.OK, "sky\n"), result.stderr
     with Image.open(drawn) as picture:
         assert picture.size == (800, 400)
         colours = picture.convert("RGB").crop((0, 0, 400, 400)).getcolors()
         assert colours == [(160_000, (255, 255, 255))]
         assert len(set(picture.convert("RGB").crop((480, 80, 720, 320)).tobytes())) > 1
-    plain = run("caption", turned, "--annotate", tmp_path / "none.png", "--timeout", 120)
+    plain = run("caption", turned, "--task", "od", "--annotate", tmp_path / "none.png", "--timeout", 120)
     assert plain.exit_code == ExitCode.USAGE
     assert "has no boxes or polygons to draw" in plain.stderr
     assert not (tmp_path / "none.png").exists()
@@ -307,6 +307,7 @@ def test_another_row_of_the_object_is_not_the_answer(image: Path, database: Data
         (["-", "--annotate", "a.gif"], ExitCode.USAGE, "must end with .png"),
         (["-", "--annotate", "no/a.png"], ExitCode.USAGE, "no is not a directory"),
         (["-", "--annotate", "a.png", "--task", "ocr"], ExitCode.USAGE, "--task od, for example, asks for boxes"),
+        (["-", "--annotate", "a.png"], ExitCode.USAGE, "<CAPTION> has no boxes or polygons"),
         (["-", "/dev/null", "--annotate", "a.png"], ExitCode.USAGE, "give one image"),
         ([f"gs://{BUCKET}/no.png"], ExitCode.USAGE, "is not there"),
         (["gs://others/a.png"], ExitCode.FAILED, "is not one of DROPLINE_EVENTS__BUCKETS"),

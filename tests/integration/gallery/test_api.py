@@ -1,7 +1,9 @@
 """The JSON API over HTTP: submissions, one caption, lists, problems."""
 
+import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from threading import Event, Semaphore
 from typing import Any
 
 import httpx2
@@ -74,18 +76,20 @@ def test_a_file_is_submitted_and_its_caption_awaited(gallery: GalleryRig, client
     assert "lease_until" not in found
 
 
+def one_public(address: str, *, allow_private: bool = False) -> str | None:
+    """The rule of addresses, with 127.0.0.2 as a public one."""
+    return None if address == "127.0.0.2" else why_refused(address, allow_private=allow_private)
+
+
 def test_the_image_behind_an_address_is_uploaded(gallery: GalleryRig, client: httpx2.Client) -> None:
     """From a public place, once for a key; a private place has no connection, by a redirect neither."""
-
-    def rule(address: str, *, allow_private: bool = False) -> str | None:
-        return None if address == "127.0.0.2" else why_refused(address, allow_private=allow_private)
 
     def send(uri: str, **headers: str) -> httpx2.Response:
         return client.post("/api/captions", json={"uri": uri, "task": "od"}, headers=headers)
 
     patch = pytest.MonkeyPatch.context()
     with serving("127.0.0.2") as public, serving("127.0.0.1") as private, patch as patched:
-        patched.setattr(connections, "why_refused", rule)
+        patched.setattr(connections, "why_refused", one_public)
         public.answers["/photos/cat.png"] = ok(PNG, "Content-Type: image/png")
         public.answers["/to-private"] = redirect(private.url())
         public.answers["/none"] = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
@@ -101,6 +105,31 @@ def test_the_image_behind_an_address_is_uploaded(gallery: GalleryRig, client: ht
             found = dropline.submit(public.url("/photos/cat.png"), task="od")
         assert (found.task, found.status) == ("<OD>", "queued")
         assert public.requests[-1].startswith("GET /photos/cat.png ")
+
+
+def test_slow_addresses_do_not_delay_a_file(
+    gallery: GalleryRig, client: httpx2.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file is uploaded while every thread for addresses waits for a server."""
+    monkeypatch.setattr(connections, "why_refused", one_public)
+    arrived, may_answer = Semaphore(0), Event()
+
+    def answer_late(stream: socket.socket) -> None:
+        arrived.release()
+        may_answer.wait(120)
+        stream.sendall(ok(PNG))
+
+    most = gallery.settings.gallery.threads
+    with serving("127.0.0.2") as public, ThreadPoolExecutor(most) as threads:
+        public.answers["/cat.png"] = answer_late
+        waiting = [threads.submit(client.post, "/api/captions", json={"uri": public.url()}) for _ in range(most)]
+        try:
+            assert all(arrived.acquire(timeout=60) for _ in waiting)
+            submit(client)
+            assert not any(each.done() for each in waiting)
+        finally:
+            may_answer.set()
+        assert [each.result(120).status_code for each in waiting] == [202] * most
 
 
 def test_a_wait_ends_without_a_caption(client: httpx2.Client) -> None:
