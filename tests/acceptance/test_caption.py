@@ -14,7 +14,7 @@ _SAMPLE = Path("local_emulators/samples/purple-star.png")
 _ANSWERS = {"caption": "a purple star", "od": "purple star"}
 
 
-def test_a_path_and_an_object_are_answered_as_fresh_drops(cloud: LocalCloud, prefix: str) -> None:
+def test_a_path_and_an_object_are_answered_as_fresh_drops(cloud: LocalCloud, prefix: str, tmp_path: Path) -> None:
     """A path by its event, an object by its request; the object's metadata keeps the caption of its own task."""
     command = (sys.executable, "-m", "cli", "caption")
     blob = cloud.bucket.blob(f"{prefix}star.png")
@@ -26,6 +26,9 @@ def test_a_path_and_an_object_are_answered_as_fresh_drops(cloud: LocalCloud, pre
     detailed = json.loads(cloud.run(*command, uri, str(_SAMPLE), "--task", "detailed_caption", "--json"))
     assert [each["caption"] for each in detailed] == [detailed[0]["caption"]] * 2
     assert "purple star" in detailed[0]["caption"]
+    boxes = tmp_path / "boxes.png"
+    assert cloud.run(*command, uri, "--task", "od", "--annotate", str(boxes)) == "purple star\n"
+    assert boxes.read_bytes().startswith(b"\x89PNG")
     assert cloud.run(*command, uri) == "a purple star\n"
     with cloud.changes() as changes:
         changes.wait_for(
