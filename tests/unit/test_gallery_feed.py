@@ -4,16 +4,20 @@ import asyncio
 import json
 from dataclasses import fields
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from anyio import CapacityLimiter
 
 from db.changes import Changes
 from db.reads import CaptionRecord
+from db.session import Database
 from db.snapshot import Snapshot
 from dropline.contract import ChangeNotice, Status
+from dropline.settings import DatabaseSettings
 from gallery import feed as feeds
 from gallery.feed import Event, Feed, Stream, state_blocks
+from gallery.hub import ChangeHub
 
 
 def row(number: int, changed_in: int) -> CaptionRecord:
@@ -163,3 +167,21 @@ def test_a_client_with_too_many_waiting_events_is_ended(monkeypatch: pytest.Monk
         stream.put(Event(number, b"id: 1\n\n"))
     assert not stream.is_open
     assert taken(stream) == []
+
+
+@pytest.mark.parametrize(("most", "expected"), [(2, ["1.png", "2.png", "13:13:"]), (1, ["reset", "13:13:"])])
+def test_more_missed_changes_than_are_sent_are_a_reset(
+    monkeypatch: pytest.MonkeyPatch, most: int, expected: list[str]
+) -> None:
+    """After a loss of the listening connection."""
+    monkeypatch.setattr("gallery.hub.MOST_MISSED", most)
+    hub = ChangeHub(DatabaseSettings(), "test", cast("Database", None))
+    monkeypatch.setattr(hub, "_read_changed", lambda _since: changes(13, row(1, 11), row(2, 12)))
+    hub.feed.offer(Snapshot(10, 10))
+
+    async def catch_up() -> None:
+        await hub._catch_up(CapacityLimiter(1))
+
+    with hub.feed.stream() as stream:
+        asyncio.run(catch_up())
+        assert taken(stream) == expected
