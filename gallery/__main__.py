@@ -10,7 +10,7 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except DroplineError as error:
-        # The settings of the log may be the wrong ones.
+        # The settings of the log may be wrong, too.
         configure_logging("INFO", "json", "gallery")
         get_logger("gallery").critical("gallery_not_started", code=error.code, error=str(error))
         sys.exit(1)

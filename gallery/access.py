@@ -1,4 +1,4 @@
-"""Who may use the gallery: scopes, tokens, and the check of Host and Origin.
+"""Access to the gallery: scopes, tokens, and the check of Host and Origin.
 
 Without tokens and without an Identity-Aware Proxy the gallery listens on a loopback address alone, and every
 program of the machine has all scopes. A page of another site must not have them: the browser sends its requests
@@ -134,7 +134,7 @@ class ProxyVerifier(Protocol):
 
 
 class Access:
-    """Decides who may do what. Immutable."""
+    """Decides which sender has which scopes. Immutable."""
 
     def __init__(
         self, entries: Iterable[TokenEntry], proxy: ProxyVerifier | None, *, open_to_machine: bool

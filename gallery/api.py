@@ -210,7 +210,7 @@ class _Api:
                 watcher.cancel()
 
     async def _find(self, version: ObjectVersion, task: TaskRequest, waiter: Waiter) -> CaptionRecord | Submitted:
-        """The row, if it has ended; else what is known of it."""
+        """The row, if the row has ended; else its status."""
         row = await in_thread(lambda: self._row(version, task))
         if row is not None:
             return row if row.is_terminal else Submitted(version, task, row.status)

@@ -13,6 +13,7 @@ from gallery import api, events, forms, login, page, pictures
 from gallery.headers import Guard
 from gallery.limits import Limits
 from gallery.openapi import openapi_of
+from gallery.page_route import add_page_of_unknown_address
 from gallery.problems import add_problem_handlers
 from gallery.resources import Resources
 from gallery.threads import set_threads
@@ -46,6 +47,7 @@ def create_app(resources: Resources) -> FastAPI:
         app.include_router(routes.router(resources))
     app.add_api_route("/healthz", _healthz, include_in_schema=False)
     add_problem_handlers(app)
+    add_page_of_unknown_address(app)
     app.openapi = openapi_of(app)  # type: ignore[method-assign]
     app.add_middleware(Guard, access=resources.access, most_file_bytes=settings.events.max_size_bytes)
     return app

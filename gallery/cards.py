@@ -1,4 +1,4 @@
-"""Rows as cards: what a list prints of each. Pure. Texts of rows are untrusted; the templates escape them."""
+"""Rows as cards of a list. Pure. Texts of rows are untrusted; the templates escape them."""
 
 import re
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ _REGIONS_IN_GRID = 12
 _SMALL_PX = 120
 #: Height of the letters of a label, as a share of the width of the picture.
 _LABEL_SHARE = 0.022
-#: What stands before the name of the file in the name of an upload.
+#: The part before the name of the file in the name of an upload.
 _UPLOAD = re.compile(r"^.*/[0-9a-f]{32}/", re.DOTALL)
 _EMPTY_ANSWERS = {
     TaskPrompt.OCR: "No text found",
@@ -73,7 +73,7 @@ class Card:
 
 
 def id_of(row: CaptionRecord) -> str | None:
-    """The public id of a row; None for a row that has none, such as a tombstone."""
+    """The public id of a row; None for a row without an id, such as a tombstone."""
     try:
         return caption_id.encode(row.version, TaskRequest.parse(row.task))
     except (InvalidCaptionId, InvalidTask):

@@ -75,7 +75,7 @@ class Copies:
         return await asyncio.shield(asyncio.wrap_future(self._future(key, version, rendition)))
 
     async def original(self, version: ObjectVersion) -> bytes:
-        """The bytes of the object version, as they were uploaded. Raises the errors of the download."""
+        """The uploaded bytes of the object version. Raises the errors of the download."""
         return await asyncio.wrap_future(self._threads.submit(self._download, version))
 
     def close(self) -> None:

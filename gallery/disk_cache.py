@@ -56,7 +56,7 @@ class DiskCache:
         return data or None
 
     def put(self, key: str, data: bytes) -> None:
-        """Keep `data`; a full disk, or more bytes than the cache may have, keeps nothing."""
+        """Keep `data`, unless the disk is full or `data` is larger than the cache may be."""
         if len(data) > self._max_bytes:
             return
         name = _file_name(key)

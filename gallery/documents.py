@@ -27,7 +27,7 @@ def row_document(row: CaptionRecord) -> dict[str, Any]:
 
 
 def change_document(row: CaptionRecord, notice: ChangeNotice) -> dict[str, Any]:
-    """The row with the status after one change; the row itself may have changed since."""
+    """The row with the status after a change; later changes may be in the row already."""
     document = row_document(row) | {"status": notice.status.value}
     return document if notice.metadata_written else document | {"metadata_written_at": None}
 

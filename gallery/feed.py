@@ -294,5 +294,5 @@ def reset_block(snapshot: Snapshot) -> bytes:
 
 
 def id_block(snapshot: Snapshot) -> bytes:
-    """An id without an event: the client keeps the id and hears nothing."""
+    """An id without an event: the client keeps the id and runs no handler."""
     return f"id: {snapshot}\n\n".encode()

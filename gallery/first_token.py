@@ -1,7 +1,7 @@
 """Makes the token of a new gallery: `python -m gallery.first_token DIRECTORY`, service `token` of compose.yaml.
 
 The directory gets the file `token`, readable by its owner alone, and the file `tokens` for
-DROPLINE_GALLERY__TOKENS_FILE. The first start prints the token; a later start changes nothing.
+DROPLINE_GALLERY__TOKENS_FILE. The first start prints the token; a later start changes no file.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Forms of the page: another task for a picture, and failed pictures once more. They need no script."""
+"""Forms of the page: another task for a picture, and failed pictures once more. No form needs the script."""
 
 from typing import Annotated
 
@@ -16,7 +16,7 @@ from gallery.rendering import load_pages
 from gallery.resources import Resources
 from operations.redrive import FAILED, Redriver
 
-#: Rows of one form; a person who has more redrives them from the command line.
+#: Rows of one form; further rows are redriven from the command line.
 MAX_ROWS = 5_000
 _MAX_FIELD = 3_000
 #: Longest time of a form, in seconds: rows that are queued again are many messages.
@@ -65,7 +65,7 @@ class _Forms:
         code: Annotated[str, Form(max_length=100)] = "",
         back: Annotated[str, Form(max_length=20)] = "",
     ) -> Response:
-        """Queue failed rows again: those of one picture, or those with one error code."""
+        """Queue failed rows again: all of a picture, or all with an error code."""
         redriver = Redriver(FAILED, self._rows.database, self._rows.enqueue, self._rows.wake)
         redriver.redrive(_filter(id, code), MAX_ROWS)
         where = f"/pictures/{id}" if id and back != "failures" else "/failures"

@@ -1,4 +1,4 @@
-"""What holds for every request and every answer: the site, the size and time of the body, the headers."""
+"""Checks of every request and headers of every answer: the site, the size and time of the body, the headers."""
 
 import asyncio
 
@@ -10,7 +10,7 @@ from gallery.access import Access
 from gallery.limits import RequestTooLarge, RequestTooSlow
 from gallery.problems import fault, problem_of
 
-#: No inline script or style, nothing from another site, and no frame of another site around the page.
+#: No inline script or style, no file of another site, and no frame of another site around the page.
 CONTENT_SECURITY_POLICY = "; ".join(
     (
         "default-src 'none'",

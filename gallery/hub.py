@@ -1,4 +1,4 @@
-"""The one connection of the gallery that listens to Postgres, in the event loop: nothing polls, no thread waits.
+"""The one connection of the gallery that listens to Postgres, in the event loop, without polls.
 
 The row of a notification is read only while a stream is open. After a lost connection the changes since the last
 confirmed snapshot are read from the table.
@@ -47,7 +47,7 @@ class ChangeHub:
         self._application_name = application_name
         self._reader = reader
         self.feed = Feed()
-        #: Set after the first attempt to listen, whatever its outcome.
+        #: Set after the first attempt to listen, also a failed one.
         self.has_tried = asyncio.Event()
         self._problem: DroplineError | None = DatabaseUnavailable("the gallery is not listening to Postgres yet")
 

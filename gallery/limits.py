@@ -1,4 +1,4 @@
-"""Limits on what one client may send: requests and submissions a minute, bytes of a request."""
+"""Limits on one client: requests and submissions a minute, bytes of a request."""
 
 import time
 from collections import OrderedDict
@@ -9,12 +9,12 @@ from typing import Self
 from dropline.errors import PermanentError, TransientError
 from dropline.settings import GallerySettings
 
-#: Names whose use is remembered. The name that was idle longest is forgotten first.
+#: Names with a bucket. The bucket that was idle longest is dropped first.
 _MOST_NAMES = 10_000
 
 
 class TooManyRequests(TransientError):
-    """The sender has used up its requests of this minute."""
+    """The sender has used up the requests of the minute."""
 
     default_code = "too_many_requests"
 
@@ -24,7 +24,7 @@ class TooManyRequests(TransientError):
 
 
 class Overloaded(TransientError):
-    """The gallery has as many requests, streams or waits as it may have."""
+    """The gallery has the largest number of requests, streams or waits."""
 
     default_code = "overloaded"
 
@@ -50,7 +50,7 @@ class Limits:
 
     @classmethod
     def from_settings(cls, settings: GallerySettings) -> Self:
-        """The rates of the settings, of which nothing is used up."""
+        """The rates of the settings, all unused."""
         return cls(
             RateLimit(settings.requests_per_minute, "requests"),
             RateLimit(settings.submissions_per_minute, "submissions"),

@@ -10,10 +10,10 @@ T = TypeVar("T")
 
 
 class Memo(Generic[T]):
-    """Threads may share it: one thread reads, and the others wait for its value, or for its error."""
+    """Threads may share the memo: a single thread reads, and all others get the same value or error."""
 
     def __init__(self, read: Callable[[], T], age_s: float, clock: Callable[[], float] = time.monotonic) -> None:
-        """Read nothing yet.
+        """Keep the call; the first `get` makes it.
 
         Args:
             read: reads the value.
@@ -42,7 +42,7 @@ class Memo(Generic[T]):
     def _run(self, running: Future[T]) -> None:
         try:
             value = self._read()
-        except BaseException as error:  # noqa: BLE001 - handed to all who wait, as it is
+        except BaseException as error:  # noqa: BLE001 - every waiting thread gets the error
             with self._lock:
                 self._running = None
             running.set_exception(error)

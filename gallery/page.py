@@ -27,7 +27,7 @@ from gallery.words import STATUSES, TASKS, advice_for, is_redrivable
 #: Cards of a part of the list: whole rows of 2, 3, 4, 5 or 6 columns.
 PART = 60
 _MAX_IDS = 100
-#: The numbers of the strip are read at most once in this time, whatever the number of open pages, in seconds.
+#: The numbers of the strip are read at most once in this time, for all open pages together, in seconds.
 _STRIP_AGE_S = 1.0
 _MODELS_AGE_S = 60.0
 _FOR_EVER = "public, max-age=31536000, immutable"
@@ -52,7 +52,7 @@ def router(resources: Resources) -> APIRouter:
 
 
 class Page:
-    """The routes; each runs in a thread, since it reads Postgres."""
+    """The routes; each runs in a thread, for its reads of Postgres."""
 
     def __init__(self, resources: Resources, pages: Pages) -> None:
         self._database = resources.reader
@@ -164,7 +164,7 @@ class Page:
             return strip_of(search.traffic(connection), datetime.now(UTC))
 
     def _read_notice(self) -> str | None:
-        """What the model in use cannot do: that of the worker that started last."""
+        """The limits of the model in use, that of the worker that started last."""
         with self._database.transaction() as connection:
             worker = workers.newest(connection)
         return demo_notice([worker.model] if worker else self._models.get())
@@ -213,7 +213,7 @@ def _failed(row: CaptionRecord) -> _Values:
 
 
 def _results(request: Request) -> _Values:
-    """The outcome of a form, carried by the address of the page that follows."""
+    """The outcome of a form, from the address of the page after the form."""
     count = request.query_params.get("queued", "")
     said = f"{int(count)} queued again" if count.isascii() and count.isdigit() and len(count) < 10 else None
     return {"said": said, "refused": None}

@@ -1,18 +1,19 @@
 """Errors of a page's route, as pages for people."""
 
 from collections.abc import Callable, Coroutine
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
-from fastapi import Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import RedirectResponse
 from fastapi.routing import APIRoute
 
 from dropline.errors import DroplineError, ObjectGone, PermanentError, TransientError
 from dropline.log import get_logger
 from gallery.access import TOKEN_COOKIE, CredentialsRefused, ForeignSite, MissingCredentials, ScopeMissing
-from gallery.problems import RETRY_AFTER_S
-from gallery.rendering import Pages
+from gallery.problems import RETRY_AFTER_S, problem_of_http
+from gallery.rendering import Pages, load_pages
 from gallery.threads import REQUEST_S, within
 
 log = get_logger(__name__)
@@ -53,6 +54,21 @@ def page_route(pages: Pages, limit_s: float = REQUEST_S) -> type[APIRoute]:
             return handled
 
     return PageRoute
+
+
+def add_page_of_unknown_address(app: FastAPI) -> None:
+    """Make an unknown address a page for a browser; for programs, and below `/api/`, it is a problem."""
+    pages = load_pages()
+
+    async def unknown(request: Request, error: Exception) -> Response:
+        is_for_programs = request.url.path.startswith("/api/") or "text/html" not in request.headers.get(
+            "accept", ""
+        )
+        if is_for_programs:
+            return await problem_of_http(request, error)
+        return error_page(pages, NoSuchPage("this address belongs to no page of the gallery"))
+
+    app.add_exception_handler(HTTPStatus.NOT_FOUND, unknown)
 
 
 def _to_login(request: Request) -> Response:

@@ -15,7 +15,7 @@ from gallery.words import TASKS, advice_for, duration_words, is_redrivable, size
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One of several rows of an object, as a link."""
+    """A row among several rows of an object, as a link."""
 
     url: str
     label: str

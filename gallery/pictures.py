@@ -63,7 +63,7 @@ class _Pictures:
         return Response(data, headers=_headers(_FOR_EVER), media_type=CONTENT_TYPE)
 
     async def original(self, key: str) -> Response:
-        """The object as it was uploaded, as a download."""
+        """The uploaded object, as a download."""
         version = await in_thread(lambda: self._version(key))
         data = await self._copies.original(version)
         headers = _headers(_FOR_EVER) | {"content-disposition": _attachment(version.name)}

@@ -1,4 +1,4 @@
-"""Errors as problems (RFC 9457): Dropline's codes, and words with what to do."""
+"""Errors as problems (RFC 9457): Dropline's codes, and words with the remedy."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -55,7 +55,7 @@ def add_problem_handlers(app: FastAPI) -> None:
     """Make every error of the application a problem."""
     app.add_exception_handler(DroplineError, _of_dropline)
     app.add_exception_handler(RequestValidationError, _of_validation)
-    app.add_exception_handler(HTTPException, _of_http)
+    app.add_exception_handler(HTTPException, problem_of_http)
 
 
 def problem_of(error: DroplineError) -> Response:
@@ -106,7 +106,8 @@ async def _of_validation(_request: Request, error: Exception) -> Response:
     return problem(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_request", words_of(error.errors()))
 
 
-async def _of_http(_request: Request, error: Exception) -> Response:
+async def problem_of_http(_request: Request, error: Exception) -> Response:
+    """The problem of an error of the framework: an unknown address, an unknown method, an unreadable body."""
     assert isinstance(error, HTTPException)
     # FastAPI makes 400 of every error that ends the reading of a body.
     if isinstance(error.__cause__, DroplineError):
@@ -116,6 +117,6 @@ async def _of_http(_request: Request, error: Exception) -> Response:
 
 
 def words_of(errors: Any) -> str:
-    """The reasons of refused values, each with its place."""
+    """The reasons of refused values, with the place of each value."""
     parts = (f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in errors)
     return "; ".join(parts)[:1000]

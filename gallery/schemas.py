@@ -78,7 +78,7 @@ class Caption(BaseModel):
 
 
 class SubmittedCaption(BaseModel):
-    """A caption to wait for; its row may not exist yet."""
+    """A caption to wait for, perhaps still without a row."""
 
     model_config = _example(_SUBMITTED)
 

@@ -70,7 +70,7 @@ class GalleryServer(uvicorn.Server):
                 log_level="warning",
                 access_log=False,
                 server_header=False,
-                # Forwarded addresses can be forged by everyone who reaches the port.
+                # Any client of the port can forge a forwarded address.
                 proxy_headers=False,
                 limit_concurrency=settings.max_streams + settings.max_waits + _FURTHER_CONNECTIONS,
                 # The longest id of a caption, and the id of an event on a busy server, are some thousand bytes.
@@ -134,7 +134,7 @@ def open_resources(settings: Settings) -> Iterator[Resources]:
 
 
 def access_from(settings: GallerySettings) -> Access:
-    """The decision who may use the gallery.
+    """The check of senders and their scopes.
 
     Raises:
         SettingsError: a token is malformed; or the address is no loopback address, and there are neither tokens

@@ -40,9 +40,9 @@ class Advice:
     """An error code for people."""
 
     title: str
-    #: What a person does about the error.
+    #: The remedy for a person.
     remedy: str
-    #: False where the same bytes fail again, whatever an operator does.
+    #: False where the same bytes fail in every attempt.
     is_redrive_useful: bool = True
 
 
@@ -107,7 +107,7 @@ def advice_for(error_code: str | None) -> Advice:
 
 
 def is_redrivable(error_code: str | None) -> bool:
-    """False for the failed rows that a redrive leaves out, whatever the filter is."""
+    """False for the failed rows that a redrive leaves out, with any filter."""
     return (error_code or "") not in DEAD_LETTERS.excluded_codes
 
 

@@ -22,7 +22,7 @@ _STOP_TIMEOUT_S = 10
 
 
 def deploy(url: str, grants: Sequence[Grant]) -> None:
-    """Migrate to the newest revision, then grant. A repetition changes nothing.
+    """Migrate to the newest revision, then grant. A repetition has no effect.
 
     Raises:
         sqlalchemy.exc.DBAPIError: Postgres refused, for example a grant to a login that does not exist.

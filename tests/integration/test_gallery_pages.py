@@ -180,6 +180,19 @@ def test_what_does_not_exist_is_not_found(client: TestClient, path: str) -> None
     assert "Not found" in shown(client, path, 404)
 
 
+def test_an_unknown_address_is_a_page_for_browsers_and_a_problem_for_programs(client: TestClient) -> None:
+    """Below `/api/` always a problem."""
+    browser = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+    page = client.get("/nowhere", headers=browser)
+    assert (page.status_code, page.headers["content-type"]) == (404, "text/html; charset=utf-8")
+    assert "this address belongs to no page" in page.text
+    for path, headers in (("/api/nowhere", browser), ("/nowhere", {})):
+        answer = client.get(path, headers=headers)
+        assert answer.status_code == 404
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json()["code"] == "not_found"
+
+
 def test_static_files_have_fixed_types_and_stay_in_caches(client: TestClient) -> None:
     """An address has the digest of the contents, so that a new release has new addresses."""
     page = shown(client, "/")
