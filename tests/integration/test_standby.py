@@ -62,7 +62,7 @@ def test_reading_works(command: tuple[str, ...]) -> None:
     assert (result.exit_code, result.stderr) == (ExitCode.OK, "")
 
 
-@pytest.mark.parametrize("command", [("wait", G1.uri), ("watch",), ("redrive", "--all")])
+@pytest.mark.parametrize("command", [("wait", G1.uri), ("caption", G1.uri), ("watch",), ("redrive", "--all")])
 def test_listening_and_writing_are_refused_in_a_line(command: tuple[str, ...]) -> None:
     """LISTEN and UPDATE need the primary: exit code 4, and one line with the remedy."""
     result = run(*command)
