@@ -1,4 +1,4 @@
-"""Size, type and name of an uploaded file, from what its sender states. Pure."""
+"""Size, type and name of an uploaded file, as its sender states them. Pure."""
 
 import io
 from typing import BinaryIO

@@ -185,7 +185,7 @@ class Submissions:
     ) -> UploadSession:
         """Begin a resumable upload, with the arguments and errors of `upload`; `request` then gives the id.
 
-        With a key whose object is there already, nothing is begun.
+        With a key whose object is there already, no upload begins.
         """
         bucket = require(self._bucket, "DROPLINE_BUCKET")
         kind = image_type(content_type, name)
