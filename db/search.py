@@ -126,12 +126,21 @@ def neighbours(
     connection: Connection, search: Search, row_id: int
 ) -> tuple[CaptionRecord | None, CaptionRecord | None]:
     """The next newer and the next older row."""
-    statement = (
-        select(*_COLUMNS).where(*search.conditions(), CaptionRow.id > row_id).order_by(CaptionRow.id).limit(1)
-    )
-    newer = _records(connection, statement)
+    newer = _next_newer(connection, search, row_id)
     older = newest(connection, search, row_id, 1)
-    return next(iter(newer), None), next(iter(older), None)
+    return newer, next(iter(older), None)
+
+
+def _next_newer(connection: Connection, search: Search, row_id: int) -> CaptionRecord | None:
+    """With words: first without an index, among the next ids; then with the indexes of words."""
+    following = select(*_COLUMNS).where(CaptionRow.id > row_id, *search.conditions())
+    if not search.words.strip():
+        return next(iter(_records(connection, following.order_by(CaptionRow.id).limit(1))), None)
+    highest = row_id + _RECENT_IDS
+    near = following.where(CaptionRow.id <= highest).order_by(CaptionRow.id).limit(1)
+    far = select(*_COLUMNS).where(CaptionRow.id > highest, *search.indexed_conditions())
+    found = _records(connection, near) or _records(connection, far.order_by(CaptionRow.id + 0).limit(1))
+    return next(iter(found), None)
 
 
 def matching(

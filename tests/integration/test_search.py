@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 
+import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, text
 
+from benchmarks.query_plans import fill, page_queries, plans_of
 from db import claims, object_rows, search
 from db.reads import CaptionRecord
 from db.search import Search
@@ -138,6 +140,30 @@ def test_neighbours_match_too(pictures: Connection) -> None:
     )
     newer, older = search.neighbours(pictures, Search("red"), circle.id)
     assert (newer and newer.id, older) == (triangle.id, None)
+
+
+@pytest.mark.parametrize("nearest_ids", [1, 5_000])
+def test_words_lead_to_the_same_neighbours_near_and_far(
+    pictures: Connection, monkeypatch: pytest.MonkeyPatch, nearest_ids: int
+) -> None:
+    """The next newer picture may be beyond the ids that are read without an index."""
+    monkeypatch.setattr(search, "_RECENT_IDS", nearest_ids)
+    circle, cat = (search.newest(pictures, Search(prefix=prefix), None, 1)[0] for prefix in ("a/circle", "b/cat"))
+    newer, _ = search.neighbours(pictures, Search("dog"), circle.id)
+    assert newer
+    assert newer.id == cat.id
+    assert search.neighbours(pictures, Search("dog"), cat.id) == (None, None)
+
+
+def test_no_read_of_the_page_reads_a_long_table(connection: Connection, database_url: str) -> None:
+    """Each statement uses an index, and reads a small part of the rows."""
+    rows = 30_000
+    with psycopg.connect(database_url, autocommit=True) as superuser:
+        fill(superuser, rows)
+    for name, call in page_queries(connection, rows):
+        for plan in plans_of(connection, call):
+            assert not plan.scans_captions, (name, plan)
+            assert plan.rows_read <= 7_000, (name, plan)
 
 
 def test_rows_by_their_keys(pictures: Connection) -> None:
