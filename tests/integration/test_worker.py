@@ -207,6 +207,10 @@ def test_a_worker_told_to_stop_before_its_child_accepts_the_message_stops_at_onc
     Otherwise the child waits for 30 s before its exit, longer than the supervisor allows.
     """
     worker = rig.worker(DROPLINE_WORKER__CONCURRENCY="1", DROPLINE_WORKER__RECOVER_ON_START="false")
+    # Celery gives no message to a child that has reported neither its start nor the end of the message before.
+    rig.wait_settled([rig.drop("first.png", png((2, 3, 11)))])
+    with redis.Redis.from_url(rig.redis_url) as client:
+        wait_until(lambda: client.hlen("unacked") == 0)
     (child,) = (pid for pid, child in children(worker.pid).items() if "failpoint_worker" in child.command_line)
     os.kill(child, signal.SIGSTOP)
     before = unread_bytes(child)

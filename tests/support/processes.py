@@ -69,13 +69,13 @@ def children(pid: int) -> dict[int, Child]:
 
 
 def unread_bytes(pid: int) -> int:
-    """Bytes in the pipes of a process that no reader has read yet."""
+    """Bytes that wait in the pipes that a process reads. Its own output is not counted."""
     return sum(_unread(each) for each in Path(f"/proc/{pid}/fd").iterdir())
 
 
 def _unread(descriptor: Path) -> int:
     with suppress(OSError):  # closed meanwhile
-        if not str(descriptor.readlink()).startswith("pipe:"):
+        if not (str(descriptor.readlink()).startswith("pipe:") and _is_read(descriptor)):
             return 0
         reader = os.open(descriptor, os.O_RDONLY | os.O_NONBLOCK)
         try:
@@ -83,6 +83,13 @@ def _unread(descriptor: Path) -> int:
         finally:
             os.close(reader)
     return 0
+
+
+def _is_read(descriptor: Path) -> bool:
+    """True for a descriptor that was opened for reading alone."""
+    information = (descriptor.parent.parent / "fdinfo" / descriptor.name).read_text()
+    flags = int(information.partition("flags:")[2].split()[0], 8)
+    return flags & os.O_ACCMODE == os.O_RDONLY
 
 
 def wait_for_exit(pid: int, timeout_s: float) -> bool:
