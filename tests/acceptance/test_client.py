@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from dropline import AsyncClient, Client
-from dropline.client import Caption, CaptionFailed, Change, Problem, Reset, Status, flows
+from dropline.client import Caption, CaptionFailed, Change, Problem, Reset, Status, flows, uploads
 from tests.acceptance.conftest import DEADLINE_S, LocalCloud
 from tests.support.pages import ROOT
 
@@ -82,7 +82,7 @@ def test_a_key_is_one_object(address: str, cloud: LocalCloud, tmp_path: Path) ->
 def test_a_large_file_arrives_whole(address: str, cloud: LocalCloud, monkeypatch: pytest.MonkeyPatch) -> None:
     """In three parts, straight to Cloud Storage."""
     monkeypatch.setattr(flows, "LARGE_BYTES", 256 * 1024)
-    monkeypatch.setattr(flows, "PART_BYTES", 256 * 1024)
+    monkeypatch.setattr(uploads, "PART_BYTES", 256 * 1024)
     buffer = io.BytesIO()
     Image.frombytes("RGB", (500, 400), os.urandom(600_000)).save(buffer, "PNG")
     with Client(address) as client:
