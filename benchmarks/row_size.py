@@ -38,6 +38,7 @@ from local_emulators.directory import Passwords
 from local_emulators.ports import free_ports
 from local_emulators.supervisor import Supervisor
 
+_CHILD = "benchmark/1"
 _BUCKET = "my-project-dropline-drops"
 _GENERATION = 1_760_000_000_000_000
 #: Rows between two VACUUMs: a tenth.
@@ -157,10 +158,10 @@ def _insert_and_update(captions_database: Database, number: int, caption: str) -
     with captions_database.transaction() as connection:
         row = object_rows.register_object(connection, version, facts, TaskRequest.parse("<CAPTION>"))
     with captions_database.transaction() as connection:
-        claim = claims.claim(connection, row.row_id, 180)
+        claim = claims.claim(connection, row.row_id, 180, _CHILD).work
     if not isinstance(claim, Claim):
         raise DroplineError(f"row {row.row_id} could not be claimed, so it was not there alone")
-    write_back = WriteBack(row.row_id, version, "<CAPTION>", caption, DEFAULT_CHECKPOINT)
+    write_back = WriteBack(row.row_id, version, "<CAPTION>", caption, DEFAULT_CHECKPOINT, _CHILD)
     answer = Caption(caption, None, DEFAULT_CHECKPOINT, DEFAULT_REVISION)
     with captions_database.transaction() as connection:
         claims.record_caption(

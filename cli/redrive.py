@@ -139,12 +139,11 @@ def _preview(redriver: Redriver, row_filter: RowFilter, limit: int | None, *, as
 def _redrive(redriver: Redriver, row_filter: RowFilter, limit: int | None, *, as_json: bool) -> None:
     before = redriver.count(row_filter)
     failure: DroplineError | None = None
-    with redriver.interrupts.caught():
-        try:
-            redriver.redrive(row_filter, limit)
-        except DroplineError as error:
-            failure = error
-    # After a failure the rows sent so far are printed too, unless Postgres is unavailable.
+    try:
+        redriver.redrive(row_filter, limit)
+    except DroplineError as error:
+        failure = error
+    # After a failure the rows redriven so far are printed too, unless Postgres is unavailable.
     with suppress(DatabaseUnavailable) if failure else nullcontext():
         _print_counts(redriver.kind, before, redriver.redriven, redriver.count(row_filter), as_json=as_json)
     if failure is not None:

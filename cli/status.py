@@ -13,7 +13,7 @@ from db import filtered, reads, workers
 from db.session import Database, reader_settings
 from db.start_check import READER
 from dropline.broker.lengths import read_lengths
-from dropline.contract import CAPTION_QUEUE, RECOVERY_QUEUE
+from dropline.contract import CAPTION_QUEUE
 from dropline.errors import BrokerUnavailable
 from dropline.settings import BrokerSettings, DatabaseSettings, load_settings
 from operations.workers import Availability, WorkerState, availability
@@ -75,11 +75,7 @@ def _read_queues(settings: BrokerSettings) -> dict[str, int] | None:
     if not settings.url:
         return None
     lengths = read_lengths(settings)
-    return {
-        CAPTION_QUEUE: lengths.captions,
-        RECOVERY_QUEUE: lengths.recoveries,
-        "handed out": lengths.unacknowledged,
-    }
+    return {CAPTION_QUEUE: lengths.captions, "handed out": lengths.unacknowledged}
 
 
 def _print(document: dict[str, Any]) -> None:

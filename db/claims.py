@@ -1,14 +1,18 @@
-"""The statements by which a worker claims a row and ends the attempt, each guarded in SQL.
+"""The queue in Postgres: a worker claims the most urgent due row, and ends the attempt.
 
-Each function takes a connection in a transaction of the caller. A trigger sends the NOTIFY of every transition in
-the same transaction (see `docs/decisions/0001-notify-by-trigger.md`). All times are from the clock of Postgres, so
-the clocks of the workers may differ.
+A row is unfinished while it is queued, leased or to be captioned again. An unfinished row is due from the end of
+its lease, else from its not-before time, else from the time when it was queued. A worker claims a due row of the
+smallest priority number, in the order of these times. So a dead worker's row is due without any message.
+
+Each function is one statement, guarded in SQL. A trigger sends the NOTIFY of every transition in the same
+transaction (see `docs/decisions/0001-notify-by-trigger.md`). All times are from the clock of Postgres, so the
+clocks of the workers may differ.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import TextClause, bindparam, text
+from sqlalchemy import Row, TextClause, bindparam, text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from db.session import Connection
@@ -17,63 +21,174 @@ from dropline.contract import Caption, Claim, Dimensions, ObjectVersion, TaskReq
 
 
 @dataclass(frozen=True, slots=True)
-class LeaseHeld:
-    """The row is leased to another process."""
+class Due:
+    """The other unfinished rows, at the time of a statement."""
 
-    #: Seconds until the lease runs out.
-    remaining_s: float
+    #: A row that is due now, the most urgent first; a hint for the next message.
+    row_ids: tuple[int, ...] = ()
+    #: Seconds until the next row is due; None if no row waits for a time.
+    next_in_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """The result of a claim."""
+
+    #: None if no row is due.
+    work: Claim | WriteBack | None
+    others: Due
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The result of the last statement of an attempt."""
+
+    #: False if the row has moved on: another attempt, a newer generation or a deletion.
+    held: bool
+    others: Due
 
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A recorded caption."""
+    """The result of the record of a caption."""
 
+    #: As in `Ended`.
+    held: bool
     #: True if the write-back to the object's metadata follows: the row has a lease for it.
     is_write_back_due: bool
+    others: Due
 
 
-_CLAIM = text("""
-    UPDATE captions SET status = 'running', attempts = attempts + 1,
-           lost_attempts = lost_attempts + CASE WHEN status = 'running' THEN 1 ELSE 0 END,
-           lease_until = now() + make_interval(secs => :lease_s), started_at = now(), updated_at = now()
-    WHERE id = :row_id AND (status = 'queued' OR (status = 'running' AND lease_until <= now()))
-    RETURNING id, bucket, object_name, generation, task, attempts, lost_attempts, attempts_before_redrive
+# Both are those of the index ix_captions_due.
+_UNFINISHED = "(status = 'queued' OR lease_until IS NOT NULL OR (redo AND status = 'captioned'))"
+_DUE_AT = "COALESCE(lease_until, not_before, queued_at)"
+_PRIORITIES = (0, 1, 2)
+#: True for a row without its caption; false for one whose write-back is missing.
+_NEEDS_ATTEMPT = "(status <> 'captioned' OR redo)"
+
+
+def _due(priority: int) -> str:
+    """Condition on the due rows of one priority: one probe of the index."""
+    return f"{_UNFINISHED} AND priority = {priority} AND {_DUE_AT} <= now()"
+
+
+def _first_due(priority: int, rest: str) -> str:
+    """The due row of one priority that has waited longest."""
+    return f"(SELECT id FROM captions WHERE {_due(priority)} {rest})"
+
+
+def _others(own_id: str) -> str:
+    """CTEs: the due rows, and the next time at which a row is due, without the own row."""
+    other = f"id IS DISTINCT FROM {own_id}"
+    due = " UNION ALL ".join(
+        _first_due(each, f"AND {other} ORDER BY {_DUE_AT} LIMIT :others") for each in _PRIORITIES
+    )
+    later = " UNION ALL ".join(
+        f"(SELECT {_DUE_AT} AS at FROM captions WHERE {_UNFINISHED} AND priority = {each} AND {_DUE_AT} > now() "
+        f"AND {other} ORDER BY {_DUE_AT} LIMIT 1)"
+        for each in _PRIORITIES
+    )
+    return f"other_due AS ({due} LIMIT :others), later AS ({later})"
+
+
+_OTHERS = """ARRAY(SELECT id FROM other_due) AS other_ids,
+       (SELECT EXTRACT(EPOCH FROM min(at) - now())::float8 FROM later) AS next_in_s"""
+
+_LOOK = text(f"WITH {_others('NULL')} SELECT {_OTHERS}")
+
+
+def look(connection: Connection, most: int) -> Due:
+    """The due rows, `most` at most and the most urgent first, and the time of the next one."""
+    return _due_of(connection.execute(_LOOK, {"others": most}).one())
+
+
+def _longest_waiting(priority: int, lock: str = "") -> str:
+    return _first_due(priority, f"ORDER BY {_DUE_AT} LIMIT 1 {lock}")
+
+
+# The common table expressions with FOR UPDATE are evaluated until one has a row.
+_PICK = f"""
+    hinted AS (SELECT id FROM captions AS hint WHERE id = :hint AND {_UNFINISHED} AND {_DUE_AT} <= now()
+               AND (priority = 0 OR {_longest_waiting(0)} IS NULL)
+               AND (priority < 2 OR {_longest_waiting(1)} IS NULL)
+               FOR UPDATE SKIP LOCKED),
+    first_0 AS {_longest_waiting(0, "FOR UPDATE SKIP LOCKED")},
+    first_1 AS {_longest_waiting(1, "FOR UPDATE SKIP LOCKED")},
+    first_2 AS {_longest_waiting(2, "FOR UPDATE SKIP LOCKED")},
+    picked AS (SELECT id FROM hinted UNION ALL SELECT id FROM first_0 UNION ALL SELECT id FROM first_1
+               UNION ALL SELECT id FROM first_2 LIMIT 1)"""
+_CLAIM = text(f"""
+    WITH {_PICK},
+    claimed AS (
+        UPDATE captions SET status = CASE WHEN status = 'queued' THEN 'running' ELSE status END,
+               attempts = attempts + {_NEEDS_ATTEMPT}::int,
+               lost_attempts = lost_attempts + ({_NEEDS_ATTEMPT} AND lease_until IS NOT NULL)::int,
+               lease_until = now() + make_interval(secs => :lease_s), claimed_by = :claimed_by, updated_at = now(),
+               started_at = CASE WHEN {_NEEDS_ATTEMPT} THEN now() ELSE started_at END
+        FROM picked WHERE captions.id = picked.id
+        RETURNING captions.id, bucket, object_name, generation, task, {_NEEDS_ATTEMPT} AS needs_attempt, attempts,
+                  lost_attempts, attempts_before_redrive, model,
+                  CASE WHEN NOT {_NEEDS_ATTEMPT} THEN caption END AS caption,
+                  COALESCE(EXTRACT(EPOCH FROM now() - failing_since), 0)::float8 AS failing_s),
+    {_others("(SELECT id FROM picked)")}
+    SELECT claimed.*, {_OTHERS} FROM (SELECT) AS one LEFT JOIN claimed ON true
 """)
 
-_CLAIM_WRITE_BACK = text("""
-    UPDATE captions SET lease_until = now() + make_interval(secs => :lease_s), updated_at = now()
-    WHERE id = :row_id AND status = 'captioned' AND lease_until <= now()
-    RETURNING id, bucket, object_name, generation, task, caption, model
-""")
 
-_REMAINING = text("""
-    SELECT EXTRACT(EPOCH FROM lease_until - now())::float8 FROM captions WHERE id = :row_id AND lease_until > now()
-""")
+def claim(connection: Connection, hint: int, lease_s: float, claimed_by: str) -> Claimed:
+    """Lease the most urgent due row, for a caption or for the write-back of a recorded caption.
 
-
-def claim(connection: Connection, row_id: int, lease_s: float) -> Claim | WriteBack | LeaseHeld | None:
-    """Lease the row, for a caption or for the write-back of a recorded caption; None if the row needs neither."""
-    values = {"row_id": row_id, "lease_s": lease_s}
-    row = connection.execute(_CLAIM, values).one_or_none()
-    if row is not None:
-        version = ObjectVersion(row.bucket, row.object_name, row.generation)
-        task = TaskRequest.parse(row.task)
-        return Claim(row.id, version, task, row.attempts, row.lost_attempts, row.attempts_before_redrive)
-    row = connection.execute(_CLAIM_WRITE_BACK, values).one_or_none()
-    if row is not None:
-        version = ObjectVersion(row.bucket, row.object_name, row.generation)
-        return WriteBack(row.id, version, row.task, row.caption, row.model)
-    remaining = connection.execute(_REMAINING, {"row_id": row_id}).scalar()
-    return None if remaining is None else LeaseHeld(float(remaining))
+    Args:
+        connection: its statement is the whole transaction.
+        hint: id of a row, which is preferred among the due rows of its priority.
+        lease_s: seconds until the row is due again, unless the attempt ends before.
+        claimed_by: name of the worker and its child; a child has one claim at a time.
+    """
+    values = {"hint": hint, "lease_s": lease_s, "claimed_by": claimed_by, "others": 1}
+    row = connection.execute(_CLAIM, values).one()
+    return Claimed(None if row.id is None else _work_of(row, claimed_by), _due_of(row))
 
 
-_RECORD = text("""
-    UPDATE captions SET status = 'captioned', caption = :caption, result = :result, model = :model,
-           model_revision = :model_revision, width = :width, height = :height, size_bytes = :size_bytes,
-           captioned_at = now(), error_code = NULL, error = NULL, updated_at = now(),
-           lease_until = CASE WHEN :write_back AND write_back THEN now() + make_interval(secs => :lease_s) END
-    WHERE id = :row_id AND status IN ('running', 'captioned') AND attempts = :attempt
-    RETURNING lease_until IS NOT NULL AS is_write_back_due
+def _work_of(row: Row[Any], claimed_by: str) -> Claim | WriteBack:
+    version = ObjectVersion(row.bucket, row.object_name, row.generation)
+    if not row.needs_attempt:
+        return WriteBack(row.id, version, row.task, row.caption, row.model, claimed_by, row.failing_s)
+    return Claim(
+        row.id,
+        version,
+        TaskRequest.parse(row.task),
+        row.attempts,
+        row.lost_attempts,
+        row.attempts_before_redrive,
+        row.failing_s,
+    )
+
+
+def _due_of(row: Row[Any]) -> Due:
+    return Due(tuple(row.other_ids), row.next_in_s)
+
+
+def _ending(update: str) -> TextClause:
+    """A statement that ends an attempt with `update`, and reads the other unfinished rows."""
+    return text(f"""
+        WITH ended AS ({update} RETURNING id), {_others(":row_id")}
+        SELECT EXISTS (SELECT FROM ended) AS held, {_OTHERS}
+    """)
+
+
+_RECORD = text(f"""
+    WITH recorded AS (
+        UPDATE captions SET status = 'captioned', caption = :caption, result = :result, model = :model,
+               model_revision = :model_revision, width = :width, height = :height, size_bytes = :size_bytes,
+               captioned_at = now(), error_code = NULL, error = NULL, updated_at = now(), redo = false,
+               not_before = NULL, failing_since = NULL,
+               lease_until = CASE WHEN :write_back AND write_back THEN now() + make_interval(secs => :lease_s) END
+        WHERE id = :row_id AND attempts = :attempt
+              AND (status = 'running' OR (status = 'captioned' AND (NOT redo OR lease_until IS NOT NULL)))
+        RETURNING lease_until),
+    {_others(":row_id")}
+    SELECT EXISTS (SELECT FROM recorded) AS held,
+           EXISTS (SELECT FROM recorded WHERE lease_until IS NOT NULL) AS is_write_back_due, {_OTHERS}
 """).bindparams(bindparam("result", type_=JSONB(none_as_null=True)))
 
 
@@ -85,8 +200,8 @@ def record_caption(
     *,
     size_bytes: int,
     write_back_lease_s: float | None,
-) -> Recorded | None:
-    """Record the caption if the row still has the attempt number of `claim`; returns None if it has another.
+) -> Recorded:
+    """Record the caption if the row still has the attempt number of `claim`.
 
     The same attempt may record twice: the answer to a COMMIT can be lost.
 
@@ -106,91 +221,112 @@ def record_caption(
         "size_bytes": size_bytes,
         "write_back": write_back_lease_s is not None,
         "lease_s": write_back_lease_s or 0,
+        "others": 1,
     }
-    row = connection.execute(_RECORD, values).one_or_none()
-    return None if row is None else Recorded(row.is_write_back_due)
+    row = connection.execute(_RECORD, values).one()
+    return Recorded(row.held, row.is_write_back_due, _due_of(row))
 
 
-_METADATA_DONE = text("""
-    UPDATE captions SET lease_until = NULL, updated_at = now(), error_code = :code, error = :error,
-           metadata_written_at = CASE WHEN :written THEN now() ELSE metadata_written_at END
-    WHERE id = :row_id AND status = 'captioned'
+# A second record of the same attempt, whose first COMMIT was not answered, makes the write-back due once more.
+_FINISH_WRITE_BACK = _ending("""
+    UPDATE captions SET lease_until = NULL, failing_since = NULL, updated_at = now(), error_code = :code,
+           error = :error, metadata_written_at = CASE WHEN :written THEN now() ELSE metadata_written_at END
+    WHERE id = :row_id AND status = 'captioned' AND NOT redo AND claimed_by = :claimed_by
+""")
+# No child holds a postponed write-back: the death of the child must not end the back-off.
+_POSTPONE_WRITE_BACK = _ending("""
+    UPDATE captions SET lease_until = now() + make_interval(secs => :delay_s), claimed_by = NULL,
+           updated_at = now(), failing_since = COALESCE(failing_since, now())
+    WHERE id = :row_id AND status = 'captioned' AND NOT redo AND lease_until IS NOT NULL
+          AND claimed_by = :claimed_by
 """)
 
 
-def finish_write_back(connection: Connection, write_back: WriteBack, outcome: WriteOutcome) -> bool:
-    """End the lease of a write-back and record its outcome; returns False if the row is no longer `captioned`."""
-    values = {
-        "row_id": write_back.row_id,
-        "written": outcome.written,
-        "code": outcome.code,
-        "error": storable_text(outcome.note),
-    }
-    return connection.execute(_METADATA_DONE, values).rowcount == 1
+def finish_write_back(connection: Connection, write_back: WriteBack, outcome: WriteOutcome) -> Ended:
+    """End the lease of a write-back and record its outcome, if the claim still holds the row."""
+    values = {"written": outcome.written, "code": outcome.code, "error": storable_text(outcome.note)}
+    return _end(connection, _FINISH_WRITE_BACK, _held_by(write_back) | values)
 
 
-_FAIL = text("""
-    UPDATE captions SET status = 'failed', error_code = :code, error = :error, lease_until = NULL,
-           updated_at = now()
-    WHERE id = :row_id AND status = 'running' AND attempts = :attempt
+def postpone_write_back(connection: Connection, write_back: WriteBack, delay_s: float) -> Ended:
+    """Make a write-back due again in `delay_s` seconds, after a transient error."""
+    ended = _end(connection, _POSTPONE_WRITE_BACK, _held_by(write_back) | {"delay_s": delay_s})
+    return _with_own(ended, delay_s)
+
+
+def _held_by(write_back: WriteBack) -> dict[str, Any]:
+    return {"row_id": write_back.row_id, "claimed_by": write_back.claimed_by}
+
+
+# A row that keeps its old caption stays captioned. Without a lease, no attempt of it has begun since it is to be
+# redone.
+_HELD = """WHERE id = :row_id AND attempts = :attempt
+           AND (status = 'running' OR (status = 'captioned' AND redo AND lease_until IS NOT NULL))"""
+_OVER = "lease_until = NULL, not_before = NULL, failing_since = NULL, redo = false, updated_at = now()"
+_FAIL = _ending(f"""
+    UPDATE captions SET status = CASE WHEN redo THEN status ELSE 'failed' END, error_code = :code, error = :error,
+           {_OVER} {_HELD}
 """)
-
-_REQUEUE = text("""
-    UPDATE captions SET status = 'queued', error_code = :code, error = :error, lease_until = NULL,
-           lost_attempts = lost_attempts + CASE WHEN :lost THEN 1 ELSE 0 END, updated_at = now()
-    WHERE id = :row_id AND status = 'running' AND attempts = :attempt
+_REQUEUE = _ending(f"""
+    UPDATE captions SET status = CASE WHEN redo THEN status ELSE 'queued' END, error_code = :code, error = :error,
+           lease_until = NULL, not_before = now() + make_interval(secs => :delay_s),
+           failing_since = COALESCE(failing_since, now()),
+           lost_attempts = lost_attempts + CASE WHEN :lost THEN 1 ELSE 0 END, updated_at = now() {_HELD}
 """)
-
-_SUPERSEDE = text("""
-    UPDATE captions SET status = 'superseded', lease_until = NULL, updated_at = now()
-    WHERE id = :row_id AND status = 'running' AND attempts = :attempt
-""")
-
-_MARK_DELETED = text("""
-    UPDATE captions SET status = 'deleted', lease_until = NULL, updated_at = now()
-    WHERE id = :row_id AND status = 'running' AND attempts = :attempt
-""")
-
-_EXPIRE = text("""
-    UPDATE captions SET lease_until = now(), updated_at = now()
-    WHERE id = :row_id AND lease_until > now() AND status IN ('running', 'captioned')
-""")
+_SUPERSEDE = _ending(f"UPDATE captions SET status = 'superseded', {_OVER} {_HELD}")
+_MARK_DELETED = _ending(f"UPDATE captions SET status = 'deleted', {_OVER} {_HELD}")
 
 
-def fail(connection: Connection, claim: Claim, code: str, error: str) -> bool:
-    """Set the row to `failed`, if it still has the attempt number of `claim`; returns False if it has another."""
+def fail(connection: Connection, claim: Claim, code: str, error: str) -> Ended:
+    """Set the row to `failed`, if it still has the attempt number of `claim`."""
     return _end_attempt(connection, _FAIL, claim, code=code, error=storable_text(error))
 
 
-def requeue(connection: Connection, claim: Claim, code: str, error: str, *, lost: bool) -> bool:
-    """Return the row to `queued` after a transient error, as `fail` does; `lost` adds one to `lost_attempts`."""
-    return _end_attempt(connection, _REQUEUE, claim, code=code, error=storable_text(error), lost=lost)
+def requeue(connection: Connection, claim: Claim, code: str, error: str, *, lost: bool, delay_s: float) -> Ended:
+    """Queue the row again after a transient error, as `fail` does.
+
+    Args:
+        lost: adds one to `lost_attempts`.
+        delay_s: seconds until the row is due.
+    """
+    ended = _end_attempt(
+        connection, _REQUEUE, claim, code=code, error=storable_text(error), lost=lost, delay_s=delay_s
+    )
+    return _with_own(ended, delay_s)
 
 
-def supersede(connection: Connection, claim: Claim) -> bool:
+def supersede(connection: Connection, claim: Claim) -> Ended:
     """Set the row to `superseded`, as `fail` does: the bucket has a newer generation of the object."""
     return _end_attempt(connection, _SUPERSEDE, claim)
 
 
-def mark_deleted(connection: Connection, claim: Claim) -> bool:
+def mark_deleted(connection: Connection, claim: Claim) -> Ended:
     """Set the row to `deleted`, as `fail` does: the object is gone, and its DELETE event may still arrive."""
     return _end_attempt(connection, _MARK_DELETED, claim)
 
 
-def _end_attempt(connection: Connection, statement: TextClause, claim: Claim, **values: str | bool | None) -> bool:
-    identity = {"row_id": claim.row_id, "attempt": claim.attempt}
-    return connection.execute(statement, identity | values).rowcount == 1
+def _end_attempt(connection: Connection, statement: TextClause, claim: Claim, **values: Any) -> Ended:
+    return _end(connection, statement, {"row_id": claim.row_id, "attempt": claim.attempt} | values)
 
 
-def expire_lease(connection: Connection, row_id: int) -> bool:
-    """End the lease of a dead process now, so that the next delivery can claim the row at once."""
-    return connection.execute(_EXPIRE, {"row_id": row_id}).rowcount == 1
+def _end(connection: Connection, statement: TextClause, values: dict[str, Any]) -> Ended:
+    row = connection.execute(statement, values | {"others": 1}).one()
+    return Ended(row.held, _due_of(row))
 
 
-# Any constant. Each recovery must see the messages of the one before.
-_LOCK_RECOVERY = text("SELECT pg_advisory_xact_lock(8240173355)")
+def _with_own(ended: Ended, delay_s: float) -> Ended:
+    if not ended.held:
+        return ended
+    next_in_s = ended.others.next_in_s
+    return Ended(True, Due(ended.others.row_ids, delay_s if next_in_s is None else min(next_in_s, delay_s)))
 
 
-def lock_recovery(connection: Connection) -> None:
-    """Wait until no other worker runs a recovery, and keep others out until the end of the transaction."""
-    connection.execute(_LOCK_RECOVERY)
+_RELEASE = text("""
+    UPDATE captions SET lease_until = now(), updated_at = now()
+    WHERE claimed_by = :claimed_by AND lease_until > now() AND status IN ('running', 'captioned')
+""")
+
+
+def release(connection: Connection, claimed_by: str) -> int:
+    """End the lease of a dead child now, so that its row is due at once; the number of rows."""
+    return connection.execute(_RELEASE, {"claimed_by": claimed_by}).rowcount

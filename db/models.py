@@ -12,6 +12,7 @@ from sqlalchemy import (
     Identity,
     Index,
     MetaData,
+    SmallInteger,
     Text,
     UniqueConstraint,
     text,
@@ -95,11 +96,29 @@ class CaptionRow(Base):
     write_back: Mapped[bool] = mapped_column(server_default=text("true"))
     #: Number of the transaction with the last notified change; a trigger sets it. None: before revision 0005.
     changed_in: Mapped[int | None] = mapped_column(server_default=text("pg_current_xact_id()::text::bigint"))
+    #: 0: fresh, 1: redone, 2: bulk. Due rows of a smaller number are claimed first.
+    priority: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
+    #: A queued row is claimed at this time or later; None: at once.
+    not_before: Mapped[datetime | None]
+    #: Time of the first transient error since the row was queued; None: none.
+    failing_since: Mapped[datetime | None]
+    #: True for a captioned row that is to be captioned again; the row keeps status and caption until then. Set
+    #: together with a `lease_until` of NULL: a lease of such a row is that of the new attempt.
+    redo: Mapped[bool] = mapped_column(server_default=text("false"))
+    #: Worker and child of the latest claim.
+    claimed_by: Mapped[str | None]
 
     __table_args__ = (
         UniqueConstraint("bucket", "object_name", "generation", "task"),
-        Index("ix_captions_queued", "queued_at", "id", postgresql_where=text("status = 'queued'")),
-        Index("ix_captions_lease", "lease_until", postgresql_where=text("lease_until IS NOT NULL")),
+        Index(
+            "ix_captions_due",
+            "priority",
+            text("COALESCE(lease_until, not_before, queued_at)"),
+            postgresql_where=text(
+                "status = 'queued' OR lease_until IS NOT NULL OR (redo AND status = 'captioned')"
+            ),
+        ),
+        Index("ix_captions_claimed_by", "claimed_by", postgresql_where=text("lease_until IS NOT NULL")),
         Index("ix_captions_changed_in", "changed_in", postgresql_where=text("changed_in IS NOT NULL")),
         Index("ix_captions_failed", "error_code", postgresql_where=text("status = 'failed'")),
         Index("ix_captions_captioned_at", "captioned_at", postgresql_where=text("captioned_at IS NOT NULL")),

@@ -56,7 +56,7 @@ _EXISTING = text("""
 # A request for a further task may have made the row, where its settings differ from those of the function.
 _ADOPT = text("""
     UPDATE captions SET write_back = true, updated_at = now(),
-           lease_until = CASE WHEN status = 'captioned' THEN now() ELSE lease_until END
+           lease_until = CASE WHEN status = 'captioned' AND NOT redo THEN now() ELSE lease_until END
     WHERE bucket = :bucket AND object_name = :name AND generation = :generation AND task = :task AND NOT write_back
       AND status <> 'deleted' AND NOT EXISTS (SELECT FROM captions WHERE bucket = :bucket AND object_name = :name
                       AND generation = :generation AND write_back)

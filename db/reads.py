@@ -1,9 +1,9 @@
-"""Reads of the captions table: rows, counts, and the rows that a recovery enqueues.
+"""Reads of the captions table: rows and counts.
 
 Each function takes a connection in a transaction of the caller.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
@@ -48,6 +48,11 @@ class CaptionRecord:
     attempts_before_redrive: int
     write_back: bool
     changed_in: int | None
+    priority: int
+    not_before: datetime | None
+    failing_since: datetime | None
+    redo: bool
+    claimed_by: str | None
 
     @classmethod
     def from_columns(cls, columns: Mapping[Any, Any]) -> "CaptionRecord":
@@ -81,15 +86,6 @@ class FailureCount:
     def document(self) -> dict[str, Any]:
         """The fields by name."""
         return _fields_of(self)
-
-
-@dataclass(frozen=True, slots=True)
-class LeasedRow:
-    """A row with a lease: a worker has claimed the row and not finished."""
-
-    row_id: int
-    #: Seconds until the lease runs out; 0 after that.
-    remaining_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,26 +125,10 @@ _THROUGHPUT = text("""
            AS captioned
 """)
 _CHANGED_SINCE = text(f"{_SELECT} WHERE updated_at > :since ORDER BY updated_at, id LIMIT :most")
-_WITHOUT_MESSAGE = text("""
-    SELECT id FROM captions
-    WHERE status = 'queued' AND queued_at < now() AND id > :after AND NOT id = ANY(:known)
-      AND (attempts = attempts_before_redrive OR updated_at < now() - make_interval(secs => :resting_s))
-      AND (:whole_queue OR queued_at < (SELECT max(queued_at) FROM captions WHERE id = ANY(:known)))
-    ORDER BY id LIMIT :batch
-""")
-_LEASED = text("""
-    SELECT id, GREATEST(EXTRACT(EPOCH FROM lease_until - now()), 0)::float8 AS remaining_s FROM captions
-    WHERE lease_until IS NOT NULL AND id > :after ORDER BY id LIMIT :batch
-""")
 
 _SINCE_LAST_CAPTION = text("""
     SELECT EXTRACT(EPOCH FROM clock_timestamp() - max(captioned_at))::float8 FROM captions
     WHERE captioned_at IS NOT NULL
-""")
-# Each of the two conditions has a partial index.
-_UNFINISHED = text("""
-    SELECT EXISTS (SELECT FROM captions WHERE status = 'queued')
-        OR EXISTS (SELECT FROM captions WHERE lease_until IS NOT NULL)
 """)
 
 
@@ -194,49 +174,6 @@ def rows_changed_since(connection: Connection, since: datetime, most: int) -> li
     """At most `most` rows changed after `since`, the oldest change first. Scans the whole table."""
     values = {"since": since, "most": most}
     return [CaptionRecord.from_columns(row) for row in connection.execute(_CHANGED_SINCE, values).mappings()]
-
-
-def rows_without_message(
-    connection: Connection, oldest: Sequence[int], *, whole_queue: bool, batch: int, resting_s: float = 0.0
-) -> Iterator[list[int]]:
-    """Ids of queued rows without a message on the broker, in batches.
-
-    Rows queued after the transaction began are left out: the function may be about to send their messages.
-
-    Args:
-        oldest: row ids of the oldest messages on the queue. A row that was queued before the youngest of these
-            rows, and is not one of them, has no message further back in the queue.
-        whole_queue: True if `oldest` has the row ids of all messages, so that every other queued row has none.
-        batch: most ids in one batch; one statement each.
-        resting_s: rows requeued after an attempt in the last `resting_s` seconds are left out: a worker holds the
-            message until the retry is due.
-    """
-    after = 0
-    known = {"known": list(oldest), "whole_queue": whole_queue, "batch": batch, "resting_s": resting_s}
-    while True:
-        values = known | {"after": after}
-        ids = list(connection.execute(_WITHOUT_MESSAGE, values).scalars())
-        if not ids:
-            return
-        yield ids
-        after = ids[-1]
-
-
-def leased_rows(connection: Connection, batch: int) -> Iterator[list[LeasedRow]]:
-    """Rows with a lease, in batches of at most `batch`."""
-    after = 0
-    while True:
-        found = connection.execute(_LEASED, {"after": after, "batch": batch})
-        rows = [LeasedRow(row.id, float(row.remaining_s)) for row in found]
-        if not rows:
-            return
-        yield rows
-        after = rows[-1].row_id
-
-
-def has_unfinished_rows(connection: Connection) -> bool:
-    """True if a row is queued or leased."""
-    return bool(connection.execute(_UNFINISHED).scalar_one())
 
 
 def seconds_since_last_caption(connection: Connection) -> float | None:

@@ -4,21 +4,15 @@ The two kinds of such rows are `DEAD_LETTERS` and `UNWRITTEN_ROWS`. As in `db.ob
 guarded in SQL and runs in a transaction of the caller.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
-    BigInteger,
     ColumnElement,
-    DateTime,
     Select,
-    Text,
-    Values,
     and_,
-    cast,
-    column,
     exists,
     func,
     or_,
@@ -26,15 +20,12 @@ from sqlalchemy import (
     text,
     true,
     update,
-    values,
 )
 from sqlalchemy.orm import aliased
 
 from db.models import CaptionRow
 from db.session import Connection
 from dropline.contract import Status
-
-_MOMENT = DateTime(timezone=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +59,11 @@ class RowFilter:
 
 @dataclass(frozen=True, slots=True)
 class RedrivenRow:
-    """A redriven row, and the error from before the redrive."""
+    """A redriven row."""
 
     row_id: int
-    #: Claims so far; a larger number in the table means that a worker has claimed the row.
-    attempts: int
-    #: The lease set by the redrive; another lease in the table means that a worker has claimed the row.
-    lease_until: datetime | None
+    #: From before the redrive.
     error_code: str
-    error: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,44 +99,10 @@ class Redrivable:
             update(CaptionRow)
             .where(CaptionRow.id == picked.c.id)
             .values(**self.changes, status=self.redriven_status, updated_at=func.now())
-            .returning(
-                CaptionRow.id,
-                CaptionRow.attempts,
-                CaptionRow.lease_until,
-                picked.c.error_code,
-                picked.c.error,
-            )
+            .returning(CaptionRow.id, picked.c.error_code)
         )
         rows = [RedrivenRow(*row) for row in connection.execute(statement)]
         return sorted(rows, key=lambda row: row.row_id)
-
-    def undo_redrive(self, connection: Connection, rows: Sequence[RedrivenRow]) -> set[int]:
-        """Restore status and error of the rows not claimed since; returns the ids of the restored rows.
-
-        A message about such a row has no effect.
-        """
-        if not rows:
-            return set()
-        sent = _as_values(rows)
-        statement = (
-            update(CaptionRow)
-            .where(
-                CaptionRow.id == sent.c.id,
-                CaptionRow.attempts == sent.c.attempts,
-                # If no row has a lease, the column has only NULLs, and Postgres takes its type for text.
-                CaptionRow.lease_until.is_not_distinct_from(cast(sent.c.lease_until, _MOMENT)),
-                CaptionRow.status == self.redriven_status,
-            )
-            .values(
-                status=self.status,
-                lease_until=None,
-                error_code=sent.c.error_code,
-                error=sent.c.error,
-                updated_at=func.now(),
-            )
-            .returning(CaptionRow.id)
-        )
-        return set(connection.execute(statement).scalars())
 
     def _conditions(self, row_filter: RowFilter) -> list[ColumnElement[bool]]:
         return [CaptionRow.status == self.status, self.condition, *row_filter.conditions()]
@@ -168,17 +121,6 @@ class Redrivable:
             .order_by(CaptionRow.id)
             .limit(limit)
         )
-
-
-def _as_values(rows: Sequence[RedrivenRow]) -> Values:
-    return values(
-        column("id", BigInteger),
-        column("attempts", BigInteger),
-        column("lease_until", _MOMENT),
-        column("error_code", Text),
-        column("error", Text),
-        name="sent",
-    ).data([(row.row_id, row.attempts, row.lease_until, row.error_code, row.error) for row in rows])
 
 
 def _has_a_newer_generation() -> ColumnElement[bool]:
@@ -221,6 +163,8 @@ DEAD_LETTERS = Redrivable(
         "lost_attempts": 0,
         "attempts_before_redrive": CaptionRow.attempts,
         "queued_at": func.now(),
+        "not_before": None,
+        "failing_since": None,
     },
 )
 
@@ -246,14 +190,16 @@ def _has_a_later_caption() -> ColumnElement[bool]:
 UNWRITTEN_ROWS = Redrivable(
     status=Status.CAPTIONED,
     # No error code: no write-back was requested (`DROPLINE_METADATA__WRITE`). A lease: the write-back is pending.
+    # To be redone: the write-back follows the new caption.
     condition=and_(
         CaptionRow.error_code.is_not(None),
         CaptionRow.metadata_written_at.is_(None),
         CaptionRow.lease_until.is_(None),
+        ~CaptionRow.redo,
         ~_has_a_later_caption(),
     ),
     # A deleted generation does not come back.
     excluded_codes=("object_gone",),
     redriven_status=Status.CAPTIONED,
-    changes={"lease_until": func.now()},
+    changes={"lease_until": func.now(), "failing_since": None},
 )

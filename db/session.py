@@ -31,8 +31,9 @@ class Database:
     A forked child must call `connect` itself: two processes on one connection mix up the answers of Postgres.
     """
 
-    def __init__(self, connection_pool: Engine) -> None:
+    def __init__(self, connection_pool: Engine, connector: Connector) -> None:
         self._connection_pool = connection_pool
+        self._connector = connector
 
     @classmethod
     def connect(
@@ -63,7 +64,8 @@ class Database:
                 pool_size=connections or settings.pool_size,
                 max_overflow=0,
                 pool_timeout=_CHECKOUT_TIMEOUT_S,
-            )
+            ),
+            connector,
         )
 
     @contextmanager
@@ -79,16 +81,22 @@ class Database:
             SettingsError: the database is not UTF8.
             StatementRefused: Postgres refused the values of the statement.
         """
-        try:
-            with self._connection_pool.begin() as connection:
-                yield connection
-        except ConnectionPoolTimeout as error:
-            raise DatabaseUnavailable(
-                f"no free connection to Postgres within {_CHECKOUT_TIMEOUT_S} s; raise "
-                "DROPLINE_DATABASE__POOL_SIZE if that happens often"
-            ) from error
-        except DBAPIError as error:
-            raise named_error(error.orig if isinstance(error.orig, Exception) else error) from error
+        with _named_errors(), self._connection_pool.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def statement(self) -> Iterator[Connection]:
+        """A connection on which each statement is a transaction: one round trip instead of three.
+
+        Through a pooler in transaction mode the block is one `transaction`, which sets the session's settings
+        again. Raises as `transaction`.
+        """
+        with _named_errors(), self._connection_pool.connect() as connection:
+            if self._connector.is_pooled:
+                with connection.begin():
+                    yield connection
+            else:
+                yield connection.execution_options(isolation_level="AUTOCOMMIT")
 
     def check(self) -> None:
         """Open a connection, where none is open; the first connection is checked. Raises as `transaction`."""
@@ -98,6 +106,19 @@ class Database:
     def close(self) -> None:
         """Close all connections."""
         self._connection_pool.dispose()
+
+
+@contextmanager
+def _named_errors() -> Iterator[None]:
+    try:
+        yield
+    except ConnectionPoolTimeout as error:
+        raise DatabaseUnavailable(
+            f"no free connection to Postgres within {_CHECKOUT_TIMEOUT_S} s; raise "
+            "DROPLINE_DATABASE__POOL_SIZE if that happens often"
+        ) from error
+    except DBAPIError as error:
+        raise named_error(error.orig if isinstance(error.orig, Exception) else error) from error
 
 
 def reader_settings(settings: Settings) -> DatabaseSettings:

@@ -8,14 +8,12 @@ from typing import Any
 
 from dropline.errors import ClientError, InvalidTask
 
-#: Celery's name of the caption task: `args = [row_id]`. The row holds the work to do.
+#: Celery's name of the caption task: `args = [row_id]`, a hint. The rows in Postgres hold the work to do.
 CAPTION_TASK = "dropline.caption"
-#: Celery's name of the recovery task: no arguments.
-RECOVER_TASK = "dropline.recover"
-#: Queue of captions, first in, first out.
+#: Redis list of the messages that wake the workers.
 CAPTION_QUEUE = "dropline.captions"
-#: Queue of recoveries; served before captions.
-RECOVERY_QUEUE = "dropline.recovery"
+#: Redis channel of the workers' alarms; see `dropline.broker.alarms`.
+ALARM_CHANNEL = "dropline.alarms"
 #: Postgres channel: one JSON document per change of a row (`ChangeNotice`).
 NOTIFY_CHANNEL = "captions"
 #: Postgres channel: one JSON document per event of a filtered object (`FilteredNotice`).
@@ -261,6 +259,8 @@ class Claim:
     lost_attempts: int
     #: Attempts before the last redrive.
     attempts_before_redrive: int = 0
+    #: Seconds since the first transient error after the row was queued; 0 before one.
+    failing_s: float = 0.0
 
     @property
     def retries(self) -> int:
@@ -277,6 +277,10 @@ class WriteBack:
     task: str
     caption: str
     model: str
+    #: Worker and child that hold the row.
+    claimed_by: str
+    #: Seconds since the first transient error of the write-back; 0 before one.
+    failing_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

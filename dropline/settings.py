@@ -65,7 +65,8 @@ class BrokerSettings(_Group):
     visibility_timeout_s: int = Field(
         default=1800,
         ge=30,
-        description="A recovery puts back messages that were taken longer ago than this and not acknowledged.",
+        description="A look at the queue puts back messages that were taken longer ago than this and not "
+        "acknowledged.",
     )
     polling_interval_s: int = Field(
         default=30, ge=1, le=300, description="Longest wait of one blocking BRPOP; then the worker arms the next."
@@ -166,12 +167,18 @@ class WorkerSettings(_Group):
         ge=1,
         description="Attempts that end with the death of a process before the row becomes `failed`.",
     )
-    max_retries: int = Field(default=100, ge=0, description="Transient errors before the row becomes `failed`.")
+    retry_for_s: float = Field(
+        default=7 * 24 * 3600,
+        ge=0,
+        description="Seconds of transient errors, such as an unreachable Cloud Storage, before the row becomes "
+        "`failed`; by default a week.",
+    )
     retry_base_s: float = Field(default=1.0, gt=0, description="First bound of the jittered back-off.")
     retry_cap_s: float = Field(default=300.0, gt=0, description="Largest bound of the jittered back-off.")
-    recovery_batch: int = Field(default=500, ge=1, description="Rows re-enqueued per statement at recovery.")
-    recover_on_start: bool = Field(
-        default=True, description="Enqueue rows that Redis lost; off only for the control of the chaos test."
+    look_for_rows: bool = Field(
+        default=True,
+        description="Look in Postgres for due rows at a start, a reconnection and an alarm; off only for the "
+        "control of the chaos test.",
     )
 
 
@@ -408,7 +415,7 @@ def load_settings() -> Settings:
         raise SettingsError(
             f"DROPLINE_BROKER__VISIBILITY_TIMEOUT_S is {settings.broker.visibility_timeout_s}, but must be "
             f"larger than DROPLINE_WORKER__TIME_LIMIT_S + 30 = {settings.lease_s}, "
-            "or a recovery puts back the message of a running task"
+            "or a look at the queue puts back the message of a running task"
         )
     return settings
 

@@ -1,4 +1,6 @@
-"""Alembic's environment: a single transaction, migrations in sequence, and short waits for locks."""
+"""Alembic's environment: one migration after the other, a transaction each, and short waits for locks."""
+
+import time
 
 from alembic import context
 from alembic.runtime.migration import MigrationContext
@@ -14,19 +16,26 @@ from migrations.run import URL_OPTION, migration_settings
 
 #: An arbitrary constant. The lock serializes concurrent deployments.
 _ADVISORY_LOCK = 7_413_905_211
+#: Seconds between two tries to get the lock. Postgres builds no index concurrently while another session waits in
+#: a statement for a lock of this session.
+_PAUSE_S = 0.5
 
 
 def _migrate(connection: Connection) -> None:
-    connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _ADVISORY_LOCK})
+    while not connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": _ADVISORY_LOCK}).scalar_one():
+        connection.rollback()
+        time.sleep(_PAUSE_S)
     # Set after the advisory lock: its wait may be longer than lock_timeout.
     connection.execute(text("SET lock_timeout = '5s'"))
     current = MigrationContext.configure(connection).get_current_revision()
     check_preconditions(connection, current, ScriptDirectory.from_config(context.config).get_current_head())
     connection.commit()
-    context.configure(connection=connection, target_metadata=Base.metadata)
+    context.configure(connection=connection, target_metadata=Base.metadata, transaction_per_migration=True)
     with context.begin_transaction():
         context.run_migrations()
-        let_roles_read_revision(connection)
+    # Each migration has committed by itself.
+    let_roles_read_revision(connection)
+    connection.commit()
 
 
 def _run_online() -> None:

@@ -1,30 +1,22 @@
-"""Redrive: queues given-up rows again in batches: rows first, then their messages, then workers are woken."""
+"""Redrive: queues given-up rows again in batches: rows first, then a message, then the worker pool is woken."""
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 
-from db import reads
+from db import claims
 from db.redrivable import DEAD_LETTERS, UNWRITTEN_ROWS, Redrivable, RedrivenRow, RowFilter
 from db.session import Connection, Database, writer_settings
 from db.start_check import OPERATOR
 from dropline.broker.queue import CaptionQueue
 from dropline.deadline import Deadline
-from dropline.errors import (
-    AccessDenied,
-    DatabaseReadOnly,
-    DatabaseUnavailable,
-    DroplineError,
-    SchemaOutdated,
-    TransientError,
-)
+from dropline.errors import AccessDenied, DroplineError, TransientError
 from dropline.scaling.activation import open_activator
 from dropline.settings import Settings
-from operations.interrupts import Interrupts
 
-#: Rows per transaction: the most rows without a message after a redrive is killed.
+#: Rows per transaction.
 BATCH = 500
 #: Deadline of one message, in seconds; the timeouts of the Redis connection are shorter.
 _ENQUEUE_S = 10.0
@@ -70,8 +62,6 @@ class Redriver:
     wake: Callable[[], None]
     #: Called after each batch with the number of redriven rows so far.
     on_progress: Callable[[int], None] = lambda _redriven: None
-    #: Deferred between the commit of a batch and the first moment at which the batch can be undone.
-    interrupts: Interrupts = field(default_factory=Interrupts)
     #: Numbers of redriven rows by their error code before the redrive.
     redriven: Counter[str] = field(default_factory=Counter)
 
@@ -93,34 +83,39 @@ class Redriver:
     def redrive(self, row_filter: RowFilter, limit: int | None) -> None:
         """Redrive each row once, `limit` rows at most; a row that fails again during the redrive stays failed.
 
-        If the messages of a batch cannot be sent, the redrive of its rows is undone, except for rows already
-        claimed by a worker; `redriven` counts the others.
+        A redriven row is due once its batch is committed. One message for each batch wakes the workers.
 
         Raises:
-            DatabaseUnavailable: Postgres is unreachable.
-            BrokerUnavailable: Redis is unreachable, or refuses writes.
-            TransientError, ScalingDenied: the worker pool could not be scaled up.
+            DatabaseUnavailable: Postgres is unreachable; `redriven` counts the rows of the committed batches.
+            BrokerUnavailable: Redis is unreachable, or refuses writes; the rows of the batch are due all the same.
+            TransientError, ScalingDenied: the worker pool could not be scaled up; the rows are due.
             AccessDenied: the login may not change the rows.
         """
         after: int | None = 0
         while after is not None:
             after = self._next_batch(row_filter, after, limit)
-        self._wake_for_unfinished_rows()
+        if not self.redriven:
+            self._wake_for_due_rows()
 
-    def _wake_for_unfinished_rows(self) -> None:
-        """Start a worker: its recovery enqueues rows left without a message by a redrive that was killed."""
+    def _wake_for_due_rows(self) -> None:
+        """A redrive that was killed, or could not wake the workers, left due rows and perhaps a sleeping pool."""
         with _operator_transaction(self.database) as connection:
-            unfinished = reads.has_unfinished_rows(connection)
-        if unfinished:
+            due = claims.look(connection, 1)
+        if due.row_ids:
+            self.enqueue(due.row_ids[0])
             self.wake()
 
     def _next_batch(self, row_filter: RowFilter, after: int, limit: int | None) -> int | None:
         """The id of the last row of the batch; None if no row is left."""
-        with self.interrupts.held() as release:
-            batch = self._redrive_rows(row_filter, after, limit)
-            if not batch:
-                return None
-            self._enqueue(batch, release)
+        batch = self._redrive_rows(row_filter, after, limit)
+        if not batch:
+            return None
+        self.redriven.update(row.error_code for row in batch)
+        try:
+            self.enqueue(batch[0].row_id)
+            self.wake()
+        except DroplineError as error:
+            raise type(error)(f"{error}; {_queued(self.redriven.total())}", code=error.code) from error
         self.on_progress(self.redriven.total())
         return batch[-1].row_id
 
@@ -128,35 +123,8 @@ class Redriver:
         size = BATCH if limit is None else min(BATCH, limit - self.redriven.total())
         if size <= 0:
             return []
-        try:
-            with _operator_transaction(self.database) as connection:
-                return self.kind.rows.redrive(connection, row_filter, after, size)
-        except (DatabaseReadOnly, SchemaOutdated):
-            raise  # no row was changed
-        except DatabaseUnavailable as error:
-            raise DatabaseUnavailable(f"{error}; {_without_message(size)}") from error
-
-    def _enqueue(self, batch: Sequence[RedrivenRow], release_interrupts: Callable[[], None]) -> None:
-        try:
-            release_interrupts()
-            for row in batch:
-                self.enqueue(row.row_id)
-            self.wake()
-        except DroplineError as error:
-            raise type(error)(f"{error}; {self._undo(batch)}", code=error.code) from error
-        except BaseException:
-            self._undo(batch)
-            raise
-        self.redriven.update(row.error_code for row in batch)
-
-    def _undo(self, batch: Sequence[RedrivenRow]) -> str:
-        try:
-            with self.interrupts.held(), _operator_transaction(self.database) as connection:
-                undone = self.kind.rows.undo_redrive(connection, batch)
-        except DatabaseUnavailable:
-            return _without_message(len(batch))
-        self.redriven.update(row.error_code for row in batch if row.row_id not in undone)
-        return f"{len(undone)} rows that were to be sent are {self.kind.name} again, as before; repeat the redrive"
+        with _operator_transaction(self.database) as connection:
+            return self.kind.rows.redrive(connection, row_filter, after, size)
 
 
 @contextmanager
@@ -234,8 +202,8 @@ def _operator_transaction(database: Database) -> Iterator[Connection]:
         ) from error
 
 
-def _without_message(most: int) -> str:
+def _queued(rows: int) -> str:
     return (
-        f"as many as {most} rows may be queued without a message: repeat the redrive, which queues all other rows "
-        "and wakes the workers; a worker enqueues these rows when it starts, reconnects or is idle"
+        f"{rows} rows are queued, and a worker takes them when it starts or reconnects; repeat the redrive for "
+        "the other rows"
     )

@@ -13,21 +13,28 @@ from celery import Celery, signals
 from db import claims, reads
 from db.session import Database
 from db.start_check import WORKER
+from dropline.broker.alarms import AlarmChannel
 from dropline.broker.queue import CaptionQueue
-from dropline.errors import DatabaseUnavailable, DecoderUnavailable, DroplineError, SchemaOutdated
+from dropline.errors import (
+    BrokerUnavailable,
+    DatabaseUnavailable,
+    DecoderUnavailable,
+    DroplineError,
+    SchemaOutdated,
+)
 from dropline.images.decoder import DecoderProcess
 from dropline.images.sandbox import Measure
 from dropline.log import configure_process_logging, get_logger
 from dropline.scaling.activation import make_deactivator, policy_from_settings
 from dropline.settings import Settings, load_settings
 from dropline.storage.objects import make_store
+from worker.alarm import Alarm
 from worker.celery_app import make_celery, run_worker
 from worker.engine.client import EngineClient
 from worker.engine.process import EngineProcess
 from worker.engine_keeper import EngineKeeper
 from worker.idle_timer import IdleTimer
 from worker.pipeline import Pipeline
-from worker.recovery import Recovery, request_recovery
 from worker.registration import Registration
 from worker.steps import install_steps
 from worker.tasks import register_tasks
@@ -87,11 +94,12 @@ def build(
     queue = CaptionQueue(app)
     engine = EngineProcess(settings.engine, settings.log, module=engine_module)
     keeper = EngineKeeper(engine, settings.engine.start_timeout_s, settings.engine.request_timeout_s)
-    resources = ProcessResources(settings, engine, queue, decoder_module)
-    register_tasks(app, resources)
-    idle_timer = _idle_timer(settings, resources, queue)
+    resources = ProcessResources(settings, engine, queue, app.connection_name, decoder_module)
+    alarm = Alarm(app.connection_name, settings.lease_s + 1, resources.look, AlarmChannel(settings.broker))
+    register_tasks(app, resources, alarm)
+    idle_timer = _idle_timer(settings, resources, alarm)
     registration = Registration(lambda: _connect(settings), app.connection_name, lambda: engine.loaded)
-    install_steps(app, keeper, queue, idle_timer, registration, recover_on_start=settings.worker.recover_on_start)
+    install_steps(app, keeper, queue, alarm, idle_timer, registration)
     _connect_signals(keeper, registration)
     _report_sandbox(DecoderProcess(settings.images, module=decoder_module))
     return app
@@ -108,26 +116,50 @@ def once_per_process(build_one: Callable[[], T]) -> Callable[[], T]:
 
 
 class ProcessResources:
-    """Pipeline, recovery and database of the worker's parent and of each child; built on first use."""
+    """Pipeline and database of the worker's parent and of each child; built on first use."""
 
     def __init__(
-        self, settings: Settings, engine: EngineProcess, queue: CaptionQueue, decoder_module: str
+        self, settings: Settings, engine: EngineProcess, queue: CaptionQueue, name: str, decoder_module: str
     ) -> None:
         self._settings = settings
         self._engine = engine
         self._queue = queue
+        self._name = name
         self._decoder_module = decoder_module
         self.database = once_per_process(self._make_database)
         self.pipeline = once_per_process(self._make_pipeline)
-        self.recovery = once_per_process(self._make_recovery)
 
-    def release_lease(self, row_id: int) -> None:
-        """Release the lease of a dead child on a row; if Postgres is unreachable, the lease runs out later."""
+    def wake(self, row_id: int) -> None:
+        """Send a message with a row as the hint, unless as many messages wait as the worker has children.
+
+        Raises:
+            BrokerUnavailable: Redis is unreachable, or refuses writes.
+        """
+        self._queue.wake(row_id, self._settings.worker.concurrency)
+
+    def look(self) -> float | None:
+        """Send messages for due rows, one per child at most; the seconds until the next row is due, or None.
+
+        Raises:
+            DatabaseUnavailable, BrokerUnavailable: look again.
+        """
+        if not self._settings.worker.look_for_rows:
+            return None
+        self._queue.restore_overdue()
+        with self.database().statement() as connection:
+            due = claims.look(connection, self._settings.worker.concurrency)
+        for row_id in due.row_ids:
+            self.wake(row_id)
+        log.info("looked_at_queue", due=len(due.row_ids), next_in_s=due.next_in_s)
+        return due.next_in_s
+
+    def release_lease(self, child: int) -> None:
+        """Release the lease of a dead child; if Postgres is unreachable, the lease runs out later."""
         try:
-            with self.database().transaction() as connection:
-                claims.expire_lease(connection, row_id)
+            with self.database().statement() as connection:
+                claims.release(connection, self._child_name(child))
         except DroplineError as error:
-            log.warning("lease_not_released", row_id=row_id, error=str(error))
+            log.warning("lease_not_released", child=child, error=str(error))
 
     def has_unfinished_rows(self) -> bool:
         """True if a row is queued or leased.
@@ -135,8 +167,9 @@ class ProcessResources:
         Raises:
             DatabaseUnavailable: Postgres is unreachable.
         """
-        with self.database().transaction() as connection:
-            return reads.has_unfinished_rows(connection)
+        with self.database().statement() as connection:
+            due = claims.look(connection, 1)
+        return bool(due.row_ids) or due.next_in_s is not None
 
     def seconds_since_caption(self) -> float:
         """Seconds since any worker captioned an image: Redis gives messages to the workers in turn.
@@ -157,25 +190,35 @@ class ProcessResources:
         # The decoder process starts during the first download; `decode` starts it again where that fails.
         with contextlib.suppress(DecoderUnavailable):
             decoder.start()
-        return Pipeline(self.database(), make_store(self._settings), decoder, client, self._settings)
+        return Pipeline(
+            self.database(),
+            make_store(self._settings),
+            decoder,
+            client,
+            self._settings,
+            claimed_by=self._child_name(os.getpid()),
+            wake=self._wake_another_child,
+        )
 
-    def _make_recovery(self) -> Recovery:
-        return Recovery(self.database(), self._queue, self._settings.worker.recovery_batch)
+    def _child_name(self, child: int) -> str:
+        return f"{self._name}/{child}"
+
+    def _wake_another_child(self, row_id: int) -> None:
+        with contextlib.suppress(BrokerUnavailable):
+            self.wake(row_id)
 
 
-def _idle_timer(settings: Settings, resources: ProcessResources, queue: CaptionQueue) -> IdleTimer | None:
+def _idle_timer(settings: Settings, resources: ProcessResources, alarm: Alarm) -> IdleTimer | None:
     """None where the settings name no worker pool."""
     if not settings.pool.name:
         return None
     deactivator = once_per_process(
         lambda: make_deactivator(settings.pool, settings.broker, resources.has_unfinished_rows)
     )
-    # Longer than any row rests between two attempts.
-    resting_s = settings.worker.retry_cap_s + settings.lease_s
     timer = IdleTimer(
         deactivator,
         policy_from_settings(settings.pool),
-        lambda: request_recovery(queue, resting_s),
+        alarm.look,
         resources.seconds_since_caption,
     )
 

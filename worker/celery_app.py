@@ -12,7 +12,7 @@ from celery.concurrency.prefork import TaskPool
 from kombu.entity import Exchange, Queue
 
 from dropline.broker.configuration import WorkerCelery, make_worker_app
-from dropline.contract import CAPTION_QUEUE, RECOVERY_QUEUE
+from dropline.contract import CAPTION_QUEUE
 from dropline.settings import Settings
 
 
@@ -29,8 +29,7 @@ def make_celery(settings: Settings) -> WorkerCelery:
         # When Redis refuses a write (out of memory), the worker reconnects instead of ending.
         broker_channel_error_retry=True,
         task_store_errors_even_if_ignored=False,
-        # Served in this order, by `queue_order_strategy`.
-        task_queues=[_queue(RECOVERY_QUEUE), _queue(CAPTION_QUEUE)],
+        task_queues=[Queue(CAPTION_QUEUE, Exchange(CAPTION_QUEUE), routing_key=CAPTION_QUEUE)],
         task_default_queue=CAPTION_QUEUE,
         task_create_missing_queues=False,
         task_acks_late=True,
@@ -113,7 +112,3 @@ class ProcessPool(TaskPool):
     """Celery's prefork process pool, over `_FlushingPool`."""
 
     Pool = _FlushingPool
-
-
-def _queue(name: str) -> Queue:
-    return Queue(name, Exchange(name), routing_key=name)

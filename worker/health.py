@@ -49,7 +49,7 @@ def find_problem(directory: Path, timeout_s: float) -> str:
         except ConnectionRefusedError:
             abandoned += 1
         except (EOFError, OSError) as error:
-            problems.append(f"{address}: {error or 'the engine has just died'}")
+            problems.append(f"{address}: {str(error) or 'the engine has just died'}")
         else:
             return ""
     if abandoned:

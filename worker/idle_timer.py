@@ -53,7 +53,7 @@ class IdleTimer:
         self,
         scaler: Callable[[], PoolScaler],
         policy: ScalingPolicy,
-        recover: Callable[[], None],
+        look: Callable[[], None],
         quiet_s: Callable[[], float],
         idle_period: IdlePeriod | None = None,
     ) -> None:
@@ -62,13 +62,13 @@ class IdleTimer:
         Args:
             scaler: called on each use; may raise a DroplineError.
             policy: of this deployment.
-            recover: sends the message that starts a recovery of rows without a message.
+            look: at the queue in Postgres; sends messages for due rows.
             quiet_s: seconds since any worker of the worker pool captioned an image; may raise a DroplineError.
             idle_period: for tests, with a clock of their own.
         """
         self._scaler = scaler
         self._policy = policy
-        self._recover = recover
+        self._look = look
         self._quiet_s = quiet_s
         self._idle_period = idle_period or IdlePeriod(policy.idle_s)
         self._entry: Entry | None = None
@@ -131,6 +131,6 @@ class IdleTimer:
 
     def _after(self, outcome: ScaleToZeroOutcome) -> float:
         if outcome is ScaleToZeroOutcome.UNFINISHED:
-            # Rows without a message on a queue: another worker holds the message, or Redis has lost it.
-            self._recover()
+            # Another worker has the rows, Redis has lost their messages, or the rows wait for their time.
+            self._look()
         return outcome.again_after_s(self._policy)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol, assert_never
 
 from db import claims
+from db.claims import Due, Ended
 from db.session import Database
 from dropline.contract import Caption, Claim, Dimensions, ObjectVersion, Status, WriteBack, WriteOutcome
 from dropline.errors import DatabaseUnavailable, InvalidImage, ObjectGone, PermanentError, TransientError
@@ -19,7 +20,7 @@ from dropline.log import get_logger
 from dropline.settings import Settings
 from dropline.storage.encodings import Content
 from worker.engine.wire import CaptionRequest
-from worker.retry import GiveUp, Gone, RetryLater, decide, jitter
+from worker.retry import GiveUp, Gone, RetryLater, backoff_s, decide, is_out_of_time
 
 log = get_logger(__name__)
 
@@ -62,29 +63,13 @@ class Store(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
-    """One arrival of a message."""
-
-    #: True if the message has arrived before: a child may have died with the row, or requested the redelivery.
-    repeated: bool
-    #: How often the message was sent again.
-    retries: int
-
-
-@dataclass(frozen=True, slots=True)
-class Acknowledge:
-    """The message is done."""
+class Outcome:
+    """The end of one message."""
 
     #: The new status of the row, or the reason to leave the row alone.
-    outcome: str
-
-
-@dataclass(frozen=True, slots=True)
-class Redeliver:
-    """The message has to be delivered again, after `delay_s` seconds."""
-
-    delay_s: float
-    reason: str
+    words: str
+    #: The other unfinished rows.
+    others: Due
 
 
 class Pipeline:
@@ -98,6 +83,8 @@ class Pipeline:
         captioner: Captioner,
         settings: Settings,
         *,
+        claimed_by: str,
+        wake: Callable[[int], None],
         rng: random.Random | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -106,45 +93,40 @@ class Pipeline:
         self._decoder = decoder
         self._captioner = captioner
         self._settings = settings
+        self._claimed_by = claimed_by
+        self._wake = wake
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not secrets
         self._sleep = sleep
 
-    def run(self, row_id: int, delivery: Delivery) -> Acknowledge | Redeliver:
-        """Do the work of the row.
+    def run(self, hint: int) -> Outcome:
+        """Claim the most urgent due row, and do its work; a fault of the image becomes a `failed` row.
 
-        An error of a service becomes `Redeliver`; a fault of the image becomes a `failed` row and `Acknowledge`.
+        Raises:
+            DatabaseUnavailable: a claimed row is due again at the end of its lease.
         """
-        try:
-            return self._run(row_id, delivery)
-        except DatabaseUnavailable as error:
-            return Redeliver(self._backoff(delivery.retries), str(error))
-
-    def _run(self, row_id: int, delivery: Delivery) -> Acknowledge | Redeliver:
-        with self._database.transaction() as connection:
-            work = claims.claim(connection, row_id, self._settings.lease_s)
-        match work:
+        with self._database.statement() as connection:
+            claimed = claims.claim(connection, hint, self._settings.lease_s, self._claimed_by)
+        if claimed.others.row_ids:
+            # One message may stand for many due rows, as after a loss of all messages.
+            self._wake(claimed.others.row_ids[0])
+        match claimed.work:
             case None:
-                return Acknowledge("nothing to do")
-            case claims.LeaseHeld(remaining_s):
-                if delivery.repeated:
-                    # The lease may be that of a dead child, and the message the only one of the row.
-                    return Redeliver(remaining_s + 1, "leased")
-                return Acknowledge("leased by another attempt")
+                return Outcome("nothing is due", claimed.others)
             case WriteBack():
-                return self._write_back(work, delivery)
+                return self._write_back(claimed.work)
             case Claim():
-                return self._work(work, delivery)
+                return self._work(claimed.work)
             case _:
-                assert_never(work)
+                assert_never(claimed.work)
 
-    def _work(self, claim: Claim, delivery: Delivery) -> Acknowledge | Redeliver:
+    def _work(self, claim: Claim) -> Outcome:
         if claim.lost_attempts >= self._settings.worker.max_lost_attempts:
             return self._fail(claim, "worker_lost", _lost_message(claim))
         try:
             image, size_bytes, caption = self._caption(claim)
         except Exception as error:  # noqa: BLE001 - `decide` has a decision for every error
             return self._not_captioned(claim, error)
-        return self._record(claim, caption, image, size_bytes, delivery)
+        return self._record(claim, caption, image, size_bytes)
 
     def _caption(self, claim: Claim) -> tuple[Dimensions, int, Caption]:
         size_bytes, decoded = self._fetch(claim.version)
@@ -174,104 +156,113 @@ class Pipeline:
         except InvalidImage as error:
             raise content.explain(error) from error
 
-    def _record(
-        self, claim: Claim, caption: Caption, image: Dimensions, size_bytes: int, delivery: Delivery
-    ) -> Acknowledge | Redeliver:
+    def _record(self, claim: Claim, caption: Caption, image: Dimensions, size_bytes: int) -> Outcome:
         lease_s = self._settings.lease_s if self._settings.metadata.write else None
         recorded = self._retry_until_recorded(
             lambda: self._commit_caption(claim, caption, image, size_bytes, lease_s)
         )
-        if recorded is None:
+        if not recorded.held:
             log.warning("result_refused", row_id=claim.row_id, attempt=claim.attempt)
-            return Acknowledge("refused: the row has moved on")
+            return Outcome(_MOVED_ON, recorded.others)
         log.info("captioned", row_id=claim.row_id, object=claim.version.uri, attempt=claim.attempt)
         if not recorded.is_write_back_due:
-            return Acknowledge(Status.CAPTIONED)
-        to_write = WriteBack(claim.row_id, claim.version, str(claim.task), caption.text, caption.model)
-        return self._write_back(to_write, delivery)
+            return Outcome(Status.CAPTIONED, recorded.others)
+        task = str(claim.task)
+        return self._write_back(
+            WriteBack(claim.row_id, claim.version, task, caption.text, caption.model, self._claimed_by)
+        )
 
     def _commit_caption(
         self, claim: Claim, caption: Caption, image: Dimensions, size_bytes: int, lease_s: float | None
-    ) -> claims.Recorded | None:
-        with self._database.transaction() as connection:
+    ) -> claims.Recorded:
+        with self._database.statement() as connection:
             return claims.record_caption(
                 connection, claim, caption, image, size_bytes=size_bytes, write_back_lease_s=lease_s
             )
 
-    def _retry_until_recorded(self, commit: Callable[[], claims.Recorded | None]) -> claims.Recorded | None:
+    def _retry_until_recorded(self, commit: Callable[[], claims.Recorded]) -> claims.Recorded:
         """Commit a caption; retry while Postgres is unreachable, within the time limits; inference is costly."""
-        tries = 0
+        waited_s = 0.0
         while True:
             try:
                 return commit()
             except DatabaseUnavailable as error:
-                log.warning("record_waits_for_postgres", error=str(error), tries=tries)
-                self._sleep(min(5.0, self._backoff(tries)))
-                tries += 1
+                log.warning("record_waits_for_postgres", error=str(error), waited_s=round(waited_s, 1))
+                pause_s = min(5.0, self._backoff(waited_s))
+                self._sleep(pause_s)
+                waited_s += pause_s
 
-    def _write_back(self, write_back: WriteBack, delivery: Delivery) -> Acknowledge | Redeliver:
+    def _write_back(self, write_back: WriteBack) -> Outcome:
         try:
             outcome = self._store.write_metadata(write_back)
         except TransientError as error:
-            if delivery.retries < self._settings.worker.max_retries:
-                return self._write_back_later(write_back, error, delivery)
-            return self._finish_write_back(
-                write_back, WriteOutcome(written=False, code=error.code, note=str(error))
-            )
+            if not is_out_of_time(write_back.failing_s, self._settings.worker):
+                return self._postpone_write_back(write_back, error)
+            outcome = WriteOutcome(written=False, code=error.code, note=str(error))
         except (ObjectGone, PermanentError) as error:
-            return self._finish_write_back(
-                write_back, WriteOutcome(written=False, code=error.code, note=str(error))
-            )
+            outcome = WriteOutcome(written=False, code=error.code, note=str(error))
         return self._finish_write_back(write_back, outcome)
 
-    def _write_back_later(self, write_back: WriteBack, error: TransientError, delivery: Delivery) -> Redeliver:
-        with self._database.transaction() as connection:
-            claims.expire_lease(connection, write_back.row_id)
-        return Redeliver(self._backoff(delivery.retries), f"{error.code}: {error}")
+    def _postpone_write_back(self, write_back: WriteBack, error: TransientError) -> Outcome:
+        delay_s = self._backoff(write_back.failing_s)
+        log.warning(
+            "write_back_failed", row_id=write_back.row_id, code=error.code, error=str(error), retry_in_s=delay_s
+        )
+        with self._database.statement() as connection:
+            return _outcome(claims.postpone_write_back(connection, write_back, delay_s), Status.CAPTIONED)
 
-    def _finish_write_back(self, write_back: WriteBack, outcome: WriteOutcome) -> Acknowledge:
-        with self._database.transaction() as connection:
-            claims.finish_write_back(connection, write_back, outcome)
+    def _finish_write_back(self, write_back: WriteBack, outcome: WriteOutcome) -> Outcome:
+        with self._database.statement() as connection:
+            ended = claims.finish_write_back(connection, write_back, outcome)
         if outcome.code:
             log.warning("metadata_incomplete", row_id=write_back.row_id, code=outcome.code, note=outcome.note)
-        return Acknowledge(Status.CAPTIONED)
+        return _outcome(ended, Status.CAPTIONED)
 
-    def _not_captioned(self, claim: Claim, error: Exception) -> Acknowledge | Redeliver:
+    def _not_captioned(self, claim: Claim, error: Exception) -> Outcome:
         decision = decide(error, claim, self._settings.worker, self._rng)
         match decision:
             case Gone():
                 return self._gone(claim)
             case GiveUp(code, message):
                 return self._fail(claim, code, message)
-            case RetryLater(delay_s, code, message, lost):
-                log.warning("attempt_failed", row_id=claim.row_id, code=code, error=message, retry_in_s=delay_s)
-                with self._database.transaction() as connection:
-                    held = claims.requeue(connection, claim, code, message, lost=lost)
-                return Redeliver(delay_s, code) if held else Acknowledge("refused: the row has moved on")
+            case RetryLater():
+                return self._requeue(claim, decision)
             case _:
                 assert_never(decision)
 
-    def _fail(self, claim: Claim, code: str, message: str) -> Acknowledge:
-        with self._database.transaction() as connection:
-            claims.fail(connection, claim, code, message)
-        log.warning("caption_failed", row_id=claim.row_id, object=claim.version.uri, code=code, error=message)
-        return Acknowledge(Status.FAILED)
+    def _requeue(self, claim: Claim, decision: RetryLater) -> Outcome:
+        code, message, delay_s = decision.code, decision.message, decision.delay_s
+        log.warning("attempt_failed", row_id=claim.row_id, code=code, error=message, retry_in_s=round(delay_s, 3))
+        with self._database.statement() as connection:
+            ended = claims.requeue(connection, claim, code, message, lost=decision.lost, delay_s=delay_s)
+        return _outcome(ended, Status.QUEUED)
 
-    def _gone(self, claim: Claim) -> Acknowledge | Redeliver:
+    def _fail(self, claim: Claim, code: str, message: str) -> Outcome:
+        with self._database.statement() as connection:
+            ended = claims.fail(connection, claim, code, message)
+        log.warning("caption_failed", row_id=claim.row_id, object=claim.version.uri, code=code, error=message)
+        return _outcome(ended, Status.FAILED)
+
+    def _gone(self, claim: Claim) -> Outcome:
         try:
             live = self._store.live_generation(claim.version)
         except (TransientError, PermanentError) as error:
             return self._not_captioned(claim, error)
         newer = live is not None and live > claim.version.generation
-        with self._database.transaction() as connection:
+        with self._database.statement() as connection:
             if newer:
-                claims.supersede(connection, claim)
-            else:
-                claims.mark_deleted(connection, claim)
-        return Acknowledge(Status.SUPERSEDED if newer else Status.DELETED)
+                return _outcome(claims.supersede(connection, claim), Status.SUPERSEDED)
+            return _outcome(claims.mark_deleted(connection, claim), Status.DELETED)
 
-    def _backoff(self, retries: int) -> float:
-        return jitter(retries, self._settings.worker, self._rng)
+    def _backoff(self, failing_s: float) -> float:
+        return backoff_s(failing_s, self._settings.worker, self._rng)
+
+
+_MOVED_ON = "refused: the row has moved on"
+
+
+def _outcome(ended: Ended, status: Status) -> Outcome:
+    return Outcome(status if ended.held else _MOVED_ON, ended.others)
 
 
 def _lost_message(claim: Claim) -> str:

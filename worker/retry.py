@@ -9,9 +9,6 @@ from billiard.exceptions import SoftTimeLimitExceeded
 from dropline.errors import DecoderLost, DroplineError, EngineLost, ObjectGone, PermanentError, TransientError
 from dropline.settings import WorkerSettings
 
-#: 2 to this power times any base is beyond every cap.
-_LARGEST_EXPONENT = 60
-
 
 class Counts(Protocol):
     """Numbers of attempts; see `dropline.contract.Claim`."""
@@ -25,8 +22,8 @@ class Counts(Protocol):
         """Earlier attempts ended by the death of a process, or counted so."""
 
     @property
-    def retries(self) -> int:
-        """Earlier attempts ended by a transient error."""
+    def failing_s(self) -> float:
+        """Seconds since the first transient error; 0 before one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +56,8 @@ Decision = RetryLater | GiveUp | Gone
 def decide(error: BaseException, counts: Counts, settings: WorkerSettings, rng: random.Random) -> Decision:
     """The decision about an error of the current attempt.
 
-    A permanent error fails the row at once. A transient error is retried `max_retries` times. An error possibly
-    caused by the image (a dead engine or decoder, a time limit, an unexpected error) may happen
+    A permanent error fails the row at once. A transient error is retried for `retry_for_s` seconds. An error
+    possibly caused by the image (a dead engine or decoder, a time limit, an unexpected error) may happen
     `max_lost_attempts` times.
     """
     match error:
@@ -76,18 +73,26 @@ def decide(error: BaseException, counts: Counts, settings: WorkerSettings, rng: 
             return _lost(*_unforeseen(error, settings), counts, settings, rng)
 
 
-def jitter(tries: int, settings: WorkerSettings, rng: random.Random) -> float:
-    """Seconds to wait after `tries` earlier waits: full jitter, between 0 and `min(cap, base * 2 ** tries)`."""
-    bound = settings.retry_base_s * 2.0 ** min(tries, _LARGEST_EXPONENT)
-    return rng.uniform(0.0, min(settings.retry_cap_s, bound))
+def backoff_s(failing_s: float, settings: WorkerSettings, rng: random.Random) -> float:
+    """Seconds to wait after errors for `failing_s` seconds: about as long again, so the pauses grow exponentially.
+
+    Between half and one and a half times `failing_s`, at least half the base, and at most the cap.
+    """
+    bound = min(settings.retry_cap_s, max(settings.retry_base_s, failing_s))
+    return min(settings.retry_cap_s, rng.uniform(0.5, 1.5) * bound)
+
+
+def is_out_of_time(failing_s: float, settings: WorkerSettings) -> bool:
+    """True if a fault outside the image has lasted for `retry_for_s` seconds."""
+    return failing_s >= settings.retry_for_s
 
 
 def _again(
     error: TransientError, counts: Counts, settings: WorkerSettings, rng: random.Random
 ) -> RetryLater | GiveUp:
-    if counts.retries >= settings.max_retries:
+    if is_out_of_time(counts.failing_s, settings):
         return GiveUp(error.code, _gave_up(str(error), counts.attempt))
-    return RetryLater(jitter(counts.retries, settings, rng), error.code, str(error))
+    return RetryLater(backoff_s(counts.failing_s, settings, rng), error.code, str(error))
 
 
 def _lost(
@@ -95,7 +100,7 @@ def _lost(
 ) -> RetryLater | GiveUp:
     if counts.lost_attempts + 1 >= settings.max_lost_attempts:
         return GiveUp(code, _gave_up(message, counts.attempt))
-    return RetryLater(jitter(counts.lost_attempts, settings, rng), code, message, lost=True)
+    return RetryLater(backoff_s(counts.failing_s, settings, rng), code, message, lost=True)
 
 
 def _unforeseen(error: BaseException, settings: WorkerSettings) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""Celery bootsteps: the engine starts before the first task, and every (re)connection requests a recovery."""
+"""Celery bootsteps: the engine starts before the first task, and every (re)connection looks at the queue."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,9 +9,9 @@ from celery.worker import state
 from dropline.broker.queue import CaptionQueue
 from dropline.errors import BrokerUnavailable, DroplineError
 from dropline.log import get_logger
+from worker.alarm import Alarm
 from worker.engine_keeper import EngineKeeper
 from worker.idle_timer import IdleTimer
-from worker.recovery import request_recovery
 from worker.registration import Registration
 
 log = get_logger(__name__)
@@ -21,14 +21,13 @@ def install_steps(
     app: Celery,
     keeper: EngineKeeper,
     queue: CaptionQueue,
+    alarm: Alarm,
     idle_timer: IdleTimer | None,
     registration: Registration,
-    *,
-    recover_on_start: bool,
 ) -> None:
     """Add the steps to the app's worker and consumer blueprints."""
     app.steps["worker"].add(_engine_step(keeper))
-    app.steps["consumer"].add(_recovery_step(keeper, queue, recover_on_start=recover_on_start))
+    app.steps["consumer"].add(_alarm_step(keeper, queue, alarm))
     app.steps["consumer"].add(_registration_step(registration))
     if idle_timer is not None:
         app.steps["consumer"].add(_idle_step(idle_timer))
@@ -50,30 +49,28 @@ def _engine_step(keeper: EngineKeeper) -> type[bootsteps.StartStopStep]:
     return EngineStep
 
 
-def _recovery_step(
-    keeper: EngineKeeper, queue: CaptionQueue, *, recover_on_start: bool
-) -> type[bootsteps.StartStopStep]:
-    class RecoveryStep(bootsteps.StartStopStep):
+def _alarm_step(keeper: EngineKeeper, queue: CaptionQueue, alarm: Alarm) -> type[bootsteps.StartStopStep]:
+    class AlarmStep(bootsteps.StartStopStep):
         """Runs at every start of the consumer: when the worker is ready and when it has reconnected."""
 
         requires = ("celery.worker.consumer.tasks:Tasks",)
 
         def start(self, parent: Any) -> None:
             keeper.resume()
-            if recover_on_start:
-                # In the event loop's second round, after the BRPOP is armed: a later loss of the message on Redis
-                # also breaks the connection of the BRPOP, and the reconnection requests the next recovery.
-                soon = parent.hub.call_soon
-                soon(lambda: soon(lambda: request_recovery(queue)))
-                call_after_disconnect(parent.task_consumer.channel, lambda: soon(lambda: request_recovery(queue)))
+            # In the event loop's second round, after the BRPOP is armed: a later loss of a message on Redis also
+            # breaks the connection of the BRPOP, and the reconnection looks again.
+            soon = parent.hub.call_soon
+            soon(lambda: soon(lambda: alarm.start(parent.hub)))
+            call_after_disconnect(parent.task_consumer.channel, lambda: soon(alarm.look))
 
         def stop(self, parent: Any) -> None:  # noqa: ARG002 - the signature is Celery's
+            alarm.stop()
             try:
                 queue.end_blocking_pop()
             except BrokerUnavailable as error:
                 log.info("blocking_pop_not_ended", error=str(error))
 
-    return RecoveryStep
+    return AlarmStep
 
 
 def _registration_step(registration: Registration) -> type[bootsteps.StartStopStep]:

@@ -1,25 +1,25 @@
-"""Celery's two tasks: each applies the decision of the pipeline or of the recovery to its message."""
+"""Celery's task: a message wakes a child, which works on the most urgent row, and sends the next message."""
 
-from typing import Any, NoReturn, Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import structlog
 from billiard.einfo import ExceptionWithTraceback
 from billiard.exceptions import Terminated, WorkerLostError
 from celery import Celery, Task
-from celery.exceptions import Reject
 from celery.worker.request import Request
 
-from dropline.contract import CAPTION_QUEUE, CAPTION_TASK, RECOVER_TASK, RECOVERY_QUEUE
+from db.claims import Due
+from dropline.contract import CAPTION_QUEUE, CAPTION_TASK
+from dropline.errors import BrokerUnavailable, DatabaseUnavailable
 from dropline.log import get_logger
-from worker.pipeline import Acknowledge, Delivery, Pipeline, Redeliver
-from worker.recovery import Recovery
+from worker.alarm import Alarm
+from worker.pipeline import Pipeline
 
 log = get_logger(__name__)
 
-#: A recovery of a million rows takes minutes, and the time limits of an image would cut it short.
-_RECOVERY_LIMIT_S = 6 * 3600
-#: Longest pause before a message is delivered again after an unexpected error.
-_LONGEST_PAUSE_S = 64
+#: Seconds until the parent looks at the queue after an error of a child: the look reads when which row is due.
+_LOOK_AGAIN_S = 1.0
 
 
 class Resources(Protocol):
@@ -28,88 +28,100 @@ class Resources(Protocol):
     def pipeline(self) -> Pipeline:
         """The child's pipeline; built on first use."""
 
-    def recovery(self) -> Recovery:
-        """The child's recovery; built on first use."""
+    def wake(self, row_id: int) -> None:
+        """Send a message with a row as the hint."""
 
-    def release_lease(self, row_id: int) -> None:
-        """Release the lease of a dead child on a row; called in the parent."""
+    def release_lease(self, child: int) -> None:
+        """Release the lease of a dead child, by its process id; called in the parent."""
 
 
-def register_tasks(app: Celery, resources: Resources) -> None:
-    """Add the two tasks to the app."""
+def register_tasks(app: Celery, resources: Resources, alarm: Alarm) -> None:
+    """Add the task to the app; `alarm` is the parent's."""
 
-    def caption(self: Task, row_id: Any) -> str:
-        with structlog.contextvars.bound_contextvars(task_id=self.request.id, row_id=row_id):
+    def caption(self: Task, row_id: Any) -> float | None:
+        """Seconds until the next row is due, for the parent's alarm; None if no row waits for a time."""
+        with structlog.contextvars.bound_contextvars(task_id=self.request.id, hint=row_id):
             if type(row_id) is not int or row_id < 1:
                 log.error("unusable_message", args=repr(self.request.args)[:200])
-                return "unusable"
-            match _run_pipeline(resources, row_id, _delivery(self.request)):
-                case Redeliver(delay_s, reason):
-                    log.info("later", delay_s=round(delay_s, 3), reason=reason)
-                    _redeliver(self, delay_s)
-                case Acknowledge(result):
-                    log.info("finished", outcome=result)
-                    return result
-
-    def recover(self: Task, resting_s: float = 0.0) -> str:
-        try:
-            return str(resources.recovery().run(resting_s))
-        except Exception as error:  # noqa: BLE001 - rows wait for the recovery, so every error repeats it
-            log.warning("recovery_postponed", error=f"{type(error).__name__}: {error}")
-            _redeliver(self, _backoff_s(self.request.retries))
+                return _LOOK_AGAIN_S
+            return _run(resources, row_id)
 
     # Not shared: Celery registers a shared task with every app of the process.
-    common = {"bind": True, "shared": False, "max_retries": None, "queue": CAPTION_QUEUE}
-    app.task(name=CAPTION_TASK, Request=_request_class(resources), **common)(caption)
-    patient = {"soft_time_limit": _RECOVERY_LIMIT_S, "time_limit": _RECOVERY_LIMIT_S + 60}
-    app.task(name=RECOVER_TASK, **common | patient | {"queue": RECOVERY_QUEUE})(recover)
+    app.task(
+        name=CAPTION_TASK,
+        bind=True,
+        shared=False,
+        max_retries=None,
+        queue=CAPTION_QUEUE,
+        Request=type("BoundRequest", (WatchedRequest,), {"resources": resources, "alarm": alarm}),
+    )(caption)
 
 
-def _run_pipeline(resources: Resources, row_id: int, delivery: Delivery) -> Acknowledge | Redeliver:
+def _run(resources: Resources, hint: int) -> float | None:
     try:
-        return resources.pipeline().run(row_id, delivery)
-    except Exception as error:
-        # Celery acknowledges the message of a failed task; the row would wait for the next recovery.
-        log.exception("message_kept")
-        return Redeliver(_backoff_s(delivery.retries), f"{type(error).__name__}: {error}")
+        outcome = resources.pipeline().run(hint)
+    except DatabaseUnavailable as error:
+        log.warning("row_waits_for_postgres", code=error.code, error=str(error))
+        return _LOOK_AGAIN_S
+    except Exception:
+        # The row keeps its lease, and is due at its end.
+        log.exception("attempt_broken")
+        return _LOOK_AGAIN_S
+    log.info("finished", outcome=outcome.words)
+    return _wake_for(resources, outcome.others)
 
 
-def _redeliver(task: Task, delay_s: float) -> NoReturn:
+def _wake_for(resources: Resources, others: Due) -> float | None:
+    """Send the next message before this one is acknowledged, so that the queue is not empty while a row is due."""
     try:
-        raise task.retry(countdown=delay_s)
-    except Reject as error:
-        # Redis did not take the copy, so the original message returns to the queue.
-        raise Reject(error.reason, requeue=True) from error
+        for row_id in others.row_ids[:1]:
+            resources.wake(row_id)
+    except BrokerUnavailable as error:
+        log.warning("message_not_sent", error=str(error))
+        return _LOOK_AGAIN_S
+    return others.next_in_s
 
 
-def _backoff_s(retries: int) -> float:
-    return float(min(_LONGEST_PAUSE_S, 2 ** min(retries, 10)))
+class WatchedRequest(Request):
+    """Sets the alarm, and releases the lease when the child dies, before the message returns to the queue."""
+
+    resources: Resources
+    alarm: Alarm
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        # Celery overrides `on_success` in a subclass that it makes of this class.
+        self._celery_on_success: Callable[..., None] = super().__getattribute__("on_success")
+        self.on_success = self._on_success
+
+    def on_accepted(self, pid: int, time_accepted: float) -> None:
+        super().on_accepted(pid, time_accepted)
+        self.alarm.taken(self.id)
+
+    def _on_success(self, failed__retval__runtime: Any, **options: Any) -> None:
+        self._celery_on_success(failed__retval__runtime, **options)
+        failed, result, _ = failed__retval__runtime
+        self.alarm.ended(self.id, _LOOK_AGAIN_S if failed else _seconds(result))
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:
+        if not soft:
+            self._release_lease()
+        super().on_timeout(soft, timeout)
+
+    def on_failure(self, exc_info: Any, *args: Any, **options: Any) -> None:
+        error = exc_info.exception
+        if isinstance(error, ExceptionWithTraceback):
+            error = error.exc
+        if isinstance(error, WorkerLostError | Terminated | SystemExit):
+            self._release_lease()
+        super().on_failure(exc_info, *args, **options)
+        self.alarm.ended(self.id, _LOOK_AGAIN_S)
+
+    def _release_lease(self) -> None:
+        if self.worker_pid is not None:
+            self.resources.release_lease(self.worker_pid)
 
 
-def _delivery(request: Any) -> Delivery:
-    redelivered = bool((request.delivery_info or {}).get("redelivered"))
-    return Delivery(repeated=redelivered or request.retries > 0, retries=request.retries)
-
-
-def _request_class(resources: Resources) -> type[Request]:
-    class LeaseReleasingRequest(Request):
-        """Releases the lease when the child dies, before the message returns to the queue."""
-
-        def on_timeout(self, soft: bool, timeout: float) -> None:
-            if not soft:
-                self._release_lease()
-            super().on_timeout(soft, timeout)
-
-        def on_failure(self, exc_info: Any, *args: Any, **kwargs: Any) -> None:
-            error = exc_info.exception
-            if isinstance(error, ExceptionWithTraceback):
-                error = error.exc
-            if isinstance(error, WorkerLostError | Terminated | SystemExit):
-                self._release_lease()
-            super().on_failure(exc_info, *args, **kwargs)
-
-        def _release_lease(self) -> None:
-            if self.args and type(self.args[0]) is int:
-                resources.release_lease(self.args[0])
-
-    return LeaseReleasingRequest
+def _seconds(result: str) -> float | None:
+    """The result of the task, which reaches the parent as `repr` writes it."""
+    return None if result == "None" else float(result)

@@ -114,7 +114,6 @@ def _worker_transport(settings: BrokerSettings) -> dict[str, Any]:
     """Options of kombu's Redis transport for a worker: a blocking BRPOP, and no sweep of overdue messages."""
     return _common_transport(settings) | {
         "polling_interval": settings.polling_interval_s,
-        "queue_order_strategy": "priority",
         "unacked_restore_interval": _NEVER_S,
         "unacked_restore_throttle": 1,
         "socket_connect_timeout": 5,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from dropline.broker.reading import open_reader
-from dropline.contract import CAPTION_QUEUE, RECOVERY_QUEUE
+from dropline.contract import CAPTION_QUEUE
 from dropline.settings import BrokerSettings
 
 #: Kombu's hash of messages taken by workers and not yet acknowledged.
@@ -16,8 +16,6 @@ class QueueLengths:
 
     #: On the queue of captions.
     captions: int
-    #: On the queue of recoveries.
-    recoveries: int
     #: Taken by workers and not yet acknowledged.
     unacknowledged: int
 
@@ -32,6 +30,5 @@ def read_lengths(settings: BrokerSettings) -> QueueLengths:
     with open_reader(settings, "the queue") as client:
         return QueueLengths(
             captions=int(client.llen(CAPTION_QUEUE)),
-            recoveries=int(client.llen(RECOVERY_QUEUE)),
             unacknowledged=int(client.hlen(_UNACKNOWLEDGED)),
         )

@@ -5,11 +5,10 @@ Celery and kombu assume the form, and a message of another form ends the worker.
 
 import base64
 import json
-import math
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from dropline.contract import CAPTION_TASK, RECOVER_TASK
+from dropline.contract import CAPTION_TASK
 
 #: Longest message: Dropline's own have less than 2 KiB.
 MAX_BYTES = 65_536
@@ -38,7 +37,7 @@ def problem_of(message: bytes) -> str:
     try:
         envelope = json.loads(message.decode())
         _check_envelope(envelope)
-        _check_body(envelope["headers"]["task"], json.loads(base64.b64decode(envelope["body"], validate=True)))
+        _check_body(json.loads(base64.b64decode(envelope["body"], validate=True)))
     except _Stranger as error:
         return str(error)
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
@@ -84,7 +83,7 @@ def _check_properties(properties: dict[str, Any]) -> None:
 
 
 def _check_headers(headers: dict[str, Any]) -> None:
-    _require(headers["task"] in (CAPTION_TASK, RECOVER_TASK), "an unknown task")
+    _require(headers["task"] == CAPTION_TASK, "an unknown task")
     _require(_is_text(headers["id"]), "no task id")
     _require(
         headers.get("retries") in (None, *range(_MOST_RETRIES)), "the number of retries is no small whole number"
@@ -103,17 +102,12 @@ def _check_headers(headers: dict[str, Any]) -> None:
     _require(all(_is_plain(value) for value in others), "a header that Dropline does not send")
 
 
-def _check_body(task: str, body: Any) -> None:
+def _check_body(body: Any) -> None:
     arguments, keywords, embed = body
     _require(isinstance(arguments, list), "no list of arguments")
     _require(keywords == {}, "keyword arguments")
     _require(embed is None or (isinstance(embed, dict) and not any(embed.values())), "callbacks or a chain")
-    if task == CAPTION_TASK:
-        _require(len(arguments) == 1 and _is_row_id(arguments[0]), "the argument is not the id of a row")
-    else:
-        _require(
-            len(arguments) <= 1 and all(map(_is_number, arguments)), "the argument is not a number of seconds"
-        )
+    _require(len(arguments) == 1 and _is_row_id(arguments[0]), "the argument is not the id of a row")
 
 
 def _is_text(value: Any) -> bool:
@@ -126,7 +120,8 @@ def _is_near(moment: datetime) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value) and 0 <= value < 1e9
+    # Also false for NaN.
+    return type(value) in (int, float) and 0 <= value < 1e9
 
 
 def _is_limit(value: Any) -> bool:

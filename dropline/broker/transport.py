@@ -5,7 +5,9 @@ latest such messages are kept in the list `dropline.strangers`.
 """
 
 import json
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import Any
 
 from kombu.transport import TRANSPORT_ALIASES, redis
@@ -15,7 +17,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from dropline.broker.errors import explained
 from dropline.broker.messages import problem_of
-from dropline.contract import CAPTION_QUEUE, RECOVERY_QUEUE
+from dropline.contract import CAPTION_QUEUE
 from dropline.log import get_logger
 
 log = get_logger(__name__)
@@ -29,7 +31,7 @@ _KEPT_BYTES = 4096
 #: Longest excerpt in a log line, in bytes.
 _EXCERPT_BYTES = 200
 
-_QUEUES = (CAPTION_QUEUE, RECOVERY_QUEUE)
+_QUEUES = (CAPTION_QUEUE,)
 #: The type of each key of the queue: lists of messages (also with kombu's priorities), those taken and not yet
 #: acknowledged, and the queue of each exchange.
 _TYPES = (
@@ -38,6 +40,23 @@ _TYPES = (
     | {redis.Channel.keyprefix_queue % name: "set" for name in _QUEUES}
     | {redis.Channel.unacked_key: "hash", redis.Channel.unacked_index_key: "zset"}
 )
+#: No message is sent while the queue has this many: more than the children of a large deployment.
+MOST_MESSAGES = 2000
+_most_messages: ContextVar[int] = ContextVar("most_messages", default=MOST_MESSAGES)
+_PUSH = """
+if redis.call('LLEN', KEYS[1]) >= tonumber(ARGV[1]) then return 0 end
+return redis.call('LPUSH', KEYS[1], ARGV[2])
+"""
+
+
+@contextmanager
+def at_most(messages: int) -> Iterator[None]:
+    """Within the block, this thread sends no message to a queue that has this many; one command does both."""
+    token = _most_messages.set(messages)
+    try:
+        yield
+    finally:
+        _most_messages.reset(token)
 
 
 def install_transport() -> None:
@@ -114,6 +133,13 @@ class Channel(redis.Channel):
     def _get_client(self) -> Any:
         super()._get_client()  # checks the version of the Redis library
         return _Client
+
+    def _put(self, queue: str, message: Any, **options: Any) -> None:
+        if queue != CAPTION_QUEUE:
+            super()._put(queue, message, **options)
+            return
+        with self.conn_or_acquire() as client:
+            client.eval(_PUSH, 1, queue, _most_messages.get(), json.dumps(message))
 
     def _do_restore_message(self, payload: Any, *args: Any, **kwargs: Any) -> None:
         if problem := problem_of(json.dumps(payload).encode()):

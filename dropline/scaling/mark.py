@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from dropline.contract import CAPTION_QUEUE, RECOVERY_QUEUE
+from dropline.contract import CAPTION_QUEUE
 from dropline.errors import BrokerUnavailable
 from dropline.scaling.protocol import SLEEPING, Admission, BeginScaleToZero, ReplaceMark
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 #: The key of the mark; `dropline.scaling.protocol` explains its values.
 MARK_KEY = "dropline.pool"
 #: Messages on any of these queues keep the worker pool from being scaled to zero.
-QUEUES = (CAPTION_QUEUE, RECOVERY_QUEUE)
+QUEUES = (CAPTION_QUEUE,)
 
 # An empty string stands for an absent mark.
 _REPLACE = """

@@ -34,7 +34,7 @@ def test_only_the_connection_that_takes_messages_makes_a_worker_alive(redis_url:
     """A child's connection that sends a message may outlive the worker, and has no name."""
     settings = settings_of(redis_url)
     with make_celery(settings) as app:
-        CaptionQueue(app).enqueue_recovery()
+        CaptionQueue(app).wake(7)
         assert read_workers(settings.broker) == AliveWorkers(frozenset())
         with app.connection_for_read() as connection:
             connection.connect()

@@ -15,7 +15,7 @@ def test_a_child_that_dies_while_its_parent_mourns_another(rig: Rig) -> None:
     The other child would find the row leased by the dead child, and drop the message as a duplicate.
     """
     first, releasing = Gate(rig.directory, "claimed"), Gate(rig.directory, "releasing")
-    worker = rig.worker(DROPLINE_WORKER__CONCURRENCY="2", DROPLINE_WORKER__RECOVER_ON_START="false")
+    worker = rig.worker(DROPLINE_WORKER__CONCURRENCY="2", DROPLINE_WORKER__LOOK_FOR_ROWS="false")
     arm(rig.directory, "before-commit", "child", times=2)
     rows = [rig.drop("first.png", png((1, 0, 7)))]
     held = first.wait(DEADLINE_S)

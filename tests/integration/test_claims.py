@@ -6,8 +6,10 @@ import pytest
 from sqlalchemy import Connection, text
 
 from db import claims, object_rows
-from dropline.contract import Claim, ObjectVersion, Status, WriteBack
+from db.claims import Claimed, Due, Ended
+from dropline.contract import Claim, ObjectFacts, ObjectVersion, Status, WriteBack, WriteOutcome
 from tests.support.rows import (
+    CHILD,
     G1,
     G2,
     IMAGE,
@@ -16,97 +18,124 @@ from tests.support.rows import (
     TASK,
     a_caption,
     drop,
-    expire_leases,
+    end_waits,
     finish_write_back,
     record,
+    redo,
     row_of,
     status_of,
     take,
 )
 
+OTHER_CHILD = "test/2"
+G1_OF_B, G1_OF_C = (ObjectVersion("drops", name, 1) for name in ("b.jpg", "c.jpg"))
+
+
+def claim(connection: Connection, hint: int = 0, child: str = CHILD) -> Claimed:
+    return claims.claim(connection, hint, LEASE_S, child)
+
+
+def requeue(connection: Connection, claim: Claim, *, lost: bool = False, delay_s: float = 0.0) -> Ended:
+    return claims.requeue(connection, claim, "storage_unavailable", "429", lost=lost, delay_s=delay_s)
+
+
+def seconds_to(connection: Connection, row_id: int, column: str) -> float:
+    """Seconds from now to the time in a column."""
+    found = text(f"SELECT EXTRACT(EPOCH FROM {column} - clock_timestamp())::float8 FROM captions WHERE id = :id")
+    return float(connection.execute(found, {"id": row_id}).scalar_one())
+
 
 def test_a_claim_takes_the_row_and_numbers_the_attempt(connection: Connection) -> None:
-    """The row is running under a lease; the claim has version, task and attempt number."""
+    """The row is running under a lease of the child; the claim has version, task and attempt number."""
     row_id = drop(connection, G1, OTHER_TASK)
-    claim = take(connection, row_id)
-    assert claim == Claim(row_id, G1, OTHER_TASK, attempt=1, lost_attempts=0)
+    assert claim(connection, row_id) == Claimed(Claim(row_id, G1, OTHER_TASK, attempt=1, lost_attempts=0), Due())
     row = row_of(connection, row_id)
-    assert (row["status"], row["attempts"]) == (Status.RUNNING, 1)
+    assert (row["status"], row["attempts"], row["claimed_by"]) == (Status.RUNNING, 1, CHILD)
     assert row["started_at"] is not None
     assert row["lease_until"] > row["started_at"]
 
 
-def test_a_row_under_lease_is_busy_for_others(connection: Connection) -> None:
+def test_a_row_under_lease_is_not_claimed(connection: Connection) -> None:
     """The second claim returns the remaining seconds of the lease."""
     row_id = drop(connection, G1)
     take(connection, row_id, lease_s=600)
-    busy = claims.claim(connection, row_id, LEASE_S)
-    assert isinstance(busy, claims.LeaseHeld)
-    assert 0 < busy.remaining_s <= 600
+    busy = claim(connection, row_id, OTHER_CHILD)
+    assert (busy.work, busy.others.row_ids) == (None, ())
+    assert busy.others.next_in_s == pytest.approx(600, abs=60)
+    assert row_of(connection, row_id)["claimed_by"] == CHILD
 
 
 def test_a_lease_that_ran_out_counts_a_lost_attempt(connection: Connection) -> None:
     """The next claim has a new attempt number and counts one lost attempt."""
     row_id = drop(connection, G1)
     take(connection, row_id)
-    expire_leases(connection)
-    claim = take(connection, row_id)
-    assert (claim.attempt, claim.lost_attempts, claim.retries) == (2, 1, 0)
+    end_waits(connection)
+    taken = take(connection, row_id)
+    assert (taken.attempt, taken.lost_attempts, taken.retries) == (2, 1, 0)
 
 
-def test_an_expired_lease_can_be_taken_over_at_once(connection: Connection) -> None:
-    """After the death of a process, the next claim need not wait for the end of the lease."""
-    row_id = drop(connection, G1)
-    take(connection, row_id)
-    assert claims.expire_lease(connection, row_id)
-    assert take(connection, row_id).lost_attempts == 1
+def test_the_row_of_a_dead_child_can_be_taken_over_at_once(connection: Connection) -> None:
+    """The claim need not wait for the end of the lease; the rows of the other children keep theirs."""
+    ids = [drop(connection, version) for version in (G1, G1_OF_B)]
+    for row_id, child in zip(ids, (CHILD, OTHER_CHILD), strict=True):
+        assert isinstance(claim(connection, row_id, child).work, Claim)
+    assert claims.release(connection, CHILD) == 1
+    assert take(connection, ids[0]).lost_attempts == 1
+    assert claim(connection, ids[1]).work is None
+    assert claims.release(connection, OTHER_CHILD) == 1
+    assert claims.release(connection, OTHER_CHILD) == 0
 
 
-def test_a_row_without_a_lease_has_none_to_expire(connection: Connection) -> None:
-    """Queued and finished rows do not change."""
-    row_id = drop(connection, G1)
-    assert not claims.expire_lease(connection, row_id)
-    record(connection, take(connection, row_id))
-    assert not claims.expire_lease(connection, row_id)
-    assert status_of(connection, row_id) is Status.CAPTIONED
+def test_a_child_without_a_lease_has_none_to_release(connection: Connection) -> None:
+    """Its finished row does not change, and neither does a row in a back-off, nor a postponed write-back."""
+    finished, requeued, postponed = (drop(connection, version) for version in (G1, G1_OF_B, G1_OF_C))
+    record(connection, take(connection, finished))
+    requeue(connection, take(connection, requeued), delay_s=600)
+    record(connection, take(connection, postponed), write_back=True)
+    claims.postpone_write_back(connection, write_back_of(postponed, G1_OF_C), 600)
+    assert claims.release(connection, CHILD) == 0
+    assert claim(connection, requeued).work is None
+    assert status_of(connection, finished) is Status.CAPTIONED
 
 
 @pytest.mark.parametrize("ending", ["record", "fail", "supersede", "mark_deleted", "tombstone"])
 def test_a_finished_row_is_not_claimed(connection: Connection, ending: str) -> None:
     """A message about a finished row has no effect."""
     row_id = drop(connection, G1)
-    claim = take(connection, row_id)
+    taken = take(connection, row_id)
     endings: dict[str, Callable[[], object]] = {
-        "record": lambda: record(connection, claim),
-        "fail": lambda: claims.fail(connection, claim, "code", "words"),
-        "supersede": lambda: claims.supersede(connection, claim),
-        "mark_deleted": lambda: claims.mark_deleted(connection, claim),
+        "record": lambda: record(connection, taken),
+        "fail": lambda: claims.fail(connection, taken, "code", "words"),
+        "supersede": lambda: claims.supersede(connection, taken),
+        "mark_deleted": lambda: claims.mark_deleted(connection, taken),
         "tombstone": lambda: object_rows.tombstone(connection, G1),
     }
     endings[ending]()
-    expire_leases(connection)
-    assert claims.claim(connection, row_id, LEASE_S) is None
+    end_waits(connection)
+    assert claim(connection, row_id) == Claimed(None, Due())
 
 
 def test_an_unknown_row_is_not_claimed(connection: Connection) -> None:
     """A message with an unknown id has no effect."""
-    assert claims.claim(connection, 12345, LEASE_S) is None
+    assert claim(connection, 12345) == Claimed(None, Due())
 
 
 def test_a_caption_is_recorded_whole(connection: Connection) -> None:
     """The row has text, boxes, model and size, and no earlier error."""
     row_id = drop(connection, G1)
-    claims.requeue(connection, take(connection, row_id), "engine_lost", "it died", lost=False)
-    claim = take(connection, row_id)
+    requeue(connection, take(connection, row_id))
+    taken = take(connection, row_id)
     boxes = {"boxes": [[0, 0, 1.5, 2]], "labels": ["\N{CAT FACE}"]}
-    assert claims.record_caption(
-        connection, claim, a_caption("a\x00b \N{CAT FACE}", boxes), IMAGE, size_bytes=7, write_back_lease_s=None
+    recorded = claims.record_caption(
+        connection, taken, a_caption("a\x00b \N{CAT FACE}", boxes), IMAGE, size_bytes=7, write_back_lease_s=None
     )
+    assert recorded == claims.Recorded(held=True, is_write_back_due=False, others=Due())
     row = row_of(connection, row_id)
     assert row["caption"] == "a\N{REPLACEMENT CHARACTER}b \N{CAT FACE}"
     assert (row["result"], row["model"], row["model_revision"]) == (boxes, "demo", "r1")
     assert (row["width"], row["height"], row["size_bytes"]) == (640, 480, 7)
     assert (row["error_code"], row["error"], row["lease_until"]) == (None, None, None)
+    assert (row["not_before"], row["failing_since"], row["redo"]) == (None, None, False)
     assert row["captioned_at"] is not None
 
 
@@ -122,7 +151,7 @@ def test_a_stale_attempt_changes_nothing(connection: Connection, act: str) -> No
     """After a later claim, each result of the earlier attempt is refused."""
     row_id = drop(connection, G1)
     stale = take(connection, row_id)
-    expire_leases(connection)
+    end_waits(connection)
     fresh = take(connection, row_id)
     before = row_of(connection, row_id)
     assert not _act(connection, act, stale)
@@ -137,23 +166,23 @@ def test_a_result_for_a_generation_that_is_gone_changes_nothing(
 ) -> None:
     """After a delete or an overwrite during an attempt, the result is refused."""
     row_id = drop(connection, G1)
-    claim = take(connection, row_id)
+    taken = take(connection, row_id)
     if ending == "tombstone":
         object_rows.tombstone(connection, G1)
     else:
         drop(connection, G2)
     before = row_of(connection, row_id)
-    assert not _act(connection, act, claim)
+    assert not _act(connection, act, taken)
     assert row_of(connection, row_id) == before
 
 
 def _act(connection: Connection, act: str, claim: Claim) -> bool:
     acts: dict[str, Callable[[], bool]] = {
         "record": lambda: record(connection, claim),
-        "fail": lambda: claims.fail(connection, claim, "code", "words"),
-        "put_back": lambda: claims.requeue(connection, claim, "code", "words", lost=False),
-        "supersede": lambda: claims.supersede(connection, claim),
-        "mark_deleted": lambda: claims.mark_deleted(connection, claim),
+        "fail": lambda: claims.fail(connection, claim, "code", "words").held,
+        "put_back": lambda: requeue(connection, claim).held,
+        "supersede": lambda: claims.supersede(connection, claim).held,
+        "mark_deleted": lambda: claims.mark_deleted(connection, claim).held,
     }
     return acts[act]()
 
@@ -161,56 +190,205 @@ def _act(connection: Connection, act: str, claim: Claim) -> bool:
 def test_the_same_attempt_may_record_twice(connection: Connection) -> None:
     """The answer to a COMMIT can be lost; a repetition succeeds and keeps the caption."""
     row_id = drop(connection, G1)
-    claim = take(connection, row_id)
-    assert record(connection, claim)
-    assert record(connection, claim)
+    taken = take(connection, row_id)
+    assert record(connection, taken)
+    assert record(connection, taken)
     assert row_of(connection, row_id)["caption"] == "a red circle"
 
 
 @pytest.mark.parametrize(("lost", "retries", "lost_attempts"), [(False, 1, 0), (True, 0, 1)])
-def test_a_requeued_row_can_be_claimed_again(
+def test_a_requeued_row_can_be_claimed_after_its_back_off(
     connection: Connection, lost: bool, retries: int, lost_attempts: int
 ) -> None:
-    """The row is queued with the error; the next claim counts a retry or a lost attempt."""
+    """The row is queued with the error until its time; then a retry or a lost attempt is counted."""
     row_id = drop(connection, G1)
-    assert claims.requeue(connection, take(connection, row_id), "storage_unavailable", "429", lost=lost)
+    ended = requeue(connection, take(connection, row_id), lost=lost, delay_s=300)
+    assert ended == Ended(held=True, others=Due((), 300))
     row = row_of(connection, row_id)
     assert (row["status"], row["error_code"], row["error"]) == (Status.QUEUED, "storage_unavailable", "429")
-    claim = take(connection, row_id)
-    assert (claim.retries, claim.lost_attempts) == (retries, lost_attempts)
+    assert row["lease_until"] is None
+    assert seconds_to(connection, row_id, "not_before") == pytest.approx(300, abs=60)
+    waits = claim(connection, row_id)
+    assert (waits.work, waits.others.row_ids) == (None, ())
+    assert waits.others.next_in_s == pytest.approx(300, abs=60)
+    end_waits(connection)
+    taken = take(connection, row_id)
+    assert (taken.retries, taken.lost_attempts) == (retries, lost_attempts)
+
+
+def test_the_claim_has_the_time_since_the_first_transient_error(connection: Connection) -> None:
+    """Later errors do not change the time; a caption ends it, and so does a failure."""
+    row_id = drop(connection, G1)
+    taken = take(connection, row_id)
+    assert taken.failing_s == 0
+    requeue(connection, taken)
+    connection.execute(text("UPDATE captions SET failing_since = failing_since - interval '1 hour'"))
+    requeue(connection, take(connection, row_id), lost=True)
+    taken = take(connection, row_id)
+    assert taken.failing_s == pytest.approx(3600, abs=60)
+    claims.fail(connection, taken, "code", "words")
+    row = row_of(connection, row_id)
+    assert (row["failing_since"], row["not_before"]) == (None, None)
 
 
 def test_a_failure_has_a_reason(connection: Connection) -> None:
     """The dead letter has an error code, a message, and no lease."""
     row_id = drop(connection, G1)
-    assert claims.fail(connection, take(connection, row_id), "truncated_image", "ends at byte 7")
+    assert claims.fail(connection, take(connection, row_id), "truncated_image", "ends at byte 7").held
     row = row_of(connection, row_id)
     expected = (Status.FAILED, "truncated_image", "ends at byte 7", None)
     assert (row["status"], row["error_code"], row["error"], row["lease_until"]) == expected
+
+
+def write_back_of(row_id: int, version: ObjectVersion = G1, child: str = CHILD) -> WriteBack:
+    return WriteBack(row_id, version, str(TASK), "a red circle", "demo", child)
 
 
 def test_a_write_back_is_taken_over_without_the_model(connection: Connection) -> None:
     """After a death between commit and PATCH, the claim returns a WriteBack and counts no attempt."""
     row_id = drop(connection, G1)
     record(connection, take(connection, row_id), write_back=True)
-    assert isinstance(claims.claim(connection, row_id, LEASE_S), claims.LeaseHeld)
-    expire_leases(connection)
-    found = claims.claim(connection, row_id, LEASE_S)
-    assert found == WriteBack(row_id, G1, str(TASK), "a red circle", "demo")
-    assert row_of(connection, row_id)["attempts"] == 1
-    assert isinstance(claims.claim(connection, row_id, LEASE_S), claims.LeaseHeld)
+    assert claim(connection, row_id).work is None
+    end_waits(connection)
+    assert claim(connection, row_id, OTHER_CHILD) == Claimed(write_back_of(row_id, child=OTHER_CHILD), Due())
+    row = row_of(connection, row_id)
+    assert (row["attempts"], row["status"]) == (1, Status.CAPTIONED)
+    assert claim(connection, row_id).work is None
 
 
-def test_a_write_back_is_claimed_of_one_row_alone(connection: Connection) -> None:
-    """Another unwritten row keeps its expired lease, and can be claimed by its own message."""
-    ids = [drop(connection, version) for version in (G1, ObjectVersion("drops", "other.jpg", 1))]
-    for row_id in ids:
-        record(connection, take(connection, row_id), write_back=True)
-    expire_leases(connection)
-    for row_id in ids:
-        found = claims.claim(connection, row_id, LEASE_S)
-        assert isinstance(found, WriteBack)
-        assert found.row_id == row_id
+def test_a_postponed_write_back_is_claimed_after_its_back_off(connection: Connection) -> None:
+    """The claim has the time since the first error; the row keeps its caption, and no error."""
+    row_id = drop(connection, G1)
+    record(connection, take(connection, row_id), write_back=True)
+    ended = claims.postpone_write_back(connection, write_back_of(row_id), 300)
+    assert ended == Ended(held=True, others=Due((), 300))
+    assert seconds_to(connection, row_id, "lease_until") == pytest.approx(300, abs=60)
+    assert claim(connection, row_id).work is None
+    end_waits(connection)
+    connection.execute(text("UPDATE captions SET failing_since = failing_since - interval '1 hour'"))
+    found = claim(connection, row_id).work
+    assert isinstance(found, WriteBack)
+    assert found.failing_s == pytest.approx(3600, abs=60)
+    row = row_of(connection, row_id)
+    assert (row["status"], row["error_code"]) == (Status.CAPTIONED, None)
+
+
+@pytest.mark.parametrize("act", ["finish", "postpone"])
+def test_the_end_of_a_write_back_of_another_child_changes_nothing(connection: Connection, act: str) -> None:
+    """The lease ran out, and another child has the row."""
+    row_id = drop(connection, G1)
+    record(connection, take(connection, row_id), write_back=True)
+    end_waits(connection)
+    assert isinstance(claim(connection, row_id, OTHER_CHILD).work, WriteBack)
+    before = row_of(connection, row_id)
+    stale, fresh = write_back_of(row_id), write_back_of(row_id, child=OTHER_CHILD)
+    acts: dict[str, Callable[[WriteBack], Ended]] = {
+        "finish": lambda each: claims.finish_write_back(connection, each, WriteOutcome(written=True)),
+        "postpone": lambda each: claims.postpone_write_back(connection, each, 5),
+    }
+    ended = acts[act](stale)
+    assert (ended.held, ended.others) == (False, Due())
+    assert row_of(connection, row_id) == before
+    assert acts[act](fresh).held
+
+
+def test_a_hint_chooses_among_rows_of_one_priority(connection: Connection) -> None:
+    """Without a hint of a due row, the row that has waited longest is claimed."""
+    first, second, third = (drop(connection, version) for version in (G1, G1_OF_B, G1_OF_C))
+    assert [_claimed(connection, hint) for hint in (third, 12345, third)] == [third, first, second]
+
+
+def test_urgent_rows_are_claimed_first_whatever_the_hint(connection: Connection) -> None:
+    """Priority 0 goes before 1, and 1 before 2, in the order of their times; a back-off is waited for."""
+    ids = [drop(connection, ObjectVersion("drops", f"{number}.jpg", 1)) for number in range(6)]
+    for row_id, priority in zip(ids, (2, 1, 0, 2, 1, 0), strict=True):
+        connection.execute(text("UPDATE captions SET priority = :p WHERE id = :id"), {"p": priority, "id": row_id})
+    waits = drop(connection, ObjectVersion("drops", "waits.jpg", 1))
+    requeue(connection, take(connection, waits), delay_s=600)
+    assert [_claimed(connection, ids[0]) for _ in range(7)] == [*(ids[n] for n in (2, 5, 1, 4, 0, 3)), None]
+
+
+def _claimed(connection: Connection, hint: int) -> int | None:
+    work = claim(connection, hint).work
+    return None if work is None else work.row_id
+
+
+def test_each_end_names_another_due_row_and_the_next_time(connection: Connection) -> None:
+    """The most urgent row that is due, without the own row; the earliest time to come, of any priority."""
+    own, bulk, fresh, waits = (drop(connection, ObjectVersion("drops", f"{number}.jpg", 1)) for number in range(4))
+    connection.execute(text("UPDATE captions SET priority = 2 WHERE id = :id"), {"id": bulk})
+    requeue(connection, take(connection, waits), delay_s=300)
+    taken = claim(connection, own)
+    assert isinstance(taken.work, Claim)
+    assert taken.others.row_ids == (fresh,)
+    ended = requeue(connection, taken.work, delay_s=100)
+    assert (ended.others.row_ids, ended.others.next_in_s) == ((fresh,), 100)
+    stale = requeue(connection, taken.work, delay_s=5)
+    assert (stale.held, stale.others.row_ids) == (False, (fresh,))
+    assert stale.others.next_in_s == pytest.approx(300, abs=60)
+    for row_id, others in ((fresh, (bulk,)), (bulk, ())):
+        ended = claims.fail(connection, take(connection, row_id), "code", "words")
+        assert (ended.held, ended.others.row_ids) == (True, others)
+        assert ended.others.next_in_s == pytest.approx(100, abs=60)
+
+
+def test_a_look_has_the_due_rows_and_the_next_time(connection: Connection) -> None:
+    """At most as many rows as asked for, the most urgent first; an empty table has neither."""
+    assert claims.look(connection, 5) == Due()
+    ids = [drop(connection, ObjectVersion("drops", f"{number}.jpg", 1)) for number in range(4)]
+    connection.execute(text("UPDATE captions SET priority = 1 WHERE id = :id"), {"id": ids[0]})
+    assert claims.look(connection, 5) == Due((*ids[1:], ids[0]))
+    assert claims.look(connection, 2) == Due(tuple(ids[1:3]))
+    take(connection, ids[1])
+    found = claims.look(connection, 5)
+    assert found.row_ids == (*ids[2:], ids[0])
+    assert found.next_in_s == pytest.approx(LEASE_S, abs=60)
+    record(connection, Claim(ids[1], G1, TASK, 1, 0))
+    assert claims.look(connection, 0) == Due()
+
+
+def test_a_captioned_row_is_captioned_again(connection: Connection) -> None:
+    """The row is due, and keeps status and caption until the record of the new one."""
+    row_id = drop(connection, G1)
+    record(connection, take(connection, row_id))
+    assert claim(connection, row_id).work is None
+    redo(connection, row_id)
+    taken = take(connection, row_id)
+    assert (taken.attempt, taken.lost_attempts, taken.retries) == (2, 0, 0)
+    row = row_of(connection, row_id)
+    assert (row["status"], row["caption"], row["redo"]) == (Status.CAPTIONED, "a red circle", True)
+    assert claim(connection, row_id).work is None
+    assert record(connection, taken, "a blue square")
+    row = row_of(connection, row_id)
+    assert (row["caption"], row["redo"], row["lease_until"]) == ("a blue square", False, None)
+    assert claim(connection, row_id).work is None
+
+
+@pytest.mark.parametrize("act", ["fail", "put_back"])
+def test_a_row_that_cannot_be_captioned_again_keeps_its_caption(connection: Connection, act: str) -> None:
+    """The error is in the row; after a transient one the row is due again."""
+    row_id = drop(connection, G1)
+    record(connection, take(connection, row_id))
+    redo(connection, row_id)
+    taken = take(connection, row_id)
+    assert _act(connection, act, taken)
+    row = row_of(connection, row_id)
+    assert (row["status"], row["caption"], row["lease_until"]) == (Status.CAPTIONED, "a red circle", None)
+    assert row["error_code"] is not None
+    assert not _act(connection, act, Claim(row_id, G1, TASK, 1, 0))
+    assert (claim(connection, row_id).work is None) == (act == "fail")
+
+
+def test_an_event_during_a_redo_ends_no_lease(connection: Connection) -> None:
+    """The event makes the row the one that is written back: the write-back follows the new caption."""
+    row_id = object_rows.register_object(connection, G1, ObjectFacts(), TASK, own_task=False).row_id
+    record(connection, take(connection, row_id))
+    redo(connection, row_id)
+    taken = take(connection, row_id)
+    assert drop(connection, G1) == row_id
+    assert claim(connection, row_id).work is None
+    assert record(connection, taken, write_back=True)
+    assert row_of(connection, row_id)["lease_until"] is not None
 
 
 def test_a_finished_write_back_leaves_nothing_to_do(connection: Connection) -> None:
@@ -221,7 +399,7 @@ def test_a_finished_write_back_leaves_nothing_to_do(connection: Connection) -> N
     row = row_of(connection, row_id)
     assert row["metadata_written_at"] is not None
     assert (row["lease_until"], row["error_code"]) == (None, None)
-    assert claims.claim(connection, row_id, LEASE_S) is None
+    assert claim(connection, row_id) == Claimed(None, Due())
 
 
 def test_a_write_back_left_out_has_a_reason(connection: Connection) -> None:

@@ -27,7 +27,7 @@ def test_it_stops_on_sigterm_and_reaps_what_it_started(rig: Rig) -> None:
     rig.module = "tests.support.contained_worker"
     worker = rig.worker()
     # If children die before the event loop runs, Celery concludes that the pool cannot start, and exits.
-    assert worker.wait_for_line("recovered", DEADLINE_S)
+    assert worker.wait_for_line("looked_at_queue", DEADLINE_S)
     (process_1,) = children(worker.pid)
     assert Path(f"/proc/{process_1}/status").read_text().split("NSpid:")[1].split()[1] == "1"
     for pid, child in children(process_1).items():

@@ -93,7 +93,7 @@ def test_texts_stay_texts(client: TestClient, database: Database) -> None:
         caption = a_caption(_EVIL, {"bboxes": [[1, 2, 3, 4]], "labels": [_EVIL]})
         assert claims.record_caption(
             connection, claim, caption, Dimensions(9, 9), size_bytes=9, write_back_lease_s=None
-        )
+        ).held
     fail_object(database, an_object("y.png"), "corrupt_image", _EVIL)
     pages = ("/", "/failures", address_of(version, _OBJECTS), f"/?q={_EVIL}&prefix={_EVIL}&model={_EVIL}")
     for path in pages:
@@ -130,7 +130,7 @@ def test_a_picture_has_its_answers_generations_and_boxes(client: TestClient, dat
         caption = a_caption("cat", {"bboxes": [[10, 20, 110, 220]], "labels": ["cat"]})
         assert claims.record_caption(
             connection, claim, caption, Dimensions(640, 480), size_bytes=9, write_back_lease_s=None
-        )
+        ).held
     html = shown(client, address_of(G2, _OBJECTS))
     for other in (address_of(G1), address_of(G2)):
         assert f'href="{other}"' in html

@@ -12,9 +12,11 @@ from alembic.util.exc import CommandError
 from psycopg import errors, sql
 from psycopg.rows import TupleRow
 
+from db import claims
 from dropline.errors import SettingsError
 from local_emulators.postgres import PostgresServer
 from migrations.run import check, config, downgrade, upgrade
+from tests.support.rows import open_connection
 
 SNAPSHOT = """
     SELECT 'column' AS kind, table_name || '.' || column_name AS name, data_type || is_nullable AS what
@@ -71,6 +73,58 @@ def test_up_down_and_up_again_gives_the_same_schema(postgres_server: PostgresSer
     assert snapshot(url) == migrated
 
 
+QUEUE_INDEXES = """
+    SELECT indexname FROM pg_indexes JOIN pg_index ON indexrelid = indexname::regclass
+    WHERE indisvalid AND indexname IN ('ix_captions_due', 'ix_captions_claimed_by', 'ix_captions_queued',
+                                       'ix_captions_lease') AND indexdef NOT LIKE '%(id)%'
+    ORDER BY 1
+"""
+OLD_ROWS = """
+    INSERT INTO captions (bucket, object_name, generation, task, status, lease_until)
+    VALUES ('b', 'n', 1, '<CAPTION>', 'queued', NULL), ('b', 'n', 1, '<OD>', 'running', now() + interval '300 s')
+"""
+
+
+def due_rows(url: str) -> tuple[int, float | None]:
+    """The number of due rows, and the seconds until the next row is due."""
+    with open_connection(url) as connection:
+        found = claims.look(connection, 10)
+    return len(found.row_ids), found.next_in_s
+
+
+def test_rows_of_the_release_before_are_due_after_an_upgrade_and_rows_in_a_back_off_after_a_downgrade(
+    postgres_server: PostgresServer,
+) -> None:
+    """Revisions 0006 and 0007, up, down and up; an index that an upgrade did not finish is made anew."""
+    postgres_server.create_database("queue_up_and_down")
+    url = postgres_server.url_for("queue_up_and_down")
+    upgrade(url, "0005")
+    with psycopg.connect(url) as connection:
+        connection.execute(OLD_ROWS)
+    upgrade(url, "0006")
+    with psycopg.connect(url) as connection:
+        connection.execute("CREATE INDEX ix_captions_due ON captions (id)")
+    upgrade(url)
+    assert due_rows(url)[0] == 1
+    with psycopg.connect(url) as connection:
+        assert connection.execute(QUEUE_INDEXES).fetchall() == [("ix_captions_claimed_by",), ("ix_captions_due",)]
+        connection.execute("UPDATE captions SET not_before = now() + interval '1 day' WHERE status = 'queued'")
+    due, next_in_s = due_rows(url)
+    assert due == 0
+    assert next_in_s == pytest.approx(300, abs=120)
+    downgrade(url, "0005")
+    with psycopg.connect(url) as connection:
+        assert connection.execute(QUEUE_INDEXES).fetchall() == [("ix_captions_lease",), ("ix_captions_queued",)]
+    upgrade(url)
+    assert due_rows(url)[0] == 1
+
+
+def test_a_row_inserted_by_plain_sql_is_due(login: Login, database_url: str) -> None:
+    """The function of the release before, and any program with its role, send no priority and need no message."""
+    login("dropline_ingest").execute(INSERT)
+    assert due_rows(database_url) == (1, None)
+
+
 def test_an_upgrade_of_a_migrated_database_changes_nothing(database_url: str) -> None:
     """A deployment may run the migrations every time."""
     before = snapshot(database_url)
@@ -102,7 +156,7 @@ def test_the_url_of_another_database_is_refused() -> None:
 def test_the_alembic_command_takes_the_url_from_the_environment(database_url: str) -> None:
     """`alembic` in the project's root finds the migrations and the database."""
     with alembic(database_url, "current") as command:
-        assert "0005 (head)" in command.communicate(timeout=120)[0]
+        assert "0007 (head)" in command.communicate(timeout=120)[0]
 
 
 def test_two_deployments_that_migrate_at_once_take_turns(postgres_server: PostgresServer) -> None:
@@ -138,6 +192,7 @@ def test_the_reader_only_reads(login: Login) -> None:
     reader = login("dropline_reader")
     assert reader.execute("SELECT count(*) FROM captions").fetchone() == (0,)
     assert reader.execute("SELECT count(*) FROM current_captions").fetchone() == (0,)
+    assert reader.execute("SELECT count(*) FROM alembic_version").fetchone() == (1,)
     with pytest.raises(errors.ReadOnlySqlTransaction):
         reader.execute(INSERT)
     reader.execute("SET default_transaction_read_only = off")
@@ -207,12 +262,19 @@ def test_the_gallery_submits_and_redrives_and_reads_all_tables(login: Login) -> 
     gallery.execute(
         "UPDATE captions SET status = 'superseded', lease_until = NULL, caption = 'x', updated_at = now()"
     )
+    gallery.execute(
+        INSERT.replace("task, status", "task, status, priority").replace(
+            "1, '<CAPTION>', 'queued'", "2, '<CAPTION>', 'queued', 2"
+        )
+    )
+    gallery.execute("UPDATE captions SET redo = true, priority = 1, not_before = NULL, failing_since = NULL")
     for table in ("captions", "current_captions", "filtered_events", "workers", "alembic_version"):
         gallery.execute(sql.SQL("SELECT * FROM {}").format(sql.Identifier(table)))
     for statement in (
         "UPDATE captions SET object_name = 'other'",
         "UPDATE captions SET attempts = 0",
         "UPDATE captions SET model = 'mine'",
+        "UPDATE captions SET claimed_by = 'me'",
         INSERT.replace("status)", "status, model)").replace("'queued')", "'queued', 'mine')"),
         COUNT,
         START,
@@ -271,13 +333,15 @@ def test_everybody_can_listen(login: Login, database_url: str) -> None:
     ("columns", "values", "constraint"),
     [
         ("status", "'asleep'", "ck_captions_status"),
+        ("status, priority", "'queued', 3", "ck_captions_priority"),
+        ("status, priority", "'queued', -1", "ck_captions_priority"),
         ("status", "'failed'", "ck_captions_failed_says_why"),
         ("status, caption", "'captioned', 'x'", "ck_captions_captioned_is_complete"),
         ("status", "'running'", "ck_captions_running_has_lease"),
     ],
 )
 def test_an_incomplete_row_is_refused(database_url: str, columns: str, values: str, constraint: str) -> None:
-    """The table's constraints refuse unknown statuses, failures without reasons, and captions without a model."""
+    """The table's constraints refuse unknown statuses and priorities, failures without reasons, and so on."""
     statement = f"INSERT INTO captions (bucket, object_name, generation, task, {columns}) "
     with (
         psycopg.connect(database_url) as connection,

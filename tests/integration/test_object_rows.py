@@ -7,6 +7,7 @@ from db import claims, object_rows
 from db.listen import listening
 from dropline.contract import ObjectFacts, ObjectVersion, Status, TaskPrompt, TaskRequest, WriteBack
 from tests.support.rows import (
+    CHILD,
     G1,
     G2,
     G3,
@@ -68,7 +69,11 @@ def test_one_task_of_a_generation_is_written_back(connection: Connection, reques
         )
         for row_id in (own, later, asked)
     ]
-    assert due == [claims.Recorded(is_write_back_due=True), *[claims.Recorded(is_write_back_due=False)] * 2]
+    assert [(recorded.held, recorded.is_write_back_due) for recorded in due] == [
+        (True, True),
+        (True, False),
+        (True, False),
+    ]
     assert [row_of(connection, row_id)["lease_until"] is not None for row_id in (own, later, asked)] == [
         True,
         False,
@@ -81,7 +86,7 @@ def test_an_event_adopts_the_row_of_a_request(connection: Connection) -> None:
     asked = object_rows.register_object(connection, G1, ObjectFacts(), TASK, own_task=False).row_id
     assert record(connection, take(connection, asked), write_back=True)
     assert drop(connection, G1) == asked
-    assert isinstance(claims.claim(connection, asked, LEASE_S), WriteBack)
+    assert isinstance(claims.claim(connection, asked, LEASE_S, CHILD).work, WriteBack)
     assert row_of(connection, drop(connection, G1, OTHER_TASK))["write_back"] is False
 
 
@@ -119,7 +124,7 @@ def test_an_object_refused_by_its_event_has_a_reason(connection: Connection) -> 
     row = row_of(connection, made.row_id)
     assert (made.status, row["error_code"]) == (Status.FAILED, "too_large")
     assert row["error"] == "a\N{REPLACEMENT CHARACTER}b?c"
-    assert claims.claim(connection, made.row_id, LEASE_S) is None
+    assert claims.claim(connection, made.row_id, LEASE_S, CHILD).work is None
 
 
 def test_an_old_object_refused_by_its_event_is_superseded(connection: Connection) -> None:

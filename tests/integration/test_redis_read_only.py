@@ -25,7 +25,7 @@ def client(redis_url: str) -> Iterator[redis.Redis]:
 def test_a_promotion_is_one_line(rig: Rig, client: redis.Redis) -> None:
     """The worker reconnects when Redis takes writes again; equal errors are one line."""
     worker = rig.worker()
-    assert worker.wait_for_line("recovered", DEADLINE_S)
+    assert worker.wait_for_line("looked_at_queue", DEADLINE_S)
     with closing(CaptionQueue.connect(rig.settings.broker)) as queue:
         client.replicaof("127.0.0.1", free_ports(1)[0])
         for _ in range(40):

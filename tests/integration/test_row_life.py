@@ -3,7 +3,8 @@
 import itertools
 import operator
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -13,8 +14,9 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, text
 
 from db import claims, object_rows
+from db.claims import Due, Ended, Recorded
 from db.listen import parse_notice
-from db.redrivable import DEAD_LETTERS, UNWRITTEN_ROWS, Redrivable, RedrivenRow, RowFilter
+from db.redrivable import DEAD_LETTERS, UNWRITTEN_ROWS, Redrivable, RowFilter
 from dropline.contract import (
     NOTIFY_CHANNEL,
     Claim,
@@ -24,59 +26,70 @@ from dropline.contract import (
     TaskPrompt,
     TaskRequest,
     WriteBack,
+    WriteOutcome,
 )
-from tests.support.row_model import Key, Lease, ObjectModel, Row, Token
-from tests.support.rows import IMAGE, LEASE_S, a_caption, finish_write_back
+from tests.support.row_model import Copy, Key, Lease, NotBefore, ObjectModel, Row, Token
+from tests.support.rows import IMAGE, LEASE_S, a_caption, redo
 
 INTERLEAVINGS = 2000
-TASKS = {str(task): task for task in (TaskRequest(TaskPrompt.CAPTION), TaskRequest(TaskPrompt.OD))}
-CAPTION, DETECTION = TASKS
+TASKS = {str(task): task for task in map(TaskRequest, (TaskPrompt.CAPTION, TaskPrompt.OD, TaskPrompt.OCR))}
+CAPTION, DETECTION, OCR = TASKS
+CHILDREN = ("one/1", "two/1")
 
-_EXPIRE = text("""
-    UPDATE captions SET lease_until = now() - interval '1s' WHERE object_name = :name AND lease_until > now()
-""")
+_WAIT = (
+    text("UPDATE captions SET lease_until = now() WHERE lease_until > now()"),
+    text("UPDATE captions SET not_before = now() WHERE not_before > now()"),
+)
+_PRIORITIZE = text("UPDATE captions SET priority = :priority WHERE id = :id")
 _SNAPSHOT = text("""
     SELECT id, generation, task, status, attempts, lost_attempts, attempts_before_redrive, caption, error_code,
-           metadata_written_at IS NOT NULL AS written, write_back,
-           CASE WHEN lease_until > now() THEN 'held' WHEN lease_until IS NOT NULL THEN 'over' END AS lease
-    FROM captions WHERE object_name = :name
+           metadata_written_at IS NOT NULL AS written, write_back, priority, redo, claimed_by,
+           failing_since IS NOT NULL AS failing,
+           CASE WHEN lease_until > now() THEN 'held' WHEN lease_until IS NOT NULL THEN 'over' END AS lease,
+           CASE WHEN not_before > now() THEN 'to come' WHEN not_before IS NOT NULL THEN 'past' END AS not_before
+    FROM captions
 """)
 
 # Most steps are on one row: many faults need several attempts at the same row.
-keys = st.sampled_from([(1, CAPTION)] * 6 + [(1, DETECTION), (2, CAPTION), (2, DETECTION), (3, CAPTION)])
+keys = st.sampled_from([(1, CAPTION)] * 6 + [(1, DETECTION), (1, OCR), (2, CAPTION), (2, DETECTION), (3, CAPTION)])
 #: Index of the claim among the latest claims, stale claims included.
 tokens = st.integers(1, 3)
+children = st.sampled_from(CHILDREN)
+claimed = st.tuples(st.just("claim"), keys, children)
 steps = st.one_of(
     st.tuples(st.just("finalize"), keys),
     st.tuples(st.just("request"), keys),
+    st.tuples(st.just("request"), keys),
     st.tuples(st.just("delete"), st.sampled_from((1, 2, 3))),
     st.tuples(st.just("archive"), st.sampled_from((1, 2, 3))),
-    st.tuples(st.just("claim"), keys),
-    st.tuples(st.just("claim"), keys),
-    st.tuples(st.just("claim"), keys),
+    *[claimed] * 4,
+    st.tuples(st.just("record"), tokens, st.booleans()),
     st.tuples(st.just("record"), tokens, st.booleans()),
     st.tuples(st.just("give_up"), tokens, st.sampled_from(["fail", "supersede", "mark_deleted"])),
-    st.tuples(st.just("put_back"), tokens, st.booleans()),
-    st.tuples(st.just("finish"), keys, st.booleans()),
-    st.tuples(st.just("release"), keys),
+    st.tuples(st.just("put_back"), tokens, st.booleans(), st.sampled_from([0.0, 600.0])),
+    st.tuples(st.just("put_back"), tokens, st.booleans(), st.sampled_from([0.0, 600.0])),
+    st.tuples(st.just("finish"), tokens, st.booleans()),
+    st.tuples(st.just("postpone"), tokens),
+    st.tuples(st.just("release"), children),
+    st.tuples(st.just("prioritize"), keys, st.integers(0, 2)),
+    st.tuples(st.just("redo"), keys),
+    st.tuples(st.just("redo"), keys),
     st.tuples(st.just("redrive")),
-    st.tuples(st.just("redrive")),
-    st.tuples(st.just("take_back")),
     st.tuples(st.just("redrive_copies")),
-    st.tuples(st.just("redrive_copies")),
-    st.tuples(st.just("take_back_copy")),
-    st.tuples(st.just("kill")),
-    st.tuples(st.just("kill")),
+    st.tuples(st.just("wait")),
+    st.tuples(st.just("wait")),
 )
 BORN = [("finalize", (1, CAPTION))]
-TAKEN = [*BORN, ("claim", (1, CAPTION))]
+TAKEN = [*BORN, ("claim", (1, CAPTION), CHILDREN[0])]
 REQUESTED = [("request", (1, CAPTION))]
 FAILED = [*TAKEN, ("give_up", 1, "fail")]
-UNWRITTEN_COPY = [*TAKEN, ("record", 1, True), ("finish", (1, CAPTION), False)]
+REDONE = [*TAKEN, ("record", 1, False), ("redo", (1, CAPTION))]
+UNWRITTEN_COPY = [*TAKEN, ("record", 1, True), ("finish", 1, False)]
+SEVERAL = [("request", (1, task)) for task in TASKS]
 #: Most histories begin with an event; some with a delete. Without these beginnings, redriven rows would be rare.
 interleavings = st.builds(
     operator.add,
-    st.sampled_from([BORN, BORN, BORN, FAILED, UNWRITTEN_COPY, REQUESTED, []]),
+    st.sampled_from([BORN, BORN, SEVERAL, FAILED, UNWRITTEN_COPY, REDONE, REQUESTED, []]),
     st.lists(steps, min_size=6, max_size=18),
 )
 
@@ -90,8 +103,7 @@ class Life:
         self.model = ObjectModel()
         self.ids: dict[Key, int] = {}
         self.claims: list[tuple[Claim, Token]] = []
-        self.redriven: list[tuple[Key, RedrivenRow]] = []
-        self.copies: list[tuple[Key, RedrivenRow, int]] = []
+        self.copies: list[tuple[WriteBack, Copy]] = []
 
     def version(self, generation: int) -> ObjectVersion:
         return ObjectVersion("drops", self.name, generation)
@@ -113,17 +125,27 @@ class Life:
         object_rows.archive(self.connection, self.version(generation))
         self.model.archive(generation)
 
-    def claim(self, key: Key) -> None:
-        found = claims.claim(self.connection, self.ids.get(key, -1), LEASE_S)
-        expected = self.model.claim(key)
-        if isinstance(expected, Token):
-            assert isinstance(found, Claim)
-            assert (found.attempt, found.lost_attempts) == (expected.attempt, expected.lost_attempts)
-            assert found.attempts_before_redrive == expected.before_redrive
-            self.claims.append((found, expected))
+    def claim(self, hint: Key, child: str) -> None:
+        found = claims.claim(self.connection, self.ids.get(hint, -1), LEASE_S, child)
+        first = self.model.first_due(hint)
+        if found.work is None:
+            assert first == []
+            self.check_others(found.others, None)
+            return
+        key = self.key_of(found.work.row_id)
+        assert key in first
+        taken = self.model.take(key, child)
+        if isinstance(taken, Token):
+            assert isinstance(found.work, Claim)
+            assert (found.work.attempt, found.work.lost_attempts) == (taken.attempt, taken.lost_attempts)
+            assert found.work.attempts_before_redrive == taken.before_redrive
+            assert taken.failing or found.work.failing_s == 0
+            self.claims.append((found.work, taken))
         else:
-            kinds = {"write back": WriteBack, "busy": claims.LeaseHeld, "nothing": type(None)}
-            assert isinstance(found, kinds[expected])
+            assert isinstance(found.work, WriteBack)
+            assert (found.work.caption, found.work.claimed_by) == (self.model.rows[key].caption, child)
+            self.copies.append((found.work, taken))
+        self.check_others(found.others, key)
 
     def record(self, number: int, write_back: bool) -> None:
         if not self.claims:
@@ -132,74 +154,106 @@ class Life:
         # Each attempt has a caption of its own.
         words = f"attempt {claim.attempt}"
         lease_s = LEASE_S if write_back else None
+        others = self.expected_others(token.key)
         done = claims.record_caption(
             self.connection, claim, a_caption(words), IMAGE, size_bytes=1, write_back_lease_s=lease_s
         )
-        assert (done is not None) == self.model.record(token, words, write_back=write_back)
+        held = self.model.record(token, words, write_back=write_back)
+        row = self.model.rows[token.key]
+        assert (done.held, done.is_write_back_due) == (held, held and row.lease is not None)
+        check_due(done, others)
+        if done.is_write_back_due and row.claimed_by:
+            self.copies.append(
+                (
+                    WriteBack(claim.row_id, claim.version, token.key[1], words, "demo", row.claimed_by),
+                    Copy(token.key, row.claimed_by),
+                )
+            )
 
     def give_up(self, number: int, how: str) -> None:
         if not self.claims:
             return
         claim, token = self.claims[-min(number, len(self.claims))]
-        acts: dict[str, tuple[Callable[[], bool], Status, str | None]] = {
+        acts: dict[str, tuple[Callable[[], Ended], Status, str | None]] = {
             "fail": (lambda: claims.fail(self.connection, claim, "bad", "words"), Status.FAILED, "bad"),
             "supersede": (lambda: claims.supersede(self.connection, claim), Status.SUPERSEDED, None),
             "mark_deleted": (lambda: claims.mark_deleted(self.connection, claim), Status.DELETED, None),
         }
         act, status, code = acts[how]
-        assert act() == self.model.give_up(token, status, code)
+        others = self.expected_others(token.key)
+        ended = act()
+        assert ended.held == self.model.give_up(token, status, code)
+        check_due(ended, others)
 
-    def put_back(self, number: int, lost: bool) -> None:
+    def put_back(self, number: int, lost: bool, delay_s: float) -> None:
         if not self.claims:
             return
         claim, token = self.claims[-min(number, len(self.claims))]
-        done = claims.requeue(self.connection, claim, "later", "words", lost=lost)
-        assert done == self.model.give_up(token, Status.QUEUED, "later", lost=lost)
+        (rows, is_one_awaited) = self.expected_others(token.key)
+        ended = claims.requeue(self.connection, claim, "later", "words", lost=lost, delay_s=delay_s)
+        not_before = NotBefore.TO_COME if delay_s else NotBefore.PAST
+        assert ended.held == self.model.requeue(token, "later", not_before, lost=lost)
+        check_due(ended, (rows, is_one_awaited or ended.held))
 
-    def finish(self, key: Key, written: bool) -> None:
-        code = None if written else "left_out"
-        done = finish_write_back(self.connection, self.ids.get(key, -1), written=written, code=code)
-        assert done == self.model.finish_write_back(key, written=written)
-
-    def release(self, key: Key) -> None:
-        done = claims.expire_lease(self.connection, self.ids.get(key, -1))
-        assert done == self.model.release(key)
-
-    def redrive(self) -> None:
-        self.redriven += self._sent_again(DEAD_LETTERS, self.model.redrive())
-
-    def redrive_copies(self) -> None:
-        rows = self._sent_again(UNWRITTEN_ROWS, self.model.redrive_unwritten())
-        self.copies += [(key, row, self.model.redrives) for key, row in rows]
-
-    def _sent_again(self, kind: Redrivable, expected: list[Key]) -> list[tuple[Key, RedrivenRow]]:
-        rows = kind.redrive(self.connection, RowFilter(objects=(("drops", self.name, None),)), 0, 100)
-        assert {row.row_id for row in rows} == {self.ids[key] for key in expected}
-        key_of = {row_id: key for key, row_id in self.ids.items()}
-        return [(key_of[row.row_id], row) for row in rows]
-
-    def take_back(self) -> None:
-        if not self.redriven:
-            return
-        key, row = self.redriven[-1]
-        done = DEAD_LETTERS.undo_redrive(self.connection, [row])
-        assert (done == {row.row_id}) == self.model.undo_redrive(key, row.attempts, row.error_code)
-
-    def take_back_copy(self) -> None:
+    def finish(self, number: int, written: bool) -> None:
         if not self.copies:
             return
-        key, row, redrive = self.copies[-1]
-        done = UNWRITTEN_ROWS.undo_redrive(self.connection, [row])
-        assert (done == {row.row_id}) == self.model.undo_redrive_of_unwritten(key, redrive)
+        write_back, copy = self.copies[-min(number, len(self.copies))]
+        outcome = WriteOutcome(written, None if written else "left_out", None if written else "words")
+        others = self.expected_others(copy.key)
+        ended = claims.finish_write_back(self.connection, write_back, outcome)
+        assert ended.held == self.model.finish_write_back(copy, written=written)
+        check_due(ended, others)
 
-    def kill(self) -> None:
-        self.connection.execute(_EXPIRE, {"name": self.name})
-        self.model.kill_everything()
+    def postpone(self, number: int) -> None:
+        if not self.copies:
+            return
+        write_back, copy = self.copies[-min(number, len(self.copies))]
+        (rows, is_one_awaited) = self.expected_others(copy.key)
+        ended = claims.postpone_write_back(self.connection, write_back, LEASE_S)
+        assert ended.held == self.model.postpone_write_back(copy)
+        check_due(ended, (rows, is_one_awaited or ended.held))
+
+    def release(self, child: str) -> None:
+        assert claims.release(self.connection, child) == self.model.release(child)
+
+    def prioritize(self, key: Key, priority: int) -> None:
+        self.connection.execute(_PRIORITIZE, {"id": self.ids.get(key, -1), "priority": priority})
+        self.model.prioritize(key, priority)
+
+    def redo(self, key: Key) -> None:
+        redo(self.connection, self.ids.get(key, -1))
+        self.model.redo(key)
+
+    def redrive(self) -> None:
+        self._sent_again(DEAD_LETTERS, self.model.redrive())
+
+    def redrive_copies(self) -> None:
+        self._sent_again(UNWRITTEN_ROWS, self.model.redrive_unwritten())
+
+    def _sent_again(self, kind: Redrivable, expected: list[Key]) -> None:
+        rows = kind.redrive(self.connection, RowFilter(objects=(("drops", self.name, None),)), 0, 100)
+        assert {row.row_id for row in rows} == {self.ids[key] for key in expected}
+
+    def wait(self) -> None:
+        for statement in _WAIT:
+            self.connection.execute(statement)
+        self.model.wait()
+
+    def key_of(self, row_id: int) -> Key:
+        return next(key for key, found in self.ids.items() if found == row_id)
+
+    def expected_others(self, own: Key | None) -> tuple[set[int], bool]:
+        """The ids of the most urgent other rows, which have waited equally long; whether a time is to come."""
+        return {self.ids[key] for key in self.model.first_due(but=own)}, self.model.is_one_awaited(own)
+
+    def check_others(self, found: Due, own: Key | None) -> None:
+        check_due(Ended(True, found), self.expected_others(own))
 
     def rows(self) -> dict[Key, Row]:
         """The table in the model's form."""
         found = {}
-        for row in self.connection.execute(_SNAPSHOT, {"name": self.name}):
+        for row in self.connection.execute(_SNAPSHOT):
             self.ids[row.generation, row.task] = row.id
             found[row.generation, row.task] = _row(row)
         return found
@@ -217,7 +271,20 @@ def _row(row: Any) -> Row:
         row.error_code,
         row.written,
         row.write_back,
+        row.priority,
+        None if row.not_before is None else NotBefore(row.not_before),
+        row.failing,
+        row.redo,
+        row.claimed_by,
     )
+
+
+def check_due(ended: Ended | Recorded, expected: tuple[Collection[int], bool]) -> None:
+    """The statement names one of the expected rows, and a time if one is to come."""
+    rows, is_one_awaited = expected
+    assert len(ended.others.row_ids) == min(1, len(rows))
+    assert set(ended.others.row_ids) <= set(rows)
+    assert (ended.others.next_in_s is not None) == is_one_awaited
 
 
 def check_that_nothing_went_backwards(before: dict[Key, Row], after: dict[Key, Row]) -> None:
@@ -230,9 +297,9 @@ def check_that_nothing_went_backwards(before: dict[Key, Row], after: dict[Key, R
         elif old.status.is_terminal:
             assert new.status in (old.status, Status.SUPERSEDED, Status.DELETED)
         if old.status is Status.DELETED:
-            assert new == old
+            assert replace(new, priority=old.priority) == old
         if old.caption is not None:
-            assert new.caption == old.caption
+            assert new.caption == old.caption or old.redo
         assert new.attempts >= max(old.attempts, new.lost_attempts + new.before_redrive)
     assert len({key[0] for key, row in after.items() if not row.status.is_terminal}) <= 1
     written_back = [key[0] for key, row in after.items() if row.write_back]
@@ -267,22 +334,29 @@ def test_any_interleaving_leaves_the_table_as_the_model_has_it(
 ) -> None:
     """2,000 interleavings: after each step, table and received notices are equal to the model's."""
     names = (f"{number}.jpg" for number in itertools.count())
-    reached: set[tuple[Status, Lease | None]] = set()
+    reached: set[tuple[Status, Lease | None, bool]] = set()
 
     @settings(max_examples=INTERLEAVINGS, deadline=None, print_blob=True)
     @given(interleavings)
     def live(interleaving: list[tuple[Any, ...]]) -> None:
         life = Life(connection, next(names))
+        # A claim takes a row of any object.
+        connection.execute(text("DELETE FROM captions"))
+        heard(ear, connection)  # of an interleaving that failed
         before: dict[Key, Row] = {}
         for name, *arguments in interleaving:
             getattr(life, name)(*arguments)
             after = life.rows()
             assert after == life.model.rows
             check_that_nothing_went_backwards(before, after)
-            reached.update((row.status, row.lease) for row in after.values())
+            reached.update((row.status, row.lease, row.redo) for row in after.values())
             before = after
         assert by_row(heard(ear, connection)) == by_row(life.model.notices)
 
     live()
-    held_or_over = {(status, lease) for status in (Status.RUNNING, Status.CAPTIONED) for lease in Lease}
-    assert reached == {(status, None) for status in set(Status) - {Status.RUNNING}} | held_or_over
+    held_or_over = {(status, lease, False) for status in (Status.RUNNING, Status.CAPTIONED) for lease in Lease}
+    redone = {(Status.CAPTIONED, lease, True) for lease in (None, *Lease)}
+    ended = {(status, None, False) for status in set(Status) - {Status.RUNNING}}
+    assert reached - {(status, None, True) for status in (Status.SUPERSEDED, Status.DELETED)} == (
+        ended | held_or_over | redone
+    )

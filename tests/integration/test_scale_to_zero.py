@@ -182,7 +182,7 @@ def test_a_worker_that_finds_forgotten_rows_recovers_them_before_it_sleeps(
     worker = rig.worker(
         DROPLINE_POOL__NAME=POOL, DROPLINE_POOL__API=cloud_run.url, DROPLINE_POOL__IDLE_S=str(IDLE_S)
     )
-    assert worker.wait_for_line("recovered", DEADLINE_S)
+    assert worker.wait_for_line("looked_at_queue", DEADLINE_S)
     row_id = rig.register(rig.upload("lost.png", png()))
     (row,) = rig.wait_settled([row_id])
     assert row["status"] == "captioned"

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from redis import Redis
 
 from dropline.broker.configuration import make_producer
-from dropline.contract import CAPTION_QUEUE, CAPTION_TASK, RECOVER_TASK, RECOVERY_QUEUE
+from dropline.contract import CAPTION_QUEUE, CAPTION_TASK
 from dropline.errors import BrokerUnavailable
 from dropline.scaling.activation import Activator, Deactivator
 from dropline.scaling.errors import PoolChanging, ScalingDenied, ScalingRefused, ScalingUnknown
@@ -86,13 +86,12 @@ def test_any_interleaving_in_a_real_redis(redis: "Redis", mark: PoolMark, faults
     check()
 
 
-@pytest.mark.parametrize(("task", "queue"), [(CAPTION_TASK, CAPTION_QUEUE), (RECOVER_TASK, RECOVERY_QUEUE)])
-def test_a_message_of_celery_keeps_the_pool_awake(redis_url: str, mark: PoolMark, task: str, queue: str) -> None:
-    """The names of the queues are the names of kombu's lists."""
+def test_a_message_of_celery_keeps_the_pool_awake(redis_url: str, mark: PoolMark) -> None:
+    """The name of the queue is the name of kombu's list."""
     assert mark.begin(BeginScaleToZero(SLEEPING + "1", 60)) is Admission.GRANTED
     assert mark.replace(ReplaceMark(SLEEPING + "1", None))
     with make_producer(BrokerSettings(url=SecretStr(redis_url))) as app:
-        app.send_task(task, queue=queue)
+        app.send_task(CAPTION_TASK, queue=CAPTION_QUEUE)
     assert mark.begin(BeginScaleToZero(SLEEPING + "2", 60)) is Admission.QUEUED
 
 

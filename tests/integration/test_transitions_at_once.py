@@ -10,11 +10,7 @@ from sqlalchemy import Connection, text
 from db import claims, object_rows
 from db.session import Database
 from dropline.contract import ObjectVersion
-from tests.support.rows import (
-    G1,
-    LEASE_S,
-    drop,
-)
+from tests.support.rows import LEASE_S, drop
 
 
 @pytest.mark.parametrize("round_", range(20))
@@ -59,17 +55,45 @@ def test_generations_at_once_leave_one_queued(database: Database) -> None:
         assert connection.execute(text("SELECT count(*) FROM captions")).scalar() == 10
 
 
-def test_of_many_claims_at_once_one_wins(database: Database) -> None:
-    """Ten threads claim a row: a single thread gets the claim, and the others get LeaseHeld."""
+def test_of_many_claims_at_once_each_due_row_is_claimed_once(database: Database) -> None:
+    """A hundred claims of fifty due rows by twenty threads, with the same hint: fifty rows, and no claim waits."""
     with database.transaction() as connection:
-        row_id = drop(connection, G1)
-    barrier = threading.Barrier(10)
+        ids = [drop(connection, ObjectVersion("drops", f"{number}.jpg", 1)) for number in range(50)]
+    barrier = threading.Barrier(20)
 
-    def run(_: int) -> object:
+    def run(child: int) -> list[int]:
         barrier.wait()
-        with database.transaction() as connection:
-            return claims.claim(connection, row_id, LEASE_S)
+        works = []
+        for _ in range(5):
+            with database.statement() as connection:
+                works.append(claims.claim(connection, ids[25], LEASE_S, f"test/{child}").work)
+        return [work.row_id for work in works if work is not None]
 
-    with ThreadPoolExecutor(10) as pool:
-        answers = list(pool.map(run, range(10)))
-    assert sorted(type(answer).__name__ for answer in answers) == ["Claim"] + ["LeaseHeld"] * 9
+    with ThreadPoolExecutor(20) as pool:
+        claimed = [row_id for found in pool.map(run, range(20)) for row_id in found]
+    assert sorted(claimed) == ids
+
+
+def test_a_claim_does_not_wait_for_a_locked_row(database: Database) -> None:
+    """Another child claims the row of the hint at the same time: the next row is claimed, or none."""
+    with database.transaction() as connection:
+        first, second = (drop(connection, ObjectVersion("drops", name, 1)) for name in ("a.jpg", "b.jpg"))
+    with database.transaction() as slow, database.transaction() as quick:
+        quick.execute(text("SET LOCAL lock_timeout = '1ms'"))
+        taken = claims.claim(slow, first, LEASE_S, "test/1").work
+        assert taken is not None
+        assert taken.row_id == first
+        for hint, expected in ((first, second), (first, None)):
+            work = claims.claim(quick, hint, LEASE_S, "test/2").work
+            assert (None if work is None else work.row_id) == expected
+
+
+def test_looks_at_once_find_the_same_rows(database: Database) -> None:
+    """Two workers look at the same time, and neither locks a row: both send messages, which are hints."""
+    with database.transaction() as connection:
+        ids = [drop(connection, ObjectVersion("drops", f"{number}.jpg", 1)) for number in range(3)]
+    with database.transaction() as one, database.transaction() as other:
+        other.execute(text("SET LOCAL lock_timeout = '1ms'"))
+        claims.claim(one, ids[0], LEASE_S, "test/1")
+        assert claims.look(one, 5).row_ids == tuple(ids[1:])
+        assert claims.look(other, 5).row_ids == tuple(ids)

@@ -18,17 +18,22 @@ from tests.support.memory_rows import MemoryRows
 from tests.support.row_model import Lease
 from tests.support.script import Script
 from worker.engine.wire import CaptionRequest
-from worker.pipeline import Acknowledge, Delivery, Pipeline, Redeliver
+from worker.pipeline import Outcome, Pipeline
 
 PNG = encode(halves(64, 48), "PNG")
-FIRST = Delivery(repeated=False, retries=0)
+#: Seconds of transient errors until a row fails.
+RETRY_FOR_S = 3600
 SETTINGS = Settings(
-    worker=WorkerSettings(max_retries=2, max_lost_attempts=3, retry_base_s=2, retry_cap_s=20, time_limit_s=170),
+    worker=WorkerSettings(
+        retry_for_s=RETRY_FOR_S, max_lost_attempts=3, retry_base_s=2, retry_cap_s=20, time_limit_s=170
+    ),
     engine=EngineSettings(request_timeout_s=77),
     events=EventSettings(max_size_bytes=100_000),
 )
 #: Seconds of a lease under SETTINGS.
 LEASE_S = 200.0
+#: The child of the pipeline.
+CHILD = "worker/7"
 
 
 class FakeStore:
@@ -40,6 +45,8 @@ class FakeStore:
         self.coding: str | None = None
         #: The written metadata: caption, task, model.
         self.metadata: dict[ObjectVersion, tuple[str, str, str]] = {}
+        #: Called during a write-back.
+        self.meanwhile: Callable[[], object] = lambda: None
         #: The result of every write-back.
         self.outcome = WriteOutcome(written=True)
         self._script = script
@@ -61,6 +68,7 @@ class FakeStore:
     def write_metadata(self, write_back: WriteBack) -> WriteOutcome:
         """Keep the caption if `outcome` reports a written one."""
         self._script.step("write_metadata")
+        self.meanwhile()
         version = write_back.version
         if version not in self.objects:
             raise ObjectGone(f"{version.uri} was overwritten or deleted")
@@ -116,12 +124,12 @@ class InProcessDecoder:
         return decode(data, side_px, SETTINGS.images)
 
 
-class Longest(random.Random):
-    """Draws the bound of each back-off."""
+class Middle(random.Random):
+    """Draws the middle of each range."""
 
     def uniform(self, a: float, b: float) -> float:
-        """The larger end."""
-        return b
+        """The mean of both ends."""
+        return (a + b) / 2
 
 
 @dataclass
@@ -134,6 +142,8 @@ class Bench:
     captioner: FakeCaptioner
     database: Database
     sleeps: list[float] = field(default_factory=list)
+    #: Hints of the messages sent after a claim.
+    woken: list[int] = field(default_factory=list)
     settings: Settings = SETTINGS
 
     def drop(self, data: bytes = PNG, generation: int = 1) -> int:
@@ -142,8 +152,8 @@ class Bench:
         self.store.objects[self.rows.version(row_id)] = data
         return row_id
 
-    def run(self, row_id: int, delivery: Delivery = FIRST) -> Acknowledge | Redeliver:
-        """Make a delivery; the journal begins anew."""
+    def run(self, hint: int) -> Outcome:
+        """Take a message; the journal begins anew."""
         self.script.journal.clear()
         pipeline = Pipeline(
             self.database,
@@ -151,31 +161,29 @@ class Bench:
             InProcessDecoder(self.script),
             self.captioner,
             self.settings,
-            rng=Longest(),
+            claimed_by=CHILD,
+            wake=self._wake,
+            rng=Middle(),
             sleep=self.sleeps.append,
         )
-        return pipeline.run(row_id, delivery)
+        return pipeline.run(hint)
 
-    def deliver(self, row_id: int) -> list[Acknowledge | Redeliver]:
-        """Deliver the message again after every `Redeliver`: the result of each delivery."""
-        results = [self.run(row_id)]
-        while isinstance(results[-1], Redeliver):
-            assert len(results) < 20, "the message is delivered for ever"
-            results.append(self.run(row_id, Delivery(repeated=True, retries=len(results))))
-        return results
+    def _wake(self, row_id: int) -> None:
+        self.script.step("wake")
+        self.woken.append(row_id)
 
     def state(self, row_id: int) -> tuple[Status, str | None, Lease | None]:
         """Status, error code and lease of the row."""
         row = self.rows.row(row_id)
         return row.status, row.code, row.lease
 
-    def expire_leases(self) -> None:
-        """Let every lease run out, as after the death of a process."""
-        self.rows.model.kill_everything()
+    def wait(self) -> None:
+        """Let every lease and every back-off run out."""
+        self.rows.model.wait()
 
     @property
     def journal(self) -> list[str]:
-        """The calls of the last delivery, in order."""
+        """The calls since the last message, in order."""
         return self.script.journal
 
 

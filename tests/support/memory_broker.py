@@ -1,4 +1,4 @@
-"""Redis in memory: kombu's memory transport, and the Redis commands of a recovery over the same queues."""
+"""Redis in memory: kombu's memory transport, with the other Redis commands of a worker over the same queues."""
 
 import base64
 import json
@@ -11,6 +11,7 @@ from kombu.message import Message
 from kombu.transport import memory
 from pydantic import SecretStr
 
+from dropline.broker.transport import _most_messages
 from dropline.contract import CAPTION_QUEUE
 from dropline.settings import BrokerSettings, Settings
 from worker.celery_app import make_celery
@@ -22,13 +23,14 @@ class MemoryBroker:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         #: Messages that dead workers took longer ago than the visibility timeout.
         self.overdue: list[dict[str, Any]] = []
+        #: The most messages that the queue may have, for each message sent.
+        self.limits: list[int] = []
         self._queues: dict[str, Any] = {}
-        self._keys: set[str] = set()
         self._error: Exception | None = None
         put = memory.Channel._put
         monkeypatch.setattr(memory.Channel, "queues", self._queues)
         monkeypatch.setattr(memory.Channel, "client", self, raising=False)
-        monkeypatch.setattr(memory.Channel, "_put", self._or_error(put))
+        monkeypatch.setattr(memory.Channel, "_put", self._or_error(self._noting_the_limit(put)))
         monkeypatch.setattr(memory.Channel.QoS, "restore_visible", self._or_error(self._restore_visible))
 
     def app(self) -> Celery:
@@ -37,8 +39,8 @@ class MemoryBroker:
         app.conf.update(broker_url="memory://", broker_read_url="memory://", broker_write_url="memory://")
         return app
 
-    def fail(self, error: Exception) -> None:
-        """Answer every message and every command with `error` from now on."""
+    def fail(self, error: Exception | None) -> None:
+        """Answer every message and every command with `error` from now on; None: as usual again."""
         self._error = error
 
     def sent(self, queue: str) -> list[dict[str, Any]]:
@@ -60,28 +62,10 @@ class MemoryBroker:
         with app.connection_for_write() as connection:
             return connection.default_channel.basic_get(CAPTION_QUEUE)
 
-    def setnx(self, key: str, value: object) -> bool:
-        """Redis's SETNX: True if the key is new."""
-        self._check()
-        is_new = key not in self._keys
-        self._keys.add(key)
-        return is_new
-
-    def delete(self, key: str) -> None:
-        """Redis's DEL."""
-        self._check()
-        self._keys.discard(key)
-
     def client_list(self) -> list[dict[str, str]]:
         """Redis's CLIENT LIST: no connection is known."""
         self._check()
         return []
-
-    def lrange(self, name: str, start: int, stop: int) -> list[bytes]:
-        """Redis's LRANGE, newest message first: producers push left, workers pop right."""
-        self._check()
-        newest_first = [json.dumps(each).encode() for each in reversed(self._on(name))]
-        return newest_first[start : stop + 1 or None]
 
     def _restore_visible(self, _qos: object, start: int = 0, num: int | None = 10, interval: int = 10) -> None:
         count = len(self.overdue) if num is None else num
@@ -91,6 +75,13 @@ class MemoryBroker:
 
     def _on(self, queue: str) -> list[Any]:
         return list(self._queues[queue].queue) if queue in self._queues else []
+
+    def _noting_the_limit(self, put: Callable[..., None]) -> Callable[..., None]:
+        def put_and_noted(*args: Any, **options: Any) -> None:
+            put(*args, **options)
+            self.limits.append(_most_messages.get())
+
+        return put_and_noted
 
     def _or_error(self, act: Callable[..., None]) -> Callable[..., None]:
         def checked(*args: Any, **options: Any) -> None:

@@ -1,6 +1,7 @@
 """A reference model of the captions table, in a few lines of Python.
 
-The model has an object with generations and tasks, and no times: a lease is held, over, or None.
+The model has an object with generations and tasks, and no clock: a lease is held, over, or None, and a not-before
+time is to come, past, or None. The steps of the model are numbered: due rows are in the order of these numbers.
 """
 
 import enum
@@ -20,6 +21,13 @@ class Lease(enum.Enum):
     OVER = "over"
 
 
+class NotBefore(enum.Enum):
+    """State of a not-before time, without a clock."""
+
+    TO_COME = "to come"
+    PAST = "past"
+
+
 @dataclass
 class Row:
     """The compared columns of a row."""
@@ -33,27 +41,64 @@ class Row:
     code: str | None = None
     written: bool = False
     write_back: bool = True
-    #: Number of the redrive that set the lease; in the table, the time of the lease.
-    redrive: int | None = field(default=None, compare=False)
+    priority: int = 0
+    not_before: NotBefore | None = None
+    #: True from the first transient error to the end of the row.
+    failing: bool = False
+    redo: bool = False
+    claimed_by: str | None = None
+    #: Steps at which the row was queued, the lease ran out, and the not-before time passed.
+    queued_in: int = field(default=0, compare=False)
+    lease_over_in: int = field(default=0, compare=False)
+    not_before_in: int = field(default=0, compare=False)
 
     def end(self, status: Status) -> None:
-        """End the attempt with `status`."""
-        self.status = status
-        self.lend(None)
+        """An event ends the row with `status`."""
+        self.status, self.lease = status, None
 
-    def lend(self, lease: Lease | None, redrive: int | None = None) -> None:
-        """Set the lease."""
-        self.lease, self.redrive = lease, redrive
+    def finish(self, status: Status) -> None:
+        """The attempt ends the row; a row that is captioned again keeps the old caption."""
+        self.end(status)
+        self.not_before, self.failing, self.redo = None, False, False
+
+    @property
+    def needs_attempt(self) -> bool:
+        """False if only the write-back is missing."""
+        return self.status is not Status.CAPTIONED or self.redo
+
+    @property
+    def is_unfinished(self) -> bool:
+        """True for a row that a worker has to claim, now or later."""
+        to_redo = self.redo and self.status is Status.CAPTIONED
+        return self.status is Status.QUEUED or self.lease is not None or to_redo
+
+    @property
+    def due_in(self) -> int | None:
+        """The step since which the row is due; None if its time is to come."""
+        if self.lease is not None:
+            return self.lease_over_in if self.lease is Lease.OVER else None
+        if self.not_before is not None:
+            return self.not_before_in if self.not_before is NotBefore.PAST else None
+        return self.queued_in
 
 
 @dataclass(frozen=True)
 class Token:
-    """The claim of a worker; the row may have changed since."""
+    """The claim of a worker for a caption; the row may have changed since."""
 
     key: Key
     attempt: int
     lost_attempts: int
     before_redrive: int
+    failing: bool = field(default=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Copy:
+    """The claim of a worker for a write-back."""
+
+    key: Key
+    claimed_by: str
 
 
 @dataclass
@@ -62,8 +107,7 @@ class ObjectModel:
 
     rows: dict[Key, Row] = field(default_factory=dict)
     notices: list[tuple[Key, Status, bool]] = field(default_factory=list)
-    #: Number of redrives of unwritten rows.
-    redrives: int = 0
+    step: int = 0
 
     def finalize(self, key: Key, *, own_task: bool = True) -> Status:
         """A FINALIZE, or a request for a further task: the status of the row."""
@@ -78,7 +122,8 @@ class ObjectModel:
             g > generation or (g == generation and row.status is Status.SUPERSEDED)
             for (g, _), row in self.rows.items()
         )
-        self.rows[key] = Row(Status.SUPERSEDED if late else Status.QUEUED, write_back=write_back)
+        status = Status.SUPERSEDED if late else Status.QUEUED
+        self.rows[key] = Row(status, write_back=write_back, queued_in=self._next())
         self._notify(key)
         for other, row in self._sorted():
             if other[0] < generation and not row.status.is_terminal:
@@ -90,8 +135,8 @@ class ObjectModel:
         """The event of a row that a request has made: the row is written back, if no other row is."""
         if write_back and row.status is not Status.DELETED:
             row.write_back = True
-            if row.status is Status.CAPTIONED:
-                row.lend(Lease.OVER)
+            if row.status is Status.CAPTIONED and not row.redo:
+                self._expire(row)
 
     def delete(self, generation: int) -> None:
         """A DELETE of a generation."""
@@ -111,117 +156,166 @@ class ObjectModel:
             self.rows[generation, TOMBSTONE_TASK] = Row(status)
             self._notify((generation, TOMBSTONE_TASK))
 
-    def claim(self, key: Key) -> "Token | str":
-        """A claim: a token, `write back`, `busy` or `nothing`."""
+    def redo(self, key: Key) -> None:
+        """A captioned row is queued again, and keeps its caption."""
         row = self.rows.get(key)
-        if row is None:
-            return "nothing"
-        lost = row.status is Status.RUNNING and row.lease is Lease.OVER
-        if row.status is Status.QUEUED or lost:
-            return self._take(key, row, lost=lost)
-        if row.lease is Lease.HELD:
-            return "busy"
-        if row.status is Status.CAPTIONED and row.lease is Lease.OVER:
-            row.lend(Lease.HELD)
-            return "write back"
-        return "nothing"
+        if row is not None and row.status is Status.CAPTIONED and not row.redo:
+            news, row.lease = row.lease is not None, None
+            row.redo, row.priority, row.queued_in = True, 1, self._next()
+            row.not_before, row.failing = None, False
+            row.lost_attempts, row.before_redrive = 0, row.attempts
+            if news:
+                self._notify(key)
 
-    def _take(self, key: Key, row: Row, *, lost: bool) -> Token:
+    def prioritize(self, key: Key, priority: int) -> None:
+        """The row has another priority."""
+        if key in self.rows:
+            self.rows[key].priority = priority
+
+    def first_due(self, hint: Key | None = None, but: Key | None = None) -> list[Key]:
+        """The keys of the most urgent rows, which have waited equally long; the hint alone, if it is as urgent."""
+        found = [
+            (row.priority, row.due_in, key) for key, row in self._sorted() if key != but and self._is_due(row)
+        ]
+        if not found:
+            return []
+        first = min(priority for priority, _, _ in found)
+        waiting = [(since or 0, key) for priority, since, key in found if priority == first]
+        if hint in [key for _, key in waiting]:
+            return [key for _, key in waiting if key == hint]
+        return [key for since, key in waiting if since == min(waiting)[0]]
+
+    def is_one_awaited(self, but: Key | None = None) -> bool:
+        """True if the time of an unfinished row is to come."""
+        return any(key != but and row.is_unfinished and row.due_in is None for key, row in self.rows.items())
+
+    def claim(self, hint: Key | None, child: str) -> Token | Copy | None:
+        """A child claims the most urgent row; None if no row is due."""
+        first = self.first_due(hint)
+        return self.take(first[0], child) if first else None
+
+    def take(self, key: Key, child: str) -> Token | Copy:
+        """A child claims a due row."""
+        row = self.rows[key]
+        lost, row.lease, row.claimed_by = row.lease is not None, Lease.HELD, child
+        if not row.needs_attempt:
+            return Copy(key, child)
         row.attempts += 1
         row.lost_attempts += lost
-        row.lease = Lease.HELD
-        if not lost:
-            row.status = Status.RUNNING
-            self._notify(key)
-        return Token(key, row.attempts, row.lost_attempts, row.before_redrive)
+        row.status = Status.RUNNING if row.status is Status.QUEUED else row.status
+        return Token(key, row.attempts, row.lost_attempts, row.before_redrive, row.failing)
 
     def record(self, token: Token, caption: str, *, write_back: bool) -> bool:
         """Record a caption; False if the attempt is stale."""
         row = self.rows[token.key]
-        if row.attempts != token.attempt or row.status not in (Status.RUNNING, Status.CAPTIONED):
+        if not (self._holds(token) or (row.status is Status.CAPTIONED and row.attempts == token.attempt)):
+            return False
+        if row.redo and row.lease is None:
             return False
         write_back = write_back and row.write_back
         news = row.status is Status.RUNNING or (row.lease is not None and not write_back)
-        row.end(Status.CAPTIONED)
+        row.finish(Status.CAPTIONED)
         row.caption, row.code, row.lease = caption, None, Lease.HELD if write_back else None
         if news:
             self._notify(token.key)
         return True
 
-    def give_up(self, token: Token, status: Status, code: str | None, *, lost: bool = False) -> bool:
-        """End an attempt without a caption: failed, queued again, superseded or deleted."""
-        row = self.rows[token.key]
-        if row.attempts != token.attempt or row.status is not Status.RUNNING:
+    def give_up(self, token: Token, status: Status, code: str | None) -> bool:
+        """End an attempt without a caption: failed, superseded or deleted."""
+        if not self._holds(token):
             return False
-        row.end(status)
+        row = self.rows[token.key]
+        row.finish(row.status if row.redo and status is Status.FAILED else status)
         row.code = code or row.code
+        self._notify(token.key)
+        return True
+
+    def requeue(self, token: Token, code: str, not_before: NotBefore, *, lost: bool = False) -> bool:
+        """End an attempt with a transient error."""
+        if not self._holds(token):
+            return False
+        row = self.rows[token.key]
+        row.end(row.status if row.redo else Status.QUEUED)
+        row.code, row.not_before, row.failing, row.not_before_in = code, not_before, True, self._next()
         row.lost_attempts += lost
         self._notify(token.key)
         return True
+
+    def _holds(self, token: Token) -> bool:
+        row = self.rows[token.key]
+        return row.attempts == token.attempt and (
+            row.status is Status.RUNNING or (row.status is Status.CAPTIONED and row.redo and row.lease is not None)
+        )
 
     def redrive(self) -> list[Key]:
         """Redrive all dead letters: the keys of the redriven rows."""
         failed = [key for key, row in self._newest() if row.status is Status.FAILED]
         for key in failed:
             row = self.rows[key]
-            row.status, row.code, row.lost_attempts, row.before_redrive = Status.QUEUED, None, 0, row.attempts
+            row.finish(Status.QUEUED)
+            row.code, row.lost_attempts, row.before_redrive, row.queued_in = None, 0, row.attempts, self._next()
             self._notify(key)
         return failed
 
-    def undo_redrive(self, key: Key, attempts: int, code: str) -> bool:
-        """Undo the redrive of a dead letter, after a message that could not be sent."""
-        row = self.rows[key]
-        if row.status is not Status.QUEUED or row.attempts != attempts:
-            return False
-        row.status, row.code = Status.FAILED, code
-        self._notify(key)
-        return True
-
     def redrive_unwritten(self) -> list[Key]:
         """Redrive all unwritten rows: the keys of the redriven rows."""
-        self.redrives += 1
         found = [
             key
             for key, row in self._newest()
-            if row.status is Status.CAPTIONED and row.code and not row.written and row.lease is None
+            if row.status is Status.CAPTIONED and row.code and not (row.written or row.redo) and row.lease is None
         ]
         for key in found:
-            self.rows[key].lend(Lease.OVER, self.redrives)
+            self._expire(self.rows[key])
+            self.rows[key].failing = False
         return found
 
-    def undo_redrive_of_unwritten(self, key: Key, redrive: int) -> bool:
-        """Undo the redrive of an unwritten row, after a message that could not be sent."""
-        row = self.rows[key]
-        if row.status is not Status.CAPTIONED or row.redrive != redrive:
-            return False
-        row.lend(None)
-        self._notify(key)
-        return True
-
-    def finish_write_back(self, key: Key, *, written: bool) -> bool:
+    def finish_write_back(self, copy: Copy, *, written: bool) -> bool:
         """End a write-back, with or without success."""
-        row = self.rows.get(key)
-        if row is None or row.status is not Status.CAPTIONED:
+        row = self.rows[copy.key]
+        if row.status is not Status.CAPTIONED or row.redo or row.claimed_by != copy.claimed_by:
             return False
         news = row.lease is not None or written
-        row.lend(None)
+        row.lease, row.failing = None, False
         row.written, row.code = row.written or written, None if written else "left_out"
         if news:
-            self._notify(key)
+            self._notify(copy.key)
         return True
 
-    def release(self, key: Key) -> bool:
-        """Expire the lease of a dead process."""
-        row = self.rows.get(key)
-        if row is None or row.lease is not Lease.HELD:
+    def postpone_write_back(self, copy: Copy) -> bool:
+        """A write-back is due again later."""
+        row = self.rows[copy.key]
+        is_held = row.lease is not None and row.claimed_by == copy.claimed_by and not row.redo
+        if row.status is not Status.CAPTIONED or not is_held:
             return False
-        row.lease = Lease.OVER
+        row.lease, row.failing, row.claimed_by = Lease.HELD, True, None
         return True
 
-    def kill_everything(self) -> None:
-        """Expire all leases."""
+    def release(self, child: str) -> int:
+        """A child has died: the number of rows whose lease has ended."""
+        found = [row for row in self.rows.values() if row.claimed_by == child and row.lease is Lease.HELD]
+        step = self._next()
+        for row in found:
+            row.lease, row.lease_over_in = Lease.OVER, step
+        return len(found)
+
+    def wait(self) -> None:
+        """All leases run out, and all not-before times pass."""
+        step = self._next()
         for row in self.rows.values():
-            row.lease = row.lease and Lease.OVER
+            if row.lease is Lease.HELD:
+                row.lease, row.lease_over_in = Lease.OVER, step
+            if row.not_before is NotBefore.TO_COME:
+                row.not_before, row.not_before_in = NotBefore.PAST, step
+
+    def _expire(self, row: Row) -> None:
+        row.lease, row.lease_over_in = Lease.OVER, self._next()
+
+    def _next(self) -> int:
+        self.step += 1
+        return self.step
+
+    def _is_due(self, row: Row) -> bool:
+        return row.is_unfinished and row.due_in is not None
 
     def _sorted(self) -> list[tuple[Key, Row]]:
         return sorted(self.rows.items())

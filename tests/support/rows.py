@@ -30,6 +30,8 @@ OTHER_TASK = TaskRequest(TaskPrompt.OPEN_VOCABULARY_DETECTION, "a \N{CAT FACE}")
 G1, G2, G3 = (ObjectVersion("drops", "a.jpg", generation) for generation in (1, 2, 3))
 IMAGE = Dimensions(width=640, height=480)
 LEASE_S = 600.0
+#: The name of the child in claims of a test.
+CHILD = "test/1"
 
 
 @contextmanager
@@ -69,8 +71,9 @@ def drop(connection: Connection, version: ObjectVersion, task: TaskRequest = TAS
 
 def take(connection: Connection, row_id: int, lease_s: float = LEASE_S) -> Claim:
     """Claim the row, as the worker."""
-    claim = claims.claim(connection, row_id, lease_s)
+    claim = claims.claim(connection, row_id, lease_s, CHILD).work
     assert isinstance(claim, Claim)
+    assert claim.row_id == row_id
     return claim
 
 
@@ -80,7 +83,7 @@ def record(connection: Connection, claim: Claim, words: str = "a red circle", *,
     recorded = claims.record_caption(
         connection, claim, a_caption(words), IMAGE, size_bytes=99, write_back_lease_s=lease_s
     )
-    return recorded is not None
+    return recorded.held
 
 
 def caption_object(database: Database, version: ObjectVersion, words: str = "a red circle") -> int:
@@ -103,7 +106,7 @@ def fail_object(database: Database, version: ObjectVersion, code: str, error: st
     """Insert a dead letter: the row's id."""
     with database.transaction() as connection:
         row_id = drop(connection, version)
-        assert claims.fail(connection, take(connection, row_id), code, error)
+        assert claims.fail(connection, take(connection, row_id), code, error).held
     return row_id
 
 
@@ -117,15 +120,28 @@ def finish_write_back(
     connection: Connection, row_id: int, *, written: bool, code: str | None = None, note: str | None = None
 ) -> bool:
     """End the write-back of the row, as the worker."""
-    write_back = WriteBack(row_id, G1, str(TASK), "a red circle", "demo")
-    return claims.finish_write_back(connection, write_back, WriteOutcome(written, code, note))
+    write_back = WriteBack(row_id, G1, str(TASK), "a red circle", "demo", CHILD)
+    return claims.finish_write_back(connection, write_back, WriteOutcome(written, code, note)).held
 
 
-def expire_leases(connection: Connection) -> None:
-    """Expire all leases, as time does after the death of a worker."""
+def end_waits(connection: Connection) -> None:
+    """Let all leases and back-offs run out, as time does after the death of a worker."""
     connection.execute(
         text("UPDATE captions SET lease_until = now() - interval '1s' WHERE lease_until IS NOT NULL")
     )
+    connection.execute(text("UPDATE captions SET not_before = now() - interval '1s' WHERE not_before > now()"))
+
+
+_REDO = text("""
+    UPDATE captions SET redo = true, priority = 1, queued_at = now(), not_before = NULL, failing_since = NULL,
+           lease_until = NULL, lost_attempts = 0, attempts_before_redrive = attempts, updated_at = now()
+    WHERE id = :id AND status = 'captioned' AND NOT redo
+""")
+
+
+def redo(connection: Connection, row_id: int) -> None:
+    """Queue a captioned row again; the row keeps its caption."""
+    connection.execute(_REDO, {"id": row_id})
 
 
 def row_of(connection: Connection, row_id: int) -> dict[str, Any]:

@@ -78,4 +78,4 @@ def set_metadata(bucket: Bucket, name: str = "cat.jpg", **values: str | None) ->
 
 def write(store: ObjectStore, version: ObjectVersion, caption: str = CAPTION) -> WriteOutcome:
     """Write a caption back."""
-    return store.write_metadata(WriteBack(1, version, TASK, caption, MODEL))
+    return store.write_metadata(WriteBack(1, version, TASK, caption, MODEL, "test/1"))

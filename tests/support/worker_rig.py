@@ -92,7 +92,7 @@ class Rig:
 
     def enqueue(self, row_id: int) -> None:
         """Send a message of the row."""
-        self.queue.enqueue_again(row_id, 0.0)
+        self.queue.wake(row_id)
 
     def drop(self, name: str, data: bytes) -> int:
         """Upload, register and enqueue; returns the id of the row."""

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 
 import pytest
 from kombu import pools
@@ -13,7 +12,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from dropline.broker.configuration import PRODUCER_CONNECTIONS
 from dropline.broker.queue import CaptionQueue
-from dropline.contract import CAPTION_QUEUE, CAPTION_TASK, RECOVER_TASK, RECOVERY_QUEUE
+from dropline.broker.transport import MOST_MESSAGES
+from dropline.contract import CAPTION_QUEUE, CAPTION_TASK
 from dropline.deadline import Deadline
 from dropline.errors import BrokerUnavailable
 from dropline.settings import BrokerSettings
@@ -38,17 +38,6 @@ class Queue:
     broker: MemoryBroker
     captions: CaptionQueue
 
-    def enqueue(self, *row_ids: int) -> None:
-        """Send a message for each row."""
-        for row_id in row_ids:
-            self.captions.enqueue_again(row_id, 0.0)
-
-    def recover(self) -> list[int]:
-        """Run a recovery without enqueueing any row: the row ids read."""
-        found = self.captions.begin_recovery()
-        self.captions.end_recovery()
-        return found
-
 
 @pytest.fixture
 def queue(monkeypatch: pytest.MonkeyPatch) -> Queue:
@@ -57,84 +46,61 @@ def queue(monkeypatch: pytest.MonkeyPatch) -> Queue:
     return Queue(broker, CaptionQueue(broker.app()))
 
 
-def test_a_message_is_sent_within_a_deadline(queue: Queue) -> None:
-    """The message of a new row has the row id, in the message id too."""
-    queue.captions.enqueue(7, Deadline.after(60))
-    (message,) = queue.broker.sent(CAPTION_QUEUE)
-    assert (message["task"], message["args"], message["id"]) == (CAPTION_TASK, [7], "caption-7")
-    assert (message["retries"], message["eta"]) == (0, None)
-
-
-def test_a_recovered_row_is_sent_at_once(queue: Queue) -> None:
-    """The message is a first delivery without a delay, like the function's message."""
-    queue.captions.enqueue_again(7, 0.0)
+@pytest.mark.parametrize(
+    "send",
+    [lambda captions: captions.enqueue(7, Deadline.after(60)), lambda captions: captions.wake(7)],
+    ids=["enqueue", "wake"],
+)
+def test_a_message_has_a_row_as_its_hint(queue: Queue, send: Callable[[CaptionQueue], object]) -> None:
+    """The message is sent at once, and Celery has no part in retries."""
+    send(queue.captions)
     (message,) = queue.broker.sent(CAPTION_QUEUE)
     assert (message["task"], message["args"]) == (CAPTION_TASK, [7])
     assert (message["retries"], message["eta"]) == (0, None)
+    assert queue.broker.limits == [MOST_MESSAGES]
 
 
-def test_a_leased_row_is_sent_with_a_delay_and_as_repeated(queue: Queue) -> None:
-    """If a clock is ahead, the message arrives during the lease, and must not end as a duplicate."""
-    before = datetime.now(UTC)
-    queue.captions.enqueue_again(7, 31.0)
-    (message,) = queue.broker.sent(CAPTION_QUEUE)
-    assert message["retries"] == 1
-    assert before <= datetime.fromisoformat(message["eta"]) - timedelta(seconds=31) <= datetime.now(UTC)
+def test_two_messages_of_a_row_are_two_messages(queue: Queue) -> None:
+    """Workers distinguish messages by their ids: a child may hold the first while the second arrives."""
+    queue.captions.wake(7)
+    queue.captions.wake(7)
+    first, second = queue.broker.sent(CAPTION_QUEUE)
+    assert first["id"] != second["id"]
 
 
-@pytest.mark.parametrize(("resting_s", "args"), [(0.0, []), (480.0, [480.0])])
-def test_a_recovery_is_a_message_too(queue: Queue, resting_s: float, args: list[float]) -> None:
-    """The message is on the recovery queue, and has the seconds of rest if the recovery gets any."""
-    queue.captions.enqueue_recovery(resting_s)
-    (message,) = queue.broker.sent(RECOVERY_QUEUE)
-    assert (message["task"], message["args"]) == (RECOVER_TASK, args)
+def test_the_sender_limits_the_length_of_the_queue(queue: Queue) -> None:
+    """The limit is that of one message, also where the message is refused."""
+    queue.captions.wake(7, 3)
+    queue.broker.fail(RedisConnectionError("refused"))
+    with pytest.raises(BrokerUnavailable):
+        queue.captions.wake(8, 4)
+    queue.broker.fail(None)
+    queue.captions.wake(9)
+    assert queue.broker.limits == [3, MOST_MESSAGES]
 
 
-def test_a_recovery_sees_the_oldest_hundred_messages(queue: Queue) -> None:
-    """The oldest messages are the next messages for a worker."""
-    queue.enqueue(*range(1, 106))
-    assert sorted(queue.recover()) == list(range(1, 101))
-    assert len(queue.broker.sent(CAPTION_QUEUE)) == 105
-
-
-def test_a_recovery_sees_every_message_of_a_short_queue(queue: Queue) -> None:
-    """Delayed messages are read too; messages without a row are left out."""
-    queue.enqueue(3)
-    for stray in (17, {}, {"body": "e30="}, {"body": "W10="}, {"body": "W1tdXQ=="}, {"body": "W1siYSJdXQ=="}):
-        queue.broker.put(stray)
-    queue.captions.enqueue_again(4, 10.0)
-    assert sorted(queue.recover()) == [3, 4]
-
-
-def test_messages_of_dead_workers_return_before_the_queue_is_read(queue: Queue) -> None:
-    """All messages are restored at once: only a recovery restores messages."""
-    queue.enqueue(*range(1, 31))
+def test_messages_of_dead_workers_return(queue: Queue) -> None:
+    """All overdue messages are restored at once."""
+    for row_id in range(1, 31):
+        queue.captions.wake(row_id)
     queue.broker.lose_to_a_dead_worker()
-    assert sorted(queue.recover()) == list(range(1, 31))
+    queue.captions.restore_overdue()
+    assert [message["args"] for message in queue.broker.sent(CAPTION_QUEUE)] == [
+        [row_id] for row_id in range(1, 31)
+    ]
     assert queue.broker.overdue == []
-
-
-def test_after_a_recovery_that_was_cut_short_the_head_proves_nothing(queue: Queue) -> None:
-    """The messages of the interrupted recovery hide other rows without a message, until a complete recovery."""
-    queue.enqueue(7)
-    assert queue.captions.begin_recovery() == [7]
-    assert queue.recover() == []
-    assert queue.recover() == [7]
 
 
 @pytest.mark.parametrize("error", [OperationalError("refused"), RedisConnectionError("refused")], ids=repr)
 @pytest.mark.parametrize(
     "call",
     [
-        lambda captions: captions.begin_recovery(),
         lambda captions: captions.enqueue(7, Deadline.after(60)),
-        lambda captions: captions.enqueue_again(7, 0.0),
-        lambda captions: captions.enqueue_again(7, 31.0),
-        lambda captions: captions.enqueue_recovery(),
-        lambda captions: captions.end_recovery(),
+        lambda captions: captions.wake(7),
+        lambda captions: captions.restore_overdue(),
         lambda captions: captions.end_blocking_pop(),
     ],
-    ids=["begin_recovery", "enqueue", "enqueue_again", "delayed", "enqueue_recovery", "end_recovery", "end_pop"],
+    ids=["enqueue", "wake", "restore_overdue", "end_pop"],
 )
 def test_without_redis_every_call_raises_an_error_of_ours(
     queue: Queue, error: Exception, call: Callable[[CaptionQueue], object]

@@ -102,7 +102,7 @@ def test_every_error_of_redis_in_the_queue(monkeypatch: pytest.MonkeyPatch) -> N
     for error in [*foreign_errors.of_redis(), *foreign_errors.of_system(), KeyError("x"), ValueError("x")]:
         monkeypatch.setattr(redis.ConnectionPool, "get_connection", raising(error))
         with pytest.raises(BrokerUnavailable) as caught:
-            queue.enqueue_recovery()
+            queue.wake(7)
         assert "\n" not in str(caught.value), error
         assert "; " in str(caught.value), error
 

@@ -55,19 +55,19 @@ class Bench:
     def __init__(self, *answers: ScaleToZeroOutcome | Exception) -> None:
         self.clock = ManualClock()
         self.deactivator = FakeDeactivator(self.clock, *answers)
-        self.recoveries = 0
+        self.looks = 0
         #: Time of the last caption of any worker.
         self.captioned_at = -POLICY.idle_s
         idle_period = IdlePeriod(POLICY.idle_s, self.clock.time)
-        self.timer = IdleTimer(lambda: self.deactivator, POLICY, self._recover, self._quiet_s, idle_period)
+        self.timer = IdleTimer(lambda: self.deactivator, POLICY, self._look, self._quiet_s, idle_period)
         self.hub = cast("Hub", ClockHub(self.clock))
         self.timer.start(self.hub)
 
     def _quiet_s(self) -> float:
         return self.clock.now - self.captioned_at
 
-    def _recover(self) -> None:
-        self.recoveries += 1
+    def _look(self) -> None:
+        self.looks += 1
 
 
 @given(st.lists(st.floats(0, 100), max_size=10), st.floats(0, 200))
@@ -102,10 +102,10 @@ def test_a_worker_that_lives_on_tries_again(outcome: ScaleToZeroOutcome) -> None
 
 
 def test_rows_without_messages_are_looked_for() -> None:
-    """A recovery starts for each UNFINISHED outcome, to enqueue the rows of messages lost by Redis."""
+    """The worker looks at the queue after each UNFINISHED outcome: Redis may have lost messages."""
     bench = Bench(ScaleToZeroOutcome.UNFINISHED, ScaleToZeroOutcome.UNFINISHED, ScaleToZeroOutcome.QUEUED)
     bench.clock.advance(300)
-    assert (bench.recoveries, bench.deactivator.tried) == (2, [100, 200, 300])
+    assert (bench.looks, bench.deactivator.tried) == (2, [100, 200, 300])
 
 
 @pytest.mark.parametrize("error", [DatabaseUnavailable("away"), BrokerUnavailable("away"), RuntimeError("a bug")])

@@ -3,6 +3,7 @@
 import pytest
 from billiard.exceptions import SoftTimeLimitExceeded
 
+from db.claims import Due
 from dropline.contract import Dimensions, ObjectVersion, Status, TaskPrompt, TaskRequest
 from dropline.errors import (
     AccessDenied,
@@ -13,9 +14,15 @@ from dropline.errors import (
     StorageUnavailable,
 )
 from dropline.settings import MetadataSettings
-from tests.support.captioning import FIRST, LEASE_S, PNG, SETTINGS, Bench, make_bench
-from tests.support.row_model import Lease, Row
-from worker.pipeline import Acknowledge, Delivery, Redeliver
+from tests.support.captioning import CHILD, LEASE_S, PNG, RETRY_FOR_S, SETTINGS, Bench, make_bench
+from tests.support.row_model import Lease, NotBefore, Row
+from worker.pipeline import Outcome
+
+CAPTIONED = Outcome("captioned", Due())
+FAILED = Outcome("failed", Due())
+#: The row is in its first back-off, and no other row is unfinished.
+QUEUED = Outcome("queued", Due(next_in_s=2))
+WRITTEN = Row(Status.CAPTIONED, attempts=1, caption="a red half", written=True, claimed_by=CHILD)
 
 WHOLE_WAY = ["claim", "announce", "download", "decode", "caption", "record_caption"]
 WHOLE_WAY += ["write_metadata", "finish_write_back"]
@@ -30,9 +37,9 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
 def test_a_dropped_image_is_captioned_and_its_metadata_written(bench: Bench) -> None:
     """The steps are in order: the announcement before the download, and Postgres before the metadata."""
     row_id = bench.drop()
-    assert bench.run(row_id) == Acknowledge("captioned")
+    assert bench.run(row_id) == CAPTIONED
     assert bench.journal == WHOLE_WAY
-    assert bench.rows.row(row_id) == Row(Status.CAPTIONED, attempts=1, caption="a red half", written=True)
+    assert bench.rows.row(row_id) == WRITTEN
     assert bench.store.metadata == {bench.rows.version(row_id): ("a red half", "<CAPTION>", "fake")}
 
 
@@ -51,31 +58,34 @@ def test_the_row_gets_the_bytes_and_pixels_of_the_original(bench: Bench) -> None
 
 @pytest.mark.parametrize("during", ["caption", "write_metadata"])
 def test_claim_and_write_back_are_leased_for_the_time_of_a_task(bench: Bench, during: str) -> None:
-    """A duplicate delivery finds a leased row, and the lease is longer than the time limit of a task."""
+    """Another message finds a leased row, and the lease is longer than the time limit of a task."""
     row_id = bench.drop()
     bench.script.plan(during, StorageUnavailable("503"))
     # The attempt cannot end, as after the death of the process.
-    bench.script.plan("requeue", DatabaseUnavailable("away"))
-    bench.script.plan("expire_lease", DatabaseUnavailable("away"))
-    assert isinstance(bench.run(row_id), Redeliver)
+    for end in ("requeue", "postpone_write_back"):
+        bench.script.plan(end, DatabaseUnavailable("away"))
+    with pytest.raises(DatabaseUnavailable):
+        bench.run(row_id)
     assert bench.rows.row(row_id).lease is Lease.HELD
-    assert bench.rows.details(row_id).lease_s == LEASE_S
+    assert bench.rows.details(row_id).in_s == LEASE_S
+    assert bench.run(row_id) == Outcome("nothing is due", Due(next_in_s=LEASE_S))
 
 
 def test_without_write_back_the_row_ends_with_its_caption(bench: Bench) -> None:
     """DROPLINE_METADATA__WRITE is off: no lease stays, and the object is left alone."""
     bench.settings = SETTINGS.model_copy(update={"metadata": MetadataSettings(write=False)})
     row_id = bench.drop()
-    assert bench.run(row_id) == Acknowledge("captioned")
+    assert bench.run(row_id) == CAPTIONED
     assert bench.journal == WHOLE_WAY[:-2]
     assert bench.state(row_id) == (Status.CAPTIONED, None, None)
 
 
 def test_a_further_task_ends_with_its_caption_and_leaves_the_object_alone(bench: Bench) -> None:
     """A request for another task than the object's own is answered in Postgres alone."""
-    bench.drop()
+    bench.run(bench.drop())
+    bench.store.metadata.clear()
     further = bench.rows.register(task="<OD>", own_task=False)
-    assert bench.run(further) == Acknowledge("captioned")
+    assert bench.run(further) == CAPTIONED
     assert bench.journal == WHOLE_WAY[:-2]
     assert bench.state(further) == (Status.CAPTIONED, None, None)
     assert bench.store.metadata == {}
@@ -85,7 +95,7 @@ def test_without_an_engine_nothing_is_downloaded(bench: Bench) -> None:
     """A refused announcement puts the row back at once."""
     row_id = bench.drop()
     bench.script.plan("announce", EngineUnavailable("the engine is starting"))
-    assert bench.run(row_id) == Redeliver(2, "engine_unavailable")
+    assert bench.run(row_id) == QUEUED
     assert bench.journal == ["claim", "announce", "requeue"]
     assert bench.state(row_id) == (Status.QUEUED, "engine_unavailable", None)
 
@@ -95,14 +105,14 @@ def test_an_announced_request_that_will_not_come_is_retracted(bench: Bench, erro
     """The announcement is retracted, because the engine would hold a batch open for the request."""
     row_id = bench.drop()
     bench.script.plan("download", error)
-    assert isinstance(bench.run(row_id), Redeliver)
+    assert bench.run(row_id) == QUEUED
     assert bench.journal == ["claim", "announce", "download", "retract", "requeue"]
 
 
 def test_an_image_that_cannot_be_decoded_is_retracted_and_fails_at_once(bench: Bench) -> None:
     """A fault of the image is final, and the row has the code and the words of the fault."""
     row_id = bench.drop(b"Dear diary")
-    assert bench.run(row_id) == Acknowledge("failed")
+    assert bench.run(row_id) == FAILED
     assert bench.journal == ["claim", "announce", "download", "decode", "retract", "fail"]
     assert bench.state(row_id) == (Status.FAILED, "not_an_image", None)
     assert bench.rows.details(row_id).error
@@ -111,9 +121,9 @@ def test_an_image_that_cannot_be_decoded_is_retracted_and_fails_at_once(bench: B
 def test_an_encoding_that_is_not_undone_is_the_reason_for_bytes_that_are_no_image(bench: Bench) -> None:
     """An image under the wrong label is captioned; compressed bytes fail with the name of their encoding."""
     bench.store.coding = "br"
-    assert bench.run(bench.drop()) == Acknowledge("captioned")
+    assert bench.run(bench.drop()) == CAPTIONED
     row_id = bench.drop(b"\x0b\x02\x80compressed\x03", generation=2)
-    assert bench.run(row_id) == Acknowledge("failed")
+    assert bench.run(row_id) == FAILED
     assert bench.state(row_id) == (Status.FAILED, "unsupported_format", None)
     assert '"br"' in (bench.rows.details(row_id).error or "")
 
@@ -121,7 +131,7 @@ def test_an_encoding_that_is_not_undone_is_the_reason_for_bytes_that_are_no_imag
 def test_an_object_beyond_the_limit_is_refused(bench: Bench) -> None:
     """The download gets DROPLINE_EVENTS__MAX_SIZE_BYTES."""
     row_id = bench.drop(PNG.ljust(100_001, b"\0"))
-    assert bench.run(row_id) == Acknowledge("failed")
+    assert bench.run(row_id) == FAILED
     assert bench.state(row_id) == (Status.FAILED, "object_too_large", None)
 
 
@@ -140,24 +150,38 @@ def test_an_object_beyond_the_limit_is_refused(bench: Bench) -> None:
 def test_a_transient_error_puts_the_row_back(
     bench: Bench, call: str, error: Exception, code: str, lost: int
 ) -> None:
-    """The row is queued with the reason; a possible fault of the image counts as a lost attempt."""
+    """The row is queued with the reason and a back-off; a possible fault of the image counts as a lost attempt."""
     row_id = bench.drop()
     bench.script.plan(call, error)
-    assert bench.run(row_id) == Redeliver(2, code)
+    assert bench.run(row_id) == QUEUED
     assert bench.state(row_id) == (Status.QUEUED, code, None)
-    assert bench.rows.row(row_id).lost_attempts == lost
-    assert bench.run(row_id) == Acknowledge("captioned")
+    row = bench.rows.row(row_id)
+    assert (row.lost_attempts, row.not_before, row.failing) == (lost, NotBefore.TO_COME, True)
+    assert bench.run(row_id) == Outcome("nothing is due", Due(next_in_s=2))
+    bench.wait()
+    assert bench.run(row_id) == CAPTIONED
     assert bench.state(row_id) == (Status.CAPTIONED, None, None)
 
 
-def test_transient_errors_of_one_row_end_in_a_dead_letter(bench: Bench) -> None:
-    """The row fails after `max_retries` further attempts, with a longer pause before each attempt."""
+@pytest.mark.parametrize(
+    ("failing_s", "outcome"),
+    [
+        (3, Outcome("queued", Due(next_in_s=3))),
+        (RETRY_FOR_S - 1, Outcome("queued", Due(next_in_s=20))),
+        (RETRY_FOR_S, FAILED),
+    ],
+)
+def test_transient_errors_of_one_row_end_in_a_dead_letter(
+    bench: Bench, failing_s: float, outcome: Outcome
+) -> None:
+    """The row fails after `retry_for_s` seconds of errors, with a longer pause before each attempt."""
     row_id = bench.drop()
-    bench.script.plan("download", *[StorageUnavailable("503")] * 3)
-    code = "storage_unavailable"
-    assert bench.deliver(row_id) == [Redeliver(2, code), Redeliver(4, code), Acknowledge("failed")]
-    assert bench.state(row_id) == (Status.FAILED, code, None)
-    assert "given up after 3 attempts: 503" in (bench.rows.details(row_id).error or "")
+    bench.rows.details(row_id).failing_s = failing_s
+    bench.script.plan("download", StorageUnavailable("503"))
+    assert bench.run(row_id) == outcome
+    assert bench.state(row_id) == (Status(outcome.words), "storage_unavailable", None)
+    words = "given up after 1 attempt: 503" if outcome == FAILED else "503"
+    assert bench.rows.details(row_id).error == words
 
 
 @pytest.mark.parametrize(("call", "error"), [("download", AccessDenied("no")), ("caption", InferenceFailed("no"))])
@@ -165,7 +189,7 @@ def test_a_permanent_error_is_a_dead_letter_at_once(bench: Bench, call: str, err
     """The row has code and words of the error."""
     row_id = bench.drop()
     bench.script.plan(call, error)
-    assert bench.run(row_id) == Acknowledge("failed")
+    assert bench.run(row_id) == FAILED
     assert bench.state(row_id) == (Status.FAILED, error.code, None)
     assert bench.rows.details(row_id).error == "no"
 
@@ -174,7 +198,7 @@ def test_after_a_death_the_image_is_captioned_apart(bench: Bench) -> None:
     """An image suspected of a crash must not take other images of a batch along."""
     row_id = bench.drop()
     bench.rows.claim_and_die(row_id)
-    assert bench.run(row_id) == Acknowledge("captioned")
+    assert bench.run(row_id) == CAPTIONED
     assert [timed.request.isolated for timed in bench.captioner.requests] == [True]
 
 
@@ -183,7 +207,7 @@ def test_an_image_that_kills_its_process_is_set_aside(bench: Bench) -> None:
     row_id = bench.drop()
     for _ in range(3):
         bench.rows.claim_and_die(row_id)
-    assert bench.run(row_id) == Acknowledge("failed")
+    assert bench.run(row_id) == FAILED
     assert bench.journal == ["claim", "fail"]
     assert bench.state(row_id) == (Status.FAILED, "worker_lost", None)
     assert "gs://drops/cat.png#1: 3 attempts ended with the death" in (bench.rows.details(row_id).error or "")
@@ -194,7 +218,7 @@ def test_one_death_fewer_is_another_attempt(bench: Bench) -> None:
     row_id = bench.drop()
     for _ in range(2):
         bench.rows.claim_and_die(row_id)
-    assert bench.run(row_id) == Acknowledge("captioned")
+    assert bench.run(row_id) == CAPTIONED
 
 
 @pytest.mark.parametrize(
@@ -211,7 +235,7 @@ def test_a_generation_that_is_gone_is_deleted_or_superseded(
     """The row is neither failed nor retried: a newer generation means an overwrite, no generation a delete."""
     row_id = bench.rows.register()
     bench.store.objects = {ObjectVersion("drops", "cat.png", generation): PNG for generation in live}
-    assert bench.run(row_id) == Acknowledge(status)
+    assert bench.run(row_id) == Outcome(status, Due())
     assert bench.journal == ["claim", "announce", "download", "retract", "live_generation", step]
     assert bench.state(row_id) == (status, None, None)
 
@@ -219,12 +243,12 @@ def test_a_generation_that_is_gone_is_deleted_or_superseded(
 @pytest.mark.parametrize(
     ("error", "result", "status"),
     [
-        (StorageUnavailable("503"), Redeliver(2, "storage_unavailable"), Status.QUEUED),
-        (AccessDenied("no"), Acknowledge("failed"), Status.FAILED),
+        (StorageUnavailable("503"), QUEUED, Status.QUEUED),
+        (AccessDenied("no"), FAILED, Status.FAILED),
     ],
 )
 def test_overwritten_or_deleted_must_be_known(
-    bench: Bench, error: AccessDenied, result: Acknowledge | Redeliver, status: Status
+    bench: Bench, error: AccessDenied, result: Outcome, status: Status
 ) -> None:
     """An error of the second look is an error of the attempt."""
     row_id = bench.rows.register()
@@ -233,48 +257,108 @@ def test_overwritten_or_deleted_must_be_known(
     assert bench.state(row_id) == (status, error.code, None)
 
 
-def test_a_repeated_delivery_of_a_leased_row_comes_after_the_lease(bench: Bench) -> None:
-    """The delivery may be the last message of a dead process, and must not spin on Postgres during the lease."""
+def test_a_message_of_a_leased_row_ends_with_the_time_of_the_next_row(bench: Bench) -> None:
+    """Another child has the row: its parent's alarm is for the end of the lease."""
     row_id = bench.drop()
     bench.rows.claim_once(row_id, 30)
-    result = bench.run(row_id, Delivery(repeated=True, retries=0))
-    assert isinstance(result, Redeliver)
-    assert 30 < result.delay_s <= 40
-    assert bench.journal == ["claim"]
-
-
-def test_a_plain_duplicate_of_a_leased_row_ends(bench: Bench) -> None:
-    """Another delivery has the row."""
-    row_id = bench.drop()
-    bench.rows.claim_once(row_id, 30)
-    assert isinstance(bench.run(row_id), Acknowledge)
+    assert bench.run(row_id) == Outcome("nothing is due", Due(next_in_s=30))
     assert bench.journal == ["claim"]
     assert bench.state(row_id) == (Status.RUNNING, None, Lease.HELD)
 
 
-@pytest.mark.parametrize("delivery", [FIRST, Delivery(repeated=True, retries=1)])
-def test_a_message_of_a_finished_or_unknown_row_ends(bench: Bench, delivery: Delivery) -> None:
+def test_a_message_of_a_finished_or_unknown_row_ends(bench: Bench) -> None:
     """The claim finds no work, and the message ends."""
     row_id = bench.drop()
     bench.run(row_id)
     for known in (row_id, 404):
-        assert bench.run(known, delivery) == Acknowledge("nothing to do")
+        assert bench.run(known) == Outcome("nothing is due", Due())
         assert bench.journal == ["claim"]
 
 
-@pytest.mark.parametrize(("retries", "delay_s"), [(0, 2), (1, 4), (2, 8), (3, 16), (4, 20), (1000, 20)])
-def test_without_postgres_the_message_comes_again(bench: Bench, retries: int, delay_s: float) -> None:
-    """The pause doubles up to the cap."""
+def test_a_message_is_a_hint(bench: Bench) -> None:
+    """The row of the message is captioned; with an unknown hint, the row that has waited longest."""
+    first, second, third = bench.drop(), bench.rows.register(task="<OD>"), bench.rows.register(task="<OCR>")
+    assert bench.run(second) == Outcome("captioned", Due((first,)))
+    assert bench.state(second) == (Status.CAPTIONED, None, None)
+    assert bench.run(404) == Outcome("captioned", Due((third,)))
+    assert bench.state(first) == (Status.CAPTIONED, None, None)
+
+
+def test_a_hint_does_not_go_before_a_more_urgent_row(bench: Bench) -> None:
+    """The fresh row is captioned, and the row of the message is the next."""
+    bulk = bench.rows.register(task="<OD>", priority=2)
+    fresh = bench.drop()
+    assert bench.run(bulk) == Outcome("captioned", Due((bulk,)))
+    assert bench.state(fresh) == (Status.CAPTIONED, None, None)
+
+
+def test_another_child_is_woken_before_the_work_where_another_row_is_due(bench: Bench) -> None:
+    """One message may stand for many due rows; where no other row is due, none is sent."""
+    first, second = bench.drop(), bench.rows.register(task="<OD>", own_task=False)
+    bench.run(first)
+    assert (bench.woken, bench.journal[:3]) == ([second], ["claim", "wake", "announce"])
+    bench.run(second)
+    assert bench.woken == [second]
+
+
+def test_the_next_row_is_read_at_the_end_of_the_work(bench: Bench) -> None:
+    """A row that was queued meanwhile is in the outcome."""
+    row_id = bench.drop()
+    bench.captioner.meanwhile = lambda: bench.rows.register(task="<OD>", own_task=False)
+    assert bench.run(row_id) == Outcome("captioned", Due((2,)))
+    assert bench.woken == []
+
+
+def test_without_postgres_the_message_has_no_outcome(bench: Bench) -> None:
+    """The task reports that the parent is to look again."""
     bench.script.plan("begin", DatabaseUnavailable("away"))
-    assert bench.run(bench.drop(), Delivery(repeated=True, retries=retries)) == Redeliver(delay_s, "away")
+    with pytest.raises(DatabaseUnavailable):
+        bench.run(bench.drop())
+
+
+def redone(bench: Bench) -> int:
+    """The id of a captioned row that is queued again."""
+    row_id = bench.drop()
+    bench.run(row_id)
+    bench.rows.row(row_id).caption = "the old caption"
+    bench.rows.redo(row_id)
+    return row_id
+
+
+def test_a_captioned_row_can_be_captioned_again(bench: Bench) -> None:
+    """The row keeps its status, and its caption until the record of the new one; the metadata follows."""
+    row_id = redone(bench)
+    seen = []
+    bench.captioner.meanwhile = lambda: seen.append((bench.rows.row(row_id).caption, bench.state(row_id)))
+    assert bench.run(row_id) == CAPTIONED
+    assert seen == [("the old caption", (Status.CAPTIONED, None, Lease.HELD))]
+    assert bench.journal == WHOLE_WAY
+    row = bench.rows.row(row_id)
+    assert (row.caption, row.attempts, row.redo) == ("a red half", 2, False)
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome", "redo"),
+    [(StorageUnavailable("503"), QUEUED, True), (AccessDenied("no"), FAILED, False)],
+)
+def test_a_row_that_cannot_be_captioned_again_keeps_its_caption(
+    bench: Bench, error: AccessDenied, outcome: Outcome, redo: bool
+) -> None:
+    """After a transient error the row waits for its back-off; after a permanent one it has the reason."""
+    row_id = redone(bench)
+    bench.script.plan("download", error)
+    assert bench.run(row_id) == outcome
+    row = bench.rows.row(row_id)
+    assert (row.status, row.caption, row.code) == (Status.CAPTIONED, "the old caption", error.code)
+    assert (row.redo, row.lease) == (redo, None)
 
 
 def test_a_caption_is_kept_in_hand_while_postgres_is_away(bench: Bench) -> None:
     """The model runs once, however often the record is tried; no pause is longer than 5 seconds."""
     row_id = bench.drop()
     bench.script.plan("record_caption", *[DatabaseUnavailable("away")] * 4)
-    assert bench.run(row_id) == Acknowledge("captioned")
-    assert bench.sleeps == [2, 4, 5, 5]
+    assert bench.run(row_id) == CAPTIONED
+    assert bench.sleeps == [2, 2, 4, 5]
     assert len(bench.captioner.requests) == 1
     assert bench.state(row_id) == (Status.CAPTIONED, None, None)
 
@@ -283,9 +367,9 @@ def test_a_record_whose_answer_is_lost_is_made_again(bench: Bench) -> None:
     """The connection broke after the commit: the same attempt records the same caption, then writes back."""
     row_id = bench.drop()
     bench.script.plan("commit", None, DatabaseUnavailable("broken"))
-    assert bench.run(row_id) == Acknowledge("captioned")
+    assert bench.run(row_id) == CAPTIONED
     assert bench.journal.count("record_caption") == 2
-    assert bench.rows.row(row_id) == Row(Status.CAPTIONED, attempts=1, caption="a red half", written=True)
+    assert bench.rows.row(row_id) == WRITTEN
 
 
 @pytest.mark.parametrize("deleted", [True, False])
@@ -297,13 +381,11 @@ def test_a_result_of_a_row_that_has_moved_on_is_refused(bench: Bench, deleted: b
         if deleted:
             bench.rows.model.delete(1)
         else:
-            bench.expire_leases()
+            bench.wait()
             bench.rows.claim_once(row_id, 30)
 
     bench.captioner.meanwhile = move_on
-    result = bench.run(row_id)
-    assert isinstance(result, Acknowledge)
-    assert "refused" in result.outcome
+    assert "refused" in bench.run(row_id).words
     assert bench.journal == WHOLE_WAY[:-2]
     assert bench.rows.row(row_id).caption is None
     assert bench.store.metadata == {}
@@ -318,7 +400,5 @@ def test_an_error_of_a_row_that_has_moved_on_is_dropped(bench: Bench) -> None:
         raise EngineUnavailable("away")
 
     bench.captioner.meanwhile = delete_and_fail
-    result = bench.run(row_id)
-    assert isinstance(result, Acknowledge)
-    assert "refused" in result.outcome
+    assert "refused" in bench.run(row_id).words
     assert bench.state(row_id) == (Status.DELETED, None, None)

@@ -1,7 +1,5 @@
-"""Redrives without services: times, retries of the wake-up, and deferred signals."""
+"""Redrives without services: times, batches, and retries of the wake-up."""
 
-import signal
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -9,7 +7,6 @@ import pytest
 from cli.redrive import parse_since
 from dropline.errors import ClientError
 from dropline.scaling.errors import PoolChanging, ScalingDenied
-from operations.interrupts import Interrupts
 from operations.redrive import wake_with_retries
 
 NOW = datetime(2026, 11, 22, 16, 0, tzinfo=UTC)
@@ -100,52 +97,3 @@ def test_what_no_patience_helps_with_is_raised_at_once() -> None:
 
     with pytest.raises(ScalingDenied):
         wake_with_retries(denied, 60, pytest.fail, sleep=lambda _seconds: pytest.fail("waited"))
-
-
-@pytest.fixture
-def interrupts() -> Iterator[Interrupts]:
-    """Signal handlers of the process are replaced during the test."""
-    found = Interrupts()
-    with found.caught():
-        yield found
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_interrupts(interrupts: Interrupts, number: signal.Signals) -> None:
-    """SIGTERM and SIGINT both interrupt."""
-    with pytest.raises(KeyboardInterrupt):
-        signal.raise_signal(number)
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_held_signal_interrupts_at_the_release(interrupts: Interrupts, number: signal.Signals) -> None:
-    """The protected work is completed first; then the interrupt is raised, once."""
-    done = []
-    with interrupts.held() as release:
-        signal.raise_signal(number)
-        done.append("commit")
-        with pytest.raises(KeyboardInterrupt):
-            release()
-    assert done == ["commit"]
-
-
-def test_a_held_signal_interrupts_at_the_end_of_the_block(interrupts: Interrupts) -> None:
-    """Without a release, the interrupt is raised at the end of the block."""
-    done = []
-
-    def work() -> None:
-        with interrupts.held():
-            signal.raise_signal(signal.SIGTERM)
-            done.append("all")
-
-    with pytest.raises(KeyboardInterrupt):
-        work()
-    assert done == ["all"]
-
-
-def test_the_signals_are_given_back() -> None:
-    """The earlier handlers are restored."""
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    with Interrupts().caught():
-        assert signal.getsignal(signal.SIGTERM) != before[1]
-    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before

@@ -1,4 +1,4 @@
-"""Recovery after a silent reconnection of the consumer."""
+"""A look at the queue after a silent reconnection of the consumer."""
 
 from collections.abc import Callable
 from typing import Any

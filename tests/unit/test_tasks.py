@@ -1,44 +1,46 @@
-"""The two Celery tasks, over a scripted pipeline and a broker in memory."""
+"""The Celery task and the parent's side of it, over a scripted pipeline and a broker in memory."""
 
-from collections.abc import Callable, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import pytest
 from billiard.einfo import ExceptionInfo
-from billiard.exceptions import SoftTimeLimitExceeded, Terminated, WorkerLostError
+from billiard.exceptions import SoftTimeLimitExceeded, Terminated, TimeLimitExceeded, WorkerLostError
 from celery import Celery
-from celery.exceptions import Reject, Retry
-from redis.exceptions import ConnectionError as RedisConnectionError
+from celery.app.trace import build_tracer
+from celery.exceptions import Reject
 
-from dropline.contract import CAPTION_QUEUE, CAPTION_TASK, RECOVER_TASK, RECOVERY_QUEUE
-from dropline.errors import AccessDenied, DatabaseUnavailable
+from db.claims import Due
+from dropline.contract import CAPTION_QUEUE, CAPTION_TASK
+from dropline.errors import AccessDenied, BrokerUnavailable, DatabaseUnavailable
 from tests.support.memory_broker import MemoryBroker
-from worker.pipeline import Acknowledge, Delivery, Redeliver
+from worker.alarm import Alarm
+from worker.pipeline import Outcome
 from worker.tasks import Resources, register_tasks
 
 pytestmark = pytest.mark.filterwarnings("ignore:\\s*The 'queue' task attribute is deprecated")
 
-#: Longer than any test, shorter than any difference between two pauses.
-SECOND = timedelta(seconds=1)
+#: Seconds until the parent looks at the queue after an error of a child.
+SOON_S = 1.0
+CHILD_PID = 4711
 
 
 @dataclass
 class Child:
-    """The tasks of a child, with a pipeline and a recovery scripted by the test."""
+    """The task of a child, with a pipeline scripted by the test."""
 
     broker: MemoryBroker
     app: Celery
-    result: Acknowledge | Redeliver = field(default_factory=lambda: Acknowledge("captioned"))
+    others: Due = field(default_factory=Due)
     error: Exception | None = None
-    #: Row ids and deliveries given to the pipeline.
-    runs: list[tuple[int, Delivery]] = field(default_factory=list)
-    #: Free the lease of a row; called in the parent.
-    on_release: Callable[[int], None] = lambda _: None
-    #: Runs a recovery with the given seconds of rest.
-    recover: Callable[[float], object] = lambda _: "recovered"
+    wake_error: Exception | None = None
+    #: Hints given to the pipeline.
+    hints: list[int] = field(default_factory=list)
+    #: Hints of the messages sent at the end.
+    woken: list[int] = field(default_factory=list)
+    #: Acts of the parent on row, message and alarm, in order.
+    acts: list[str] = field(default_factory=list)
 
     def pipeline(self) -> "Child":
         """Built on first use, which may fail."""
@@ -46,180 +48,120 @@ class Child:
             raise self.error
         return self
 
-    def recovery(self) -> "ScriptedRecovery":
-        """The test's recovery."""
-        return ScriptedRecovery(self.recover)
-
-    def release_lease(self, row_id: int) -> None:
-        """Free a lease, scripted by the test."""
-        self.on_release(row_id)
-
-    def run(self, row_id: int, delivery: Delivery) -> Acknowledge | Redeliver:
+    def run(self, hint: int) -> Outcome:
         """The pipeline's entry."""
-        self.runs.append((row_id, delivery))
-        return self.result
+        self.hints.append(hint)
+        return Outcome("captioned", self.others)
 
-    def call(self, name: str, args: Sequence[Any], retries: int = 0, delivery_info: object = None) -> Any:
-        """Run a task's body as a child does for a message."""
-        task = self.app.tasks[name]
-        context = {"id": "m1", "args": args, "kwargs": {}, "retries": retries, "called_directly": False}
-        task.push_request(**context, delivery_info=delivery_info)
+    def wake(self, row_id: int) -> None:
+        """Send a message, which may fail."""
+        if self.wake_error:
+            raise self.wake_error
+        self.woken.append(row_id)
+
+    def release_lease(self, child: int) -> None:
+        """The parent ends the lease of a dead child."""
+        self.acts.append(f"release {child}")
+
+    def taken(self, message_id: str) -> None:
+        """The alarm hears that a child has the message."""
+        self.acts.append(f"taken {message_id}")
+
+    def ended(self, message_id: str, next_in_s: float | None) -> None:
+        """The alarm hears of the end of the message."""
+        self.acts.append(f"ended {message_id}: {next_in_s}")
+
+    def call(self, *args: Any) -> Any:
+        """Run the task's body as a child does for a message."""
+        task = self.app.tasks[CAPTION_TASK]
+        task.push_request(id="m1", args=args, kwargs={}, called_directly=False)
         try:
             return task.run(*args)
         finally:
             task.pop_request()
 
 
-@dataclass
-class ScriptedRecovery:
-    """A recovery scripted by the test."""
-
-    run: Callable[[float], object]
-
-
 @pytest.fixture
 def child(monkeypatch: pytest.MonkeyPatch) -> Child:
-    """Tasks of an app with a broker in memory."""
+    """The task of an app with a broker in memory."""
     broker = MemoryBroker(monkeypatch)
     child = Child(broker, broker.app())
-    register_tasks(child.app, cast("Resources", child))
+    register_tasks(child.app, cast("Resources", child), cast("Alarm", child))
     return child
-
-
-@contextmanager
-def sent_again(child: Child, queue: str, delay_s: float, retries: int) -> Any:
-    """The body sends the message again, with the delay and the number of retries."""
-    before = datetime.now(UTC)
-    with pytest.raises(Retry):
-        yield
-    (message,) = child.broker.sent(queue)
-    due = datetime.fromisoformat(message["eta"])
-    assert before <= due - timedelta(seconds=delay_s) <= datetime.now(UTC) + SECOND / 2
-    assert message["retries"] == retries
-
-
-@pytest.mark.parametrize(
-    ("retries", "delivery_info", "expected"),
-    [
-        (0, None, Delivery(repeated=False, retries=0)),
-        (0, {}, Delivery(repeated=False, retries=0)),
-        (0, {"redelivered": None}, Delivery(repeated=False, retries=0)),
-        (0, {"redelivered": False}, Delivery(repeated=False, retries=0)),
-        (0, {"redelivered": True}, Delivery(repeated=True, retries=0)),
-        (1, {"redelivered": False}, Delivery(repeated=True, retries=1)),
-        (7, None, Delivery(repeated=True, retries=7)),
-        (2, {"redelivered": True}, Delivery(repeated=True, retries=2)),
-    ],
-)
-def test_a_message_that_came_before_is_a_repeated_delivery(
-    child: Child, retries: int, delivery_info: object, expected: Delivery
-) -> None:
-    """Redis returned the message of a dead worker, or a worker sent the message again."""
-    assert child.call(CAPTION_TASK, [7], retries, delivery_info) == "captioned"
-    assert child.runs == [(7, expected)]
-    assert child.broker.sent(CAPTION_QUEUE) == []
 
 
 @pytest.mark.parametrize("row_id", [0, -1, True, "7", 7.0, None, [7]], ids=repr)
 def test_a_message_without_a_row_is_dropped(child: Child, row_id: object) -> None:
-    """The pipeline is not called."""
-    assert child.call(CAPTION_TASK, [row_id]) == "unusable"
-    assert child.runs == []
+    """The pipeline is not called; the parent looks at the queue, since the message may have stood for a row."""
+    assert child.call(row_id) == SOON_S
+    assert (child.hints, child.woken) == ([], [])
 
 
 def test_the_smallest_row_id_is_one(child: Child) -> None:
     """Postgres's identity columns begin at 1."""
-    assert child.call(CAPTION_TASK, [1]) == "captioned"
+    assert child.call(1) is None
+    assert child.hints == [1]
 
 
-@pytest.mark.parametrize(("retries", "delay_s"), [(0, 2.5), (3, 40.0)])
-def test_a_message_that_is_needed_again_is_sent_again(child: Child, retries: int, delay_s: float) -> None:
-    """The message has the pipeline's delay, and the next number of retries."""
-    child.result = Redeliver(delay_s, "storage_unavailable")
-    with sent_again(child, CAPTION_QUEUE, delay_s, retries + 1):
-        child.call(CAPTION_TASK, [7], retries)
-    (message,) = child.broker.sent(CAPTION_QUEUE)
-    assert (message["task"], message["args"]) == (CAPTION_TASK, [7])
-
-
-@pytest.mark.parametrize(("retries", "pause_s"), [(0, 1), (1, 2), (2, 4), (5, 32), (6, 64), (7, 64), (5000, 64)])
-@pytest.mark.parametrize("error", [RuntimeError("a bug"), AccessDenied("no credentials")])
-def test_an_unexpected_error_keeps_the_message(
-    child: Child, error: Exception, retries: int, pause_s: float
+@pytest.mark.parametrize("next_in_s", [None, 0.25, 300.0])
+@pytest.mark.parametrize("due", [(), (8,), (8, 9)])
+def test_the_result_is_the_time_of_the_next_row(
+    child: Child, due: tuple[int, ...], next_in_s: float | None
 ) -> None:
-    """The pipeline cannot be built, or has a bug: the message is sent again, with longer and longer pauses."""
+    """Where a row is due, the next message is sent before this one is acknowledged: one for one."""
+    child.others = Due(due, next_in_s)
+    assert child.call(7) == next_in_s
+    assert (child.hints, child.woken) == ([7], list(due[:1]))
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("a bug"), AccessDenied("no credentials"), DatabaseUnavailable("away")]
+)
+def test_an_error_of_the_pipeline_is_no_error_of_the_task(child: Child, error: Exception) -> None:
+    """The row has a lease or is due; the parent looks at the queue soon."""
     child.error = error
-    with sent_again(child, CAPTION_QUEUE, pause_s, retries + 1):
-        child.call(CAPTION_TASK, [7], retries)
+    assert child.call(7) == SOON_S
+    assert child.woken == []
 
 
-@pytest.mark.parametrize("name", [CAPTION_TASK, RECOVER_TASK])
-def test_a_copy_that_redis_refuses_returns_the_message_itself(child: Child, name: str) -> None:
-    """The message is rejected and requeued: an acknowledged message without a copy would be lost."""
-    child.result, child.recover = Redeliver(1.0, "away"), _raise_unavailable
-    child.broker.fail(RedisConnectionError("out of memory"))
-    with pytest.raises(Reject) as caught:
-        child.call(name, [7])
-    assert caught.value.requeue is True
+@pytest.mark.parametrize("next_in_s", [None, 300.0])
+def test_a_message_that_redis_refuses_is_sent_after_a_look(child: Child, next_in_s: float | None) -> None:
+    """The parent looks soon, and sends a message for the due row."""
+    child.others, child.wake_error = Due((8,), next_in_s), BrokerUnavailable("out of memory")
+    assert child.call(7) == SOON_S
 
 
-def _raise_unavailable(_: float) -> None:
-    raise DatabaseUnavailable("away")
+def test_without_a_due_row_redis_is_left_alone(child: Child) -> None:
+    """Redis may be away at the end of the last row."""
+    child.others, child.wake_error = Due((), 300.0), BrokerUnavailable("away")
+    assert child.call(7) == 300.0
 
 
-@pytest.mark.parametrize(("args", "resting_s"), [([], 0.0), ([480.0], 480.0)])
-def test_a_recovery_gets_the_seconds_of_rest(child: Child, args: list[float], resting_s: float) -> None:
-    """The result of the recovery is the result of the task."""
-    seen: list[float] = []
-
-    def recover(resting_s: float) -> str:
-        seen.append(resting_s)
-        return "3 rows"
-
-    child.recover = recover
-    assert child.call(RECOVER_TASK, args) == "3 rows"
-    assert seen == [resting_s]
-
-
-@pytest.mark.parametrize(("retries", "pause_s"), [(0, 1), (3, 8), (9, 64)])
-def test_a_recovery_that_fails_comes_again(child: Child, retries: int, pause_s: float) -> None:
-    """Rows wait for a recovery, so the task is tried until success."""
-    child.recover = _raise_unavailable
-    with sent_again(child, RECOVERY_QUEUE, pause_s, retries + 1):
-        child.call(RECOVER_TASK, [480.0], retries)
-    (message,) = child.broker.sent(RECOVERY_QUEUE)
-    assert (message["task"], message["args"]) == (RECOVER_TASK, [480.0])
-
-
-def test_a_recovery_may_take_hours(child: Child) -> None:
-    """A million rows are enqueued by a single task; the time limits of an image would stop the task."""
-    task = child.app.tasks[RECOVER_TASK]
-    assert 3600 < task.soft_time_limit < task.time_limit
-    assert child.app.tasks[CAPTION_TASK].soft_time_limit == 120
-
-
-@pytest.mark.parametrize("name", [CAPTION_TASK, RECOVER_TASK])
-def test_neither_task_has_a_last_retry(child: Child, name: str) -> None:
-    """Rows and pipeline count; Celery's own limit would drop the message."""
-    assert child.app.tasks[name].max_retries is None
+def test_celery_has_no_part_in_the_retries(child: Child) -> None:
+    """A back-off is in the row; the time limits are those of one image."""
+    task = child.app.tasks[CAPTION_TASK]
+    assert (task.max_retries, task.soft_time_limit, task.time_limit) == (None, 120, 150)
 
 
 class Parent:
     """The worker's parent, with a message in work at a child."""
 
-    def __init__(self, child: Child, args: list[object]) -> None:
-        #: Acts on the row and on the message, in order.
-        self.acts: list[str] = []
-        child.on_release = lambda row_id: self.acts.append(f"release {row_id}")
-        child.app.send_task(CAPTION_TASK, args, queue=CAPTION_QUEUE)
-        task = child.app.tasks[CAPTION_TASK]
-        self.request = task.Request(
+    def __init__(self, child: Child) -> None:
+        self.child = child
+        child.app.send_task(CAPTION_TASK, [7], queue=CAPTION_QUEUE, task_id="m1")
+        self.task = child.app.tasks[CAPTION_TASK]
+        self.request = self.task.Request(
             child.broker.take(child.app),
             app=child.app,
-            task=task,
-            on_ack=lambda *_: self.acts.append("acknowledge"),
-            on_reject=lambda _log, _errors, requeue: self.acts.append("requeue" if requeue else "reject"),
+            task=self.task,
+            on_ack=lambda *_: child.acts.append("acknowledge"),
+            on_reject=lambda _log, _errors, requeue: child.acts.append("requeue" if requeue else "reject"),
         )
+
+    def accept(self) -> None:
+        """A child accepts the message."""
+        self.request.on_accepted(CHILD_PID, 0.0)
+        self.child.acts.clear()
 
     def fail(self, error: BaseException) -> list[str]:
         """End the child's task with an error, or the child."""
@@ -227,39 +169,70 @@ class Parent:
             raise error
         info = ExceptionInfo((raised.type, raised.value, raised.tb))
         self.request.on_failure(info, send_failed_event=False, return_ok=True)
-        return self.acts
+        return self.child.acts
 
 
 @pytest.mark.parametrize(
     ("error", "acts"),
     [
-        (WorkerLostError("signal 9"), ["release 7", "requeue"]),
-        (SystemExit(1), ["release 7", "requeue"]),
-        (Terminated(15), ["release 7", "acknowledge"]),
+        (WorkerLostError("signal 9"), [f"release {CHILD_PID}", "requeue"]),
+        (SystemExit(1), [f"release {CHILD_PID}", "requeue"]),
+        (Terminated(15), [f"release {CHILD_PID}", "acknowledge"]),
         (RuntimeError("a bug"), ["acknowledge"]),
         (SoftTimeLimitExceeded(), ["acknowledge"]),
-        (Reject("redis is full", requeue=True), ["requeue"]),
-        (Retry("later"), ["acknowledge"]),
+        # The lease is released next, by `on_timeout`.
+        (TimeLimitExceeded(150), ["requeue"]),
+        (Reject("full", requeue=True), ["requeue"]),
     ],
     ids=repr,
 )
 def test_the_row_of_a_dead_child_is_free_before_its_message_returns(
     child: Child, error: BaseException, acts: list[str]
 ) -> None:
-    """The next delivery need not wait for the lease; an error of a living child leaves the lease alone."""
-    assert Parent(child, [7]).fail(error) == acts
+    """The next child need not wait for the lease; an error of a living child leaves the lease alone.
+
+    The parent looks at the queue soon in any case.
+    """
+    parent = Parent(child)
+    parent.accept()
+    assert parent.fail(error) == [*acts, f"ended m1: {SOON_S}"]
 
 
 def test_a_child_that_is_killed_for_its_time_frees_the_row(child: Child) -> None:
     """The hard limit kills the child; at the soft limit the child still lives and ends the attempt itself."""
-    parent = Parent(child, [7])
+    parent = Parent(child)
+    parent.accept()
     parent.request.on_timeout(soft=True, timeout=120)
-    assert parent.acts == []
+    assert child.acts == []
     parent.request.on_timeout(soft=False, timeout=150)
-    assert parent.acts == ["release 7", "requeue"]
+    assert child.acts == [f"release {CHILD_PID}", "requeue"]
 
 
-@pytest.mark.parametrize("args", [[], ["7"], [None], [True]], ids=repr)
-def test_a_dead_child_without_a_row_frees_nothing(child: Child, args: list[object]) -> None:
-    """The message returns to the queue."""
-    assert Parent(child, args).fail(WorkerLostError("signal 9")) == ["requeue"]
+def test_a_message_that_no_child_has_accepted_frees_nothing(child: Child) -> None:
+    """No child can hold a row for the message."""
+    assert Parent(child).fail(WorkerLostError("signal 9")) == ["requeue", f"ended m1: {SOON_S}"]
+
+
+def test_the_alarm_hears_of_a_message_that_a_child_takes(child: Child) -> None:
+    """From now on the child may hold a lease."""
+    Parent(child).request.on_accepted(CHILD_PID, 0.0)
+    assert child.acts == ["taken m1"]
+
+
+@pytest.mark.parametrize("next_in_s", [None, 0.0, 31.25, 1e-07, 604800.0])
+def test_the_alarm_gets_the_result_as_the_child_writes_it(child: Child, next_in_s: float | None) -> None:
+    """The result crosses Celery's own tracer, and the message is acknowledged first."""
+    parent = Parent(child)
+    parent.accept()
+    child.others = Due((), next_in_s)
+    _trace(parent)
+    assert child.acts == ["acknowledge", f"ended m1: {next_in_s}"]
+
+
+def _trace(parent: Parent) -> None:
+    """Run the task as a child of the process pool does, and give the result to the parent."""
+    tracer: Callable[..., Any] = build_tracer(CAPTION_TASK, parent.task, app=parent.child.app)
+    request = {"id": "m1", "is_eager": False, "called_directly": False, "delivery_info": {}}
+    traced = tracer("m1", [7], {}, request)
+    assert traced.info is None
+    parent.request.on_success((0, traced.retstr, 0.0))

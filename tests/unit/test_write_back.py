@@ -2,11 +2,14 @@
 
 import pytest
 
+from db.claims import Due
 from dropline.contract import Status, WriteOutcome
 from dropline.errors import AccessDenied, DatabaseUnavailable, ObjectGone, PreconditionLost, StorageUnavailable
-from tests.support.captioning import Bench, make_bench
+from tests.support.captioning import CHILD, RETRY_FOR_S, Bench, make_bench
 from tests.support.row_model import Lease, Row
-from worker.pipeline import Acknowledge, Delivery, Redeliver
+from worker.pipeline import Outcome
+
+CAPTIONED = Outcome("captioned", Due())
 
 
 @pytest.fixture
@@ -19,8 +22,9 @@ def captioned_but_unwritten(bench: Bench) -> int:
     """The id of a row left by a process killed between record and write-back."""
     row_id = bench.drop()
     bench.script.plan("finish_write_back", DatabaseUnavailable("away"))
-    bench.run(row_id)
-    bench.expire_leases()
+    with pytest.raises(DatabaseUnavailable):
+        bench.run(row_id)
+    bench.wait()
     bench.store.metadata.clear()
     return row_id
 
@@ -28,37 +32,60 @@ def captioned_but_unwritten(bench: Bench) -> int:
 def test_after_the_record_only_the_write_back_is_repeated(bench: Bench) -> None:
     """The model never runs again."""
     row_id = captioned_but_unwritten(bench)
-    assert bench.run(row_id) == Acknowledge("captioned")
+    assert bench.run(row_id) == CAPTIONED
     assert bench.journal == ["claim", "write_metadata", "finish_write_back"]
-    assert bench.rows.row(row_id) == Row(Status.CAPTIONED, attempts=1, caption="a red half", written=True)
+    assert bench.rows.row(row_id) == Row(
+        Status.CAPTIONED, attempts=1, caption="a red half", written=True, claimed_by=CHILD
+    )
     assert bench.store.metadata == {bench.rows.version(row_id): ("a red half", "<CAPTION>", "fake")}
 
 
 @pytest.mark.parametrize("error", [StorageUnavailable("503"), PreconditionLost("changed")])
-def test_a_transient_error_of_the_write_back_frees_the_lease(bench: Bench, error: StorageUnavailable) -> None:
-    """The next delivery can claim the row at once."""
+def test_a_transient_error_postpones_the_write_back(bench: Bench, error: StorageUnavailable) -> None:
+    """The row has a lease for the back-off, which no child holds; then the write-back alone is repeated."""
     row_id = bench.drop()
     bench.script.plan("write_metadata", error)
-    result = bench.run(row_id)
-    assert result == Redeliver(2, f"{error.code}: {error}")
-    assert bench.journal[-2:] == ["write_metadata", "expire_lease"]
-    assert bench.rows.row(row_id).lease is Lease.OVER
-    assert bench.run(row_id, Delivery(repeated=True, retries=1)) == Acknowledge("captioned")
+    assert bench.run(row_id) == Outcome("captioned", Due(next_in_s=2))
+    assert bench.journal[-2:] == ["write_metadata", "postpone_write_back"]
+    row = bench.rows.row(row_id)
+    assert (row.lease, row.failing, row.claimed_by) == (Lease.HELD, True, None)
+    assert bench.run(row_id) == Outcome("nothing is due", Due(next_in_s=2))
+    bench.wait()
+    assert bench.run(row_id) == CAPTIONED
     assert bench.journal == ["claim", "write_metadata", "finish_write_back"]
     assert len(bench.captioner.requests) == 1
+    assert not bench.rows.row(row_id).failing
 
 
-def test_the_write_back_gives_up_after_its_last_try(bench: Bench) -> None:
+@pytest.mark.parametrize(("failing_s", "next_in_s"), [(3, 3), (RETRY_FOR_S - 1, 20), (RETRY_FOR_S, None)])
+def test_the_write_back_gives_up_after_its_time(bench: Bench, failing_s: float, next_in_s: float | None) -> None:
     """The row has caption, code and error, and no lease: a lease would keep the worker pool awake."""
-    row_id = bench.drop()
-    bench.script.plan("write_metadata", *[StorageUnavailable("503")] * 4)
-    results = bench.deliver(row_id)
-    assert results[:-1] == [Redeliver(2, "storage_unavailable: 503"), Redeliver(4, "storage_unavailable: 503")]
-    assert results[-1] == Acknowledge("captioned")
-    expected = Row(Status.CAPTIONED, attempts=1, caption="a red half", code="storage_unavailable")
-    assert bench.rows.row(row_id) == expected
-    assert bench.rows.details(row_id).error == "503"
+    row_id = captioned_but_unwritten(bench)
+    bench.rows.details(row_id).failing_s = failing_s
+    bench.script.plan("write_metadata", StorageUnavailable("503"))
+    assert bench.run(row_id) == Outcome("captioned", Due(next_in_s=next_in_s))
+    gave_up = next_in_s is None
+    assert bench.state(row_id) == (
+        Status.CAPTIONED,
+        "storage_unavailable" if gave_up else None,
+        None if gave_up else Lease.HELD,
+    )
+    assert bench.rows.details(row_id).error == ("503" if gave_up else None)
     assert len(bench.captioner.requests) == 1
+
+
+def test_the_end_of_a_write_back_that_another_child_has_taken_is_refused(bench: Bench) -> None:
+    """The lease ran out during the PATCH: the other child ends the row."""
+    row_id = bench.drop()
+
+    def lose_the_lease() -> None:
+        bench.wait()
+        assert bench.rows.model.claim((1, "<CAPTION>"), "other/1")
+
+    bench.store.meanwhile = lose_the_lease
+    assert "refused" in bench.run(row_id).words
+    row = bench.rows.row(row_id)
+    assert (row.lease, row.claimed_by, row.written) == (Lease.HELD, "other/1", False)
 
 
 @pytest.mark.parametrize("error", [ObjectGone("gone"), AccessDenied("no")])
@@ -66,7 +93,7 @@ def test_a_permanent_error_ends_the_write_back(bench: Bench, error: AccessDenied
     """The row keeps the caption and gets code and words of the error."""
     row_id = bench.drop()
     bench.script.plan("write_metadata", error)
-    assert bench.run(row_id) == Acknowledge("captioned")
+    assert bench.run(row_id) == CAPTIONED
     assert bench.state(row_id) == (Status.CAPTIONED, error.code, None)
     assert (bench.rows.details(row_id).error, bench.rows.row(row_id).written) == (str(error), False)
 
@@ -82,6 +109,6 @@ def test_what_the_metadata_lacks_is_in_the_row(bench: Bench, outcome: WriteOutco
     """The row has code and note of an incomplete write-back; `written` is true for a shortened caption."""
     row_id = bench.drop()
     bench.store.outcome = outcome
-    assert bench.run(row_id) == Acknowledge("captioned")
+    assert bench.run(row_id) == CAPTIONED
     assert bench.state(row_id) == (Status.CAPTIONED, outcome.code, None)
     assert (bench.rows.details(row_id).error, bench.rows.row(row_id).written) == (outcome.note, outcome.written)

@@ -9,25 +9,21 @@ from threading import Barrier
 import psycopg
 import pytest
 import redis
-from pydantic import SecretStr
 from sqlalchemy import Connection, text
 
 from cli.exit_codes import ExitCode
 from db import claims
 from db.session import Database
+from dropline.contract import Claim
 from dropline.errors import BrokerUnavailable
-from dropline.settings import DatabaseSettings, Settings
+from dropline.settings import Settings
 from local_emulators.ports import free_ports
 from local_emulators.postgres import PostgresServer
 from local_emulators.redis import RedisServer
 from operations import redrive as redrive_module
 from operations.redrive import FAILED, UNWRITTEN, Kind, Redriver, open_redriver
 from tests.support.redrives import ALL, enqueued, fail_many, ignore, leave_many_unwritten, redrive, statuses
-from tests.support.rows import (
-    open_connection,
-    row_of,
-    take,
-)
+from tests.support.rows import CHILD, LEASE_S, open_connection, row_of
 from tests.support.shell import run
 
 pytestmark = pytest.mark.usefixtures("as_the_function")
@@ -58,7 +54,7 @@ def test_two_at_once_send_each_row_once(
     leave_many: Callable[[Database, int], list[int]],
     kind: Kind,
 ) -> None:
-    """Two simultaneous redrives of 200 rows in small batches send exactly one message for each row."""
+    """Two simultaneous redrives of 200 rows in small batches take each row once, and send a message per batch."""
     monkeypatch.setattr(redrive_module, "BATCH", 7)
     ids = leave_many(database, 200)
     start = Barrier(2)
@@ -72,7 +68,9 @@ def test_two_at_once_send_each_row_once(
     with ThreadPoolExecutor(2) as threads:
         done = list(threads.map(one, range(2)))
     assert sum(done) == 200
-    assert sorted(enqueued(queue)) == ids
+    hints = enqueued(queue)
+    assert 200 / 7 <= len(hints) == len(set(hints))
+    assert set(hints) <= set(ids)
     with database.transaction() as inside:
         assert kind.rows.count(inside, ALL) == {}
 
@@ -99,58 +97,31 @@ def test_redis_away_midway(
     queue: "redis.Redis",
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Rows of the batch that Redis refused are failed again, with the same error; a second run redrives them."""
+    """The batch whose message Redis refused is queued, and counted; a second run redrives the other rows."""
     monkeypatch.setattr(redrive_module, "BATCH", 4)
     ids = fail_many(database, 10)
     send = redriver.enqueue
 
-    def freeze_at_the_seventh(row_id: int) -> None:
-        if row_id == ids[6]:
+    def freeze_at_the_second(row_id: int) -> None:
+        if row_id == ids[4]:
             redis_server.service.signal(signal.SIGSTOP)
         send(row_id)
 
-    redriver.enqueue = freeze_at_the_seventh
+    redriver.enqueue = freeze_at_the_second
     try:
-        with pytest.raises(BrokerUnavailable, match="4 rows that were to be sent are failed again, as before"):
+        with pytest.raises(BrokerUnavailable, match="8 rows are queued, and a worker takes them"):
             redriver.redrive(ALL, None)
     finally:
         redis_server.service.signal(signal.SIGCONT)
-    assert redriver.redriven.total() == 4
-    assert statuses(connection, ids[:4]) == {"queued"}
-    rows = [row_of(connection, row_id) for row_id in ids[4:]]
+    assert redriver.redriven.total() == 8
+    assert statuses(connection, ids[:8]) == {"queued"}
+    rows = [row_of(connection, row_id) for row_id in ids[8:]]
     assert [(row["status"], row["error_code"], row["error"]) for row in rows] == [
-        ("failed", "worker_lost", f"words of {number}") for number in range(4, 10)
+        ("failed", "worker_lost", f"words of {number}") for number in (8, 9)
     ]
-    assert redrive("--all")["redriven"] == 6
+    assert redrive("--all")["redriven"] == 2
     assert statuses(connection, ids) == {"queued"}
-    assert set(enqueued(queue)) == set(ids)
-
-
-def test_what_a_worker_has_taken_is_not_taken_back(
-    database: Database, connection: Connection, redriver: Redriver
-) -> None:
-    """A row claimed by a worker counts as redriven, even if the row has failed again."""
-    ids = fail_many(database, 4)
-
-    def away_at_the_third(row_id: int) -> None:
-        if row_id == ids[2]:
-            raise BrokerUnavailable("away")
-        with database.transaction() as worker:
-            claim = take(worker, row_id)
-            if row_id == ids[1]:
-                claims.fail(worker, claim, "not_an_image", "PDF")
-
-    redriver.enqueue = away_at_the_third
-    with pytest.raises(BrokerUnavailable, match="2 rows"):
-        redriver.redrive(ALL, None)
-    rows = [row_of(connection, row_id) for row_id in ids]
-    assert [(row["status"], row["error_code"]) for row in rows] == [
-        ("running", None),
-        ("failed", "not_an_image"),
-        ("failed", "worker_lost"),
-        ("failed", "worker_lost"),
-    ]
-    assert redriver.redriven == {"worker_lost": 2}
+    assert {ids[0], ids[8]} <= set(enqueued(queue)) <= {ids[0], ids[4], ids[8]}
 
 
 def test_a_row_that_fails_again_meanwhile_is_not_sent_again(
@@ -159,56 +130,41 @@ def test_a_row_that_fails_again_meanwhile_is_not_sent_again(
     """The run ends even if workers fail every row at once."""
     monkeypatch.setattr(redrive_module, "BATCH", 2)
     ids = fail_many(database, 5)
-    sent: list[int] = []
+    failed: list[int] = []
 
-    def refused_at_once(row_id: int) -> None:
-        assert row_id not in sent
-        sent.append(row_id)
+    def refused_at_once(_hint: int) -> None:
         with database.transaction() as worker:
-            claims.fail(worker, take(worker, row_id), "not_an_image", "PDF")
+            while isinstance(work := claims.claim(worker, 0, LEASE_S, CHILD).work, Claim):
+                claims.fail(worker, work, "not_an_image", "PDF")
+                failed.append(work.row_id)
 
     redriver.enqueue = refused_at_once
     redriver.redrive(ALL, None)
-    assert sent == ids
+    assert sorted(failed) == ids
     assert redriver.redriven == {"worker_lost": 5}
     assert statuses(connection, ids) == {"failed"}
 
 
-def test_postgres_away_too(
-    database: Database, connection: Connection, redriver: Redriver, database_url: str
+def test_without_redis_the_rows_are_queued(
+    database: Database,
+    connection: Connection,
+    queue: "redis.Redis",
+    monkeypatch: pytest.MonkeyPatch,
+    redis_url: str,
 ) -> None:
-    """If the redrive cannot be undone, the error counts the rows without a message and names the recovery."""
-    ids = fail_many(database, 3)
-    redriver.database = Database.connect(
-        DatabaseSettings(url=SecretStr(database_url), statement_timeout_ms=300), "test", connections=1
-    )
-    with open_connection(database_url) as other:
-
-        def lock_and_fail(_row_id: int) -> None:
-            other.execute(text("LOCK TABLE captions IN ACCESS EXCLUSIVE MODE"))
-            raise BrokerUnavailable("away")
-
-        redriver.enqueue = lock_and_fail
-        with pytest.raises(BrokerUnavailable, match="away; as many as 3 rows may be queued without a message"):
-            redriver.redrive(ALL, None)
-        other.rollback()
-    redriver.database.close()
-    assert statuses(connection, ids) == {"queued"}
-
-
-def test_without_redis_nothing_has_changed(
-    database: Database, connection: Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Without Redis, no row changes; exit code 4, an error with the remedy, and the counts on standard output."""
+    """Exit code 4, an error with the remedy, and the counts on standard output; a second run sends the message."""
     (row_id,) = fail_many(database, 1)
     monkeypatch.setenv("DROPLINE_BROKER__URL", f"redis://127.0.0.1:{free_ports(1)[0]}/0")
     result = run("redrive", "--all", "--json")
     assert result.exit_code == ExitCode.UNAVAILABLE
-    assert "1 rows that were to be sent are failed again, as before; repeat the redrive" in result.stderr
+    assert "1 rows are queued, and a worker takes them when it starts or reconnects" in result.stderr
     assert json.loads(result.stdout)["error_codes"] == [
-        {"error_code": "worker_lost", "failed_before": 1, "redriven": 0, "failed_after": 1}
+        {"error_code": "worker_lost", "failed_before": 1, "redriven": 1, "failed_after": 0}
     ]
-    assert row_of(connection, row_id)["status"] == "failed"
+    assert row_of(connection, row_id)["status"] == "queued"
+    monkeypatch.setenv("DROPLINE_BROKER__URL", redis_url)
+    assert redrive("--all")["redriven"] == 0
+    assert enqueued(queue) == [row_id]
 
 
 def test_without_postgres(monkeypatch: pytest.MonkeyPatch) -> None:

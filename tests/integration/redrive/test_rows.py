@@ -13,7 +13,7 @@ from db import claims, object_rows
 from db.redrivable import DEAD_LETTERS
 from db.session import Database
 from dropline.broker.queue import CaptionQueue
-from dropline.contract import CAPTION_QUEUE, ObjectFacts, ObjectVersion
+from dropline.contract import CAPTION_QUEUE, Claim, ObjectFacts, ObjectVersion
 from dropline.deadline import Deadline
 from dropline.settings import BrokerSettings
 from tests.support.redrives import ALL, enqueued, fail_many, named, redrive, statuses, table
@@ -21,7 +21,7 @@ from tests.support.rows import (
     OTHER_TASK,
     caption_object,
     drop,
-    expire_leases,
+    end_waits,
     fail_object,
     record,
     row_of,
@@ -40,10 +40,10 @@ def test_failed_rows_wait_again_with_all_their_attempts(
         row_id = drop(inside, named(1))
         for _ in range(2):
             take(inside, row_id)
-            expire_leases(inside)
+            end_waits(inside)
         claim = take(inside, row_id)
         assert claim.lost_attempts == 2
-        assert claims.fail(inside, claim, "worker_lost", "crashes")
+        assert claims.fail(inside, claim, "worker_lost", "crashes").held
     before = row_of(connection, row_id)
     assert redrive("--all") == {
         "dry_run": False,
@@ -60,7 +60,7 @@ def test_failed_rows_wait_again_with_all_their_attempts(
 def test_the_message_is_the_one_that_the_function_sends(
     database: Database, queue: "redis.Redis", redis_url: str
 ) -> None:
-    """Both have the same task, arguments and headers, and no retries."""
+    """Both have the same task, arguments and headers but their ids, and no retries."""
     row_id = fail_object(database, named(1), "worker_lost", "crashes")
     redrive("--all")
     caption_queue = CaptionQueue.connect(BrokerSettings(url=SecretStr(redis_url)))
@@ -68,8 +68,16 @@ def test_the_message_is_the_one_that_the_function_sends(
     caption_queue.close()
     ours, theirs = (json.loads(each) for each in queue.lrange(CAPTION_QUEUE, 0, -1))
     assert ours["body"] == theirs["body"]
+    ids = ("id", "root_id")
+    assert all(ours["headers"].pop(name) != theirs["headers"].pop(name) for name in ids)
     assert ours["headers"] == theirs["headers"]
     assert ours["headers"]["retries"] == 0
+
+
+def requeue(connection: Connection, claim: Claim, delay_s: float = 0.0) -> bool:
+    """End the attempt with a transient error."""
+    ended = claims.requeue(connection, claim, "storage_unavailable", "503", lost=False, delay_s=delay_s)
+    return ended.held
 
 
 def test_retries_are_counted_anew(database: Database, connection: Connection) -> None:
@@ -77,14 +85,15 @@ def test_retries_are_counted_anew(database: Database, connection: Connection) ->
     with database.transaction() as inside:
         row_id = drop(inside, named(1))
         for _ in range(5):
-            assert claims.requeue(inside, take(inside, row_id), "storage_unavailable", "503", lost=False)
+            assert requeue(inside, take(inside, row_id))
         claim = take(inside, row_id)
         assert claim.retries == 5
-        assert claims.fail(inside, claim, "storage_unavailable", "503")
+        assert claims.fail(inside, claim, "storage_unavailable", "503").held
     redrive("--all")
     first = take(connection, row_id)
     assert (first.attempt, first.retries, first.lost_attempts) == (7, 0, 0)
-    assert claims.requeue(connection, first, "storage_unavailable", "503", lost=False)
+    assert (first.failing_s, row_of(connection, row_id)["not_before"]) == (0, None)
+    assert requeue(connection, first)
     assert take(connection, row_id).retries == 1
 
 
@@ -93,12 +102,12 @@ def test_a_late_result_of_an_earlier_life_is_refused(database: Database, connect
     with database.transaction() as inside:
         row_id = drop(inside, named(1))
         late = take(inside, row_id)
-        assert claims.fail(inside, late, "inference_timeout", "too slow")
+        assert claims.fail(inside, late, "inference_timeout", "too slow").held
     redrive("--all")
     assert not record(connection, late, "late")
     new = take(connection, row_id)
     assert not record(connection, late, "late")
-    assert not claims.fail(connection, late, "late", "late")
+    assert not claims.fail(connection, late, "late", "late").held
     assert record(connection, new, "in time")
     assert row_of(connection, row_id)["caption"] == "in time"
 
@@ -138,7 +147,7 @@ def test_filters(
     )
     others = {name: row_of(connection, row_id) for name, row_id in ids.items() if name not in redriven}
     assert redrive(*arguments)["redriven"] == len(redriven)
-    assert enqueued(queue) == [ids[name] for name in redriven]
+    assert enqueued(queue) == [ids[name] for name in redriven[:1]]
     assert statuses(connection, [ids[name] for name in redriven]) <= {"queued"}
     assert all(row_of(connection, ids[name]) == row for name, row in others.items())
 
@@ -163,13 +172,13 @@ def test_a_dry_run_counts_and_changes_nothing(
 
 
 def test_only_failed_rows_are_touched(database: Database, connection: Connection, queue: "redis.Redis") -> None:
-    """Queued, running, captioned, superseded and deleted rows are unchanged."""
+    """Queued, running, captioned, superseded and deleted rows are unchanged; the due one gets a message."""
     caption_object(database, named(1))
     with database.transaction() as inside:
-        claims.requeue(inside, take(inside, drop(inside, named(2))), "storage_unavailable", "503", lost=True)
+        requeue(inside, take(inside, drop(inside, named(2))), delay_s=600)
         take(inside, drop(inside, named(3)))
         drop(inside, named(4))
-        drop(inside, replace(named(4), generation=2))
+        due = drop(inside, replace(named(4), generation=2))
     fail_object(database, named(5), "worker_lost", "words")
     with database.transaction() as inside:
         object_rows.tombstone(inside, named(5))
@@ -177,7 +186,7 @@ def test_only_failed_rows_are_touched(database: Database, connection: Connection
     assert {row.status for row in before} == {"captioned", "queued", "running", "superseded", "deleted"}
     assert redrive("--all") == {"dry_run": False, "redriven": 0, "error_codes": []}
     assert table(connection) == before
-    assert enqueued(queue) == []
+    assert enqueued(queue) == [due]
 
 
 def test_a_wish_that_cannot_be_met_is_not_replaced(database: Database, connection: Connection) -> None:

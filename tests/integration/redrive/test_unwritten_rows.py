@@ -1,7 +1,7 @@
 """`dropline redrive --metadata` with a real Postgres and Redis: the selected rows and their changes."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -12,12 +12,10 @@ from cli.exit_codes import ExitCode
 from db import claims, object_rows
 from db.session import Database
 from dropline.contract import ObjectVersion, WriteBack
-from dropline.errors import BrokerUnavailable
 from dropline.settings import Settings
 from local_emulators.ports import free_ports
 from operations.redrive import UNWRITTEN, Redriver, open_redriver
 from tests.support.redrives import (
-    ALL,
     enqueued,
     ignore,
     leave_many_unwritten,
@@ -27,6 +25,7 @@ from tests.support.redrives import (
     table,
 )
 from tests.support.rows import (
+    CHILD,
     LEASE_S,
     OTHER_TASK,
     TASK,
@@ -35,6 +34,7 @@ from tests.support.rows import (
     fail_object,
     finish_write_back,
     record,
+    redo,
     row_of,
     take,
 )
@@ -59,7 +59,7 @@ def states(connection: Connection, ids: list[int]) -> list[list[object]]:
 
 def write_back(connection: Connection, row_id: int) -> None:
     """Claim the row for a write-back, like a worker."""
-    assert isinstance(claims.claim(connection, row_id, LEASE_S), WriteBack)
+    assert isinstance(claims.claim(connection, row_id, LEASE_S, CHILD).work, WriteBack)
 
 
 def test_a_caption_waits_for_its_copy_alone(
@@ -78,19 +78,19 @@ def test_a_caption_waits_for_its_copy_alone(
     after = row_of(connection, row_id)
     assert {column for column in before if before[column] != after[column]} == {"lease_until", "updated_at"}
     assert enqueued(queue) == [row_id]
-    work = claims.claim(connection, row_id, LEASE_S)
-    assert work == WriteBack(row_id, named(0), str(TASK), "a red circle", "demo")
+    work = claims.claim(connection, row_id, LEASE_S, CHILD).work
+    assert work == WriteBack(row_id, named(0), str(TASK), "a red circle", "demo", CHILD)
 
 
 def test_redriven_twice_it_is_sent_once(database: Database, connection: Connection, queue: "redis.Redis") -> None:
-    """A row with a pending or running write-back is not unwritten."""
+    """A row with a pending or running write-back is not unwritten; each run sends one message for the due row."""
     waiting, held = leave_many_unwritten(database, 2)
     assert redrive("--metadata", "--all")["redriven"] == 2
     write_back(connection, held)
     before = table(connection)
     assert redrive("--metadata", "--all") == {"dry_run": False, "redriven": 0, "error_codes": []}
     assert table(connection) == before
-    assert enqueued(queue) == [waiting, held]
+    assert enqueued(queue) == [waiting, waiting]
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_filters(
     )
     others = {name: row_of(connection, row_id) for name, row_id in ids.items() if name not in redriven}
     assert redrive("--metadata", *arguments)["redriven"] == len(redriven)
-    assert enqueued(queue) == [ids[name] for name in redriven]
+    assert enqueued(queue) == [ids[name] for name in redriven[:1]]
     assert all(row_of(connection, ids[name])["lease_until"] for name in redriven)
     assert all(row_of(connection, ids[name]) == row for name, row in others.items())
 
@@ -161,10 +161,12 @@ def test_only_unwritten_rows_are_touched(database: Database, connection: Connect
     caption_object(database, named(3))
     with database.transaction() as inside:
         assert record(inside, take(inside, drop(inside, named(4))), write_back=True)
-        claims.requeue(inside, take(inside, drop(inside, named(5))), "storage_unavailable", "503", lost=True)
+        claims.requeue(
+            inside, take(inside, drop(inside, named(5))), "storage_unavailable", "503", lost=True, delay_s=600
+        )
         take(inside, drop(inside, named(6)))
         drop(inside, named(7))
-        drop(inside, replace(named(7), generation=2))
+        due = drop(inside, replace(named(7), generation=2))
     fail_object(database, named(8), "access_denied", "words")
     leave_unwritten(database, named(9), "access_denied", "words")
     object_rows.tombstone(connection, named(9))
@@ -174,7 +176,7 @@ def test_only_unwritten_rows_are_touched(database: Database, connection: Connect
     }
     assert redrive("--metadata", "--all") == {"dry_run": False, "redriven": 0, "error_codes": []}
     assert table(connection) == before
-    assert enqueued(queue) == []
+    assert enqueued(queue) == [due]
 
 
 def test_without_the_option_captions_are_left_alone(
@@ -260,82 +262,34 @@ def test_for_people(database: Database) -> None:
         assert word in shown
 
 
-def test_without_redis_nothing_has_changed(
+def test_without_redis_the_write_backs_are_due(
     database: Database,
     connection: Connection,
     queue: "redis.Redis",
     monkeypatch: pytest.MonkeyPatch,
     redis_url: str,
 ) -> None:
-    """Without Redis, no row changes; exit code 4 and an error with the remedy; a second run redrives the rows."""
+    """Exit code 4 and an error with the remedy; a second run sends the message."""
     ids = leave_many_unwritten(database, 2)
-    before = states(connection, ids)
     monkeypatch.setenv("DROPLINE_BROKER__URL", f"redis://127.0.0.1:{free_ports(1)[0]}/0")
     result = run("redrive", "--metadata", "--all", "--json")
     assert result.exit_code == ExitCode.UNAVAILABLE
-    assert "2 rows that were to be sent are unwritten again, as before; repeat the redrive" in result.stderr
+    assert "2 rows are queued, and a worker takes them when it starts or reconnects" in result.stderr
     assert json.loads(result.stdout)["error_codes"] == [
-        {"error_code": "access_denied", "unwritten_before": 2, "redriven": 0, "unwritten_after": 2}
+        {"error_code": "access_denied", "unwritten_before": 2, "redriven": 2, "unwritten_after": 0}
     ]
-    assert states(connection, ids) == before
     monkeypatch.setenv("DROPLINE_BROKER__URL", redis_url)
-    assert redrive("--metadata", "--since", "90m")["redriven"] == 2
-    assert enqueued(queue) == ids
+    assert redrive("--metadata", "--since", "90m")["redriven"] == 0
+    assert len(enqueued(queue)) == 1
+    assert set(enqueued(queue)) <= set(ids)
+    for row_id in ids:
+        write_back(connection, row_id)
 
 
-def test_what_a_worker_has_taken_is_not_taken_back(
-    database: Database, connection: Connection, redriver: Redriver
-) -> None:
-    """A claimed write-back counts as redriven, whatever the outcome, and is not undone."""
-    ids = leave_many_unwritten(database, 6)
-    acts: dict[int, Callable[[Connection, int], object]] = {
-        ids[0]: lambda _inside, _row_id: None,
-        ids[1]: claims.expire_lease,
-        ids[2]: lambda inside, row_id: finish_write_back(inside, row_id, written=True),
-        ids[3]: lambda inside, row_id: finish_write_back(
-            inside, row_id, written=False, code="metadata_kept", note="theirs"
-        ),
-    }
-
-    def away_at_the_fifth(row_id: int) -> None:
-        if row_id not in acts:
-            raise BrokerUnavailable("away")
-        with database.transaction() as worker:
-            write_back(worker, row_id)
-        with database.transaction() as worker:
-            acts[row_id](worker, row_id)
-
-    redriver.enqueue = away_at_the_fifth
-    with pytest.raises(BrokerUnavailable, match="2 rows that were to be sent are unwritten again"):
-        redriver.redrive(ALL, None)
-    rows = [row_of(connection, row_id) for row_id in ids]
-    found = [
-        (row["error_code"], row["lease_until"] is not None, row["metadata_written_at"] is not None) for row in rows
-    ]
-    assert found == [
-        ("access_denied", True, False),
-        ("access_denied", True, False),
-        (None, False, True),
-        ("metadata_kept", False, False),
-        ("access_denied", False, False),
-        ("access_denied", False, False),
-    ]
-    assert redriver.redriven == {"access_denied": 4}
-
-
-def test_an_interrupted_redrive_takes_back_what_it_has_not_sent(
-    database: Database, connection: Connection, redriver: Redriver
-) -> None:
-    """Ctrl-C between commit and message undoes the redrive."""
-    ids = leave_many_unwritten(database, 2)
-    before = states(connection, ids)
-
-    def interrupted(_row_id: int) -> None:
-        assert all(row_of(connection, row_id)["lease_until"] for row_id in ids)
-        raise KeyboardInterrupt
-
-    redriver.enqueue = interrupted
-    with pytest.raises(KeyboardInterrupt):
-        redriver.redrive(ALL, None)
-    assert states(connection, ids) == before
-    assert redriver.redriven == {}
+def test_a_row_that_is_to_be_redone_is_not_unwritten(database: Database, connection: Connection) -> None:
+    """The write-back follows the new caption."""
+    redone, unwritten = leave_many_unwritten(database, 2)
+    redo(connection, redone)
+    assert redrive("--metadata", "--all")["redriven"] == 1
+    assert row_of(connection, redone)["lease_until"] is None
+    assert row_of(connection, unwritten)["lease_until"] is not None

@@ -73,36 +73,6 @@ def test_objects_that_are_gone_end_their_rows(rig: Rig, redrive: Redrive) -> Non
     assert [row["status"] for row in rows] == ["deleted", "failed", "captioned"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_redrive_that_is_told_to_stop_takes_back_what_it_has_not_sent(
-    rig: Rig, redis_server: RedisServer, start_redrive: StartRedrive, redrive: Redrive, number: signal.Signals
-) -> None:
-    """After a cancel while Redis hangs the rows are dead letters as before, and a second run redrives them."""
-    strict = rig.worker(name="strict", DROPLINE_IMAGES__MAX_SIDE="8")
-    row_id = rig.drop("a.png", png())
-    before = rig.wait_settled([row_id])
-    strict.stop()
-    with psycopg.connect(rig.database_url, autocommit=True) as ear:
-        ear.execute(f"LISTEN {NOTIFY_CHANNEL}".encode())
-        redis_server.service.signal(signal.SIGSTOP)
-        try:
-            process = start_redrive("--all", DROPLINE_BROKER__PUBLISH_TIMEOUT_S="30")
-            assert heard(ear) == "queued"
-            process.send_signal(number)
-            assert heard(ear) == "failed"
-        finally:
-            redis_server.service.signal(signal.SIGCONT)
-        assert ended(process)[0] == ExitCode.INTERRUPTED
-    assert (rig.row(row_id)["error_code"], rig.row(row_id)["error"]) == (
-        before[0]["error_code"],
-        before[0]["error"],
-    )
-    redrive("--all")
-    rig.worker()
-    (row,) = rig.wait_settled([row_id])
-    assert row["status"] == "captioned"
-
-
 def heard(ear: "psycopg.Connection[Any]") -> str:
     """The status in the next notification."""
     notices: list[Notify] = list(ear.notifies(timeout=DEADLINE_S, stop_after=1))
@@ -110,10 +80,11 @@ def heard(ear: "psycopg.Connection[Any]") -> str:
     return str(parse_notice(notices[0].payload).status)
 
 
-def test_a_redrive_killed_outright_leaves_its_rows_to_a_worker(
-    rig: Rig, redis_server: RedisServer, start_redrive: StartRedrive
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_a_redrive_that_is_ended_leaves_its_rows_to_a_worker(
+    rig: Rig, redis_server: RedisServer, start_redrive: StartRedrive, number: signal.Signals
 ) -> None:
-    """After a kill between commit and message, the recovery of the next worker finds the row."""
+    """After an end between commit and message, the look of the next worker finds the row."""
     strict = rig.worker(name="strict", DROPLINE_IMAGES__MAX_SIDE="8")
     row_id = rig.drop("a.png", png())
     rig.wait_settled([row_id])
@@ -124,7 +95,7 @@ def test_a_redrive_killed_outright_leaves_its_rows_to_a_worker(
         try:
             process = start_redrive("--all", DROPLINE_BROKER__PUBLISH_TIMEOUT_S="30")
             assert heard(ear) == "queued"
-            process.kill()
+            process.send_signal(number)
             process.communicate(timeout=DEADLINE_S)
         finally:
             redis_server.service.signal(signal.SIGCONT)
