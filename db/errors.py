@@ -31,6 +31,8 @@ _TRANSIENT = {
     "53": "give Postgres more disk, memory or connections (max_connections)",
     "53100": "free disk space of the Postgres server",
     "53300": "raise max_connections, or lower DROPLINE_DATABASE__POOL_SIZE",
+    "54000": "a session that listens, but stays in a transaction, keeps all notifications: end that session "
+    "(pg_stat_activity has its pid; SELECT pg_terminate_backend(pid))",
     "55": "another session holds the lock; try again",
     "57": "Postgres stopped, or ended the statement; try again",
     "57014": "the statement took too long; DROPLINE_DATABASE__STATEMENT_TIMEOUT_MS is the limit",

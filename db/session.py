@@ -1,9 +1,10 @@
 """Connections to Postgres: every wait is bounded, and every expected error is one of Dropline's."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
+from psycopg.errors import ProgramLimitExceeded
 from pydantic import SecretStr
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
@@ -81,7 +82,7 @@ class Database:
             SettingsError: the database is not UTF8.
             StatementRefused: Postgres refused the values of the statement.
         """
-        with _named_errors(), self._connection_pool.begin() as connection:
+        with self._named_errors(), self._connection_pool.begin() as connection:
             yield connection
 
     @contextmanager
@@ -91,12 +92,35 @@ class Database:
         Through a pooler in transaction mode the block is one `transaction`, which sets the session's settings
         again. Raises as `transaction`.
         """
-        with _named_errors(), self._connection_pool.connect() as connection:
+        with self._named_errors(), self._connection_pool.connect() as connection:
             if self._connector.is_pooled:
                 with connection.begin():
                     yield connection
             else:
                 yield connection.execution_options(isolation_level="AUTOCOMMIT")
+
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except ConnectionPoolTimeout as error:
+            raise DatabaseUnavailable(
+                f"no free connection to Postgres within {_CHECKOUT_TIMEOUT_S} s; raise "
+                "DROPLINE_DATABASE__POOL_SIZE if that happens often"
+            ) from error
+        except DBAPIError as error:
+            if isinstance(error.orig, ProgramLimitExceeded):
+                self._free_notifications()
+            raise named_error(error.orig if isinstance(error.orig, Exception) else error) from error
+
+    def _free_notifications(self) -> None:
+        """Have Postgres drop the notifications that every listener has read.
+
+        Otherwise Postgres does so with the next notification that it accepts. A queue that is full accepts none,
+        and stays full after the end of the session that filled it.
+        """
+        with suppress(DBAPIError, ConnectionPoolTimeout), self._connection_pool.connect() as connection:
+            connection.exec_driver_sql("SELECT pg_notification_queue_usage()")
 
     def check(self) -> None:
         """Open a connection, where none is open; the first connection is checked. Raises as `transaction`."""
@@ -106,19 +130,6 @@ class Database:
     def close(self) -> None:
         """Close all connections."""
         self._connection_pool.dispose()
-
-
-@contextmanager
-def _named_errors() -> Iterator[None]:
-    try:
-        yield
-    except ConnectionPoolTimeout as error:
-        raise DatabaseUnavailable(
-            f"no free connection to Postgres within {_CHECKOUT_TIMEOUT_S} s; raise "
-            "DROPLINE_DATABASE__POOL_SIZE if that happens often"
-        ) from error
-    except DBAPIError as error:
-        raise named_error(error.orig if isinstance(error.orig, Exception) else error) from error
 
 
 def reader_settings(settings: Settings) -> DatabaseSettings:

@@ -2,30 +2,29 @@
 
 Pub/Sub takes 2xx as an acknowledgement and delivers again, with back-off, after any other status. So 204 means
 that no work is left; a malformed message gets 204 too, since a new delivery would be equally malformed. 401, 403,
-415 and 503 leave the event with Pub/Sub, because the cause lies outside the event; after the last attempt the
+408, 415 and 503 leave the event with Pub/Sub, because the cause lies outside the event; after the last attempt the
 dead-letter topic keeps the event, and an alert reports it.
 """
 
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import IO
 
 from flask import Request, Response, jsonify
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
-from dropline.deadline import Deadline
+from dropline.deadline import Bulkhead, Deadline
 from dropline.errors import DroplineError, ForeignBucket, InvalidEvent, UnknownDelivery
 from dropline.log import get_logger
 from dropline.selection import Skip
+from trigger_fn.body import Body, BodyTooSlow
 from trigger_fn.events import parse_event
 from trigger_fn.intake import Intake, Outcome
 from trigger_fn.push_auth import MissingToken, TokenRefused
 
 #: Longest duration of a request: an outage must be answered with 503 within 3 seconds; the rest is a margin.
 REQUEST_BUDGET_S = 2.7
-#: A notification has some kilobytes: at most 8 KiB of metadata and a name of 1 KiB, in base64.
-MAX_BODY_BYTES = 1_000_000
-_CHUNK_BYTES = 65_536
+#: Threads that read bodies: as many as gunicorn has for requests (Dockerfile).
+_BODY_THREADS = 80
 #: Paths of the liveness check by `GET`. (Cloud Run reserves paths that end in z.)
 _LIVENESS_PATHS = ("/", "/healthz")
 #: Path of the readiness check: 503 with a code where Postgres, its schema or the login cannot be used.
@@ -49,6 +48,11 @@ class Endpoint:
         self._intake = intake
         self._authenticate = authenticate
         self._check = check
+        self._body_threads = Bulkhead("body", _BODY_THREADS)
+
+    def close(self) -> None:
+        """End the threads that read bodies."""
+        self._body_threads.close()
 
     def find_problem(self) -> DroplineError | None:
         """The reason why no event can be accepted now; None: none is known. Logs the reason."""
@@ -60,12 +64,20 @@ class Endpoint:
         return None
 
     def respond(self, request: Request) -> Response:
-        """Answer a request: 204 done or no work left, 401, 403, 405, 415 or 503 when a service is unavailable."""
-        if request.method != "POST":
-            return self._not_a_delivery(request)
+        """Answer a request.
+
+        204 done or no work left, 401, 403, 405, 408 for a body that is too slow, 415, or 503 when a service is
+        unavailable.
+        """
+        body = Body(request, self._body_threads)
+        response = self._deliver(request, body) if request.method == "POST" else self._not_a_delivery(request)
+        body.leave(response)
+        return response
+
+    def _deliver(self, request: Request, body: Body) -> Response:
         clear_contextvars()
         try:
-            outcome = self._take(request)
+            outcome = self._take(request, body)
         except InvalidEvent as error:
             log.warning("event_invalid", error=str(error))
         except (MissingToken, TokenRefused, ForeignBucket, UnknownDelivery) as error:
@@ -86,12 +98,13 @@ class Endpoint:
             return _refusal(problem)
         return Response("ready\n" if request.path == _READINESS_PATH else "alive\n", mimetype="text/plain")
 
-    def _take(self, request: Request) -> Outcome:
+    def _take(self, request: Request, body: Body) -> Outcome:
         deadline = Deadline.after(REQUEST_BUDGET_S)
-        body = _bounded_body(request.stream)
+        # First: the body of a refused caller is not read.
         if self._authenticate is not None:
             self._authenticate(request.headers.get("Authorization", ""), deadline)
-        event = parse_event({name.lower(): value for name, value in request.headers}, body)
+        headers = {name.lower(): value for name, value in request.headers}
+        event = parse_event(headers, body.read(deadline))
         if isinstance(event, Skip):
             return Outcome("event_skipped", {"reason": event.reason})
         version = event.version
@@ -102,19 +115,6 @@ class Endpoint:
             message_id=event.message_id,
         )
         return self._intake.handle(event, deadline)
-
-
-def _bounded_body(stream: IO[bytes]) -> bytes:
-    """The whole body. A larger body is read to its end, so that the connection stays usable, and dropped."""
-    chunks: list[bytes] = []
-    size = 0
-    while chunk := stream.read(_CHUNK_BYTES):
-        size += len(chunk)
-        if size <= MAX_BODY_BYTES:
-            chunks.append(chunk)
-    if size > MAX_BODY_BYTES:
-        raise InvalidEvent(f"the body has {size} bytes, above the {MAX_BODY_BYTES} of any notification")
-    return b"".join(chunks)
 
 
 def _refusal(error: DroplineError) -> Response:
@@ -134,5 +134,7 @@ def _status_of(error: DroplineError) -> HTTPStatus:
             return HTTPStatus.FORBIDDEN
         case UnknownDelivery():
             return HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+        case BodyTooSlow():
+            return HTTPStatus.REQUEST_TIMEOUT
         case _:
             return HTTPStatus.SERVICE_UNAVAILABLE

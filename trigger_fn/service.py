@@ -52,7 +52,8 @@ def open_endpoint(settings: Settings) -> Iterator[Endpoint]:
         closing(Bulkhead("keys", _KEY_THREADS)) as bulkhead,
     ):
         intake = Intake(Selection(settings.events), rows, queue, workers)
-        yield Endpoint(intake, _authenticator(settings.push, bulkhead), rows.check)
+        with closing(Endpoint(intake, _authenticator(settings.push, bulkhead), rows.check)) as endpoint:
+            yield endpoint
 
 
 @contextmanager

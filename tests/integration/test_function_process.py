@@ -2,8 +2,10 @@
 
 import json
 import signal
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,12 @@ class Function:
     """A running function."""
 
     service: Service
-    url: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        """The address for deliveries."""
+        return f"http://{HOST}:{self.port}/"
 
     def post(self, delivery: Delivery) -> int:
         """Post a delivery, and return the status of the response."""
@@ -37,14 +44,20 @@ class Function:
         return answer.status_code
 
 
+@contextmanager
+def running(database_url: str, redis_url: str, directory: Path, **settings: str) -> Iterator[Function]:
+    (port,) = free_ports(1)
+    environment = {"DROPLINE_EVENTS__BUCKETS": json.dumps([BUCKET]), **settings}
+    with Supervisor(directory) as supervisor:
+        shared = ServiceEnvironment(redis_url, "http://127.0.0.1:1", environment)
+        yield Function(start_function(supervisor, port, shared, database_url), port)
+
+
 @pytest.fixture
 def function(database_url: str, redis_url: str, tmp_path: Path) -> Iterator[Function]:
     """A running function that accepts events of one bucket."""
-    (port,) = free_ports(1)
-    environment = {"DROPLINE_EVENTS__BUCKETS": json.dumps([BUCKET])}
-    with Supervisor(tmp_path) as supervisor:
-        shared = ServiceEnvironment(redis_url, "http://127.0.0.1:1", environment)
-        yield Function(start_function(supervisor, port, shared, database_url), f"http://{HOST}:{port}/")
+    with running(database_url, redis_url, tmp_path) as found:
+        yield found
 
 
 @pytest.fixture
@@ -106,3 +119,55 @@ def test_killed_between_commit_and_enqueue(
         assert function.post(push()) == 204
         assert client.llen(CAPTION_QUEUE) == 1
     assert observer.execute("SELECT count(*) FROM captions").fetchone() == (1,)
+
+
+def open_slow_delivery(function: Function, head: str) -> socket.socket:
+    """A connection with the head of a request, and one byte of its body."""
+    connection = socket.create_connection((HOST, function.port), timeout=DEADLINE_S)
+    connection.sendall(f"POST / HTTP/1.1\r\nHost: function\r\n{head}\r\n\r\n1".encode())
+    return connection
+
+
+def answer_to_end(connection: socket.socket) -> bytes:
+    """All bytes until the function closes the connection."""
+    answer = b""
+    while part := connection.recv(65_536):
+        answer += part
+    return answer
+
+
+#: More than the threads of the function.
+SLOW_CLIENTS = 20
+
+
+@pytest.mark.parametrize(
+    "head", ["Content-Length: 50000000", "Content-Length: 2000", "Transfer-Encoding: chunked"]
+)
+def test_51_bodies_without_a_token_are_not_read(
+    database_url: str, redis_url: str, tmp_path: Path, head: str
+) -> None:
+    """A body that never arrives gets 401 and the end of its connection; other requests are served meanwhile."""
+    settings = {
+        "DROPLINE_PUSH__AUDIENCE": "https://function.example",
+        "DROPLINE_PUSH__SERVICE_ACCOUNT": "push@example.iam.gserviceaccount.com",
+    }
+    with running(database_url, redis_url, tmp_path, **settings) as function, ExitStack() as opened:
+        slow = [opened.enter_context(open_slow_delivery(function, head)) for _ in range(SLOW_CLIENTS)]
+        assert requests.get(function.url, timeout=DEADLINE_S).text == "alive\n"
+        assert function.post(push()) == 401
+        for connection in slow:
+            assert answer_to_end(connection).startswith(b"HTTP/1.1 401 ")
+
+
+def test_51_a_slow_body_ends_with_the_time_of_its_request(function: Function, database_url: str) -> None:
+    """Where callers are checked elsewhere, a slow body gets 408, and events are served all the time."""
+    with ExitStack() as opened:
+        slow = [
+            opened.enter_context(open_slow_delivery(function, "Content-Length: 2000")) for _ in range(SLOW_CLIENTS)
+        ]
+        assert function.post(push()) == 204
+        for connection in slow:
+            answer = answer_to_end(connection)
+            assert answer.startswith(b"HTTP/1.1 408 ")
+            assert b"body_too_slow" in answer
+    assert function.post(push("second.jpg")) == 204

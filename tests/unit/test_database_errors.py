@@ -52,6 +52,8 @@ def test_every_class_has_a_name(kind: type[psycopg.Error]) -> None:
         ("42P01", SchemaOutdated, "python -m migrations"),
         ("53100", DatabaseUnavailable, "free disk space"),
         ("53300", DatabaseUnavailable, "max_connections"),
+        ("54000", DatabaseUnavailable, "end that session"),
+        ("54001", StatementRefused, "54001"),
         ("55P03", DatabaseUnavailable, "lock"),
         ("57014", DatabaseUnavailable, "DROPLINE_DATABASE__STATEMENT_TIMEOUT_MS"),
         ("57P01", DatabaseUnavailable, "try again"),

@@ -16,7 +16,8 @@ from dropline.selection import Reject, Selection
 from dropline.settings import EventSettings
 from tests.support.deliveries import BUCKET, GENERATION, Delivery, binary_cloud_event, push, resource
 from tests.support.function import deliver, serve
-from trigger_fn.endpoint import MAX_BODY_BYTES, Endpoint
+from trigger_fn.body import MAX_BODY_BYTES
+from trigger_fn.endpoint import Endpoint
 from trigger_fn.events import ObjectEvent
 from trigger_fn.intake import Intake
 from trigger_fn.push_auth import MissingToken, SigningKeysUnavailable, TokenRefused
