@@ -77,6 +77,14 @@ def _first_due(priority: int, rest: str) -> str:
     return f"(SELECT id FROM captions WHERE {_due(priority)} {rest})"
 
 
+def _first_at(priority: int) -> str:
+    """The earliest time at which a row of one priority is due."""
+    return (
+        f"(SELECT {_DUE_AT} FROM captions WHERE {_UNFINISHED} AND priority = {priority} "
+        f"ORDER BY {_DUE_AT} LIMIT 1)"
+    )
+
+
 def _others(own_id: str) -> str:
     """CTEs: the due rows, and the next time at which a row is due, without the own row."""
     other = f"id IS DISTINCT FROM {own_id}"
@@ -100,6 +108,20 @@ _LOOK = text(f"WITH {_others('NULL')} SELECT {_OTHERS}")
 def look(connection: Connection, most: int) -> Due:
     """The due rows, `most` at most and the most urgent first, and the time of the next one."""
     return _due_of(connection.execute(_LOOK, {"others": most}).one())
+
+
+_REST = text(f"""
+    SELECT CASE WHEN min(at) <= now() THEN 0
+                WHEN EXISTS (SELECT FROM captions WHERE lease_until > now() AND claimed_by IS NOT NULL) THEN 0
+                ELSE EXTRACT(EPOCH FROM min(at) - now())::float8 END AS due_in_s
+    FROM ({" UNION ALL ".join(f"SELECT {_first_at(each)} AS at" for each in _PRIORITIES)}) AS first
+""")
+
+
+def rest(connection: Connection) -> float | None:
+    """Seconds until the first unfinished row is due: 0 if a row is due or at work, None if none is unfinished."""
+    found: float | None = connection.execute(_REST).scalar_one()
+    return found
 
 
 def _longest_waiting(priority: int, lock: str = "") -> str:

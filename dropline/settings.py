@@ -273,6 +273,28 @@ class PoolSettings(_Group):
         default="",
         description="Address of a replacement for Cloud Run's API, for tests; empty: `https://run.googleapis.com`.",
     )
+    wake_queue: str = Field(
+        default="",
+        pattern=r"^(projects/[^/\s]+/locations/[^/\s]+/queues/[^/\s]+)?$",
+        description="Queue of Cloud Tasks, as `projects/P/locations/L/queues/Q`: the worker pool sleeps while all "
+        "rows wait for a later attempt, and a task wakes it. Empty: such rows keep the worker pool awake.",
+    )
+    wake_url: str = Field(
+        default="",
+        pattern=r"^(https?://\S+)?$",
+        description="Address that the task calls: the function's, with the path `/wake`.",
+    )
+    wake_service_account: str = Field(
+        default="", description="E-mail of the service account whose token the task has; empty: no token."
+    )
+    wake_audience: str = Field(
+        default="", description="Audience of that token; empty: the address that the task calls."
+    )
+    wake_api: str = Field(
+        default="",
+        description="Address of a replacement for Cloud Tasks' API, for tests; "
+        "empty: `https://cloudtasks.googleapis.com`.",
+    )
 
 
 class GallerySettings(_Group):

@@ -30,6 +30,9 @@ _LIVENESS_PATHS = ("/", "/healthz")
 #: Path of the readiness check: 503 with a code where Postgres, its schema or the login cannot be used.
 _READINESS_PATH = "/ready"
 
+#: Path of the call that Cloud Tasks makes when the rows of a sleeping worker pool are due.
+WAKE_PATH = "/wake"
+
 #: Verifies the value of an `Authorization` header, or raises.
 Authenticate = Callable[[str, Deadline], None]
 #: Checks that events can be stored, or raises.
@@ -103,6 +106,8 @@ class Endpoint:
         # First: the body of a refused caller is not read.
         if self._authenticate is not None:
             self._authenticate(request.headers.get("Authorization", ""), deadline)
+        if request.path == WAKE_PATH:
+            return self._intake.wake(deadline)
         headers = {name.lower(): value for name, value in request.headers}
         event = parse_event(headers, body.read(deadline))
         if isinstance(event, Skip):

@@ -78,6 +78,16 @@ class Intake:
             case Accept(task):
                 return self._accept(event, task, deadline)
 
+    def wake(self, deadline: Deadline) -> Outcome:
+        """Scale the worker pool up: its rows are due. A worker finds them when it is ready.
+
+        Raises:
+            TransientError, ScalingDenied: the worker pool may be at zero; the call must be repeated.
+        """
+        if self._workers is not None:
+            self._workers.ensure_awake(deadline)
+        return Outcome("rows_due", {})
+
     def _accept(self, event: ObjectEvent, task: TaskRequest, deadline: Deadline) -> Outcome:
         row = self._rows.register(event, task, deadline)
         enqueue = not row.status.is_terminal

@@ -161,15 +161,14 @@ class ProcessResources:
         except DroplineError as error:
             log.warning("lease_not_released", child=child, error=str(error))
 
-    def has_unfinished_rows(self) -> bool:
-        """True if a row is queued or leased.
+    def due_in_s(self) -> float | None:
+        """Seconds until the first unfinished row is due: 0 if a row is due or at work, None if none is unfinished.
 
         Raises:
             DatabaseUnavailable: Postgres is unreachable.
         """
         with self.database().statement() as connection:
-            due = claims.look(connection, 1)
-        return bool(due.row_ids) or due.next_in_s is not None
+            return claims.rest(connection)
 
     def seconds_since_caption(self) -> float:
         """Seconds since any worker captioned an image: Redis gives messages to the workers in turn.
@@ -212,9 +211,7 @@ def _idle_timer(settings: Settings, resources: ProcessResources, alarm: Alarm) -
     """None where the settings name no worker pool."""
     if not settings.pool.name:
         return None
-    deactivator = once_per_process(
-        lambda: make_deactivator(settings.pool, settings.broker, resources.has_unfinished_rows)
-    )
+    deactivator = once_per_process(lambda: make_deactivator(settings.pool, settings.broker, resources.due_in_s))
     timer = IdleTimer(
         deactivator,
         policy_from_settings(settings.pool),

@@ -14,6 +14,7 @@ from dropline.scaling.errors import ScalingRefused
 from dropline.scaling.mark import PoolMark
 from dropline.scaling.protocol import (
     AWAKE,
+    ArrangeWake,
     BeginScaleToZero,
     CheckUnfinished,
     Command,
@@ -26,6 +27,7 @@ from dropline.scaling.protocol import (
     scale_to_zero,
     scale_up,
 )
+from dropline.scaling.wake_queue import WakeQueue, make_wake_queue
 from dropline.scaling.worker_pool import WorkerPool, make_worker_pool
 from dropline.settings import BrokerSettings, PoolSettings, require
 
@@ -89,14 +91,25 @@ class Deactivator:
         mark: PoolMark,
         pool: WorkerPool,
         policy: ScalingPolicy,
-        unfinished: Callable[[], bool],
+        due_in_s: Callable[[], float | None],
+        wakes: WakeQueue | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Store the parts; `unfinished` returns True if Postgres has a queued or leased row."""
+        """Store the parts.
+
+        Args:
+            mark: in Redis.
+            pool: in Cloud Run.
+            policy: of this deployment; with `rest_s`, `wakes` is required.
+            due_in_s: the answer to `CheckUnfinished`.
+            wakes: takes the calls that wake the worker pool later.
+            clock: in seconds.
+        """
         self._mark = mark
         self._pool = pool
         self._policy = policy
-        self._unfinished = unfinished
+        self._due_in_s = due_in_s
+        self._wakes = wakes
         self._clock = clock
         self._marked_at = clock()
 
@@ -142,11 +155,22 @@ class Deactivator:
                 self._marked_at = self._clock()
                 return self._mark.replace(command)
             case CheckUnfinished():
-                return self._unfinished()
+                return self._due_in_s()
+            case ArrangeWake(in_s):
+                return self._arrange_wake(in_s)
             case SetInstances(instances):
                 return self._scale(instances)
             case ReadMark():
                 raise TypeError(f"{command} is not a command of scale_to_zero")
+
+    def _arrange_wake(self, in_s: float) -> None:
+        assert self._wakes is not None, "a policy with rest_s needs a queue of Cloud Tasks"
+        try:
+            self._wakes.arrange(in_s)
+        except DroplineError as error:
+            log.warning("wake_not_arranged", in_s=round(in_s), code=error.code, error=str(error))
+            raise
+        log.info("wake_arranged", in_s=round(in_s))
 
     def _scale(self, instances: int) -> None:
         try:
@@ -169,7 +193,9 @@ class Deactivator:
 
 def policy_from_settings(pool: PoolSettings) -> ScalingPolicy:
     """The policy of a deployment."""
-    return ScalingPolicy(pool.instances, pool.idle_s, pool.lease_s, pool.awake_s)
+    # A worker pool that sleeps for less than an idle period is not worth its start.
+    rest_s = pool.idle_s if pool.wake_queue else None
+    return ScalingPolicy(pool.instances, pool.idle_s, pool.lease_s, pool.awake_s, rest_s)
 
 
 @contextmanager
@@ -190,20 +216,23 @@ def open_activator(pool: PoolSettings, broker: BrokerSettings) -> Iterator[Activ
         yield Activator(mark, workers, policy_from_settings(pool))
 
 
-def make_deactivator(pool: PoolSettings, broker: BrokerSettings, unfinished: Callable[[], bool]) -> Deactivator:
+def make_deactivator(
+    pool: PoolSettings, broker: BrokerSettings, due_in_s: Callable[[], float | None]
+) -> Deactivator:
     """Return a deactivator that connects on first use, for the rest of this process.
 
     Args:
         pool: settings with the name of a worker pool.
         broker: settings of the Redis with the mark.
-        unfinished: returns True if Postgres has a queued or leased row.
+        due_in_s: the answer to `CheckUnfinished`.
 
     Raises:
         AccessDenied: no credentials were found.
-        SettingsError: Redis's URL is missing or wrong.
+        SettingsError: Redis's URL is missing or wrong, or `DROPLINE_POOL__WAKE_URL` is missing.
     """
-    mark = _connect_mark(broker)
-    return Deactivator(mark, make_worker_pool(pool.name, pool.api), policy_from_settings(pool), unfinished)
+    mark, wakes = _connect_mark(broker), make_wake_queue(pool)
+    workers = make_worker_pool(pool.name, pool.api)
+    return Deactivator(mark, workers, policy_from_settings(pool), due_in_s, wakes)
 
 
 def _connect_mark(broker: BrokerSettings) -> PoolMark:

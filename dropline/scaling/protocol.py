@@ -40,6 +40,8 @@ class ScalingPolicy:
     lease_s: float = 60.0
     #: Seconds until `awake` expires; the next event then calls 1 again, which ends any undetected error.
     awake_s: float = 600.0
+    #: The worker pool may sleep while each unfinished row waits for at least this long; None: it may not.
+    rest_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,17 @@ class BeginScaleToZero:
 
 @dataclass(frozen=True, slots=True)
 class CheckUnfinished:
-    """Query Postgres for unfinished rows. Answer: True if a row is queued or leased."""
+    """Query Postgres for unfinished rows.
+
+    Answer: seconds until the first of them is due, 0 if a row is due or at work, None if no row is unfinished.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class ArrangeWake:
+    """Arrange for a call of `scale_up`, tried until it succeeds. Answer: None, or an error of `SetInstances`."""
+
+    in_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +100,7 @@ class SetInstances:
     instances: int
 
 
-Command = ReadMark | ReplaceMark | BeginScaleToZero | CheckUnfinished | SetInstances
+Command = ReadMark | ReplaceMark | BeginScaleToZero | CheckUnfinished | ArrangeWake | SetInstances
 Procedure = Generator[Command, Any, T]
 
 
@@ -105,7 +117,7 @@ class ScaleToZeroOutcome(Enum):
     TAKEN = "taken"
     #: The mark was lost before the call to 0; Cloud Run was not called.
     ABANDONED = "abandoned"
-    #: Cloud Run refused the call to 0.
+    #: Cloud Run refused the call to 0, or Cloud Tasks did not take the call that wakes the worker pool.
     REFUSED = "refused"
     #: Cloud Run may have set 0.
     UNKNOWN = "unknown"
@@ -170,9 +182,9 @@ def scale_to_zero(token: str, policy: ScalingPolicy) -> Procedure[ScaleToZeroOut
     admission = yield BeginScaleToZero(mark, policy.lease_s)
     if admission is not Admission.GRANTED:
         return ScaleToZeroOutcome.QUEUED if admission is Admission.QUEUED else ScaleToZeroOutcome.TAKEN
-    # Queried while the mark is set: an event acknowledged earlier has a row by now, and a later event gets a 503.
-    if (yield from _has_unfinished_rows(mark)):
-        return ScaleToZeroOutcome.UNFINISHED
+    if (obstacle := (yield from _find_obstacle(mark, policy))) is not None:
+        yield ReplaceMark(mark, None)
+        return obstacle
     if not (yield ReplaceMark(mark, mark, policy.lease_s)):
         return ScaleToZeroOutcome.ABANDONED
     try:
@@ -186,16 +198,24 @@ def scale_to_zero(token: str, policy: ScalingPolicy) -> Procedure[ScaleToZeroOut
     return (yield from _remove_mark_or_scale_up(mark, policy))
 
 
-def _has_unfinished_rows(mark: str) -> Procedure[bool]:
+def _find_obstacle(mark: str, policy: ScalingPolicy) -> Procedure[ScaleToZeroOutcome | None]:
+    """The reason why the worker pool must stay up. Rows that rest are none, once their wake-up is arranged."""
     try:
-        unfinished: bool = yield CheckUnfinished()
+        # Queried while the mark is set: an event acknowledged earlier has a row by now, a later event gets a 503.
+        due_in_s: float | None = yield CheckUnfinished()
+        if due_in_s is None:
+            return None
+        if policy.rest_s is None or due_in_s < policy.rest_s:
+            return ScaleToZeroOutcome.UNFINISHED
+        # Before the call to 0, which may end this process.
+        yield ArrangeWake(due_in_s)
+    except (ScalingRefused, ScalingDenied, ScalingUnknown):
+        return ScaleToZeroOutcome.REFUSED
     except Exception:
         # Remove the mark after any error: under a useless mark, events would get 503 for no reason.
         yield ReplaceMark(mark, None)
         raise
-    if unfinished:
-        yield ReplaceMark(mark, None)
-    return unfinished
+    return None
 
 
 def _remove_mark_or_scale_up(mark: str, policy: ScalingPolicy) -> Procedure[ScaleToZeroOutcome]:

@@ -9,7 +9,8 @@ import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Protocol
 
-from dropline.errors import AccessDenied, SettingsError
+from dropline.errors import SettingsError
+from dropline.scaling import google_api
 from dropline.scaling.errors import ScalingDenied, ScalingRefused, ScalingUnknown
 
 if TYPE_CHECKING:
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
 
 #: Address of the Admin API.
 CLOUD_RUN_API = "https://run.googleapis.com"
-#: Seconds for connecting, and between received bytes; the sum is well below the lifetime of a sleeping mark.
-TIMEOUT_S = (3.0, 10.0)
-_SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 _NAME = re.compile(r"projects/[^/\s]+/locations/[^/\s]+/workerPools/[^/\s]+")
 #: The number of instances is unchanged, and a later call may succeed.
 _REFUSED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS}
@@ -72,10 +70,9 @@ class CloudRunWorkerPool:
         if self._credentials is None:
             return
         from google.auth.exceptions import GoogleAuthError
-        from google.auth.transport.requests import Request
 
         try:
-            self._credentials.before_request(Request(), "PATCH", self._url, {})  # type: ignore[no-untyped-call]
+            google_api.fetch_token(self._credentials, self._url)
         except GoogleAuthError as error:
             raise self._no_token(error) from error
 
@@ -85,12 +82,12 @@ class CloudRunWorkerPool:
         if response.ok:
             return self._check_operation(response)
         message = f"Cloud Run answered {response.status_code} to {instances} instances for {self._name}: "
-        message += _error_message(response)
+        message += google_api.error_message(response)
         if response.status_code == HTTPStatus.UNAUTHORIZED:
             self._drop_token()
         if response.status_code in _REFUSED:
             raise ScalingRefused(f"{message}; the call is tried again")
-        if _is_permanent(response.status_code):
+        if google_api.is_permanent(response.status_code):
             raise ScalingDenied(
                 f"{message}; check the pool's name, run.workerpools.update on it, and "
                 "iam.serviceAccounts.actAs on its service account"
@@ -110,7 +107,7 @@ class CloudRunWorkerPool:
                 self._url,
                 params={"updateMask": "scaling.manualInstanceCount"},
                 json=body,
-                timeout=TIMEOUT_S,
+                timeout=google_api.TIMEOUT_S,
                 allow_redirects=False,
             )
         except GoogleAuthError as error:
@@ -156,39 +153,5 @@ def make_worker_pool(name: str, api: str = "") -> CloudRunWorkerPool:
         AccessDenied: no credentials were found.
         SettingsError: `name` is not the name of a worker pool.
     """
-    from google.auth.credentials import AnonymousCredentials
-    from google.auth.transport.requests import AuthorizedSession
-
-    credentials = AnonymousCredentials() if api else _credentials()  # type: ignore[no-untyped-call]
-    # No second call with a new token after a 401: the second call could come after the mark has expired.
-    session: Session = AuthorizedSession(credentials, refresh_status_codes=())  # type: ignore[no-untyped-call]
-    if api:
-        # Ignore proxy settings: the emulator runs on this machine.
-        session.trust_env = False
+    session, credentials = google_api.open_session(api)
     return CloudRunWorkerPool(session, name, api or CLOUD_RUN_API, credentials)
-
-
-def _credentials() -> "Credentials":
-    import google.auth
-    from google.auth.exceptions import DefaultCredentialsError
-
-    try:
-        credentials: Credentials = google.auth.default(scopes=[_SCOPE])[0]  # type: ignore[no-untyped-call]
-    except DefaultCredentialsError as error:
-        raise AccessDenied(
-            "there are no Google credentials to scale the worker pool with: run as a service account, or set "
-            f"GOOGLE_APPLICATION_CREDENTIALS ({error})"
-        ) from error
-    return credentials
-
-
-def _is_permanent(status: int) -> bool:
-    """Return True for client errors except 408: after a timeout, the call may have been executed."""
-    return 400 <= status < 500 and status != HTTPStatus.REQUEST_TIMEOUT
-
-
-def _error_message(response: "Response") -> str:
-    try:
-        return str(response.json()["error"]["message"])
-    except (ValueError, KeyError, TypeError):
-        return response.text[:200]

@@ -347,6 +347,20 @@ def test_a_look_has_the_due_rows_and_the_next_time(connection: Connection) -> No
     assert claims.look(connection, 0) == Due()
 
 
+def test_the_rest_of_all_rows_ends_with_the_first_that_is_due(connection: Connection) -> None:
+    """No rest without unfinished rows; none, but 0, while a row is due or at work."""
+    assert claims.rest(connection) is None
+    first = drop(connection, G1)
+    assert claims.rest(connection) == 0
+    requeue(connection, take(connection, first), delay_s=900)
+    second = drop(connection, G1_OF_B)
+    requeue(connection, take(connection, second), delay_s=600)
+    assert claims.rest(connection) == pytest.approx(600, abs=60)
+    third = drop(connection, G1_OF_C)
+    take(connection, third, lease_s=3600)
+    assert claims.rest(connection) == 0
+
+
 def test_a_captioned_row_is_captioned_again(connection: Connection) -> None:
     """The row is due, and keeps status and caption until the record of the new one."""
     row_id = drop(connection, G1)

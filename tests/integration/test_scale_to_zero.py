@@ -4,8 +4,10 @@ stops the workers."""
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from time import monotonic
 
+import psycopg
 import pytest
 from flask import Flask
 from pydantic import SecretStr
@@ -16,10 +18,11 @@ from dropline.contract import CAPTION_QUEUE, ObjectVersion
 from dropline.scaling.mark import MARK_KEY
 from dropline.scaling.protocol import AWAKE, SLEEPING
 from dropline.settings import BrokerSettings, DatabaseSettings, EventSettings, PoolSettings, Settings
-from tests.support import fake_cloud_run
+from tests.support import fake_cloud_run, fake_cloud_tasks
 from tests.support.cloud_run_pool import WorkerProcesses
 from tests.support.deliveries import Delivery, push
 from tests.support.fake_cloud_run import POOL, FakeCloudRun
+from tests.support.fake_cloud_tasks import QUEUE
 from tests.support.function import deliver, deliver_all, serve
 from tests.support.scaling_place import eventually
 from tests.support.worker_rig import DEADLINE_S, Rig, png
@@ -188,3 +191,50 @@ def test_a_worker_that_finds_forgotten_rows_recovers_them_before_it_sleeps(
     assert row["status"] == "captioned"
     eventually(lambda: cloud_run.history[:1] == [0])
     eventually(lambda: redis.get(MARK_KEY) is None)
+
+
+def test_the_pool_sleeps_while_a_row_rests_and_is_woken_for_it(
+    rig: Rig, cloud_run: FakeCloudRun, app: Flask
+) -> None:
+    """A row in a long back-off: 0 instances, a task for the time of the row, 1 instance, caption, 0 instances."""
+    with fake_cloud_tasks.serve() as tasks:
+        variables = {
+            "DROPLINE_POOL__NAME": POOL,
+            "DROPLINE_POOL__API": cloud_run.url,
+            "DROPLINE_POOL__IDLE_S": str(IDLE_S),
+            "DROPLINE_POOL__WAKE_QUEUE": QUEUE,
+            "DROPLINE_POOL__WAKE_URL": "https://function.example/wake",
+            "DROPLINE_POOL__WAKE_API": tasks.url,
+        }
+        resting = rig.register(rig.upload("resting.png", png()))
+        set_not_before(rig, "1 hour")
+        with WorkerProcesses(rig, cloud_run, **variables):
+            wake(app)
+            eventually(lambda: cloud_run.history == [1, 0])
+            assert rig.row(resting)["status"] == "queued"
+            assert tasks.times() == [pytest.approx(rig.row(resting)["not_before"], abs=timedelta(seconds=30))]
+            # The hour is over, and Cloud Tasks calls.
+            set_not_before(rig, "0")
+            wake(app)
+            rig.wait_settled([resting])
+            eventually(lambda: cloud_run.history == [1, 0, 1, 0])
+    assert len(tasks.tasks) == 1
+
+
+def set_not_before(rig: Rig, interval: str) -> None:
+    with psycopg.connect(rig.database_url) as connection:
+        connection.execute("UPDATE captions SET not_before = now() + %s::interval", (interval,))
+
+
+def wake(app: Flask) -> None:
+    """Call like Cloud Tasks, until the answer is a success."""
+    eventually(lambda: app.test_client().post("/wake").status_code == 204)
+
+
+def test_without_a_pool_a_call_of_cloud_tasks_has_no_effect(
+    rig: Rig, cloud_run: FakeCloudRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The call is answered, and Cloud Run is not called."""
+    with function_of(rig, PoolSettings(api=cloud_run.url), monkeypatch) as app:
+        assert app.test_client().post("/wake").status_code == 204
+    assert cloud_run.history == []

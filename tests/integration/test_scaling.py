@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given, settings
@@ -12,7 +13,7 @@ from redis import Redis
 
 from dropline.broker.configuration import make_producer
 from dropline.contract import CAPTION_QUEUE, CAPTION_TASK
-from dropline.errors import BrokerUnavailable
+from dropline.errors import BrokerUnavailable, SettingsError
 from dropline.scaling.activation import Activator, Deactivator
 from dropline.scaling.errors import PoolChanging, ScalingDenied, ScalingRefused, ScalingUnknown
 from dropline.scaling.mark import MARK_KEY, PoolMark
@@ -25,11 +26,13 @@ from dropline.scaling.protocol import (
     ScaleToZeroOutcome,
     ScalingPolicy,
 )
+from dropline.scaling.wake_queue import WakeQueue, make_wake_queue
 from dropline.scaling.worker_pool import CloudRunWorkerPool, make_worker_pool
-from dropline.settings import BrokerSettings
+from dropline.settings import BrokerSettings, PoolSettings
 from local_emulators.ports import free_ports
-from tests.support import fake_cloud_run
+from tests.support import fake_cloud_run, fake_cloud_tasks
 from tests.support.fake_cloud_run import POOL, FakeCloudRun
+from tests.support.fake_cloud_tasks import QUEUE, FakeCloudTasks
 from tests.support.redis_store import RedisStore
 from tests.support.scaling_place import Place, eventually
 from tests.support.scaling_schedule import live
@@ -71,7 +74,7 @@ def activator(mark: PoolMark, pool: CloudRunWorkerPool) -> Activator:
 
 @pytest.fixture
 def deactivator(mark: PoolMark, pool: CloudRunWorkerPool) -> Deactivator:
-    return Deactivator(mark, pool, POLICY, lambda: False)
+    return Deactivator(mark, pool, POLICY, lambda: None)
 
 
 @pytest.mark.parametrize("faults", [Faults(), Faults(flush=True)])
@@ -266,3 +269,71 @@ def test_functions_and_workers_at_once(redis_url: str, redis: "Redis", cloud_run
     eventually(lambda: cloud_run.instances == 0 and not place.unfinished())
     place.close()
     assert cloud_run.history.count(0) >= 1
+
+
+WAKING = PoolSettings(
+    wake_queue=QUEUE,
+    wake_url="https://function.example/wake",
+    wake_service_account="wake@drops.iam.gserviceaccount.com",
+    wake_audience="https://function.example",
+)
+
+
+def wakes_of(tasks: FakeCloudTasks, **changes: str) -> WakeQueue:
+    found = make_wake_queue(WAKING.model_copy(update={"wake_api": tasks.url, **changes}))
+    assert found is not None
+    return found
+
+
+def test_a_task_calls_the_function_at_its_time() -> None:
+    """The task has the address, the token's account and audience, and a time, at most 29 days ahead."""
+    with fake_cloud_tasks.serve() as tasks:
+        before = datetime.now(UTC)
+        wakes_of(tasks).arrange(3600)
+        wakes_of(tasks, wake_service_account="").arrange(1e7)
+        after = datetime.now(UTC)
+    first, last = tasks.times()
+    assert before <= first - timedelta(hours=1) <= after
+    assert before <= last - timedelta(days=29) <= after
+    assert [task["httpRequest"] for task in tasks.tasks] == [
+        {
+            "url": "https://function.example/wake",
+            "httpMethod": "POST",
+            "oidcToken": {
+                "serviceAccountEmail": "wake@drops.iam.gserviceaccount.com",
+                "audience": "https://function.example",
+            },
+        },
+        {"url": "https://function.example/wake", "httpMethod": "POST"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (401, ScalingRefused),
+        (429, ScalingRefused),
+        (403, ScalingDenied),
+        (404, ScalingDenied),
+        (503, ScalingUnknown),
+    ],
+)
+def test_a_task_that_is_not_taken(status: int, kind: type[Exception]) -> None:
+    """The error has the reason, and the worker pool stays up."""
+    with fake_cloud_tasks.serve() as tasks:
+        tasks.failures.append(status)
+        with pytest.raises(kind, match=r"told to fail.*the worker pool stays up"):
+            wakes_of(tasks).arrange(60)
+
+
+def test_cloud_tasks_is_away() -> None:
+    """Without an answer, the error is transient."""
+    with pytest.raises(ScalingUnknown, match="no answer from Cloud Tasks"):
+        wakes_of(FakeCloudTasks(f"http://127.0.0.1:{free_ports(1)[0]}")).arrange(60)
+
+
+def test_a_queue_without_an_address_is_refused() -> None:
+    """The message names the missing setting; without a queue there is no client."""
+    with pytest.raises(SettingsError, match="DROPLINE_POOL__WAKE_URL is not set"):
+        make_wake_queue(PoolSettings(wake_queue=QUEUE, wake_api="http://127.0.0.1:1"))
+    assert make_wake_queue(PoolSettings()) is None

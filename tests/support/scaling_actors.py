@@ -38,6 +38,8 @@ class Actor:
         self.done = False
         self.result: Any = None
         self.error: DroplineError | None = None
+        #: The moment of the query for unfinished rows.
+        self.checked_at = 0
         self._run(lambda: next(procedure))
 
     def answer(self, value: Any) -> None:

@@ -57,7 +57,7 @@ class Place:
     def _work(self) -> None:
         pool = make_worker_pool(POOL, self._cloud_run.url)
         mark = PoolMark.connect(self._url, 30)
-        deactivator = Deactivator(mark, pool, POLICY, lambda: bool(self.unfinished()))
+        deactivator = Deactivator(mark, pool, POLICY, lambda: 0.0 if self.unfinished() else None)
         with contextlib.closing(mark), contextlib.closing(pool):
             while self._is_wanted():
                 for row in self.unfinished():

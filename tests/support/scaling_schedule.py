@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import partial
 
 from dropline.scaling.errors import ScalingDenied, ScalingRefused
-from dropline.scaling.protocol import AWAKE, SLEEPING, ScaleToZeroOutcome
+from dropline.scaling.protocol import AWAKE, SLEEPING, ArrangeWake, ScaleToZeroOutcome
 from tests.support.scaling_actors import Call, Instance
 from tests.support.scaling_world import World
 
@@ -69,11 +69,25 @@ def possible_steps(world: World) -> list[Step]:
         found.append(("crash of a function", partial(world.crash_function, delivery)))
     for call in world.calls:
         found += _steps_of_call(world, call)
+    found += _steps_of_time(world)
     for instance in world.instances:
         found += _steps_of_instance(world, instance)
     if world.must_start():
         found.append(("start", world.start))
     return found + _steps_of_redis(world)
+
+
+def _steps_of_time(world: World) -> list[Step]:
+    found: list[Step] = []
+    if world.resting or world.wakes:
+        found.append(("time", world.pass_time))
+    if world.has_call_of_cloud_tasks():
+        found.append(("wake", world.wake))
+    for actor in world.waking:
+        if not world.calls_of(actor):
+            found.append(("step of a wake", partial(world.step_wake, actor)))
+        found.append(("crash of a function", partial(world.crash_wake, actor)))
+    return found
 
 
 def _steps_of_call(world: World, call: Call) -> list[Step]:
@@ -101,10 +115,14 @@ def _steps_of_instance(world: World, instance: Instance) -> list[Step]:
             found.append(("take", partial(world.take, instance)))
         if instance.hand:
             found.append(("finish", partial(world.finish, instance)))
+            found.append(("postpone", partial(world.postpone, instance)))
         if instance.deactivator is None:
             found.append(("idle", partial(world.begin_scale_to_zero, instance)))
         elif not world.calls_of(instance.deactivator):
             found.append(("deactivator", partial(world.step_deactivator, instance)))
+            if isinstance(instance.deactivator.command, ArrangeWake):
+                found.append(("refusal", partial(world.refuse_wake, instance, taken=False)))
+                found.append(("lost answer", partial(world.refuse_wake, instance, taken=True)))
     if not (world.faults.flush and instance.deactivator is not None):
         found.append(("crash of a worker", partial(world.crash_worker, instance)))
     return found
@@ -129,6 +147,7 @@ def come_to_rest(world: World) -> None:
         for row in world.events - world.acknowledged:
             world.deliver(row)
             _end_what_is_under_way(world)
+        _pass_the_time(world)
         _work(world)
         if world.acknowledged == world.events and not world.unfinished() and not world.store.queued():
             break
@@ -141,6 +160,15 @@ def come_to_rest(world: World) -> None:
         assert _idle(world, world.instances[-1]) is ScaleToZeroOutcome.ASLEEP
     assert world.count == 0
     assert world.store.read() != AWAKE
+
+
+def _pass_the_time(world: World) -> None:
+    """All back-offs end, and Cloud Tasks makes all its calls."""
+    while world.resting or world.wakes:
+        world.pass_time()
+        if world.has_call_of_cloud_tasks():
+            world.wake()
+        _end_what_is_under_way(world)
 
 
 def _work(world: World) -> None:
@@ -167,17 +195,24 @@ def _idle(world: World, instance: Instance) -> ScaleToZeroOutcome:
 
 
 def _end_what_is_under_way(world: World) -> None:
-    while world.calls or world.deliveries or any(instance.deactivator for instance in world.instances):
+    while world.calls or world.deliveries or world.waking or any(each.deactivator for each in world.instances):
         _end_calls(world)
-        for delivery in list(world.deliveries):
-            if not world.calls_of(delivery.actor):
-                world.step_delivery(delivery)
-        for instance in world.instances:
-            if instance.deactivator is not None and not world.calls_of(instance.deactivator):
-                world.step_deactivator(instance)
+        _step_all(world)
         world.check()
     if (world.store.read() or "").startswith(SLEEPING):
         world.lapse()
+
+
+def _step_all(world: World) -> None:
+    for actor in list(world.waking):
+        if not world.calls_of(actor):
+            world.step_wake(actor)
+    for delivery in list(world.deliveries):
+        if not world.calls_of(delivery.actor):
+            world.step_delivery(delivery)
+    for instance in world.instances:
+        if instance.deactivator is not None and not world.calls_of(instance.deactivator):
+            world.step_deactivator(instance)
 
 
 def _end_calls(world: World) -> None:

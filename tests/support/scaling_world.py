@@ -15,6 +15,7 @@ from dropline.errors import DroplineError
 from dropline.scaling.errors import ScalingRefused, ScalingUnknown
 from dropline.scaling.protocol import (
     AWAKE,
+    ArrangeWake,
     BeginScaleToZero,
     CheckUnfinished,
     Procedure,
@@ -29,7 +30,7 @@ from dropline.scaling.protocol import (
 from tests.support.scaling_actors import Actor, Atomically, Call, Commit, Delivery, Instance, Push
 from tests.support.scaling_store import MemoryStore, Store
 
-POLICY = ScalingPolicy()
+POLICY = ScalingPolicy(rest_s=1.0)
 _MOST_INSTANCES = 3
 
 
@@ -60,6 +61,12 @@ class World:
         self.events: set[int] = set()
         self.acknowledged: set[int] = set()
         self.deliveries: list[Delivery] = []
+        #: Moments at which rows in a back-off are due.
+        self.resting: dict[int, int] = {}
+        #: Moments of the calls that Cloud Tasks has taken.
+        self.wakes: list[int] = []
+        self.waking: list[Actor] = []
+        self.now = 0
         self.instances: list[Instance] = []
         self.calls: list[Call] = []
         self.seen: Counter[str] = Counter()
@@ -122,17 +129,61 @@ class World:
 
     def _recover(self) -> None:
         queued = self.store.queued()
-        for row in self.unfinished():
+        for row in self.due():
             if row not in queued:
                 self.store.push(row)
 
     def take(self, instance: Instance) -> None:
         row = self.store.pop()
-        if row is not None and not self.rows[row]:
+        if row is not None and row in self.due():
             instance.hand.add(row)
 
     def finish(self, instance: Instance) -> None:
         self.rows[instance.hand.pop()] = True
+
+    def postpone(self, instance: Instance) -> None:
+        """A transient error: the row is due after one or two moments."""
+        self.resting[instance.hand.pop()] = self.now + 1 + self._tokens % 2
+
+    def pass_time(self) -> None:
+        """The next moment: rows become due, which an alarm tells a running worker, and Cloud Tasks calls."""
+        self.now += 1
+        self.resting = {row: at for row, at in self.resting.items() if at > self.now}
+        if any(instance.ready for instance in self.instances):
+            self._recover()
+
+    def wake(self) -> None:
+        """Cloud Tasks makes a call; after an error, the call comes again."""
+        self.wakes.remove(min(self.wakes))
+        self.waking.append(Actor(self.scale_up_with(self._token(), POLICY)))
+
+    def has_call_of_cloud_tasks(self) -> bool:
+        return any(at <= self.now for at in self.wakes)
+
+    def step_wake(self, actor: Actor) -> None:
+        self._execute(actor)
+        self._collect_wake(actor)
+
+    def _collect_wake(self, actor: Actor) -> None:
+        if actor.done:
+            self.waking.remove(actor)
+            if actor.error is not None:
+                self.wakes.append(self.now)
+
+    def crash_wake(self, actor: Actor) -> None:
+        """The function dies: Cloud Tasks has no answer, and calls again."""
+        self.waking.remove(actor)
+        self.wakes.append(self.now)
+        self._abandon(actor)
+
+    def refuse_wake(self, instance: Instance, *, taken: bool) -> None:
+        """Cloud Tasks does not answer the deactivator, with or without a task."""
+        assert instance.deactivator is not None
+        assert isinstance(instance.deactivator.command, ArrangeWake)
+        if taken:
+            self.wakes.append(instance.deactivator.checked_at + round(instance.deactivator.command.in_s))
+        instance.deactivator.fail(ScalingUnknown("no answer"))
+        self._collect_deactivator(instance)
 
     def begin_scale_to_zero(self, instance: Instance) -> None:
         instance.late = False
@@ -200,6 +251,8 @@ class World:
             self._collect(delivery)
         for instance in [each for each in self.instances if each.deactivator is call.actor]:
             self._collect_deactivator(instance)
+        if call.actor in self.waking:
+            self._collect_wake(call.actor)
 
     # Redis.
 
@@ -217,7 +270,12 @@ class World:
             case Commit(row):
                 actor.answer(not self.rows.setdefault(row, False))
             case CheckUnfinished():
-                actor.answer(bool(self.unfinished()))
+                # Real time between check and arrangement is short: the mark would expire.
+                actor.checked_at = self.now
+                actor.answer(self._due_in_s())
+            case ArrangeWake(in_s):
+                self.wakes.append(actor.checked_at + round(in_s))
+                actor.answer(None)
             case SetInstances(instances):
                 self._calls_made += 1
                 self.calls.append(Call(instances, actor, self._calls_made))
@@ -244,11 +302,30 @@ class World:
     def unfinished(self) -> list[int]:
         return [row for row, finished in self.rows.items() if not finished]
 
+    def due(self) -> list[int]:
+        """The unfinished rows whose time has come."""
+        return [row for row in self.unfinished() if row not in self.resting]
+
+    def _due_in_s(self) -> float | None:
+        if self.due():
+            return 0.0
+        return float(min(self.resting.values()) - self.now) if self.resting else None
+
+    def _has_wake_by(self, moment: int) -> bool:
+        return bool(self.waking) or any(at <= moment for at in self.wakes)
+
     def check(self) -> None:
-        """No acknowledged row waits at 0 instances, and the mark is never `awake` at 0 instances."""
+        """No acknowledged row waits at 0 instances, and the mark is never `awake` at 0 instances.
+
+        A row that rests, or whose time has just come, may wait for a call of Cloud Tasks.
+        """
         if self.faults.flush:
             return
-        waiting = self.acknowledged & set(self.unfinished())
+        waiting = {
+            row
+            for row in self.acknowledged & set(self.unfinished())
+            if not self._has_wake_by(self.resting.get(row, self.now))
+        }
         assert self.count or not waiting, f"rows {waiting} are acknowledged and wait at 0 instances"
         if self.store.read() == AWAKE:
             assert self.count, "the mark is awake at 0 instances"

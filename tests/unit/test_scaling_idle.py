@@ -2,13 +2,14 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
 
-from dropline.errors import DatabaseUnavailable, SettingsError
+from dropline.errors import DatabaseUnavailable, DroplineError, SettingsError
 from dropline.scaling.activation import Deactivator
-from dropline.scaling.errors import ScalingRefused
+from dropline.scaling.errors import ScalingDenied, ScalingRefused, ScalingUnknown
 from dropline.scaling.mark import PoolMark
 from dropline.scaling.protocol import (
     SLEEPING,
@@ -18,6 +19,7 @@ from dropline.scaling.protocol import (
     ScaleToZeroOutcome,
     ScalingPolicy,
 )
+from dropline.scaling.wake_queue import WakeQueue
 from dropline.scaling.worker_pool import CloudRunWorkerPool
 from tests.support.clock import ManualClock
 from tests.support.scaling_store import MemoryStore
@@ -40,15 +42,14 @@ class RecordingPool:
 
 
 def make_deactivator(store: MemoryStore, pool: RecordingPool, clock: ManualClock, unfinished: Any) -> Deactivator:
-    return Deactivator(cast("PoolMark", store), pool, POLICY, unfinished, clock.time)
+    return Deactivator(cast("PoolMark", store), pool, POLICY, unfinished, clock=clock.time)
 
 
 def test_an_idle_pool_is_put_to_sleep() -> None:
     """An idle worker pool gets a single call to 0, and the mark is removed."""
     store, pool = MemoryStore(), RecordingPool()
     assert (
-        make_deactivator(store, pool, ManualClock(), lambda: False).try_scale_to_zero()
-        is ScaleToZeroOutcome.ASLEEP
+        make_deactivator(store, pool, ManualClock(), lambda: None).try_scale_to_zero() is ScaleToZeroOutcome.ASLEEP
     )
     assert (pool.asked, store.mark) == ([0], None)
 
@@ -64,7 +65,7 @@ def test_a_process_frozen_before_the_call_does_not_call() -> None:
         return done
 
     store.replace = swap_and_freeze  # type: ignore[method-assign]
-    assert make_deactivator(store, pool, clock, lambda: False).try_scale_to_zero() is ScaleToZeroOutcome.REFUSED
+    assert make_deactivator(store, pool, clock, lambda: None).try_scale_to_zero() is ScaleToZeroOutcome.REFUSED
     assert pool.asked == []
 
 
@@ -72,9 +73,8 @@ def test_a_slow_postgres_does_not_shorten_the_lease() -> None:
     """The mark is renewed after the query and right before the call."""
     store, pool, clock = MemoryStore(), RecordingPool(), ManualClock()
 
-    def ask() -> bool:
+    def ask() -> None:
         clock.advance(POLICY.lease_s - 1)
-        return False
 
     assert make_deactivator(store, pool, clock, ask).try_scale_to_zero() is ScaleToZeroOutcome.ASLEEP
 
@@ -90,7 +90,7 @@ def test_a_token_is_there_before_the_mark_is() -> None:
         return claim_at_once(claim)
 
     store.begin = claim_and_note  # type: ignore[method-assign]
-    assert make_deactivator(store, pool, clock, lambda: False).try_scale_to_zero() is ScaleToZeroOutcome.ASLEEP
+    assert make_deactivator(store, pool, clock, lambda: None).try_scale_to_zero() is ScaleToZeroOutcome.ASLEEP
     assert seen == [1]
 
 
@@ -103,7 +103,7 @@ def test_without_a_token_nothing_is_marked() -> None:
 
     store, pool = MemoryStore(), Locked()
     assert (
-        make_deactivator(store, pool, ManualClock(), lambda: False).try_scale_to_zero()
+        make_deactivator(store, pool, ManualClock(), lambda: None).try_scale_to_zero()
         is ScaleToZeroOutcome.REFUSED
     )
     assert (pool.asked, store.mark) == ([], None)
@@ -114,13 +114,54 @@ def test_a_pool_stays_awake_while_postgres_cannot_be_asked(error: Exception) -> 
     """The caller gets the error, and the mark is removed."""
     store, pool = MemoryStore(), RecordingPool()
 
-    def ask() -> bool:
+    def ask() -> None:
         assert (store.mark or "").startswith(SLEEPING)
         raise error
 
     with pytest.raises(type(error)):
         make_deactivator(store, pool, ManualClock(), ask).try_scale_to_zero()
     assert (pool.asked, store.mark) == ([], None)
+
+
+class RecordingWakes:
+    """A queue of Cloud Tasks with recorded calls."""
+
+    def __init__(self, error: DroplineError | None = None) -> None:
+        self.arranged: list[float] = []
+        self._error = error
+
+    def arrange(self, in_s: float) -> None:
+        self.arranged.append(in_s)
+        if self._error:
+            raise self._error
+
+
+@pytest.mark.parametrize(
+    ("rest_s", "due_in_s", "error", "outcome", "arranged"),
+    [
+        (60.0, 60.0, None, ScaleToZeroOutcome.ASLEEP, [60.0]),
+        (60.0, 59.0, None, ScaleToZeroOutcome.UNFINISHED, []),
+        (60.0, 0.0, None, ScaleToZeroOutcome.UNFINISHED, []),
+        (None, 9000.0, None, ScaleToZeroOutcome.UNFINISHED, []),
+        (60.0, 60.0, ScalingUnknown("x"), ScaleToZeroOutcome.REFUSED, [60.0]),
+        (60.0, 60.0, ScalingDenied("x"), ScaleToZeroOutcome.REFUSED, [60.0]),
+    ],
+)
+def test_rows_that_rest(
+    rest_s: float | None,
+    due_in_s: float,
+    error: DroplineError | None,
+    outcome: ScaleToZeroOutcome,
+    arranged: list[float],
+) -> None:
+    """The worker pool sleeps while all rows rest, once Cloud Tasks has taken the call that wakes it."""
+    store, pool, wakes = MemoryStore(), RecordingPool(), RecordingWakes(error)
+    deactivator = Deactivator(
+        cast("PoolMark", store), pool, replace(POLICY, rest_s=rest_s), lambda: due_in_s, cast("WakeQueue", wakes)
+    )
+    assert deactivator.try_scale_to_zero() is outcome
+    assert (wakes.arranged, store.mark) == (arranged, None)
+    assert pool.asked == ([0] if outcome is ScaleToZeroOutcome.ASLEEP else [])
 
 
 @pytest.mark.parametrize("outcome", ScaleToZeroOutcome)
