@@ -159,10 +159,13 @@ def test_only_the_settings_read_the_environment() -> None:
 
 
 def _names(path: Path) -> set[str]:
-    """Every attribute and imported name of a file, such as in `os.environ` and `from os import getenv`."""
+    """Every attribute of `os` and every imported name, such as in `os.environ` and `from os import getenv`."""
     tree = list(ast.walk(ast.parse(path.read_text())))
     imported = {alias.name for node in tree if isinstance(node, ast.ImportFrom) for alias in node.names}
-    return imported | {node.attr for node in tree if isinstance(node, ast.Attribute)}
+    attributes = (node for node in tree if isinstance(node, ast.Attribute))
+    return imported | {
+        node.attr for node in attributes if isinstance(node.value, ast.Name) and node.value.id == "os"
+    }
 
 
 def _packages() -> list[str]:
