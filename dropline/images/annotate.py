@@ -5,6 +5,7 @@ above 4,096 pixels is drawn smaller, and a small one larger, so that the labels 
 """
 
 import io
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -48,6 +49,7 @@ _BLACK: _Colour = (0, 0, 0)
 _WHITE: _Colour = (255, 255, 255)
 _FILL_OPACITY = 48
 _Frame = tuple[int, int, int, int]
+_Point = tuple[float, float]
 
 
 def require_suffix(path: Path) -> str:
@@ -128,12 +130,12 @@ class _Pen:
     def outline(self, region: Box | Polygon, colour: _Colour) -> None:
         """The lines of a region, with black edges: one of the two differs from every ground."""
         for outline in region.outlines:
-            points = self._placed(outline)
+            # Points closer than the line is wide make a drawing slow, and change nothing that can be seen.
+            points = spaced(self._placed(outline), self._line_px)
             if isinstance(region, Polygon):
                 self._draw.polygon(points, fill=(*colour, _FILL_OPACITY))
-            closed = [*points, *points[:2]]
-            self._draw.line(closed, fill=_BLACK, width=3 * self._line_px, joint="curve")
-            self._draw.line(closed, fill=colour, width=self._line_px, joint="curve")
+            self._stroke(points, _BLACK, 3 * self._line_px)
+            self._stroke(points, colour, self._line_px)
 
     def label(self, region: Box | Polygon, colour: _Colour) -> None:
         """The label in a frame of the region's colour, at a free place on its edge, inside the picture."""
@@ -146,14 +148,21 @@ class _Pen:
         place = (frame[0] + self._margin, frame[1] + self._margin // 2)
         self._draw.text(place, text, fill=ink_on(colour), font=self._font)
 
-    def _placed(self, outline: Outline | Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    def _stroke(self, points: Sequence[_Point], colour: _Colour, width: int) -> None:
+        """A closed line with round corners; the `joint` of Pillow computes each corner in Python."""
+        self._draw.line([*points, points[0]], fill=colour, width=width)
+        radius = (width - 1) / 2
+        for x, y in points:
+            self._draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
+
+    def _placed(self, outline: Outline | Sequence[_Point]) -> list[_Point]:
         """Points of the original as points of the picture, none outside."""
         (width, height), (across, down) = self._size, self._scale
         return [
             (min(max(x * across, 0.0), width - 1.0), min(max(y * down, 0.0), height - 1.0)) for x, y in outline
         ]
 
-    def _free_frame(self, text: str, points: Sequence[tuple[float, float]]) -> _Frame:
+    def _free_frame(self, text: str, points: Sequence[_Point]) -> _Frame:
         width = round(self._font.getlength(text)) + 2 * self._margin
         height = self._line_height + 2 * (self._margin // 2)
         places = [self._frame(x, y, width, height) for x, y in _corners(points, height)]
@@ -180,7 +189,19 @@ class _Pen:
         return f"{text}…" if text else ""
 
 
-def _corners(points: Sequence[tuple[float, float]], height: int) -> Iterator[tuple[float, float]]:
+def spaced(points: Sequence[_Point], least: float) -> Sequence[_Point]:
+    """The points of an outline without those closer than `least` pixels to the kept point before.
+
+    An outline with fewer than three such points is returned as it is.
+    """
+    kept = [points[0]]
+    for point in points[1:]:
+        if math.dist(point, kept[-1]) >= least:
+            kept.append(point)
+    return kept if len(kept) >= 3 else points
+
+
+def _corners(points: Sequence[_Point], height: int) -> Iterator[_Point]:
     """Places for a label of a height: above a region, inside at its top, inside at its bottom, and below."""
     left, top = min(x for x, _ in points), min(y for _, y in points)
     bottom = max(y for _, y in points)

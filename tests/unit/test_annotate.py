@@ -1,6 +1,8 @@
 """Regions drawn on pictures: at their places, readable on every ground and at every size."""
 
 import io
+import math
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from PIL import Image
 from dropline.contract import Dimensions
 from dropline.errors import ClientError
 from dropline.images import annotate as module
-from dropline.images.annotate import annotate, draw_regions, drawn_size, ink_on, luminance, require_suffix
+from dropline.images.annotate import annotate, draw_regions, drawn_size, ink_on, luminance, require_suffix, spaced
 from dropline.images.decoded import Decoded
 from dropline.images.decoding import decode
 from dropline.settings import ImageSettings
@@ -85,6 +87,18 @@ def test_each_kind_of_region_is_drawn() -> None:
             assert tuple(pixels[y, x]) != (255, 255, 255)
             assert contrast(pixels[y, x], (255, 255, 255)) < 3
         assert (pixels[130, 150] == 255).all()
+
+
+@given(st.lists(st.tuples(st.floats(0, 50), st.floats(0, 50)), min_size=3, max_size=60))
+def test_an_outline_keeps_its_shape_without_points_closer_than_the_line_is_wide(
+    points: list[tuple[float, float]],
+) -> None:
+    """Kept points lie apart, and each other point lies beside a kept one; a tiny outline is kept whole."""
+    kept = spaced(points, 5)
+    if len(kept) < len(points):
+        assert all(math.dist(one, other) >= 5 for one, other in pairwise(kept))
+        assert all(min(math.dist(point, each) for each in kept) < 5 for point in set(points) - set(kept))
+    assert len(kept) >= 3
 
 
 def test_equal_labels_have_equal_colours() -> None:
