@@ -10,6 +10,7 @@ from typer.core import TyperCommand, TyperGroup
 from cli.console import print_error, print_error_lines
 from cli.crash import explain, prepare_streams, print_traceback, silence_stdout
 from cli.exit_codes import ExitCode, code_of
+from cli.interrupt import PromptCommand
 from dropline.errors import DroplineError, LocalStackError
 
 #: The commands in the order of `dropline --help`, each with the first line of its help. The command NAME is the
@@ -33,6 +34,8 @@ COMMANDS = {
     "gallery": "Serve the page and the API until Ctrl-C; `dropline gallery token NAME` makes a token instead.",
     "redrive": "Queue failed rows again, with all their attempts; put the cause right first.",
 }
+#: Commands that stop processes after Ctrl-C, for as long as it takes.
+_SUPERVISORS = frozenset({"up", "demo", "gallery"})
 _EPILOGUE = (
     "Exit codes: 0 done, 1 the work failed, 2 wrong command line, 3 wrong settings, 4 a service is away, "
     "5 filtered by a rule, 124 timed out, 130 Ctrl-C, 141 the reader of the output ended."
@@ -42,7 +45,8 @@ _EPILOGUE = (
 def load_command(name: str) -> TyperCommand:
     """Import the module of a command and build the command from its function."""
     application = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    application.command(name)(getattr(import_module(f"cli.{name}"), name))
+    kind = TyperCommand if name in _SUPERVISORS else PromptCommand
+    application.command(name, cls=kind)(getattr(import_module(f"cli.{name}"), name))
     command = typer.main.get_command(application)
     assert isinstance(command, TyperCommand)
     return command

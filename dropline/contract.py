@@ -26,6 +26,8 @@ METADATA_PROMPT = "caption-prompt"
 #: Object metadata key that a person sets to choose the task. Never written: a copy has the metadata of the source,
 #: and a key of two writers would make Dropline's task the choice of a person (`docs/decisions/0015`).
 METADATA_TASK = "caption-task"
+#: Object metadata key of an image that was fetched for an `Idempotency-Key`: SHA-256 of the address.
+METADATA_ADDRESS = "caption-address-sha256"
 
 #: The longest text of a task prompt, in bytes of UTF-8: with the longest object name, the text must fit into an
 #: index entry (2,704 bytes) and a notification (8,000 bytes, in JSON).

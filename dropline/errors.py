@@ -6,6 +6,7 @@
     ├── ClientError              a command cannot be carried out as given
     │   ├── ObjectMissing        an object, or a bucket, is not there
     │   ├── ObjectFiltered       a rule of the settings keeps the object from being captioned
+    │   ├── KeyReused            an `Idempotency-Key` was used with another request
     │   ├── AddressRefused       an address (URL) is none that is fetched, or leads to a private place
     │   └── FetchFailed          an address gave no image
     │       ├── FetchTooLarge    more bytes than the limit
@@ -89,6 +90,12 @@ class ObjectFiltered(ClientError):
     """A rule of the settings keeps the object from being captioned."""
 
     default_code = "object_filtered"
+
+
+class KeyReused(ClientError):
+    """An `Idempotency-Key` was used before, with another image, address or task."""
+
+    default_code = "idempotency_key_reused"
 
 
 class AddressRefused(ClientError):

@@ -26,6 +26,7 @@ from dropline.scaling.activation import open_activator
 from dropline.selection import Accept, Filtered, Reject, Selection
 from dropline.settings import Settings, require
 from dropline.storage.bucket import NewObject, Storage, StoredObject
+from operations.keyed import KeyedRequest, digest_of_address, md5_of
 from operations.redrive import wake_with_retries
 from operations.stated_file import clean_name, image_type, size_of
 from operations.store import Store, UploadSession
@@ -98,7 +99,7 @@ class Submissions:
             name: of the file, without a meaning for the identity; untrusted.
             content_type: of the sender; one that is not an image's is replaced.
             task: None: the task of the rules.
-            key: names the object (an `Idempotency-Key`): a second upload with the key returns the first object.
+            key: names the object (an `Idempotency-Key`): the same upload again returns the first object.
             deadline: of the upload with its repetitions.
 
         Raises:
@@ -106,25 +107,21 @@ class Submissions:
             ForeignBucket: the bucket is not one of the function's.
             ImageRefused: the image is empty or too large.
             ObjectFiltered: a rule filters every name that the object could get.
+            KeyReused: the key was used with another image, address or task.
             ObjectMissing, AccessDenied, StorageUnavailable.
             DatabaseUnavailable: with a key whose object exists.
         """
-        bucket = require(self._bucket, "DROPLINE_BUCKET")
         content = io.BytesIO(data) if isinstance(data, bytes) else data
+        size = size_of(content)
         kind = image_type(content_type, name)
-        facts = ObjectFacts(kind, size_of(content))
-        version, asked = self._first_accepted(bucket, self._names(name, key), facts, task)
-        new = NewObject(content, facts.size_bytes or 0, kind, task)
-        created = self._store.create(bucket, version.name, new, deadline)
-        if created is not None:
-            return Submitted(created, asked, Status.QUEUED)
-        # Created before: by a request whose answer was lost, or by another request with the key.
-        return self._submitted_before(self._store.describe(bucket, version.name), has_key=key is not None)
+        return self._upload(NewObject(content, size, kind, task), name, key, deadline)
 
     def upload_from(
         self, address: str, *, task: TaskRequest | None = None, key: str | None = None, upload_s: float
     ) -> Submitted:
         """Fetch the image behind an http or https address, and upload it.
+
+        With a key whose object exists already, nothing is fetched.
 
         Args:
             address: untrusted; see `dropline.fetch.fetch`.
@@ -136,15 +133,13 @@ class Submissions:
             AddressRefused, FetchTooLarge, FetchTimeout, FetchFailed: the address gave no image.
             The errors of `upload`.
         """
+        digest = None if key is None else digest_of_address(address)
+        if key is not None and (found := self._find_keyed(key)) is not None:
+            return self._submitted_before(found, KeyedRequest(task, address_digest=digest))
         fetched = fetch(address, self._fetching)
-        return self.upload(
-            fetched.data,
-            name=fetched.name,
-            content_type=fetched.content_type,
-            task=task,
-            key=key,
-            deadline=Deadline.after(upload_s),
-        )
+        kind = image_type(fetched.content_type, fetched.name)
+        new = NewObject(io.BytesIO(fetched.data), len(fetched.data), kind, task, digest)
+        return self._upload(new, fetched.name, key, Deadline.after(upload_s))
 
     def request(self, uri: str, task: TaskRequest | None = None) -> Submitted:
         """Have an object of the bucket captioned; a row of the task that exists is returned as it is.
@@ -192,7 +187,8 @@ class Submissions:
         facts = ObjectFacts(kind, size_bytes)
         version, _ = self._first_accepted(bucket, self._names(name, key), facts, task)
         uri = f"gs://{bucket}/{version.name}"
-        if key is not None and self._exists(bucket, version.name):
+        if key is not None and (found := self._find_keyed(key)) is not None:
+            KeyedRequest(task, size_bytes).require_made(found)
             return UploadSession(None, uri)
         return UploadSession(self._store.open_session(bucket, version.name, kind, size_bytes, task), uri)
 
@@ -216,12 +212,23 @@ class Submissions:
             raise ObjectMissing(f"{task} was not asked of {version.uri}: submit the object with this task")
         return Submitted(version, task, Status.QUEUED)
 
-    def _exists(self, bucket: str, name: str) -> bool:
+    def _upload(self, new: NewObject, name: str, key: str | None, deadline: Deadline) -> Submitted:
+        bucket = require(self._bucket, "DROPLINE_BUCKET")
+        facts = ObjectFacts(new.content_type, new.size_bytes)
+        version, asked = self._first_accepted(bucket, self._names(name, key), facts, new.task)
+        created = self._store.create(bucket, version.name, new, deadline)
+        if created is not None:
+            return Submitted(created, asked, Status.QUEUED)
+        # Created before: by a request whose answer was lost, or by another request with the key.
+        found = self._store.describe(bucket, version.name)
+        return self._submitted_before(found, None if key is None else _keyed(new))
+
+    def _find_keyed(self, key: str) -> StoredObject | None:
+        """The object of a key; None if there is none yet."""
         try:
-            self._store.describe(bucket, name)
+            return self._store.describe(require(self._bucket, "DROPLINE_BUCKET"), self._names("", key)[0])
         except ObjectMissing:
-            return False
-        return True
+            return None
 
     def _names(self, name: str, key: str | None) -> list[str]:
         """The names that the object may get; a name with that of the file is easier to recognize."""
@@ -271,14 +278,16 @@ class Submissions:
                     f"({reason}: {reason.setting})"
                 )
 
-    def _submitted_before(self, found: StoredObject, *, has_key: bool) -> Submitted:
+    def _submitted_before(self, found: StoredObject, keyed: KeyedRequest | None) -> Submitted:
+        if keyed is not None:
+            keyed.require_made(found)
         task = self._own_task(found.version, found.facts, found.task)
         if task is None:
             raise InvalidTask(
                 f"the metadata caption-task of {found.version.uri} is {found.task!r}, which is no task"
             )
         row = None
-        if has_key:
+        if keyed is not None:
             with self._required_rows().database.transaction() as connection:
                 row = submissions.row_of_task(connection, found.version, str(task))
         return Submitted(found.version, task, Status.QUEUED if row is None else row.status)
@@ -299,6 +308,13 @@ class Submissions:
     def _required_rows(self) -> Rows:
         assert self._rows is not None, "these submissions only upload"
         return self._rows
+
+
+def _keyed(new: NewObject) -> KeyedRequest:
+    if new.address_digest is not None:
+        # The server may have another image there meanwhile.
+        return KeyedRequest(new.task, address_digest=new.address_digest)
+    return KeyedRequest(new.task, new.size_bytes, md5_of(new.content))
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
-from dropline.contract import METADATA_TASK, ObjectFacts, ObjectVersion, TaskRequest
+from dropline.contract import METADATA_ADDRESS, METADATA_TASK, ObjectFacts, ObjectVersion, TaskRequest
 from dropline.deadline import Deadline
 from dropline.errors import AccessDenied, ClientError, StorageUnavailable
 from dropline.selection import task_of_metadata
@@ -33,6 +33,8 @@ class StoredObject:
     facts: ObjectFacts
     #: Unparsed `caption-task` of the metadata; None without one.
     task: str | None
+    #: Of the metadata, as in `NewObject`.
+    address_digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,14 @@ class NewObject:
     size_bytes: int
     content_type: str
     task: TaskRequest | None
+    #: SHA-256 of the address that the image was fetched from, in hexadecimal digits; None without one.
+    address_digest: str | None = None
+
+    @property
+    def metadata(self) -> dict[str, str] | None:
+        """The custom metadata of the object."""
+        given = {METADATA_TASK: self.task, METADATA_ADDRESS: self.address_digest}
+        return {key: str(value) for key, value in given.items() if value is not None} or None
 
 
 class Storage:
@@ -124,8 +134,7 @@ class Storage:
         uri = f"gs://{bucket}/{name}"
         with self._named_errors(uri, "storage.objects.create", missing=f"gs://{bucket}"):
             blob = self._client.bucket(bucket).blob(name)
-            if new.task is not None:
-                blob.metadata = {METADATA_TASK: str(new.task)}
+            blob.metadata = new.metadata
             try:
                 blob.upload_from_file(
                     new.content,
@@ -178,7 +187,8 @@ class Storage:
             blob.reload(retry=self._retry(), timeout=(_CONNECT_TIMEOUT_S, _FACTS_TIMEOUT_S))
         facts = ObjectFacts(blob.content_type or "", blob.size, blob.md5_hash, blob.crc32c)
         version = ObjectVersion(bucket, name, int(blob.generation))
-        return StoredObject(version, facts, task_of_metadata(blob.metadata or {}))
+        metadata = blob.metadata or {}
+        return StoredObject(version, facts, task_of_metadata(metadata), metadata.get(METADATA_ADDRESS))
 
     def live_version(self, bucket: str, name: str) -> ObjectVersion:
         """Return the live version of an object.

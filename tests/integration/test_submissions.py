@@ -24,6 +24,7 @@ from dropline.errors import (
     ForeignBucket,
     ImageRefused,
     InvalidTask,
+    KeyReused,
     ObjectFiltered,
     ObjectMissing,
 )
@@ -125,13 +126,24 @@ def test_any_name_of_a_file_can_be_uploaded(submissions: Submissions, name: str)
 
 
 def test_a_key_names_the_object(submissions: Submissions, settings: Settings, database: Database) -> None:
-    """A second upload with the key returns the first object with its task, and later the status of its row."""
+    """The same upload returns the first object, and later the status of its row; another one is refused."""
     first = upload(submissions, key="one", name="a.png", task=DETECTION)
-    assert upload(submissions, PNG + b"other", key="one", name="b.png") == first
+    assert upload(submissions, key="one", name="b.png", task=DETECTION) == first
+    others: list[dict[str, Any]] = [
+        {"data": PNG + b"other", "task": DETECTION},
+        {"data": PNG[::-1], "task": DETECTION},
+        {"task": CAPTION},
+        {},
+    ]
+    for other in others:
+        with pytest.raises(KeyReused, match="use a new key"):
+            upload(submissions, key="one", **other)
+    with pytest.raises(KeyReused, match="another address"):
+        submissions.upload_from("https://a.example/a.png", key="one", task=DETECTION, upload_s=1)
     assert blob_of(settings, first.version).download_as_bytes() == PNG
     with database.transaction() as connection:
         record(connection, take(connection, drop(connection, first.version, DETECTION)))
-    assert upload(submissions, key="one").status is Status.CAPTIONED
+    assert upload(submissions, key="one", task=DETECTION).status is Status.CAPTIONED
     assert upload(submissions, key="two").version.name != first.version.name
 
 
@@ -153,7 +165,8 @@ def test_an_upload_of_several_parts_is_created_once(settings: Settings) -> None:
     large = settings.model_copy(update={"events": settings.events.model_copy(update={"max_size_bytes": 10**8})})
     with open_submissions(large, ignore) as submissions:
         first = upload(submissions, PNG + bytes(9_000_000), key="large")
-        assert upload(submissions, PNG, key="large") == first
+        with pytest.raises(KeyReused):
+            upload(submissions, PNG, key="large")
     assert blob_of(settings, first.version).size == len(PNG) + 9_000_000
 
 

@@ -1,6 +1,7 @@
 """Errors of commands with real services: one line, an exit code, no traceback."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import redis
 
 from cli.exit_codes import ExitCode
 from tests.support import foreign_errors
-from tests.support.shell import Finished, run
+from tests.support.shell import BUCKET, Finished, run
 
 
 def raising(error: Exception) -> Callable[..., NoReturn]:
@@ -93,3 +94,36 @@ def test_a_reader_that_ends_first(options: tuple[str, ...]) -> None:
         assert process.stderr is not None
         process.stdout.close()
         assert (process.stderr.read(), process.wait()) == ("", ExitCode.CLOSED_PIPE)
+
+
+@pytest.mark.parametrize(
+    ("command", "method"), [(["drop", __file__], "upload"), (["wait", f"gs://{BUCKET}/a.png"], "live_version")]
+)
+def test_ctrl_c_ends_a_command_whatever_waits(command: list[str], method: str) -> None:
+    """A thread that never ends, and a library that waits on after Ctrl-C: exit code 130, and one line."""
+    code = f"""
+import contextlib, threading
+from cli.main import app
+from dropline.storage.bucket import Storage
+
+def wait_for_ever(*_):
+    print("waiting", flush=True)
+    while True:
+        with contextlib.suppress(KeyboardInterrupt):
+            threading.Event().wait()
+
+Storage.{method} = wait_for_ever
+app({command})
+"""
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=Path(__file__).resolve().parents[3], **pipes
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "waiting\n"
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=120)
+        finally:
+            process.kill()
+    assert (process.returncode, errors) == (ExitCode.INTERRUPTED, "interrupted\n")

@@ -112,8 +112,8 @@ def hang_up_watch(database: Database) -> None:
 
 
 def test_watch_ends_on_ctrl_c(watching: Callable[..., "subprocess.Popen[str]"]) -> None:
-    """Ctrl-C ends the command with exit code 130 and no traceback."""
+    """Ctrl-C ends the command with exit code 130, one line and no traceback."""
     process = watching()
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=120)
-    assert (process.returncode, errors) == (ExitCode.INTERRUPTED, "")
+    assert (process.returncode, errors) == (ExitCode.INTERRUPTED, "interrupted\n")

@@ -93,9 +93,14 @@ def test_the_image_behind_an_address_is_uploaded(gallery: GalleryRig, client: ht
         public.answers["/photos/cat.png"] = ok(PNG, "Content-Type: image/png")
         public.answers["/to-private"] = redirect(private.url())
         public.answers["/none"] = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
-        accepted = send(public.url("/photos/cat.png"), **{"idempotency-key": "one"})
+        key = {"idempotency-key": "one"}
+        accepted = send(public.url("/photos/cat.png"), **key)
         assert (accepted.status_code, accepted.json()["task"]) == (202, "<OD>"), accepted.text
-        assert send(public.url("/photos/cat.png"), **{"idempotency-key": "one"}).json() == accepted.json()
+        assert send(public.url("/photos/cat.png"), **key).json() == accepted.json()
+        for other in ({"uri": public.url("/none"), "task": "od"}, {"uri": public.url("/photos/cat.png")}):
+            answer = client.post("/api/captions", json=other, headers=key)
+            problem(answer, 422, "idempotency_key_reused")
+        assert public.connections == 1
         assert send(public.url("/photos/cat.png")).json()["uri"].endswith("/cat.png")
         problem(send(public.url("/none")), 422, "fetch_failed")
         for refused in (private.url(), private.url(host="localhost"), public.url("/to-private")):
@@ -174,10 +179,12 @@ def test_ids_without_an_object(gallery: GalleryRig, client: httpx2.Client) -> No
 
 
 def test_a_key_names_the_object(client: httpx2.Client) -> None:
-    """A repetition returns the first object; another key, or none, another object."""
+    """A repetition returns the first object; another key, or none, another object; another image is refused."""
     key = {"idempotency-key": "one"}
     first = submit(client, headers=key)
-    assert submit(client, PNG + b"other", headers=key) == first
+    assert submit(client, headers=key) == first
+    other = client.post("/api/captions", files={"file": ("a.png", PNG + b"other", "image/png")}, headers=key)
+    problem(other, 422, "idempotency_key_reused")
     assert submit(client, headers={"idempotency-key": "two"})["uri"] != first["uri"]
     assert submit(client)["uri"] != first["uri"]
     answer = client.post("/api/captions", files={"file": ("a.png", PNG)}, headers={"idempotency-key": "x" * 201})
@@ -214,8 +221,8 @@ def test_a_large_file_goes_to_cloud_storage_directly(gallery: GalleryRig, client
 def test_a_key_names_the_object_of_a_session(client: httpx2.Client) -> None:
     """Until the object is there, each repetition begins a session for it; then there is nothing to send."""
 
-    def begin() -> httpx2.Response:
-        return client.post("/api/uploads", json={"size_bytes": len(PNG)}, headers={"idempotency-key": "one"})
+    def begin(size: int = len(PNG)) -> httpx2.Response:
+        return client.post("/api/uploads", json={"size_bytes": size}, headers={"idempotency-key": "one"})
 
     first, second = begin(), begin()
     assert (first.status_code, second.status_code) == (201, 201)
@@ -223,6 +230,7 @@ def test_a_key_names_the_object_of_a_session(client: httpx2.Client) -> None:
     assert httpx2.put(second.json()["session"], content=PNG, timeout=120, verify=False).status_code == 200
     third = begin()
     assert (third.status_code, third.json()) == (200, {"session": None, "uri": first.json()["uri"]})
+    problem(begin(len(PNG) + 1), 422, "idempotency_key_reused")
     headers = {"content-type": "application/json"}
     problem(
         client.post("/api/uploads", content=iter([b"[", *20 * [bytes(10_000)]]), headers=headers),
