@@ -8,8 +8,8 @@ from importlib import metadata
 from fastapi import FastAPI
 from starlette.responses import PlainTextResponse
 
-from dropline.log import get_logger
 from gallery import api, events, forms, login, page, pictures
+from gallery.connection import ConnectionLimit
 from gallery.headers import Guard
 from gallery.limits import Limits
 from gallery.openapi import openapi_of
@@ -17,8 +17,6 @@ from gallery.page_route import add_page_of_unknown_address
 from gallery.problems import add_problem_handlers
 from gallery.resources import Resources
 from gallery.threads import set_threads
-
-log = get_logger(__name__)
 
 
 def create_app(resources: Resources) -> FastAPI:
@@ -29,7 +27,6 @@ def create_app(resources: Resources) -> FastAPI:
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         set_threads(settings.gallery.threads)
         listening = asyncio.create_task(resources.hub.run())
-        listening.add_done_callback(_log_end)
         await resources.hub.has_tried.wait()
         yield
         listening.cancel()
@@ -40,8 +37,9 @@ def create_app(resources: Resources) -> FastAPI:
         title="Dropline", version=metadata.version("dropline"), docs_url=None, redoc_url=None, lifespan=lifespan
     )
     app.state.resources = resources
-    # Cuts the connection of a client's address; set by the server, which alone has the connections.
+    # Cuts the connection of a client's address. Both are set by the server, which alone has the connections.
     app.state.disconnect = lambda _address: None
+    app.state.count_connections = lambda: 0
     app.state.limits = Limits.from_settings(settings.gallery)
     for routes in (page, pictures, forms, login, api, events):
         app.include_router(routes.router(resources))
@@ -49,6 +47,8 @@ def create_app(resources: Resources) -> FastAPI:
     add_problem_handlers(app)
     add_page_of_unknown_address(app)
     app.openapi = openapi_of(app)  # type: ignore[method-assign]
+    app.add_middleware(ConnectionLimit, settings=settings.gallery)
+    # The outermost: adds the security headers to each answer.
     app.add_middleware(Guard, access=resources.access, most_file_bytes=settings.events.max_size_bytes)
     return app
 
@@ -56,8 +56,3 @@ def create_app(resources: Resources) -> FastAPI:
 async def _healthz() -> PlainTextResponse:
     """For the container's health check: the process answers. Needs no token, no Postgres and no storage."""
     return PlainTextResponse("ok\n")
-
-
-def _log_end(listening: asyncio.Task[None]) -> None:
-    if not listening.cancelled() and (error := listening.exception()):
-        log.critical("gallery_stopped_listening", exc_info=error)

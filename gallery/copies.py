@@ -22,6 +22,7 @@ from dropline.images.renditions import Rendition, render
 from dropline.settings import Settings
 from dropline.storage.objects import ObjectStore, make_store
 from gallery.disk_cache import DiskCache
+from gallery.threads import in_thread
 
 #: Downloads the bytes of an object version; raises ObjectGone, PermanentError or TransientError.
 Download = Callable[[ObjectVersion], bytes]
@@ -66,9 +67,10 @@ class Copies:
             ObjectGone: the object version is no longer in the bucket, and no copy is in the cache.
             PermanentError: the image cannot be decoded, or the credentials lack a right.
             TransientError: a later call may succeed.
+            Overloaded: too many requests wait for a thread.
         """
         key = f"{rendition} {version.uri}"
-        data = await asyncio.to_thread(self._cache.get, key)
+        data = await in_thread(lambda: self._cache.get(key))
         if data is not None:
             return data
         # A caller that goes away must not cancel the copy of the other callers.

@@ -52,7 +52,7 @@ class ChangeHub:
         self._problem: DroplineError | None = DatabaseUnavailable("the gallery is not listening to Postgres yet")
 
     async def run(self) -> None:
-        """Listen until the task is cancelled; connect again after each loss."""
+        """Listen until the task is cancelled; connect again after each loss, and after each fault."""
         # A thread of its own: reads of clients must not delay those of changes.
         thread = CapacityLimiter(1)
         pauses = _pauses()
@@ -60,12 +60,11 @@ class ChangeHub:
             while True:
                 try:
                     await self._listen(thread)
-                except DroplineError as error:
+                except Exception as error:  # noqa: BLE001 - no fault may end the listening
                     if self._problem is None:
                         pauses = _pauses()
-                    self._problem = error
+                    self._problem = _problem_of(error)
                     self.has_tried.set()
-                    log.warning("gallery_not_listening", code=error.code, error=str(error))
                 await asyncio.sleep(next(pauses))
         finally:
             self.has_tried.set()
@@ -193,6 +192,15 @@ class Inbox:
         self._loop.remove_reader(self._descriptor)
         self._lost = error
         self._news.set()
+
+
+def _problem_of(error: Exception) -> DroplineError:
+    """The reason why changes do not arrive at the moment, after it is logged."""
+    if isinstance(error, DroplineError):
+        log.warning("gallery_not_listening", code=error.code, error=str(error))
+        return error
+    log.critical("gallery_not_listening", exc_info=error)
+    return DatabaseUnavailable("the gallery has a fault and reads changes again soon; its log has the details")
 
 
 def _pauses() -> chain[float]:

@@ -4,6 +4,8 @@ No byte of an upload is served under a type that a browser runs: a copy is WebP 
 an attachment of unknown type. The bucket stays private.
 """
 
+from dataclasses import dataclass
+from functools import cache
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Response
@@ -12,11 +14,12 @@ from db import reads
 from dropline import caption_id
 from dropline.contract import ObjectVersion
 from dropline.errors import DroplineError, ImageRefused, InvalidCaptionId, InvalidImage, ObjectGone
+from dropline.images.placeholders import BROKEN, GONE, placeholder
 from dropline.images.renditions import CONTENT_TYPE, Rendition
 from dropline.log import get_logger
 from gallery.access import Scope, requires
 from gallery.page_route import NoSuchPage, page_route
-from gallery.rendering import Pages, load_pages
+from gallery.rendering import load_pages
 from gallery.resources import Resources
 from gallery.threads import in_thread
 
@@ -31,9 +34,8 @@ _SANDBOX = "default-src 'none'; sandbox"
 
 def router(resources: Resources) -> APIRouter:
     """The routes of images."""
-    pages = load_pages()
-    routes = APIRouter(include_in_schema=False, route_class=page_route(pages))
-    pictures = _Pictures(resources, pages)
+    routes = APIRouter(include_in_schema=False, route_class=page_route(load_pages()))
+    pictures = _Pictures(resources)
     for path, endpoint in (
         ("/pictures/{key}/{rendition}.webp", pictures.copy),
         ("/pictures/{key}/original", pictures.original),
@@ -42,11 +44,25 @@ def router(resources: Resources) -> APIRouter:
     return routes
 
 
+@dataclass(frozen=True, slots=True)
+class _Placeholders:
+    """WebP files."""
+
+    gone: bytes
+    broken: bytes
+
+
+@cache
+def _placeholders() -> _Placeholders:
+    """Drawn at the first call."""
+    return _Placeholders(placeholder(GONE, "The object is gone"), placeholder(BROKEN, "No picture"))
+
+
 class _Pictures:
-    def __init__(self, resources: Resources, pages: Pages) -> None:
+    def __init__(self, resources: Resources) -> None:
         self._database = resources.reader
         self._copies = resources.copies
-        self._files = pages.files
+        self._placeholders = _placeholders()
 
     async def copy(self, key: str, rendition: Rendition) -> Response:
         """A copy of an image; a placeholder, with the status of the error, where there is none."""
@@ -54,13 +70,13 @@ class _Pictures:
         try:
             data = await self._copies.get(version, rendition)
         except ObjectGone:
-            return self._files["gone.svg"].response(_A_WHILE, 404)
+            return _picture(self._placeholders.gone, _A_WHILE, 404)
         except (InvalidImage, ImageRefused):
-            return self._files["broken.svg"].response(_A_WHILE, 415)
+            return _picture(self._placeholders.broken, _A_WHILE, 415)
         except DroplineError as error:
             log.warning("no_copy", code=error.code, error=str(error), object=version.uri)
-            return self._files["broken.svg"].response("no-store", 503)
-        return Response(data, headers=_headers(_FOR_EVER), media_type=CONTENT_TYPE)
+            return _picture(self._placeholders.broken, "no-store", 503)
+        return _picture(data, _FOR_EVER)
 
     async def original(self, key: str) -> Response:
         """The uploaded object, as a download."""
@@ -79,6 +95,10 @@ class _Pictures:
             if not reads.rows_of_object(connection, version.bucket, version.name, version.generation):
                 raise NoSuchPage("no row has this picture")
         return version
+
+
+def _picture(data: bytes, cache_control: str, status: int = 200) -> Response:
+    return Response(data, status, _headers(cache_control), CONTENT_TYPE)
 
 
 def _headers(cache_control: str) -> dict[str, str]:

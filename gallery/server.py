@@ -33,8 +33,6 @@ _APPLICATION = "dropline-gallery"
 _STORAGE_RETRY_S = 5.0
 #: For clients that are slow when the gallery stops, in seconds; shorter than uvicorn's patience.
 _LAST_BYTES_S = 2.0
-#: Connections beside those of streams and waits.
-_FURTHER_CONNECTIONS = 500
 
 
 def main() -> int:
@@ -59,6 +57,7 @@ class GalleryServer(uvicorn.Server):
         self.resources = resources
         app = create_app(resources)
         app.state.disconnect = self.disconnect
+        app.state.count_connections = lambda: len(self.server_state.connections)
         super().__init__(
             uvicorn.Config(
                 app,
@@ -72,7 +71,6 @@ class GalleryServer(uvicorn.Server):
                 server_header=False,
                 # Any client of the port can forge a forwarded address.
                 proxy_headers=False,
-                limit_concurrency=settings.max_streams + settings.max_waits + _FURTHER_CONNECTIONS,
                 # The longest id of a caption, and the id of an event on a busy server, are some thousand bytes.
                 h11_max_incomplete_event_size=65_536,
                 timeout_keep_alive=75,

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, text
 from db.session import Database
 from dropline import caption_id
 from dropline.contract import TaskPrompt, TaskRequest
+from gallery import forms
 from gallery.access import Scope, TokenEntry, digest_of
 from tests.support.page_rig import Objects, page_client
 from tests.support.rows import G1, G2, TASK, caption_object, fail_object
@@ -83,19 +84,23 @@ def test_an_overwritten_picture_is_not_asked_about(
     assert len(rows(connection)) == 1
 
 
-def test_failed_pictures_are_queued_again(database: Database, connection: Connection, tmp_path: Path) -> None:
-    """One by its page, or all with one error code; the others stay."""
-    for number, code in enumerate(("worker_lost", "worker_lost", "corrupt_image"), 1):
+def test_failed_pictures_are_queued_again(
+    database: Database, connection: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One by its page, or those with one error code up to a limit; the others stay."""
+    monkeypatch.setattr(forms, "MAX_ROWS", 2)
+    for number in range(1, 6):
         version = type(G1)("drops", "a.jpg" if number == 1 else f"{number}.jpg", 1)
-        fail_object(database, version, code, "x")
+        fail_object(database, version, "corrupt_image" if number == 3 else "worker_lost", "x")
     objects = Objects()
     with page_client(database, tmp_path, objects) as client:
         one = client.post("/redrive", data={"id": caption_id.encode(G1, TASK)})
         assert (one.status_code, one.headers["location"]) == (303, f"{_PICTURE}?queued=1")
         assert "1 queued again" in client.get(one.headers["location"]).text
         rest = client.post("/redrive", data={"code": "worker_lost"})
-        assert rest.headers["location"] == "/failures?queued=1"
-    assert [status for _, status in rows(connection)] == ["queued", "queued", "failed"]
+        assert rest.headers["location"] == "/failures?queued=2"
+    assert [status for _, status in rows(connection)] == ["queued", "queued", "failed", "queued", "failed"]
+    # One message for each form wakes the workers.
     assert len(objects.enqueued) == 2
 
 

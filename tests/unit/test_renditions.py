@@ -9,6 +9,7 @@ from dropline.contract import Dimensions
 from dropline.errors import InvalidImage
 from dropline.images.decoded import Decoded
 from dropline.images.decoding import decode
+from dropline.images.placeholders import GONE, SIZE_PX, placeholder
 from dropline.images.renditions import Rendition, fitted, render
 from dropline.settings import ImageSettings
 from tests.support.image_files import BLUE, RED, SVG, encode, halves
@@ -78,3 +79,15 @@ def test_a_file_that_is_no_image_has_no_copy() -> None:
     """An SVG, which can hold scripts, is refused by the decoder."""
     with pytest.raises(InvalidImage):
         render(InProcess(), SVG, Rendition.VIEW)
+
+
+def test_a_placeholder_is_for_every_ground() -> None:
+    """Its ground is transparent, and the words are a part of the picture."""
+    with (
+        Image.open(io.BytesIO(placeholder(GONE, "Gone"))) as drawn,
+        Image.open(io.BytesIO(placeholder(GONE, ""))) as wordless,
+    ):
+        assert (drawn.format, drawn.mode, drawn.size) == ("WEBP", "RGBA", SIZE_PX)
+        alphas = [image.getchannel("A") for image in (drawn, wordless)]
+    assert [alpha.getpixel((5, 5)) for alpha in alphas] == [0, 0]
+    assert [alpha.crop((0, 180, *SIZE_PX)).getextrema()[1] for alpha in alphas] == [255, 0]

@@ -79,7 +79,7 @@ async def hear_all(gallery: GalleryProcess, database: Database, awaited: list[in
         async with open_streams(client, STREAMS) as streams:
             before = gallery.resident_bytes()
             await asyncio.to_thread(caption_all, gallery, database, awaited)
-            count = 2 * WAITS + 3 * (IMAGES - WAITS)
+            count = WAITS + 2 * (IMAGES - WAITS)
             notices = await asyncio.to_thread(lambda: list(islice(listener.notices(DEADLINE_S), count)))
             await wait_until_heard(streams, count, DEADLINE_S)
             require_each_once(streams, Counter(map(change_of, notices)))

@@ -1,5 +1,6 @@
 """Clients that never finish a request, or go away: their connections and waits end."""
 
+import json
 import socket
 import threading
 from collections.abc import Callable
@@ -9,7 +10,8 @@ import pytest
 
 from dropline.contract import ObjectVersion
 from gallery import connection, headers
-from tests.support.gallery_rig import GalleryRig
+from local_emulators.gcs import GcsServer
+from tests.support.gallery_rig import GalleryRig, open_gallery, settings_for
 from tests.support.rows import caption_object
 
 #: Longer than any limit of the test; an answer ends the wait at once.
@@ -89,6 +91,27 @@ def test_streams_and_waits_outlive_the_limits(gallery: GalleryRig, monkeypatch: 
             assert other.get(f"/api/captions/{submitted['id']}", params={"wait": 0.5}).status_code == 202
         caption_object(gallery.database, ObjectVersion(gallery.settings.bucket, "b.png", 1), "a cat")
         assert b"event: caption" in next(received)
+
+
+def test_too_many_connections(
+    database_url: str, redis_url: str, gcs_server: GcsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request of a surplus connection is answered 503 with a problem, and its connection is closed."""
+    monkeypatch.setattr(connection, "FURTHER", 0)
+    settings = settings_for(database_url, redis_url, gcs_server, max_streams=1, max_waits=1)
+    request = b"GET /api/captions/x HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with open_gallery(settings, database_url) as gallery, connected(gallery), connected(gallery) as second:
+        with connected(gallery) as surplus:
+            surplus.sendall(request)
+            head, _, body = until_closed(surplus).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 503 ")
+        assert b"retry-after: 5" in head
+        assert b"x-content-type-options: nosniff" in head
+        assert b"content-type: application/problem+json" in head
+        assert json.loads(body)["code"] == "overloaded"
+        until(lambda: len(gallery.server.server_state.connections) == 2)
+        second.sendall(request)
+        assert second.recv(65_536).startswith(b"HTTP/1.1 404 ")
 
 
 def test_a_client_that_goes_away_waits_no_longer(gallery: GalleryRig) -> None:
