@@ -6,9 +6,11 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     Boolean,
+    Computed,
     Date,
     DateTime,
     Enum,
+    ForeignKey,
     Identity,
     Index,
     MetaData,
@@ -17,7 +19,7 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import JSONB, TSVECTOR
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from dropline.contract import Status
@@ -34,6 +36,7 @@ class Base(DeclarativeBase):
             "ix": "ix_%(table_name)s_%(column_0_N_name)s",
             "uq": "uq_%(table_name)s_%(column_0_N_name)s",
             "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
             "pk": "pk_%(table_name)s",
         }
     )
@@ -131,14 +134,50 @@ class CaptionRow(Base):
             postgresql_where=text("status IN ('failed', 'superseded', 'deleted')"),
         ),
         # For prefixes, whatever the collation of the database.
-        Index("ix_captions_object_name", "object_name", postgresql_ops={"object_name": "text_pattern_ops"}),
         Index(
-            "ix_captions_caption_search",
-            text("to_tsvector('english', caption)"),
-            postgresql_using="gin",
+            "ix_captions_object_versions",
+            "object_name",
+            "generation",
+            postgresql_ops={"object_name": "text_pattern_ops"},
         ),
         Index(
-            "ix_captions_caption_trigrams",
+            "ix_captions_unfinished",
+            "bucket",
+            "object_name",
+            postgresql_where=text("status IN ('queued', 'running')"),
+        ),
+        Index(
+            "ix_captions_unwritten",
+            "id",
+            postgresql_where=text(
+                "status = 'captioned' AND error_code IS NOT NULL AND metadata_written_at IS NULL"
+            ),
+        ),
+    )
+
+
+class CaptionSearchRow(Base):
+    """A copy of each caption, for searches. Triggers on `captions` write it when a caption changes.
+
+    A change of a row's state writes an entry to each index of the row's table. So the indexes of words are here.
+    """
+
+    __tablename__ = "caption_search"
+
+    id: Mapped[int] = mapped_column(
+        ForeignKey("captions.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    caption: Mapped[str]
+    #: For conditions on many rows without an index: the words of the caption are not split once more.
+    words: Mapped[str | None] = mapped_column(
+        TSVECTOR, Computed("to_tsvector('english', caption)", persisted=True)
+    )
+
+    __table_args__ = (
+        # The expression is that of searches in SQL.
+        Index("ix_caption_search_words", text("to_tsvector('english', caption)"), postgresql_using="gin"),
+        Index(
+            "ix_caption_search_trigrams",
             "caption",
             postgresql_using="gin",
             postgresql_ops={"caption": "gin_trgm_ops"},

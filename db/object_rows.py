@@ -39,8 +39,9 @@ _REGISTER = text("""
            AND NOT EXISTS (SELECT FROM captions WHERE bucket = :bucket AND object_name = :name
                            AND generation = :generation AND write_back)
     FROM (SELECT EXISTS (SELECT FROM captions WHERE bucket = :bucket AND object_name = :name
-                         AND (generation > :generation
-                              OR (generation = :generation AND status = 'superseded'))) AS found) AS newer
+                         AND generation > :generation)
+                 OR EXISTS (SELECT FROM captions WHERE bucket = :bucket AND object_name = :name
+                            AND generation = :generation AND status = 'superseded') AS found) AS newer
     WHERE NOT EXISTS (SELECT FROM captions WHERE bucket = :bucket AND object_name = :name
                       AND generation = :generation AND status = 'deleted')
     ON CONFLICT (bucket, object_name, generation, task) DO NOTHING
@@ -62,6 +63,7 @@ _ADOPT = text("""
                       AND generation = :generation AND write_back)
 """)
 
+# The index ix_captions_unfinished: an object may have a long history.
 _SUPERSEDE_OLDER = text("""
     UPDATE captions SET status = 'superseded', lease_until = NULL, updated_at = now()
     WHERE bucket = :bucket AND object_name = :name AND generation < :generation AND status IN ('queued', 'running')

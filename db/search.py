@@ -1,28 +1,20 @@
 """Searches of the captions table for the gallery, newest rows first; each in a transaction of the caller."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, func, or_, select, text, tuple_
+from sqlalchemy import ColumnElement, RowMapping, Select, func, select, text, tuple_
 
 from db.models import EVERY_TASK, CaptionRow
 from db.reads import CaptionRecord
 from db.session import Connection
+from db.word_search import WordSearch, matches
 from dropline.contract import ObjectVersion, Status
 
 #: Rows of which the models are listed.
 _ROWS_OF_MODELS = 5_000
-#: Ids among which words are looked for first, without an index: enough for words that many captions have.
-_RECENT_IDS = 5_000
-#: Characters of the shortest part of a word that the trigram index finds.
-_TRIGRAM = 3
-#: Signs of `websearch_to_tsquery`; a search without them matches the beginnings of words, too.
-_OPERATORS = re.compile(r'["-]|\bor\b', re.IGNORECASE)
-#: A dash between words, or a line of dashes.
-_DASHES = re.compile(r"-[\s-]*-")
 _COLUMNS = [getattr(CaptionRow, name) for name in CaptionRecord.__dataclass_fields__]
 
 
@@ -42,14 +34,19 @@ class Search:
     error_code: str = ""
 
     def conditions(self) -> list[ColumnElement[bool]]:
-        """The conditions as SQL on `captions`."""
-        words = _storable(self.words).strip()
-        return [*self._filters(), *([_matches(words)] if words else [])]
+        """The conditions as SQL on `captions`; no index serves the one of words."""
+        words = self.stripped_words()
+        return [*self._filters(), *([matches(words)] if words else [])]
 
-    def indexed_conditions(self) -> list[ColumnElement[bool]]:
-        """Like `conditions`, but without parts of words that no index finds."""
-        words = _storable(self.words).strip()
-        return [*self._filters(), _matches(words) if len(words) >= _TRIGRAM else _has_words(words)]
+    def stripped_words(self) -> str:
+        """The words without blanks around them, and without the characters that Postgres refuses."""
+        return _storable(self.words).strip()
+
+    def by_words(self) -> WordSearch:
+        """The search by words that are not empty."""
+        others = (self.task, self.prefix, self.bucket, self.model, self.error_code)
+        has_captions = not self.statuses or Status.CAPTIONED in self.statuses
+        return WordSearch(self.stripped_words(), self._filters(), is_narrow=any(others) or not has_captions)
 
     def _filters(self) -> list[ColumnElement[bool]]:
         found = [CaptionRow.task != EVERY_TASK]
@@ -87,39 +84,20 @@ class Traffic:
 
 
 def newest(connection: Connection, search: Search, before: int | None, most: int) -> list[CaptionRecord]:
-    """At most `most` rows with an id below `before` (None: all), the newest first.
-
-    A part of a word that is shorter than three characters is found among the last 5,000 ids alone.
-    """
-    if search.words.strip():
-        return _newest_with_words(connection, search, before, most)
+    """At most `most` rows with an id below `before` (None: all), the newest first; see `WordSearch.rows`."""
+    if search.stripped_words():
+        return _of_columns(search.by_words().rows(connection, _COLUMNS, before, most))
     conditions = [] if before is None else [CaptionRow.id < before]
     statement = select(*_COLUMNS).where(*search.conditions(), *conditions)
     return _records(connection, statement.order_by(CaptionRow.id.desc()).limit(most))
 
 
-def _newest_with_words(
-    connection: Connection, search: Search, before: int | None, most: int
-) -> list[CaptionRecord]:
-    """First without an index, among the last ids; then with the indexes of words.
-
-    The planner of Postgres cannot estimate how many captions have a word, and may read the whole table backwards
-    for a rare one, or sort half of the table for a frequent one.
-    """
-    if before is None:
-        before = (connection.execute(select(func.max(CaptionRow.id))).scalar_one() or 0) + 1
-    lowest = before - _RECENT_IDS
-    recent = select(*_COLUMNS).where(CaptionRow.id < before, CaptionRow.id >= lowest, *search.conditions())
-    found = _records(connection, recent.order_by(CaptionRow.id.desc()).limit(most))
-    if len(found) == most or lowest <= 1:
-        return found
-    older = select(*_COLUMNS).where(CaptionRow.id < lowest, *search.indexed_conditions())
-    # The order of an expression: the primary key cannot serve it.
-    return found + _records(connection, older.order_by((CaptionRow.id + 0).desc()).limit(most - len(found)))
-
-
 def _records(connection: Connection, statement: Select[Any]) -> list[CaptionRecord]:
-    return [CaptionRecord.from_columns(row) for row in connection.execute(statement).mappings()]
+    return _of_columns(connection.execute(statement).mappings().all())
+
+
+def _of_columns(rows: Sequence[RowMapping]) -> list[CaptionRecord]:
+    return [CaptionRecord.from_columns(row) for row in rows]
 
 
 def neighbours(
@@ -132,15 +110,11 @@ def neighbours(
 
 
 def _next_newer(connection: Connection, search: Search, row_id: int) -> CaptionRecord | None:
-    """With words: first without an index, among the next ids; then with the indexes of words."""
+    if search.stripped_words():
+        rows = search.by_words().rows(connection, _COLUMNS, row_id, 1, newer=True)
+        return next(iter(_of_columns(rows)), None)
     following = select(*_COLUMNS).where(CaptionRow.id > row_id, *search.conditions())
-    if not search.words.strip():
-        return next(iter(_records(connection, following.order_by(CaptionRow.id).limit(1))), None)
-    highest = row_id + _RECENT_IDS
-    near = following.where(CaptionRow.id <= highest).order_by(CaptionRow.id).limit(1)
-    far = select(*_COLUMNS).where(CaptionRow.id > highest, *search.indexed_conditions())
-    found = _records(connection, near) or _records(connection, far.order_by(CaptionRow.id + 0).limit(1))
-    return next(iter(found), None)
+    return next(iter(_records(connection, following.order_by(CaptionRow.id).limit(1))), None)
 
 
 def matching(
@@ -178,26 +152,6 @@ _TRAFFIC = text("""
 def traffic(connection: Connection) -> Traffic:
     """The state of the queue; each part is read from an index."""
     return Traffic(**connection.execute(_TRAFFIC).mappings().one())
-
-
-def _matches(words: str) -> ColumnElement[bool]:
-    """Full-text search, or the words as they stand anywhere in the caption."""
-    if _OPERATORS.search(words):
-        return _has_words(words)
-    escaped = re.sub(r"([%_\\])", r"\\\1", words)
-    return or_(_has_words(words), CaptionRow.caption.ilike(f"%{escaped}%"))
-
-
-def _has_words(words: str) -> ColumnElement[bool]:
-    """Full-text search; the words are whole, or the beginnings of words."""
-    if _OPERATORS.search(words):
-        # Postgres takes `--` for a negated negation, and refuses some dozens of them.
-        query = func.websearch_to_tsquery(text("'english'"), _DASHES.sub(" ", words))
-    else:
-        terms = re.findall(r"\w+", words)
-        query = func.to_tsquery(text("'english'"), " & ".join(f"{term}:*" for term in terms))
-    document = func.to_tsvector(text("'english'"), CaptionRow.caption)
-    return document.bool_op("@@")(query)
 
 
 def _storable(value: str) -> str:

@@ -1,10 +1,14 @@
 """Migrations up, down and up again; and the rights of the roles, with real logins."""
 
+import itertools
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import LiteralString
 
 import psycopg
 import pytest
@@ -156,7 +160,7 @@ def test_the_url_of_another_database_is_refused() -> None:
 def test_the_alembic_command_takes_the_url_from_the_environment(database_url: str) -> None:
     """`alembic` in the project's root finds the migrations and the database."""
     with alembic(database_url, "current") as command:
-        assert "0007 (head)" in command.communicate(timeout=120)[0]
+        assert "0009 (head)" in command.communicate(timeout=120)[0]
 
 
 def test_two_deployments_that_migrate_at_once_take_turns(postgres_server: PostgresServer) -> None:
@@ -167,6 +171,80 @@ def test_two_deployments_that_migrate_at_once_take_turns(postgres_server: Postgr
         outputs = [command.communicate(timeout=120)[0] for command in (one, other)]
     assert [one.returncode, other.returncode] == [0, 0], outputs
     check(url)
+
+
+OLD_CAPTIONS = """
+    INSERT INTO captions (bucket, object_name, generation, task, status, caption, model, captioned_at)
+    SELECT 'b', n::text, 1, '<CAPTION>', 'captioned', 'a dog ' || n, 'demo', now()
+    FROM generate_series(1, 20000) AS n
+"""
+#: A worker, an editor of captions and an erasure, at random places.
+TRAFFIC = """
+    UPDATE captions SET attempts = attempts + 1, caption = CASE attempts % 3 WHEN 0 THEN caption || ' again' END,
+                        status = CASE WHEN attempts % 3 = 0 THEN status ELSE 'deleted' END
+    WHERE id = 1 + floor(random() * 20000)::int
+"""
+DIFFERENT_COPIES = """
+    SELECT count(*) FROM captions FULL JOIN caption_search USING (id)
+    WHERE captions.caption IS DISTINCT FROM caption_search.caption
+"""
+
+
+def write_until(stop: threading.Event, url: str) -> int:
+    """Change rows, one statement after the other; the number. No statement may wait two seconds for a lock."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("SET lock_timeout = '2s'")
+        for number in itertools.count():
+            if stop.is_set():
+                return number
+            connection.execute(TRAFFIC)
+    raise AssertionError("the loop has no end")
+
+
+def test_captions_are_copied_while_function_and_worker_write(postgres_server: PostgresServer) -> None:
+    """Revision 0009 under traffic, up, down and up again; an index that an upgrade did not finish is made anew."""
+    postgres_server.create_database("captions_copied")
+    url = postgres_server.url_for("captions_copied")
+    upgrade(url, "0007")
+    with psycopg.connect(url) as connection:
+        connection.execute(OLD_CAPTIONS)
+        connection.execute("CREATE INDEX ix_captions_unwritten ON captions (bucket)")
+    stop = threading.Event()
+    with ThreadPoolExecutor() as pool:
+        writer = pool.submit(write_until, stop, url)
+        try:
+            upgrade(url)
+            different = one_number(url, DIFFERENT_COPIES)
+            downgrade(url, "0007")
+            upgrade(url)
+        finally:
+            stop.set()
+        assert writer.result(60) > 100
+    assert (different, one_number(url, DIFFERENT_COPIES)) == (0, 0)
+    assert one_number(url, "SELECT count(*) FROM caption_search") > 10_000
+    check(url)
+
+
+def one_number(url: str, statement: LiteralString) -> int:
+    """The number that a statement counts."""
+    with psycopg.connect(url) as connection:
+        row = connection.execute(statement).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def test_no_role_writes_the_copies_by_itself(login: Login) -> None:
+    """The trigger writes for a role that may change captions; all roles read."""
+    gallery = login("dropline_gallery")
+    gallery.execute(INSERT)
+    gallery.execute("UPDATE captions SET caption = 'a dog'")
+    for role in ("dropline_ingest", "dropline_worker", "dropline_reader", "dropline_gallery"):
+        connection = login(role)
+        assert connection.execute("SELECT caption FROM caption_search").fetchall() == [("a dog",)]
+        connection.execute("SET default_transaction_read_only = off")
+        for statement in ("UPDATE caption_search SET caption = 'x'", "DELETE FROM caption_search"):
+            with pytest.raises(errors.InsufficientPrivilege):
+                connection.execute(statement.encode())
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import pytest
 from sqlalchemy import Connection, text
 
+from benchmarks.query_plans import plans_of
 from db import claims, object_rows
 from db.listen import listening
 from dropline.contract import ObjectFacts, ObjectVersion, Status, TaskPrompt, TaskRequest, WriteBack
@@ -224,3 +225,23 @@ def test_the_delete_of_a_newer_generation_keeps_the_older_one_back(connection: C
     late = object_rows.register_object(connection, G1, ObjectFacts(), TASK)
     assert late.status is Status.SUPERSEDED
     assert connection.execute(text("SELECT count(*) FROM current_captions")).scalar() == 0
+
+
+def test_an_event_of_an_object_with_a_long_history_reads_few_rows(connection: Connection) -> None:
+    """Neither the search for a newer generation nor the superseding reads the generations of before."""
+    connection.execute(
+        text("""
+            INSERT INTO captions (bucket, object_name, generation, task, status, caption, model, captioned_at)
+            SELECT 'drops', 'often.jpg', n, '<CAPTION>', 'captioned', 'a red circle', 'demo', now()
+            FROM generate_series(1, 3000) AS n
+        """)
+    )
+    connection.execute(text("ANALYZE captions"))
+    unfinished = drop(connection, ObjectVersion("drops", "often.jpg", 3001))
+    newest = ObjectVersion("drops", "often.jpg", 3002)
+    plans = plans_of(connection, lambda: object_rows.register_object(connection, newest, ObjectFacts(), TASK))
+    assert len(plans) >= 3
+    assert all(plan.rows_read <= 3 and not plan.scans_captions for plan in plans), plans
+    assert status_of(connection, unfinished) is Status.SUPERSEDED
+    shown = text("SELECT generation FROM current_captions WHERE object_name = 'often.jpg'")
+    assert connection.execute(shown).scalars().all() == [3002]

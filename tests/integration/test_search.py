@@ -1,6 +1,7 @@
 """Searches of the gallery: which rows match, their order, and the pages of a long list."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import psycopg
 import pytest
@@ -9,12 +10,17 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, text
 
 from benchmarks.query_plans import fill, page_queries, plans_of
-from db import claims, object_rows, search
+from db import claims, object_rows, search, word_search
 from db.reads import CaptionRecord
 from db.search import Search
 from dropline.contract import ObjectVersion, Status, TaskPrompt, TaskRequest
 from tests.support.rows import OTHER_TASK, TASK, drop, record, take
 
+#: As on the page of SQL, the newest first.
+IN_SQL = text("""
+    SELECT object_name, caption FROM current_captions
+    WHERE to_tsvector('english', caption) @@ websearch_to_tsquery('english', :word) ORDER BY id DESC LIMIT 10
+""")
 OBJECTS = TaskRequest(TaskPrompt.OD)
 
 
@@ -111,8 +117,8 @@ def test_filters_narrow_the_list(pictures: Connection, wanted: Search, expected:
 def test_words_find_old_captions_by_index(
     pictures: Connection, monkeypatch: pytest.MonkeyPatch, words: str, expected: list[str]
 ) -> None:
-    """Beyond the last ids, indexes find whole words, beginnings, and parts of three characters."""
-    monkeypatch.setattr(search, "_RECENT_IDS", 2)
+    """Beyond the last captions, indexes find whole words, beginnings, and parts of three characters."""
+    monkeypatch.setattr(word_search, "_WINDOW", 2)
     assert found(pictures, Search(words)) == expected
     assert names(search.newest(pictures, Search(words), None, 1)) == expected[:1]
 
@@ -142,12 +148,12 @@ def test_neighbours_match_too(pictures: Connection) -> None:
     assert (newer and newer.id, older) == (triangle.id, None)
 
 
-@pytest.mark.parametrize("nearest_ids", [1, 5_000])
+@pytest.mark.parametrize("nearest", [1, 5_000])
 def test_words_lead_to_the_same_neighbours_near_and_far(
-    pictures: Connection, monkeypatch: pytest.MonkeyPatch, nearest_ids: int
+    pictures: Connection, monkeypatch: pytest.MonkeyPatch, nearest: int
 ) -> None:
-    """The next newer picture may be beyond the ids that are read without an index."""
-    monkeypatch.setattr(search, "_RECENT_IDS", nearest_ids)
+    """The next newer picture may be beyond the captions that are read without an index."""
+    monkeypatch.setattr(word_search, "_WINDOW", nearest)
     circle, cat = (search.newest(pictures, Search(prefix=prefix), None, 1)[0] for prefix in ("a/circle", "b/cat"))
     newer, _ = search.neighbours(pictures, Search("dog"), circle.id)
     assert newer
@@ -164,6 +170,52 @@ def test_no_read_of_the_page_reads_a_long_table(connection: Connection, database
         for plan in plans_of(connection, call):
             assert not plan.scans_captions, (name, plan)
             assert plan.rows_read <= 7_000, (name, plan)
+    for word, index in (("armadillo", "ix_caption_search_words"), ("number", "pk_caption_search")):
+        (plan,) = plans_of(connection, partial(connection.execute, IN_SQL, {"word": word}))
+        assert index in plan.indexes, (word, plan)
+        assert not plan.scans_captions
+
+
+def test_a_row_without_a_caption_and_a_filter_stand_between(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Near, next and far captions give the list of one read, in both directions, with and without a filter."""
+    ids = [captioned(connection, f"{n % 3}/{n}.png", "a red dog" if n % 2 else "a cat") for n in range(24)]
+    drop(connection, an_object("queued.png"))
+    for prefix, step in (("", 1), ("0/", 3)):
+        wanted = Search("red", prefix=prefix)
+        expected = [row_id for n, row_id in enumerate(ids) if n % 2 and not (prefix and n % step)][::-1]
+        for window in (1, 3, 5_000):
+            monkeypatch.setattr(word_search, "_WINDOW", window)
+            assert [row.id for row in search.newest(connection, wanted, None, 100)] == expected
+            assert [row.id for row in search.newest(connection, wanted, expected[0], 2)] == expected[1:3]
+            newer, older = search.neighbours(connection, wanted, expected[2])
+            assert (newer and newer.id, older and older.id) == (expected[1], expected[3])
+
+
+def test_a_copy_changes_with_its_caption_alone(connection: Connection) -> None:
+    """Changes of state do not write the table that is searched; a new caption, no caption and no row do."""
+    copy = text("SELECT caption, xmin::text FROM caption_search")
+    row_id = captioned(connection, "a.png", "a red dog")
+    connection.commit()
+    written = connection.execute(copy).one()
+    for state in (
+        "redo = true",
+        "lease_until = now()",
+        "lease_until = NULL, redo = false",
+        "status = 'superseded'",
+        "status = 'captioned'",
+    ):
+        connection.execute(text(f"UPDATE captions SET {state}"))
+        connection.commit()
+    assert connection.execute(copy).one() == written
+    connection.execute(text("UPDATE captions SET caption = 'a cat'"))
+    assert (found(connection, Search("dog")), found(connection, Search("cat"))) == ([], ["a.png"])
+    connection.execute(text("UPDATE captions SET status = 'deleted', caption = NULL"))
+    assert connection.execute(copy).all() == []
+    connection.execute(text("UPDATE captions SET caption = 'back'"))
+    connection.execute(text("DELETE FROM captions WHERE id = :row_id"), {"row_id": row_id})
+    assert connection.execute(copy).all() == []
 
 
 def test_rows_by_their_keys(pictures: Connection) -> None:
