@@ -88,8 +88,8 @@ _VIEW = """
 CREATE OR REPLACE VIEW current_captions WITH (security_invoker = true) AS
 SELECT c.id, c.bucket, c.object_name, c.generation, c.task, c.status, {caption}, c.result, c.model,
        c.model_revision, c.content_type, c.size_bytes, c.md5_hash, c.crc32c, c.width, c.height, c.attempts,
-       c.lost_attempts, c.lease_until, c.error_code, c.error, c.event_time, c.queued_at, c.started_at, c.captioned_at,
-       c.metadata_written_at, c.updated_at
+       c.lost_attempts, c.lease_until, c.error_code, c.error, c.event_time, c.queued_at, c.started_at,
+       c.captioned_at, c.metadata_written_at, c.updated_at
 FROM {source}
 WHERE c.status NOT IN ('deleted', 'superseded')
   AND NOT EXISTS (SELECT FROM captions AS newer
