@@ -152,15 +152,21 @@ class BenchmarkStack:
 
 
 @contextmanager
-def benchmark_stack() -> Iterator[BenchmarkStack]:
+def benchmark_stack(model: str = "stub", concurrency: int = 4) -> Iterator[BenchmarkStack]:
     """Start a stack in a temporary directory; stop the stack and remove the directory at the end.
+
+    Args:
+        model: of the engine; see `StackOptions.model`.
+        concurrency: images in the worker at the same time.
 
     Raises:
         LocalStackError: a service does not start.
     """
     with (
         open_directory() as directory,
-        Stack(StackOptions(directory, port_base=0, model="stub", environment=_ENVIRONMENT)) as stack,
+        Stack(
+            StackOptions(directory, port_base=0, model=model, concurrency=concurrency, environment=_ENVIRONMENT)
+        ) as stack,
         closing(Messages(stack.environment["DROPLINE_BROKER__URL"])) as messages,
     ):
         yield BenchmarkStack(stack, messages)

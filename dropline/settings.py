@@ -175,6 +175,12 @@ class WorkerSettings(_Group):
     )
     retry_base_s: float = Field(default=1.0, gt=0, description="First bound of the jittered back-off.")
     retry_cap_s: float = Field(default=300.0, gt=0, description="Largest bound of the jittered back-off.")
+    memory_bytes: int = Field(
+        default=0,
+        ge=0,
+        description="Memory that the worker may use, all its processes together; 0: the limit of the container, "
+        "else the memory of the machine. A worker whose parts do not fit does not start; see docs/operate.md.",
+    )
     look_for_rows: bool = Field(
         default=True,
         description="Look in Postgres for due rows at a start, a reconnection and an alarm; off only for the "
@@ -195,7 +201,8 @@ class ImageSettings(_Group):
         default=1_500_000_000,
         ge=0,
         le=2**50,
-        description="Memory that a decoder process may allocate for an image; 0: no limit.",
+        description="Memory that a decoder process may allocate for an image; 0: no limit. Where not all children "
+        "of a worker can have this much, an image above their share waits for its turn.",
     )
     decode_timeout_s: float = Field(
         default=10.0,
@@ -232,6 +239,12 @@ class EngineSettings(_Group):
     threads: int = Field(default=0, ge=0, le=256, description="Torch threads on a CPU; 0: torch's default.")
     start_timeout_s: int = Field(default=600, ge=1, description="Longest time to load the model.")
     request_timeout_s: float = Field(default=100.0, gt=0, description="Longest wait of a child for an answer.")
+    memory_bytes: int = Field(
+        default=0,
+        ge=0,
+        description="Memory of the engine's process outside of the GPU, in the sum at the start of a worker; "
+        "0: by the table in docs/operate.md.",
+    )
     stub: bool = Field(default=False, description="Answer without a model; for benchmarks of the event path only.")
 
 

@@ -34,6 +34,7 @@ from worker.engine.client import EngineClient
 from worker.engine.process import EngineProcess
 from worker.engine_keeper import EngineKeeper
 from worker.idle_timer import IdleTimer
+from worker.memory import share_memory
 from worker.pipeline import Pipeline
 from worker.registration import Registration
 from worker.steps import install_steps
@@ -88,13 +89,20 @@ def build(
         decoder_module: the main module of the decoder processes.
 
     Raises:
-        SettingsError: a required setting is missing.
+        SettingsError: a required setting is missing, or the processes do not fit in the memory.
     """
+    share = share_memory(settings)
     app = make_celery(settings)
     queue = CaptionQueue(app)
     engine = EngineProcess(settings.engine, settings.log, module=engine_module)
     keeper = EngineKeeper(engine, settings.engine.start_timeout_s, settings.engine.request_timeout_s)
-    resources = ProcessResources(settings, engine, queue, app.connection_name, decoder_module)
+    resources = ProcessResources(
+        settings,
+        engine,
+        queue,
+        app.connection_name,
+        lambda: DecoderProcess(settings.images, share=share, module=decoder_module),
+    )
     alarm = Alarm(app.connection_name, settings.lease_s + 1, resources.look, AlarmChannel(settings.broker))
     register_tasks(app, resources, alarm)
     idle_timer = _idle_timer(settings, resources, alarm)
@@ -119,13 +127,18 @@ class ProcessResources:
     """Pipeline and database of the worker's parent and of each child; built on first use."""
 
     def __init__(
-        self, settings: Settings, engine: EngineProcess, queue: CaptionQueue, name: str, decoder_module: str
+        self,
+        settings: Settings,
+        engine: EngineProcess,
+        queue: CaptionQueue,
+        name: str,
+        make_decoder: Callable[[], DecoderProcess],
     ) -> None:
         self._settings = settings
         self._engine = engine
         self._queue = queue
         self._name = name
-        self._decoder_module = decoder_module
+        self._make_decoder = make_decoder
         self.database = once_per_process(self._make_database)
         self.pipeline = once_per_process(self._make_pipeline)
 
@@ -185,7 +198,7 @@ class ProcessResources:
 
     def _make_pipeline(self) -> Pipeline:
         client = EngineClient(self._engine.address, self._engine.authkey)
-        decoder = DecoderProcess(self._settings.images, module=self._decoder_module)
+        decoder = self._make_decoder()
         # The decoder process starts during the first download; `decode` starts it again where that fails.
         with contextlib.suppress(DecoderUnavailable):
             decoder.start()

@@ -22,6 +22,7 @@ from dropline.images.decoded import Decoded
 from dropline.images.decoder_link import DecoderLink
 from dropline.images.decoder_wire import Ended, WrongAnswer
 from dropline.images.sandbox import Measure, from_bits
+from dropline.images.turns import DecoderShare
 from dropline.log import get_logger
 from dropline.settings import ImageSettings
 
@@ -39,14 +40,22 @@ class DecoderProcess:
     Not thread-safe: one image at a time. Create after the fork.
     """
 
-    def __init__(self, settings: ImageSettings, *, module: str = "dropline.images.decoder_process") -> None:
+    def __init__(
+        self,
+        settings: ImageSettings,
+        *,
+        share: DecoderShare | None = None,
+        module: str = "dropline.images.decoder_process",
+    ) -> None:
         """Start no process yet.
 
         Args:
             settings: limits on images.
+            share: the memory for ordinary images; None: every image may have `child_memory_bytes`.
             module: for `python -m`.
         """
         self._settings = settings
+        self._share = share
         self._module = module
         self._link: DecoderLink | None = None
 
@@ -89,6 +98,9 @@ class DecoderProcess:
     def decode(self, data: bytes, side_px: int) -> Decoded:
         """Decode an image in the decoder process; see `dropline.images.decoding.decode`.
 
+        An image that needs more than the share is decoded again with `child_memory_bytes`, in turn with those of
+        other children.
+
         Args:
             data: bytes of an image file.
             side_px: width and height of the square, in pixels.
@@ -97,11 +109,18 @@ class DecoderProcess:
             PermanentError: as `decoding.decode`; `decode_timeout`; or `decoder_crashed`, for a process that ended
                 by itself or gave a wrong answer.
             DecoderLost: the process was killed from outside.
-            DecoderUnavailable: the process does not start, or the system refuses a process for images.
+            DecoderUnavailable: the process does not start, the system refuses a process for images, or the wait
+                for the turn was too long.
         """
-        link = self._ready_link()
-        with self._closed_on_error():
-            return self._decode(link, data, side_px)
+        if self._share is None:
+            return self._decode_within(self._settings.child_memory_bytes, data, side_px)
+        try:
+            return self._decode_within(self._share.share_bytes, data, side_px)
+        except ImageRefused as error:
+            if error.code != "out_of_memory":
+                raise
+        with self._share.turns.take():
+            return self._decode_large(data, side_px)
 
     def close(self) -> None:
         """Kill the process, if any runs; the next image starts another process."""
@@ -109,26 +128,39 @@ class DecoderProcess:
         if link:
             link.kill()
 
-    def _ready_link(self) -> DecoderLink:
+    def _decode_large(self, data: bytes, side_px: int) -> Decoded:
+        log.info("large_image", size_bytes=len(data))
+        decoded = self._decode_within(self._settings.child_memory_bytes, data, side_px)
+        # The turn ends after the process, whose heap keeps the memory of its images.
+        if self._link:
+            self._end(self._link)
+        return decoded
+
+    def _decode_within(self, memory_bytes: int, data: bytes, side_px: int) -> Decoded:
+        link = self._ready_link(memory_bytes)
+        with self._closed_on_error():
+            return self._decode(link, data, side_px)
+
+    def _ready_link(self, memory_bytes: int) -> DecoderLink:
         """The link to a decoder process that has a process for images.
 
         A decoder process that ended, or froze, between two images is replaced once: no image is at fault.
         """
         try:
-            return self._prepared_link()
+            return self._prepared_link(memory_bytes)
         except (EOFError, OSError):
             log.warning("decoder_replaced")
         try:
-            return self._prepared_link()
+            return self._prepared_link(memory_bytes)
         except (EOFError, OSError) as error:
             raise DecoderUnavailable(f"the decoder process ended before the image: {error}") from error
 
-    def _prepared_link(self) -> DecoderLink:
+    def _prepared_link(self, memory_bytes: int) -> DecoderLink:
         self.measures()
         link = self._link
         assert link
         with self._closed_on_error():
-            link.prepare()
+            link.prepare(memory_bytes)
         return link
 
     def _decode(self, link: DecoderLink, data: bytes, side_px: int) -> Decoded:

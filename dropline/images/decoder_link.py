@@ -52,6 +52,8 @@ class DecoderLink:
         #: The socket of the process for images; None before the first image, and after `end_images`.
         self._images: socket.socket | None = None
         self._served = 0
+        #: Memory of the process for images; 0: no limit.
+        self._memory_bytes = 0
 
     @classmethod
     def spawn(cls, module: str, limits: ImageSettings) -> "DecoderLink":
@@ -104,8 +106,11 @@ class DecoderLink:
                 raise DecoderUnavailable(f"the decoder process did not start: {reason}") from error
         return self._measures
 
-    def prepare(self) -> None:
-        """Have a process for images that has refused no image and is not worn.
+    def prepare(self, memory_bytes: int) -> None:
+        """Have a process for images with this limit of memory, which has refused no image and is not worn.
+
+        Args:
+            memory_bytes: that the process may allocate; 0: no limit.
 
         Raises:
             EOFError, OSError: the decoder process has ended, or does not answer within a moment.
@@ -113,15 +118,15 @@ class DecoderLink:
         # Its process for images ends a moment later, and would look ready until then.
         if os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
             raise EOFError("the decoder process has ended")
-        if self._images and (self._served >= self._limits.images_per_decoder or not _is_silent(self._images)):
+        if self._images and not self._may_serve(self._images, memory_bytes):
             self.end_images()
         if self._images is None:
             near, far = socket.socketpair()
             for end in (near, far):
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_000_000)
-            self._images, self._served = near, 0
+            self._images, self._served, self._memory_bytes = near, 0, memory_bytes
             with far:
-                socket.send_fds(self._control, [BEGIN], [far.fileno()])
+                socket.send_fds(self._control, [BEGIN.pack(memory_bytes)], [far.fileno()])
 
     def decode(self, data: bytes, side_px: int) -> Decoded:
         """Decode an image in the process for images; call `prepare` before.
@@ -172,6 +177,10 @@ class DecoderLink:
         if self._images:
             self._images.close()
         os.close(self._output_fd)
+
+    def _may_serve(self, images: socket.socket, memory_bytes: int) -> bool:
+        is_worn = self._served >= self._limits.images_per_decoder
+        return memory_bytes == self._memory_bytes and not is_worn and _is_silent(images)
 
     def _log_output(self) -> None:
         if text := self._output():

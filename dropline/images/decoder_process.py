@@ -74,11 +74,12 @@ class _Server:
     def run(self, measures: frozenset[Measure]) -> None:
         """Return when the child has closed the control socket."""
         self._control.sendall(READY.pack(to_bits(measures | self._trial())))
-        while fds := socket.recv_fds(self._control, len(BEGIN), 1)[1]:
+        while begin := self._receive_begin():
+            memory_bytes, fd = begin
             pid = _fork()
             if pid == 0:
-                self._serve(fds[0])
-            os.close(fds[0])
+                self._serve(fd, memory_bytes)
+            os.close(fd)
             if self._control.recv(len(END)) != END:
                 if pid:
                     os.kill(pid, signal.SIGKILL)
@@ -86,11 +87,16 @@ class _Server:
             ended = self._wait(pid) if pid else Ended(0, Ended.NOT_STARTED)
             self._control.sendall(ended.pack())
 
+    def _receive_begin(self) -> tuple[int, int] | None:
+        """Memory and data socket of the next process for images; None if the child closed the control socket."""
+        message, fds, _, _ = socket.recv_fds(self._control, BEGIN.size, 1)
+        return (BEGIN.unpack(message)[0], fds[0]) if fds else None
+
     def _trial(self) -> frozenset[Measure]:
         """The measures that a process for images can take."""
         pid = os.fork()
         if pid == 0:
-            taken = self._close()
+            taken = self._close(self._settings.child_memory_bytes)
             os._exit(sum(1 << bit for bit, each in enumerate(_LAST_MEASURES) if each in taken))
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         return frozenset(each for bit, each in enumerate(_LAST_MEASURES) if code > 0 and code >> bit & 1)
@@ -105,20 +111,19 @@ class _Server:
             _pause_until_child_ends(deadline)
         return Ended.of(os.waitpid(pid, 0)[1])
 
-    def _close(self) -> frozenset[Measure]:
-        extra = self._settings.child_memory_bytes
+    def _close(self, memory_bytes: int) -> frozenset[Measure]:
         # Codecs have threads: within the time limit, each processor may be at work.
         cpu_s_per_image = (math.ceil(self._settings.decode_timeout_s) + 1) * (os.cpu_count() or 1)
         cpu_s = cpu_s_per_image * self._settings.images_per_decoder
-        return sandbox.close(self._allocated_bytes + extra if extra else None, cpu_s)
+        return sandbox.close(self._allocated_bytes + memory_bytes if memory_bytes else None, cpu_s)
 
-    def _serve(self, fd: int) -> NoReturn:
+    def _serve(self, fd: int, memory_bytes: int) -> NoReturn:
         """Answer requests until the child closes the socket; then end this process."""
         # The data socket takes the place of the control socket, which this process must not have.
         os.dup2(fd, _SOCKET_FD)
         os.close(fd)
         data_socket = socket.socket(fileno=_SOCKET_FD)
-        self._close()
+        self._close(memory_bytes)
         while message := data_socket.recv(Request.FORMAT.size, socket.MSG_WAITALL):
             request = Request.unpack(message)
             for part in self._answer(data_socket, request):

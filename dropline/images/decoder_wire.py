@@ -2,7 +2,7 @@
 
     control socket, one per decoder process
         decoder ▶ child   Ready, once: the active measures of the sandbox
-        child   ▶ decoder BEGIN with a descriptor: the data socket of a new process for images
+        child   ▶ decoder BEGIN with a descriptor: the memory of a new process for images, and its data socket
         child   ▶ decoder END: the process for images has to end
         decoder ▶ child   Ended: how the process for images ended
     data socket, one per process for images
@@ -41,7 +41,9 @@ _CODES = tuple(REFUSALS)
 #: The message before the first image: the active measures of the sandbox.
 READY = struct.Struct("!I")
 
-BEGIN, END = b"b", b"e"
+#: The message before a process for images: bytes of memory that the process may allocate; 0: no limit.
+BEGIN = struct.Struct("!Q")
+END = b"e"
 
 
 class WrongAnswer(Exception):

@@ -1,9 +1,13 @@
 """A real worker and files that attack its decoder: the decoder process runs the code that a file names."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
+from local_emulators.process import python_path
 from tests.support.worker_rig import Rig, png
 
 _LIMIT = {"DROPLINE_IMAGES__DECODE_TIMEOUT_S": "3", "DROPLINE_WORKER__CONCURRENCY": "4"}
@@ -46,3 +50,32 @@ def test_a_crashing_file_fails_once_with_its_reason_and_its_child_lives(hostile_
     assert (hogged["error_code"], hogged["attempts"]) == ("out_of_memory", 1)
     assert captioned["status"] == "captioned"
     assert worker.wait_for_line("decoder_sandbox", 60)
+
+
+def test_43_large_images_are_captioned_in_turn_by_a_worker_with_little_memory(rig: Rig) -> None:
+    """Three images above the share and an ordinary one arrive at once; each needs one attempt."""
+    large = png(size=(9000, 7000))
+    ids = [rig.drop(f"{n}.png", large) for n in range(3)] + [rig.drop("good.png", png())]
+    worker = rig.worker(
+        DROPLINE_WORKER__CONCURRENCY="4",
+        DROPLINE_WORKER__MEMORY_BYTES="3500000000",
+        DROPLINE_IMAGES__DECODE_TIMEOUT_S="90",
+    )
+    rows = rig.wait_settled(ids)
+    assert {(row["status"], row["attempts"]) for row in rows} == {("captioned", 1)}
+    assert worker.log_path.read_text().count("large_image") == 3
+
+
+def test_43_a_worker_that_does_not_fit_does_not_start() -> None:
+    """The log has the sum, the limit and the settings; no server is needed to find out."""
+    done = subprocess.run(
+        [sys.executable, "-m", "worker"],
+        env={**os.environ, "PYTHONPATH": python_path(), "DROPLINE_WORKER__MEMORY_BYTES": "2000000000"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    line = json.loads(done.stderr.splitlines()[-1])
+    assert (done.returncode, line["message"], line["code"]) == (1, "worker_not_started", "settings")
+    assert "but has 2,000 MB (DROPLINE_WORKER__MEMORY_BYTES)" in line["error"]
+    assert "DROPLINE_WORKER__CONCURRENCY (4)" in line["error"]

@@ -65,6 +65,8 @@ class Rig:
             "DROPLINE_BROKER__URL": self.redis_url,
             "DROPLINE_WORKER__RETRY_BASE_S": "0.05",
             "DROPLINE_WORKER__RETRY_CAP_S": "1",
+            # The engines of the tests have no model.
+            "DROPLINE_ENGINE__MEMORY_BYTES": "200000000",
             "STORAGE_EMULATOR_HOST": self.gcs_url,
             DIRECTORY_VARIABLE: str(self.directory),
             "PYTHONPATH": python_path(),

@@ -32,7 +32,7 @@ module "dropline" {
 
   function_instances = { min = 1, max = 50 }
   images             = { worker = var.worker_image }
-  worker             = { instances = 2, concurrency = 32 }
+  worker             = { instances = 2, concurrency = 24 }
 
   # Two GPUs without scale to zero: no image waits for the start of an instance.
   worker_scale_to_zero = false
