@@ -74,7 +74,7 @@ class MemoryPlan:
             "source": self.limit.source,
             "total": self.total_bytes,
             "share": self.share_bytes,
-            "large_images_take_turns": self.has_turns,
+            "turns": self.has_turns,
             "parts": {part.name: part.total_bytes for part in self.parts},
         }
 

@@ -1,7 +1,5 @@
 """Images that need much memory take turns: real decoder processes, and children that are killed."""
 
-import os
-import signal
 from collections.abc import Callable, Iterator
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -52,7 +50,7 @@ class _Holder:
 
     def kill(self) -> None:
         """Release the turn by a death."""
-        os.kill(self.process.pid or 0, signal.SIGKILL)
+        self.process.kill()
         self.process.join(60)
 
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from dropline.errors import SettingsError
 from dropline.settings import Settings
-from worker.memory import LEAST_SHARE_BYTES, plan_memory
+from worker import memory
+from worker.memory import plan_memory
 from worker.memory_limit import MemoryLimit, find_limit
 
 _GIB = 2**30
@@ -44,7 +45,7 @@ def test_43_a_plan_never_exceeds_the_limit(
     except SettingsError:
         return
     assert plan.total_bytes <= limit
-    assert min(full, LEAST_SHARE_BYTES) <= plan.share_bytes <= full
+    assert min(full, memory.LEAST_SHARE_BYTES) <= plan.share_bytes <= full
     assert plan.has_turns == (plan.share_bytes < full)
     # All children decode, and one of them with the full limit.
     assert (
@@ -71,6 +72,21 @@ def test_43_the_defaults_fit(children: int, gibibytes: int, engine: dict[str, ob
     plan = plan_memory(settings_of(children, **engine), MemoryLimit(gibibytes * _GIB, "a test"))
     assert plan.share_bytes >= 150_000_000
     assert plan.has_turns
+
+
+def test_the_page_has_the_parts() -> None:
+    """docs/operate.md has the numbers of the code."""
+    page = (Path(__file__).resolve().parents[2] / "docs" / "operate.md").read_text()
+    for words, count in (
+        ("the parent | ", memory.PARENT_BYTES),
+        ("the engine, with the stub | ", memory.STUB_ENGINE_BYTES),
+        ("the engine, with the demo model on a CPU | ", memory.DEMO_ENGINE_BYTES),
+        ("the engine, with any other checkpoint | ", memory.ENGINE_BYTES),
+        ("per child: the child | ", memory.CHILD_BYTES),
+        ("per child: a decoder process | ", memory.DECODER_BYTES),
+        ("the share | the rest, at least ", memory.LEAST_SHARE_BYTES),
+    ):
+        assert f"{words}{count // 1_000_000:,} |" in page
 
 
 def test_a_machine_with_room_for_all_has_no_turns() -> None:
