@@ -1,6 +1,7 @@
 """The sum of a worker's memory, and the limit that it must fit."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,7 +18,7 @@ _MACHINE = MemoryLimit(64 * _GIB, "the memory of this machine")
 
 
 def settings_of(
-    children: int = 4, full: int = 1_500_000_000, download: int = 50_000_000, **engine: object
+    children: int = 4, full: int = 1_500_000_000, download: int = 50_000_000, **engine: Any
 ) -> Settings:
     return Settings.model_validate(
         {
@@ -67,7 +68,7 @@ def test_43_a_plan_never_exceeds_the_limit(
         "a laptop with the stub",
     ],
 )
-def test_43_the_defaults_fit(children: int, gibibytes: int, engine: dict[str, object]) -> None:
+def test_43_the_defaults_fit(children: int, gibibytes: int, engine: dict[str, Any]) -> None:
     """Each has room for a photograph per child beside the largest image."""
     plan = plan_memory(settings_of(children, **engine), MemoryLimit(gibibytes * _GIB, "a test"))
     assert plan.share_bytes >= 150_000_000
