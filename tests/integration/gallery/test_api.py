@@ -11,6 +11,7 @@ import pytest
 
 from db import object_rows
 from dropline import Client, caption_id
+from dropline.client import Problem
 from dropline.contract import FilterReason, ObjectFacts, ObjectVersion, TaskRequest
 from dropline.fetch import connections
 from dropline.fetch.addresses import why_refused
@@ -105,8 +106,11 @@ def test_the_image_behind_an_address_is_uploaded(gallery: GalleryRig, client: ht
         problem(send(public.url("/none")), 422, "fetch_failed")
         for refused in (private.url(), private.url(host="localhost"), public.url("/to-private")):
             assert "DROPLINE_FETCH__ALLOW_PRIVATE" in problem(send(refused), 422, "address_refused")
-        assert private.connections == 0
         with Client(gallery.url) as dropline:
+            with pytest.raises(Problem) as refusal:
+                dropline.caption(private.url())
+            assert (refusal.value.status, refusal.value.code) == (422, "address_refused")
+            assert private.connections == 0
             found = dropline.submit(public.url("/photos/cat.png"), task="od")
         assert (found.task, found.status) == ("<OD>", "queued")
         assert public.requests[-1].startswith("GET /photos/cat.png ")
