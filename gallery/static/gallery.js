@@ -359,7 +359,7 @@ class Uploads {
     } catch (error) {
       find("progress", card)?.remove();
       const words = find(".caption", card);
-      words.className = "caption bad";
+      words.className = "caption bad whole";
       words.textContent = error.message;
       say(`${file.name}: ${error.message}`);
     }

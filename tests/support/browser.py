@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Thread
@@ -12,7 +13,7 @@ from axe_playwright_python.sync_playwright import Axe
 from fastapi import FastAPI
 from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page, expect, sync_playwright
 
-from local_emulators.ports import HOST, free_ports
+from local_emulators.ports import HOST
 
 #: Longer than any step on a busy machine, in milliseconds.
 DEADLINE_MS = 60_000
@@ -75,17 +76,20 @@ def _errors_of(page: Page) -> list[str]:
 
 @contextmanager
 def served(application: FastAPI) -> Iterator[str]:
-    """The address of the application, served by a thread."""
-    (port,) = free_ports(1)
-    server = uvicorn.Server(uvicorn.Config(application, host=HOST, port=port, log_config=None, lifespan="off"))
-    thread = Thread(target=server.run, name="gallery")
-    thread.start()
-    try:
-        yield f"http://{HOST}:{port}"
-    finally:
-        server.should_exit = True
-        server.force_exit = True  # an open stream of events would hold the server
-        thread.join()
+    """The address of the application, served by a thread.
+
+    The socket listens at once: a page that is opened before the server has started waits for the server.
+    """
+    server = uvicorn.Server(uvicorn.Config(application, log_config=None, lifespan="off"))
+    with socket.create_server((HOST, 0)) as listener:
+        thread = Thread(target=server.run, kwargs={"sockets": [listener]}, name="gallery")
+        thread.start()
+        try:
+            yield f"http://{HOST}:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            server.force_exit = True  # an open stream of events would hold the server
+            thread.join()
 
 
 def serious_findings(page: Page) -> list[str]:

@@ -19,7 +19,7 @@ from tests.support.gallery_rig import GalleryRig
 from tests.support.rows import TASK, caption_object, caption_row, drop, fail_object, filter_object
 from tests.support.web import ok, redirect, serving
 
-#: A form without a stated size; its file is larger than the limit.
+#: A form without a stated size, with a file larger than the limit.
 ENDLESS = [b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n', *20 * [bytes(100_000)]]
 FORM = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nx\r\n--b--\r\n'
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -60,7 +60,7 @@ def problem(answer: httpx2.Response, status: int, code: str) -> str:
 
 
 def test_a_file_is_submitted_and_its_caption_awaited(gallery: GalleryRig, client: httpx2.Client) -> None:
-    """The id exists before the row; a wait ends with the caption, by its notification."""
+    """The id exists before the row. A notification ends the wait, with the caption."""
     document = submit(client, task="od")
     assert (document["task"], document["status"]) == ("<OD>", "queued")
     assert document["uri"].startswith(f"gs://{gallery.settings.bucket}/submitted/")
@@ -149,7 +149,7 @@ def test_a_wait_ends_without_a_caption(client: httpx2.Client) -> None:
 
 
 def test_a_failed_row_is_an_answer(gallery: GalleryRig, client: httpx2.Client) -> None:
-    """The wait is over; the row says why."""
+    """A wait ends at once, with the reason of the failure."""
     version = ObjectVersion(gallery.settings.bucket, "a.png", 5)
     fail_object(gallery.database, version, "corrupt_image", "damaged")
     answer = client.get(f"/api/captions/{caption_id.encode(version, TASK)}", params={"wait": 60})
@@ -157,7 +157,7 @@ def test_a_failed_row_is_an_answer(gallery: GalleryRig, client: httpx2.Client) -
 
 
 def test_a_filtered_object_ends_the_wait(gallery: GalleryRig, client: httpx2.Client) -> None:
-    """A function with other rules than the gallery filters the object: no row will come."""
+    """The function's rules differ from the gallery's, and exclude the object: no row will come."""
     document = submit(client)
     with ThreadPoolExecutor() as threads:
         waiting = threads.submit(client.get, f"/api/captions/{document['id']}", params={"wait": 60})
@@ -183,7 +183,7 @@ def test_ids_without_an_object(gallery: GalleryRig, client: httpx2.Client) -> No
 
 
 def test_a_key_names_the_object(client: httpx2.Client) -> None:
-    """A repetition returns the first object; another key, or none, another object; another image is refused."""
+    """A repeated key gives the first object, or a refusal of another image; other requests make objects."""
     key = {"idempotency-key": "one"}
     first = submit(client, headers=key)
     assert submit(client, headers=key) == first
@@ -196,7 +196,7 @@ def test_a_key_names_the_object(client: httpx2.Client) -> None:
 
 
 def test_an_object_of_the_bucket_is_captioned_where_it_is(gallery: GalleryRig, client: httpx2.Client) -> None:
-    """Another task makes a row of its own, by the second connection; a repetition finds the row."""
+    """A further task makes a further row, by the second connection; a repetition finds the row."""
     uri = submit(client)["uri"]
     for _ in range(2):
         answer = client.post(
@@ -223,7 +223,7 @@ def test_a_large_file_goes_to_cloud_storage_directly(gallery: GalleryRig, client
 
 
 def test_a_key_names_the_object_of_a_session(client: httpx2.Client) -> None:
-    """Until the object is there, each repetition begins a session for it; then there is nothing to send."""
+    """Each repetition begins a session until the object exists; then no session is needed."""
 
     def begin(size: int = len(PNG)) -> httpx2.Response:
         return client.post("/api/uploads", json={"size_bytes": size}, headers={"idempotency-key": "one"})

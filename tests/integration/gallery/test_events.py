@@ -1,4 +1,4 @@
-"""Server-sent events over HTTP: every change once while connected, and none missed after a reconnect."""
+"""Server-sent events over HTTP: every change once while connected, and no change missed after a reconnect."""
 
 import json
 import socket
@@ -88,7 +88,7 @@ def test_every_change_is_sent_once(gallery: GalleryRig) -> None:
 
 
 def test_a_transaction_that_was_held_open_is_not_missed(gallery: GalleryRig) -> None:
-    """It begins first, and is committed after a later change was sent and the client has gone."""
+    """The transaction begins first, and commits after a later change was sent and the client has gone."""
     with gallery.database.transaction() as held:
         drop(held, named(gallery, "held.png"))
         with stream(gallery) as first:
@@ -112,7 +112,7 @@ def test_a_transaction_that_was_held_open_is_not_missed(gallery: GalleryRig) -> 
 
 
 def test_a_client_without_an_event_has_an_id(gallery: GalleryRig) -> None:
-    """A browser that heard of no change before it lost its connection misses none either."""
+    """A browser that lost the connection before the first change misses no change either."""
     with stream(gallery) as first:
         pass
     row_id = 0
@@ -144,7 +144,7 @@ def test_too_many_missed_changes_are_a_reset(gallery: GalleryRig, monkeypatch: p
 def test_a_slow_client_is_disconnected(
     gallery: GalleryRig, monkeypatch: pytest.MonkeyPatch, limit: str, most: int
 ) -> None:
-    """Its queue is bounded; it comes back with its last id."""
+    """The queue of a client is bounded; the client comes back with the last id."""
     monkeypatch.setattr(feed, limit, most)
     with stream(gallery) as first:
         with gallery.database.transaction() as connection:
@@ -156,7 +156,7 @@ def test_a_slow_client_is_disconnected(
 
 
 def test_a_client_that_reads_nothing_is_cut_off(gallery: GalleryRig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its connection ends too, with the bytes that no network buffer took."""
+    """The connection ends, too, and the bytes outside of the network's buffers are dropped."""
     monkeypatch.setattr(events, "_STALLED_S", 0.5)
     address = urlsplit(gallery.url)
     with socket.socket() as client, stream(gallery) as other:
@@ -178,7 +178,7 @@ def test_a_client_that_reads_nothing_is_cut_off(gallery: GalleryRig, monkeypatch
 
 
 def test_no_change_is_missed_when_the_listening_connection_breaks(gallery: GalleryRig, database_url: str) -> None:
-    """A row changes while nothing listens: open streams and waits hear of it; a row may come again."""
+    """A row changes while no connection listens. Open streams and waits get the change; a row may come twice."""
     with (
         stream(gallery) as one,
         stream(gallery) as other,
@@ -201,7 +201,7 @@ def test_no_change_is_missed_when_the_listening_connection_breaks(gallery: Galle
 
 
 def test_a_fault_of_the_hub_delays_changes(gallery: GalleryRig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A change that is not sent, by a fault of the program, is sent after the next connection."""
+    """A fault of the program stops a change; the change is sent after the next connection."""
     hub, faults = gallery.server.resources.hub, iter([ZeroDivisionError("a fault")])
     publish = hub.feed.publish
 

@@ -63,7 +63,7 @@ def open_client(gallery: GalleryProcess) -> httpx2.AsyncClient:
 def test_every_stream_hears_every_change_once(
     gallery: GalleryProcess, database: Database, database_url: str
 ) -> None:
-    """Every wait is answered; one connection listens; a client that never reads costs no memory."""
+    """Every wait is answered, a single connection listens, and a client that never reads costs no memory."""
     with database.transaction() as connection:
         awaited = [drop(connection, version_of(gallery, number)) for number in range(WAITS)]
     with unread_stream(gallery.url), listening(settings_of(database_url), "test") as listener:

@@ -1,4 +1,4 @@
-"""Postgres, Redis and Cloud Storage away, each alone: each request is answered; it recovers by itself."""
+"""Postgres, Redis and Cloud Storage away, each alone: the gallery answers each request, and recovers alone."""
 
 import os
 import signal
@@ -89,7 +89,7 @@ def page(place: Place) -> dict[str, Send]:
 
 
 def events(client: httpx2.Client) -> httpx2.Response:
-    """The beginning of a stream, or the answer to its refusal."""
+    """The beginning of a stream, or the refusal."""
     with client.stream("GET", "/api/events") as answer:
         if answer.status_code != 200:
             answer.read()
@@ -97,7 +97,7 @@ def events(client: httpx2.Client) -> httpx2.Response:
 
 
 def check(place: Place, away: set[str], server: str = "", unsent: str = "") -> None:
-    """Send all requests at once but `unsent`: those in `away` are answered 503, the others are served."""
+    """Send all requests at once but `unsent`: requests in `away` are answered 503, all others are served."""
     requests = {name: send for name, send in (api(place) | page(place)).items() if name != unsent}
     with place.gallery.client() as client, ThreadPoolExecutor(len(requests)) as threads:
         assert client.get("/healthz").status_code == 200
@@ -153,7 +153,7 @@ def down(service: Service) -> Iterator[None]:
 
 @contextmanager
 def frozen(service: Service) -> Iterator[None]:
-    """A server that is connected, takes connections, and does not answer; with its children."""
+    """A server, with child processes, that takes connections and never answers."""
     pids = [service.pid, *children(service.pid)]
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)

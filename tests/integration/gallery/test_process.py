@@ -1,4 +1,4 @@
-"""`python -m gallery` as a process: it serves, ends on SIGTERM, and refuses to serve strangers."""
+"""`python -m gallery` as a process: serving, the end on SIGTERM, and no service for strangers."""
 
 import json
 import signal
@@ -38,7 +38,7 @@ REFUSALS: dict[str | None, tuple[int, str]] = {None: (401, "missing_token"), "un
 def test_it_serves_and_ends_on_sigterm(
     database_url: str, redis_url: str, gcs_server: GcsServer, tmp_path: Path
 ) -> None:
-    """With open streams, one of them not read, and waits the exit takes seconds, and the exit status is 0."""
+    """With open streams, of which a client reads none, and with waits, the exit takes seconds and has status 0."""
     settings = settings_for(database_url, redis_url, gcs_server)
     version = ObjectVersion(settings.bucket, "queued.png", 1)
     with database_of(database_url) as database, Supervisor(tmp_path) as supervisor, ExitStack() as opened:

@@ -13,7 +13,7 @@ from tests.support.gallery_rig import GalleryRig
 
 @pytest.mark.filterwarnings("default")
 def test_answers_are_as_described(gallery: GalleryRig) -> None:
-    """Every answer to a generated request has a described status, type and shape; none is a fault."""
+    """Every answer to a generated request has a described status, type and shape, and no answer is a fault."""
     schema = schemathesis.openapi.from_url(f"{gallery.url}/openapi.json").exclude(path="/api/events")
     tried = 0
     for result in schema.get_all_operations():

@@ -1,4 +1,4 @@
-"""Clients that never finish a request, or go away: their connections and waits end."""
+"""Clients that never finish a request, or go away: the connections and the waits end."""
 
 import json
 import socket
@@ -115,7 +115,7 @@ def test_too_many_connections(
 
 
 def test_a_client_that_goes_away_waits_no_longer(gallery: GalleryRig) -> None:
-    """Its wait of 60 seconds is free for another client at once."""
+    """The wait of 60 seconds is free for another client at once."""
     feed = gallery.server.resources.hub.feed
     with gallery.client() as other:
         submitted = other.post("/api/captions", files={"file": ("a.png", b"png")}).json()

@@ -1,4 +1,4 @@
-"""Who may, over HTTP: each scope tried for what it must not do, foreign Hosts and Origins, and the limits."""
+"""Rights over HTTP: requests outside of each scope, foreign Hosts and Origins, and the limits."""
 
 import threading
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ def guarded(database_url: str, redis_url: str, gcs_server: GcsServer) -> Iterato
 
 
 def test_a_scope_allows_its_requests_alone(guarded: GalleryRig) -> None:
-    """401 without a token or with an unknown one, 403 with another scope; then 429 for too many submissions."""
+    """401 without a valid token, 403 with another scope; then 429 for too many submissions."""
     for needed, requests in REQUESTS.items():
         for method, path in requests:
             for token in (None, "unknown", *Scope):
@@ -51,7 +51,7 @@ def test_a_scope_allows_its_requests_alone(guarded: GalleryRig) -> None:
 
 
 def test_streams_and_waits_are_limited(guarded: GalleryRig) -> None:
-    """One of each is allowed here: the second one is answered 503, and may be repeated."""
+    """A second stream and a second wait are answered 503, and may be repeated."""
     feed = guarded.server.resources.hub.feed
     with guarded.client("read") as reader, guarded.client("submit") as submitter:
         with reader.stream("GET", "/api/events"), reader.stream("GET", "/api/events") as second:
