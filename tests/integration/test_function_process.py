@@ -143,7 +143,7 @@ SLOW_CLIENTS = 20
 @pytest.mark.parametrize(
     "head", ["Content-Length: 50000000", "Content-Length: 2000", "Transfer-Encoding: chunked"]
 )
-def test_51_bodies_without_a_token_are_not_read(
+def test_fault_51_bodies_without_a_token_are_not_read(
     database_url: str, redis_url: str, tmp_path: Path, head: str
 ) -> None:
     """A body that never arrives gets 401 and the end of its connection; other requests are served meanwhile."""
@@ -159,7 +159,7 @@ def test_51_bodies_without_a_token_are_not_read(
             assert answer_to_end(connection).startswith(b"HTTP/1.1 401 ")
 
 
-def test_51_a_slow_body_ends_with_the_time_of_its_request(function: Function, database_url: str) -> None:
+def test_fault_51_a_slow_body_ends_with_the_time_of_its_request(function: Function, database_url: str) -> None:
     """Where callers are checked elsewhere, a slow body gets 408, and events are served all the time."""
     with ExitStack() as opened:
         slow = [
