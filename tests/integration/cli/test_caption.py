@@ -100,20 +100,24 @@ def stack(
             yield rig
 
 
+def assert_every_task(image: str) -> None:
+    """The stub answers each task of the image with the task and its text."""
+    for task in TaskPrompt:
+        words = ["--text", TEXTS[task]] if task in TEXTS else []
+        result = run("caption", image, "--task", task.name.lower(), *words)
+        answer = f"stub {task}{TEXTS.get(task, '')}\n"
+        assert (result.exit_code, result.stdout) == (ExitCode.OK, answer), result.stderr
+
+
 def test_every_task_is_answered_and_the_object_keeps_its_own_caption(
     stack: Rig, image: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All 15 tasks of one object, by its URI; and a path, an address and standard input, as fresh drops."""
+    """All 15 tasks of one object, by its URI, and of an address; and a path and standard input, as fresh drops."""
     version = stack.upload("cat.png", image.read_bytes())
     stack.enqueue(stack.register(version))
     stack.wait_settled([1])
     metadata = stack.metadata(version)
-    for task in TaskPrompt:
-        words = ["--text", TEXTS[task]] if task in TEXTS else []
-        result = run("caption", f"gs://{stack.bucket}/cat.png", "--task", task.name.lower(), *words)
-        assert (result.exit_code, result.stdout) == (ExitCode.OK, f"stub {task}{TEXTS.get(task, '')}\n"), (
-            result.stderr
-        )
+    assert_every_task(f"gs://{stack.bucket}/cat.png")
     assert metadata["caption-prompt"] == "<CAPTION>"
     assert stack.metadata(version) == metadata
     with stack.database.transaction() as connection:
@@ -127,10 +131,8 @@ def test_every_task_is_answered_and_the_object_keeps_its_own_caption(
     with serving("127.0.0.1") as web:
         web.answers["/photos/fetched.png"] = ok(image.read_bytes())
         monkeypatch.setenv("DROPLINE_FETCH__ALLOW_PRIVATE", "true")
-        for name in ("caption", "od"):
-            fetched = run("caption", web.url("/photos/fetched.png"), "--task", name)
-            assert fetched.stdout == f"stub <{name.upper()}>\n", fetched.stderr
-    assert sum(name.endswith("/fetched.png") for name in objects(stack)) == 2
+        assert_every_task(web.url("/photos/fetched.png"))
+    assert sum(name.endswith("/fetched.png") for name in objects(stack)) == len(TaskPrompt)
     several = run("caption", image, f"gs://{stack.bucket}/cat.png", image, "--json")
     assert [each["input"] for each in json.loads(several.stdout)] == [
         str(image),
