@@ -149,7 +149,7 @@ _CLAIM = text(f"""
                started_at = CASE WHEN {_NEEDS_ATTEMPT} THEN now() ELSE started_at END
         FROM picked WHERE captions.id = picked.id
         RETURNING captions.id, bucket, object_name, generation, task, {_NEEDS_ATTEMPT} AS needs_attempt, attempts,
-                  lost_attempts, attempts_before_redrive, model,
+                  lost_attempts, attempts_before_redrive, slow_attempts, model,
                   CASE WHEN NOT {_NEEDS_ATTEMPT} THEN caption END AS caption,
                   COALESCE(EXTRACT(EPOCH FROM now() - failing_since), 0)::float8 AS failing_s),
     {_others("(SELECT id FROM picked)")}
@@ -183,6 +183,7 @@ def _work_of(row: Row[Any], claimed_by: str) -> Claim | WriteBack:
         row.lost_attempts,
         row.attempts_before_redrive,
         row.failing_s,
+        row.slow_attempts,
     )
 
 
@@ -293,7 +294,8 @@ _REQUEUE = _ending(f"""
     UPDATE captions SET status = CASE WHEN redo THEN status ELSE 'queued' END, error_code = :code, error = :error,
            lease_until = NULL, not_before = now() + make_interval(secs => :delay_s),
            failing_since = COALESCE(failing_since, now()),
-           lost_attempts = lost_attempts + CASE WHEN :lost THEN 1 ELSE 0 END, updated_at = now() {_HELD}
+           lost_attempts = lost_attempts + CASE WHEN :lost THEN 1 ELSE 0 END,
+           slow_attempts = slow_attempts + CASE WHEN :slow THEN 1 ELSE 0 END, updated_at = now() {_HELD}
 """)
 _SUPERSEDE = _ending(f"UPDATE captions SET status = 'superseded', {_OVER} {_HELD}")
 _MARK_DELETED = _ending(f"UPDATE captions SET status = 'deleted', {_OVER} {_HELD}")
@@ -304,16 +306,18 @@ def fail(connection: Connection, claim: Claim, code: str, error: str) -> Ended:
     return _end_attempt(connection, _FAIL, claim, code=code, error=storable_text(error))
 
 
-def requeue(connection: Connection, claim: Claim, code: str, error: str, *, lost: bool, delay_s: float) -> Ended:
+def requeue(
+    connection: Connection, claim: Claim, code: str, error: str, *, lost: bool, delay_s: float, slow: bool = False
+) -> Ended:
     """Queue the row again after a transient error, as `fail` does.
 
     Args:
         lost: adds one to `lost_attempts`.
         delay_s: seconds until the row is due.
+        slow: adds one to `slow_attempts`.
     """
-    ended = _end_attempt(
-        connection, _REQUEUE, claim, code=code, error=storable_text(error), lost=lost, delay_s=delay_s
-    )
+    values = {"lost": lost, "slow": slow, "delay_s": delay_s}
+    ended = _end_attempt(connection, _REQUEUE, claim, code=code, error=storable_text(error), **values)
     return _with_own(ended, delay_s)
 
 

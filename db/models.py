@@ -85,6 +85,8 @@ class CaptionRow(Base):
     lost_attempts: Mapped[int] = mapped_column(server_default=text("0"))
     #: Number of claims before the last redrive; these are not counted as retries.
     attempts_before_redrive: Mapped[int] = mapped_column(server_default=text("0"))
+    #: Number of claims since the last redrive that ended at the soft time limit.
+    slow_attempts: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
     #: Set while a worker captions the row or writes the caption back to the object's metadata.
     lease_until: Mapped[datetime | None]
     error_code: Mapped[str | None]
@@ -222,3 +224,7 @@ class WorkerRow(Base):
     started_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
     #: None for a worker that runs, or whose process died.
     stopped_at: Mapped[datetime | None]
+    #: Since when the worker claims no image, because its engine died on several images in a row; None: it claims.
+    breaker_opened_at: Mapped[datetime | None]
+    #: The deaths of the engine, in words.
+    breaker_reason: Mapped[str | None]

@@ -161,6 +161,7 @@ DEAD_LETTERS = Redrivable(
         "error_code": None,
         "error": None,
         "lost_attempts": 0,
+        "slow_attempts": 0,
         "attempts_before_redrive": CaptionRow.attempts,
         "queued_at": func.now(),
         "not_before": None,

@@ -263,6 +263,8 @@ class Claim:
     attempts_before_redrive: int = 0
     #: Seconds since the first transient error after the row was queued; 0 before one.
     failing_s: float = 0.0
+    #: Attempts since the last redrive that ended at the soft time limit.
+    slow_attempts: int = 0
 
     @property
     def retries(self) -> int:

@@ -12,6 +12,7 @@
     │       ├── FetchTooLarge    more bytes than the limit
     │       └── FetchTimeout     not whole within the time limit
     ├── ObjectGone               the generation is no longer in the bucket: an outcome, not a fault
+    ├── AccessDenied             the credentials lack a right: a row waits for the right, a command ends
     ├── PermanentError           another attempt fails in the same way; the row becomes `failed`
     │   ├── InvalidEvent         a delivery is not an object event
     │   ├── UnknownDelivery      a delivery has an event, in a format that is not read here
@@ -21,8 +22,7 @@
     │   ├── InvalidImage         the bytes cannot be decoded; `code` has the reason
     │   ├── ImageRefused         the image exceeds a limit, found before or during decoding
     │   ├── InferenceFailed      the model fails on the input
-    │   ├── StatementRefused     Postgres refuses the values of a statement
-    │   └── AccessDenied         the credentials lack a right (a row fails by Cloud Storage's refusal alone)
+    │   └── StatementRefused     Postgres refuses the values of a statement
     └── TransientError           a later attempt may succeed
         ├── DatabaseUnavailable
         │   ├── DatabaseReadOnly a standby, or a login that only reads
@@ -128,6 +128,16 @@ class ObjectGone(DroplineError):
     default_code = "object_gone"
 
 
+class AccessDenied(DroplineError):
+    """The credentials lack a required right.
+
+    Neither permanent nor transient: a person grants the right. A row waits as after a transient error, since a
+    role is often granted, or given back, while rows are at work. A command or a start ends.
+    """
+
+    default_code = "access_denied"
+
+
 class PermanentError(DroplineError):
     """Another attempt fails in the same way."""
 
@@ -189,12 +199,6 @@ class InferenceFailed(PermanentError):
     """The model fails on the input."""
 
     default_code = "inference_failed"
-
-
-class AccessDenied(PermanentError):
-    """The credentials lack a required right."""
-
-    default_code = "access_denied"
 
 
 class StatementRefused(PermanentError):

@@ -167,6 +167,12 @@ class WorkerSettings(_Group):
         ge=1,
         description="Attempts that end with the death of a process before the row becomes `failed`.",
     )
+    max_slow_attempts: int = Field(
+        default=10,
+        ge=1,
+        description="Attempts that end at the soft time limit before the row becomes `failed`. The pauses between "
+        "them grow, so that ten attempts take about an hour.",
+    )
     retry_for_s: float = Field(
         default=7 * 24 * 3600,
         ge=0,

@@ -14,7 +14,15 @@ from db import claims
 from db.claims import Due, Ended
 from db.session import Database
 from dropline.contract import Caption, Claim, Dimensions, ObjectVersion, Status, WriteBack, WriteOutcome
-from dropline.errors import DatabaseUnavailable, InvalidImage, ObjectGone, PermanentError, TransientError
+from dropline.errors import (
+    AccessDenied,
+    DatabaseUnavailable,
+    DroplineError,
+    InvalidImage,
+    ObjectGone,
+    PermanentError,
+    TransientError,
+)
 from dropline.images.decoded import Decoded
 from dropline.log import get_logger
 from dropline.settings import Settings
@@ -55,8 +63,8 @@ class Store(Protocol):
     def download(self, version: ObjectVersion, max_bytes: int) -> Content:
         """The bytes of exactly this generation."""
 
-    def live_generation(self, version: ObjectVersion) -> int | None:
-        """The current generation of the object, or None."""
+    def check_gone(self, version: ObjectVersion) -> int | None:
+        """The current generation of the object, or None; raises if `version` is not known to be gone."""
 
     def write_metadata(self, write_back: WriteBack) -> WriteOutcome:
         """Copy the caption to the object's metadata."""
@@ -102,7 +110,7 @@ class Pipeline:
         """Claim the most urgent due row, and do its work; a fault of the image becomes a `failed` row.
 
         Raises:
-            DatabaseUnavailable: a claimed row is due again at the end of its lease.
+            DatabaseUnavailable, AccessDenied: a claimed row is due again at the end of its lease.
         """
         with self._database.statement() as connection:
             claimed = claims.claim(connection, hint, self._settings.lease_s, self._claimed_by)
@@ -134,8 +142,8 @@ class Pipeline:
             decoded.pixels,
             claim.task,
             decoded.dimensions,
-            # An image that may have killed an engine before must not take the images of its batch along.
-            isolated=claim.lost_attempts > 0,
+            # An image that may have killed or blocked an engine must not take the images of its batch along.
+            isolated=claim.lost_attempts + claim.slow_attempts > 0,
         )
         caption = self._captioner.caption(request, timeout_s=self._settings.engine.request_timeout_s)
         return decoded.dimensions, size_bytes, caption
@@ -181,12 +189,12 @@ class Pipeline:
             )
 
     def _retry_until_recorded(self, commit: Callable[[], claims.Recorded]) -> claims.Recorded:
-        """Commit a caption; retry while Postgres is unreachable, within the time limits; inference is costly."""
+        """Commit a caption; retry while Postgres refuses, within the time limits; inference is costly."""
         waited_s = 0.0
         while True:
             try:
                 return commit()
-            except DatabaseUnavailable as error:
+            except (DatabaseUnavailable, AccessDenied) as error:
                 log.warning("record_waits_for_postgres", error=str(error), waited_s=round(waited_s, 1))
                 pause_s = min(5.0, self._backoff(waited_s))
                 self._sleep(pause_s)
@@ -195,7 +203,7 @@ class Pipeline:
     def _write_back(self, write_back: WriteBack) -> Outcome:
         try:
             outcome = self._store.write_metadata(write_back)
-        except TransientError as error:
+        except (TransientError, AccessDenied) as error:
             if not is_out_of_time(write_back.failing_s, self._settings.worker):
                 return self._postpone_write_back(write_back, error)
             outcome = WriteOutcome(written=False, code=error.code, note=str(error))
@@ -203,7 +211,7 @@ class Pipeline:
             outcome = WriteOutcome(written=False, code=error.code, note=str(error))
         return self._finish_write_back(write_back, outcome)
 
-    def _postpone_write_back(self, write_back: WriteBack, error: TransientError) -> Outcome:
+    def _postpone_write_back(self, write_back: WriteBack, error: DroplineError) -> Outcome:
         delay_s = self._backoff(write_back.failing_s)
         log.warning(
             "write_back_failed", row_id=write_back.row_id, code=error.code, error=str(error), retry_in_s=delay_s
@@ -234,7 +242,9 @@ class Pipeline:
         code, message, delay_s = decision.code, decision.message, decision.delay_s
         log.warning("attempt_failed", row_id=claim.row_id, code=code, error=message, retry_in_s=round(delay_s, 3))
         with self._database.statement() as connection:
-            ended = claims.requeue(connection, claim, code, message, lost=decision.lost, delay_s=delay_s)
+            ended = claims.requeue(
+                connection, claim, code, message, lost=decision.lost, slow=decision.slow, delay_s=delay_s
+            )
         return _outcome(ended, Status.QUEUED)
 
     def _fail(self, claim: Claim, code: str, message: str) -> Outcome:
@@ -245,8 +255,8 @@ class Pipeline:
 
     def _gone(self, claim: Claim) -> Outcome:
         try:
-            live = self._store.live_generation(claim.version)
-        except (TransientError, PermanentError) as error:
+            live = self._store.check_gone(claim.version)
+        except (TransientError, AccessDenied, PermanentError) as error:
             return self._not_captioned(claim, error)
         newer = live is not None and live > claim.version.generation
         with self._database.statement() as connection:

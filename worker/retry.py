@@ -6,7 +6,15 @@ from typing import Protocol
 
 from billiard.exceptions import SoftTimeLimitExceeded
 
-from dropline.errors import DecoderLost, DroplineError, EngineLost, ObjectGone, PermanentError, TransientError
+from dropline.errors import (
+    AccessDenied,
+    DecoderLost,
+    DroplineError,
+    EngineLost,
+    ObjectGone,
+    PermanentError,
+    TransientError,
+)
 from dropline.settings import WorkerSettings
 
 
@@ -22,6 +30,10 @@ class Counts(Protocol):
         """Earlier attempts ended by the death of a process, or counted so."""
 
     @property
+    def slow_attempts(self) -> int:
+        """Earlier attempts ended by the soft time limit."""
+
+    @property
     def failing_s(self) -> float:
         """Seconds since the first transient error; 0 before one."""
 
@@ -35,6 +47,8 @@ class RetryLater:
     message: str
     #: True if the attempt counts as lost, not as a retry.
     lost: bool = False
+    #: True if the attempt ended at the soft time limit.
+    slow: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +70,13 @@ Decision = RetryLater | GiveUp | Gone
 def decide(error: BaseException, counts: Counts, settings: WorkerSettings, rng: random.Random) -> Decision:
     """The decision about an error of the current attempt.
 
-    A permanent error fails the row at once. A transient error is retried for `retry_for_s` seconds. An error
-    possibly caused by the image (a dead engine or decoder, a time limit, an unexpected error) may happen
+    A permanent error fails the row at once. A transient error or a missing right is retried for `retry_for_s`
+    seconds. An error possibly caused by the image (a dead engine or decoder, an unexpected error) may happen
     `max_lost_attempts` times.
+
+    A soft time limit is no death: a slow network, a busy machine or an engine that starts may cause the limit, for
+    many images alike. The limit has a count of its own, `max_slow_attempts`. The default of 10 spans about an hour
+    with the pauses, so a shorter fault sets no image aside. An image that is always too slow ends after that hour.
     """
     match error:
         case ObjectGone():
@@ -67,10 +85,12 @@ def decide(error: BaseException, counts: Counts, settings: WorkerSettings, rng: 
             return GiveUp(error.code, str(error))
         case EngineLost() | DecoderLost():
             return _lost(error.code, str(error), counts, settings, rng)
-        case TransientError():
+        case SoftTimeLimitExceeded():
+            return _slow(counts, settings, rng)
+        case TransientError() | AccessDenied():
             return _again(error, counts, settings, rng)
         case _:
-            return _lost(*_unforeseen(error, settings), counts, settings, rng)
+            return _lost(*_unforeseen(error), counts, settings, rng)
 
 
 def backoff_s(failing_s: float, settings: WorkerSettings, rng: random.Random) -> float:
@@ -88,7 +108,7 @@ def is_out_of_time(failing_s: float, settings: WorkerSettings) -> bool:
 
 
 def _again(
-    error: TransientError, counts: Counts, settings: WorkerSettings, rng: random.Random
+    error: TransientError | AccessDenied, counts: Counts, settings: WorkerSettings, rng: random.Random
 ) -> RetryLater | GiveUp:
     if is_out_of_time(counts.failing_s, settings):
         return GiveUp(error.code, _gave_up(str(error), counts.attempt))
@@ -103,13 +123,16 @@ def _lost(
     return RetryLater(backoff_s(counts.failing_s, settings, rng), code, message, lost=True)
 
 
-def _unforeseen(error: BaseException, settings: WorkerSettings) -> tuple[str, str]:
+def _slow(counts: Counts, settings: WorkerSettings, rng: random.Random) -> RetryLater | GiveUp:
+    code = "inference_timeout"
+    message = f"no caption within {settings.soft_time_limit_s} s (DROPLINE_WORKER__SOFT_TIME_LIMIT_S)"
+    if counts.slow_attempts + 1 >= settings.max_slow_attempts:
+        return GiveUp(code, _gave_up(message, counts.attempt))
+    return RetryLater(backoff_s(counts.failing_s, settings, rng), code, message, slow=True)
+
+
+def _unforeseen(error: BaseException) -> tuple[str, str]:
     match error:
-        case SoftTimeLimitExceeded():
-            return (
-                "inference_timeout",
-                f"no caption within {settings.soft_time_limit_s} s (DROPLINE_WORKER__SOFT_TIME_LIMIT_S)",
-            )
         case MemoryError():
             return "out_of_memory", "the worker ran out of memory while it worked on this image"
         case DroplineError():

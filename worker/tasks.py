@@ -11,7 +11,7 @@ from celery.worker.request import Request
 
 from db.claims import Due
 from dropline.contract import CAPTION_QUEUE, CAPTION_TASK
-from dropline.errors import BrokerUnavailable, DatabaseUnavailable
+from dropline.errors import AccessDenied, BrokerUnavailable, DatabaseUnavailable
 from dropline.log import get_logger
 from worker.alarm import Alarm
 from worker.pipeline import Pipeline
@@ -60,7 +60,7 @@ def register_tasks(app: Celery, resources: Resources, alarm: Alarm) -> None:
 def _run(resources: Resources, hint: int) -> float | None:
     try:
         outcome = resources.pipeline().run(hint)
-    except DatabaseUnavailable as error:
+    except (DatabaseUnavailable, AccessDenied) as error:
         log.warning("row_waits_for_postgres", code=error.code, error=str(error))
         return _LOOK_AGAIN_S
     except Exception:

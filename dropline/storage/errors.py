@@ -53,6 +53,8 @@ def worker_errors(
 ) -> Iterator[None]:
     """Name the errors of a request of the worker; errors of the types `handled` pass unchanged.
 
+    A missing right is an AccessDenied: the row waits for the right.
+
     A refusal whose cause concerns every object alike (billing, a disabled key or API, a quota) is a
     StorageUnavailable: the row waits, and is captioned when the cause is gone.
 
@@ -72,7 +74,7 @@ def worker_errors(
     except _NO_CREDENTIALS as error:
         raise AccessDenied(
             f"no credentials for {permission} on {version.uri}: {auth_text(error)}; correct the worker's "
-            "credentials, then redrive the row"
+            "credentials; the row waits until then"
         ) from error
     except auth.GoogleAuthError as error:
         raise _unavailable(version, auth_text(error)) from error
@@ -97,8 +99,8 @@ def _refused_to_worker(
         return _unavailable(version, f"{refusal.text}; {to_do}")
     if refusal.status in _DENIED:
         return AccessDenied(
-            f"Cloud Storage refused {permission} on {version.uri}: {refusal.text}; {to_do}, then redrive the row, "
-            "with --metadata if it is captioned"
+            f"Cloud Storage refused {permission} on {version.uri}: {refusal.text}; {to_do}; the row "
+            "waits until then"
         )
     return PermanentError(
         f"Cloud Storage refused the request for {version.uri}: {refusal.text}", code="storage_refused"

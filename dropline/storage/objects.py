@@ -17,7 +17,7 @@ from dropline.contract import (
     WriteBack,
     WriteOutcome,
 )
-from dropline.errors import AccessDenied, ObjectGone, PreconditionLost
+from dropline.errors import AccessDenied, ObjectGone, PreconditionLost, StorageUnavailable
 from dropline.settings import MetadataSettings, Settings
 from dropline.storage.client import make_client
 from dropline.storage.encodings import BoundedBuffer, Content, decode_content
@@ -75,15 +75,46 @@ class ObjectStore:
         """Return the live generation of the object name, or None if the object was deleted.
 
         Raises:
-            AccessDenied, StorageUnavailable, PermanentError.
+            StorageUnavailable: the bucket itself is missing, which is no deletion of the object; or no answer.
+            AccessDenied, PermanentError.
         """
         blob = self._client.bucket(version.bucket).blob(version.name)
         try:
             with worker_errors(version, "storage.objects.get"):
                 blob.reload(**self._options)
         except ObjectGone:
+            self._require_bucket(version)
             return None
         return int(blob.generation)
+
+    def check_gone(self, version: ObjectVersion) -> int | None:
+        """Return the live generation after a 404 for `version`; None if the object was deleted.
+
+        Raises:
+            StorageUnavailable: `version` is the live generation, or the bucket is missing; or no answer.
+            AccessDenied, PermanentError.
+        """
+        live = self.live_generation(version)
+        if live == version.generation:
+            raise StorageUnavailable(
+                f"Cloud Storage answered that {version.uri} is not there, and names this generation as the live "
+                "one; it is tried again"
+            )
+        return live
+
+    def _require_bucket(self, version: ObjectVersion) -> None:
+        """Tell a missing bucket from a missing object: both answer 404 with the same words."""
+        try:
+            with worker_errors(version, "storage.objects.list"):
+                list(self._client.list_blobs(version.bucket, max_results=1, fields="prefixes", **self._options))
+        except ObjectGone as error:
+            raise StorageUnavailable(
+                f"the bucket gs://{version.bucket} is not there; create it again, or correct "
+                "DROPLINE_EVENTS__BUCKETS and STORAGE_EMULATOR_HOST; the row waits until then"
+            ) from error
+        except AccessDenied:
+            # A bucket that is not there answers 404 without any role.
+            return
 
     def write_metadata(self, write_back: WriteBack) -> WriteOutcome:
         """Copy the caption to the metadata of exactly this generation; safe to repeat after any transient error.
@@ -97,6 +128,13 @@ class ObjectStore:
             PreconditionLost: another writer changed the metadata between read and PATCH.
             AccessDenied, StorageUnavailable, PermanentError.
         """
+        try:
+            return self._write_metadata(write_back)
+        except ObjectGone:
+            self.check_gone(write_back.version)
+            raise
+
+    def _write_metadata(self, write_back: WriteBack) -> WriteOutcome:
         version = write_back.version
         ours = {
             METADATA_CAPTION: write_back.caption,

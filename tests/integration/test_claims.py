@@ -86,6 +86,18 @@ def test_the_row_of_a_dead_child_can_be_taken_over_at_once(connection: Connectio
     assert claims.release(connection, OTHER_CHILD) == 0
 
 
+def test_a_dead_child_does_not_free_the_lease_of_another_attempt(connection: Connection) -> None:
+    """`release` by the name of the child is the fence: after a duplicate message, another child has the row."""
+    row_id = drop(connection, G1)
+    take(connection, row_id)
+    end_waits(connection)
+    assert isinstance(claim(connection, row_id, OTHER_CHILD).work, Claim)
+    assert claim(connection, row_id, CHILD).work is None
+    assert claims.release(connection, CHILD) == 0
+    assert claim(connection, row_id, CHILD).work is None
+    assert row_of(connection, row_id)["claimed_by"] == OTHER_CHILD
+
+
 def test_a_child_without_a_lease_has_none_to_release(connection: Connection) -> None:
     """Its finished row does not change, and neither does a row in a back-off, nor a postponed write-back."""
     finished, requeued, postponed = (drop(connection, version) for version in (G1, G1_OF_B, G1_OF_C))
@@ -194,6 +206,17 @@ def test_the_same_attempt_may_record_twice(connection: Connection) -> None:
     assert record(connection, taken)
     assert record(connection, taken)
     assert row_of(connection, row_id)["caption"] == "a red circle"
+
+
+def test_a_soft_time_limit_has_a_count_of_its_own(connection: Connection) -> None:
+    """The limit counts no death; the next claim has the count."""
+    row_id = drop(connection, G1)
+    for _ in range(2):
+        claims.requeue(
+            connection, take(connection, row_id), "inference_timeout", "", lost=False, slow=True, delay_s=0
+        )
+    taken = take(connection, row_id)
+    assert (taken.slow_attempts, taken.lost_attempts) == (2, 0)
 
 
 @pytest.mark.parametrize(("lost", "retries", "lost_attempts"), [(False, 1, 0), (True, 0, 1)])

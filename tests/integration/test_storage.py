@@ -64,6 +64,32 @@ def test_an_overwritten_generation_is_gone(store: ObjectStore, bucket: Bucket) -
     assert store.download(new, LIMIT).data == b"new"
 
 
+def test_41_a_missing_bucket_deletes_no_row(store: ObjectStore) -> None:
+    """An object and a bucket that are not there have the same answer; the error names the bucket."""
+    version = ObjectVersion("no-such-bucket", "a.jpg", 7)
+    with pytest.raises(ObjectGone):
+        store.download(version, LIMIT)
+    for call in (lambda: store.check_gone(version), lambda: write(store, version)):
+        with pytest.raises(StorageUnavailable, match="bucket gs://no-such-bucket is not there"):
+            call()
+
+
+def test_a_404_for_the_live_generation_is_transient(
+    store: ObjectStore, bucket: Bucket, gcs_proxy: GcsProxy
+) -> None:
+    """Cloud Storage still names this generation as the live one: the object is not gone."""
+    version = upload(bucket)
+    gcs_proxy.fail("GET", 404)
+    with pytest.raises(ObjectGone):
+        store.download(version, LIMIT)
+    with pytest.raises(StorageUnavailable, match="live one"):
+        store.check_gone(version)
+    gcs_proxy.fail("GET", 404)
+    with pytest.raises(StorageUnavailable, match="live one"):
+        write(store, version)
+    assert write(store, version).written
+
+
 def test_a_deleted_object_is_gone(store: ObjectStore, bucket: Bucket) -> None:
     """After a deletion every call reports a missing object, and no generation is live."""
     version = upload(bucket)
@@ -95,7 +121,7 @@ def test_busy_servers_are_transient(store: ObjectStore, bucket: Bucket, gcs_prox
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_missing_rights_are_named(store: ObjectStore, bucket: Bucket, gcs_proxy: GcsProxy, status: int) -> None:
-    """Without a permission, the error is permanent and names the missing permission."""
+    """Without a permission, the error names the missing permission, and the row waits."""
     version = upload(bucket)
     gcs_proxy.fail("GET", status)
     with pytest.raises(AccessDenied, match=r"storage\.objects\.get"):

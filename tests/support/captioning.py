@@ -60,9 +60,9 @@ class FakeStore:
             raise ImageRefused(f"{version.uri} is too large", code="object_too_large")
         return Content(self.objects[version], self.coding)
 
-    def live_generation(self, version: ObjectVersion) -> int | None:
+    def check_gone(self, version: ObjectVersion) -> int | None:
         """The newest generation of the object, or None."""
-        self._script.step("live_generation")
+        self._script.step("check_gone")
         return max((each.generation for each in self.objects), default=None)
 
     def write_metadata(self, write_back: WriteBack) -> WriteOutcome:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from dropline.errors import ObjectGone, PermanentError, TransientError
+from dropline.errors import AccessDenied, ObjectGone, PermanentError, TransientError
 
 _ROOT = Path(__file__).resolve().parents[2]
 _ROOMS = ("dropline", "worker", "trigger_fn", "db", "operations")
@@ -14,7 +14,7 @@ _PARAMETERS = frozenset({"code", "error_code"})
 
 def classes_with_codes() -> Iterator[type[Exception]]:
     """The classes of errors that a row can have, and their base classes."""
-    for root in (PermanentError, TransientError, ObjectGone):
+    for root in (PermanentError, TransientError, ObjectGone, AccessDenied):
         yield from _kinds(root)
 
 

@@ -43,6 +43,7 @@ class Details:
     model: str = ""
     size_bytes: int | None = None
     image: Dimensions | None = None
+    slow_attempts: int = 0
 
 
 class MemoryRows:
@@ -135,7 +136,8 @@ class MemoryRows:
                 WriteBack(row_id, version, task, words, details.model, claimed_by, details.failing_s), others
             )
         counts = (taken.attempt, taken.lost_attempts, taken.before_redrive, details.failing_s)
-        return Claimed(Claim(row_id, version, TaskRequest.parse(task), *counts), others)
+        slow = details.slow_attempts
+        return Claimed(Claim(row_id, version, TaskRequest.parse(task), *counts, slow), others)
 
     def record_caption(
         self,
@@ -178,13 +180,22 @@ class MemoryRows:
         return self._give_up(claim, Status.FAILED, code, error)
 
     def requeue(
-        self, connection: object, claim: Claim, code: str, error: str, *, lost: bool, delay_s: float
+        self,
+        connection: object,
+        claim: Claim,
+        code: str,
+        error: str,
+        *,
+        lost: bool,
+        delay_s: float,
+        slow: bool = False,
     ) -> Ended:
         """See `db.claims.requeue`."""
         self._step(connection, "requeue")
         held = self.model.requeue(self._token(claim), code, NotBefore.TO_COME, lost=lost)
         if held:
             self._details[claim.row_id].error = error
+            self._details[claim.row_id].slow_attempts += slow
         return self._postponed(held, claim.row_id, delay_s)
 
     def supersede(self, connection: object, claim: Claim) -> Ended:

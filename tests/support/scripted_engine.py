@@ -13,14 +13,14 @@ from dropline.contract import Caption
 from dropline.errors import InferenceFailed
 from dropline.settings import EngineSettings
 from worker.engine.runtime.main import main
-from worker.engine.runtime.model import NON_FINITE_LOGITS, BatchTooLarge
+from worker.engine.runtime.model import NON_FINITE_LOGITS, BatchTooLarge, DeviceBroken
 from worker.engine.slot import Pixels
 from worker.engine.wire import CaptionRequest
 
 #: Pixels per side.
 SIZE = 8
 #: First byte of an image: the model's action. Images with other first bytes are captioned.
-OVERFLOW_ALL, OVERFLOW, RUIN, RAISE, DIE, HANG, GATE, REFUSE = 248, 249, 250, 251, 252, 253, 254, 255
+BREAK, OVERFLOW_ALL, OVERFLOW, RUIN, RAISE, DIE, HANG, GATE, REFUSE = 247, 248, 249, 250, 251, 252, 253, 254, 255
 #: Images that fit into the device's memory.
 FITS = 4
 
@@ -66,6 +66,8 @@ class ScriptedModel:
             self._ruined = True
         if code == RAISE or (self._ruined and code != OVERFLOW_ALL):
             raise RuntimeError("a poisonous image")
+        if code == BREAK:
+            raise DeviceBroken("CUDA error: an illegal memory access was encountered")
         if code == REFUSE:
             raise InferenceFailed("too long a prompt")
         if code == DIE:

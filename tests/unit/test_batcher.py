@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from dropline.errors import EngineUnavailable, InferenceFailed
 from worker.engine.runtime.batcher import Batcher, run_with_bisection
-from worker.engine.runtime.model import BatchTooLarge
+from worker.engine.runtime.device_errors import Fault, fault_of
+from worker.engine.runtime.model import BatchTooLarge, DeviceBroken
 
 #: Longer than any test may take.
 FOREVER_S = 3600.0
@@ -218,3 +219,49 @@ def test_a_broken_model_blames_no_image() -> None:
 
     with pytest.raises(RuntimeError, match="device-side"):
         list(run_with_bisection([1, 2, 3], run, probe))
+
+
+def test_an_unusable_device_blames_no_image() -> None:
+    """The error ends the engine without a probe: the context of the device is gone for every image."""
+
+    def run(batch: Sequence[int]) -> list[str]:
+        raise DeviceBroken("CUDA error: an illegal memory access was encountered")
+
+    with pytest.raises(DeviceBroken):
+        list(run_with_bisection([1, 2], run, lambda: None))
+
+
+def test_a_device_that_is_full_during_the_probe_blames_no_image() -> None:
+    """The image's error is not known to be its own, and the engine need not end."""
+
+    def run(batch: Sequence[int]) -> list[str]:
+        raise RuntimeError("unexpected")
+
+    def probe() -> None:
+        raise BatchTooLarge("full")
+
+    ((_, outcome),) = run_with_bisection([1], run, probe)
+    assert isinstance(outcome, EngineUnavailable)
+
+
+@pytest.mark.parametrize(
+    ("words", "fault"),
+    [
+        ("CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 79 GiB", Fault.MEMORY),
+        ("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported", Fault.MEMORY),
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", Fault.MEMORY),
+        ("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`", Fault.MEMORY),
+        ("cuDNN error: CUDNN_STATUS_NOT_INITIALIZED", Fault.MEMORY),
+        ("cuDNN error: CUDNN_STATUS_ALLOC_FAILED", Fault.MEMORY),
+        ("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory", Fault.MEMORY),
+        ("CUDA error: an illegal memory access was encountered", Fault.BROKEN),
+        ("CUDA error: device-side assert triggered", Fault.BROKEN),
+        ("CUDA error: unspecified launch failure", Fault.BROKEN),
+        ("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED", Fault.BROKEN),
+        ("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm`", Fault.BROKEN),
+        ("The size of tensor a (3) must match the size of tensor b (4)", Fault.OTHER),
+    ],
+)
+def test_errors_of_a_device_are_told_by_their_words(words: str, fault: Fault) -> None:
+    """A failed allocation is tried again, a broken context ends the engine, and the rest may be the image's."""
+    assert fault_of(RuntimeError(words)) is fault

@@ -8,9 +8,12 @@ from dropline.contract import Dimensions, ObjectVersion, Status, TaskPrompt, Tas
 from dropline.errors import (
     AccessDenied,
     DatabaseUnavailable,
+    DroplineError,
     EngineLost,
     EngineUnavailable,
+    ImageRefused,
     InferenceFailed,
+    PermanentError,
     StorageUnavailable,
 )
 from dropline.settings import MetadataSettings
@@ -142,7 +145,8 @@ def test_an_object_beyond_the_limit_is_refused(bench: Bench) -> None:
         ("download", StorageUnavailable("503"), "storage_unavailable", 0),
         ("caption", EngineUnavailable("away"), "engine_unavailable", 0),
         ("caption", EngineLost("died"), "engine_lost", 1),
-        ("caption", SoftTimeLimitExceeded(), "inference_timeout", 1),
+        ("download", AccessDenied("no right"), "access_denied", 0),
+        ("caption", SoftTimeLimitExceeded(), "inference_timeout", 0),
         ("download", MemoryError(), "out_of_memory", 1),
         ("caption", ZeroDivisionError(), "internal_error", 1),
     ],
@@ -184,8 +188,8 @@ def test_transient_errors_of_one_row_end_in_a_dead_letter(
     assert bench.rows.details(row_id).error == words
 
 
-@pytest.mark.parametrize(("call", "error"), [("download", AccessDenied("no")), ("caption", InferenceFailed("no"))])
-def test_a_permanent_error_is_a_dead_letter_at_once(bench: Bench, call: str, error: AccessDenied) -> None:
+@pytest.mark.parametrize(("call", "error"), [("download", ImageRefused("no")), ("caption", InferenceFailed("no"))])
+def test_a_permanent_error_is_a_dead_letter_at_once(bench: Bench, call: str, error: PermanentError) -> None:
     """The row has code and words of the error."""
     row_id = bench.drop()
     bench.script.plan(call, error)
@@ -221,6 +225,26 @@ def test_one_death_fewer_is_another_attempt(bench: Bench) -> None:
     assert bench.run(row_id) == CAPTIONED
 
 
+def test_an_image_at_the_soft_time_limit_is_captioned_apart(bench: Bench) -> None:
+    """The limit is counted, is no death, and the image must not delay the images of a batch again."""
+    row_id = bench.drop()
+    bench.script.plan("caption", SoftTimeLimitExceeded())
+    bench.run(row_id)
+    bench.wait()
+    assert bench.rows.details(row_id).slow_attempts == 1
+    assert bench.run(row_id) == CAPTIONED
+    assert [timed.request.isolated for timed in bench.captioner.requests] == [True]
+
+
+@pytest.mark.parametrize("error", [DatabaseUnavailable("away"), AccessDenied("permission denied")])
+def test_42_a_caption_is_kept_while_postgres_refuses_the_record(bench: Bench, error: DroplineError) -> None:
+    """A right that is revoked during the attempt, and given back, costs no second inference."""
+    row_id = bench.drop()
+    bench.script.plan("record_caption", error, error)
+    assert bench.run(row_id) == CAPTIONED
+    assert len(bench.captioner.requests) == 1
+
+
 @pytest.mark.parametrize(
     ("live", "status", "step"),
     [
@@ -236,7 +260,7 @@ def test_a_generation_that_is_gone_is_deleted_or_superseded(
     row_id = bench.rows.register()
     bench.store.objects = {ObjectVersion("drops", "cat.png", generation): PNG for generation in live}
     assert bench.run(row_id) == Outcome(status, Due())
-    assert bench.journal == ["claim", "announce", "download", "retract", "live_generation", step]
+    assert bench.journal == ["claim", "announce", "download", "retract", "check_gone", step]
     assert bench.state(row_id) == (status, None, None)
 
 
@@ -244,15 +268,16 @@ def test_a_generation_that_is_gone_is_deleted_or_superseded(
     ("error", "result", "status"),
     [
         (StorageUnavailable("503"), QUEUED, Status.QUEUED),
-        (AccessDenied("no"), FAILED, Status.FAILED),
+        (AccessDenied("no"), QUEUED, Status.QUEUED),
+        (PermanentError("no"), FAILED, Status.FAILED),
     ],
 )
 def test_overwritten_or_deleted_must_be_known(
-    bench: Bench, error: AccessDenied, result: Outcome, status: Status
+    bench: Bench, error: DroplineError, result: Outcome, status: Status
 ) -> None:
     """An error of the second look is an error of the attempt."""
     row_id = bench.rows.register()
-    bench.script.plan("live_generation", error)
+    bench.script.plan("check_gone", error)
     assert bench.run(row_id) == result
     assert bench.state(row_id) == (status, error.code, None)
 
@@ -339,10 +364,14 @@ def test_a_captioned_row_can_be_captioned_again(bench: Bench) -> None:
 
 @pytest.mark.parametrize(
     ("error", "outcome", "redo"),
-    [(StorageUnavailable("503"), QUEUED, True), (AccessDenied("no"), FAILED, False)],
+    [
+        (StorageUnavailable("503"), QUEUED, True),
+        (AccessDenied("no"), QUEUED, True),
+        (ImageRefused("no"), FAILED, False),
+    ],
 )
 def test_a_row_that_cannot_be_captioned_again_keeps_its_caption(
-    bench: Bench, error: AccessDenied, outcome: Outcome, redo: bool
+    bench: Bench, error: DroplineError, outcome: Outcome, redo: bool
 ) -> None:
     """After a transient error the row waits for its back-off; after a permanent one it has the reason."""
     row_id = redone(bench)

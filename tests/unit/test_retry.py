@@ -27,19 +27,20 @@ from dropline.errors import (
 from dropline.settings import WorkerSettings
 from worker.retry import Decision, GiveUp, Gone, RetryLater, backoff_s, decide, is_out_of_time
 
-PERMANENT = (AccessDenied, ImageRefused, InferenceFailed, InvalidImage)
-TRANSIENT = (DatabaseUnavailable, EngineUnavailable, PreconditionLost, StorageUnavailable)
+PERMANENT = (ImageRefused, InferenceFailed, InvalidImage)
+TRANSIENT = (AccessDenied, DatabaseUnavailable, EngineUnavailable, PreconditionLost, StorageUnavailable)
 LOST = (
     EngineLost("gone"),
     DecoderLost("killed"),
-    SoftTimeLimitExceeded(),
     MemoryError(),
     KeyError("x"),
     SettingsError("s"),
     SystemExit(1),
 )
 RETRY_FOR_S = 3600.0
-SETTINGS = WorkerSettings(retry_for_s=RETRY_FOR_S, max_lost_attempts=3, retry_base_s=2, retry_cap_s=20)
+SETTINGS = WorkerSettings(
+    retry_for_s=RETRY_FOR_S, max_lost_attempts=3, max_slow_attempts=4, retry_base_s=2, retry_cap_s=20
+)
 
 seeds = st.integers(0, 2**32)
 small = st.integers(0, 30)
@@ -120,7 +121,6 @@ def test_lost_attempts_have_their_own_count(
     [
         (EngineLost("the engine died"), "engine_lost", "the engine died"),
         (DecoderLost("the decoder was killed"), "decoder_lost", "the decoder was killed"),
-        (SoftTimeLimitExceeded(), "inference_timeout", "DROPLINE_WORKER__SOFT_TIME_LIMIT_S"),
         (MemoryError(), "out_of_memory", "ran out of memory"),
         (SettingsError("wrong"), "settings", "wrong"),
         (ZeroDivisionError("by zero"), "internal_error", "ZeroDivisionError: by zero"),
@@ -136,6 +136,35 @@ def test_lost_attempts_are_named(error: BaseException, code: str, words: str) ->
     assert later.code == ended.code == code
     assert words in later.message
     assert words in ended.message
+
+
+@given(small, small, failing, seeds)
+def test_soft_time_limits_have_their_own_count(lost: int, slow: int, failing_s: float, seed: int) -> None:
+    """A soft time limit is no death: it is allowed `max_slow_attempts` times, whatever the deaths and the time."""
+    counts = PlainCounts(slow + lost + 1, lost, failing_s, slow)
+    match decide(SoftTimeLimitExceeded(), counts, SETTINGS, random.Random(seed)):
+        case RetryLater(delay_s, code, message, is_lost, is_slow):
+            assert slow + 1 < SETTINGS.max_slow_attempts
+            assert (code, is_lost, is_slow) == ("inference_timeout", False, True)
+            assert "DROPLINE_WORKER__SOFT_TIME_LIMIT_S" in message
+            check_wait(delay_s, failing_s)
+        case GiveUp(code, message):
+            assert slow + 1 >= SETTINGS.max_slow_attempts
+            assert code == "inference_timeout"
+            assert "given up after" in message
+        case other:
+            pytest.fail(f"{other}")
+
+
+def test_the_soft_time_limits_of_an_hour_set_no_image_aside() -> None:
+    """With the default settings, the attempts and the pauses of an image that is always too slow take an hour."""
+    settings, rng = WorkerSettings(), random.Random(7)
+    failing_s = 0.0
+    for slow in range(settings.max_slow_attempts - 1):
+        decision = decide(SoftTimeLimitExceeded(), PlainCounts(slow + 1, 0, failing_s, slow), settings, rng)
+        assert isinstance(decision, RetryLater)
+        failing_s += decision.delay_s + settings.soft_time_limit_s
+    assert 2400 < failing_s < 7200
 
 
 def test_one_attempt_is_said_in_the_singular() -> None:
@@ -182,6 +211,7 @@ class PlainCounts:
     attempt: int
     lost_attempts: int
     failing_s: float
+    slow_attempts: int = 0
 
 
 def test_any_counts_will_do() -> None:

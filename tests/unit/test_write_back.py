@@ -4,7 +4,15 @@ import pytest
 
 from db.claims import Due
 from dropline.contract import Status, WriteOutcome
-from dropline.errors import AccessDenied, DatabaseUnavailable, ObjectGone, PreconditionLost, StorageUnavailable
+from dropline.errors import (
+    AccessDenied,
+    DatabaseUnavailable,
+    DroplineError,
+    ObjectGone,
+    PermanentError,
+    PreconditionLost,
+    StorageUnavailable,
+)
 from tests.support.captioning import CHILD, RETRY_FOR_S, Bench, make_bench
 from tests.support.row_model import Lease, Row
 from worker.pipeline import Outcome
@@ -40,8 +48,10 @@ def test_after_the_record_only_the_write_back_is_repeated(bench: Bench) -> None:
     assert bench.store.metadata == {bench.rows.version(row_id): ("a red half", "<CAPTION>", "fake")}
 
 
-@pytest.mark.parametrize("error", [StorageUnavailable("503"), PreconditionLost("changed")])
-def test_a_transient_error_postpones_the_write_back(bench: Bench, error: StorageUnavailable) -> None:
+@pytest.mark.parametrize(
+    "error", [StorageUnavailable("503"), PreconditionLost("changed"), AccessDenied("no right")]
+)
+def test_a_transient_error_postpones_the_write_back(bench: Bench, error: DroplineError) -> None:
     """The row has a lease for the back-off, which no child holds; then the write-back alone is repeated."""
     row_id = bench.drop()
     bench.script.plan("write_metadata", error)
@@ -88,8 +98,8 @@ def test_the_end_of_a_write_back_that_another_child_has_taken_is_refused(bench: 
     assert (row.lease, row.claimed_by, row.written) == (Lease.HELD, "other/1", False)
 
 
-@pytest.mark.parametrize("error", [ObjectGone("gone"), AccessDenied("no")])
-def test_a_permanent_error_ends_the_write_back(bench: Bench, error: AccessDenied) -> None:
+@pytest.mark.parametrize("error", [ObjectGone("gone"), PermanentError("no")])
+def test_a_permanent_error_ends_the_write_back(bench: Bench, error: DroplineError) -> None:
     """The row keeps the caption and gets code and words of the error."""
     row_id = bench.drop()
     bench.script.plan("write_metadata", error)

@@ -4,13 +4,13 @@ import contextlib
 import itertools
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Connection, answer_challenge, deliver_challenge
 from multiprocessing.reduction import recv_handle
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from dropline.contract import Caption
 from dropline.errors import EngineLost, EngineUnavailable, InferenceFailed
@@ -21,6 +21,12 @@ from worker.engine.wire import CaptionRequest
 _CONNECTION_ERRORS = (EOFError, OSError, AuthenticationError)
 #: Longest wait for an engine that is loading, in seconds: far less than a task's time limit.
 _HANDSHAKE_TIMEOUT_S = 30.0
+
+T = TypeVar("T")
+
+
+class _NotBegun(EngineUnavailable):
+    """The connection ended before the engine began with the request: the request may be sent once more."""
 
 
 class EngineClient:
@@ -58,8 +64,7 @@ class EngineClient:
         Raises:
             EngineUnavailable: the engine cannot be reached.
         """
-        with self._closed_on_error() as connection:
-            connection.send(wire.Announce())
+        self._once_more_if_stale(lambda connection: connection.send(wire.Announce()))
 
     def retract(self) -> None:
         """Tell the engine that the announced request will not follow. Never fails and never connects."""
@@ -80,12 +85,8 @@ class EngineClient:
             InferenceFailed: the model cannot caption this image.
             ValueError: the pixels have another shape.
         """
-        with self._closed_on_error() as connection:
-            _check_pixels(request.pixels, connection.input_size)
-            message = wire.Request.of(next(self._ids), request)
-            slot.write(connection.slot, request.pixels)
-            connection.send(message)
-            outcome = connection.wait_for(message.id, timeout_s)
+        deadline = time.monotonic() + timeout_s
+        outcome = self._once_more_if_stale(lambda connection: self._answer(connection, request, deadline))
         if isinstance(outcome, wire.Captioned):
             return outcome.caption
         if outcome.transient:
@@ -97,6 +98,26 @@ class EngineClient:
         if self._connection:
             connection, self._connection = self._connection, None
             connection.close()
+
+    def _answer(
+        self, connection: "_EngineConnection", request: CaptionRequest, deadline: float
+    ) -> wire.Captioned | wire.Failed:
+        _check_pixels(request.pixels, connection.input_size)
+        message = wire.Request.of(next(self._ids), request)
+        slot.write(connection.slot, request.pixels)
+        connection.send(message)
+        return connection.wait_for(message.id, deadline)
+
+    def _once_more_if_stale(self, use: Callable[["_EngineConnection"], T]) -> T:
+        """Use the connection; once more with a new one if the engine of an older connection has ended meanwhile.
+
+        Only where that engine had not begun with the request, so that no image runs twice.
+        """
+        if self._connection is not None:
+            with contextlib.suppress(_NotBegun), self._closed_on_error() as connection:
+                return use(connection)
+        with self._closed_on_error() as connection:
+            return use(connection)
 
     def _connected(self) -> "_EngineConnection":
         if self._connection is None:
@@ -113,7 +134,7 @@ class EngineClient:
             self.close()
             if connection.started:
                 raise EngineLost(_ended("while it ran this request", error)) from error
-            raise EngineUnavailable(_ended("before it began with this request", error)) from error
+            raise _NotBegun(_ended("before it began with this request", error)) from error
         except BaseException:
             self.close()
             raise
@@ -147,8 +168,7 @@ class _EngineConnection:
         self.started = False
         self._socket.send_bytes(message.encode())
 
-    def wait_for(self, request_id: int, timeout_s: float) -> wire.Captioned | wire.Failed:
-        deadline = time.monotonic() + timeout_s
+    def wait_for(self, request_id: int, deadline: float) -> wire.Captioned | wire.Failed:
         while self._socket.poll(max(0.0, deadline - time.monotonic())):
             message = wire.from_engine(self._socket.recv_bytes())
             if isinstance(message, wire.Hello) or message.id != request_id:
@@ -158,7 +178,7 @@ class _EngineConnection:
                 return message
             self.started = True
         raise EngineUnavailable(
-            f"the engine gave no answer within {timeout_s:g} s; it is overloaded or hangs: "
+            "the engine gave no answer in time; it is overloaded or hangs: "
             "see DROPLINE_ENGINE__REQUEST_TIMEOUT_S and DROPLINE_WORKER__CONCURRENCY"
         )
 

@@ -16,7 +16,18 @@ import pytest
 from dropline.contract import Caption, Dimensions, TaskRequest
 from dropline.errors import EngineLost, EngineUnavailable, InferenceFailed
 from tests.support.engines import DEADLINE_S, caption, client_of, readable, running, wait_until
-from tests.support.scripted_engine import GATE, HANG, OVERFLOW, OVERFLOW_ALL, RAISE, REFUSE, RUIN, SIZE, image
+from tests.support.scripted_engine import (
+    BREAK,
+    GATE,
+    HANG,
+    OVERFLOW,
+    OVERFLOW_ALL,
+    RAISE,
+    REFUSE,
+    RUIN,
+    SIZE,
+    image,
+)
 from worker.engine import slot
 from worker.engine.client import EngineClient
 from worker.engine.process import EngineProcess
@@ -66,24 +77,45 @@ def test_a_poisonous_image_fails_alone(scripted: EngineProcess) -> None:
 
 
 def test_a_killed_engine_loses_only_the_current_batch(scripted: EngineProcess, tmp_path: Path) -> None:
-    """After kill -9 a request of the batch gets EngineLost and a queued request EngineUnavailable, at once."""
+    """After kill -9 a request of the batch gets EngineLost; a queued one is sent once more, to the next engine."""
     with ThreadPoolExecutor() as pool, client_of(scripted) as current, client_of(scripted) as queued:
         lost = pool.submit(caption, current, image(1, GATE))
         (tmp_path / "reached").read_bytes()
         assert queued.input_size == SIZE
-        unavailable = pool.submit(caption, queued, image(2))
+        repeated = pool.submit(caption, queued, image(2))
         assert scripted.pid
         os.kill(scripted.pid, signal.SIGKILL)
         with pytest.raises(EngineLost):
             lost.result(DEADLINE_S)
-        with pytest.raises(EngineUnavailable):
-            unavailable.result(DEADLINE_S)
+        scripted.start()
+        assert repeated.result(DEADLINE_S).text == "<CAPTION> 2"
+
+
+def test_a_stale_connection_costs_no_attempt(scripted: EngineProcess) -> None:
+    """A child that was idle during a restart of the engine announces and captions without an error."""
+    with client_of(scripted) as announcing, client_of(scripted) as asking:
+        for client in (announcing, asking):
+            assert caption(client, image(1)).text == "<CAPTION> 1"
+        assert scripted.pid
+        os.kill(scripted.pid, signal.SIGKILL)
+        assert readable(scripted.sentinel)
+        scripted.start()
+        announcing.announce()
+        for client in (announcing, asking):
+            assert caption(client, image(2)).text == "<CAPTION> 2"
 
 
 def test_a_broken_device_fails_no_image(scripted: EngineProcess) -> None:
     """When the model fails on the test image too, the engine ends, and the image can be tried again."""
     with client_of(scripted) as client, pytest.raises(EngineLost):
         caption(client, image(1, RUIN))
+    assert readable(scripted.sentinel)
+
+
+def test_a_device_that_is_unusable_ends_the_engine(scripted: EngineProcess) -> None:
+    """The test image is not tried, which would succeed here: the error itself names the broken context."""
+    with client_of(scripted) as client, pytest.raises(EngineLost):
+        caption(client, image(1, BREAK))
     assert readable(scripted.sentinel)
 
 
@@ -118,7 +150,7 @@ def test_a_late_caption_is_not_taken_for_the_next(scripted: EngineProcess, tmp_p
     with ThreadPoolExecutor() as pool, client_of(scripted) as client:
         late = pool.submit(caption, client, image(1, GATE), timeout_s=3)
         (tmp_path / "reached").read_bytes()
-        with pytest.raises(EngineUnavailable, match="no answer within"):
+        with pytest.raises(EngineUnavailable, match="no answer in time"):
             late.result(DEADLINE_S)
         (tmp_path / "go").open("w").close()
         assert caption(client, image(2)).text == "<CAPTION> 2"

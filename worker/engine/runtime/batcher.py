@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from dropline.errors import DroplineError, EngineUnavailable, InferenceFailed
-from worker.engine.runtime.model import BatchTooLarge
+from worker.engine.runtime.model import BatchTooLarge, DeviceBroken
 
 
 class Batchable(Protocol):
@@ -126,10 +126,13 @@ def run_with_bisection(
         Every item once, in order, with the item's result or error.
 
     Raises:
+        DeviceBroken: of `run`; the remaining items have no result.
         Exception: the error of `probe`; the remaining items have no result.
     """
     try:
         results = run(batch)
+    except DeviceBroken:
+        raise
     except Exception as error:  # noqa: BLE001 - an error of the model concerns this batch only
         if len(batch) == 1:
             yield batch[0], _error_of_item(error, probe)
@@ -151,7 +154,10 @@ def _error_of_item(error: Exception, probe: Callable[[], None]) -> DroplineError
         )
     if isinstance(error, InferenceFailed):
         return error
-    probe()
+    try:
+        probe()
+    except BatchTooLarge as full:
+        return EngineUnavailable(f"the device's memory is full ({full}); the image is tried again")
     return InferenceFailed(
         f"the model fails on this image and task, though not on others ({type(error).__name__}: {error}); "
         "look at the image, or try another task"

@@ -17,7 +17,8 @@ from dropline.errors import InferenceFailed, SettingsError
 from dropline.settings import EngineSettings
 from worker.engine.runtime.answers import AnswerRules, check_answer
 from worker.engine.runtime.checkpoint import Checkpoint
-from worker.engine.runtime.model import NON_FINITE_LOGITS, BatchTooLarge
+from worker.engine.runtime.device_errors import Fault, fault_of
+from worker.engine.runtime.model import NON_FINITE_LOGITS, BatchTooLarge, DeviceBroken
 from worker.engine.slot import Pixels
 from worker.engine.wire import CaptionRequest
 
@@ -80,12 +81,17 @@ class FlorenceModel:
 
         Raises:
             BatchTooLarge: the device's memory ran out.
+            DeviceBroken: the device can be used no more by this process.
             InferenceFailed: a prompt has more tokens than the model reads.
         """
         try:
             outputs = self.generate(self.preprocess(batch), [request.task.prompt for request in batch])
-        except torch.OutOfMemoryError as error:
-            reason = str(error)
+        except RuntimeError as error:
+            fault, reason = fault_of(error), str(error)
+            if fault is Fault.OTHER:
+                raise
+            if fault is Fault.BROKEN:
+                raise DeviceBroken(reason) from error
         else:
             return [self.postprocess(answer, request) for answer, request in zip(outputs, batch, strict=True)]
         # Outside the handler, no frame holds the tensors of the failed attempt.

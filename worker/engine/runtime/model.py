@@ -21,6 +21,10 @@ class BatchTooLarge(Exception):
     """The device's memory does not hold a batch of this size."""
 
 
+class DeviceBroken(Exception):
+    """The process can use the device no more: the process has to end, whatever the image."""
+
+
 class Model(Protocol):
     """A loaded model. One thread uses a model; only `allocate` is thread-safe."""
 
@@ -45,6 +49,7 @@ class Model(Protocol):
 
         Raises:
             BatchTooLarge: the device's memory ran out; the device is usable again.
+            DeviceBroken: no later batch of this process can succeed.
             InferenceFailed: a request of the batch fails on every attempt.
         """
         ...

@@ -1,0 +1,42 @@
+"""Errors of torch on a device, by their words: torch raises a plain RuntimeError for most of them."""
+
+import enum
+
+
+class Fault(enum.Enum):
+    """The part at fault."""
+
+    #: An allocation failed: a smaller batch, or the same batch later, succeeds.
+    MEMORY = "memory"
+    #: The context of the device is unusable, for every later call of the process.
+    BROKEN = "broken"
+    #: The model, or the image.
+    OTHER = "other"
+
+
+# The libraries of CUDA allocate a workspace at their first use, and report a failed allocation as these states.
+_MEMORY = (
+    "out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_NOT_INITIALIZED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_NOT_INITIALIZED",
+    "can't allocate memory",
+    "not enough memory",
+)
+_BROKEN = (
+    "CUDA error",
+    "cuDNN error",
+    "device-side assert",
+    "illegal memory access",
+    "unspecified launch failure",
+    "CUDA driver error",
+)
+
+
+def fault_of(error: RuntimeError) -> Fault:
+    """The part at fault. Memory first: torch writes `CUDA error: out of memory`, too."""
+    words = str(error)
+    if any(each in words for each in _MEMORY):
+        return Fault.MEMORY
+    return Fault.BROKEN if any(each in words for each in _BROKEN) else Fault.OTHER
