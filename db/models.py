@@ -224,7 +224,3 @@ class WorkerRow(Base):
     started_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
     #: None for a worker that runs, or whose process died.
     stopped_at: Mapped[datetime | None]
-    #: Since when the worker claims no image, because its engine died on several images in a row; None: it claims.
-    breaker_opened_at: Mapped[datetime | None]
-    #: The deaths of the engine, in words.
-    breaker_reason: Mapped[str | None]

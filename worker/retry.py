@@ -18,6 +18,9 @@ from dropline.errors import (
 from dropline.settings import WorkerSettings
 
 
+_TIMEOUT = "inference_timeout"
+
+
 class Counts(Protocol):
     """Numbers of attempts; see `dropline.contract.Claim`."""
 
@@ -124,11 +127,10 @@ def _lost(
 
 
 def _slow(counts: Counts, settings: WorkerSettings, rng: random.Random) -> RetryLater | GiveUp:
-    code = "inference_timeout"
     message = f"no caption within {settings.soft_time_limit_s} s (DROPLINE_WORKER__SOFT_TIME_LIMIT_S)"
     if counts.slow_attempts + 1 >= settings.max_slow_attempts:
-        return GiveUp(code, _gave_up(message, counts.attempt))
-    return RetryLater(backoff_s(counts.failing_s, settings, rng), code, message, slow=True)
+        return GiveUp(_TIMEOUT, _gave_up(message, counts.attempt))
+    return RetryLater(backoff_s(counts.failing_s, settings, rng), _TIMEOUT, message, slow=True)
 
 
 def _unforeseen(error: BaseException) -> tuple[str, str]:

@@ -87,6 +87,7 @@ def test_a_killed_engine_loses_only_the_current_batch(scripted: EngineProcess, t
         os.kill(scripted.pid, signal.SIGKILL)
         with pytest.raises(EngineLost):
             lost.result(DEADLINE_S)
+        scripted.stop(0)
         scripted.start()
         assert repeated.result(DEADLINE_S).text == "<CAPTION> 2"
 
@@ -98,7 +99,7 @@ def test_a_stale_connection_costs_no_attempt(scripted: EngineProcess) -> None:
             assert caption(client, image(1)).text == "<CAPTION> 1"
         assert scripted.pid
         os.kill(scripted.pid, signal.SIGKILL)
-        assert readable(scripted.sentinel)
+        scripted.stop(0)
         scripted.start()
         announcing.announce()
         for client in (announcing, asking):
