@@ -17,7 +17,6 @@ from dropline.errors import (
 )
 from dropline.settings import WorkerSettings
 
-
 _TIMEOUT = "inference_timeout"
 
 

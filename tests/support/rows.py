@@ -134,7 +134,8 @@ def end_waits(connection: Connection) -> None:
 
 _REDO = text("""
     UPDATE captions SET redo = true, priority = 1, queued_at = now(), not_before = NULL, failing_since = NULL,
-           lease_until = NULL, lost_attempts = 0, slow_attempts = 0, attempts_before_redrive = attempts, updated_at = now()
+           lease_until = NULL, lost_attempts = 0, slow_attempts = 0, attempts_before_redrive = attempts,
+           updated_at = now()
     WHERE id = :id AND status = 'captioned' AND NOT redo
 """)
 

@@ -1,14 +1,14 @@
 """The count of soft time limits, apart from that of deaths.
 
-Revision: 0008, after 0007. Function and worker of the release before run with both revisions: they do not use the
+Revision: 0010, after 0009. Function and worker of the release before run with both revisions: they do not use the
 column. It has a constant default, for which Postgres rewrites no row.
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0008"
-down_revision = "0007"
+revision = "0010"
+down_revision = "0009"
 branch_labels = None
 depends_on = None
 
