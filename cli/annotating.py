@@ -45,7 +45,7 @@ def write_annotated(settings: Settings, row: CaptionRecord, path: Path) -> None:
         PermanentError, TransientError, AccessDenied: the object cannot be downloaded or decoded.
     """
     if not any(True for _ in regions_of(row.result)):
-        raise ClientError(_without_regions(row.task))
+        raise ClientError(f"the answer to {row.task} has no boxes or polygons to draw; {path} was not written")
     with make_store(settings) as store, DecoderProcess(settings.images) as decoder:
         content = store.download(row.version, settings.events.max_size_bytes)
         picture = annotate(decoder, content.data, row.result, require_suffix(path))
@@ -56,4 +56,4 @@ def write_annotated(settings: Settings, row: CaptionRecord, path: Path) -> None:
 
 
 def _without_regions(task: str) -> str:
-    return f"the answer to {task} has no boxes or polygons to draw; --task od, for example, asks for boxes"
+    return f"an answer to {task} has no boxes or polygons to draw; --task od, for example, asks for boxes"
