@@ -32,7 +32,7 @@ STUB_ENGINE_BYTES = 80 * _MB
 #: The engine with the demo model on a CPU, at work.
 DEMO_ENGINE_BYTES = 600 * _MB
 #: The engine with any other checkpoint. With random weights in the shape of Florence-2-base, the benchmark of the
-#: model had at most 2,650 MB resident, with batches of 128 on an H100; the rest is room for the files of a checkpoint.
+#: model had at most 2,650 MB resident, with batches of 128 on an H100; the rest is room for a checkpoint's files.
 ENGINE_BYTES = 4_000 * _MB
 #: Copies of an object during its download: the stored bytes and, under a content encoding, the plain bytes.
 DOWNLOAD_COPIES = 2
