@@ -26,6 +26,8 @@ _WORKER_COLUMNS = ("host", "model", "model_revision", "device", "largest_batch",
 def status(json: Json = False) -> None:
     """Count rows by status, failures by reason, filtered events by rule; show the rate, workers and the queue.
 
+    Counting ends at 10,000 rows of a status, and of an error code: the table may have many millions.
+
     Alive workers and the queue are on Redis, and shown where DROPLINE_BROKER__URL is set. Exit code 4: Postgres or
     Redis cannot be reached.
     """
@@ -79,11 +81,14 @@ def _read_queues(settings: BrokerSettings) -> dict[str, int] | None:
 
 
 def _print(document: dict[str, Any]) -> None:
-    print_table(("status", "rows"), ((status_text(name), rows) for name, rows in document["rows"].items()))
+    print_table(
+        ("status", "rows"), ((status_text(name), _number(rows)) for name, rows in document["rows"].items())
+    )
     if document["failures"]:
         columns = ("rows", "failed because", "for example")
         print_table(
-            columns, ((each["rows"], each["error_code"], each["example"]) for each in document["failures"])
+            columns,
+            ((_number(each["rows"]), each["error_code"], each["example"]) for each in document["failures"]),
         )
     if document["filtered"]:
         print_table(
@@ -102,6 +107,11 @@ def _print(document: dict[str, Any]) -> None:
     print_line(f"{rate:.1f} captions per minute over the last {_RATE_MINUTES} minutes")
     if document["queues"] is not None:
         print_line("on Redis: " + ", ".join(f"{name} {count}" for name, count in document["queues"].items()))
+
+
+def _number(rows: int) -> str:
+    """The number for people; counting ends at the limit."""
+    return f"{rows}+" if rows == reads.MOST_COUNTED else str(rows)
 
 
 def _print_newest_worker(worker: dict[str, Any]) -> None:

@@ -101,8 +101,8 @@ class _ChangeReader:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        #: Time of the latest change, by the clock of Postgres; None before the first change.
-        self._latest: datetime | None = None
+        #: Number of the latest change's transaction; None before the first change.
+        self._latest: int | None = None
 
     def catch_up(self) -> Iterator[_Change | _FilteredObject]:
         """The rows changed without a connection; none before the first change. Filtered objects are not stored."""
@@ -111,7 +111,7 @@ class _ChangeReader:
         with self._database.transaction() as connection:
             rows = reads.rows_changed_since(connection, self._latest, _MOST_MISSED)
         for row in rows:
-            self._latest = row.updated_at
+            self._latest = row.changed_in
             yield _Change(row.status, row.metadata_written_at is not None, row)
 
     def read(self, notice: Notice) -> Iterator[_Change | _FilteredObject]:
@@ -122,7 +122,7 @@ class _ChangeReader:
         with self._database.transaction() as connection:
             row = reads.row(connection, notice.id)
         if row is not None:
-            self._latest = row.updated_at
+            self._latest = row.changed_in
             metadata_written = notice.status is Status.CAPTIONED and notice.metadata_written
             yield _Change(notice.status, metadata_written, row)
 

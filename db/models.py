@@ -148,6 +148,7 @@ class CaptionRow(Base):
             "object_name",
             postgresql_where=text("status IN ('queued', 'running')"),
         ),
+        Index("ix_captions_queued_at", "queued_at", postgresql_where=text("status = 'queued'")),
         Index(
             "ix_captions_unwritten",
             "id",

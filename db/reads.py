@@ -105,11 +105,39 @@ def _fields_of(value: CaptionRecord | FailureCount) -> dict[str, Any]:
 _COLUMNS = ", ".join(field.name for field in fields(CaptionRecord))
 _SELECT = f"SELECT {_COLUMNS} FROM captions"  # noqa: S608 - the names of fields
 
-_STATUS_COUNTS = text("SELECT status, count(*) AS rows FROM captions GROUP BY status")
-_FAILURES = text("""
-    SELECT error_code, count(*) AS rows, max(error) AS example FROM captions
-    WHERE status = 'failed' GROUP BY error_code ORDER BY rows DESC
+#: Rows of one status, or of one error code, that are counted: a table has many millions.
+MOST_COUNTED = 10_000
+
+
+def counted(condition: str, order: str = "") -> str:
+    """The number of rows with a condition, `:most` at most: the entries of an index are read, and few rows."""
+    return f"(SELECT count(*) FROM (SELECT FROM captions WHERE {condition} {order} LIMIT :most) AS counted)"  # noqa: S608
+
+
+_STATUS_COUNTS = text(f"""
+    SELECT {counted("status = 'queued'", "ORDER BY queued_at")} AS queued,
+           {counted("status = 'running' AND lease_until IS NOT NULL")} AS running,
+           {counted("status = 'captioned' AND captioned_at IS NOT NULL", "ORDER BY captioned_at DESC")}
+           AS captioned,
+           {counted("status = 'failed'", "ORDER BY error_code")} AS failed,
+           {counted("status = 'superseded'", "ORDER BY status, id")} AS superseded,
+           {counted("status = 'deleted'", "ORDER BY status, id")} AS deleted
 """)
+# Each code is found by a probe of the index behind the code before.
+_FAILURES = text(f"""
+    WITH RECURSIVE codes AS (
+        (SELECT error_code FROM captions WHERE status = 'failed' ORDER BY error_code LIMIT 1)
+        UNION ALL
+        SELECT (SELECT next.error_code FROM captions AS next
+                WHERE next.status = 'failed' AND next.error_code > codes.error_code
+                ORDER BY next.error_code LIMIT 1)
+        FROM codes WHERE codes.error_code IS NOT NULL)
+    SELECT error_code, {counted("status = 'failed' AND error_code = codes.error_code")} AS rows,
+           (SELECT error FROM captions WHERE status = 'failed' AND error_code = codes.error_code
+            ORDER BY error_code LIMIT 1)
+           AS example
+    FROM codes WHERE error_code IS NOT NULL ORDER BY rows DESC, error_code
+""")  # noqa: S608
 _OBJECT_ROWS = text(f"""{_SELECT}
     WHERE bucket = :bucket AND object_name = :name
     AND (CAST(:generation AS bigint) IS NULL OR generation = :generation) ORDER BY generation DESC, id
@@ -124,7 +152,11 @@ _THROUGHPUT = text("""
            (SELECT count(*) FROM captions WHERE captioned_at > now() - make_interval(mins => :minutes))
            AS captioned
 """)
-_CHANGED_SINCE = text(f"{_SELECT} WHERE updated_at > :since ORDER BY updated_at, id LIMIT :most")
+# Numbers from xmax on are those of another server, from which the table was restored.
+_CHANGED_SINCE = text(f"""{_SELECT}
+    WHERE changed_in > :since AND changed_in < pg_snapshot_xmax(pg_current_snapshot())::text::bigint
+    ORDER BY changed_in LIMIT :most
+""")
 
 _SINCE_LAST_CAPTION = text("""
     SELECT EXTRACT(EPOCH FROM clock_timestamp() - max(captioned_at))::float8 FROM captions
@@ -133,14 +165,14 @@ _SINCE_LAST_CAPTION = text("""
 
 
 def status_counts(connection: Connection) -> dict[Status, int]:
-    """The number of rows by status; 0 for a status without rows."""
-    found = {Status(row.status): int(row.rows) for row in connection.execute(_STATUS_COUNTS)}
-    return {status: found.get(status, 0) for status in Status}
+    """The number of rows by status, `MOST_COUNTED` at most; 0 for a status without rows."""
+    found = connection.execute(_STATUS_COUNTS, {"most": MOST_COUNTED}).mappings().one()
+    return {status: int(found[status.value]) for status in Status}
 
 
 def failures(connection: Connection) -> list[FailureCount]:
-    """Failed rows by error code, the most frequent first."""
-    return [FailureCount(**row) for row in connection.execute(_FAILURES).mappings()]
+    """Failed rows by error code, the most frequent first; `MOST_COUNTED` rows of a code are counted at most."""
+    return [FailureCount(**row) for row in connection.execute(_FAILURES, {"most": MOST_COUNTED}).mappings()]
 
 
 def rows_of_object(
@@ -170,8 +202,8 @@ def throughput(connection: Connection, minutes: int) -> Throughput:
     return Throughput(found.oldest_queued_s, found.captioned / minutes)
 
 
-def rows_changed_since(connection: Connection, since: datetime, most: int) -> list[CaptionRecord]:
-    """At most `most` rows changed after `since`, the oldest change first. Scans the whole table."""
+def rows_changed_since(connection: Connection, since: int, most: int) -> list[CaptionRecord]:
+    """At most `most` rows whose last notified change has a larger number than `since`, in this order."""
     values = {"since": since, "most": most}
     return [CaptionRecord.from_columns(row) for row in connection.execute(_CHANGED_SINCE, values).mappings()]
 

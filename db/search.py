@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, RowMapping, Select, func, select, text, tuple_
 
 from db.models import EVERY_TASK, CaptionRow
-from db.reads import CaptionRecord
+from db.reads import MOST_COUNTED, CaptionRecord, counted
 from db.session import Connection
 from db.word_search import WordSearch, matches
 from dropline.contract import ObjectVersion, Status
@@ -139,19 +139,18 @@ def recent_models(connection: Connection) -> list[str]:
     return sorted(str(model) for model in connection.execute(select(newest_rows.c.model).distinct()).scalars())
 
 
-_TRAFFIC = text("""
+_TRAFFIC = text(f"""
     SELECT (SELECT count(*) FROM captions WHERE captioned_at > now() - interval '1 minute') AS captioned,
-           queued.number + (SELECT count(*) FROM captions WHERE status = 'running' AND lease_until IS NOT NULL)
-           AS waiting,
-           queued.oldest AS oldest_queued_at,
-           (SELECT count(*) FROM captions WHERE status = 'failed') AS failed
-    FROM (SELECT count(*) AS number, min(queued_at) AS oldest FROM captions WHERE status = 'queued') AS queued
-""")
+           {counted("status = 'queued'", "ORDER BY queued_at")}
+           + {counted("status = 'running' AND lease_until IS NOT NULL")} AS waiting,
+           (SELECT min(queued_at) FROM captions WHERE status = 'queued') AS oldest_queued_at,
+           {counted("status = 'failed'", "ORDER BY error_code")} AS failed
+""")  # noqa: S608
 
 
 def traffic(connection: Connection) -> Traffic:
-    """The state of the queue; each part is read from an index."""
-    return Traffic(**connection.execute(_TRAFFIC).mappings().one())
+    """The state of the queue; each part is read from an index, `MOST_COUNTED` queued and failed rows at most."""
+    return Traffic(**connection.execute(_TRAFFIC, {"most": MOST_COUNTED}).mappings().one())
 
 
 def _storable(value: str) -> str:

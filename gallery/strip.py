@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from db.reads import MOST_COUNTED
 from db.search import Traffic
 from gallery.words import duration_words
 
@@ -17,6 +18,8 @@ class Strip:
     oldest_at: str
     oldest_age: str
     failed: int
+    #: Counting of waiting and of failed rows ends here.
+    most: int = MOST_COUNTED
 
 
 def strip_of(traffic: Traffic, now: datetime) -> Strip:

@@ -4,8 +4,8 @@ Revision: 0009, after 0007. Function and worker of the release before run with b
 new table. Each step is its own transaction, and has no effect where it was done before, so an upgrade that was cut
 short is repeated from the start. The rows of before are copied in batches, under locks of single rows.
 
-Also three indexes: for the unfinished rows of an object, for the generations of an object, and for captions whose
-write-back failed for good.
+Also four indexes: for the unfinished rows of an object, for the generations of an object, for the queued rows, and
+for captions whose write-back failed for good.
 """
 
 import sqlalchemy as sa
@@ -73,6 +73,7 @@ _SEARCH_INDEXES = {
 _ROW_INDEXES = {
     "ix_captions_unfinished": "captions (bucket, object_name) WHERE status IN ('queued', 'running')",
     "ix_captions_object_versions": "captions (object_name text_pattern_ops, generation)",
+    "ix_captions_queued_at": "captions (queued_at) WHERE status = 'queued'",
     "ix_captions_unwritten": "captions (id) WHERE status = 'captioned' AND error_code IS NOT NULL "
     "AND metadata_written_at IS NULL",
 }
