@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, text
 
 from benchmarks.query_plans import fill, page_queries, plans_of
-from db import claims, object_rows, search, word_search
+from db import claims, object_rows, reads, search, word_search
 from db.reads import CaptionRecord
 from db.search import Search
 from dropline.contract import ObjectVersion, Status, TaskPrompt, TaskRequest
@@ -170,6 +170,8 @@ def test_no_read_of_the_page_reads_a_long_table(connection: Connection, database
         for plan in plans_of(connection, call):
             assert not plan.scans_captions, (name, plan)
             assert plan.rows_read <= 7_000, (name, plan)
+    for counting in (reads.status_counts, reads.failures, lambda read: reads.rows_changed_since(read, 1, 10)):
+        assert not any(plan.scans_captions for plan in plans_of(connection, partial(counting, connection)))
     for word, index in (("armadillo", "ix_caption_search_words"), ("number", "pk_caption_search")):
         (plan,) = plans_of(connection, partial(connection.execute, IN_SQL, {"word": word}))
         assert index in plan.indexes, (word, plan)
