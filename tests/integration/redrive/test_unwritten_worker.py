@@ -41,18 +41,18 @@ def outcome(row: dict[str, Any]) -> tuple[str, str | None, bool, int]:
     return (row["status"], row["error_code"], row["metadata_written_at"] is not None, row["attempts"])
 
 
-def test_a_copy_that_lacked_a_right_is_made_once_it_is_granted(
+def test_a_copy_that_was_refused_is_made_once_the_cause_is_gone(
     rig: Rig, gcs_proxy: GcsProxy, start_redrive: StartRedrive, redrive: Redrive
 ) -> None:
     """Two redrives at once and a third later: one PATCH writes the caption, and the model does not run again."""
     version = rig.upload("a.png", png((1, 2, 3)), owner="me")
-    gcs_proxy.fail("PATCH", 403)
+    gcs_proxy.fail("PATCH", 423)
     rig.worker()
     (row,) = settled(rig, version)
-    assert outcome(row) == ("captioned", "access_denied", False, 1)
+    assert outcome(row) == ("captioned", "storage_refused", False, 1)
     assert rig.metadata(version) == {"owner": "me"}
     patches = gcs_proxy.count("PATCH")
-    arguments = ("--metadata", "--error-code", "access_denied")
+    arguments = ("--metadata", "--error-code", "storage_refused")
     twice = [start_redrive(*arguments) for _ in range(2)]
     assert [ended(process)[0] for process in twice] == [ExitCode.OK, ExitCode.OK]
     (row,) = rig.wait_settled([row["id"]])
@@ -91,7 +91,7 @@ def test_a_persons_caption_that_was_removed_makes_room(rig: Rig, gcs_proxy: GcsP
 def test_a_redrive_killed_outright_leaves_its_rows_to_a_worker(rig: Rig, gcs_proxy: GcsProxy) -> None:
     """After a kill between commit and message, the recovery of the next worker finds the row."""
     version = rig.upload("a.png", png((1, 2, 3)))
-    gcs_proxy.fail("PATCH", 403)
+    gcs_proxy.fail("PATCH", 423)
     first = rig.worker(name="first")
     (row,) = settled(rig, version)
     first.stop()
