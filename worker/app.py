@@ -34,7 +34,7 @@ from worker.engine.client import EngineClient
 from worker.engine.process import EngineProcess
 from worker.engine_keeper import EngineKeeper
 from worker.idle_timer import IdleTimer
-from worker.memory import share_memory
+from worker.memory import MemoryPlan, find_plan, log_plan
 from worker.pipeline import Pipeline
 from worker.registration import Registration
 from worker.steps import install_steps
@@ -91,7 +91,8 @@ def build(
     Raises:
         SettingsError: a required setting is missing, or the processes do not fit in the memory.
     """
-    share = share_memory(settings)
+    plan = find_plan(settings)
+    share = None if plan is None else plan.decoder_share(settings.images.decode_timeout_s)
     app = make_celery(settings)
     queue = CaptionQueue(app)
     engine = EngineProcess(settings.engine, settings.log, module=engine_module)
@@ -109,6 +110,7 @@ def build(
     registration = Registration(lambda: _connect(settings), app.connection_name, lambda: engine.loaded)
     install_steps(app, keeper, queue, alarm, idle_timer, registration)
     _connect_signals(keeper, registration)
+    _report_memory(plan)
     _report_sandbox(DecoderProcess(settings.images, module=decoder_module))
     return app
 
@@ -254,6 +256,14 @@ def _connect_signals(keeper: EngineKeeper, registration: Registration) -> None:
         # First: the engine may take the rest of the time that a container has to stop.
         registration.close()
         keeper.stop()
+
+
+def _report_memory(plan: MemoryPlan | None) -> None:
+    """Log the plan when the worker starts: the one line of a worker that does not start is its error."""
+
+    @signals.worker_init.connect(weak=False)
+    def _log(**_: object) -> None:
+        log_plan(plan)
 
 
 def _report_sandbox(decoder: DecoderProcess) -> None:

@@ -68,6 +68,12 @@ class MemoryPlan:
         """The sum; at most the limit."""
         return sum(part.total_bytes for part in self.parts)
 
+    def decoder_share(self, decode_timeout_s: float) -> DecoderShare | None:
+        """The memory of each child's decoder; None: the full memory for each."""
+        if not self.has_turns:
+            return None
+        return DecoderShare(self.share_bytes, Turns(TURN_TIME_LIMITS * decode_timeout_s))
+
     def report(self) -> dict[str, object]:
         """For the log; sizes in bytes."""
         return {
@@ -80,20 +86,23 @@ class MemoryPlan:
         }
 
 
-def share_memory(settings: Settings) -> DecoderShare | None:
-    """The memory of each child's decoder, by the limit of this process; None: `child_memory_bytes` for each.
+def find_plan(settings: Settings) -> MemoryPlan | None:
+    """The plan by the limit of this process; None where decoders have no limit.
 
     Raises:
         SettingsError: the processes do not fit.
     """
     if not settings.images.child_memory_bytes:
+        return None
+    return plan_memory(settings, find_limit(settings.worker.memory_bytes))
+
+
+def log_plan(plan: MemoryPlan | None) -> None:
+    """Log the plan, or a warning that there is none."""
+    if plan is None:
         log.warning("memory_not_limited", setting="DROPLINE_IMAGES__CHILD_MEMORY_BYTES")
-        return None
-    plan = plan_memory(settings, find_limit(settings.worker.memory_bytes))
-    log.info("memory_planned", **plan.report())
-    if not plan.has_turns:
-        return None
-    return DecoderShare(plan.share_bytes, Turns(TURN_TIME_LIMITS * settings.images.decode_timeout_s))
+    else:
+        log.info("memory_planned", **plan.report())
 
 
 def plan_memory(settings: Settings, limit: MemoryLimit) -> MemoryPlan:

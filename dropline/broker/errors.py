@@ -7,7 +7,7 @@ _REMEDIES = (
         ("readonly", "read only replica"),
         "Redis is a replica, perhaps until its promotion: the primary takes writes",
     ),
-    (("oom", "maxmemory"), "Redis is full: raise its maxmemory, or let the workers empty the queue"),
+    (("oom", "maxmemory"), "Redis is full: raise its maxmemory, or remove the keys of other programs"),
     (("loading",), "Redis loads its data: try again in a moment"),
     (("masterdown",), "the replica has lost its primary: use the primary's address"),
     (("clusterdown", "moved", "crossslot", "cluster"), "Dropline needs a Redis without cluster mode"),

@@ -3,7 +3,6 @@
 import pytest
 
 from benchmarks.counts import measure_counts
-from benchmarks.queue_size import measure_queue_size
 from benchmarks.row_size import measure_row_size
 from tests.support.processes import linux_only
 
@@ -19,13 +18,6 @@ def test_rows_are_measured_through_the_real_schema() -> None:
         assert result.wal > 0
     assert long.lived.total > short.lived.total
     assert any("200, each registered" in figure.value for figure in short.figures())
-
-
-def test_messages_are_measured_as_the_function_sends_them() -> None:
-    """A message takes between 0.9 and 3 times the size of the message body in Redis."""
-    result = measure_queue_size(2000)
-    # Buffers of connections are freed and allocated at the same time.
-    assert 0.9 * result.body_bytes < result.used_bytes / result.messages < 3 * result.body_bytes
 
 
 @linux_only

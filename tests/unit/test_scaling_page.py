@@ -36,8 +36,6 @@ LOAD_INPUTS = {
     "months until the largest disk is full": ["row_bytes"],
     "Pub/Sub, published and pushed, MB/s": ["event_bytes"],
     "bucket, writes/s, and as many reads/s": [],
-    "without workers, hours until Redis is full": ["redis_memory", "queue_bytes"],
-    "without workers, hours until the first dead letter": ["redis_memory", "queue_bytes"],
 }
 CAPACITY_INPUTS = {
     "GPU of the workers": ["worker_instances"],
@@ -171,11 +169,10 @@ def test_the_text_names_the_components_that_are_full() -> None:
 
 
 def test_the_figures_in_the_text_are_computed() -> None:
-    """The messages in a full Redis, Pub/Sub's retries, and the photographs of a worker's CPUs are computed."""
+    """The bytes of a waiting row, Pub/Sub's retries, and the photographs of a worker's CPUs are computed."""
     text = " ".join(PAGE.split())
-    assert f"holds {INPUTS['redis_memory'] * 1024**3 / INPUTS['queue_bytes']:,.0f} of them" in text
+    assert f"rows wait in Postgres, {INPUTS['row_bytes']:,.0f} bytes each" in text
     assert f"which is {_retry_hours():.3g} hours" in text
-    assert f"+ {_retry_hours():.3g}`" in LOAD["without workers, hours until the first dead letter"][-1]
     cpus = INPUTS["worker_cpu"] * 1000 / INPUTS["worker_photograph_cpu_ms"]
     assert f"fetch and decode {cpus:.0f} photographs a second" in text
 
@@ -190,10 +187,3 @@ def test_the_defaults_have_enough_connections() -> None:
     of_function = INPUTS["function_instances_max"] * INPUTS["connection_pool_size"]
     of_workers = INPUTS["worker_instances"] * (INPUTS["worker_concurrency"] + 1)
     assert of_function + of_workers <= INPUTS["database_connections"]
-
-
-def test_a_waiting_image_has_the_size_of_terraforms_description() -> None:
-    """The description of the queue's variable says about a kilobyte; a GiB holds about a million messages."""
-    text = (ROOT / "terraform" / "modules" / "queue" / "variables.tf").read_text()
-    assert "A waiting image needs about one kilobyte." in text
-    assert 1_000_000 < INPUTS["redis_memory"] * 1024**3 / INPUTS["queue_bytes"] < 1_200_000

@@ -49,7 +49,7 @@ locals {
       threshold = 0.8
       duration  = "300s"
       severity  = "ERROR"
-      what      = "The queue dropline.captions is long. Check that workers run. When Redis is full, the function returns 503 and Pub/Sub keeps the events."
+      what      = "At most 2,000 messages wait in the queue dropline.captions, so another program uses the memory. When Redis is full, the function returns 503 and Pub/Sub keeps the events."
     }
     database_disk = {
       title     = "the disk of Postgres is nearly full"

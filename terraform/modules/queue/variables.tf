@@ -25,7 +25,7 @@ variable "network" {
 }
 
 variable "memory_gb" {
-  description = "Memory of Redis, in GiB. A waiting image needs about one kilobyte."
+  description = "Memory of Redis, in GiB. At most 2,000 messages wait, of about one kilobyte each."
   type        = number
   default     = 1
 
