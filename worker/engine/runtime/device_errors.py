@@ -2,6 +2,8 @@
 
 import enum
 
+import torch
+
 
 class Fault(enum.Enum):
     """The part at fault."""
@@ -37,6 +39,6 @@ _BROKEN = (
 def fault_of(error: RuntimeError) -> Fault:
     """The part at fault. Memory first: torch writes `CUDA error: out of memory`, too."""
     words = str(error)
-    if any(each in words for each in _MEMORY):
+    if isinstance(error, torch.OutOfMemoryError) or any(each in words for each in _MEMORY):
         return Fault.MEMORY
     return Fault.BROKEN if any(each in words for each in _BROKEN) else Fault.OTHER
