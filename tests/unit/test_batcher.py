@@ -253,6 +253,7 @@ def test_a_device_that_is_full_during_the_probe_blames_no_image() -> None:
         ("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`", Fault.MEMORY),
         ("cuDNN error: CUDNN_STATUS_NOT_INITIALIZED", Fault.MEMORY),
         ("cuDNN error: CUDNN_STATUS_ALLOC_FAILED", Fault.MEMORY),
+        ("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR", Fault.MEMORY),
         ("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory", Fault.MEMORY),
         ("CUDA error: an illegal memory access was encountered", Fault.BROKEN),
         ("CUDA error: device-side assert triggered", Fault.BROKEN),

@@ -23,6 +23,9 @@ _MEMORY = (
     "CUBLAS_STATUS_NOT_INITIALIZED",
     "CUDNN_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_NOT_INITIALIZED",
+    # The words of a convolution on a GPU without free memory, seen on an H200. After a fault of the context, the
+    # words of CUDA follow at the next call.
+    "CUDNN_STATUS_INTERNAL_ERROR",
     "can't allocate memory",
     "not enough memory",
 )
