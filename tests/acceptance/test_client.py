@@ -68,13 +68,16 @@ def test_events_are_live_and_go_on_after_a_connection(address: str) -> None:
 
 
 def test_a_key_is_one_object(address: str, cloud: LocalCloud, tmp_path: Path) -> None:
-    """Repetitions with the key return the first object, whatever their bytes; without a key there are two."""
+    """A repetition with the key returns the first object, other bytes are refused; without a key there are two."""
     photo = tmp_path / "photo.png"
     shutil.copy(_SAMPLES / "purple-star.png", photo)
     with Client(address) as client:
         first = client.caption(photo, key="test-of-the-client")
-        second = client.caption((_SAMPLES / "purple-triangle.png").read_bytes(), key="test-of-the-client")
+        second = client.caption(photo.read_bytes(), key="test-of-the-client")
         assert (second.id, str(second)) == (first.id, str(first))
+        with pytest.raises(Problem) as caught:
+            client.submit(_SAMPLES / "purple-triangle.png", key="test-of-the-client")
+        assert (caught.value.status, caught.value.code) == (422, "idempotency_key_reused")
         assert client.submit(photo).id != first.id
     assert cloud.bucket.blob(first.object_name).download_as_bytes() == _STAR
 
