@@ -16,8 +16,8 @@ from migrations.run import URL_OPTION, migration_settings
 
 #: An arbitrary constant. The lock serializes concurrent deployments.
 _ADVISORY_LOCK = 7_413_905_211
-#: Seconds between two tries to get the lock. Postgres builds no index concurrently while another session waits in
-#: a statement for a lock of this session.
+#: Seconds between two tries to get the lock. Postgres builds no index concurrently while another connection waits
+#: in a statement for a lock of the builder.
 _PAUSE_S = 0.5
 
 

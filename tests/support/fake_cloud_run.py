@@ -6,9 +6,9 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from tests.support.http_stand_in import JsonHandler, StandInServer
 
 POOL = "projects/drops/locations/europe-west4/workerPools/captions"
 _MASK = "scaling.manualInstanceCount"
@@ -79,74 +79,51 @@ class Fault:
 @contextlib.contextmanager
 def serve() -> Iterator[FakeCloudRun]:
     """A stand-in on a free port while the block lasts."""
-    server = _Server(("127.0.0.1", 0), _Handler)
-    server.pool = FakeCloudRun(f"http://127.0.0.1:{server.server_port}")
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    try:
+    server = _Server(_Handler)
+    server.pool = FakeCloudRun(server.url)
+    with server.serving():
         yield server.pool
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
+class _Server(StandInServer):
     pool: FakeCloudRun
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class _Handler(JsonHandler):
     server: _Server
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802 - called by the base class
         if urlsplit(self.path).path != f"/v2/{POOL}":
-            return self._refuse(HTTPStatus.NOT_FOUND, "no such worker pool")
-        return self._answer(
+            return self.refuse(HTTPStatus.NOT_FOUND, "no such worker pool")
+        return self.answer(
             HTTPStatus.OK, {"name": POOL, "scaling": {"manualInstanceCount": self.server.pool.instances}}
         )
 
-    def do_PATCH(self) -> None:
+    def do_PATCH(self) -> None:  # noqa: N802 - called by the base class
         parts = urlsplit(self.path)
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = self.read_body()
         fault = self.server.pool.take_fault()
         fault.before()
         if fault.status is not None:
-            return self._refuse(fault.status, f"told to answer {fault.status}")
+            return self.refuse(fault.status, f"told to answer {fault.status}")
         if parts.path != f"/v2/{POOL}":
-            return self._refuse(HTTPStatus.NOT_FOUND, "no such worker pool")
+            return self.refuse(HTTPStatus.NOT_FOUND, "no such worker pool")
         instances = _instances(body)
         # Without the mask the PATCH would replace the whole worker pool with the short body.
         if parse_qs(parts.query).get("updateMask") != [_MASK] or instances is None:
-            return self._refuse(HTTPStatus.BAD_REQUEST, f"only {_MASK} can be changed, and to a number")
+            return self.refuse(HTTPStatus.BAD_REQUEST, f"only {_MASK} can be changed, and to a number")
         return self._change(instances, fault)
 
     def _change(self, instances: int, fault: Fault) -> None:
         if fault.failed_operation:
             failure = {"code": 8, "message": "told to fail"}
-            return self._answer(HTTPStatus.OK, {"name": f"{POOL}/operations/1", "done": True, "error": failure})
+            return self.answer(HTTPStatus.OK, {"name": f"{POOL}/operations/1", "done": True, "error": failure})
         self.server.pool.set(instances)
         fault.after()
         if fault.lose_response:
             self.close_connection = True
             return None
-        return self._answer(HTTPStatus.OK, {"name": f"{POOL}/operations/1", "done": False})
-
-    def _refuse(self, status: int, message: str) -> None:
-        self._answer(status, {"error": {"code": status, "message": message}})
-
-    def _answer(self, status: int, resource: dict[str, Any]) -> None:
-        body = json.dumps(resource).encode()
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-        """Do not print: `FakeCloudRun.history` is the log."""
+        return self.answer(HTTPStatus.OK, {"name": f"{POOL}/operations/1", "done": False})
 
 
 def _instances(body: bytes) -> int | None:

@@ -2,13 +2,13 @@
 
 import contextlib
 import json
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.support.http_stand_in import JsonHandler, StandInServer
 
 QUEUE = "projects/drops/locations/europe-west4/queues/wake"
 
@@ -31,44 +31,25 @@ class FakeCloudTasks:
 @contextlib.contextmanager
 def serve() -> Iterator[FakeCloudTasks]:
     """A stand-in on a free port while the block lasts."""
-    server = _Server(("127.0.0.1", 0), _Handler)
-    server.queue = FakeCloudTasks(f"http://127.0.0.1:{server.server_port}")
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    try:
+    server = _Server(_Handler)
+    server.queue = FakeCloudTasks(server.url)
+    with server.serving():
         yield server.queue
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
+class _Server(StandInServer):
     queue: FakeCloudTasks
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class _Handler(JsonHandler):
     server: _Server
 
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+    def do_POST(self) -> None:  # noqa: N802 - called by the base class
+        body = self.read_body()
         if self.server.queue.failures:
-            return self._answer(self.server.queue.failures.pop(0), {"error": {"message": "told to fail"}})
+            return self.refuse(self.server.queue.failures.pop(0), "told to fail")
         if self.path != f"/v2/{QUEUE}/tasks":
-            return self._answer(HTTPStatus.NOT_FOUND, {"error": {"message": "no such queue"}})
+            return self.refuse(HTTPStatus.NOT_FOUND, "no such queue")
         task = json.loads(body)["task"]
         self.server.queue.tasks.append(task)
-        return self._answer(HTTPStatus.OK, {"name": f"{QUEUE}/tasks/1", **task})
-
-    def _answer(self, status: int, resource: dict[str, Any]) -> None:
-        body = json.dumps(resource).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-        """Do not print: `FakeCloudTasks.tasks` is the log."""
+        return self.answer(HTTPStatus.OK, {"name": f"{QUEUE}/tasks/1", **task})

@@ -43,12 +43,12 @@ class Objects:
         return found
 
     def create(self, _bucket: str, _name: str, _new: NewObject, _deadline: Deadline) -> ObjectVersion | None:
-        """No page uploads through this service's own routes."""
-        raise NotImplementedError
+        """Not for pages: the API alone uploads."""
+        raise AssertionError("a page uploads nothing: the tests of the API have a storage emulator")
 
     def open_session(self, *_: object) -> str:
-        """No page uploads through this service's own routes."""
-        raise NotImplementedError
+        """Not for pages: the API alone uploads."""
+        raise AssertionError("a page uploads nothing: the tests of the API have a storage emulator")
 
     def describe(self, bucket: str, name: str) -> StoredObject:
         """The newest version of an object."""
