@@ -13,7 +13,7 @@ from cli.inputs import Input, Kind
 from cli.wait import CaptionWaiter
 from db.reads import CaptionRecord
 from db.session import reader_settings
-from dropline.contract import FilteredNotice, ObjectVersion, TaskRequest
+from dropline.contract import FilteredNotice, ObjectVersion, Status, TaskRequest
 from dropline.deadline import Deadline
 from dropline.errors import AccessDenied, ClientError, DroplineError, PermanentError
 from dropline.settings import Settings
@@ -41,6 +41,19 @@ class Answer:
         """True if the input was submitted, and no answer came in time."""
         return self.error is None and self.row is None and self.filtered is None
 
+    def refusal(self) -> str | None:
+        """Why there is no caption, in words that begin with the input; None with a caption, or without an end."""
+        shown = self.input.shown
+        if self.error is not None:
+            told = str(self.error)
+            return told if told.lstrip("'").startswith(shown) else f"{shown}: {told}"
+        if self.filtered is not None:
+            return f"{shown} is filtered and gets no caption ({self.words()})"
+        if self.row is not None and self.row.status is not Status.CAPTIONED:
+            uploaded = "" if self.input.kind is Kind.OBJECT else f"; uploaded as {self.row.version.uri}"
+            return f"{shown} is {self.row.status} ({self.words()}){uploaded}"
+        return None
+
     def words(self) -> str:
         """The caption, or why there is none."""
         if self.row is not None:
@@ -66,8 +79,10 @@ class Answer:
 
 
 def ask(settings: Settings, inputs: Sequence[Input], task: TaskRequest | None, timeout_s: float) -> list[Answer]:
-    """Submit all inputs and wait for the answers; in the order of the inputs."""
-    answers = [Answer(each) for each in inputs]
+    """Submit all inputs without an error and wait for the answers; in the order of the inputs."""
+    answers = [Answer(each, error=each.error) for each in inputs]
+    if all(answer.error is not None for answer in answers):
+        return answers
     uploads_only = all(each.kind is not Kind.OBJECT for each in inputs)
     with ExitStack() as stack:
         # Listening before the submissions, so that no notification is missed.
@@ -75,8 +90,9 @@ def ask(settings: Settings, inputs: Sequence[Input], task: TaskRequest | None, t
         submissions = stack.enter_context(open_submissions(settings, print_note, uploads_only=uploads_only))
         progress = stack.enter_context(make_progress())
         bar = progress.add_task("captioned", total=len(answers), visible=len(answers) > 1)
+        progress.advance(bar, sum(answer.error is not None for answer in answers))
         sender = _Sender(submissions, task, settings.events.max_size_bytes, max(timeout_s, 1))
-        for answer in sender.send_all(answers):
+        for answer in sender.send_all([answer for answer in answers if answer.error is None]):
             if answer.error is not None:
                 progress.advance(bar)
         _wait(waiter, answers, timeout_s, lambda count: progress.advance(bar, count))

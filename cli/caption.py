@@ -14,8 +14,8 @@ from cli.exit_codes import ExitCode, code_of
 from cli.inputs import Input, Kind, parse_inputs
 from cli.options import Json, Timeout
 from db.session import reader_settings
-from dropline.contract import Status, TaskRequest
-from dropline.errors import ClientError
+from dropline.contract import Status, TaskPrompt, TaskRequest
+from dropline.errors import ClientError, InvalidTask
 from dropline.settings import Settings, load_settings
 from operations.workers import Availability, availability
 
@@ -60,8 +60,8 @@ def caption(
     found = parse_inputs(inputs)
     if annotate is not None:
         require_drawable(annotate, found, request, settings)
-    workers = availability(settings)
-    waits = _may_wait(workers, settings, found)
+    usable = [each for each in found if each.error is None]
+    waits = not usable or _may_wait(availability(settings), settings, usable)
     answers = ask(settings, found, request, timeout if waits else 0)
     if json:
         print_json([answer.document() for answer in answers])
@@ -78,11 +78,14 @@ def caption(
 
 
 def _task_request(task: str | None, text: str | None) -> TaskRequest | None:
-    if task is not None:
-        return TaskRequest.from_parts(task, text)
-    if text is not None:
+    if task is None and text is not None:
         raise ClientError("--text needs --task, for example --task open_vocabulary_detection --text 'a cat'")
-    return None
+    prompt = TaskPrompt.named(task or "")
+    if text is None and prompt is not None and (prompt.takes_text or prompt.takes_region):
+        example = "<loc_100><loc_200><loc_500><loc_600>" if prompt.takes_region else "a cat"
+        needed = "a region, as four places" if prompt.takes_region else "words"
+        raise InvalidTask(f"--task {task} needs {needed}: add --text '{example}'")
+    return None if task is None else TaskRequest.from_parts(task, text)
 
 
 def _may_wait(workers: Availability, settings: Settings, inputs: Sequence[Input]) -> bool:
@@ -136,12 +139,8 @@ def _print_missing(answers: Sequence[Answer], after: str, workers: Availability)
 def _print_errors(answers: Sequence[Answer]) -> None:
     """One line per refused or filtered input; a single failed row has its reason here, and no table."""
     for answer in answers:
-        if answer.error is not None:
-            print_error(str(answer.error))
-        elif answer.filtered is not None:
-            results.print_filtered([answer.filtered])
-        elif len(answers) == 1 and answer.row is not None and answer.row.status is not Status.CAPTIONED:
-            print_error(f"{answer.row.version.uri} is {answer.row.status} ({answer.words()})")
+        if (told := answer.refusal()) and (answer.row is None or len(answers) == 1):
+            print_error(told)
 
 
 def _exit_code(answers: Sequence[Answer], missing: ExitCode) -> ExitCode:

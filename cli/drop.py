@@ -66,6 +66,8 @@ def drop(
             "DROPLINE_BUCKET is not set, and no --bucket was given; while `dropline up` runs, "
             "`source .local/env` sets it"
         )
+    if wait:
+        reader_settings(settings)  # nothing is uploaded that cannot be waited for
     plan = plan_uploads(paths, prefix, _is_image)
     for reason, found in plan.summary().items():
         print_note(f"not dropped, {reason}: {len(found)} ({_some_of(found)})")

@@ -2,7 +2,15 @@
 
 import enum
 
-from dropline.errors import ClientError, DroplineError, InvalidTask, ObjectFiltered, SettingsError, TransientError
+from dropline.errors import (
+    ClientError,
+    DroplineError,
+    ForeignBucket,
+    InvalidTask,
+    ObjectFiltered,
+    SettingsError,
+    TransientError,
+)
 
 
 class ExitCode(enum.IntEnum):
@@ -34,6 +42,6 @@ def code_of(error: DroplineError) -> ExitCode:
         return ExitCode.SETTINGS
     if isinstance(error, ObjectFiltered):
         return ExitCode.FILTERED
-    if isinstance(error, ClientError | InvalidTask):
+    if isinstance(error, ClientError | ForeignBucket | InvalidTask):
         return ExitCode.USAGE
     return ExitCode.UNAVAILABLE if isinstance(error, TransientError) else ExitCode.FAILED

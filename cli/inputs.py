@@ -34,6 +34,13 @@ class Input:
     #: As given.
     text: str
     kind: Kind
+    #: Why there is no image; such an input is not submitted, and does not stop the others.
+    error: ClientError | None = None
+
+    @property
+    def shown(self) -> str:
+        """The input in a message."""
+        return "standard input" if self.kind is Kind.STDIN else self.text
 
     @property
     def name(self) -> str:
@@ -59,9 +66,10 @@ class Input:
 def parse_inputs(texts: Sequence[str]) -> list[Input]:
     """The inputs of the command line; files are not opened yet.
 
+    A path that is missing or a directory, and a text that is no URI and no address, is an input with an error.
+
     Raises:
-        ClientError: a path is missing or a directory, a text is no URI and no address, or standard input is named
-            twice.
+        ClientError: standard input is named twice.
     """
     found = [_parse_input(text) for text in texts]
     if Counter(each.kind for each in found)[Kind.STDIN] > 1:
@@ -73,18 +81,24 @@ def _parse_input(text: str) -> Input:
     if text == _STDIN:
         return Input(text, Kind.STDIN)
     if text.startswith("gs://"):
-        parse_uri(text)
-        return Input(text, Kind.OBJECT)
+        return Input(text, Kind.OBJECT, _error_of_uri(text))
     if text.lower().startswith(("http://", "https://")):
         return Input(text, Kind.ADDRESS)
     if _SCHEME.match(text):
-        raise ClientError(f"{text!r} is no address that can be captioned; give https://, gs://, a path, or `-`")
-    _require_file(Path(text))
-    return Input(text, Kind.PATH)
+        told = f"{text!r} is no address that can be captioned; give https://, gs://, a path, or `-`"
+        return Input(text, Kind.ADDRESS, ClientError(told))
+    return Input(text, Kind.PATH, _error_of_path(Path(text)))
 
 
-def _require_file(path: Path) -> None:
+def _error_of_uri(uri: str) -> ClientError | None:
+    try:
+        parse_uri(uri)
+    except ClientError as error:
+        return error
+    return None
+
+
+def _error_of_path(path: Path) -> ClientError | None:
     if path.is_dir():
-        raise ClientError(f"{path} is a directory; `dropline drop {path} --wait` captions all images in it")
-    if not path.exists():
-        raise ClientError(f"{path} is not there; check the path")
+        return ClientError(f"{path} is a directory; `dropline drop {path} --wait` captions all images in it")
+    return None if path.exists() else ClientError(f"{path} is not there; check the path")

@@ -48,10 +48,12 @@ def wait(
     settings filters an object.
     """
     settings = load_settings()
+    # Without Postgres there is no answer, whatever the bucket says.
+    database = reader_settings(settings)
     versions = _versions(settings, uris)
     rows: list[CaptionRecord] = []
     filtered_objects: list[FilteredNotice] = []
-    with CaptionWaiter(reader_settings(settings), LocalRules(settings).expect) as waiter:
+    with CaptionWaiter(database, LocalRules(settings).expect) as waiter:
         unfinished = waiter.wait(versions, timeout, lambda _, ended: rows.extend(ended), filtered_objects.append)
     if json:
         print_json(

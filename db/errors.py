@@ -15,6 +15,7 @@ from dropline.errors import (
     SettingsError,
     StatementRefused,
 )
+from dropline.loopback import local_stack_advice
 
 _UNREACHABLE = "check that Postgres runs and that the URL names it"
 
@@ -60,7 +61,7 @@ def named_error(error: Exception) -> DroplineError:
     if state is None:
         return _without_state(error, text)
     if (remedy := _longest_match(state)) is not None:
-        return DatabaseUnavailable(f"Postgres did not answer: {text}; {remedy}")
+        return DatabaseUnavailable(f"Postgres did not answer: {text}; {remedy}{local_stack_advice(text)}")
     if state.startswith(_OUTDATED):
         return SchemaOutdated(
             f"the database lacks a part of Dropline's schema: {text}; run `python -m migrations` on it, or "
@@ -80,7 +81,7 @@ def _without_state(error: Exception, text: str) -> DroplineError:
         return SettingsError(f"the URL of Postgres cannot be used: {text}; correct DROPLINE_DATABASE__URL")
     if isinstance(error, psycopg.DataError | psycopg.NotSupportedError):
         return StatementRefused(f"Postgres cannot store a value: {text}")
-    return DatabaseUnavailable(f"Postgres did not answer: {text}; {_UNREACHABLE}")
+    return DatabaseUnavailable(f"Postgres did not answer: {text}; {_UNREACHABLE}{local_stack_advice(text)}")
 
 
 def _longest_match(state: str) -> str | None:

@@ -53,6 +53,11 @@ class TaskPrompt(enum.StrEnum):
     REGION_TO_DESCRIPTION = "<REGION_TO_DESCRIPTION>"
     REGION_TO_OCR = "<REGION_TO_OCR>"
 
+    @classmethod
+    def named(cls, name: str) -> "TaskPrompt | None":
+        """The task prompt written as `<OD>`, `OD` or `od`; None if there is no such task prompt."""
+        return cls.__members__.get(name.strip().removeprefix("<").removesuffix(">").upper().replace("-", "_"))
+
     @property
     def takes_text(self) -> bool:
         """Whether words (a phrase, a caption) follow the prompt."""
@@ -119,11 +124,10 @@ class TaskRequest:
         """
         match = _TASK.fullmatch(value)
         name = (match["prompt"] or match["bare"]) if match else ""
-        try:
-            prompt = TaskPrompt[name.upper().replace("-", "_")]
-        except KeyError:
+        prompt = TaskPrompt.named(name)
+        if prompt is None:
             known = ", ".join(TaskPrompt)
-            raise InvalidTask(f"{value[:80]!r} is not a task of Florence-2; use one of {known}") from None
+            raise InvalidTask(f"{value[:80]!r} is not a task of Florence-2; use one of {known}")
         return cls(prompt, _checked_text(prompt, (match["text"] if match else "").strip()))
 
     @classmethod

@@ -120,7 +120,7 @@ class Selection:
     def _impossible(self, facts: ObjectFacts, usual: TaskRequest) -> Reject | None:
         size = facts.size_bytes
         if size == 0:
-            return Reject(usual, "empty_object", "the object has no bytes; upload it again")
+            return Reject(usual, "empty_object", "there are no bytes; upload the image again")
         if size is not None and size > self._max_size:
             limit = f"the limit of {self._max_size} (DROPLINE_EVENTS__MAX_SIZE_BYTES)"
             return Reject(usual, "object_too_large", f"the object has {size} bytes, above {limit}")

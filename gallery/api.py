@@ -259,7 +259,7 @@ def _split(prefix: str) -> tuple[str, str]:
 
 def _task_prefix(task: str) -> str:
     """The beginning of `captions.task`: a prompt alone stands for any text."""
-    bare = task.strip().strip("<>").upper().replace("-", "_")
     if not task.strip():
         return ""
-    return TaskPrompt[bare].value if bare in TaskPrompt.__members__ else str(TaskRequest.parse(task))
+    prompt = TaskPrompt.named(task)
+    return str(TaskRequest.parse(task)) if prompt is None else prompt.value

@@ -33,8 +33,7 @@ class PageQuery:
         known = {name: values.get(name, "").strip()[:_MAX_TEXT] for name in cls.__dataclass_fields__}
         if known["status"] not in set(Status):
             known["status"] = ""
-        if known["task"] not in set(TaskPrompt):
-            known["task"] = ""
+        known["task"] = TaskPrompt.named(known["task"]) or ""
         if not (known["cursor"].isascii() and known["cursor"].isdigit() and int(known["cursor"]) <= _LARGEST_ID):
             known["cursor"] = ""
         return cls(**known)

@@ -79,8 +79,8 @@ class Submissions:
         self._prefix = settings.submit.prefix
         self._fetching = settings.fetch
         self._rows = rows
-        buckets = settings.events.buckets or (settings.bucket,)
-        self._selection = Selection(settings.events.model_copy(update={"buckets": buckets}))
+        self._buckets = settings.events.buckets or (settings.bucket,)
+        self._selection = Selection(settings.events.model_copy(update={"buckets": self._buckets}))
 
     def upload(
         self,
@@ -260,7 +260,8 @@ class Submissions:
             self._selection.require_ours(version)
         except ForeignBucket:
             raise ForeignBucket(
-                f"the bucket {version.bucket} is not one of DROPLINE_EVENTS__BUCKETS; its objects get no caption"
+                f"the bucket {version.bucket} is not one of DROPLINE_EVENTS__BUCKETS "
+                f"({', '.join(self._buckets)}), so its objects get no caption"
             ) from None
 
     def _own_task(self, version: ObjectVersion, facts: ObjectFacts, task: str | None) -> TaskRequest | None:

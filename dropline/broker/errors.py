@@ -1,5 +1,7 @@
 """Errors of Redis in words: the answer on one line, and what to do. Without Celery, for the command line."""
 
+from dropline.loopback import local_stack_advice
+
 #: Parts of an answer of Redis or of its client library, in lower case, and the remedy. The first match counts.
 _REMEDIES = (
     (("misconf",), "Redis cannot save its data: free disk space on its server, or look at its log"),
@@ -25,7 +27,7 @@ def explained(error: Exception) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
     # The class too: an AuthenticationError need not say `auth`.
     searched = f"{type(error).__name__} {text}".lower()
-    return f"{text}; {_remedy(searched)}"
+    return f"{text}; {_remedy(searched)}{local_stack_advice(text)}"
 
 
 def _remedy(searched: str) -> str:

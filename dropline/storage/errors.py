@@ -28,6 +28,7 @@ from dropline.errors import (
     PermanentError,
     StorageUnavailable,
 )
+from dropline.loopback import local_stack_advice
 from dropline.storage.refusals import auth_text, passes, read_refusal, remedy
 
 _BUSY = (api.TooManyRequests, api.ServerError)
@@ -133,7 +134,8 @@ def command_errors(uri: str, permission: str, *, missing: str, hint: str = "") -
     except auth.GoogleAuthError as error:
         raise StorageUnavailable(f"no access token for {uri}: {auth_text(error)}") from error
     except (*_BUSY, *_NETWORK, DataCorruption) as error:
-        raise StorageUnavailable(f"Cloud Storage did not take the request for {uri}{hint}: {error}") from error
+        advice = local_stack_advice(str(error)) or hint
+        raise StorageUnavailable(f"Cloud Storage did not take the request for {uri}: {error}{advice}") from error
     except api.GoogleAPICallError as error:
         raise _refused_to_command(uri, permission, error) from error
     except ValueError as error:

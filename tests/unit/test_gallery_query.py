@@ -39,6 +39,13 @@ def test_values_that_no_row_has_are_left_out(values: dict[str, str]) -> None:
     assert PageQuery.read(values) == PageQuery()
 
 
+@pytest.mark.parametrize("task", ["od", "OD", "<OD>", " <od> "])
+def test_a_task_is_written_as_in_the_commands(task: str) -> None:
+    """The filter of the page accepts each spelling, and its own address has one."""
+    assert PageQuery.read({"task": task}).search().task == "<OD>"
+    assert PageQuery.read({"task": task}).url("/") == "/?task=%3COD%3E"
+
+
 def test_the_list_has_no_pictures_of_the_past() -> None:
     """Overwritten and deleted pictures are found by their filter."""
     assert set(Status) - set(PageQuery().search().statuses) == {Status.SUPERSEDED, Status.DELETED}

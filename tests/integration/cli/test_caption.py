@@ -247,7 +247,29 @@ def test_several_inputs_are_a_table_in_their_order(
     assert run("caption", inputs[2], "--timeout", 120).exit_code == ExitCode.FILTERED
     failed = run("caption", inputs[1], "--timeout", 120)
     assert (failed.exit_code, failed.stdout) == (ExitCode.FAILED, "")
-    assert "is failed (truncated_image: ends at byte 7)" in failed.stderr
+    assert failed.stderr.startswith(
+        f"error: {inputs[1]} is failed (truncated_image: ends at byte 7); uploaded as gs://"
+    )
+    assert shown.stderr.count(f"error: {tmp_path}/") == 3
+
+
+@pytest.mark.usefixtures("alive")
+def test_a_missing_path_does_not_stop_the_others(
+    image: Path, tmp_path: Path, database: Database, after_creation: Callable[[AfterUpload], None]
+) -> None:
+    """As a missing object does not; the exit code is that of the missing one."""
+    after_creation(lambda version: caption_object(database, version))
+    missing = [tmp_path / "no.png", tmp_path, f"gs://{BUCKET}/no.png"]
+    result = run("caption", missing[0], image, *missing[1:], "--json", "--timeout", 120)
+    assert result.exit_code == ExitCode.USAGE
+    found = json.loads(result.stdout)
+    assert [each.get("caption") for each in found] == [None, "a red circle", None, None]
+    assert [each["error_code"] for each in found if "caption" not in each] == [
+        "client",
+        "client",
+        "object_missing",
+    ]
+    assert result.stderr.count("error:") == 3
 
 
 def test_without_a_worker_the_command_ends_at_once(image: Path, gcs_server: GcsServer, database: Database) -> None:
@@ -312,11 +334,18 @@ def test_another_row_of_the_object_is_not_the_answer(image: Path, database: Data
         (["-", "--annotate", "a.png"], ExitCode.USAGE, "<CAPTION> has no boxes or polygons"),
         (["-", "/dev/null", "--annotate", "a.png"], ExitCode.USAGE, "give one image"),
         ([f"gs://{BUCKET}/no.png"], ExitCode.USAGE, "is not there"),
-        (["gs://others/a.png"], ExitCode.FAILED, "is not one of DROPLINE_EVENTS__BUCKETS"),
+        (
+            ["gs://others/a.png"],
+            ExitCode.USAGE,
+            f"gs://others/a.png: the bucket others is not one of DROPLINE_EVENTS__BUCKETS ({BUCKET})",
+        ),
+        (["/dev/null"], ExitCode.FAILED, "error: /dev/null: there are no bytes"),
         (["-", "--text", "a cat"], ExitCode.USAGE, "--text needs --task"),
         (["-", "--task", "poem"], ExitCode.USAGE, "is not a task of Florence-2"),
         (["-", "--task", "od", "--text", "a cat"], ExitCode.USAGE, "takes no text"),
-        (["-", "--task", "open_vocabulary_detection"], ExitCode.USAGE, "needs text after it"),
+        (["-", "--task", "open_vocabulary_detection"], ExitCode.USAGE, "needs words: add --text 'a cat'"),
+        (["-", "--task", "region-to-ocr"], ExitCode.USAGE, "add --text '<loc_100>"),
+        (["-", "--task", "<OPEN_VOCABULARY_DETECTION>"], ExitCode.USAGE, "add --text"),
         (["-", "--task", "<OPEN_VOCABULARY_DETECTION>a dog", "--text", "a cat"], ExitCode.USAGE, "once"),
     ],
 )
