@@ -116,12 +116,53 @@ def plans_of(connection: Connection, call: Callable[[], object]) -> list[Plan]:
     return [_explain(connection, statement, parameters) for statement, parameters in statements]
 
 
+def nested_plans_of(connection: Connection, call: Callable[[], object]) -> list[Plan]:
+    """Run a call, and read the plans of all its statements, those inside of functions included.
+
+    The extension auto_explain reports them as notices; only a superuser may load it.
+    """
+    raw = connection.connection.driver_connection
+    assert isinstance(raw, psycopg.Connection)
+    found: list[str] = []
+
+    def keep(notice: psycopg.errors.Diagnostic) -> None:
+        found.append(notice.message_primary or "")
+
+    raw.execute("LOAD 'auto_explain'")
+    raw.add_notice_handler(keep)
+    try:
+        _report_plans(raw, "0")
+        call()
+    finally:
+        _report_plans(raw, "-1")
+        raw.remove_notice_handler(keep)
+    documents = [json.loads(text.partition("plan:")[2]) for text in found if "plan:" in text]
+    # The duration is that of the whole statement.
+    return [_plan(document["Plan"], document["Plan"]["Actual Total Time"]) for document in documents]
+
+
+def _report_plans(raw: psycopg.Connection[Any], min_duration: str) -> None:
+    options = {
+        "log_analyze": "on",
+        "log_nested_statements": "on",
+        "log_format": "json",
+        "log_level": "notice",
+        "log_min_duration": min_duration,
+    }
+    for name, value in options.items():
+        raw.execute("SELECT set_config('auto_explain.' || %s, %s, false)", (name, value))
+
+
 def _explain(connection: Connection, statement: str, parameters: Any) -> Plan:
     explained = f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}"
     found = connection.exec_driver_sql(explained, parameters).scalar_one()
     (document,) = json.loads(found) if isinstance(found, str) else found
-    nodes = list(_nodes(document["Plan"]))
-    return Plan([_name(node) for node in nodes], float(document["Execution Time"]), max(map(_rows_read, nodes)))
+    return _plan(document["Plan"], document["Execution Time"])
+
+
+def _plan(root: dict[str, Any], milliseconds: float) -> Plan:
+    nodes = list(_nodes(root))
+    return Plan([_name(node) for node in nodes], float(milliseconds), max(map(_rows_read, nodes)))
 
 
 def _nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:

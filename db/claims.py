@@ -17,7 +17,16 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from db.session import Connection
 from db.storable import storable_json, storable_text
-from dropline.contract import Caption, Claim, Dimensions, ObjectVersion, TaskRequest, WriteBack, WriteOutcome
+from dropline.contract import (
+    Caption,
+    Claim,
+    Dimensions,
+    ObjectVersion,
+    SeenMetadata,
+    TaskRequest,
+    WriteBack,
+    WriteOutcome,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +160,7 @@ _CLAIM = text(f"""
         RETURNING captions.id, bucket, object_name, generation, task, {_NEEDS_ATTEMPT} AS needs_attempt, attempts,
                   lost_attempts, attempts_before_redrive, slow_attempts, model,
                   CASE WHEN NOT {_NEEDS_ATTEMPT} THEN caption END AS caption,
+                  CASE WHEN metadata_written_at IS NULL THEN metageneration END AS metageneration, metadata_bytes,
                   COALESCE(EXTRACT(EPOCH FROM now() - failing_since), 0)::float8 AS failing_s),
     {_others("(SELECT id FROM picked)")}
     SELECT claimed.*, {_OTHERS} FROM (SELECT) AS one LEFT JOIN claimed ON true
@@ -184,7 +194,14 @@ def _work_of(row: Row[Any], claimed_by: str) -> Claim | WriteBack:
         row.attempts_before_redrive,
         row.failing_s,
         row.slow_attempts,
+        _seen_metadata(row),
     )
+
+
+def _seen_metadata(row: Row[Any]) -> SeenMetadata | None:
+    if row.metageneration is None or row.metadata_bytes is None:
+        return None
+    return SeenMetadata(row.metageneration, row.metadata_bytes)
 
 
 def _due_of(row: Row[Any]) -> Due:

@@ -112,6 +112,10 @@ class CaptionRow(Base):
     redo: Mapped[bool] = mapped_column(server_default=text("false"))
     #: Worker and child of the latest claim.
     claimed_by: Mapped[str | None]
+    #: Version number of the object's metadata at its event; None: unknown, or a key was one that Dropline writes.
+    metageneration: Mapped[int | None]
+    #: Bytes of these metadata, keys and values.
+    metadata_bytes: Mapped[int | None] = mapped_column(SmallInteger)
 
     __table_args__ = (
         UniqueConstraint("bucket", "object_name", "generation", "task"),

@@ -28,45 +28,11 @@ class RegisteredRow:
 # Events of one object take turns: if FINALIZE and DELETE arrive at once, the second must see the row of the first.
 _LOCK_OBJECT = text("SELECT pg_advisory_xact_lock(hashtextextended(:bucket || '/' || :name, 0))")
 
+# The function is in the migration 0011: one statement is one round trip.
 _REGISTER = text("""
-    INSERT INTO captions (bucket, object_name, generation, task, status, content_type, size_bytes, md5_hash,
-                          crc32c, event_time, error_code, error, write_back)
-    SELECT :bucket, :name, :generation, :task,
-           CASE WHEN newer.found THEN 'superseded' ELSE :status END,
-           :content_type, :size_bytes, :md5_hash, :crc32c, :event_time,
-           CASE WHEN NOT newer.found THEN :error_code END, CASE WHEN NOT newer.found THEN :error END,
-           CAST(:own_task AS boolean)
-           AND NOT EXISTS (SELECT FROM captions WHERE bucket = :bucket AND object_name = :name
-                           AND generation = :generation AND write_back)
-    FROM (SELECT EXISTS (SELECT FROM captions WHERE bucket = :bucket AND object_name = :name
-                         AND generation > :generation)
-                 OR EXISTS (SELECT FROM captions WHERE bucket = :bucket AND object_name = :name
-                            AND generation = :generation AND status = 'superseded') AS found) AS newer
-    WHERE NOT EXISTS (SELECT FROM captions WHERE bucket = :bucket AND object_name = :name
-                      AND generation = :generation AND status = 'deleted')
-    ON CONFLICT (bucket, object_name, generation, task) DO NOTHING
-    RETURNING id, status
-""")
-
-_EXISTING = text("""
-    SELECT id, status FROM captions
-    WHERE bucket = :bucket AND object_name = :name AND generation = :generation AND task IN (:task, :every_task)
-    ORDER BY (task = :task) DESC LIMIT 1
-""")
-
-# A request for a further task may have made the row, where its settings differ from those of the function.
-_ADOPT = text("""
-    UPDATE captions SET write_back = true, updated_at = now(),
-           lease_until = CASE WHEN status = 'captioned' AND NOT redo THEN now() ELSE lease_until END
-    WHERE bucket = :bucket AND object_name = :name AND generation = :generation AND task = :task AND NOT write_back
-      AND status <> 'deleted' AND NOT EXISTS (SELECT FROM captions WHERE bucket = :bucket AND object_name = :name
-                      AND generation = :generation AND write_back)
-""")
-
-# The index ix_captions_unfinished: an object may have a long history.
-_SUPERSEDE_OLDER = text("""
-    UPDATE captions SET status = 'superseded', lease_until = NULL, updated_at = now()
-    WHERE bucket = :bucket AND object_name = :name AND generation < :generation AND status IN ('queued', 'running')
+    SELECT row_id, row_status, is_created FROM public.register_caption(
+        :bucket, :name, :generation, :task, :status, :error_code, :error, :own_task,
+        :content_type, :size_bytes, :md5_hash, :crc32c, :event_time, :metageneration, :metadata_bytes)
 """)
 
 
@@ -103,25 +69,16 @@ def _register(
     *,
     own_task: bool = True,
 ) -> RegisteredRow:
-    parameters = identity(version)
-    connection.execute(_LOCK_OBJECT, {"bucket": version.bucket, "name": version.name})
-    values = parameters | {"task": task, "status": status.value, "error_code": code, "error": storable_text(error)}
-    created = connection.execute(_REGISTER, values | {"own_task": own_task} | _facts(facts)).one_or_none()
-    if created is not None:
-        connection.execute(_SUPERSEDE_OLDER, parameters)
-        return RegisteredRow(created.id, Status(created.status), created=True)
-    if own_task:
-        connection.execute(_ADOPT, parameters | {"task": task})
-    row = connection.execute(_EXISTING, parameters | {"task": task, "every_task": EVERY_TASK}).one_or_none()
-    if row is None:  # the generation was deleted before; its row has another task
-        row = connection.execute(_ANY_OF_GENERATION, parameters).one()
-    return RegisteredRow(row.id, Status(row.status), created=False)
+    values = {
+        "task": task,
+        "status": status.value,
+        "error_code": code,
+        "error": storable_text(error),
+        "own_task": own_task,
+    }
+    row = connection.execute(_REGISTER, identity(version) | values | _facts(facts)).one()
+    return RegisteredRow(row.row_id, Status(row.row_status), created=row.is_created)
 
-
-_ANY_OF_GENERATION = text("""
-    SELECT id, 'deleted' AS status FROM captions
-    WHERE bucket = :bucket AND object_name = :name AND generation = :generation ORDER BY id LIMIT 1
-""")
 
 _TOMBSTONE_ROWS = text("""
     UPDATE captions SET status = 'deleted', lease_until = NULL, updated_at = now()
@@ -188,4 +145,6 @@ def _facts(facts: ObjectFacts) -> dict[str, Any]:
         "md5_hash": facts.md5_hash,
         "crc32c": facts.crc32c,
         "event_time": facts.event_time,
+        "metageneration": None if facts.metadata is None else facts.metadata.metageneration,
+        "metadata_bytes": None if facts.metadata is None else facts.metadata.size_bytes,
     }

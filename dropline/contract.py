@@ -242,6 +242,16 @@ def parse_uri(uri: str) -> tuple[str, str, int | None]:
 
 
 @dataclass(frozen=True, slots=True)
+class SeenMetadata:
+    """The custom metadata of an object at its event, where no key is one that Dropline writes."""
+
+    #: Version number of the metadata: as long as it is the same, nobody has changed them.
+    metageneration: int
+    #: Bytes of all keys and values in UTF-8.
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class ObjectFacts:
     """Facts about the object from the event; all None for a notification with payload NONE."""
 
@@ -250,6 +260,8 @@ class ObjectFacts:
     md5_hash: str | None = None
     crc32c: str | None = None
     event_time: datetime | None = None
+    #: None: the write-back reads the metadata first.
+    metadata: SeenMetadata | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +281,8 @@ class Claim:
     failing_s: float = 0.0
     #: Attempts since the last redrive that ended at the soft time limit.
     slow_attempts: int = 0
+    #: As in `ObjectFacts`; None too after a write-back.
+    metadata: SeenMetadata | None = None
 
     @property
     def retries(self) -> int:
@@ -289,6 +303,8 @@ class WriteBack:
     claimed_by: str
     #: Seconds since the first transient error of the write-back; 0 before one.
     failing_s: float = 0.0
+    #: As in `ObjectFacts`; None for a second try.
+    metadata: SeenMetadata | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from typing import Any
 
 from dropline.contract import ObjectFacts, ObjectVersion
 from dropline.errors import InvalidEvent, UnknownDelivery
+from dropline.object_metadata import seen_metadata
 from dropline.selection import Skip, task_of_metadata
 
 
@@ -260,6 +261,7 @@ def _facts(resource: Mapping[str, Any] | None, event_time: Any) -> ObjectFacts:
         md5_hash=_checksum(resource.get("md5Hash")),
         crc32c=_checksum(resource.get("crc32c")),
         event_time=_time(event_time),
+        metadata=seen_metadata(_number(resource.get("metageneration")), resource.get("metadata")),
     )
 
 

@@ -1,4 +1,7 @@
-"""The rows of `captions`, as the function writes them: a short transaction per event, within the deadline."""
+"""The rows of `captions`, as the function writes them: a short transaction per event, within the deadline.
+
+An ordinary event is one statement, which is a transaction by itself: one round trip to Postgres.
+"""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -48,14 +51,14 @@ class CaptionRows:
 
     def register(self, event: ObjectEvent, task: TaskRequest, deadline: Deadline) -> RegisteredRow:
         """Insert or find the row of an accepted object."""
-        return self._commit(
+        return self._run(
             lambda connection: object_rows.register_object(connection, event.version, event.facts, task), deadline
         )
 
     def reject(self, event: ObjectEvent, verdict: Reject, deadline: Deadline) -> RegisteredRow:
         """Insert or find the `failed` row of a rejected object."""
         task, code, error = str(verdict.task), verdict.code, verdict.error
-        return self._commit(
+        return self._run(
             lambda connection: object_rows.register_failed(
                 connection, event.version, event.facts, task, code, error
             ),
@@ -73,18 +76,32 @@ class CaptionRows:
         self._commit(lambda connection: object_rows.archive(connection, event.version, insert=expected), deadline)
 
     def count_filtered(self, event: ObjectEvent, reason: FilterReason, deadline: Deadline) -> None:
-        """Count the event of a filtered object, and notify listeners, in one transaction."""
-        self._commit(lambda connection: filtered.count(connection, event.version, reason), deadline)
+        """Count the event of a filtered object, and notify listeners."""
+        self._run(lambda connection: filtered.count(connection, event.version, reason), deadline)
 
     def close(self) -> None:
         """End all threads and close all connections."""
         self._bulkhead.close()
         self._database.close()
 
-    def _commit(self, statement: Callable[[Connection], T], deadline: Deadline) -> T:
+    def _run(self, statement: Callable[[Connection], T], deadline: Deadline) -> T:
+        """Run a single statement, which commits by itself."""
+
         def work() -> T:
-            with self._database.transaction() as connection:
+            with self._database.statement() as connection:
                 return statement(connection)
 
+        return self._within(work, deadline)
+
+    def _commit(self, statements: Callable[[Connection], T], deadline: Deadline) -> T:
+        """Run several statements in one transaction."""
+
+        def work() -> T:
+            with self._database.transaction() as connection:
+                return statements(connection)
+
+        return self._within(work, deadline)
+
+    def _within(self, work: Callable[[], T], deadline: Deadline) -> T:
         late = DatabaseUnavailable("Postgres did not answer within the time that a request may take")
         return self._bulkhead.run(work, deadline, late)

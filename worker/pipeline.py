@@ -177,7 +177,15 @@ class Pipeline:
             return Outcome(Status.CAPTIONED, recorded.others)
         task = str(claim.task)
         return self._write_back(
-            WriteBack(claim.row_id, claim.version, task, caption.text, caption.model, self._claimed_by)
+            WriteBack(
+                claim.row_id,
+                claim.version,
+                task,
+                caption.text,
+                caption.model,
+                self._claimed_by,
+                metadata=claim.metadata,
+            )
         )
 
     def _commit_caption(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import regex
 
 from dropline.contract import METADATA_CAPTION, METADATA_MODEL, WriteOutcome
+from dropline.object_metadata import bytes_of, total_bytes
 from dropline.settings import MetadataSettings
 
 #: Bytes of UTF-8 of the shortest useful beginning of a caption; a caption cut shorter is left out.
@@ -37,12 +38,19 @@ def fit_metadata(existing: Mapping[str, str], ours: Mapping[str, str], limits: M
     """
     if existing.get(METADATA_CAPTION, "").strip() and METADATA_MODEL not in existing:
         return FittedMetadata(_kept())
+    beside = {key: value for key, value in existing.items() if key not in ours}
+    return fit_beside(total_bytes(beside), ours, limits)
+
+
+def fit_beside(size_bytes: int, ours: Mapping[str, str], limits: MetadataSettings) -> FittedMetadata:
+    """Fit Dropline's keys beside `size_bytes` bytes of other keys and values, as `fit_metadata` does."""
     values = {key: printable(value) for key, value in ours.items()}
     caption = values.pop(METADATA_CAPTION)
-    room = _room(existing, values, limits)
-    fitted = caption if _bytes(caption) <= room else shorten(caption, room)
-    if fitted is None or any(_bytes(value) > limits.max_value_bytes for value in values.values()):
-        return FittedMetadata(_left_out(caption, existing, limits))
+    free = limits.max_total_bytes - size_bytes - total_bytes(values) - bytes_of(METADATA_CAPTION)
+    room = min(limits.max_value_bytes, free)
+    fitted = caption if bytes_of(caption) <= room else shorten(caption, room)
+    if fitted is None or any(bytes_of(value) > limits.max_value_bytes for value in values.values()):
+        return FittedMetadata(_left_out(caption, size_bytes, limits))
     values[METADATA_CAPTION] = fitted
     return FittedMetadata(WriteOutcome(written=True) if fitted == caption else _shortened(caption, fitted), values)
 
@@ -57,27 +65,15 @@ def shorten(text: str, room: int) -> str | None:
 
     Return None if no useful beginning fits.
     """
-    left = room - _bytes(_ELLIPSIS)
+    left = room - bytes_of(_ELLIPSIS)
     end = 0
     for grapheme in _GRAPHEME.finditer(text):
-        left -= _bytes(grapheme[0])
+        left -= bytes_of(grapheme[0])
         if left < 0:
             break
         end = grapheme.end()
     kept = text[:end].rstrip()
-    return kept + _ELLIPSIS if _bytes(kept) >= SHORTEST_CUT_BYTES else None
-
-
-def total_bytes(metadata: Mapping[str, str]) -> int:
-    """Bytes that Cloud Storage counts against the limit of an object: all keys and values, in UTF-8."""
-    return sum(_bytes(key) + _bytes(value) for key, value in metadata.items())
-
-
-def _room(existing: Mapping[str, str], others: dict[str, str], limits: MetadataSettings) -> int:
-    """Bytes left for the caption's value."""
-    beside = {key: value for key, value in existing.items() if key != METADATA_CAPTION}
-    free = limits.max_total_bytes - total_bytes(beside | others) - _bytes(METADATA_CAPTION)
-    return min(limits.max_value_bytes, free)
+    return kept + _ELLIPSIS if bytes_of(kept) >= SHORTEST_CUT_BYTES else None
 
 
 def _kept() -> WriteOutcome:
@@ -90,20 +86,16 @@ def _kept() -> WriteOutcome:
 
 def _shortened(caption: str, fitted: str) -> WriteOutcome:
     note = (
-        f"the caption has {_bytes(caption)} bytes, of which {_bytes(fitted)} fit into the object's metadata; "
+        f"the caption has {bytes_of(caption)} bytes, of which {bytes_of(fitted)} fit into the object's metadata; "
         "the row has the whole caption"
     )
     return WriteOutcome(written=True, code="metadata_shortened", note=note)
 
 
-def _left_out(caption: str, existing: Mapping[str, str], limits: MetadataSettings) -> WriteOutcome:
+def _left_out(caption: str, size_bytes: int, limits: MetadataSettings) -> WriteOutcome:
     note = (
-        f"the caption ({_bytes(caption)} bytes) does not fit beside the object's own metadata "
-        f"({total_bytes(existing)} of {limits.max_total_bytes} bytes), so no key was written; the row has the "
+        f"the caption ({bytes_of(caption)} bytes) does not fit beside the object's own metadata "
+        f"({size_bytes} of {limits.max_total_bytes} bytes), so no key was written; the row has the "
         "whole caption"
     )
     return WriteOutcome(written=False, code="metadata_left_out", note=note)
-
-
-def _bytes(text: str) -> int:
-    return len(text.encode("utf-8", "surrogatepass"))

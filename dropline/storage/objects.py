@@ -14,6 +14,7 @@ from dropline.contract import (
     METADATA_MODEL,
     METADATA_PROMPT,
     ObjectVersion,
+    SeenMetadata,
     WriteBack,
     WriteOutcome,
 )
@@ -22,7 +23,7 @@ from dropline.settings import MetadataSettings, Settings
 from dropline.storage.client import make_client
 from dropline.storage.encodings import BoundedBuffer, Content, decode_content
 from dropline.storage.errors import worker_errors
-from dropline.storage.metadata import FittedMetadata, fit_metadata
+from dropline.storage.metadata import FittedMetadata, fit_beside, fit_metadata
 from dropline.storage.refusals import read_refusal
 
 #: Seconds for connecting, and between received bytes.
@@ -120,7 +121,9 @@ class ObjectStore:
         """Copy the caption to the metadata of exactly this generation; safe to repeat after any transient error.
 
         Sets only `caption`, `caption-prompt` and `caption-model`, under preconditions for generation and
-        metageneration. Sends no PATCH if the keys already have these values, so a lost response is harmless.
+        metageneration. With the metadata of the object's event, the PATCH is the only request; where they have
+        changed since, and at a second try, the metadata are read first. Then no PATCH is sent if the keys already
+        have these values, so a lost response is harmless.
         `dropline.storage.metadata.fit_metadata` handles captions that do not fit or that a person wrote.
 
         Raises:
@@ -141,20 +144,29 @@ class ObjectStore:
             METADATA_PROMPT: write_back.task,
             METADATA_MODEL: write_back.model,
         }
+        if write_back.metadata is not None:
+            outcome = self._write_unread(version, ours, write_back.metadata)
+            if outcome is not None:
+                return outcome
         blob, fitted = self._read(version, ours)
         if _holds(blob, fitted):
             return fitted.outcome
         try:
-            self._patch(version, blob, fitted)
+            return self._patch(version, blob.metageneration, fitted)
         except api.PreconditionFailed:
             return self._resolve_precondition_failure(version, ours)
-        except api.BadRequest as error:
-            return WriteOutcome(
-                written=False,
-                code="metadata_left_out",
-                note=f"Cloud Storage refused the metadata: {read_refusal(error).text}; the row has the caption",
-            )
-        return fitted.outcome
+
+    def _write_unread(
+        self, version: ObjectVersion, ours: Mapping[str, str], seen: SeenMetadata
+    ) -> WriteOutcome | None:
+        """Write beside the metadata of the event; None, without an effect, where they must be read."""
+        fitted = fit_beside(seen.size_bytes, ours, self._limits)
+        if not fitted.values:
+            return None
+        try:
+            return self._patch(version, seen.metageneration, fitted)
+        except api.PreconditionFailed:
+            return None
 
     def _resolve_precondition_failure(self, version: ObjectVersion, ours: Mapping[str, str]) -> WriteOutcome:
         """Handle a 412: an earlier PATCH of this worker whose response was lost, or another writer's change."""
@@ -173,16 +185,27 @@ class ObjectStore:
             blob.reload(**self._options)
         return blob, fit_metadata(blob.metadata or {}, ours, self._limits)
 
-    def _patch(self, version: ObjectVersion, read: Blob, fitted: FittedMetadata) -> None:
+    def _patch(self, version: ObjectVersion, metageneration: int, fitted: FittedMetadata) -> WriteOutcome:
+        """Set the keys if the metadata are those of `metageneration`; may raise PreconditionFailed."""
         # A new Blob: the PATCH must contain only the keys of Dropline.
         blob = self._blob(version)
         blob.metadata = fitted.values
-        with worker_errors(version, "storage.objects.update", handled=(api.PreconditionFailed, api.BadRequest)):
-            blob.patch(
-                if_generation_match=version.generation,
-                if_metageneration_match=read.metageneration,
-                **self._options,
+        try:
+            with worker_errors(
+                version, "storage.objects.update", handled=(api.PreconditionFailed, api.BadRequest)
+            ):
+                blob.patch(
+                    if_generation_match=version.generation,
+                    if_metageneration_match=metageneration,
+                    **self._options,
+                )
+        except api.BadRequest as error:
+            return WriteOutcome(
+                written=False,
+                code="metadata_left_out",
+                note=f"Cloud Storage refused the metadata: {read_refusal(error).text}; the row has the caption",
             )
+        return fitted.outcome
 
     def _blob(self, version: ObjectVersion) -> Blob:
         return self._client.bucket(version.bucket).blob(version.name, generation=version.generation)

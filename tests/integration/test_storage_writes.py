@@ -6,7 +6,7 @@ import pytest
 from google.api_core.exceptions import BadRequest, PreconditionFailed
 from google.cloud.storage import Bucket
 
-from dropline.contract import WriteOutcome
+from dropline.contract import SeenMetadata, WriteOutcome
 from dropline.errors import ObjectGone, PreconditionLost, StorageUnavailable
 from dropline.storage.objects import ObjectStore
 from tests.support.gcs_proxy import GcsProxy
@@ -24,6 +24,57 @@ def test_each_step_is_one_request(store: ObjectStore, bucket: Bucket, gcs_proxy:
         ("GET", False),
         ("PATCH", False),
     ]
+
+
+def test_with_the_metadata_of_the_event_the_patch_is_the_only_request(
+    store: ObjectStore, bucket: Bucket, gcs_proxy: GcsProxy
+) -> None:
+    """Other keys stay; the precondition is the metageneration of the event."""
+    version = upload(bucket, metadata={"album": "a"})
+    before = len(gcs_proxy.requests)
+    assert write(store, version, seen=SeenMetadata(1, 6)) == WriteOutcome(written=True)
+    (patch,) = gcs_proxy.requests[before:]
+    assert (patch.method, patch.query["ifMetagenerationMatch"]) == ("PATCH", "1")
+    assert metadata_of(bucket) == {"album": "a"} | OURS
+
+
+def test_metadata_changed_since_the_event_are_read(
+    store: ObjectStore, bucket: Bucket, gcs_proxy: GcsProxy
+) -> None:
+    """The refused PATCH has no effect; the second one fits beside the keys of now."""
+    version = upload(bucket)
+    set_metadata(bucket, k1="v" * 4000, k2="v" * 3900)
+    outcome = write(store, version, "a cat " * 100, seen=SeenMetadata(1, 0))
+    assert (outcome.written, outcome.code) == (True, "metadata_shortened")
+    # The user's, the refused one, and that after the read.
+    assert gcs_proxy.count("PATCH") == 3
+    assert metadata_of(bucket)["k1"] == "v" * 4000
+
+
+@pytest.mark.parametrize("change", ["overwrite", "delete"])
+def test_an_object_gone_since_its_event_gets_no_caption(store: ObjectStore, bucket: Bucket, change: str) -> None:
+    """The PATCH names the generation."""
+    version = upload(bucket)
+    if change == "overwrite":
+        upload(bucket, body=b"new")
+    else:
+        bucket.delete_blob(version.name)
+    with pytest.raises(ObjectGone):
+        write(store, version, seen=SeenMetadata(1, 0))
+    assert change == "delete" or metadata_of(bucket) == {}
+
+
+def test_a_lost_response_of_the_only_request_is_one_effect(
+    store: ObjectStore, bucket: Bucket, gcs_proxy: GcsProxy
+) -> None:
+    """The next try finds the values, whether it has the metadata of the event or not."""
+    version = upload(bucket)
+    gcs_proxy.lose_response("PATCH")
+    with pytest.raises(StorageUnavailable):
+        write(store, version, seen=SeenMetadata(1, 0))
+    for seen in (None, SeenMetadata(1, 0)):
+        assert write(store, version, seen=seen) == WriteOutcome(written=True)
+    assert bucket.get_blob(version.name).metageneration == 2
 
 
 def test_an_overwrite_between_read_and_write(store: ObjectStore, bucket: Bucket, gcs_proxy: GcsProxy) -> None:

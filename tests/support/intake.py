@@ -13,14 +13,16 @@ from tests.support.deliveries import BUCKET
 from trigger_fn import service
 from trigger_fn.endpoint import Endpoint
 
+_EVENTS = EventSettings(buckets=(BUCKET,), max_size_bytes=1_000_000)
 
-def opened(database_url: str, redis_url: str) -> AbstractContextManager[Endpoint]:
+
+def opened(database_url: str, redis_url: str, events: EventSettings = _EVENTS) -> AbstractContextManager[Endpoint]:
     """The function's endpoint for a bucket and the given servers."""
     return service.open_endpoint(
         Settings(
             database=DatabaseSettings(url=SecretStr(database_url)),
             broker=BrokerSettings(url=SecretStr(redis_url)),
-            events=EventSettings(buckets=(BUCKET,), max_size_bytes=1_000_000),
+            events=events,
         )
     )
 

@@ -7,7 +7,7 @@ import pytest
 from google.auth.credentials import AnonymousCredentials
 from google.cloud.storage import Bucket, Client
 
-from dropline.contract import ObjectVersion, WriteBack, WriteOutcome
+from dropline.contract import ObjectVersion, SeenMetadata, WriteBack, WriteOutcome
 from dropline.settings import Settings
 from dropline.storage.objects import ObjectStore, make_store
 from local_emulators.gcs import GcsServer
@@ -76,6 +76,8 @@ def set_metadata(bucket: Bucket, name: str = "cat.jpg", **values: str | None) ->
     blob.patch()
 
 
-def write(store: ObjectStore, version: ObjectVersion, caption: str = CAPTION) -> WriteOutcome:
+def write(
+    store: ObjectStore, version: ObjectVersion, caption: str = CAPTION, seen: SeenMetadata | None = None
+) -> WriteOutcome:
     """Write a caption back."""
-    return store.write_metadata(WriteBack(1, version, TASK, caption, MODEL, "test/1"))
+    return store.write_metadata(WriteBack(1, version, TASK, caption, MODEL, "test/1", metadata=seen))

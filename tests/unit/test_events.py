@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dropline.contract import ObjectFacts, ObjectVersion
+from dropline.contract import ObjectFacts, ObjectVersion, SeenMetadata
 from dropline.errors import InvalidEvent, UnknownDelivery
 from dropline.selection import Skip
 from tests.support.deliveries import (
@@ -65,6 +65,7 @@ def test_a_push_with_payload_tells_everything() -> None:
             "1B2M2Y8AsgTpgAmY7PhCfg==",
             "AAAAAA==",
             datetime(2026, 11, 22, 13, 0, 0, 123456, tzinfo=UTC),
+            SeenMetadata(metageneration=1, size_bytes=len("caption-task<OD>ownerme")),
         ),
         "<OD>",
         "77",

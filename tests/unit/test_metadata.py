@@ -5,9 +5,10 @@ import regex
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from dropline.contract import METADATA_CAPTION, METADATA_MODEL, METADATA_PROMPT, METADATA_TASK
+from dropline.contract import METADATA_CAPTION, METADATA_MODEL, METADATA_PROMPT, METADATA_TASK, SeenMetadata
+from dropline.object_metadata import MAX_BYTES, seen_metadata, total_bytes
 from dropline.settings import MetadataSettings
-from dropline.storage.metadata import SHORTEST_CUT_BYTES, fit_metadata, printable, shorten, total_bytes
+from dropline.storage.metadata import SHORTEST_CUT_BYTES, fit_beside, fit_metadata, printable, shorten
 
 LIMITS = MetadataSettings()
 FAMILY = "👨‍👩‍👧‍👦"
@@ -159,3 +160,38 @@ def test_a_long_task_leaves_the_caption_out() -> None:
     bounds = MetadataSettings(max_value_bytes=64)
     task = "<OPEN_VOCABULARY_DETECTION>" + "a" * 60
     assert fit_metadata({}, ours("x", task=task), bounds).outcome.code == "metadata_left_out"
+
+
+@given(foreign, texts, limits)
+def test_the_metadata_of_an_event_fit_as_those_that_were_read(
+    existing: dict[str, str], caption: str, bounds: MetadataSettings
+) -> None:
+    """Without a key of Dropline, the number of bytes is enough to decide."""
+    seen = seen_metadata(1, existing)
+    assume(seen is not None)
+    assert seen is not None
+    assert fit_beside(seen.size_bytes, ours(caption), bounds) == fit_metadata(existing, ours(caption), bounds)
+
+
+@pytest.mark.parametrize("metadata", [None, {}])
+def test_an_object_without_metadata_is_seen(metadata: object) -> None:
+    """The first version of the metadata has no key."""
+    assert seen_metadata(1, metadata) == SeenMetadata(1, 0)
+
+
+@pytest.mark.parametrize(
+    ("metageneration", "metadata"),
+    [
+        (None, {}),
+        (0, {}),
+        (1, {METADATA_CAPTION: "Grandma, 1962"}),
+        (1, {METADATA_MODEL: "m"}),
+        (1, {METADATA_PROMPT: "<OD>"}),
+        (1, ["caption"]),
+        (1, {"a": 1}),
+        (1, {"a": "v" * MAX_BYTES}),
+    ],
+)
+def test_metadata_that_must_be_read_first(metageneration: int | None, metadata: object) -> None:
+    """A key that Dropline writes, no version, and what Cloud Storage could not hold."""
+    assert seen_metadata(metageneration, metadata) is None
