@@ -5,11 +5,11 @@ from typing import Any
 
 import typer
 
-from cli.console import print_error, print_json, print_line, print_table
+from cli.console import print_error, print_json, print_line, print_table, value_text
 from cli.exit_codes import ExitCode
 from cli.options import Json
 from cli.results import status_text
-from db import filtered, reads, workers
+from db import breakers, filtered, reads, workers
 from db.session import Database, reader_settings
 from db.start_check import READER
 from dropline.broker.lengths import read_lengths
@@ -41,7 +41,7 @@ def status(json: Json = False) -> None:
         # Redis alone is unavailable: the counts of the table are printed all the same.
         document["queues"], error = None, str(unavailable)
         found = Availability(WorkerState.NOT_KNOWN, reason="Redis is unavailable")
-    document["workers"] = _workers_document(found, document.pop("newest_worker"))
+    document["workers"] = _workers_document(found, document.pop("newest_worker"), document.pop("open_breakers"))
     if json:
         print_json(document)
     else:
@@ -64,12 +64,20 @@ def _read_database(settings: DatabaseSettings) -> dict[str, Any]:
             "failures": [each.document() for each in reads.failures(connection)],
             "filtered": [each.document() for each in filtered.sums(connection)],
             "newest_worker": workers.newest(connection),
+            "open_breakers": breakers.find_open(connection),
         }
 
 
-def _workers_document(found: Availability, newest: workers.WorkerRecord | None) -> dict[str, Any]:
+def _workers_document(
+    found: Availability, newest: workers.WorkerRecord | None, open_breakers: list[breakers.OpenBreaker]
+) -> dict[str, Any]:
     alive = None if newest is None else found.is_alive(newest.name)
-    return found.document() | {"newest": None if newest is None else newest.document() | {"alive": alive}}
+    # A killed worker leaves its breaker open in the table.
+    alive_breakers = [each.document() for each in open_breakers if found.is_alive(each.name) is not False]
+    return found.document() | {
+        "newest": None if newest is None else newest.document() | {"alive": alive},
+        "open_breakers": alive_breakers,
+    }
 
 
 def _read_queues(settings: BrokerSettings) -> dict[str, int] | None:
@@ -101,6 +109,9 @@ def _print(document: dict[str, Any]) -> None:
     if document["workers"]["newest"]:
         _print_newest_worker(document["workers"]["newest"])
     print_line(document["workers"]["words"])
+    for each in document["workers"]["open_breakers"]:
+        since = value_text(each["open_since"])
+        print_line(f"the breaker of the worker on {each['host']} is open since {since}: {each['reason']}")
     if document["oldest_queued_s"] is not None:
         print_line(f"the oldest queued row has waited {document['oldest_queued_s']:.0f} s")
     rate = document["captions_per_minute"]

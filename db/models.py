@@ -229,3 +229,7 @@ class WorkerRow(Base):
     started_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
     #: None for a worker that runs, or whose process died.
     stopped_at: Mapped[datetime | None]
+    #: None while the breaker is closed; see `worker.breaker`.
+    breaker_open_since: Mapped[datetime | None]
+    #: One sentence for people; None while the breaker is closed.
+    breaker_reason: Mapped[str | None]

@@ -4,13 +4,13 @@ import contextlib
 import functools
 import math
 import os
-from collections.abc import Callable, Set
+from collections.abc import Callable, Mapping, Set
 from contextlib import closing
 from typing import TypeVar
 
 from celery import Celery, signals
 
-from db import claims, reads
+from db import breakers, claims, reads
 from db.session import Database
 from db.start_check import WORKER
 from dropline.broker.alarms import AlarmChannel
@@ -33,6 +33,7 @@ from worker.celery_app import make_celery, run_worker
 from worker.engine.client import EngineClient
 from worker.engine.process import EngineProcess
 from worker.engine_keeper import EngineKeeper
+from worker.gate import Gate
 from worker.idle_timer import IdleTimer
 from worker.memory import MemoryPlan, find_plan, log_plan
 from worker.pipeline import Pipeline
@@ -105,10 +106,11 @@ def build(
         lambda: DecoderProcess(settings.images, share=share, module=decoder_module),
     )
     alarm = Alarm(app.connection_name, settings.lease_s + 1, resources.look, AlarmChannel(settings.broker))
-    register_tasks(app, resources, alarm)
+    gate = Gate(settings.worker, resources.save_breaker, alarm.look)
+    register_tasks(app, resources, alarm, gate)
     idle_timer = _idle_timer(settings, resources, alarm)
     registration = Registration(lambda: _connect(settings), app.connection_name, lambda: engine.loaded)
-    install_steps(app, keeper, queue, alarm, idle_timer, registration)
+    install_steps(app, keeper, queue, alarm, gate, idle_timer, registration)
     _connect_signals(keeper, registration)
     _report_memory(plan)
     _report_sandbox(DecoderProcess(settings.images, module=decoder_module))
@@ -175,6 +177,16 @@ class ProcessResources:
                 claims.release(connection, self._child_name(child))
         except DroplineError as error:
             log.warning("lease_not_released", child=child, error=str(error))
+
+    def save_breaker(self, reason: str | None, lost_attempts: Mapping[int, int]) -> None:
+        """Save the reason of an open breaker, or None, and give lost attempts back: their number by row.
+
+        Raises:
+            DatabaseUnavailable, AccessDenied: neither was done.
+        """
+        with self.database().transaction() as connection:
+            breakers.record(connection, self._name, reason)
+            breakers.give_back(connection, lost_attempts)
 
     def due_in_s(self) -> float | None:
         """Seconds until the first unfinished row is due: 0 if a row is due or at work, None if none is unfinished.

@@ -18,6 +18,7 @@ from dropline.errors import (
     AccessDenied,
     DatabaseUnavailable,
     DroplineError,
+    EngineLost,
     InvalidImage,
     ObjectGone,
     PermanentError,
@@ -27,6 +28,7 @@ from dropline.images.decoded import Decoded
 from dropline.log import get_logger
 from dropline.settings import Settings
 from dropline.storage.encodings import Content
+from worker.breaker import EngineUse
 from worker.engine.wire import CaptionRequest
 from worker.retry import GiveUp, Gone, RetryLater, backoff_s, decide, is_out_of_time
 
@@ -35,6 +37,10 @@ log = get_logger(__name__)
 
 class Captioner(Protocol):
     """The engine; see `worker.engine.client.EngineClient`."""
+
+    @property
+    def engine(self) -> int:
+        """Number of the engine of the last request."""
 
     @property
     def input_size(self) -> int:
@@ -105,6 +111,8 @@ class Pipeline:
         self._wake = wake
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not secrets
         self._sleep = sleep
+        #: What the engine did in the last run, for the breaker of the worker; None without a use of the engine.
+        self.engine_use: EngineUse | None = None
 
     def run(self, hint: int) -> Outcome:
         """Claim the most urgent due row, and do its work; a fault of the image becomes a `failed` row.
@@ -112,6 +120,7 @@ class Pipeline:
         Raises:
             DatabaseUnavailable, AccessDenied: a claimed row is due again at the end of its lease.
         """
+        self.engine_use = None
         with self._database.statement() as connection:
             claimed = claims.claim(connection, hint, self._settings.lease_s, self._claimed_by)
         if claimed.others.row_ids:
@@ -145,8 +154,16 @@ class Pipeline:
             # An image that may have killed or blocked an engine must not take the images of its batch along.
             isolated=claim.lost_attempts + claim.slow_attempts > 0,
         )
-        caption = self._captioner.caption(request, timeout_s=self._settings.engine.request_timeout_s)
-        return decoded.dimensions, size_bytes, caption
+        return decoded.dimensions, size_bytes, self._use_engine(claim.row_id, request)
+
+    def _use_engine(self, row_id: int, request: CaptionRequest) -> Caption:
+        try:
+            caption = self._captioner.caption(request, timeout_s=self._settings.engine.request_timeout_s)
+        except EngineLost:
+            self.engine_use = EngineUse(self._captioner.engine, row_id, lost=True)
+            raise
+        self.engine_use = EngineUse(self._captioner.engine, row_id, lost=False)
+        return caption
 
     def _fetch(self, version: ObjectVersion) -> tuple[int, Decoded]:
         # Announced first: without an engine the download is useless.

@@ -11,6 +11,7 @@ from dropline.errors import BrokerUnavailable, DroplineError
 from dropline.log import get_logger
 from worker.alarm import Alarm
 from worker.engine_keeper import EngineKeeper
+from worker.gate import Gate
 from worker.idle_timer import IdleTimer
 from worker.registration import Registration
 
@@ -22,12 +23,14 @@ def install_steps(
     keeper: EngineKeeper,
     queue: CaptionQueue,
     alarm: Alarm,
+    gate: Gate,
     idle_timer: IdleTimer | None,
     registration: Registration,
 ) -> None:
     """Add the steps to the app's worker and consumer blueprints."""
     app.steps["worker"].add(_engine_step(keeper))
     app.steps["consumer"].add(_alarm_step(keeper, queue, alarm))
+    app.steps["consumer"].add(_gate_step(gate))
     app.steps["consumer"].add(_registration_step(registration))
     if idle_timer is not None:
         app.steps["consumer"].add(_idle_step(idle_timer))
@@ -71,6 +74,21 @@ def _alarm_step(keeper: EngineKeeper, queue: CaptionQueue, alarm: Alarm) -> type
                 log.info("blocking_pop_not_ended", error=str(error))
 
     return AlarmStep
+
+
+def _gate_step(gate: Gate) -> type[bootsteps.StartStopStep]:
+    class GateStep(bootsteps.StartStopStep):
+        """Guards each new channel of the consumer before its first BRPOP."""
+
+        requires = ("celery.worker.consumer.tasks:Tasks",)
+
+        def start(self, parent: Any) -> None:
+            gate.start(parent.hub, parent.task_consumer.channel)
+
+        def stop(self, parent: Any) -> None:  # noqa: ARG002 - the signature is Celery's
+            gate.stop()
+
+    return GateStep
 
 
 def _registration_step(registration: Registration) -> type[bootsteps.StartStopStep]:

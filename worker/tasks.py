@@ -1,5 +1,6 @@
 """Celery's task: a message wakes a child, which works on the most urgent row, and sends the next message."""
 
+import ast
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -14,12 +15,17 @@ from dropline.contract import CAPTION_QUEUE, CAPTION_TASK
 from dropline.errors import AccessDenied, BrokerUnavailable, DatabaseUnavailable
 from dropline.log import get_logger
 from worker.alarm import Alarm
+from worker.breaker import EngineUse
+from worker.gate import Gate
 from worker.pipeline import Pipeline
 
 log = get_logger(__name__)
 
 #: Seconds until the parent looks at the queue after an error of a child: the look reads when which row is due.
 _LOOK_AGAIN_S = 1.0
+
+#: The result of the task: seconds until the next row is due, or None; and an `EngineUse` as a tuple, or None.
+Result = tuple[float | None, tuple[int, int, bool] | None]
 
 
 class Resources(Protocol):
@@ -35,15 +41,15 @@ class Resources(Protocol):
         """Release the lease of a dead child, by its process id; called in the parent."""
 
 
-def register_tasks(app: Celery, resources: Resources, alarm: Alarm) -> None:
-    """Add the task to the app; `alarm` is the parent's."""
+def register_tasks(app: Celery, resources: Resources, alarm: Alarm, gate: Gate) -> None:
+    """Add the task to the app; `alarm` and `gate` are the parent's."""
 
-    def caption(self: Task, row_id: Any) -> float | None:
-        """Seconds until the next row is due, for the parent's alarm; None if no row waits for a time."""
+    def caption(self: Task, row_id: Any) -> Result:
+        """The report to the parent, for its alarm and its gate."""
         with structlog.contextvars.bound_contextvars(task_id=self.request.id, hint=row_id):
             if type(row_id) is not int or row_id < 1:
                 log.error("unusable_message", args=repr(self.request.args)[:200])
-                return _LOOK_AGAIN_S
+                return _LOOK_AGAIN_S, None
             return _run(resources, row_id)
 
     # Not shared: Celery registers a shared task with every app of the process.
@@ -53,13 +59,24 @@ def register_tasks(app: Celery, resources: Resources, alarm: Alarm) -> None:
         shared=False,
         max_retries=None,
         queue=CAPTION_QUEUE,
-        Request=type("BoundRequest", (WatchedRequest,), {"resources": resources, "alarm": alarm}),
+        Request=type("BoundRequest", (WatchedRequest,), {"resources": resources, "alarm": alarm, "gate": gate}),
     )(caption)
 
 
-def _run(resources: Resources, hint: int) -> float | None:
+def _run(resources: Resources, hint: int) -> Result:
     try:
-        outcome = resources.pipeline().run(hint)
+        pipeline = resources.pipeline()
+    except Exception:
+        log.exception("attempt_broken")
+        return _LOOK_AGAIN_S, None
+    next_in_s = _next_in_s(resources, pipeline, hint)
+    use = pipeline.engine_use
+    return next_in_s, None if use is None else (use.engine, use.row_id, use.lost)
+
+
+def _next_in_s(resources: Resources, pipeline: Pipeline, hint: int) -> float | None:
+    try:
+        outcome = pipeline.run(hint)
     except (DatabaseUnavailable, AccessDenied) as error:
         log.warning("row_waits_for_postgres", code=error.code, error=str(error))
         return _LOOK_AGAIN_S
@@ -87,6 +104,7 @@ class WatchedRequest(Request):
 
     resources: Resources
     alarm: Alarm
+    gate: Gate
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -101,7 +119,10 @@ class WatchedRequest(Request):
     def _on_success(self, failed__retval__runtime: Any, **options: Any) -> None:
         self._celery_on_success(failed__retval__runtime, **options)
         failed, result, _ = failed__retval__runtime
-        self.alarm.ended(self.id, _LOOK_AGAIN_S if failed else _seconds(result))
+        next_in_s, use = (_LOOK_AGAIN_S, None) if failed else _parse(result)
+        self.alarm.ended(self.id, next_in_s)
+        if use is not None:
+            self.gate.report(use)
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
         if not soft:
@@ -122,6 +143,7 @@ class WatchedRequest(Request):
             self.resources.release_lease(self.worker_pid)
 
 
-def _seconds(result: str) -> float | None:
+def _parse(result: str) -> tuple[float | None, EngineUse | None]:
     """The result of the task, which reaches the parent as `repr` writes it."""
-    return None if result == "None" else float(result)
+    next_in_s, use = ast.literal_eval(result)
+    return next_in_s, None if use is None else EngineUse(*use)

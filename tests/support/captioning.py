@@ -89,6 +89,7 @@ class FakeCaptioner:
     """Answers each request with the same caption."""
 
     input_size = 8
+    engine = 3
 
     def __init__(self, script: Script) -> None:
         self.requests: list[TimedRequest] = []
@@ -155,7 +156,11 @@ class Bench:
     def run(self, hint: int) -> Outcome:
         """Take a message; the journal begins anew."""
         self.script.journal.clear()
-        pipeline = Pipeline(
+        return self.pipeline().run(hint)
+
+    def pipeline(self) -> Pipeline:
+        """A pipeline over the doubles."""
+        return Pipeline(
             self.database,
             self.store,
             InProcessDecoder(self.script),
@@ -166,7 +171,6 @@ class Bench:
             rng=Middle(),
             sleep=self.sleeps.append,
         )
-        return pipeline.run(hint)
 
     def _wake(self, row_id: int) -> None:
         self.script.step("wake")

@@ -19,6 +19,7 @@ from dropline.errors import (
 from dropline.settings import MetadataSettings
 from tests.support.captioning import CHILD, LEASE_S, PNG, RETRY_FOR_S, SETTINGS, Bench, make_bench
 from tests.support.row_model import Lease, NotBefore, Row
+from worker.breaker import EngineUse
 from worker.pipeline import Outcome
 
 CAPTIONED = Outcome("captioned", Due())
@@ -72,6 +73,22 @@ def test_claim_and_write_back_are_leased_for_the_time_of_a_task(bench: Bench, du
     assert bench.rows.row(row_id).lease is Lease.HELD
     assert bench.rows.details(row_id).in_s == LEASE_S
     assert bench.run(row_id) == Outcome("nothing is due", Due(next_in_s=LEASE_S))
+
+
+def test_the_pipeline_has_what_the_engine_did(bench: Bench) -> None:
+    """The death of the engine, a caption, and nothing where no engine was used: for the breaker."""
+    row_id = bench.drop()
+    bench.script.plan("caption", EngineLost("died"))
+    pipeline = bench.pipeline()
+    uses = []
+    for _ in range(3):
+        pipeline.run(row_id)
+        uses.append(pipeline.engine_use)
+        bench.wait()
+    assert uses == [EngineUse(3, row_id, lost=True), EngineUse(3, row_id, lost=False), None]
+    bench.script.plan("caption", EngineUnavailable("starts"))
+    pipeline.run(bench.drop(generation=2))
+    assert pipeline.engine_use is None
 
 
 def test_without_write_back_the_row_ends_with_its_caption(bench: Bench) -> None:

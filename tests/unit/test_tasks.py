@@ -16,6 +16,8 @@ from dropline.contract import CAPTION_QUEUE, CAPTION_TASK
 from dropline.errors import AccessDenied, BrokerUnavailable, DatabaseUnavailable
 from tests.support.memory_broker import MemoryBroker
 from worker.alarm import Alarm
+from worker.breaker import EngineUse
+from worker.gate import Gate
 from worker.pipeline import Outcome
 from worker.tasks import Resources, register_tasks
 
@@ -34,7 +36,9 @@ class Child:
     app: Celery
     others: Due = field(default_factory=Due)
     error: Exception | None = None
+    run_error: Exception | None = None
     wake_error: Exception | None = None
+    engine_use: EngineUse | None = None
     #: Hints given to the pipeline.
     hints: list[int] = field(default_factory=list)
     #: Hints of the messages sent at the end.
@@ -51,6 +55,8 @@ class Child:
     def run(self, hint: int) -> Outcome:
         """The pipeline's entry."""
         self.hints.append(hint)
+        if self.run_error:
+            raise self.run_error
         return Outcome("captioned", self.others)
 
     def wake(self, row_id: int) -> None:
@@ -71,6 +77,10 @@ class Child:
         """The alarm hears of the end of the message."""
         self.acts.append(f"ended {message_id}: {next_in_s}")
 
+    def report(self, use: EngineUse) -> None:
+        """The gate hears what the engine did."""
+        self.acts.append(f"report {use}")
+
     def call(self, *args: Any) -> Any:
         """Run the task's body as a child does for a message."""
         task = self.app.tasks[CAPTION_TASK]
@@ -86,20 +96,20 @@ def child(monkeypatch: pytest.MonkeyPatch) -> Child:
     """The task of an app with a broker in memory."""
     broker = MemoryBroker(monkeypatch)
     child = Child(broker, broker.app())
-    register_tasks(child.app, cast("Resources", child), cast("Alarm", child))
+    register_tasks(child.app, cast("Resources", child), cast("Alarm", child), cast("Gate", child))
     return child
 
 
 @pytest.mark.parametrize("row_id", [0, -1, True, "7", 7.0, None, [7]], ids=repr)
 def test_a_message_without_a_row_is_dropped(child: Child, row_id: object) -> None:
     """The pipeline is not called; the parent looks at the queue, since the message may have stood for a row."""
-    assert child.call(row_id) == SOON_S
+    assert child.call(row_id) == (SOON_S, None)
     assert (child.hints, child.woken) == ([], [])
 
 
 def test_the_smallest_row_id_is_one(child: Child) -> None:
     """Postgres's identity columns begin at 1."""
-    assert child.call(1) is None
+    assert child.call(1) == (None, None)
     assert child.hints == [1]
 
 
@@ -110,7 +120,7 @@ def test_the_result_is_the_time_of_the_next_row(
 ) -> None:
     """Where a row is due, the next message is sent before this one is acknowledged: one for one."""
     child.others = Due(due, next_in_s)
-    assert child.call(7) == next_in_s
+    assert child.call(7) == (next_in_s, None)
     assert (child.hints, child.woken) == ([7], list(due[:1]))
 
 
@@ -120,7 +130,7 @@ def test_the_result_is_the_time_of_the_next_row(
 def test_an_error_of_the_pipeline_is_no_error_of_the_task(child: Child, error: Exception) -> None:
     """The row has a lease or is due; the parent looks at the queue soon."""
     child.error = error
-    assert child.call(7) == SOON_S
+    assert child.call(7) == (SOON_S, None)
     assert child.woken == []
 
 
@@ -128,13 +138,13 @@ def test_an_error_of_the_pipeline_is_no_error_of_the_task(child: Child, error: E
 def test_a_message_that_redis_refuses_is_sent_after_a_look(child: Child, next_in_s: float | None) -> None:
     """The parent looks soon, and sends a message for the due row."""
     child.others, child.wake_error = Due((8,), next_in_s), BrokerUnavailable("out of memory")
-    assert child.call(7) == SOON_S
+    assert child.call(7) == (SOON_S, None)
 
 
 def test_without_a_due_row_redis_is_left_alone(child: Child) -> None:
     """Redis may be away at the end of the last row."""
     child.others, child.wake_error = Due((), 300.0), BrokerUnavailable("away")
-    assert child.call(7) == 300.0
+    assert child.call(7) == (300.0, None)
 
 
 def test_celery_has_no_part_in_the_retries(child: Child) -> None:
@@ -227,6 +237,22 @@ def test_the_alarm_gets_the_result_as_the_child_writes_it(child: Child, next_in_
     child.others = Due((), next_in_s)
     _trace(parent)
     assert child.acts == ["acknowledge", f"ended m1: {next_in_s}"]
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_the_gate_hears_what_the_engine_did(child: Child, lost: bool) -> None:
+    """Through Celery's own tracer, after the message is acknowledged."""
+    parent = Parent(child)
+    parent.accept()
+    child.others, child.engine_use = Due((), 3.5), EngineUse(2, 7, lost)
+    _trace(parent)
+    assert child.acts == ["acknowledge", "ended m1: 3.5", f"report {child.engine_use}"]
+
+
+def test_the_gate_hears_of_a_dead_engine_also_while_postgres_is_away(child: Child) -> None:
+    """The row could not be queued again, and its lease runs out."""
+    child.engine_use, child.run_error = EngineUse(2, 7, lost=True), DatabaseUnavailable("away")
+    assert child.call(7) == (SOON_S, (2, 7, True))
 
 
 def _trace(parent: Parent) -> None:

@@ -40,6 +40,8 @@ class EngineClient:
         self._authkey = authkey
         self._connection: _EngineConnection | None = None
         self._ids = itertools.count(1)
+        #: Number of the engine that this client was connected with last; 0 before the first connection.
+        self.engine = 0
 
     def __enter__(self) -> Self:
         return self
@@ -122,6 +124,7 @@ class EngineClient:
     def _connected(self) -> "_EngineConnection":
         if self._connection is None:
             self._connection = _EngineConnection.open(self._address, self._authkey)
+            self.engine = self._connection.engine
         return self._connection
 
     @contextlib.contextmanager
@@ -143,9 +146,10 @@ class EngineClient:
 class _EngineConnection:
     """An open connection to the engine, and the slot of the connection."""
 
-    def __init__(self, socket: Connection, input_size: int, slot_fd: int) -> None:
+    def __init__(self, socket: Connection, hello: wire.Hello, slot_fd: int) -> None:
         self._socket = socket
-        self.input_size = input_size
+        self.engine = hello.engine
+        self.input_size = hello.input_size
         self.slot = slot_fd
         #: Whether the model has begun with the current request.
         self.started = False
@@ -155,14 +159,14 @@ class _EngineConnection:
         with contextlib.ExitStack() as cleanup:
             try:
                 socket = cleanup.enter_context(connect(Path(address), _HANDSHAKE_TIMEOUT_S))
-                input_size, slot_fd = _handshake(socket, authkey)
+                hello, slot_fd = _handshake(socket, authkey)
             except _CONNECTION_ERRORS as error:
                 raise EngineUnavailable(
                     f"the engine at {address} cannot be reached ({_reason(error)}); it is starting, stopping or "
                     "has died: look for engine_ready in the worker's log"
                 ) from error
             cleanup.pop_all()
-        return cls(socket, input_size, slot_fd)
+        return cls(socket, hello, slot_fd)
 
     def send(self, message: wire.FromChild) -> None:
         self.started = False
@@ -193,8 +197,8 @@ def _check_pixels(pixels: slot.Pixels, input_size: int) -> None:
         raise ValueError(f"pixels must be uint8 {shape}, not {pixels.dtype} {pixels.shape}")
 
 
-def _handshake(socket: Connection, authkey: bytes) -> tuple[int, int]:
-    """Prove the key and receive the model's input size and the slot's descriptor."""
+def _handshake(socket: Connection, authkey: bytes) -> tuple[wire.Hello, int]:
+    """Prove the key and receive the greeting and the slot's descriptor."""
     if not socket.poll(_HANDSHAKE_TIMEOUT_S):
         raise TimeoutError(f"no greeting within {_HANDSHAKE_TIMEOUT_S:g} s")
     answer_challenge(socket, authkey)
@@ -204,7 +208,7 @@ def _handshake(socket: Connection, authkey: bytes) -> tuple[int, int]:
         raise OSError(f"a greeting was expected, not {hello.op}")
     slot_fd = recv_handle(socket)
     os.set_inheritable(slot_fd, False)
-    return hello.input_size, slot_fd
+    return hello, slot_fd
 
 
 def _ended(when: str, error: BaseException) -> str:

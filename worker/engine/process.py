@@ -37,6 +37,8 @@ class StartRequest(BaseModel):
     ready_fd: int
     #: Descriptor that the engine only holds: the closing reports the engine's death to the parent.
     sentinel_fd: int
+    #: Number of this engine, counted from 1 over the starts of the worker.
+    number: int
 
 
 class LoadedModel(BaseModel):
@@ -97,6 +99,7 @@ class EngineProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._fds: list[int] = []
         self._ready = False
+        self._starts = 0
         #: The model of the engine that was ready last; None before the first.
         self.loaded: LoadedModel | None = None
         #: Path of the socket that clients connect to.
@@ -207,6 +210,7 @@ class EngineProcess:
         return self._fds
 
     def _spawn(self, ready_fd: int, sentinel_fd: int) -> None:
+        self._starts += 1
         self._process = subprocess.Popen(
             [sys.executable, "-m", self._module],
             stdin=subprocess.PIPE,
@@ -224,6 +228,7 @@ class EngineProcess:
             authkey=self.authkey.hex(),
             ready_fd=ready_fd,
             sentinel_fd=sentinel_fd,
+            number=self._starts,
         )
         assert self._process.stdin
         self._process.stdin.write(request.model_dump_json().encode() + b"\n")

@@ -47,6 +47,8 @@ class Hello(_Message):
     op: Literal["hello"] = "hello"
     #: Pixels per side of the square image that the model takes.
     input_size: int
+    #: Number of the engine, as in `worker.engine.process.StartRequest`.
+    engine: int
 
 
 class Announce(_Message):

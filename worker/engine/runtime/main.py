@@ -104,7 +104,7 @@ def _load_server(request: StartRequest, load: Callable[[EngineSettings], Model])
     _log.info("engine_loading", checkpoint="stub" if settings.stub else settings.checkpoint)
     model = load(settings)
     model.warmup()
-    server = Server(model, settings, request.listener_fd, bytes.fromhex(request.authkey))
+    server = Server(model, settings, request.listener_fd, bytes.fromhex(request.authkey), request.number)
     _log.info(
         "engine_ready",
         model=model.name,

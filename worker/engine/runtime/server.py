@@ -113,12 +113,14 @@ class PendingRequest:
 class Server:
     """The engine's threads: one receives per child, one accepts connections, and the caller's runs the model."""
 
-    def __init__(self, model: Model, settings: EngineSettings, listener_fd: int, authkey: bytes) -> None:
+    def __init__(
+        self, model: Model, settings: EngineSettings, listener_fd: int, authkey: bytes, number: int
+    ) -> None:
         """Serve on a socket that already listens; children may be waiting in the backlog."""
         self._model = model
         self._hang_timeout_s = settings.request_timeout_s * _HANG_TIMEOUT_SHARE
         self._authkey = authkey
-        self._hello = wire.Hello(input_size=model.input_size)
+        self._hello = wire.Hello(input_size=model.input_size, engine=number)
         max_batch = min(settings.max_batch, model.largest_batch)
         self._batcher: Batcher[PendingRequest] = Batcher(max_batch, settings.max_wait_ms / 1000)
         self._listener = socket.socket(fileno=listener_fd)

@@ -1,0 +1,66 @@
+"""The open breakers of the workers, in the table `workers`, and the attempts given back.
+
+Each function takes a connection in a transaction of the caller. See `worker.breaker`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import text
+
+from db.session import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class OpenBreaker:
+    """The open breaker of a worker."""
+
+    #: As in the table `workers`.
+    name: str
+    host: str
+    open_since: datetime
+    #: One sentence for people.
+    reason: str
+
+    def document(self) -> dict[str, Any]:
+        """The fields by name."""
+        return {"name": self.name, "host": self.host, "open_since": self.open_since, "reason": self.reason}
+
+
+_RECORD = text("""
+    UPDATE workers SET breaker_reason = CAST(:reason AS text), breaker_open_since =
+           CASE WHEN CAST(:reason AS text) IS NULL THEN NULL ELSE COALESCE(breaker_open_since, now()) END
+    WHERE name = :name
+""")
+_FIND = text("""
+    SELECT name, host, breaker_open_since AS open_since, breaker_reason AS reason FROM workers
+    WHERE breaker_open_since IS NOT NULL AND stopped_at IS NULL ORDER BY id
+""")
+# A row that the death of an engine has set aside is queued again; one that keeps its old caption is to be redone.
+_GIVE_BACK = text("""
+    UPDATE captions SET lost_attempts = GREATEST(0, lost_attempts - given.attempts), updated_at = now(),
+           status = CASE WHEN status = 'failed' THEN 'queued' ELSE status END, redo = redo OR status = 'captioned'
+    FROM unnest(CAST(:ids AS bigint[]), CAST(:attempts AS bigint[])) AS given (id, attempts)
+    WHERE captions.id = given.id
+          AND (status IN ('queued', 'running') OR (status = 'captioned' AND redo) OR
+               (status IN ('failed', 'captioned') AND error_code = 'engine_lost'))
+""")
+
+
+def record(connection: Connection, name: str, reason: str | None) -> None:
+    """Record why and since when the breaker of a worker is open; None: closed."""
+    connection.execute(_RECORD, {"name": name, "reason": reason})
+
+
+def find_open(connection: Connection) -> list[OpenBreaker]:
+    """The open breakers of workers without `stopped_at`: running or killed workers."""
+    return [OpenBreaker(**row) for row in connection.execute(_FIND).mappings()]
+
+
+def give_back(connection: Connection, lost_attempts: Mapping[int, int]) -> None:
+    """Undo the count of lost attempts, where the engine was at fault: the number by row."""
+    if lost_attempts:
+        values = {"ids": list(lost_attempts), "attempts": list(lost_attempts.values())}
+        connection.execute(_GIVE_BACK, values)

@@ -1,0 +1,121 @@
+"""The circuit breaker of a worker, pure: an engine that dies on one image after another is broken itself.
+
+An attempt that ends with the engine's death counts against its image. Three such attempts set an image aside:
+right for an image that kills engines, wrong for an engine that dies on every image. So the breaker opens after a
+few deaths that no small number of images explains. While it is open, the worker tries one image at a time, after
+growing pauses, and each lost attempt is given back to its row. The first caption closes the breaker.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum, auto
+
+#: Deaths in a row that open the breaker. No two of them have an image in common.
+DEATHS = 3
+#: Suspects that are remembered; the oldest are forgotten first.
+_MOST_SUSPECTS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class EngineUse:
+    """What an engine did with an image."""
+
+    #: Number of the engine, counted from 1 over the engines that the worker has started.
+    engine: int
+    row_id: int
+    #: True if the engine died while it ran the image; false if it captioned the image.
+    lost: bool
+
+
+class Change(Enum):
+    """What a report has changed."""
+
+    NOTHING = auto()
+    OPENED = auto()
+    #: An engine has died while the breaker was open.
+    DIED_AGAIN = auto()
+    CLOSED = auto()
+
+
+class Breaker:
+    """Decides from the uses of the engines whether the engine is broken."""
+
+    def __init__(self) -> None:
+        self.is_open = False
+        #: Rows that each engine died on since the last caption, by the number of the engine.
+        self._deaths: dict[int, set[int]] = {}
+        #: Attempts that are to be given back, by row.
+        self._owed: Counter[int] = Counter()
+        #: Rows with an attempt given back, and no caption since. A death on one of them is no sign of a broken
+        #: engine: otherwise three images that kill engines would open the breaker again and again.
+        self._suspects: dict[int, None] = {}
+        self._exhausted = False
+
+    def report(self, use: EngineUse) -> Change:
+        """Take the use of an engine into account.
+
+        Reports may arrive in any order. Where a report of a lost batch is late, the breaker may open without need,
+        and the first probe closes it.
+        """
+        return self._died(use) if use.lost else self._captioned(use)
+
+    def take_owed(self) -> dict[int, int]:
+        """The attempts to give back since the last call: their number by row."""
+        owed, self._owed = dict(self._owed), Counter()
+        return owed
+
+    def still_owe(self, attempts: dict[int, int]) -> None:
+        """Put back what `take_owed` returned, since it was not given back."""
+        self._owed.update(attempts)
+
+    def give_up(self) -> None:
+        """Close without a caption; lost attempts count again, and the breaker stays closed until a caption."""
+        self.is_open, self._exhausted = False, True
+        self._deaths.clear()
+
+    def _died(self, use: EngineUse) -> Change:
+        if self._exhausted:
+            return Change.NOTHING
+        rows = self._deaths.setdefault(use.engine, set())
+        is_new = not rows
+        rows.add(use.row_id)
+        if self.is_open:
+            self._owe([use.row_id])
+            return Change.DIED_AGAIN if is_new else Change.NOTHING
+        if self._different_deaths() < DEATHS:
+            return Change.NOTHING
+        self.is_open = True
+        for each in self._deaths.values():
+            self._owe(each)
+        return Change.OPENED
+
+    def _captioned(self, use: EngineUse) -> Change:
+        self._suspects.pop(use.row_id, None)
+        self._exhausted = False
+        # An engine that died after this caption, or a later engine, is not cleared by the caption.
+        self._deaths = {engine: rows for engine, rows in self._deaths.items() if engine >= use.engine}
+        if not self.is_open or self._deaths:
+            return Change.NOTHING
+        self.is_open = False
+        return Change.CLOSED
+
+    def _owe(self, rows: Iterable[int]) -> None:
+        for row_id in rows:
+            self._owed[row_id] += 1
+            self._suspects[row_id] = None
+        while len(self._suspects) > _MOST_SUSPECTS:
+            del self._suspects[next(iter(self._suspects))]
+
+    def _different_deaths(self) -> int:
+        """Number of deaths without a common image, and so the smallest number of images that could explain them.
+
+        The smallest batches first: an image of a lost batch runs alone from then on.
+        """
+        explained: set[int] = set()
+        number = 0
+        for rows in sorted(self._deaths.values(), key=len):
+            if explained.isdisjoint(rows) and self._suspects.keys().isdisjoint(rows):
+                explained |= rows
+                number += 1
+        return number
