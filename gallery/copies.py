@@ -7,31 +7,45 @@ credentials (`dropline.images.decoder`).
 import asyncio
 import copy
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from queue import LifoQueue
 from tempfile import TemporaryDirectory
 from threading import Lock
+from typing import Protocol
 
 from dropline.contract import ObjectVersion
-from dropline.errors import ImageRefused, InvalidImage, ObjectGone, SettingsError
+from dropline.errors import DroplineError, ImageRefused, InvalidImage, ObjectGone, SettingsError
 from dropline.images.decoder import DecoderProcess
 from dropline.images.renditions import Rendition, render
+from dropline.log import get_logger
 from dropline.settings import Settings
 from dropline.storage.objects import ObjectStore, make_store
 from gallery.disk_cache import DiskCache
 from gallery.threads import in_thread
 
-#: Downloads the bytes of an object version; raises ObjectGone, PermanentError or TransientError.
-Download = Callable[[ObjectVersion], bytes]
+
+class Originals(Protocol):
+    """The uploaded objects."""
+
+    def download(self, version: ObjectVersion) -> bytes:
+        """The bytes of an object version; raises ObjectGone, PermanentError or TransientError."""
+
+    def exists(self, version: ObjectVersion) -> bool:
+        """Whether the bucket has the object version; raises AccessDenied, PermanentError or TransientError."""
+
+
+log = get_logger(__name__)
 
 #: Images that are downloaded and decoded at a time.
 DECODERS = 2
 
 #: Seconds for connecting to Cloud Storage, and between received bytes: a person waits.
 _TIMEOUT_S = (3.0, 5.0)
+#: The same for the question whether an object is there: the page is served without an answer too.
+_EXISTS_TIMEOUT_S = (1.0, 2.0)
 #: Errors that every further attempt would give again.
 _LASTING = (ObjectGone, InvalidImage, ImageRefused)
 #: Lasting errors that are remembered: a hostile image costs one decoding, not one a view.
@@ -41,15 +55,15 @@ _MAX_REMEMBERED = 10_000
 class Copies:
     """The copies of all images. Threads may share the object; processes may not."""
 
-    def __init__(self, download: Download, cache: DiskCache, decoders: list[DecoderProcess]) -> None:
+    def __init__(self, originals: Originals, cache: DiskCache, decoders: list[DecoderProcess]) -> None:
         """Start no decoder process yet.
 
         Args:
-            download: of originals.
+            originals: the uploaded objects.
             cache: of finished copies.
             decoders: as many images are downloaded and decoded at a time.
         """
-        self._download = download
+        self._originals = originals
         self._cache = cache
         self._decoders = decoders
         self._free: LifoQueue[DecoderProcess] = LifoQueue()
@@ -69,7 +83,7 @@ class Copies:
             TransientError: a later call may succeed.
             Overloaded: too many requests wait for a thread.
         """
-        key = f"{rendition} {version.uri}"
+        key = _key(version, rendition)
         data = await in_thread(lambda: self._cache.get(key))
         if data is not None:
             return data
@@ -78,7 +92,22 @@ class Copies:
 
     async def original(self, version: ObjectVersion) -> bytes:
         """The uploaded bytes of the object version. Raises the errors of the download."""
-        return await asyncio.wrap_future(self._threads.submit(self._download, version))
+        return await asyncio.wrap_future(self._threads.submit(self._originals.download, version))
+
+    def is_gone(self, version: ObjectVersion) -> bool:
+        """Whether the object version is no longer in the bucket; False without an answer of Cloud Storage."""
+        with self._lock:
+            if isinstance(self._errors.get(version.uri), ObjectGone):
+                return True
+        try:
+            return not self._originals.exists(version)
+        except DroplineError as error:
+            log.warning("existence_unknown", code=error.code, error=str(error), object=version.uri)
+            return False
+
+    def is_cached(self, version: ObjectVersion, rendition: Rendition) -> bool:
+        """Whether the copy needs no original any more."""
+        return self._cache.get(_key(version, rendition)) is not None
 
     def close(self) -> None:
         """End the decoder processes, after the images that are being decoded."""
@@ -96,7 +125,8 @@ class Copies:
     def _make(self, key: str, version: ObjectVersion, rendition: Rendition) -> bytes:
         try:
             self._raise_remembered(version)
-            data = self._render(version, rendition)
+            # Another call may have made the copy after this one found none.
+            data = self._cache.get(key) or self._render(version, rendition)
         except _LASTING as error:
             self._remember(version, copy.copy(error))
             raise
@@ -108,7 +138,7 @@ class Copies:
                 del self._running[key]
 
     def _render(self, version: ObjectVersion, rendition: Rendition) -> bytes:
-        original = self._download(version)
+        original = self._originals.download(version)
         with self._decoder() as decoder:
             return render(decoder, original, rendition)
 
@@ -133,6 +163,10 @@ class Copies:
                 self._errors.popitem(last=False)
 
 
+def _key(version: ObjectVersion, rendition: Rendition) -> str:
+    return f"{rendition} {version.uri}"
+
+
 @contextmanager
 def open_copies(settings: Settings) -> Iterator[Copies]:
     """The copies, from Cloud Storage. The store and the decoder processes are made at first use.
@@ -147,13 +181,13 @@ def open_copies(settings: Settings) -> Iterator[Copies]:
         except OSError as error:
             raise SettingsError(f"DROPLINE_GALLERY__CACHE_DIRECTORY cannot be used: {error}") from error
         decoders = [DecoderProcess(settings.images) for _ in range(DECODERS)]
-        copies = Copies(_Originals(settings).download, cache, decoders)
+        copies = Copies(_StoredOriginals(settings), cache, decoders)
         stack.callback(copies.close)
         yield copies
 
 
-class _Originals:
-    """Downloads from Cloud Storage; connects at first use: a page without images needs no credentials."""
+class _StoredOriginals:
+    """The objects in Cloud Storage; connects at first use: a page without images needs no credentials."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -162,6 +196,13 @@ class _Originals:
 
     def download(self, version: ObjectVersion) -> bytes:
         """The bytes of an object version; raises the errors of `ObjectStore.download`."""
+        return self._connected().download(version, self._settings.events.max_size_bytes).data
+
+    def exists(self, version: ObjectVersion) -> bool:
+        """See `ObjectStore.exists`."""
+        return self._connected().exists(version, _EXISTS_TIMEOUT_S)
+
+    def _connected(self) -> ObjectStore:
         with self._lock:
             self._store = self._store or make_store(self._settings, _TIMEOUT_S)
-        return self._store.download(version, self._settings.events.max_size_bytes).data
+        return self._store

@@ -12,17 +12,18 @@ from dropline import caption_id
 from dropline.contract import ObjectVersion, Status, TaskPrompt, TaskRequest
 from dropline.demo_model import demo_notice
 from dropline.errors import InvalidCaptionId
+from dropline.images.renditions import Rendition
 from gallery.access import Scope, requires
 from gallery.cards import cards_of
 from gallery.memo import Memo
 from gallery.page_query import PageQuery
 from gallery.page_route import EMPTY_FRAME, NoSuchPage, page_route
-from gallery.picture_view import failure_of, picture_of
+from gallery.picture_view import Rest, failure_of, picture_of
 from gallery.problems import RETRY_AFTER_S
 from gallery.rendering import Pages, load_pages
 from gallery.resources import Resources
 from gallery.strip import Strip, strip_of
-from gallery.words import STATUSES, TASKS, advice_for, is_redrivable
+from gallery.words import STATUSES, TASKS, advice_for, is_redrive_offered
 
 #: Cards of a part of the list: whole rows of 2, 3, 4, 5 or 6 columns.
 PART = 60
@@ -56,6 +57,7 @@ class Page:
 
     def __init__(self, resources: Resources, pages: Pages) -> None:
         self._database = resources.reader
+        self._copies = resources.copies
         self._bucket = resources.settings.bucket
         self._pages = pages
         self._strip = Memo(self._read_strip, _STRIP_AGE_S)
@@ -128,14 +130,24 @@ class Page:
             siblings = reads.rows_of_object(connection, version.bucket, version.name)
             row = _row_among(siblings, version, task)
             neighbours = search.neighbours(connection, query.search(), row.id)
-        view = picture_of(row, siblings, neighbours, query)
+        view = picture_of(row, siblings, neighbours, query, self._rest_of(row))
         own = {
             "view": "picture",
-            "notice": demo_notice([row.model]),
+            # A row without an answer will get that of the worker in use.
+            "notice": demo_notice([row.model]) if row.model else self._notice.get(),
             "picture": view,
             "tasks_to_ask": _TASKS_TO_ASK,
+            "task_to_ask": _task_to_ask(row, siblings),
         }
         return EMPTY_FRAME | own | _results(request) | _rights(request)
+
+    def _rest_of(self, row: CaptionRecord) -> Rest:
+        """No event may have told that the object is gone: the bucket of the local stack ends with the stack."""
+        if row.status is Status.DELETED:
+            return Rest.NOTHING
+        if not self._copies.is_gone(row.version):
+            return Rest.OBJECT
+        return Rest.COPY if self._copies.is_cached(row.version, Rendition.VIEW) else Rest.NOTHING
 
     def static(self, digest: str, name: str) -> Response:
         """A file beside the pages."""
@@ -196,8 +208,7 @@ def _group(count: reads.FailureCount, query: PageQuery) -> _Values:
         "count": count.rows,
         "example": count.example,
         "advice": advice.remedy,
-        "is_useful": advice.is_redrive_useful,
-        "can_redrive": is_redrivable(count.error_code),
+        "can_redrive": is_redrive_offered(count.error_code),
         "is_selected": count.error_code == query.code,
         "url": PageQuery(code=count.error_code).url("/failures"),
     }
@@ -223,6 +234,12 @@ def _rights(request: Request) -> _Values:
     """Which forms the sender may use."""
     scopes = request.state.principal.scopes
     return {"may_submit": Scope.SUBMIT in scopes, "may_edit": Scope.EDIT in scopes}
+
+
+def _task_to_ask(row: CaptionRecord, siblings: list[CaptionRecord]) -> str:
+    """The first task that the object version has no row of; the first task of all where it has all."""
+    asked = {TaskRequest.parse(each.task).prompt for each in siblings if each.version == row.version}
+    return next((task for task in TASKS if task not in asked), next(iter(TASKS))).value
 
 
 def _needs(task: TaskPrompt) -> str:

@@ -1,8 +1,9 @@
 """One row as the page of a picture: answers, generations, details and times. Pure."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from enum import Enum
 
 from db.reads import CaptionRecord
 from dropline.contract import Status, TaskPrompt, TaskRequest
@@ -10,7 +11,18 @@ from dropline.images.renditions import Rendition
 from gallery.cards import READ_TASKS, Card, card_of
 from gallery.page_query import PageQuery
 from gallery.regions import regions_of
-from gallery.words import TASKS, advice_for, duration_words, is_redrivable, size_words, status_words
+from gallery.words import TASKS, advice_for, duration_words, is_redrive_offered, size_words, status_words
+
+
+class Rest(Enum):
+    """Whether there is still a picture to show."""
+
+    #: The object is in the bucket, or Cloud Storage did not answer.
+    OBJECT = "object"
+    #: The object is gone, and the gallery has a copy.
+    COPY = "copy"
+    #: The object is gone.
+    NOTHING = "nothing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +79,10 @@ class PictureView:
     #: Whether the answer is text read from the picture.
     is_read: bool
     can_copy: bool
+    #: The bucket has no such object version: it cannot be asked about or downloaded.
+    is_gone: bool
+    #: The picture is a copy of an object that is gone.
+    is_remainder: bool
     can_ask: bool
     error: Failure | None
     note: str | None
@@ -83,6 +99,7 @@ def picture_of(
     siblings: Sequence[CaptionRecord],
     neighbours: tuple[CaptionRecord | None, CaptionRecord | None],
     query: PageQuery,
+    rest: "Rest",
 ) -> PictureView | None:
     """The page of a row; None for a row without an id.
 
@@ -91,10 +108,13 @@ def picture_of(
         siblings: all rows of the object, all generations.
         neighbours: the next newer and the next older picture of the list.
         query: of the list that led to this page.
+        rest: of the object.
     """
     card = card_of(row, query, Rendition.VIEW)
     if card is None:
         return None
+    if rest is Rest.NOTHING:
+        card = replace(card, image=None, regions=(), is_gone=True)
     task = TaskRequest.parse(row.task)
     newer, older = (each and card_of(each, query) for each in neighbours)
     return PictureView(
@@ -112,7 +132,9 @@ def picture_of(
         text_asked=task.text if task.prompt.takes_text else None,
         is_read=task.prompt in READ_TASKS,
         can_copy=bool(row.caption),
-        can_ask=row.status not in (Status.DELETED, Status.SUPERSEDED),
+        is_gone=card.is_gone or rest is Rest.COPY,
+        is_remainder=card.image is not None and rest is Rest.COPY,
+        can_ask=rest is Rest.OBJECT and row.status not in (Status.DELETED, Status.SUPERSEDED),
         error=failure_of(row),
         note=row.error if row.status is not Status.FAILED else None,
         answers=tuple(_answers(row, siblings, query)),
@@ -129,7 +151,7 @@ def failure_of(row: CaptionRecord) -> Failure | None:
     if row.status is not Status.FAILED:
         return None
     advice = advice_for(row.error_code)
-    return Failure(advice.title, row.error or "", advice.remedy, can_redrive=is_redrivable(row.error_code))
+    return Failure(advice.title, row.error or "", advice.remedy, can_redrive=is_redrive_offered(row.error_code))
 
 
 def _read_lines(row: CaptionRecord) -> str:

@@ -31,6 +31,10 @@ MEDIA_TYPE = "application/problem+json"
 #: Seconds after which a request that met an outage may be repeated.
 RETRY_AFTER_S = 5
 
+_DETAILS = {
+    HTTPStatus.NOT_FOUND: "no route has this address; /openapi.json lists the routes of the API",
+    HTTPStatus.METHOD_NOT_ALLOWED: "the address has no such method; /openapi.json lists the methods of each route",
+}
 # The first class that fits.
 _STATUS: tuple[tuple[type[DroplineError], HTTPStatus], ...] = (
     (MissingCredentials, HTTPStatus.UNAUTHORIZED),
@@ -113,7 +117,11 @@ async def problem_of_http(_request: Request, error: Exception) -> Response:
     if isinstance(error.__cause__, DroplineError):
         return problem_of(error.__cause__)
     status = HTTPStatus(error.status_code)
-    return problem(status, status.name.lower(), str(error.detail), error.headers)
+    detail = str(error.detail)
+    # Without a text of its own, an error has the phrase of its status.
+    if detail == status.phrase:
+        detail = _DETAILS.get(status, detail)
+    return problem(status, status.name.lower(), detail, error.headers)
 
 
 def words_of(errors: Any) -> str:

@@ -11,6 +11,8 @@ from fastapi import Response
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from dropline.images.placeholders import SIZE_PX
+
 _TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
 #: An SVG of its own page runs no script and loads no file.
 _SVG_POLICY = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
@@ -47,6 +49,7 @@ class Pages:
         )
         self.files = _static_files()
         self._environment.globals["static"] = self._address
+        self._environment.globals["placeholder_size"] = f"{SIZE_PX[0]}x{SIZE_PX[1]}"
 
     def html(self, template: str, values: dict[str, Any], status: int = 200) -> HTMLResponse:
         """A template with its values. A page is made for each view; a browser may show it on the way back."""

@@ -106,9 +106,9 @@ def advice_for(error_code: str | None) -> Advice:
     return _ADVICE.get(error_code or "", _UNKNOWN)
 
 
-def is_redrivable(error_code: str | None) -> bool:
-    """False for the failed rows that a redrive leaves out, with any filter."""
-    return (error_code or "") not in DEAD_LETTERS.excluded_codes
+def is_redrive_offered(error_code: str | None) -> bool:
+    """False for failed rows that fail again with the same bytes, and for those that a redrive leaves out."""
+    return advice_for(error_code).is_redrive_useful and (error_code or "") not in DEAD_LETTERS.excluded_codes
 
 
 def status_words(status: Status) -> str:

@@ -72,6 +72,23 @@ class ObjectStore:
             blob.download_to_file(body, raw_download=True, checksum="auto", **self._options)
         return decode_content(body.getvalue(), blob.content_encoding, version, max_bytes)
 
+    def exists(self, version: ObjectVersion, timeout_s: tuple[float, float]) -> bool:
+        """Whether Cloud Storage has exactly this generation, as a noncurrent one too.
+
+        Args:
+            version: of the object.
+            timeout_s: for connecting, and for the answer.
+
+        Raises:
+            AccessDenied, StorageUnavailable, PermanentError.
+        """
+        try:
+            with worker_errors(version, "storage.objects.get"):
+                self._blob(version).reload(timeout=timeout_s, retry=None)
+        except ObjectGone:
+            return False
+        return True
+
     def live_generation(self, version: ObjectVersion) -> int | None:
         """Return the live generation of the object name, or None if the object was deleted.
 

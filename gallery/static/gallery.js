@@ -90,7 +90,7 @@ class Feed {
     this.root.replaceChildren(...found.body.childNodes);
     this.adopt();
     const count = findAll(".card", this.root).length;
-    say(count ? `${count}${find("[data-more]", this.root) ? " or more" : ""} pictures` : "No picture matches");
+    say(count ? `${count}${find("[data-more]", this.root) ? " or more" : ""} picture${count === 1 ? "" : "s"}` : "No picture matches");
   }
 
   // Puts a card at its place in the first part; cards beyond the size of a part move on to the next one.
@@ -221,8 +221,9 @@ class Live {
     }
     const found = await fetchHtml(url);
     showStrip(find("#strip", found));
-    find("#notice").replaceWith(find("#notice", found));
     if (!this.feed) return;
+    // Of the worker in use; a picture's page has that of its own row.
+    find("#notice").replaceWith(find("#notice", found));
     const cards = new Map(findAll(".card", found).map((card) => [card.id, card]));
     for (const id of asked) this.show(`c-${id}`, cards.get(`c-${id}`));
   }
@@ -259,7 +260,24 @@ class Live {
 // The image of a card that changes its words stays: a new element would flicker.
 function keepPicture(old, card) {
   const [before, after] = [find("img", old), find("img", card)];
-  if (before && after && before.getAttribute("src") === after.getAttribute("src")) after.replaceWith(before);
+  if (before && after && before.getAttribute("src") === after.getAttribute("src")) { after.replaceWith(before); checkPicture(before); }
+}
+
+// ---------------------------------------------------------------- placeholders
+
+// The image of an object that is gone is a placeholder, which loads without an error; boxes over it would mark nothing.
+// Its size is that of no copy in the grid. A larger copy may have the size by chance: then the original has it too.
+function checkPicture(image) {
+  if (!image.matches?.(".frame img, [data-sheet] img") || !image.complete) return;
+  const size = `${image.naturalWidth}x${image.naturalHeight}`;
+  const original = find("svg.regions", image.parentNode)?.viewBox.baseVal;
+  const isPlaceholder = size === document.body.dataset.placeholder && `${original?.width}x${original?.height}` !== size;
+  image.parentNode.classList.toggle("without-picture", isPlaceholder);
+}
+
+function startPlaceholders() {
+  document.addEventListener("load", (event) => checkPicture(event.target), true);
+  findAll("img").forEach(checkPicture);
 }
 
 // ---------------------------------------------------------------- the strip
@@ -305,8 +323,23 @@ class Uploads {
     button.hidden = false;
     button.addEventListener("click", () => files.click());
     files.addEventListener("change", () => { this.add(files.files); files.value = ""; });
-    document.addEventListener("paste", (event) => this.add(event.clipboardData?.files ?? []));
+    document.addEventListener("paste", (event) => this.paste(event));
     this.watchDrops(find("[data-target]"));
+    this.watchDialog(find("[data-open-address]"), find("[data-address]"));
+  }
+
+  paste(event) {
+    this.add(event.clipboardData?.files ?? []);
+    const words = event.clipboardData?.getData("text/plain").trim() ?? "";
+    if (/^https?:\/\/\S+$/i.test(words) && !event.target.closest?.("input, textarea")) this.addAddress(words);
+  }
+
+  watchDialog(button, dialog) {
+    const field = find("input", dialog);
+    button.hidden = false;
+    button.addEventListener("click", () => { field.value = ""; dialog.returnValue = ""; dialog.showModal(); });
+    find("[data-cancel]", dialog).addEventListener("click", () => dialog.close());
+    dialog.addEventListener("close", () => { if (dialog.returnValue === "add") this.addAddress(field.value.trim()); });
   }
 
   watchDrops(target) {
@@ -325,17 +358,30 @@ class Uploads {
   }
 
   add(files) {
-    for (const file of files) this.waiting.push([file, this.place(file)]);
+    for (const file of files) {
+      const form = new FormData();
+      form.append("file", file);
+      this.waiting.push([form, this.place(file.name, "Uploading", URL.createObjectURL(file))]);
+    }
     if (files.length) window.scrollTo({ top: 0 });
     this.next();
   }
 
-  place(file) {
+  // The gallery fetches the image; a browser could read no other site's.
+  addAddress(address) {
+    const name = address.replace(/[?#].*/, "").split("/").at(-1) || address;
+    this.waiting.push([JSON.stringify({ uri: address }), this.place(name, "Fetching")]);
+    window.scrollTo({ top: 0 });
+    this.next();
+  }
+
+  place(name, words, picture) {
     const card = find("[data-waiting-card]").content.cloneNode(true).firstElementChild;
     const image = find("img", card);
-    image.src = URL.createObjectURL(file);
     image.addEventListener("error", () => image.remove());
-    find(".name", card).textContent = file.name;
+    if (picture) image.src = picture; else image.remove();
+    find(".caption", card).textContent = words;
+    find(".name", card).textContent = name;
     this.feed.insert(card);
     return card;
   }
@@ -347,9 +393,9 @@ class Uploads {
     }
   }
 
-  async send(file, card) {
+  async send(body, card) {
     try {
-      const { id } = await postPatiently(file, (share) => { find("progress", card).value = share; });
+      const { id } = await postPatiently(body, (share) => { find("progress", card).value = share; });
       find("progress", card).remove();
       find(".caption", card).textContent = "Waiting";
       // The row may have arrived before the answer.
@@ -361,7 +407,7 @@ class Uploads {
       const words = find(".caption", card);
       words.className = "caption bad whole";
       words.textContent = error.message;
-      say(`${file.name}: ${error.message}`);
+      say(`${find(".name", card).textContent}: ${error.message}`);
     }
   }
 }
@@ -371,24 +417,23 @@ function keepShown(card, shown) {
 }
 
 // A folder of thousands of images is sent as fast as the gallery allows.
-async function postPatiently(file, progressed) {
+async function postPatiently(body, progressed) {
   for (;;) {
-    try { return await post(file, progressed); } catch (error) {
+    try { return await post(body, progressed); } catch (error) {
       if (!error.retryAfter) throw error;
       await new Promise((resolve) => setTimeout(resolve, 1000 * error.retryAfter));
     }
   }
 }
 
-// fetch() has no progress of uploads.
-function post(file, progressed) {
+// fetch() has no progress of uploads. The body is a form with a file, or JSON with an address.
+function post(body, progressed) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
-    const form = new FormData();
-    form.append("file", file);
     request.open("POST", "/api/captions");
+    if (typeof body === "string") request.setRequestHeader("content-type", "application/json");
+    else request.upload.addEventListener("progress", (event) => { if (event.lengthComputable) progressed(event.loaded / event.total); });
     request.responseType = "json";
-    request.upload.addEventListener("progress", (event) => { if (event.lengthComputable) progressed(event.loaded / event.total); });
     request.addEventListener("error", () => reject(new Error("The gallery cannot be reached")));
     request.addEventListener("load", () => {
       if (request.status < 300) resolve(request.response);
@@ -398,7 +443,7 @@ function post(file, progressed) {
         reject(error);
       }
     });
-    request.send(form);
+    request.send(body);
   });
 }
 
@@ -428,7 +473,7 @@ class Picture {
     const found = await fetchHtml(location.href).catch(() => null);
     this.isLoading = false;
     if (!found) return;
-    for (const id of ["p-stage", "p-answer", "p-labels", "p-answers", "p-facts", "p-generations"]) {
+    for (const id of ["notice", "p-stage", "p-answer", "p-labels", "p-answers", "p-facts", "p-generations"]) {
       const [old, now] = [document.getElementById(id), found.getElementById(id)];
       if (old && now && old.outerHTML !== now.outerHTML) { if (id === "p-stage") keepPicture(old, now); old.replaceWith(now); }
     }
@@ -449,13 +494,18 @@ class Picture {
     const width = svg?.getBoundingClientRect().width;
     if (!width) return;
     const size = 14 * svg.viewBox.baseVal.width / width;
-    for (const label of findAll("text", svg)) {
+    const labels = findAll("text", svg);
+    const boxes = labels.map((label) => find("polygon", label.parentNode).getBBox());
+    const taken = [];
+    labels.forEach((label, number) => {
       label.setAttribute("font-size", size);
-      const group = label.parentNode.getBBox();
-      const y = Number(label.dataset.y ??= label.getAttribute("y"));
-      label.setAttribute("y", y < size * 1.4 ? y + size * 1.1 : y - size * 0.35);
-      label.setAttribute("x", Math.max(size * 0.2, Math.min(group.x, svg.viewBox.baseVal.width - label.getComputedTextLength() - size * 0.3)));
-    }
+      const extent = { width: label.getComputedTextLength() + size * 0.4, height: size * 1.3 };
+      const others = [...taken, ...boxes.filter((box, index) => index !== number && box.height < size * 4)];
+      const place = placeOfLabel(boxes[number], extent, svg.viewBox.baseVal, others);
+      label.setAttribute("x", place.x + size * 0.2);
+      label.setAttribute("y", place.y + size);
+      taken.push(place);
+    });
   }
 
   clicked(button) {
@@ -520,6 +570,34 @@ class Picture {
     addEventListener("pointermove", moved);
     addEventListener("pointerup", () => removeEventListener("pointermove", moved), { once: true });
   }
+}
+
+// Above the box, below, inside at its top, to its right or left: the first place that is free, else the freest one.
+// Other labels, and boxes that a label would hide, are in the way.
+function placeOfLabel(box, { width, height }, picture, others) {
+  const [right, bottom] = [picture.width - width, picture.height - height];
+  const isRoomy = box.height > height * 3;
+  const places = [
+    [box.x, box.y - height],
+    [box.x, box.y + box.height],
+    [box.x + box.width, box.y],
+    [box.x - width, box.y],
+    [box.x, box.y + height * 0.1],
+  ];
+  if (isRoomy) places.splice(1, 0, places.pop());
+  const found = places.map(([x, y]) => {
+    const place = { x: Math.max(0, Math.min(x, right)), y: Math.max(0, Math.min(y, bottom)), width, height };
+    const own = isRoomy ? 0 : covered(place, box);
+    return { ...place, cost: own + others.reduce((sum, other) => sum + covered(place, other), 0) };
+  });
+  return found.reduce((best, each) => (each.cost < best.cost ? each : best));
+}
+
+// The area that two rectangles share.
+function covered(one, other) {
+  const across = Math.min(one.x + one.width, other.x + other.width) - Math.max(one.x, other.x);
+  const down = Math.min(one.y + one.height, other.y + other.height) - Math.max(one.y, other.y);
+  return Math.max(0, across) * Math.max(0, down);
 }
 
 function showBox(sheet, [left, top, right, bottom]) {
@@ -588,6 +666,7 @@ const picture = pictureRoot && new Picture(pictureRoot);
 const live = new Live(feed);
 if (feed) startSearch(feed);
 if (feed && find("[data-upload]")) new Uploads(feed);
+startPlaceholders();
 startKeys();
 startWayBack();
 startStrip();

@@ -1,18 +1,20 @@
 """The page in a real browser: search, boxes, texts that stay texts, long lists, colours, sizes, accessibility."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import combinations
 from pathlib import Path
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 from sqlalchemy import Connection, text
 
 from db import claims
 from db.session import Database
 from dropline import caption_id
 from dropline.contract import Dimensions, ObjectVersion, TaskPrompt, TaskRequest
+from dropline.images.placeholders import SIZE_PX
 from tests.support.browser import overflow_px, serious_findings, served, tab
 from tests.support.image_files import RED, encode
 from tests.support.page_rig import Objects, page_application
@@ -24,6 +26,20 @@ _BOXES = ObjectVersion("drops", "boxes.png", 1)
 _HOSTILE = ObjectVersion("drops", f"evil/{_EVIL}", 1)
 _BROKEN = ObjectVersion("drops", "broken.png", 1)
 _PAGES = ("/", "/failures", "/login", "/?q=zebra", "/pictures/nothing")
+_PROPOSAL = TaskRequest(TaskPrompt.REGION_PROPOSAL)
+#: The extents of the letters of all labels, and of all boxes, in pixels of the window.
+_EXTENTS = """() => ["text", "polygon:not(.casing)"].map((kind) =>
+    [...document.querySelectorAll(`svg.regions ${kind}`)].map((element) => {
+        const { left, top, right, bottom } = element.getBoundingClientRect();
+        return [left, top, right, bottom];
+    })
+)"""
+#: Pastes words.
+_PASTE = """(words) => {
+    const transfer = new DataTransfer();
+    transfer.setData("text/plain", words);
+    document.body.dispatchEvent(new ClipboardEvent("paste", { clipboardData: transfer, bubbles: true }));
+}"""
 _PNG = encode(Image.new("RGB", (400, 200), RED), "PNG")
 
 
@@ -109,13 +125,104 @@ def test_boxes_lie_where_the_things_are(browser: Browser, gallery: str) -> None:
         expect(page.locator("svg.regions")).to_be_hidden()
 
 
+def test_a_label_hides_no_small_box_and_no_other_label(browser: Browser, gallery: str, database: Database) -> None:
+    """Boxes at the edges and beside each other, as small as their labels; a label begins at its box."""
+    boxes = [[1, 1, 15, 10], [350, 2, 399, 18], [200, 80, 212, 92], [214, 80, 224, 92], [2, 180, 30, 199]]
+    result = {"bboxes": boxes, "labels": ["corner", "right", "tiny", "tiny too", "bottom"]}
+    with database.transaction() as connection:
+        claim = take(connection, drop(connection, _BOXES, _PROPOSAL))
+        caption = a_caption("five", result)
+        claims.record_caption(
+            connection, claim, caption, Dimensions(400, 200), size_bytes=9, write_back_lease_s=None
+        )
+    with tab(browser, gallery) as page:
+        page.goto(picture_path(_BOXES, _PROPOSAL))
+        expect(page.locator("svg.regions text")).to_have_count(5)
+        expect(page.locator("svg.regions text").first).not_to_have_attribute("x", "1.0")
+        labels, drawn = page.evaluate(_EXTENTS)
+    hidden = [(label, box) for label in labels for box in drawn if shared_px(label, box) > 20]
+    hidden += [(one, other) for one, other in combinations(labels, 2) if shared_px(one, other) > 20]
+    assert hidden == []
+    for label, box in zip(labels, drawn, strict=True):
+        assert shared_px(label, tuple(value + by for value, by in zip(box, (-9, -9, 9, 9), strict=True))) > 0
+
+
+def shared_px(one: Sequence[float], other: Sequence[float]) -> float:
+    """The area that two rectangles share, of left, top, right and bottom."""
+    across = min(one[2], other[2]) - max(one[0], other[0])
+    down = min(one[3], other[3]) - max(one[1], other[1])
+    return max(0, across) * max(0, down)
+
+
 def test_an_object_that_is_gone_has_a_placeholder(browser: Browser, gallery: str) -> None:
     """The image element shows a picture that says so, never the browser's sign of a broken image."""
     with tab(browser, gallery) as page:
         page.goto("/?q=gone")
         image = page.locator("#feed .card img")
         expect(image).to_have_js_property("complete", value=True)
-        assert image.evaluate("image => image.naturalWidth") == 400
+        assert image.evaluate("image => image.naturalWidth") == SIZE_PX[0]
+
+
+def test_no_box_is_drawn_over_a_placeholder(browser: Browser, gallery: str, database: Database) -> None:
+    """Also after the card has changed its words; an image that has the size of the placeholder keeps its boxes."""
+    gone = ObjectVersion("drops", "gone-boxes.png", 1)
+    box = {"bboxes": [[40, 20, 140, 120]], "labels": ["cat"]}
+    with database.transaction() as connection:
+        claim = take(connection, drop(connection, gone, _OBJECTS))
+        claims.record_caption(
+            connection, claim, a_caption("cat", box), Dimensions(400, 300), size_bytes=9, write_back_lease_s=None
+        )
+    with tab(browser, gallery) as page:
+        page.goto("/?task=od")
+        cards = page.locator("#feed .card")
+        expect(cards).to_have_count(2)
+        expect(cards.nth(0).locator("svg.regions")).to_be_hidden()
+        expect(cards.nth(1).locator("svg.regions")).to_be_visible()
+        page.evaluate("document.body.dataset.placeholder = '400x200'")
+        page.goto(picture_path(_BOXES, _OBJECTS))
+        expect(page.locator("svg.regions")).to_be_visible()
+        page.evaluate(
+            """() => {
+                const image = document.querySelector("[data-sheet] img");
+                document.body.dataset.placeholder = `${image.naturalWidth}x${image.naturalHeight}`;
+                image.dispatchEvent(new Event("load"));
+            }"""
+        )
+        expect(page.locator("svg.regions")).to_be_visible()
+
+
+def test_an_image_is_added_by_its_address(browser: Browser, gallery: str) -> None:
+    """By the field and by paste: the API gets the address, and a refusal stays on the card, with its reason."""
+    sent: list[str] = []
+
+    def refuse(route: Route) -> None:
+        sent.append(str(route.request.post_data))
+        route.fulfill(status=422, json={"detail": "the address leads to a private place"})
+
+    with tab(browser, gallery, width=390) as page:
+        page.route("**/api/captions", refuse)
+        page.goto("/")
+        page.get_by_role("button", name="Add an image by its address").click()
+        field = page.get_by_label("Address of the image")
+        field.fill("ftp://example.com/a.png")
+        page.get_by_role("button", name="Add", exact=True).click()
+        expect(field).to_be_visible()
+        field.fill("https://example.com/b/cat.png?size=2")
+        assert serious_findings(page) == []
+        page.keyboard.press("Enter")
+        card = page.locator("#feed .card").first
+        expect(card.locator(".caption")).to_have_text("the address leads to a private place")
+        expect(card.locator(".name")).to_have_text("cat.png")
+        page.evaluate(_PASTE, "http://example.com/dog.png")
+        pasted = page.locator("#feed .card", has=page.locator(".name", has_text="dog.png"))
+        expect(pasted.locator(".caption")).to_contain_text("private")
+        page.evaluate(_PASTE, "words, no address")
+        page.get_by_role("button", name="Add an image by its address").click()
+        field.fill("https://example.com/cancelled.png")
+        page.get_by_role("button", name="Cancel").click()
+        expect(field).to_be_hidden()
+        assert overflow_px(page) == 0
+    assert sent == ['{"uri":"https://example.com/b/cat.png?size=2"}', '{"uri":"http://example.com/dog.png"}']
 
 
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (1280, True), (390, False), (390, True)])

@@ -6,6 +6,7 @@ from html import unescape
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from starlette.testclient import TestClient
 
 from db import claims, object_rows
@@ -13,7 +14,9 @@ from db.session import Database
 from dropline import caption_id
 from dropline.contract import Dimensions, ObjectVersion, TaskPrompt, TaskRequest
 from dropline.demo_model import DEMO_NOTICE
+from dropline.errors import StorageUnavailable
 from gallery.access import TOKEN_COOKIE, Scope, TokenEntry, digest_of
+from tests.support.image_files import RED, encode
 from tests.support.page_rig import Objects, page_client
 from tests.support.rows import G1, G2, TASK, a_caption, caption_object, drop, fail_object, record, take
 
@@ -22,9 +25,15 @@ _OBJECTS = TaskRequest(TaskPrompt.OD)
 
 
 @pytest.fixture
-def client(database: Database, tmp_path: Path) -> Iterator[TestClient]:
+def objects() -> Objects:
+    """The bucket."""
+    return Objects()
+
+
+@pytest.fixture
+def client(database: Database, tmp_path: Path, objects: Objects) -> Iterator[TestClient]:
     """A client of a gallery that is open to the machine."""
-    with page_client(database, tmp_path, Objects()) as found:
+    with page_client(database, tmp_path, objects) as found:
         yield found
 
 
@@ -121,8 +130,94 @@ def test_the_demo_model_says_what_it_can(client: TestClient, database: Database)
     assert DEMO_NOTICE in shown(client, address_of(G1))
 
 
-def test_a_picture_has_its_answers_generations_and_boxes(client: TestClient, database: Database) -> None:
+def test_a_question_without_an_answer_has_the_notice_too(client: TestClient, database: Database) -> None:
+    """Its row has no model yet: the model is that in use."""
+    caption_object(database, G1)
+    with database.transaction() as connection:
+        drop(connection, G1, _OBJECTS)
+    assert DEMO_NOTICE in shown(client, address_of(G1, _OBJECTS))
+
+
+def test_a_question_that_has_no_answer_yet_is_selected(
+    client: TestClient, database: Database, objects: Objects
+) -> None:
+    """A task that exists already for the object version is not offered first."""
+    objects.contents[G1] = b"an image"
+    caption_object(database, G1)
+    assert '<option value="&lt;DETAILED_CAPTION&gt;" data-needs="nothing" selected>' in shown(
+        client, address_of(G1)
+    )
+    with database.transaction() as connection:
+        for task in (TaskPrompt.DETAILED_CAPTION, TaskPrompt.MORE_DETAILED_CAPTION, TaskPrompt.OCR):
+            drop(connection, G1, TaskRequest(task))
+    html = shown(client, address_of(G1))
+    assert '<option value="&lt;OD&gt;" data-needs="nothing" selected>' in html
+    assert html.count(" selected>") == 1
+
+
+def a_picture_with_boxes(database: Database, version: ObjectVersion) -> str:
+    """The page of a captioned row with one box."""
+    with database.transaction() as connection:
+        claim = take(connection, drop(connection, version, _OBJECTS))
+        caption = a_caption("cat", {"bboxes": [[10, 20, 110, 220]], "labels": ["cat"]})
+        claims.record_caption(
+            connection, claim, caption, Dimensions(640, 480), size_bytes=9, write_back_lease_s=None
+        )
+    return address_of(version, _OBJECTS)
+
+
+#: Parts of the page that need the object, or its picture.
+_OF_THE_OBJECT = ("/ask", "/original")
+_OF_THE_PICTURE = ('<svg class="regions"', "data-toggle-regions", "view.webp")
+
+
+def test_a_picture_whose_object_is_gone_offers_nothing(client: TestClient, database: Database) -> None:
+    """No event told of the deletion, so the row is a captioned one; the answer can still be read."""
+    html = shown(client, a_picture_with_boxes(database, G1))
+    assert "The object is gone" in html
+    assert [part for part in (*_OF_THE_OBJECT, *_OF_THE_PICTURE) if part in html] == []
+    assert "data-answer>cat<" in html
+
+
+def test_a_copy_of_a_gone_object_is_shown_as_a_copy(
+    client: TestClient, database: Database, objects: Objects
+) -> None:
+    """With its boxes; the object cannot be asked about or downloaded."""
+    page = a_picture_with_boxes(database, G1)
+    objects.contents[G1] = encode(Image.new("RGB", (640, 480), RED), "PNG")
+    assert [part for part in (*_OF_THE_OBJECT, *_OF_THE_PICTURE) if part not in shown(client, page)] == []
+    assert client.get(f"{page}/view.webp").status_code == 200
+    del objects.contents[G1]
+    html = shown(client, page)
+    assert "this is a copy of the gallery" in html
+    assert [part for part in _OF_THE_PICTURE if part not in html] == []
+    assert [part for part in _OF_THE_OBJECT if part in html] == []
+
+
+def test_without_an_answer_of_the_bucket_a_picture_is_whole(
+    client: TestClient, database: Database, objects: Objects
+) -> None:
+    """An outage of Cloud Storage hides no form: the object may be there."""
+    objects.contents[G1] = StorageUnavailable("503")
+    html = shown(client, a_picture_with_boxes(database, G1))
+    assert [part for part in (*_OF_THE_OBJECT, *_OF_THE_PICTURE) if part not in html] == []
+
+
+def test_what_fails_again_is_not_offered_again(client: TestClient, database: Database) -> None:
+    """The same bytes fail again; the advice is another one."""
+    fail_object(database, G1, "truncated_image", "the end of the JPEG is missing")
+    fail_object(database, an_object("b.png"), "worker_lost", "killed")
+    assert "Try again" not in shown(client, address_of(G1))
+    assert "Try again" in shown(client, address_of(an_object("b.png")))
+    html = shown(client, "/failures")
+    assert (html.count("Try again"), html.count("Try it again")) == (1, 1)
+
+
+def test_a_picture_has_its_answers_generations_and_boxes(
+    client: TestClient, database: Database, objects: Objects
+) -> None:
     """Each other row of the object is a link, and a box is a polygon in pixels of the original."""
+    objects.contents[G2] = b"an image"
     caption_object(database, G1, "the first generation")
     with database.transaction() as connection:
         record(connection, take(connection, drop(connection, G2)), "the second generation")
@@ -191,6 +286,9 @@ def test_an_unknown_address_is_a_page_for_browsers_and_a_problem_for_programs(cl
         assert answer.status_code == 404
         assert answer.headers["content-type"] == "application/problem+json"
         assert answer.json()["code"] == "not_found"
+        assert "/openapi.json lists the routes" in answer.json()["detail"]
+    method = client.put("/api/captions")
+    assert (method.status_code, "/openapi.json lists the methods" in method.json()["detail"]) == (405, True)
 
 
 def test_static_files_have_fixed_types_and_stay_in_caches(client: TestClient) -> None:

@@ -60,6 +60,7 @@ def test_an_overwritten_generation_is_gone(store: ObjectStore, bucket: Bucket) -
     with pytest.raises(ObjectGone):
         write(store, old)
     assert store.live_generation(old) == new.generation
+    assert (store.exists(old, (5, 30)), store.exists(new, (5, 30))) == (False, True)
     assert metadata_of(bucket) == {}
     assert store.download(new, LIMIT).data == b"new"
 

@@ -42,6 +42,13 @@ class Objects:
             raise found
         return found
 
+    def exists(self, version: ObjectVersion) -> bool:
+        """Whether there is such an object version; an exception stands for no answer."""
+        found = self.contents.get(version)
+        if isinstance(found, DroplineError):
+            raise found
+        return found is not None
+
     def create(self, _bucket: str, _name: str, _new: NewObject, _deadline: Deadline) -> ObjectVersion | None:
         """Not for pages: the API alone uploads."""
         raise AssertionError("a page uploads nothing: the tests of the API have a storage emulator")
@@ -88,7 +95,7 @@ def page_application(
     settings = Settings.model_validate({"bucket": "drops", "events": {"buckets": ("drops",)}})
     access = Access(tokens, None, open_to_machine=not tokens)
     decoder = cast("DecoderProcess", InProcessDecoder())
-    with closing(Copies(objects.download, DiskCache(directory, 10_000_000), [decoder])) as copies:
+    with closing(Copies(objects, DiskCache(directory, 10_000_000), [decoder])) as copies:
         rows = Rows(database, objects.enqueued.append, lambda: None)
         submissions = Submissions(objects, settings, rows)
         hub = ChangeHub(listening, "test-listen", database)

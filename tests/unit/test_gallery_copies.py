@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
@@ -31,6 +31,8 @@ class Place:
     error: DroplineError | None = None
     #: Requested originals, in order.
     downloads: list[str] = field(default_factory=list)
+    #: Versions that were looked for.
+    questions: list[str] = field(default_factory=list)
     closed: int = 0
     #: Set by the first download.
     started: Event = field(default_factory=Event)
@@ -45,6 +47,13 @@ class Place:
         if self.error:
             raise self.error
         return b"bytes"
+
+    def exists(self, version: ObjectVersion) -> bool:
+        """Whether a download would succeed; raises any other error than that of an object that is gone."""
+        self.questions.append(version.uri)
+        if self.error and not isinstance(self.error, ObjectGone):
+            raise self.error
+        return self.error is None
 
     def decode(self, _data: bytes, side_px: int) -> Decoded:
         """A grey image."""
@@ -68,7 +77,7 @@ def run(place: Place, directory: Path, use: Callable[[Copies], Awaitable[None]])
 
     async def main() -> None:
         decoder = cast("DecoderProcess", place)
-        with closing(Copies(place.download, DiskCache(directory, 1_000_000), [decoder])) as copies:
+        with closing(Copies(place, DiskCache(directory, 1_000_000), [decoder])) as copies:
             await use(copies)
 
     asyncio.run(main())
@@ -135,6 +144,33 @@ def test_a_lasting_error_costs_one_attempt(place: Place, tmp_path: Path, error: 
 
     run(place, tmp_path, view)
     assert place.downloads == [V1.uri]
+
+
+@pytest.mark.parametrize(
+    ("error", "is_gone"),
+    [
+        (None, False),
+        (ObjectGone("gone"), True),
+        (StorageUnavailable("503"), False),
+        (AccessDenied("no right"), False),
+    ],
+)
+def test_an_object_is_gone_by_an_answer_alone(
+    place: Place, tmp_path: Path, error: DroplineError | None, is_gone: bool
+) -> None:
+    """An outage says nothing about the object; a download that found nothing is not asked again."""
+    place.error = error
+
+    async def view(copies: Copies) -> None:
+        assert copies.is_gone(V1) is is_gone
+        assert not copies.is_cached(V1, THUMBNAIL)
+        with suppress(DroplineError):
+            await copies.get(V1, THUMBNAIL)
+        assert copies.is_gone(V1) is is_gone
+        assert copies.is_cached(V1, THUMBNAIL) is (error is None)
+
+    run(place, tmp_path, view)
+    assert place.questions == [V1.uri] * (1 if is_gone else 2)
 
 
 @pytest.mark.parametrize("error", [StorageUnavailable("503"), AccessDenied("no right")])

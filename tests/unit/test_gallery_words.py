@@ -8,7 +8,7 @@ import pytest
 
 from db.redrivable import DEAD_LETTERS
 from dropline.contract import Status, TaskPrompt
-from gallery.words import STATUSES, TASKS, advice_for, duration_words, is_redrivable, size_words
+from gallery.words import STATUSES, TASKS, advice_for, duration_words, is_redrive_offered, size_words
 
 _PAGE = (Path(__file__).resolve().parents[2] / "docs" / "error-codes.md").read_text()
 _OF_FAILED_ROWS = _PAGE.partition("## The write-back")[0]
@@ -35,14 +35,14 @@ def test_every_error_of_a_failed_row_has_advice(code: str) -> None:
     advice = advice_for(code)
     assert advice != advice_for("of another release")
     hopeless = "| never" in codes_of_failed_rows()[code]
-    assert advice.is_redrive_useful is not hopeless
+    assert is_redrive_offered(code) is not hopeless
 
 
 def test_rows_that_are_never_redriven_have_no_button() -> None:
     """The page follows the operation."""
-    assert not any(map(is_redrivable, DEAD_LETTERS.excluded_codes))
-    assert is_redrivable("corrupt_image")
-    assert is_redrivable(None)
+    assert not any(map(is_redrive_offered, DEAD_LETTERS.excluded_codes))
+    assert is_redrive_offered("worker_lost")
+    assert is_redrive_offered(None)
 
 
 @pytest.mark.parametrize(

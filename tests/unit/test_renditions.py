@@ -90,4 +90,4 @@ def test_a_placeholder_is_for_every_ground() -> None:
         assert (drawn.format, drawn.mode, drawn.size) == ("WEBP", "RGBA", SIZE_PX)
         alphas = [image.getchannel("A") for image in (drawn, wordless)]
     assert [alpha.getpixel((5, 5)) for alpha in alphas] == [0, 0]
-    assert [alpha.crop((0, 180, *SIZE_PX)).getextrema()[1] for alpha in alphas] == [255, 0]
+    assert [alpha.crop((0, 240, *SIZE_PX)).getextrema()[1] for alpha in alphas] == [255, 0]
