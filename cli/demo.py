@@ -8,7 +8,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from importlib import resources
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
@@ -25,7 +24,7 @@ from cli.drop import DropResult, DropTarget, drop_files
 from cli.exit_codes import ExitCode
 from cli.options import Model, PortBase
 from cli.results import caption_or_error, print_unfinished, status_text
-from cli.up import drop_lines, gallery_line, print_ready, shell_word
+from cli.up import drop_lines, earlier_rows_line, gallery_line, print_ready, sample_directory, shell_word
 from cli.wait import CaptionWaiter
 from db.read_only import run_read_only
 from db.reads import CaptionRecord
@@ -186,11 +185,6 @@ def demonstrate(environment: Mapping[str, str], *, knows_samples: bool) -> DemoR
     return result
 
 
-def sample_directory() -> Path:
-    """The directory of the sample images."""
-    return Path(str(resources.files("local_emulators"))) / "samples"
-
-
 def expected_captions() -> dict[str, str]:
     """The correct caption of each sample, by file name."""
     documents = json.loads((sample_directory() / "captions.json").read_text())
@@ -262,11 +256,14 @@ def _print_result(result: DemoResult) -> None:
 
 def _print_instructions(stack: Stack) -> None:
     print_line()
-    print_line("Drop an image of your own, from another terminal:")
+    print_line("Drop an image, one of your own for example, from another terminal:")
     print_line()
     for line in (*drop_lines(stack.directory.environment_file), f"{shell_word('dropline')} watch"):
         print_line(f"    {line}")
     print_line()
+    if line := earlier_rows_line(stack):
+        print_line(line)
+        print_line()
     print_line(gallery_line(stack))
     print_line()
     print_line("Ctrl-C stops everything.")

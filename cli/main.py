@@ -17,6 +17,7 @@ from dropline.errors import DroplineError, LocalStackError
 #: function NAME of the module `cli.NAME`; the line is repeated here so that a list of commands imports no command.
 COMMANDS = {
     "up": "Start everything on this machine: Postgres, Redis, Pub/Sub, storage, function, worker and gallery.",
+    "down": "Stop the local stack of a directory, from any terminal.",
     "demo": (
         "Start everything on this machine, caption sample images and query the rows; "
         "then keep running until Ctrl-C."

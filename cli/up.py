@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from importlib import resources
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
@@ -23,6 +24,8 @@ from local_emulators.options import StackOptions
 from local_emulators.stack import Stack
 
 _DEFAULT_DIRECTORY = Path(".local")
+#: The image of the example commands.
+_SAMPLE = "purple-star.png"
 #: An example for the table of captions.
 _QUERY = "SELECT object_name, caption FROM current_captions"
 
@@ -140,7 +143,23 @@ def _instructions(stack: Stack) -> str:
     lines = "".join(f"  {command}\n" for command in commands)
     notice = f"\n{DEMO_NOTICE}\n" if stack.options.model == DEMO_MODEL else ""
     gallery = f"\n{gallery_line(stack)}\n"
-    return f"\nEverything is ready. In another terminal:\n\n{lines}{notice}{gallery}\nCtrl-C stops everything."
+    earlier = f"\n{line}\n" if (line := earlier_rows_line(stack)) else ""
+    notes = f"{notice}{earlier}{gallery}"
+    return f"\nEverything is ready. In another terminal:\n\n{lines}{notes}\nCtrl-C stops everything."
+
+
+def earlier_rows_line(stack: Stack) -> str:
+    """How many rows have no object, and how to begin without them; empty without such rows."""
+    count = stack.earlier_rows
+    if not count:
+        return ""
+    rows, remedy = "1 row" if count == 1 else f"{count} rows", "use another database"
+    if stack.options.database_url is None:
+        remedy = f"stop, and remove {shlex.quote(_relative(stack.directory.path))}"
+    return (
+        f"{rows} of an earlier start {'has' if count == 1 else 'have'} no object: the bucket is in memory, and "
+        f"the rows are on disk. The captions can still be read. To begin without them: {remedy}"
+    )
 
 
 def gallery_line(stack: Stack) -> str:
@@ -149,12 +168,18 @@ def gallery_line(stack: Stack) -> str:
 
 
 def drop_lines(environment_file: Path) -> list[str]:
-    """Shell commands for another terminal: two ways to drop an image into the running stack."""
+    """Shell commands for another terminal: two ways to drop a sample image into the running stack."""
+    image = shlex.quote(_relative(sample_directory() / _SAMPLE))
     return [
         f"source {shlex.quote(_relative(environment_file))}",
-        f"{shell_word('gsutil')} cp photo.jpg gs://$DROPLINE_BUCKET/",
-        f"{shell_word('dropline')} drop photo.jpg --wait",
+        f"{shell_word('gsutil')} cp {image} gs://$DROPLINE_BUCKET/",
+        f"{shell_word('dropline')} drop {image} --wait",
     ]
+
+
+def sample_directory() -> Path:
+    """The directory of the sample images."""
+    return Path(str(resources.files("local_emulators"))) / "samples"
 
 
 def shell_word(program: str) -> str:

@@ -79,6 +79,19 @@ def migrate(url: str, remedy: str = _OWN_CLUSTER) -> None:
         raise LocalStackError(f"The migrations of the database failed:\n{_last_lines(finished.stderr)}\n{remedy}")
 
 
+def count_rows(url: str, bucket: str) -> int:
+    """The rows of a bucket that are not known to be gone.
+
+    Args:
+        url: of a role that may read.
+        bucket: of the objects.
+    """
+    counting = "SELECT count(*) FROM captions WHERE bucket = %s AND status NOT IN ('deleted', 'superseded')"
+    with psycopg.connect(url) as connection:
+        found = connection.execute(counting, (bucket,)).fetchone()
+    return int(found[0]) if found else 0
+
+
 def _create(server: PostgresServer, passwords: Passwords) -> None:
     try:
         superuser = psycopg.connect(server.url, autocommit=True)

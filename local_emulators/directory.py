@@ -1,10 +1,13 @@
 """The directory of one stack: paths, lock, passwords, and the configuration files for a user's shell."""
 
+import contextlib
 import fcntl
 import json
 import os
 import secrets
 import shlex
+import shutil
+import signal
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -14,6 +17,8 @@ from urllib.parse import urlsplit
 from dropline.errors import LocalStackError
 from local_emulators.errors import DirectoryInUseError
 from local_emulators.options import BUCKET, PROJECT
+
+_LOCK, _PASSWORDS = "lock", "passwords.json"
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,8 @@ class StackDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
         self._lock: int | None = None
+        #: Whether `acquire` has created the directory.
+        self._is_new = False
 
     @property
     def logs(self) -> Path:
@@ -87,10 +94,11 @@ class StackDirectory:
             DirectoryInUseError: another stack holds the lock.
             LocalStackError: the directory cannot be created or written to.
         """
+        self._is_new = not self.path.exists()
         try:
             self._lock = self._take_lock()
             self.environment_file.unlink(missing_ok=True)
-            return Passwords.load_or_make(self.path / "passwords.json")
+            return Passwords.load_or_make(self.path / _PASSWORDS)
         except OSError as error:
             self._drop_lock()
             raise LocalStackError(
@@ -100,23 +108,69 @@ class StackDirectory:
 
     def _take_lock(self) -> int:
         self.path.mkdir(parents=True, exist_ok=True)
-        lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        lock = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             # The open file holds the lock: the kernel releases the lock after a crash too.
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             os.close(lock)
             raise DirectoryInUseError(
-                f"{self.path} is used by another `dropline up`. Stop that one, "
+                f"{self.path} is used by another `dropline up`. Stop that one with `dropline down`, "
                 "or choose another directory with --dir and other ports with --port-base."
             ) from error
+        os.ftruncate(lock, 0)
+        os.write(lock, b"%d\n" % os.getpid())
         return lock
+
+    def stop_user(self) -> bool:
+        """Sends SIGTERM to the process that holds the lock, and waits until the lock is free; False if it is free.
+
+        Raises:
+            LocalStackError: the process cannot be signalled, or the lock cannot be read.
+        """
+        try:
+            lock = os.open(self.path / _LOCK, os.O_RDWR)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            raise LocalStackError(f"{self.path / _LOCK} cannot be read ({error.strerror}).") from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._terminate(os.read(lock, 20).strip())
+            # Until the end of the process: the kernel wakes this one.
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            return True
+        finally:
+            os.close(lock)
+        return False
+
+    def _terminate(self, pid: bytes) -> None:
+        refused = LocalStackError(
+            f"{self.path} is in use, and the process that uses it cannot be stopped from here. Press Ctrl-C in "
+            "the terminal of `dropline up`."
+        )
+        # 0 and negative numbers would be groups of processes.
+        if not pid.isdigit() or int(pid) <= 1:
+            raise refused
+        try:
+            os.kill(int(pid), signal.SIGTERM)
+        except (OverflowError, ProcessLookupError, PermissionError):
+            raise refused from None
 
     def release(self) -> None:
         """Deletes the environment file and releases the lock; a second call has no effect."""
         if self._lock is not None:
             self.environment_file.unlink(missing_ok=True)
             self._drop_lock()
+
+    def remove_if_unused(self) -> None:
+        """Deletes a directory that `acquire` has created, if no service has written to it."""
+        if self._lock is None or not self._is_new:
+            return
+        with contextlib.suppress(OSError):
+            if {entry.name for entry in self.path.iterdir()} <= {_LOCK, _PASSWORDS}:
+                shutil.rmtree(self.path)
 
     def _drop_lock(self) -> None:
         if self._lock is not None:

@@ -34,6 +34,19 @@ class Ports:
         return cls(*(free_ports(count) if base == 0 else range(base, base + count)))
 
 
+#: Services by field, as in the error of a port that is taken.
+SERVICES = {
+    "postgres": "Postgres",
+    "redis": "Redis",
+    "gcs_http": "the storage emulator (HTTP)",
+    "gcs_https": "the storage emulator (HTTPS, for gsutil)",
+    "pubsub": "Pub/Sub",
+    "function": "the function",
+    "gallery": "the gallery",
+    "flower": "Flower",
+}
+
+
 def free_ports(count: int) -> list[int]:
     """`count` different ports without a listener at the moment."""
     with contextlib.ExitStack() as held:

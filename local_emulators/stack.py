@@ -18,7 +18,7 @@ from local_emulators.directory import (
 )
 from local_emulators.model import Progress, checkpoint_name, download, is_on_hub
 from local_emulators.options import BUCKET, PROJECT, TOPIC, StackOptions
-from local_emulators.ports import HOST, Ports
+from local_emulators.ports import HOST, SERVICES, Ports, require_free
 from local_emulators.subscriptions import create_subscriptions
 from local_emulators.supervisor import Service, Supervisor
 
@@ -45,6 +45,9 @@ class Stack:
         self.directory = StackDirectory(options.directory)
         #: The variables of the `env` file; empty until the stack is ready.
         self.environment: dict[str, str] = {}
+        #: Rows of the bucket at the start. The bucket is in memory and new, so these rows have no object. They are
+        #: not marked as deleted: their captions were made at some cost, and a person may still search them.
+        self.earlier_rows = 0
         self._announce = announce
         self._progress = progress
         self._supervisor = Supervisor(self.directory.logs)
@@ -86,6 +89,8 @@ class Stack:
         try:
             self._start()
         except BaseException:
+            self._supervisor.stop()
+            self.directory.remove_if_unused()
             self.stop()
             raise
 
@@ -114,12 +119,16 @@ class Stack:
     def _start(self) -> None:
         checks.check(self.options)
         passwords = self.directory.acquire()
+        # All ports before the first service: a start that fails leaves no half-made state.
+        for name in self._used_ports():
+            require_free(getattr(self.ports, name), SERVICES[name])
         if is_on_hub(self.options.model):
             self._download_model(self.options.model)
         database_urls = self._start_database(passwords)
         broker_url = self._start_broker(passwords)
         self._start_pubsub()
         storage_url = self._start_storage()
+        self.earlier_rows = database.count_rows(database_urls.reader, BUCKET)
         events = {"DROPLINE_BROKER__SEND_EVENTS": "true"} if self.options.flower else {}
         shared = ServiceEnvironment(broker_url, storage_url, {**events, **self.options.environment})
         self._start_function(shared, database_urls)
@@ -128,6 +137,16 @@ class Stack:
         if self.options.flower:
             self._start_flower(broker_url)
         self._write_environment(database_urls, shared)
+
+    def _used_ports(self) -> list[str]:
+        """The fields of `Ports` on which a service of this stack will listen."""
+        options = self.options
+        is_used = {
+            "postgres": options.database_url is None,
+            "redis": options.redis_url is None,
+            "flower": options.flower,
+        }
+        return [name for name in SERVICES if is_used.get(name, True)]
 
     def _download_model(self, model: str) -> None:
         download(self._supervisor, model, self._progress)

@@ -156,6 +156,7 @@ def test_a_second_one_on_the_same_ports_or_directory_says_what_to_do(state_direc
             assert "--port-base" in errors
             assert "Traceback" not in errors
             assert second.mark.processes() == {}
+            assert not (state_directory / "second").exists()
         with running(state_directory / "first") as third:
             status, _, errors = third.end()
             assert status == 1
@@ -169,18 +170,32 @@ def test_a_second_one_on_the_same_ports_or_directory_says_what_to_do(state_direc
 
 @linux_only
 def test_the_same_directory_keeps_its_rows(state_directory: Path) -> None:
-    """Captions are still in Postgres after a stop and a start; Flower's password is made once, and kept apart."""
+    """Captions are still in Postgres after a stop and a start; Flower's password is made once, and kept apart.
+
+    `dropline down` stops the stack; the next start says that its row has no object.
+    """
     with running(state_directory / "stack", "--flower") as up:
         lines = up.read_until("Ctrl-C stops everything")
         check_flower(up, next(line for line in lines if line.startswith("flower")))
         environment = sourced(state_directory / "stack" / "env")
         drop(environment, "kept.jpg")
         caption = wait_for_caption(environment, "kept.jpg")
-        assert up.signal(signal.SIGTERM)[0] == 0
+        assert "of an earlier start" not in "".join(lines)
+        down = subprocess.run(
+            [sys.executable, "-m", "cli", "down", "--dir", str(state_directory / "stack")],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=DEADLINE_S,
+        )
+        assert down.stdout == "stopped\n"
+        assert up.end()[0] == 0
+        assert up.mark.processes() == {}
     password = (state_directory / "stack" / "flower-password").read_text().strip()
     with running(state_directory / "stack", "--flower") as up:
         lines = up.read_until("Ctrl-C stops everything")
         assert password not in "\n".join(lines)
+        assert any(line.startswith("1 row of an earlier start has no object") for line in lines)
         assert wait_for_caption(sourced(state_directory / "stack" / "env"), "kept.jpg") == caption
         assert up.signal(signal.SIGTERM)[0] == 0
 

@@ -87,3 +87,42 @@ def test_a_missing_flower_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(MissingBinaryError, match=r"dropline\[flower\]") as caught:
         checks.check(StackOptions(flower=True))
     assert "\n" not in str(caught.value)
+
+
+def test_a_directory_of_a_failed_start_is_removed(tmp_path: Path) -> None:
+    """If the start has created it, and no service has written to it."""
+    for name, is_there_before, has_logs in (("new", False, False), ("old", True, False), ("logs", False, True)):
+        path = tmp_path / name
+        if is_there_before:
+            path.mkdir()
+        directory = StackDirectory(path)
+        directory.acquire()
+        if has_logs:
+            directory.logs.mkdir()
+        directory.remove_if_unused()
+        directory.release()
+        assert path.exists() is (is_there_before or has_logs), name
+
+
+def test_without_a_stack_there_is_nothing_to_stop(tmp_path: Path) -> None:
+    """A directory that is not there, and one whose stack has stopped or crashed; no process is signalled."""
+    path = tmp_path / "stack"
+    for _ in range(2):
+        result = CliRunner().invoke(app, ["down", "--dir", str(path)])
+        assert (result.exit_code, result.stdout) == (ExitCode.OK, "")
+        assert result.stderr == f"no local stack runs in {path}\n"
+        directory = StackDirectory(path)
+        directory.acquire()
+        directory.release()
+
+
+@pytest.mark.parametrize("holder", ["", "4194304999", "no number"])
+def test_a_stack_that_cannot_be_signalled_is_told(tmp_path: Path, holder: str) -> None:
+    """As that of another container, whose process has no number here."""
+    directory = StackDirectory(tmp_path / "stack")
+    directory.acquire()
+    (tmp_path / "stack" / "lock").write_text(holder)
+    result = CliRunner().invoke(app, ["down", "--dir", str(tmp_path / "stack")])
+    assert result.exit_code == ExitCode.FAILED
+    assert "cannot be stopped from here" in result.stderr
+    directory.release()
