@@ -315,7 +315,10 @@ _REQUEUE = _ending(f"""
            slow_attempts = slow_attempts + CASE WHEN :slow THEN 1 ELSE 0 END, updated_at = now() {_HELD}
 """)
 _SUPERSEDE = _ending(f"UPDATE captions SET status = 'superseded', {_OVER} {_HELD}")
-_MARK_DELETED = _ending(f"UPDATE captions SET status = 'deleted', {_OVER} {_HELD}")
+_MARK_DELETED = _ending(f"""
+    UPDATE captions SET status = 'deleted', caption = CASE WHEN NOT :erase THEN caption END,
+           result = CASE WHEN NOT :erase THEN result END, {_OVER} {_HELD}
+""")
 
 
 def fail(connection: Connection, claim: Claim, code: str, error: str) -> Ended:
@@ -343,9 +346,13 @@ def supersede(connection: Connection, claim: Claim) -> Ended:
     return _end_attempt(connection, _SUPERSEDE, claim)
 
 
-def mark_deleted(connection: Connection, claim: Claim) -> Ended:
-    """Set the row to `deleted`, as `fail` does: the object is gone, and its DELETE event may still arrive."""
-    return _end_attempt(connection, _MARK_DELETED, claim)
+def mark_deleted(connection: Connection, claim: Claim, *, erase: bool = False) -> Ended:
+    """Set the row to `deleted`, as `fail` does: the object is gone, and its DELETE event may still arrive.
+
+    Args:
+        erase: remove the caption and the result of an earlier attempt.
+    """
+    return _end_attempt(connection, _MARK_DELETED, claim, erase=erase)
 
 
 def _end_attempt(connection: Connection, statement: TextClause, claim: Claim, **values: Any) -> Ended:

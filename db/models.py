@@ -139,6 +139,11 @@ class CaptionRow(Base):
             "id",
             postgresql_where=text("status IN ('failed', 'superseded', 'deleted')"),
         ),
+        Index(
+            "ix_captions_ended_at",
+            "updated_at",
+            postgresql_where=text("status IN ('superseded', 'deleted')"),
+        ),
         # For prefixes, whatever the collation of the database.
         Index(
             "ix_captions_object_versions",

@@ -85,6 +85,13 @@ _TOMBSTONE_ROWS = text("""
     WHERE bucket = :bucket AND object_name = :name AND generation = :generation AND status <> 'deleted'
 """)
 
+# A trigger removes the copy in caption_search.
+_ERASE = text("""
+    UPDATE captions SET caption = NULL, result = NULL
+    WHERE bucket = :bucket AND object_name = :name AND generation = :generation AND status = 'deleted'
+      AND (caption IS NOT NULL OR result IS NOT NULL)
+""")
+
 _ARCHIVE_ROWS = text("""
     UPDATE captions SET status = 'superseded', lease_until = NULL, updated_at = now()
     WHERE bucket = :bucket AND object_name = :name AND generation = :generation
@@ -100,15 +107,18 @@ _TOMBSTONE_INSERT = text("""
 """)
 
 
-def tombstone(connection: Connection, version: ObjectVersion, *, insert: bool = True) -> None:
+def tombstone(connection: Connection, version: ObjectVersion, *, insert: bool = True, erase: bool = False) -> None:
     """Record that a generation was deleted: its rows become `deleted`; without a row, insert a tombstone.
 
     The tombstone keeps a FINALIZE that arrives after the DELETE from queueing a row.
 
     Args:
         insert: False if a FINALIZE of this object is filtered out anyway, so that no tombstone is needed.
+        erase: remove captions and results of the rows.
     """
     _end_generation(connection, version, _TOMBSTONE_ROWS, Status.DELETED, insert=insert)
+    if erase:
+        connection.execute(_ERASE, identity(version))
 
 
 def archive(connection: Connection, version: ObjectVersion, *, insert: bool = True) -> None:

@@ -266,6 +266,23 @@ class MetadataSettings(_Group):
     )
 
 
+class RetentionSettings(_Group):
+    """Captions of images that are gone. Function and worker need the same values."""
+
+    ended_days: float = Field(
+        default=30.0,
+        ge=0,
+        le=36_500,
+        description="Days until a row that is `superseded` or `deleted` is deleted, with its caption. "
+        "0: such rows stay for ever.",
+    )
+    erase_on_delete: bool = Field(
+        default=False,
+        description="Erase the captions and results of an object version as soon as it is deleted, instead of "
+        "with the rows.",
+    )
+
+
 class PoolSettings(_Group):
     """The worker pool in Cloud Run, for scale to zero. Function and worker need the same values."""
 
@@ -418,6 +435,7 @@ class Settings(BaseSettings):
     images: ImageSettings = ImageSettings()
     engine: EngineSettings = EngineSettings()
     metadata: MetadataSettings = MetadataSettings()
+    retention: RetentionSettings = RetentionSettings()
     pool: PoolSettings = PoolSettings()
     gallery: GallerySettings = GallerySettings()
     log: LogSettings = LogSettings()

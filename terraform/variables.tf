@@ -134,7 +134,7 @@ variable "environment" {
   default     = {}
 
   validation {
-    condition     = alltrue([for name in keys(var.environment) : can(regex("^DROPLINE_(BROKER|DATABASE|ENGINE|EVENTS|FETCH|GALLERY|IMAGES|LOG|METADATA|POOL|PUSH|SUBMIT|WORKER)__[A-Z_]+$", name))])
+    condition     = alltrue([for name in keys(var.environment) : can(regex("^DROPLINE_(BROKER|DATABASE|ENGINE|EVENTS|FETCH|GALLERY|IMAGES|LOG|METADATA|POOL|PUSH|RETENTION|SUBMIT|WORKER)__[A-Z_]+$", name))])
     error_message = "Setting names have the form DROPLINE_GROUP__NAME with a group from docs/settings.md."
   }
 

@@ -27,19 +27,24 @@ class CaptionRows:
         DatabaseUnavailable: Postgres is unavailable, or the deadline has passed; the row may exist.
     """
 
-    def __init__(self, database: Database, bulkhead: Bulkhead) -> None:
+    def __init__(self, database: Database, bulkhead: Bulkhead, *, erase: bool) -> None:
         self._database = database
         self._bulkhead = bulkhead
+        self._erase = erase
 
     @classmethod
-    def connect(cls, settings: DatabaseSettings) -> "CaptionRows":
+    def connect(cls, settings: DatabaseSettings, *, erase: bool) -> "CaptionRows":
         """Rows over at most `pool_size` connections; connects on first use.
+
+        Args:
+            settings: of Postgres.
+            erase: remove captions and results of a deleted generation.
 
         Raises:
             SettingsError: the URL is missing, or is not a Postgres URL.
         """
         database = Database.connect(settings, "dropline-function", INGEST)
-        return cls(database, Bulkhead("postgres", settings.pool_size))
+        return cls(database, Bulkhead("postgres", settings.pool_size), erase=erase)
 
     def check(self, deadline: Deadline) -> None:
         """Log in, where no connection is open; the first connection is checked (`db.start_check`).
@@ -68,7 +73,10 @@ class CaptionRows:
     def record_deletion(self, event: ObjectEvent, *, expected: bool, deadline: Deadline) -> None:
         """Mark the rows of a deleted generation; `expected`: insert a tombstone if no row exists yet."""
         self._commit(
-            lambda connection: object_rows.tombstone(connection, event.version, insert=expected), deadline
+            lambda connection: object_rows.tombstone(
+                connection, event.version, insert=expected, erase=self._erase
+            ),
+            deadline,
         )
 
     def record_archival(self, event: ObjectEvent, *, expected: bool, deadline: Deadline) -> None:

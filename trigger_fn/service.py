@@ -46,7 +46,7 @@ def open_endpoint(settings: Settings) -> Iterator[Endpoint]:
         AccessDenied: a worker pool is configured, but there are no Google credentials.
     """
     with (
-        closing(CaptionRows.connect(settings.database)) as rows,
+        closing(CaptionRows.connect(settings.database, erase=settings.retention.erase_on_delete)) as rows,
         closing(CaptionQueue.connect(settings.broker)) as queue,
         _open_activator(settings) as workers,
         closing(Bulkhead("keys", _KEY_THREADS)) as bulkhead,

@@ -38,10 +38,14 @@ from worker.idle_timer import IdleTimer
 from worker.memory import MemoryPlan, find_plan, log_plan
 from worker.pipeline import Pipeline
 from worker.registration import Registration
+from worker.retention import Purge
 from worker.steps import install_steps
 from worker.tasks import register_tasks
 
 log = get_logger(__name__)
+
+#: Between two looks of which each purges a batch, in seconds.
+_NEXT_PURGE_S = 1.0
 
 T = TypeVar("T")
 
@@ -144,6 +148,7 @@ class ProcessResources:
         self._name = name
         self._make_decoder = make_decoder
         self.database = once_per_process(self._make_database)
+        self._purge = once_per_process(lambda: Purge(self.database, settings.retention))
         self.pipeline = once_per_process(self._make_pipeline)
 
     def wake(self, row_id: int) -> None:
@@ -157,6 +162,8 @@ class ProcessResources:
     def look(self) -> float | None:
         """Send messages for due rows, one per child at most; the seconds until the next row is due, or None.
 
+        Then purge rows of object versions that are gone. While many are left, the next look is soon.
+
         Raises:
             DatabaseUnavailable, BrokerUnavailable: look again.
         """
@@ -168,7 +175,13 @@ class ProcessResources:
         for row_id in due.row_ids:
             self.wake(row_id)
         log.info("looked_at_queue", due=len(due.row_ids), next_in_s=due.next_in_s)
+        if self._purge().run():
+            return min(_NEXT_PURGE_S, due.next_in_s or _NEXT_PURGE_S)
         return due.next_in_s
+
+    def row_ended(self) -> None:
+        """A child has ended a row: its share of the purges."""
+        self._purge().row_ended()
 
     def release_lease(self, child: int) -> None:
         """Release the lease of a dead child; if Postgres is unreachable, the lease runs out later."""

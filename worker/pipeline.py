@@ -287,7 +287,8 @@ class Pipeline:
         with self._database.statement() as connection:
             if newer:
                 return _outcome(claims.supersede(connection, claim), Status.SUPERSEDED)
-            return _outcome(claims.mark_deleted(connection, claim), Status.DELETED)
+            erase = self._settings.retention.erase_on_delete
+            return _outcome(claims.mark_deleted(connection, claim, erase=erase), Status.DELETED)
 
     def _backoff(self, failing_s: float) -> float:
         return backoff_s(failing_s, self._settings.worker, self._rng)

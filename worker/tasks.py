@@ -37,6 +37,9 @@ class Resources(Protocol):
     def wake(self, row_id: int) -> None:
         """Send a message with a row as the hint."""
 
+    def row_ended(self) -> None:
+        """A child has ended a row; called after the next message was sent."""
+
     def release_lease(self, child: int) -> None:
         """Release the lease of a dead child, by its process id; called in the parent."""
 
@@ -85,7 +88,9 @@ def _next_in_s(resources: Resources, pipeline: Pipeline, hint: int) -> float | N
         log.exception("attempt_broken")
         return _LOOK_AGAIN_S
     log.info("finished", outcome=outcome.words)
-    return _wake_for(resources, outcome.others)
+    next_in_s = _wake_for(resources, outcome.others)
+    resources.row_ended()
+    return next_in_s
 
 
 def _wake_for(resources: Resources, others: Due) -> float | None:

@@ -1,6 +1,6 @@
 """The open breaker of a worker, in its row.
 
-Revision: 0013, after 0011. Workers of the release before run with both revisions: they name the columns that they
+Revision: 0013, after 0012. Workers of the release before run with both revisions: they name the columns that they
 write.
 """
 
@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0013"
-down_revision = "0011"
+down_revision = "0012"
 branch_labels = None
 depends_on = None
 

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from dropline.contract import CAPTION_QUEUE
-from dropline.settings import BrokerSettings, DatabaseSettings, EventSettings, Settings
+from dropline.settings import BrokerSettings, DatabaseSettings, EventSettings, RetentionSettings, Settings
 from tests.support.deliveries import BUCKET
 from trigger_fn import service
 from trigger_fn.endpoint import Endpoint
@@ -16,13 +16,19 @@ from trigger_fn.endpoint import Endpoint
 _EVENTS = EventSettings(buckets=(BUCKET,), max_size_bytes=1_000_000)
 
 
-def opened(database_url: str, redis_url: str, events: EventSettings = _EVENTS) -> AbstractContextManager[Endpoint]:
+def opened(
+    database_url: str,
+    redis_url: str,
+    events: EventSettings = _EVENTS,
+    retention: RetentionSettings = RetentionSettings(),  # noqa: B008 - immutable
+) -> AbstractContextManager[Endpoint]:
     """The function's endpoint for a bucket and the given servers."""
     return service.open_endpoint(
         Settings(
             database=DatabaseSettings(url=SecretStr(database_url)),
             broker=BrokerSettings(url=SecretStr(redis_url)),
             events=events,
+            retention=retention,
         )
     )
 

@@ -203,7 +203,7 @@ class MemoryRows:
         self._step(connection, "supersede")
         return self._give_up(claim, Status.SUPERSEDED, None, None)
 
-    def mark_deleted(self, connection: object, claim: Claim) -> Ended:
+    def mark_deleted(self, connection: object, claim: Claim, *, erase: bool) -> Ended:
         """See `db.claims.mark_deleted`."""
         self._step(connection, "mark_deleted")
         return self._give_up(claim, Status.DELETED, None, None)

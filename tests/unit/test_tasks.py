@@ -65,6 +65,9 @@ class Child:
             raise self.wake_error
         self.woken.append(row_id)
 
+    def row_ended(self) -> None:
+        """The child has its share of the purges."""
+
     def release_lease(self, child: int) -> None:
         """The parent ends the lease of a dead child."""
         self.acts.append(f"release {child}")
