@@ -19,6 +19,10 @@ PRODUCER_CONNECTIONS = 8
 
 #: Longest silence of Redis on a worker's connection before kombu checks the connection, in seconds.
 _HEALTH_CHECK_S = 10
+#: Longest wait of a worker's event loop for the answer to a command, in seconds. A BRPOP is no such wait: kombu gives
+#: up its connection up to two health checks after the polling interval. A network that loses every packet leaves
+#: several half-open connections, and each costs this wait too; all together stay below a minute by default.
+_ANSWER_S = 5
 #: Interval of kombu's timer for returning overdue messages to the queue: ten years, since a recovery returns the
 #: messages (see "Nothing polls" in `docs/how-it-works.md`).
 _NEVER_S = 10 * 365 * 24 * 3600
@@ -116,9 +120,8 @@ def _worker_transport(settings: BrokerSettings) -> dict[str, Any]:
         "polling_interval": settings.polling_interval_s,
         "unacked_restore_interval": _NEVER_S,
         "unacked_restore_throttle": 1,
-        "socket_connect_timeout": 5,
-        # Kombu gives up a silent BRPOP after the polling interval and up to two health checks.
-        "socket_timeout": settings.polling_interval_s + 2 * _HEALTH_CHECK_S,
+        "socket_connect_timeout": _ANSWER_S,
+        "socket_timeout": _ANSWER_S,
         "health_check_interval": _HEALTH_CHECK_S,
         "client_name": new_worker_name(),
     }

@@ -77,6 +77,11 @@ class GcsProxy:
         """Answer the next requests with an error."""
         self._add(Fault(method, times, status=status))
 
+    def recover(self) -> None:
+        """Remove all faults."""
+        with self._lock:
+            self._faults.clear()
+
     def lose_response(self, method: str, times: int = 1) -> None:
         """Apply the next requests, and close their connections without an answer."""
         self._add(Fault(method, times, lose_response=True))

@@ -1,0 +1,91 @@
+"""A large table: what a statement reads does not grow with the rows. Measured times are in docs/performance.md."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, text
+
+from db import claims, object_rows, reads
+from db.session import Database
+from dropline.contract import ObjectFacts, ObjectVersion, TaskRequest
+from tests.support.rows import CHILD, LEASE_S, TASK
+
+_ROWS = 60_000
+_QUEUED_EACH = 10
+_GENERATIONS = 20_000
+#: Rows of `captions` that one statement may fetch.
+_MOST_FETCHED = 60
+
+_FILL = text("""
+    INSERT INTO captions (bucket, object_name, generation, task, status, caption, model, captioned_at, queued_at)
+    SELECT 'drops', n || '.jpg', 1, '<CAPTION>', CASE mod(n, :each) WHEN 0 THEN 'queued' ELSE 'captioned' END,
+           CASE WHEN mod(n, :each) > 0 THEN 'a red circle' END, CASE WHEN mod(n, :each) > 0 THEN 'm' END,
+           CASE WHEN mod(n, :each) > 0 THEN now() - interval '1 hour' END, now() - make_interval(secs => n)
+    FROM generate_series(1, :rows) AS n
+""")
+_OVERWRITES = text("""
+    INSERT INTO captions (bucket, object_name, generation, task, status, caption, model, captioned_at)
+    SELECT 'drops', 'one.jpg', n, '<CAPTION>', 'captioned', 'a red circle', 'm', now() FROM generate_series(1, :rows) AS n
+""")
+_FETCHED = text("""
+    SELECT COALESCE(sum(seq_tup_read), 0)::int AS scanned, COALESCE(sum(idx_tup_fetch), 0)::int AS fetched
+    FROM pg_stat_xact_user_tables WHERE relname = 'captions'
+""")
+
+
+@pytest.fixture
+def large(connection: Connection, database: Database) -> Database:
+    """A table of many captioned rows and thousands of queued ones, with statistics."""
+    connection.execute(text("ALTER TABLE captions DISABLE TRIGGER USER"))
+    connection.execute(text("SET statement_timeout = 0"))
+    connection.execute(_FILL, {"rows": _ROWS, "each": _QUEUED_EACH})
+    connection.execute(text("ALTER TABLE captions ENABLE TRIGGER USER"))
+    connection.execute(text("VACUUM ANALYZE captions"))
+    return database
+
+
+def _read_by(database: Database, act: Callable[[Connection], object]) -> tuple[int, int]:
+    """Rows of `captions` that `act` scans, and rows that it fetches by an index."""
+    with database.transaction() as connection:
+        act(connection)
+        found: Any = connection.execute(_FETCHED).one()
+    return found.scanned, found.fetched
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda connection: claims.claim(connection, 10, LEASE_S, CHILD),
+        lambda connection: claims.claim(connection, 999_999_999, LEASE_S, CHILD),
+        lambda connection: claims.look(connection, 5),
+        claims.rest,
+        lambda connection: object_rows.register_object(
+            connection, ObjectVersion("drops", "new.jpg", 1), ObjectFacts(), TASK
+        ),
+        lambda connection: reads.throughput(connection, 1),
+    ],
+    ids=["claim", "claim without its hint", "look", "rest", "event", "oldest"],
+)
+def test_fault_40_statements_read_few_rows(large: Database, act: Callable[[Connection], object]) -> None:
+    """Claims, looks and events read by indexes, with thousands of queued rows among many more."""
+    scanned, fetched = _read_by(large, act)
+    assert scanned == 0
+    assert fetched <= _MOST_FETCHED
+
+
+def test_fault_46_an_event_of_an_object_with_a_long_history(connection: Connection, database: Database) -> None:
+    """An overwrite supersedes what is unfinished, and reads no finished generation."""
+    connection.execute(text("ALTER TABLE captions DISABLE TRIGGER USER"))
+    connection.execute(_OVERWRITES, {"rows": _GENERATIONS})
+    connection.execute(text("ALTER TABLE captions ENABLE TRIGGER USER"))
+    connection.execute(text("VACUUM ANALYZE captions"))
+    task = TaskRequest.parse("<CAPTION>")
+
+    def overwrite(connection: Connection) -> None:
+        version = ObjectVersion("drops", "one.jpg", _GENERATIONS + 1)
+        object_rows.register_object(connection, version, ObjectFacts(), task)
+
+    scanned, fetched = _read_by(database, overwrite)
+    assert scanned == 0
+    assert fetched <= _MOST_FETCHED
