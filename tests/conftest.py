@@ -1,6 +1,11 @@
 """Fixtures with real services: started once per run, on free ports, with a fresh database per test."""
 
-pytest_plugins = ["tests.support.services", "tests.support.storage_rig", "tests.support.browser", "tests.support.system_faults"]
+pytest_plugins = [
+    "tests.support.services",
+    "tests.support.storage_rig",
+    "tests.support.browser",
+    "tests.support.system_faults",
+]
 
 _LONGEST_NAME = 16
 

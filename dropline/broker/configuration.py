@@ -19,9 +19,9 @@ PRODUCER_CONNECTIONS = 8
 
 #: Longest silence of Redis on a worker's connection before kombu checks the connection, in seconds.
 _HEALTH_CHECK_S = 10
-#: Longest wait of a worker's event loop for the answer to a command, in seconds. A BRPOP is no such wait: kombu gives
-#: up its connection up to two health checks after the polling interval. A network that loses every packet leaves
-#: several half-open connections, and each costs this wait too; all together stay below a minute by default.
+#: Longest wait of a worker's event loop for the answer to a command, in seconds. A BRPOP is no such wait: kombu
+#: gives up its connection up to two health checks after the polling interval. A network that loses every packet
+#: leaves several half-open connections, and each costs this wait too; together they take a minute by default.
 _ANSWER_S = 5
 #: Interval of kombu's timer for returning overdue messages to the queue: ten years, since a recovery returns the
 #: messages (see "Nothing polls" in `docs/how-it-works.md`).

@@ -1,4 +1,4 @@
-"""A worker with failpoints that checks its connections to Redis every second: the real interval makes a test long."""
+"""A worker with failpoints that checks its connections to Redis every second; the real interval is 10 s."""
 
 import sys
 

@@ -10,7 +10,7 @@ from kombu.exceptions import OperationalError
 from pydantic import SecretStr
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from dropline.broker.configuration import PRODUCER_CONNECTIONS
+from dropline.broker.configuration import PRODUCER_CONNECTIONS, make_worker_app
 from dropline.broker.queue import CaptionQueue
 from dropline.broker.transport import MOST_MESSAGES
 from dropline.contract import CAPTION_QUEUE, CAPTION_TASK
@@ -29,6 +29,13 @@ def test_the_limit_of_connections_is_set_before_the_first_message() -> None:
             assert pools.get_limit() == PRODUCER_CONNECTIONS
     finally:
         pools.set_limit(limit)
+
+
+def test_fault_20_half_open_connections_are_given_up_within_a_minute() -> None:
+    """The BRPOP's connection by kombu's check, then two that wait for an answer: an idle one, and a new one."""
+    options = make_worker_app(BrokerSettings(url=SecretStr("redis://127.0.0.1:1/0"))).conf.broker_transport_options
+    given_up_s = options["polling_interval"] + 2 * options["health_check_interval"]
+    assert given_up_s + options["socket_timeout"] + options["socket_connect_timeout"] <= 60
 
 
 @dataclass

@@ -26,7 +26,8 @@ _FILL = text("""
 """)
 _OVERWRITES = text("""
     INSERT INTO captions (bucket, object_name, generation, task, status, caption, model, captioned_at)
-    SELECT 'drops', 'one.jpg', n, '<CAPTION>', 'captioned', 'a red circle', 'm', now() FROM generate_series(1, :rows) AS n
+    SELECT 'drops', 'one.jpg', n, '<CAPTION>', 'captioned', 'a red circle', 'm', now()
+    FROM generate_series(1, :rows) AS n
 """)
 _FETCHED = text("""
     SELECT COALESCE(sum(seq_tup_read), 0)::int AS scanned, COALESCE(sum(idx_tup_fetch), 0)::int AS fetched

@@ -79,6 +79,7 @@ def test_fault_21_a_task_longer_than_its_lease(rig: Rig) -> None:
     assert (row["status"], row["attempts"], row["lost_attempts"]) == ("captioned", 2, 1)
 
 
+@pytest.mark.usefixtures("proxied")
 @pytest.mark.parametrize("event_first", [True, False], ids=["its event before", "its event later"])
 def test_fault_25_an_overwrite_while_captioning(rig: Rig, app: Flask, event_first: bool) -> None:
     """The newer version keeps its own metadata, whenever its event arrives; the older one is never current."""
@@ -133,11 +134,15 @@ def test_fault_29_cloud_storage_is_busy(rig: Rig, proxied: GcsProxy) -> None:
     assert len(inferences(rig.directory)) == 3
 
 
-def _storage_role(rig: Rig, proxied: GcsProxy) -> tuple[dict[str, str], Callable[[], object], Callable[[], object]]:
+def _storage_role(
+    rig: Rig, proxied: GcsProxy
+) -> tuple[dict[str, str], Callable[[], object], Callable[[], object]]:
     return {}, lambda: proxied.fail("GET", 403, times=1_000_000), proxied.recover
 
 
-def _postgres_role(rig: Rig, proxied: GcsProxy) -> tuple[dict[str, str], Callable[[], object], Callable[[], object]]:
+def _postgres_role(
+    rig: Rig, proxied: GcsProxy
+) -> tuple[dict[str, str], Callable[[], object], Callable[[], object]]:
     del proxied
     url = make_url(rig.database_url)
     login = f"worker_of_{url.database}"

@@ -12,7 +12,6 @@ from tests.support.tcp_proxy import open_proxy
 from tests.support.worker_rig import DEADLINE_S, Rig, png
 
 
-
 @pytest.fixture
 def client(rig: Rig) -> Iterator[redis.Redis]:
     with redis.Redis.from_url(rig.redis_url) as found:
