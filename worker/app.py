@@ -263,6 +263,10 @@ def _idle_timer(settings: Settings, resources: ProcessResources, alarm: Alarm) -
     def _not_idle(**_: object) -> None:
         timer.touch()
 
+    @signals.worker_shutdown.connect(weak=False)
+    def _stops(**_: object) -> None:
+        timer.end()
+
     return timer
 
 

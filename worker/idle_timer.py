@@ -28,6 +28,8 @@ class PoolScaler(Protocol):
 
     def scale_up_again(self) -> None: ...
 
+    def forget_awake(self) -> None: ...
+
 
 class IdlePeriod:
     """The time since the last message."""
@@ -73,6 +75,7 @@ class IdleTimer:
         self._idle_period = idle_period or IdlePeriod(policy.idle_s)
         self._entry: Entry | None = None
         self._must_scale_up_again = False
+        self._has_scaled_to_zero = False
 
     def start(self, hub: Hub) -> None:
         """Arm the timer; call at each start of the consumer, because Celery drops timers with the connection."""
@@ -81,6 +84,7 @@ class IdleTimer:
 
     def touch(self) -> None:
         """Start the idle period again: a message has arrived."""
+        self._has_scaled_to_zero = False
         self._idle_period.touch()
 
     def stop(self) -> None:
@@ -88,6 +92,15 @@ class IdleTimer:
         self._disarm()
         if self._must_scale_up_again:
             self._act()
+
+    def end(self) -> None:
+        """The worker stops. Unless it has scaled to zero itself, nothing is known of the worker pool any more."""
+        if self._has_scaled_to_zero:
+            return
+        try:
+            self._scaler().forget_awake()
+        except DroplineError as error:
+            log.info("mark_not_removed", code=error.code, error=str(error))
 
     def _disarm(self) -> None:
         if self._entry is not None:
@@ -130,6 +143,7 @@ class IdleTimer:
             return self._policy.idle_s
 
     def _after(self, outcome: ScaleToZeroOutcome) -> float:
+        self._has_scaled_to_zero = outcome is ScaleToZeroOutcome.ASLEEP
         if outcome is ScaleToZeroOutcome.UNFINISHED:
             # Another worker has the rows, Redis has lost their messages, or the rows wait for their time.
             self._look()

@@ -18,6 +18,7 @@ from dropline.scaling.protocol import (
     BeginScaleToZero,
     CheckUnfinished,
     Command,
+    ConfirmMark,
     ReadMark,
     ReplaceMark,
     ScaleToZeroOutcome,
@@ -147,13 +148,25 @@ class Deactivator:
         """
         self._pool.scale(self._policy.instances)
 
+    def forget_awake(self) -> None:
+        """Remove the mark `awake`, so that the next event scales up; call when this worker stops.
+
+        The worker cannot tell why it is stopped: an operator or Terraform may have set 0.
+
+        Raises:
+            BrokerUnavailable: Redis is unreachable; the mark expires by itself.
+        """
+        self._mark.replace(ReplaceMark(AWAKE, None))
+
     def _execute(self, command: Command) -> Any:
         match command:
             case BeginScaleToZero():
                 return self._mark.begin(command)
             case ReplaceMark():
-                self._marked_at = self._clock()
                 return self._mark.replace(command)
+            case ConfirmMark():
+                self._marked_at = self._clock()
+                return self._mark.confirm(command)
             case CheckUnfinished():
                 return self._due_in_s()
             case ArrangeWake(in_s):

@@ -6,11 +6,16 @@ from typing import TYPE_CHECKING
 
 from dropline.contract import CAPTION_QUEUE
 from dropline.errors import BrokerUnavailable
-from dropline.scaling.protocol import SLEEPING, Admission, BeginScaleToZero, ReplaceMark
+from dropline.log import get_logger
+from dropline.scaling.protocol import SLEEPING, Admission, BeginScaleToZero, ConfirmMark, ReplaceMark
 
 if TYPE_CHECKING:
     from redis import Redis
 
+log = get_logger(__name__)
+
+#: Longest wait for the replicas, in milliseconds: less than the time limit of an answer.
+_REPLICATION_MS = 500
 #: The key of the mark; `dropline.scaling.protocol` explains its values.
 MARK_KEY = "dropline.pool"
 #: Messages on any of these queues keep the worker pool from being scaled to zero.
@@ -91,6 +96,23 @@ class PoolMark:
         with _named_errors("change"):
             return bool(self._replace(keys=self._keys[:1], args=arguments))
 
+    def confirm(self, command: ConfirmMark) -> bool:
+        """Renew the mark, and wait for each connected replica; return True if all of them have the renewed mark.
+
+        WAIT counts the writes of its own connection, so all three commands share one.
+
+        Raises:
+            BrokerUnavailable: Redis is unreachable; the mark may have been renewed.
+        """
+        arguments: list[str | int] = [command.mark, command.mark, _milliseconds(command.ttl_s)]
+        with (
+            _named_errors("renew"),
+            self._client.client() as connection,  # type: ignore[no-untyped-call]
+        ):
+            if not self._replace(keys=self._keys[:1], args=arguments, client=connection):
+                return False
+            return _have_replicas_all(connection)
+
     def begin(self, command: BeginScaleToZero) -> Admission:
         """Set a sleeping mark if all queues are empty and no sleeping mark exists.
 
@@ -105,6 +127,21 @@ class PoolMark:
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
+
+
+def _have_replicas_all(connection: "Redis") -> bool:
+    """True if each connected replica has the latest write of the connection; also where Redis does not say."""
+    from redis.exceptions import ResponseError
+
+    try:
+        replicas = int(connection.info("replication").get("connected_slaves", 0))
+        confirmed = int(connection.wait(replicas, _REPLICATION_MS)) if replicas else 0
+    except ResponseError as error:
+        log.warning("replicas_not_known", error=str(error))
+        return True
+    if confirmed < replicas:
+        log.warning("replicas_lag", replicas=replicas, confirmed=confirmed)
+    return confirmed >= replicas
 
 
 def _milliseconds(seconds: float | None) -> int:

@@ -59,6 +59,18 @@ class ReplaceMark:
     ttl_s: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ConfirmMark:
+    """Renew the mark, and wait until each replica of Redis has it.
+
+    Answer: True if the mark was renewed and each replica has it.
+    """
+
+    mark: str
+    #: Seconds until the mark expires.
+    ttl_s: float
+
+
 class Admission(Enum):
     """The answer to `BeginScaleToZero`."""
 
@@ -100,7 +112,7 @@ class SetInstances:
     instances: int
 
 
-Command = ReadMark | ReplaceMark | BeginScaleToZero | CheckUnfinished | ArrangeWake | SetInstances
+Command = ReadMark | ReplaceMark | ConfirmMark | BeginScaleToZero | CheckUnfinished | ArrangeWake | SetInstances
 Procedure = Generator[Command, Any, T]
 
 
@@ -115,7 +127,7 @@ class ScaleToZeroOutcome(Enum):
     UNFINISHED = "unfinished"
     #: Another worker is scaling to zero, or died while scaling to zero.
     TAKEN = "taken"
-    #: The mark was lost before the call to 0; Cloud Run was not called.
+    #: The mark was lost before the call to 0, or a replica of Redis does not have it; Cloud Run was not called.
     ABANDONED = "abandoned"
     #: Cloud Run refused the call to 0, or Cloud Tasks did not take the call that wakes the worker pool.
     REFUSED = "refused"
@@ -185,7 +197,9 @@ def scale_to_zero(token: str, policy: ScalingPolicy) -> Procedure[ScaleToZeroOut
     if (obstacle := (yield from _find_obstacle(mark, policy))) is not None:
         yield ReplaceMark(mark, None)
         return obstacle
-    if not (yield ReplaceMark(mark, mark, policy.lease_s)):
+    # A replica that lags behind may still have `awake`, and become the primary after the call to 0.
+    if not (yield ConfirmMark(mark, policy.lease_s)):
+        yield ReplaceMark(mark, None)
         return ScaleToZeroOutcome.ABANDONED
     try:
         yield SetInstances(0)

@@ -3,7 +3,7 @@
 from redis import Redis
 
 from dropline.scaling.mark import MARK_KEY, PoolMark
-from dropline.scaling.protocol import Admission, BeginScaleToZero, ReplaceMark
+from dropline.scaling.protocol import Admission, BeginScaleToZero, ConfirmMark, ReplaceMark
 from tests.support.scaling_store import MemoryStore
 
 QUEUE = "dropline.captions"
@@ -34,6 +34,12 @@ class RedisStore:
         assert claimed is self._model.begin(claim)
         self.read()
         return claimed
+
+    def confirm(self, renewal: ConfirmMark) -> bool:
+        confirmed = self._mark.confirm(renewal)
+        assert confirmed == self._model.confirm(renewal)
+        self.read()
+        return confirmed
 
     def push(self, row: int) -> None:
         self._client.lpush(QUEUE, row)

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from functools import partial
 
 from dropline.scaling.errors import ScalingDenied, ScalingRefused
-from dropline.scaling.protocol import AWAKE, SLEEPING, ArrangeWake, ScaleToZeroOutcome
-from tests.support.scaling_actors import Call, Instance
+from dropline.scaling.protocol import AWAKE, SLEEPING, ArrangeWake, ConfirmMark, ScaleToZeroOutcome
+from tests.support.scaling_actors import Actor, Call, Instance
+from tests.support.scaling_store import MemoryStore
 from tests.support.scaling_world import World
 
 #: A kind and an act.
@@ -24,6 +25,8 @@ _FAULTS = {
     "lapse",
     "expiry",
     "flush",
+    "failover",
+    "lag",
 }
 #: Possible weights of an ordinary step and of a fault.
 _TEMPERS = ((0, 1, 5, 20), (0, 0, 0, 1))
@@ -119,12 +122,19 @@ def _steps_of_instance(world: World, instance: Instance) -> list[Step]:
         if instance.deactivator is None:
             found.append(("idle", partial(world.begin_scale_to_zero, instance)))
         elif not world.calls_of(instance.deactivator):
-            found.append(("deactivator", partial(world.step_deactivator, instance)))
-            if isinstance(instance.deactivator.command, ArrangeWake):
-                found.append(("refusal", partial(world.refuse_wake, instance, taken=False)))
-                found.append(("lost answer", partial(world.refuse_wake, instance, taken=True)))
+            found += _steps_of_deactivator(world, instance, instance.deactivator)
     if not (world.faults.flush and instance.deactivator is not None):
         found.append(("crash of a worker", partial(world.crash_worker, instance)))
+    return found
+
+
+def _steps_of_deactivator(world: World, instance: Instance, deactivator: Actor) -> list[Step]:
+    found: list[Step] = [("deactivator", partial(world.step_deactivator, instance))]
+    if world.faults.failover and isinstance(deactivator.command, ConfirmMark):
+        found.append(("lag", partial(world.lag, instance)))
+    if isinstance(deactivator.command, ArrangeWake):
+        found.append(("refusal", partial(world.refuse_wake, instance, taken=False)))
+        found.append(("lost answer", partial(world.refuse_wake, instance, taken=True)))
     return found
 
 
@@ -137,6 +147,11 @@ def _steps_of_redis(world: World) -> list[Step]:
         found.append(("expiry", world.store.expire))
     if world.faults.flush:
         found.append(("flush", world.store.flush))
+    if world.faults.failover:
+        assert isinstance(world.store, MemoryStore)
+        found += [
+            ("failover", partial(world.store.fail_over, moment)) for moment in range(len(world.store.past))[-4:]
+        ]
     return found
 
 

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from dropline.scaling.protocol import SLEEPING, Admission, BeginScaleToZero, ReplaceMark
+from dropline.scaling.protocol import SLEEPING, Admission, BeginScaleToZero, ConfirmMark, ReplaceMark
 
 
 class Store(Protocol):
@@ -11,6 +11,7 @@ class Store(Protocol):
     def read(self) -> str | None: ...
     def replace(self, swap: ReplaceMark) -> bool: ...
     def begin(self, claim: BeginScaleToZero) -> Admission: ...
+    def confirm(self, renewal: ConfirmMark) -> bool: ...
     def push(self, row: int) -> None: ...
     def pop(self) -> int | None: ...
     def queued(self) -> list[int]: ...
@@ -24,6 +25,11 @@ class MemoryStore:
     def __init__(self) -> None:
         self.mark: str | None = None
         self.queue: list[int] = []
+        #: Marks and queues since the last confirmation, oldest first: a replica may have any of them.
+        self.past: list[tuple[str | None, list[int]]] = []
+
+    def _change(self) -> None:
+        self.past.append((self.mark, list(self.queue)))
 
     def read(self) -> str | None:
         return self.mark
@@ -31,6 +37,7 @@ class MemoryStore:
     def replace(self, swap: ReplaceMark) -> bool:
         if self.mark != swap.expected:
             return False
+        self._change()
         self.mark = swap.new
         return True
 
@@ -39,19 +46,35 @@ class MemoryStore:
             return Admission.TAKEN
         if self.queue:
             return Admission.QUEUED
+        self._change()
         self.mark = claim.mark
         return Admission.GRANTED
 
+    def confirm(self, renewal: ConfirmMark) -> bool:
+        if self.mark != renewal.mark:
+            return False
+        self.past.clear()
+        return True
+
+    def fail_over(self, moment: int) -> None:
+        """The replica with a past state becomes the primary."""
+        self.mark, self.queue = self.past[moment]
+        del self.past[moment:]
+
     def push(self, row: int) -> None:
+        self._change()
         self.queue.append(row)
 
     def pop(self) -> int | None:
+        self._change()
         return self.queue.pop(0) if self.queue else None
 
     def queued(self) -> list[int]:
         return list(self.queue)
 
     def expire(self) -> None:
+        # The replicas have the same times of expiry.
+        self.past = [(None if mark == self.mark else mark, queue) for mark, queue in self.past]
         self.mark = None
 
     def flush(self) -> None:

@@ -18,6 +18,7 @@ from dropline.scaling.protocol import (
     ArrangeWake,
     BeginScaleToZero,
     CheckUnfinished,
+    ConfirmMark,
     Procedure,
     ReadMark,
     ReplaceMark,
@@ -39,6 +40,8 @@ class Faults:
     """Faults beside crashes, lost answers and refusals."""
 
     flush: bool = False
+    #: A replica that lags behind becomes the primary.
+    failover: bool = False
 
 
 class World:
@@ -185,6 +188,12 @@ class World:
         instance.deactivator.fail(ScalingUnknown("no answer"))
         self._collect_deactivator(instance)
 
+    def lag(self, instance: Instance) -> None:
+        """A replica does not confirm the mark in time."""
+        assert instance.deactivator is not None
+        instance.deactivator.answer(False)
+        self._collect_deactivator(instance)
+
     def begin_scale_to_zero(self, instance: Instance) -> None:
         instance.late = False
         instance.deactivator = Actor(self.scale_to_zero_with(self._token(), POLICY))
@@ -214,8 +223,10 @@ class World:
         instance.deactivator = None
 
     def crash_worker(self, instance: Instance) -> None:
-        """Killed by a fault, or after SIGTERM."""
+        """Killed by a fault, or after SIGTERM: then it may have removed the mark before."""
         self.instances.remove(instance)
+        if instance.stopping and instance.ready:
+            self.store.replace(ReplaceMark(AWAKE, None))
         if instance.deactivator is not None:
             self._abandon(instance.deactivator)
 
@@ -292,6 +303,8 @@ class World:
                 return self.store.replace(command)
             case BeginScaleToZero():
                 return self.store.begin(command)
+            case ConfirmMark():
+                return self.store.confirm(command)
             case Atomically(act):
                 assert isinstance(self.store, MemoryStore)
                 return act(self.store)

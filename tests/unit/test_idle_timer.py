@@ -35,6 +35,7 @@ class FakeDeactivator:
         self.failing_wakes: list[DroplineError] = []
         self.tried: list[float] = []
         self.woken: list[float] = []
+        self.forgotten = 0
 
     def try_scale_to_zero(self) -> ScaleToZeroOutcome:
         self.tried.append(self._clock.now)
@@ -42,6 +43,11 @@ class FakeDeactivator:
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    def forget_awake(self) -> None:
+        if self._answers:
+            raise BrokerUnavailable("away")
+        self.forgotten += 1
 
     def scale_up_again(self) -> None:
         self.woken.append(self._clock.now)
@@ -176,3 +182,22 @@ def test_a_new_connection_arms_the_timer_once() -> None:
     assert bench.clock.pending == 1
     bench.clock.advance(100)
     assert bench.deactivator.tried == [150]
+
+
+def test_a_worker_that_stops_removes_the_mark() -> None:
+    """The next event scales up; without Redis, the worker stops all the same."""
+    bench = Bench()
+    bench.timer.end()
+    assert bench.deactivator.forgotten == 1
+    Bench(ScaleToZeroOutcome.ASLEEP).timer.end()
+
+
+def test_a_worker_that_has_scaled_to_zero_leaves_the_mark() -> None:
+    """An event may have scaled the worker pool up since; a message that arrives meanwhile changes that."""
+    bench = Bench()
+    bench.clock.advance(POLICY.idle_s)
+    bench.timer.end()
+    assert bench.deactivator.forgotten == 0
+    bench.timer.touch()
+    bench.timer.end()
+    assert bench.deactivator.forgotten == 1

@@ -12,10 +12,11 @@ from dropline.scaling.activation import Deactivator
 from dropline.scaling.errors import ScalingDenied, ScalingRefused, ScalingUnknown
 from dropline.scaling.mark import PoolMark
 from dropline.scaling.protocol import (
+    AWAKE,
     SLEEPING,
     Admission,
     BeginScaleToZero,
-    ReplaceMark,
+    ConfirmMark,
     ScaleToZeroOutcome,
     ScalingPolicy,
 )
@@ -57,14 +58,14 @@ def test_an_idle_pool_is_put_to_sleep() -> None:
 def test_a_process_frozen_before_the_call_does_not_call() -> None:
     """The mark may have expired, and an event may have read `awake`."""
     store, pool, clock = MemoryStore(), RecordingPool(), ManualClock()
-    swap_at_once = store.replace
+    confirm_at_once = store.confirm
 
-    def swap_and_freeze(swap: ReplaceMark) -> bool:
-        done = swap_at_once(swap)
+    def confirm_and_freeze(renewal: ConfirmMark) -> bool:
+        done = confirm_at_once(renewal)
         clock.advance(POLICY.lease_s)
         return done
 
-    store.replace = swap_and_freeze  # type: ignore[method-assign]
+    store.confirm = confirm_and_freeze  # type: ignore[method-assign]
     assert make_deactivator(store, pool, clock, lambda: None).try_scale_to_zero() is ScaleToZeroOutcome.REFUSED
     assert pool.asked == []
 
@@ -188,3 +189,12 @@ def test_the_libraries_are_imported_by_whoever_connects() -> None:
     )
     finished = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     assert finished.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(("mark", "left"), [(AWAKE, None), ("waking:1", "waking:1"), ("sleeping:1", "sleeping:1")])
+def test_a_worker_that_stops_removes_awake_alone(mark: str, left: str | None) -> None:
+    """A call to 1 that has begun is confirmed, and a call to 0 stays protected."""
+    store = MemoryStore()
+    store.mark = mark
+    make_deactivator(store, RecordingPool(), ManualClock(), lambda: None).forget_awake()
+    assert store.mark == left

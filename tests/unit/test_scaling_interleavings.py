@@ -6,6 +6,8 @@ The same test runs on protocols with a deliberate error each, to prove that the 
 import itertools
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -21,6 +23,7 @@ from dropline.scaling.protocol import (
     ArrangeWake,
     BeginScaleToZero,
     CheckUnfinished,
+    ConfirmMark,
     Procedure,
     ReadMark,
     ReplaceMark,
@@ -81,6 +84,13 @@ def test_a_redis_that_forgets_everything_costs_time_and_no_image() -> None:
     seen = check_any(lambda: World(MemoryStore(), Faults(flush=True)))
     assert seen[ScaleToZeroOutcome.WOKEN_AGAIN.value]
     assert seen[ScaleToZeroOutcome.UNFINISHED.value]
+
+
+def test_a_failover_to_a_replica_that_lags_behind_costs_time_and_no_image() -> None:
+    """No image waits, and the mark is never `awake` at 0 instances, after a failover at any step."""
+    seen = check_any(lambda: World(MemoryStore(), Faults(failover=True)))
+    assert seen[ScaleToZeroOutcome.ABANDONED.value]
+    assert seen[ScaleToZeroOutcome.ASLEEP.value]
 
 
 def scale_up_if_first(token: str, policy: ScalingPolicy) -> Procedure[bool]:
@@ -273,6 +283,33 @@ def test_a_flush_is_survived_only_by_looking_back() -> None:
     """After FLUSHALL an image waits for ever if the worker ignores a lost mark."""
     worlds = (
         World(MemoryStore(), Faults(flush=True), scale_to_zero_with=scale_to_zero_without_looking_back)
+        for _ in itertools.count()
+    )
+    assert any(goes_wrong(next(worlds), seed) for seed in range(10 * INTERLEAVINGS))
+
+
+def scale_to_zero_without_replicas(token: str, policy: ScalingPolicy) -> Procedure[ScaleToZeroOutcome]:
+    """Renews the mark in the primary alone."""
+    procedure = scale_to_zero(token, policy)
+    resume: Callable[[], Any] = partial(next, procedure)
+    while True:
+        try:
+            command = resume()
+        except StopIteration as end:
+            result: ScaleToZeroOutcome = end.value
+            return result
+        if isinstance(command, ConfirmMark):
+            command = ReplaceMark(command.mark, command.mark, command.ttl_s)
+        try:
+            resume = partial(procedure.send, (yield command))
+        except DroplineError as error:
+            resume = partial(procedure.throw, error)
+
+
+def test_a_failover_is_survived_only_with_the_mark_in_each_replica() -> None:
+    """A replica that still has `awake` becomes the primary after the call to 0: an event is acknowledged."""
+    worlds = (
+        World(MemoryStore(), Faults(failover=True), scale_to_zero_with=scale_to_zero_without_replicas)
         for _ in itertools.count()
     )
     assert any(goes_wrong(next(worlds), seed) for seed in range(10 * INTERLEAVINGS))
