@@ -27,6 +27,8 @@ PARALLEL := --numprocesses $(PYTEST_PROCESSES) --dist worksteal
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# `make demo` in a new checkout installs no tools of developers; `make install` adds them later.
+DEMO_STAMP := $(VENV)/.installed-demo
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test lint format types arrows unit terraform integration acceptance bench chaos fuzz constraints settings-page cli-page images-page terraform-pages cost-pages clean
@@ -36,15 +38,15 @@ help: ## what there is
 
 install: $(STAMP) ## set up .venv, nothing else
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP) $(DEMO_STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "Dropline needs Python 3.11 or newer, but $(PYTHON) is $$($(PYTHON) -V 2>&1); try: make PYTHON=python3.12" >&2; \
 	  exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install $(PIP_ARGS) --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install $(PIP_ARGS) --constraint constraints.txt --editable '.[$(if $(filter $@,$(STAMP)),dev,demo)]'
 	@touch $@
 
-demo: $(STAMP) ## start the whole stack, caption sample images, show the rows; Ctrl-C ends it
+demo: $(if $(wildcard $(STAMP)),$(STAMP),$(DEMO_STAMP)) ## start the whole stack, caption sample images, show the rows; Ctrl-C ends it
 	$(BIN)/dropline demo$(if $(filter-out 0,$(EXIT)), --exit)$(if $(MODEL), --model $(MODEL)) $(DEMO_ARGS)
 
 test: lint types arrows unit terraform integration acceptance ## everything

@@ -10,7 +10,6 @@ from db import claims
 from db.redrivable import DEAD_LETTERS, UNWRITTEN_ROWS, Redrivable, RedrivenRow, RowFilter
 from db.session import Connection, Database, writer_settings
 from db.start_check import OPERATOR
-from dropline.broker.queue import CaptionQueue
 from dropline.deadline import Deadline
 from dropline.errors import AccessDenied, DroplineError, TransientError
 from dropline.scaling.activation import open_activator
@@ -146,6 +145,9 @@ def open_redriver(
     writer = writer_settings(settings)
     statement_timeout_ms = max(writer.statement_timeout_ms, _STATEMENT_TIMEOUT_MS)
     operator = writer.model_copy(update={"statement_timeout_ms": statement_timeout_ms})
+    # Celery is slow to import, and an upload sends no message.
+    from dropline.broker.queue import CaptionQueue
+
     with (
         closing(CaptionQueue.connect(settings.broker)) as queue,
         open_activator(settings.pool, settings.broker) as activator,

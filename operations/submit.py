@@ -17,7 +17,6 @@ from db.session import Database, writer_settings
 from db.start_check import SUBMITTER
 from db.submissions import RequestedRow
 from dropline import caption_id
-from dropline.broker.queue import CaptionQueue
 from dropline.contract import ObjectFacts, ObjectVersion, Status, TaskRequest, parse_uri
 from dropline.deadline import Deadline
 from dropline.errors import ForeignBucket, ImageRefused, InvalidTask, ObjectFiltered, ObjectMissing
@@ -337,6 +336,9 @@ def open_submissions(
     if uploads_only:
         yield Submissions(store, settings, None)
         return
+    # Celery is slow to import, and an upload sends no message.
+    from dropline.broker.queue import CaptionQueue
+
     with (
         closing(CaptionQueue.connect(settings.broker)) as queue,
         open_activator(settings.pool, settings.broker) as activator,

@@ -26,6 +26,29 @@ def test_the_demo_takes_a_model() -> None:
     assert "--model" not in make("--dry-run", "demo").stdout
 
 
+@pytest.mark.parametrize(
+    ("target", "installed", "extra"),
+    [
+        ("demo", [], "demo"),
+        ("demo", [".installed-demo"], None),
+        ("demo", [".installed"], None),
+        ("unit", [], "dev"),
+        ("unit", [".installed-demo"], "dev"),
+        ("unit", [".installed"], None),
+    ],
+)
+def test_a_target_installs_what_it_needs(
+    tmp_path: Path, target: str, installed: list[str], extra: str | None
+) -> None:
+    """The demo installs the stack alone, unless all tools are there; no target installs twice."""
+    for name in installed:
+        (tmp_path / name).touch()
+    commands = make("--dry-run", target, f"VENV={tmp_path}").stdout
+    assert [each for each in ("demo", "dev") if f"--editable '.[{each}]'" in commands] == (
+        [extra] if extra else []
+    )
+
+
 def test_testing_runs_every_check() -> None:
     """`make test` runs style, types, import arrows and all three kinds of tests."""
     commands = make("--dry-run", "test").stdout

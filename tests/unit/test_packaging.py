@@ -117,7 +117,8 @@ def test_a_room_imports_only_what_its_extras_name(room: str) -> None:
 def test_drop_and_caption_run_with_the_extra_cli() -> None:
     """Every file of ours that the commands load imports only what the extra names; HEIC is an extra of its own."""
     files_loaded = "(getattr(each, '__file__', None) for each in sys.modules.values())"
-    code = f"import sys, cli.caption, cli.drop; print(*{files_loaded}, sep=chr(10))"
+    modules = "cli.annotating, cli.caption, cli.drop, dropline.broker.queue"
+    code = f"import sys, {modules}; print(*{files_loaded}, sep=chr(10))"
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     files = [
         path
@@ -127,6 +128,14 @@ def test_drop_and_caption_run_with_the_extra_cli() -> None:
     assert ROOT / "dropline" / "fetch" / "fetching.py" in files
     imported = {name for path in files for module in imports_of(path) if (name := distribution_of(module))}
     assert imported <= declared("cli", "heic")
+
+
+def test_a_command_line_starts_without_the_large_libraries() -> None:
+    """`dropline caption` of a file needs neither Celery nor the libraries of images."""
+    large = {"celery", "kombu", "numpy", "PIL", "torch"}
+    code = f"import sys, cli.caption; print(*sorted({large} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"
 
 
 @pytest.mark.parametrize(
@@ -142,8 +151,8 @@ def test_what_is_required_is_pinned_within_its_range(requirement: str) -> None:
 
 
 def test_every_role_has_an_extra_and_every_package_its_types() -> None:
-    """Function, worker, gallery, cli, local and dev each have an extra; each import package has `py.typed`."""
-    assert {"function", "worker", "gallery", "cli", "local", "dev"} <= EXTRAS.keys()
+    """Each role, the demo and the developers have an extra; each import package has `py.typed`."""
+    assert {"function", "worker", "gallery", "cli", "local", "demo", "dev"} <= EXTRAS.keys()
     assert all((ROOT / package / "py.typed").exists() for package in _packages())
 
 
