@@ -203,14 +203,17 @@ def test_without_an_answer_of_the_bucket_a_picture_is_whole(
     assert [part for part in (*_OF_THE_OBJECT, *_OF_THE_PICTURE) if part not in html] == []
 
 
-def test_what_fails_again_is_not_offered_again(client: TestClient, database: Database) -> None:
-    """The same bytes fail again; the advice is another one."""
+def test_what_fails_again_is_not_offered_again(client: TestClient, database: Database, objects: Objects) -> None:
+    """The same bytes fail again, and an object that is gone ends as deleted; the advice is another one."""
+    objects.contents = {G1: b"an image", an_object("b.png"): b"an image"}
     fail_object(database, G1, "truncated_image", "the end of the JPEG is missing")
     fail_object(database, an_object("b.png"), "worker_lost", "killed")
     assert "Try again" not in shown(client, address_of(G1))
     assert "Try again" in shown(client, address_of(an_object("b.png")))
     html = shown(client, "/failures")
     assert (html.count("Try again"), html.count("Try it again")) == (1, 1)
+    objects.contents.clear()
+    assert "Try again" not in shown(client, address_of(an_object("b.png")))
 
 
 def test_a_picture_has_its_answers_generations_and_boxes(
