@@ -10,6 +10,7 @@ import typer
 
 from cli.console import print_json, print_line, print_note, print_table
 from cli.options import Json
+from db.reads import MOST_COUNTED
 from db.redrivable import RowFilter
 from dropline.contract import parse_uri
 from dropline.errors import ClientError, DatabaseUnavailable, DroplineError
@@ -179,6 +180,10 @@ def _print_counts(
     else:
         print_line(f"no {kind.name} row matches")
     _note_excluded_rows(kind, before)
+    if sum(before.values()) == MOST_COUNTED:
+        print_note(
+            f"{MOST_COUNTED} {kind.name} rows or more match; no more than that are counted before and after"
+        )
 
 
 def _key(column: str) -> str:

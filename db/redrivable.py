@@ -24,6 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import aliased
 
 from db.models import CaptionRow
+from db.reads import MOST_COUNTED
 from db.session import Connection
 from dropline.contract import Status
 
@@ -81,12 +82,14 @@ class Redrivable:
     changes: Mapping[str, Any]
 
     def count(self, connection: Connection, row_filter: RowFilter) -> dict[str, int]:
-        """The number of rows of this kind by error code."""
-        return _counts(connection, select(CaptionRow.error_code).where(*self._conditions(row_filter)))
+        """The number of rows of this kind by error code; `MOST_COUNTED` rows are counted at most."""
+        found = select(CaptionRow.error_code).where(*self._conditions(row_filter))
+        return _counts(connection, found.limit(MOST_COUNTED))
 
     def count_redrivable(self, connection: Connection, row_filter: RowFilter, limit: int | None) -> dict[str, int]:
-        """The number of rows that a redrive of `limit` rows would change, by error code."""
-        return _counts(connection, self._redrivable(row_filter, 0, limit).with_only_columns(CaptionRow.error_code))
+        """The number of rows that a redrive of `limit` rows would change, by error code, as `count` does."""
+        most = MOST_COUNTED if limit is None else min(limit, MOST_COUNTED)
+        return _counts(connection, self._redrivable(row_filter, 0, most).with_only_columns(CaptionRow.error_code))
 
     def redrive(self, connection: Connection, row_filter: RowFilter, after: int, limit: int) -> list[RedrivenRow]:
         """Redrive at most `limit` rows with an id above `after`, in the order of their ids; [] if no row is left.

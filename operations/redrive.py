@@ -65,7 +65,7 @@ class Redriver:
     redriven: Counter[str] = field(default_factory=Counter)
 
     def count(self, row_filter: RowFilter) -> dict[str, int]:
-        """Rows of this kind by error code.
+        """Rows of this kind by error code, `db.reads.MOST_COUNTED` rows at most.
 
         Raises:
             DatabaseUnavailable: Postgres is unreachable.

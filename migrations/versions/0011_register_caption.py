@@ -24,48 +24,52 @@ CREATE OR REPLACE FUNCTION register_caption(
     with_crc32c text, with_event_time timestamptz, with_metageneration bigint, with_metadata_bytes bigint,
     OUT row_id bigint, OUT row_status text, OUT is_created boolean)
 LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    is_superseded boolean;
+    is_deleted boolean;
+    is_written_back boolean;
 BEGIN
     -- Events of one object take turns: if FINALIZE and DELETE arrive at once, the second must see the row of the
     -- first.
     PERFORM pg_advisory_xact_lock(hashtextextended(of_bucket || '/' || of_name, 0));
 
-    INSERT INTO public.captions (bucket, object_name, generation, task, status, content_type, size_bytes, md5_hash,
-                                 crc32c, event_time, error_code, error, metageneration, metadata_bytes, write_back)
-    SELECT of_bucket, of_name, of_generation, of_task,
-           CASE WHEN newer.found THEN 'superseded' ELSE with_status END,
-           with_content_type, with_size_bytes, with_md5_hash, with_crc32c, with_event_time,
-           CASE WHEN NOT newer.found THEN with_error_code END, CASE WHEN NOT newer.found THEN with_error END,
-           with_metageneration, with_metadata_bytes,
-           is_own_task AND NOT EXISTS (SELECT FROM public.captions WHERE bucket = of_bucket
-                                       AND object_name = of_name AND generation = of_generation AND write_back)
-    FROM (SELECT EXISTS (SELECT FROM public.captions WHERE bucket = of_bucket AND object_name = of_name
-                         AND generation > of_generation)
-                 OR EXISTS (SELECT FROM public.captions WHERE bucket = of_bucket AND object_name = of_name
-                            AND generation = of_generation AND status = 'superseded') AS found) AS newer
-    WHERE NOT EXISTS (SELECT FROM public.captions WHERE bucket = of_bucket AND object_name = of_name
-                      AND generation = of_generation AND status = 'deleted')
-    ON CONFLICT (bucket, object_name, generation, task) DO NOTHING
-    RETURNING id, status INTO row_id, row_status;
-    is_created := FOUND;
+    -- No status in the condition: by old statistics, Postgres would read all rows of a status that was rare.
+    SELECT coalesce(bool_or(status = 'superseded'), false), coalesce(bool_or(status = 'deleted'), false),
+           coalesce(bool_or(write_back), false)
+    INTO is_superseded, is_deleted, is_written_back
+    FROM public.captions WHERE bucket = of_bucket AND object_name = of_name AND generation = of_generation;
 
-    IF is_created THEN
-        -- The index ix_captions_unfinished: an object may have a long history.
-        UPDATE public.captions SET status = 'superseded', lease_until = NULL, updated_at = now()
-        WHERE bucket = of_bucket AND object_name = of_name AND generation < of_generation
-          AND status IN ('queued', 'running');
-        RETURN;
+    IF NOT is_deleted THEN
+        is_superseded := is_superseded OR EXISTS (
+            SELECT FROM public.captions
+            WHERE bucket = of_bucket AND object_name = of_name AND generation > of_generation);
+        INSERT INTO public.captions (bucket, object_name, generation, task, status, content_type, size_bytes,
+                                     md5_hash, crc32c, event_time, error_code, error, metageneration,
+                                     metadata_bytes, write_back)
+        VALUES (of_bucket, of_name, of_generation, of_task,
+                CASE WHEN is_superseded THEN 'superseded' ELSE with_status END, with_content_type, with_size_bytes,
+                with_md5_hash, with_crc32c, with_event_time, CASE WHEN NOT is_superseded THEN with_error_code END,
+                CASE WHEN NOT is_superseded THEN with_error END, with_metageneration, with_metadata_bytes,
+                is_own_task AND NOT is_written_back)
+        ON CONFLICT (bucket, object_name, generation, task) DO NOTHING
+        RETURNING id, status INTO row_id, row_status;
+        IF FOUND THEN
+            -- The index ix_captions_unfinished: an object may have a long history.
+            UPDATE public.captions SET status = 'superseded', lease_until = NULL, updated_at = now()
+            WHERE bucket = of_bucket AND object_name = of_name AND generation < of_generation
+              AND status IN ('queued', 'running');
+            is_created := true;
+            RETURN;
+        END IF;
+        IF is_own_task AND NOT is_written_back THEN
+            -- A request for a further task may have made the row, where its settings differ from the function's.
+            UPDATE public.captions SET write_back = true, updated_at = now(),
+                   lease_until = CASE WHEN status = 'captioned' AND NOT redo THEN now() ELSE lease_until END
+            WHERE bucket = of_bucket AND object_name = of_name AND generation = of_generation AND task = of_task;
+        END IF;
     END IF;
 
-    IF is_own_task THEN
-        -- A request for a further task may have made the row, where its settings differ from the function's.
-        UPDATE public.captions SET write_back = true, updated_at = now(),
-               lease_until = CASE WHEN status = 'captioned' AND NOT redo THEN now() ELSE lease_until END
-        WHERE bucket = of_bucket AND object_name = of_name AND generation = of_generation AND task = of_task
-          AND NOT write_back AND status <> 'deleted'
-          AND NOT EXISTS (SELECT FROM public.captions WHERE bucket = of_bucket AND object_name = of_name
-                          AND generation = of_generation AND write_back);
-    END IF;
-
+    is_created := false;
     SELECT id, status INTO row_id, row_status FROM public.captions
     WHERE bucket = of_bucket AND object_name = of_name AND generation = of_generation AND task IN (of_task, '*')
     ORDER BY (task = of_task) DESC LIMIT 1;

@@ -1,9 +1,13 @@
 """The benchmarks that measure sizes and counts, on a few rows, messages and images."""
 
+import psycopg
 import pytest
 
 from benchmarks.counts import measure_counts
+from benchmarks.long_table import fill, measure, report
 from benchmarks.row_size import measure_row_size
+from local_emulators.postgres import PostgresServer
+from migrations.run import upgrade
 from tests.support.processes import linux_only
 
 
@@ -18,6 +22,24 @@ def test_rows_are_measured_through_the_real_schema() -> None:
         assert result.wal > 0
     assert long.lived.total > short.lived.total
     assert any("200, each registered" in figure.value for figure in short.figures())
+
+
+def test_each_call_is_measured_in_a_long_table(postgres_server: PostgresServer) -> None:
+    """A short form: each call runs, and reads an index; a word of one caption is in one caption."""
+    postgres_server.create_database("long_table")
+    url = postgres_server.url_for("long_table")
+    upgrade(url)
+    fill(url, 6_000, 1_200)
+    found = measure(url, 6_000)
+    lines = report(found, found, 6_000, 1_200)
+    assert len(lines) == len(found) + 4
+    assert all(call.plans for call in found.values())
+    assert "`ix_captions_due`" in found["claim, the message's row is the first"].reads
+    assert "`ix_captions_ended_at`" in found["purge of 500 rows"].reads
+    with psycopg.connect(url) as connection:
+        counts = connection.execute("SELECT status, count(*) FROM captions GROUP BY status").fetchall()
+        assert {status for status, _ in counts} == {"queued", "running", "captioned", "deleted"}
+        assert connection.execute("SELECT count(*) FROM captions WHERE caption ~ 'quokka'").fetchone() == (1,)
 
 
 @linux_only

@@ -243,7 +243,8 @@ def test_an_event_of_an_object_with_a_long_history_reads_few_rows(connection: Co
         connection, lambda: object_rows.register_object(connection, newest, ObjectFacts(), TASK)
     )
     plans = [plan for plan in found if any("captions" in node for node in plan.nodes)]
-    assert len(plans) == 2
+    assert len(plans) == 4
+    assert not any("ix_captions_ended" in plan.indexes for plan in plans), "the statuses may have changed since"
     assert all(plan.rows_read <= 3 and not plan.scans_captions for plan in plans), plans
     assert status_of(connection, unfinished) is Status.SUPERSEDED
     shown = text("SELECT generation FROM current_captions WHERE object_name = 'often.jpg'")

@@ -171,6 +171,23 @@ def test_a_dry_run_counts_and_changes_nothing(
     assert enqueued(queue) == []
 
 
+@pytest.mark.usefixtures("queue")
+def test_a_limited_number_of_rows_is_counted_and_every_row_redriven(
+    database: Database, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A note says so; with fewer rows there is no note."""
+    for module in ("db.redrivable", "cli.redrive"):
+        monkeypatch.setattr(f"{module}.MOST_COUNTED", 3)
+    ids = fail_many(database, 5)
+    told = run("redrive", "--all", "--dry-run", "--json")
+    assert json.loads(told.stdout)["would_be_redriven"] == 3
+    assert "3 failed rows or more match" in told.stderr
+    assert redrive("--all")["redriven"] == 5
+    assert statuses(connection, ids) == {"queued"}
+    fail_object(database, named(9), "access_denied", "words")
+    assert "or more match" not in run("redrive", "--all", "--dry-run").stderr
+
+
 def test_only_failed_rows_are_touched(database: Database, connection: Connection, queue: "redis.Redis") -> None:
     """Queued, running, captioned, superseded and deleted rows are unchanged; the due one gets a message."""
     caption_object(database, named(1))
