@@ -2,9 +2,9 @@
 
     python -m benchmarks.long_table [--rows 10000000] [--queued 1000000]
 
-Fills a new Postgres (fsync off, about 1 GB of disk per million rows), and prints for each call the median time at
-the client, and the indexes that Postgres used. Each call runs the statements of the function, of the worker and
-of the commands.
+Fills a new Postgres (fsync off, about 1 GB of disk per million rows), and prints for each call the shortest and
+the median time at the client, and the indexes that Postgres used. The shortest time is that without other work of
+the machine. Each call runs the statements of the function, of the worker and of the commands.
 """
 
 import statistics
@@ -54,7 +54,8 @@ _TASK = TaskRequest.parse("<CAPTION>")
 _SHOWN = (Status.QUEUED, Status.RUNNING, Status.CAPTIONED, Status.FAILED)
 
 # The last rows are queued. Of the others, one in 80 failed, one in fifty has no write-back, and one in forty is
-# deleted; half of the deleted ones are old. Each caption has the word picture.
+# deleted; half of the deleted ones are old. Each caption has the word picture, and one of 50,000 words whose
+# frequencies are those of a language (Zipf): Postgres estimates a rare word by the rarest ones that it has met.
 _FILL = """
     INSERT INTO captions (bucket, object_name, generation, task, status, caption, model, captioned_at, queued_at,
                           updated_at, error_code, error, width, height, attempts, metadata_written_at, changed_in)
@@ -63,6 +64,7 @@ _FILL = """
                 || (ARRAY['red', 'green', 'blue', 'white', 'striped', 'wooden'])[1 + n %% 6] || ' '
                 || (ARRAY['dog', 'cat', 'house', 'boat', 'tree', 'bicycle', 'child'])[1 + n %% 7] || ' beside a '
                 || (ARRAY['river', 'street', 'mountain', 'fence', 'window'])[1 + n / 7 %% 5]
+                || ' at place' || floor(exp(random() * ln(50000)))::int
                 || CASE WHEN n %% 1000 = 501 THEN ' and an armadillo' ELSE '' END
                 || CASE WHEN n = %(rows)s::bigint / 2 + 1 THEN ' and a quokka' ELSE '' END END,
            CASE WHEN kind IN ('captioned', 'deleted') THEN 'florence-community/Florence-2-base-ft' END,
@@ -95,7 +97,9 @@ _IN_SQL = text("""
 class Call:
     """One call, in one table."""
 
-    #: At the client: the median of several calls, in milliseconds.
+    #: At the client: the shortest of several calls, in milliseconds.
+    shortest_ms: float
+    #: Their median.
     median_ms: float
     #: Of the call's statements, and of those inside of functions.
     plans: list[Plan]
@@ -150,11 +154,12 @@ def report(small: dict[str, Call], long: dict[str, Call], rows: int, queued: int
     lines = [
         f"{rows:,} rows, {queued:,} of them queued; beside {_SMALL_ROWS:,} rows.",
         "",
-        f"| call | {_SMALL_ROWS:,} rows, ms | {rows:,} rows, ms | reads |",
-        "|---|---:|---:|---|",
+        f"| call, shortest time in ms | {_SMALL_ROWS:,} rows | {rows:,} rows | median | reads |",
+        "|---|---:|---:|---:|---|",
     ]
     for name, call in long.items():
-        lines.append(f"| {name} | {shown(small[name].median_ms)} | {shown(call.median_ms)} | {call.reads} |")
+        times = f"{shown(small[name].shortest_ms)} | {shown(call.shortest_ms)} | {shown(call.median_ms)}"
+        lines.append(f"| {name} | {times} | {call.reads} |")
     return lines
 
 
@@ -243,9 +248,10 @@ def _redrive(connection: Connection) -> tuple[str, Call]:
         if not batch:
             break
         redriven, after = redriven + len(batch), batch[-1].row_id
+    total_ms = (time.perf_counter() - started) * 1000
     return (
         f"`redrive` of {_REDRIVEN:,} rows (of all failed ones in the small table)",
-        Call((time.perf_counter() - started) * 1000, plans),
+        Call(total_ms, total_ms, plans),
     )
 
 
@@ -255,7 +261,7 @@ def _measured(connection: Connection, call: Callable[[], object], times: int) ->
         started = time.perf_counter()
         call()
         milliseconds.append((time.perf_counter() - started) * 1000)
-    return Call(statistics.median(milliseconds), nested_plans_of(connection, call))
+    return Call(min(milliseconds), statistics.median(milliseconds), nested_plans_of(connection, call))
 
 
 @contextmanager

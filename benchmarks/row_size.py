@@ -1,4 +1,4 @@
-"""Size of a caption in Postgres: typical rows through the real schema and statements.
+"""Size of a caption in Postgres: typical rows through the real schema and statements, in both tables.
 
     python -m benchmarks.row_size [--rows 20000] [--words 11]
 
@@ -27,6 +27,7 @@ from dropline.contract import (
     Dimensions,
     ObjectFacts,
     ObjectVersion,
+    SeenMetadata,
     TaskRequest,
     WriteBack,
     WriteOutcome,
@@ -48,11 +49,13 @@ _SMALL_WORDS = ("a", "the", "of", "with", "on", "in", "and", "is", "to", "at")
 _VOCABULARY = 4000
 
 _SIZES = """
-    SELECT pg_relation_size('captions'), pg_indexes_size('captions'), pg_total_relation_size('captions')
+    SELECT sum(pg_relation_size(name))::bigint, sum(pg_indexes_size(name))::bigint,
+           sum(pg_total_relation_size(name))::bigint
+    FROM unnest(ARRAY['captions', 'caption_search']::regclass[]) AS name
 """
 _INDEX_SIZES = """
     SELECT indexrelname, pg_relation_size(indexrelid) FROM pg_stat_user_indexes
-    WHERE relname = 'captions' ORDER BY 2 DESC
+    WHERE relname IN ('captions', 'caption_search') ORDER BY 2 DESC
 """
 
 
@@ -60,10 +63,10 @@ _INDEX_SIZES = """
 class TableSizes:
     """Bytes on the disk."""
 
-    #: The table without TOAST and maps.
+    #: The tables without TOAST and maps.
     heap: int
     indexes: int
-    #: Table, indexes, TOAST and maps.
+    #: Tables, indexes, TOAST and maps.
     total: int
 
 
@@ -93,8 +96,11 @@ class RowSizeResult:
         return [
             Figure("rows", f"{self.rows:,}, each registered, claimed, captioned and written back"),
             Figure("caption, on average", f"{shown(self.caption_bytes)} bytes"),
-            Figure("**bytes per row**, table and indexes", f"**{shown(lived.total / self.rows)}**"),
-            Figure("of which the table", shown(lived.heap / self.rows)),
+            Figure(
+                "**bytes per row**, `captions` and `caption_search` with their indexes",
+                f"**{shown(lived.total / self.rows)}**",
+            ),
+            Figure("of which the tables", shown(lived.heap / self.rows)),
             *(Figure(f"of which {name}", shown(size / self.rows)) for name, size in self.indexes.items()),
             Figure("bytes per row after VACUUM FULL", shown(packed.total / self.rows)),
             Figure("write-ahead log per row, bytes", shown(self.wal / self.rows)),
@@ -137,7 +143,7 @@ def _measured(url: str, superuser: psycopg.Connection[tuple[Any, ...]], rows: in
         _insert(captions_database, superuser, captions)
     wal = _scalar(superuser, f"SELECT pg_current_wal_insert_lsn() - '{before}'::pg_lsn")
     lived, indexes = _sizes(superuser), _index_sizes(superuser)
-    superuser.execute("VACUUM FULL captions")
+    superuser.execute("VACUUM FULL captions, caption_search")
     return RowSizeResult(rows, words, sum(map(len, captions)) / rows, lived, _sizes(superuser), indexes, int(wal))
 
 
@@ -148,13 +154,20 @@ def _insert(
     for number, caption in enumerate(captions):
         _insert_and_update(captions_database, number, caption)
         if number % step == step - 1:
-            superuser.execute("VACUUM captions")
-    superuser.execute("VACUUM captions")
+            superuser.execute("VACUUM captions, caption_search")
+    superuser.execute("VACUUM captions, caption_search")
 
 
 def _insert_and_update(captions_database: Database, number: int, caption: str) -> None:
     version = ObjectVersion(_BUCKET, f"uploads/2026/11/IMG_{number:08}.jpg", _GENERATION + number * 7919)
-    facts = ObjectFacts("image/jpeg", 438_000 + number, "1B2M2Y8AsgTpgAmY7PhCfg==", "AAAAAA==", datetime.now(UTC))
+    facts = ObjectFacts(
+        "image/jpeg",
+        438_000 + number,
+        "1B2M2Y8AsgTpgAmY7PhCfg==",
+        "AAAAAA==",
+        datetime.now(UTC),
+        SeenMetadata(1, 0),
+    )
     with captions_database.transaction() as connection:
         row = object_rows.register_object(connection, version, facts, TaskRequest.parse("<CAPTION>"))
     with captions_database.transaction() as connection:
