@@ -100,9 +100,9 @@ def _per_image(v: Values) -> Quantities:
         # Google counts the bytes of an event twice: published and pushed.
         ("Pub/Sub", "pubsub_throughput"): 2 * v["event_bytes"] / _GIB,
         ("Pub/Sub", "pubsub_retention"): v["event_bytes"] / _GIB * v["events_retention"] / MONTH_S,
-        # Class A: upload and PATCH. Class B: download, and the metadata before the PATCH.
+        # Class A: upload and PATCH. Class B: download.
         ("Cloud Storage, operations", "storage_class_a"): 2,
-        ("Cloud Storage, operations", "storage_class_b"): 2,
+        ("Cloud Storage, operations", "storage_class_b"): 1,
         ("Cloud Storage, the images", "storage"): v["photograph_kb"] * 1000 / _GIB,
         ("Postgres, the rows", "sql_backup"): v["row_bytes"] / _GB * v["backup_copies"],
         ("logs", "logs"): log_bytes / _GIB,

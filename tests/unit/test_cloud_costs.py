@@ -125,7 +125,7 @@ def test_the_costs_of_an_image_by_hand() -> None:
     assert costs["Pub/Sub"] == CLOSE(2 * gib * 40 / 1024 + gib * 7 / (730 / 24) * 0.27)
     assert costs["Cloud Storage, operations"] == CLOSE(images * 2 * (0.000005 + 0.0000004))
     assert costs["Cloud Storage, the images"] == CLOSE(images * 438_000 / 1024**3 * 0.02)
-    rows_gb = images * 1114 / 1e9
+    rows_gb = images * 1464 / 1e9
     assert costs["Postgres, the rows"] == CLOSE((rows_gb - 10) * 0.17 + 2 * rows_gb * 0.08)
     assert costs["logs"] == CLOSE(images * ((328 + 978 + 1000) * 0.5 + 200 * 0.25) / 1024**3)
 

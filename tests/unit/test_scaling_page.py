@@ -35,7 +35,7 @@ LOAD_INPUTS = {
     "table and indexes, growth a month, GB": ["row_bytes"],
     "months until the largest disk is full": ["row_bytes"],
     "Pub/Sub, published and pushed, MB/s": ["event_bytes"],
-    "bucket, writes/s, and as many reads/s": [],
+    "bucket, writes/s; half as many reads/s": [],
 }
 CAPACITY_INPUTS = {
     "GPU of the workers": ["worker_instances"],
@@ -164,7 +164,7 @@ def test_the_text_names_the_components_that_are_full() -> None:
     assert full[1] == full[10] == []
     assert full[100] == ["GPU of the workers", "CPUs of the workers"]
     assert full[1000] == [*full[100], "connections to Postgres", "CPU of Postgres", "writes of one bucket"]
-    fixed = ["writes of one bucket", "Redis, one thread", "reads of one bucket", "CPUs of the region's quota"]
+    fixed = ["writes of one bucket", "Redis, one thread", "CPUs of the region's quota", "reads of one bucket"]
     assert [name for name in full[10_000] if not CAPACITIES[name][-1].startswith("`")] == fixed
 
 
