@@ -123,7 +123,7 @@ def test_the_costs_of_an_image_by_hand() -> None:
     assert costs["function"] == CLOSE(images * (0.1 * 2 * 0.000024 + 0.1 * 0.75 * 0.0000025 + 0.0000004))
     gib = images * 1500 / 1024**3
     assert costs["Pub/Sub"] == CLOSE(2 * gib * 40 / 1024 + gib * 7 / (730 / 24) * 0.27)
-    assert costs["Cloud Storage, operations"] == CLOSE(images * 2 * (0.000005 + 0.0000004))
+    assert costs["Cloud Storage, operations"] == CLOSE(images * (2 * 0.000005 + 0.0000004))
     assert costs["Cloud Storage, the images"] == CLOSE(images * 438_000 / 1024**3 * 0.02)
     rows_gb = images * 1464 / 1e9
     assert costs["Postgres, the rows"] == CLOSE((rows_gb - 10) * 0.17 + 2 * rows_gb * 0.08)
