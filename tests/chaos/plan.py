@@ -8,8 +8,6 @@ from itertools import count
 
 #: Images of this colour kill the engine that runs them (`tests.support.failpoint_engine`).
 _DEADLY = 0xFF0000
-#: Number of engines killed by such an image, before the row becomes a dead letter.
-_DEADLY_KILLS = 3
 #: One in so many poisoned objects is an image that kills the engine; the other objects are no images.
 _DEADLY_EVERY = 10
 
@@ -35,6 +33,15 @@ class Fault(StrEnum):
     REDIS_LOST = "Redis killed and started without its data"
     POSTGRES_RESTARTED = "Postgres crashed and started"
     FUNCTION_KILLED = "the function killed and started"
+    REDIS_HALVED = "half of the messages on Redis deleted"
+    REDIS_EMPTIED = "Redis emptied while its connections live"
+    ENGINES_DIE = "engines that die on every image, for a while"
+    DISK_FULL = "no file of Postgres can grow, for a while"
+    ROLE_REVOKED = "the worker's right to update rows revoked, for a while"
+    BUCKET_ROLE_REVOKED = "the worker's rights on the bucket revoked, for a while"
+    CLOCK_OFF = "a worker started with a clock ten minutes off"
+    POOL_SLEEPS = "no uploads until the worker pool has scaled to zero"
+    ALL_LOST = "all workers killed, and Redis emptied"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +78,21 @@ class Dose:
         (Fault.REDIS_LOST, 3),
         (Fault.POSTGRES_RESTARTED, 5),
         (Fault.FUNCTION_KILLED, 5),
+        (Fault.REDIS_HALVED, 10),
+        (Fault.REDIS_EMPTIED, 5),
+        (Fault.ENGINES_DIE, 3),
+        (Fault.DISK_FULL, 5),
+        (Fault.ROLE_REVOKED, 5),
+        (Fault.BUCKET_ROLE_REVOKED, 5),
+        (Fault.CLOCK_OFF, 10),
+        (Fault.POOL_SLEEPS, 5),
     )
+    #: Faults before the others.
+    at_start: tuple[Fault, ...] = ()
+    #: Faults when every object version has its row, and no event is to come.
+    at_end: tuple[Fault, ...] = (Fault.ALL_LOST,)
+    #: Duration of each fault that lasts, in seconds.
+    outage_s: float = 60.0
 
 
 #: Short enough to run with the tests.
@@ -84,8 +105,43 @@ SHORT = Dose(
         (Fault.REDIS_LOST, 1),
         (Fault.POSTGRES_RESTARTED, 1),
         (Fault.FUNCTION_KILLED, 1),
+        (Fault.REDIS_HALVED, 1),
+        (Fault.REDIS_EMPTIED, 1),
+        (Fault.ENGINES_DIE, 1),
+        (Fault.DISK_FULL, 1),
+        (Fault.ROLE_REVOKED, 1),
+        (Fault.CLOCK_OFF, 1),
     ),
+    # Before the deaths: the pool does not sleep before the leases of the dead have ended.
+    at_start=(Fault.POOL_SLEEPS,),
+    at_end=(),
+    outage_s=2.0,
 )
+#: Between the short and the whole run: 40 faults.
+MEDIUM = Dose(
+    objects=500,
+    faults=(
+        (Fault.WORKER_KILLED, 6),
+        (Fault.WORKER_STOPPED, 4),
+        (Fault.CHILD_KILLED, 4),
+        (Fault.ENGINE_KILLED, 3),
+        (Fault.REDIS_RESTARTED, 2),
+        (Fault.REDIS_LOST, 2),
+        (Fault.POSTGRES_RESTARTED, 2),
+        (Fault.FUNCTION_KILLED, 2),
+        (Fault.REDIS_HALVED, 2),
+        (Fault.REDIS_EMPTIED, 2),
+        (Fault.ENGINES_DIE, 2),
+        (Fault.DISK_FULL, 2),
+        (Fault.ROLE_REVOKED, 2),
+        (Fault.BUCKET_ROLE_REVOKED, 1),
+        (Fault.CLOCK_OFF, 2),
+        (Fault.POOL_SLEEPS, 1),
+    ),
+    outage_s=10.0,
+)
+#: For workers that do not look for rows: the last fault leaves rows that no message names.
+CONTROL = Dose(objects=60, faults=())
 
 
 def make_plan(dose: Dose, rng: random.Random) -> list[Upload | Fault]:
@@ -93,30 +149,36 @@ def make_plan(dose: Dose, rng: random.Random) -> list[Upload | Fault]:
     uploads = _uploads(dose, rng)
     faults = [fault for fault, times in dose.faults for _ in range(times)]
     rng.shuffle(faults)
+    faults = [*dose.at_start, *faults]
     plan: list[Upload | Fault] = list(uploads)
     for number in reversed(range(len(faults))):
         plan.insert((number + 1) * len(uploads) // (len(faults) + 1), faults[number])
-    return plan
+    return [*plan, *dose.at_end]
 
 
-def most_repeated(plan: Sequence[Upload | Fault], workers: int, children: int) -> int:
-    """The largest number of repeated inferences due to the deaths in the plan: the images at work at each death.
+def most_repeated(
+    plan: Sequence[Upload | Fault], workers: int, children: int, *, outages: int = 1, lost_with_engines: int = 0
+) -> int:
+    """The largest number of repeated inferences due to the plan: the images at work at each death.
 
     Args:
         workers: number of workers.
         children: number of children of each worker.
+        outages: time limits of an image in the duration of a fault that lasts, rounded up.
+        lost_with_engines: inferences that ended with an engine that one of their images killed.
     """
+    # A caption not recorded in time is dropped at the time limit.
+    all_dropped = workers * children
     at_most = {
         Fault.WORKER_KILLED: children,
         Fault.ENGINE_KILLED: children,
         Fault.CHILD_KILLED: 1,
-        # A caption not recorded in time is dropped at the time limit.
-        Fault.POSTGRES_RESTARTED: workers * children,
+        Fault.POSTGRES_RESTARTED: all_dropped,
+        Fault.DISK_FULL: all_dropped * outages,
+        Fault.ROLE_REVOKED: all_dropped * outages,
+        Fault.ALL_LOST: all_dropped,
     }
-    killers = sum(isinstance(step, Upload) and step.content is Content.DEADLY for step in plan)
-    return (
-        sum(at_most.get(step, 0) for step in plan if isinstance(step, Fault)) + killers * _DEADLY_KILLS * children
-    )
+    return sum(at_most.get(step, 0) for step in plan if isinstance(step, Fault)) + lost_with_engines
 
 
 def _uploads(dose: Dose, rng: random.Random) -> list[Upload]:

@@ -26,15 +26,25 @@ from local_emulators.options import BUCKET, PROJECT, TOPIC
 from tests.chaos.plan import Content, Fault, Upload
 from tests.chaos.stage import Stage, open_stage
 from tests.chaos.verdict import Aftermath
-from tests.support.failpoints import inferences
+from tests.support.failpoints import inferences, lost_with_engines
 
 #: Called with a line of progress.
 Say = Callable[[str], None]
 
+_ROWS = "SELECT count(*) FROM captions"
 _UNFINISHED = "SELECT count(*) FROM captions WHERE status IN ('queued', 'running') OR lease_until IS NOT NULL"
 
 
-def carry_out(plan: Sequence[Upload | Fault], directory: Path, seed: int, rest_s: float, say: Say) -> Aftermath:
+def carry_out(
+    plan: Sequence[Upload | Fault],
+    directory: Path,
+    seed: int,
+    rest_s: float,
+    say: Say,
+    *,
+    outage_s: float,
+    looks_for_rows: bool = True,
+) -> Aftermath:
     """Run the plan in `directory`.
 
     Args:
@@ -43,18 +53,19 @@ def carry_out(plan: Sequence[Upload | Fault], directory: Path, seed: int, rest_s
         seed: chooses the process that a fault hits.
         rest_s: longest wait until the stack is at rest, after the last step, in seconds.
         say: called with each line of progress.
+        outage_s: duration of the faults that last, in seconds.
+        looks_for_rows: False for the control.
     """
-    with open_stage(directory, random.Random(seed)) as stage:
-        uploads = _perform(plan, stage, say)
+    with open_stage(directory, random.Random(seed), outage_s, looks_for_rows=looks_for_rows) as stage:
+        uploads = _perform(plan, stage, say, rest_s)
         say("everything is uploaded, and nothing more will be killed")
         rested = _wait_for_rest(stage, len(uploads), rest_s)
         say("at rest" if rested else f"not at rest after {rest_s:g} s")
-        for worker in stage.workers:
-            worker.stop()
+        stage.workers.stop()
         return _look(stage, uploads)
 
 
-def _perform(plan: Sequence[Upload | Fault], stage: Stage, say: Say) -> dict[int, Upload]:
+def _perform(plan: Sequence[Upload | Fault], stage: Stage, say: Say, rest_s: float) -> dict[int, Upload]:
     uploads: dict[int, Upload] = {}
     with _bucket(stage) as bucket, _publisher(stage) as publisher, ThreadPoolExecutor(1) as attacker:
         attack: Future[None] | None = None
@@ -68,6 +79,12 @@ def _perform(plan: Sequence[Upload | Fault], stage: Stage, say: Say) -> dict[int
             if attack:
                 attack.result()  # a single attack at a time; uploads go on meanwhile
             say(f"{number + 1}/{len(plan)}: {step}")
+            if step is Fault.POOL_SLEEPS:
+                slept = stage.workers.wait_asleep(stage.workers.sleeps, rest_s)
+                assert slept, f"the worker pool did not scale to zero within {rest_s:g} s"
+                continue
+            if step is Fault.ALL_LOST:
+                _wait_for_rows(stage, len(uploads), rest_s)
             attack = attacker.submit(stage.inflict, step)
         if attack:
             attack.result()
@@ -118,15 +135,27 @@ def _publisher(stage: Stage) -> Iterator[Callable[[str, int], None]]:
         yield publish
 
 
+def _wait_for_rows(stage: Stage, versions: int, timeout_s: float) -> bool:
+    """Whether every version has a row."""
+    return _wait_for(stage, timeout_s, lambda database: _number(database, _ROWS) >= versions)
+
+
 def _wait_for_rest(stage: Stage, versions: int, timeout_s: float) -> bool:
     """Whether every version has a row, and every row is finished."""
+    return _wait_for(
+        stage,
+        timeout_s,
+        lambda database: _number(database, _ROWS) >= versions and _number(database, _UNFINISHED) == 0,
+    )
+
+
+def _wait_for(stage: Stage, timeout_s: float, condition: Callable[[psycopg.Connection], bool]) -> bool:
     url = stage.stack.environment["DATABASE_URL"]
     settings = DatabaseSettings.model_validate({"url": url})
     deadline = monotonic() + timeout_s
     with listening(settings, "chaos") as listener, psycopg.connect(url, autocommit=True) as database:
         while True:
-            rows = _number(database, "SELECT count(*) FROM captions")
-            if rows >= versions and _number(database, _UNFINISHED) == 0:
+            if condition(database):
                 return True
             if monotonic() >= deadline:
                 return False
@@ -149,4 +178,13 @@ def _look(stage: Stage, uploads: dict[int, Upload]) -> Aftermath:
     with closing(Messages(url)) as messages, redis.Redis.from_url(url) as broker:
         left = sorted(messages.rows().elements())
         unacknowledged = broker.hlen("unacked")
-    return Aftermath(uploads, rows, metadata, left, unacknowledged, inferences(stage.failpoints))
+    return Aftermath(
+        uploads,
+        rows,
+        metadata,
+        left,
+        unacknowledged,
+        inferences(stage.failpoints),
+        len(lost_with_engines(stage.failpoints)),
+        stage.workers.sleeps,
+    )

@@ -33,6 +33,10 @@ class Aftermath:
     unacknowledged: int
     #: Labels of all images that the model captioned, with repetitions.
     inferences: Sequence[str]
+    #: Inferences that ended with an engine that one of their images killed.
+    lost_with_engines: int = 0
+    #: Times that the worker pool scaled to zero.
+    sleeps: int = 0
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,8 @@ def _counts(found: Aftermath) -> dict[str, int]:
         **{f"rows {status}": number for status, number in sorted(statuses.items())},
         "inferences": runs.total(),
         _REPEATED: runs.total() - len(runs),
+        "inferences lost with an engine that an image killed": found.lost_with_engines,
+        "times that the worker pool slept": found.sleeps,
         "messages left of finished rows": len(found.messages),
         "messages that killed workers had taken": found.unacknowledged,
     }

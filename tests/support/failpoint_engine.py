@@ -38,11 +38,12 @@ class CountingModel:
     def caption(self, batch: Sequence[CaptionRequest]) -> list[Caption | InferenceFailed]:
         """One label per image; each inference is counted."""
         labels = [bytes(request.pixels[0, 0]).hex() for request in batch]
+        if failpoints.are_engines_dying():
+            failpoints.end_engine()
         for label in labels:
             failpoints.note_inference(label)
         if POISON in labels:
-            failpoints.arm(failpoints.directory(), "poisoned", "engine")
-            failpoints.hit("poisoned")
+            failpoints.end_engine([label for label in labels if label != POISON])
         failpoints.hit("inference")
         time.sleep(float(os.environ.get(failpoints.INFERENCE_VARIABLE, "0")))
         return [Caption(label, None, self.name, self.revision) for label in labels]

@@ -6,6 +6,8 @@ The product contains no failpoints. `failpoint_worker` wraps the product's funct
 import os
 import select
 import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -13,6 +15,7 @@ from uuid import uuid4
 DIRECTORY_VARIABLE = "FAILPOINT_DIRECTORY"
 #: Seconds of the model for a batch; 0 by default.
 INFERENCE_VARIABLE = "FAILPOINT_INFERENCE_S"
+_DYING = "engines-dying"
 
 
 def arm(directory: Path, stage: str, victim: str, times: int = 1) -> None:
@@ -73,21 +76,56 @@ class Gate:
         self._opened.write_text("open")
 
 
+@contextmanager
+def engines_dying(directory: Path) -> Iterator[None]:
+    """Each engine dies on its next batch meanwhile, whatever the images, before the model runs."""
+    file = directory / _DYING
+    file.touch()
+    try:
+        yield
+    finally:
+        file.unlink()
+
+
+def are_engines_dying() -> bool:
+    """True within `engines_dying`."""
+    return (directory() / _DYING).exists()
+
+
+def end_engine(labels: Sequence[str] = ()) -> None:
+    """Kill this engine, and note the images whose counted inferences are lost with it."""
+    for label in labels:
+        _append("lost", label)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def lost_with_engines(directory: Path) -> list[str]:
+    """Labels of the images whose inferences were counted, and lost by `end_engine`."""
+    return _lines(directory / "lost")
+
+
 def note_inference(label: str) -> None:
     """Count a run of the model for the image named `label`."""
-    with (directory() / "inferences").open("a") as file:
-        file.write(label + "\n")
+    _append("inferences", label)
 
 
 def inferences(directory: Path) -> list[str]:
     """Labels of all images the model ran on, in order."""
-    path = directory / "inferences"
-    return path.read_text().split() if path.exists() else []
+    return _lines(directory / "inferences")
 
 
 def directory() -> Path:
     """The directory of the worker under test."""
     return Path(os.environ[DIRECTORY_VARIABLE])
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text().split() if path.exists() else []
+
+
+def _append(name: str, line: str) -> None:
+    with (directory() / name).open("a") as file:
+        file.write(line + "\n")
 
 
 def _wait_at(stage: str) -> None:

@@ -44,6 +44,8 @@ class Rig:
     module: str = "tests.support.failpoint_worker"
     #: Further settings of the worker.
     variables: dict[str, str] = field(default_factory=dict)
+    #: Settings that the worker does not have: an older version refuses a setting that it does not know.
+    unknown: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         database = DatabaseSettings.model_validate({"url": self.database_url})
@@ -71,11 +73,14 @@ class Rig:
             DIRECTORY_VARIABLE: str(self.directory),
             "PYTHONPATH": python_path(),
         }
+        given = environment | self.variables | variables
         command = Command(
             name=name,
             argv=(sys.executable, "-m", self.module),
             ready_lines=(ready,),
-            environment=process_environment(**(environment | self.variables | variables)),
+            environment=process_environment(
+                **{name: value for name, value in given.items() if name not in self.unknown}
+            ),
         )
         return self.supervisor.start(command)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.chaos.plan import SHORT, Content, Dose, Fault, Upload, make_plan, most_repeated
+from tests.chaos.plan import CONTROL, MEDIUM, SHORT, Content, Dose, Fault, Upload, make_plan, most_repeated
 from tests.chaos.verdict import Aftermath, judge
 
 OLD = Upload("a.png", Content.IMAGE, 1, repeated=False)
@@ -98,22 +98,33 @@ def test_as_much_work_is_repeated_as_the_deaths_explain() -> None:
 
 
 def test_deaths_explain_what_was_in_hand() -> None:
-    """A dead child repeats an image, a dead worker or engine an image per child; a deadly image kills thrice."""
+    """A dead child repeats an image, a dead worker or engine an image per child; an outage, all at each limit."""
     assert most_repeated([OLD, WORDS, Fault.REDIS_LOST, Fault.WORKER_STOPPED], 2, 3) == 0
     assert most_repeated([Fault.CHILD_KILLED, Fault.WORKER_KILLED, Fault.ENGINE_KILLED], 2, 3) == 7
-    assert most_repeated([DEADLY, Fault.POSTGRES_RESTARTED], 2, 3) == 15
+    assert most_repeated([DEADLY, Fault.POSTGRES_RESTARTED], 2, 3, lost_with_engines=3) == 9
+    assert most_repeated([Fault.DISK_FULL, Fault.ALL_LOST], 2, 3, outages=4) == 30
 
 
-@pytest.mark.parametrize("dose", [SHORT, Dose()])
+@pytest.mark.parametrize("dose", [SHORT, MEDIUM, Dose()])
 def test_a_plan_holds_its_dose(dose: Dose) -> None:
     """A plan has every object, the configured faults, and a colour per image, and is the same for a seed."""
     plan = make_plan(dose, random.Random(7))
     assert plan == make_plan(dose, random.Random(7))
     uploads = [step for step in plan if isinstance(step, Upload)]
-    assert Counter(step for step in plan if isinstance(step, Fault)) == Counter(dict(dose.faults))
+    assert Counter(step for step in plan if isinstance(step, Fault)) == Counter(dict(dose.faults)) + Counter(
+        [*dose.at_start, *dose.at_end]
+    )
     assert {upload.name for upload in uploads} == {f"{number:05}.png" for number in range(dose.objects)}
     colors = [upload.color for upload in uploads if upload.content is not Content.DEADLY]
     assert len(colors) == len(set(colors))
     assert {upload.content for upload in uploads} == set(Content)
     assert 0.05 < len(uploads) / dose.objects - 1 < 0.15
     assert 0.1 < sum(upload.repeated for upload in uploads) / len(uploads) < 0.3
+
+
+def test_the_whole_run_has_every_fault_and_two_hundred() -> None:
+    """The whole and the medium run have each kind of fault, the whole one 200 at least."""
+    for dose in (MEDIUM, Dose()):
+        assert {fault for fault, _ in dose.faults} | {*dose.at_end} == set(Fault)
+    assert sum(times for _, times in Dose().faults) >= 200
+    assert make_plan(CONTROL, random.Random(1))[-1] is Fault.ALL_LOST
