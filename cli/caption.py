@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from cli import results
+from cli.annotating import require_drawable, write_annotated
 from cli.asking import Answer, ask
 from cli.console import print_error, print_json, print_line, print_note, print_table
 from cli.exit_codes import ExitCode, code_of
@@ -58,9 +59,6 @@ def caption(
     request = _task_request(task, text)
     found = parse_inputs(inputs)
     if annotate is not None:
-        # numpy and Pillow are slow to import, and only a drawn picture needs them.
-        from cli.annotating import require_drawable
-
         require_drawable(annotate, found, request, settings)
     usable = [each for each in found if each.error is None]
     waits = not usable or _may_wait(availability(settings), settings, usable)
@@ -74,8 +72,6 @@ def caption(
         _print_missing(answers, f"after {timeout:g} s" if waits else "", availability(settings))
     _print_errors(answers)
     if annotate is not None and (row := answers[0].row) is not None and row.status is Status.CAPTIONED:
-        from cli.annotating import write_annotated
-
         write_annotated(settings, row, annotate)
         print_note(f"wrote {annotate}")
     raise typer.Exit(_exit_code(answers, ExitCode.TIMED_OUT if waits else ExitCode.UNAVAILABLE))
