@@ -59,6 +59,7 @@ def _read_database(settings: DatabaseSettings) -> dict[str, Any]:
         throughput = reads.throughput(connection, _RATE_MINUTES)
         return {
             "rows": reads.status_counts(connection),
+            "counted_to": reads.MOST_COUNTED,
             "oldest_queued_s": throughput.oldest_queued_s,
             "captions_per_minute": throughput.captions_per_minute,
             "failures": [each.document() for each in reads.failures(connection)],

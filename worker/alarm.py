@@ -67,6 +67,10 @@ class AlarmTimes:
         self.lease_at = _if_later(self.lease_at, now)
 
 
+def _jitter() -> float:
+    return random.uniform(0.5, 1.0)  # noqa: S311 - not secret
+
+
 def _earliest(*times: float | None) -> float | None:
     return min((at for at in times if at is not None), default=None)
 
@@ -117,6 +121,8 @@ class Alarm:
         self._published_at: float | None = None
         self._held: set[str] = set()
         self._failures = 0
+        #: Since when children fail at claims, without a success in between.
+        self._failing_since: float | None = None
         self._hub: Hub | None = None
         self._entry: Entry | None = None
 
@@ -137,6 +143,8 @@ class Alarm:
         """A child has taken a message, and may lease a row: the row is due again at the end of the lease."""
         self._held.add(message_id)
         if self._times.lease_at is None:
+            # Published also if the alarm for a row is earlier: a worker that started since has not heard that one.
+            self._published_at = None
             self._await_leases()
             self._set()
 
@@ -146,6 +154,20 @@ class Alarm:
         The alarm is brought forward, and never put off: the child may have read the table before another child,
         whose result came first. A look puts the alarm off.
         """
+        self._failing_since = None
+        self._leave(message_id, next_in_s)
+
+    def failed(self, message_id: str) -> None:
+        """A child has failed: a look is needed, after a pause that grows with the time since the last success.
+
+        A Postgres that refuses writes may serve the reads of the looks.
+        """
+        if self._failing_since is None:
+            self._failing_since = self._clock()
+        failing_s = self._clock() - self._failing_since
+        self._leave(message_id, min(_LONGEST_PAUSE_S, max(1.0, failing_s)) * _jitter())
+
+    def _leave(self, message_id: str, next_in_s: float | None) -> None:
         self._held.discard(message_id)
         self._await_leases()
         if next_in_s is not None:
@@ -159,12 +181,21 @@ class Alarm:
             next_in_s = self._look()
             self._failures = 0
         except DroplineError as error:
-            next_in_s = min(_LONGEST_PAUSE_S, 2.0**self._failures) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+            next_in_s = min(_LONGEST_PAUSE_S, 2.0**self._failures) * _jitter()
             self._failures += 1
             log.warning("look_failed", code=error.code, error=str(error), again_in_s=round(next_in_s, 1))
         self._times.row_at = None if next_in_s is None else self._clock() + next_in_s
         self._await_leases()
         self._set()
+
+    def hand_over(self) -> None:
+        """Have the other workers look, as this worker stops: Redis may have sent it a message that it never read.
+
+        Under a name of its own: a child that ends later may take back the alarm of this worker.
+        """
+        # Without Redis, every worker reconnects and looks.
+        with suppress(BrokerUnavailable):
+            self._channel.publish(AlarmNotice(f"{self._name} stopped", 0.0))
 
     def _await_leases(self) -> None:
         self._times.lease_at = self._clock() + self._lease_s if self._held else None

@@ -8,11 +8,11 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, assert_never
+from typing import Protocol, TypeVar, assert_never
 
 from db import claims
 from db.claims import Due, Ended
-from db.session import Database
+from db.session import Connection, Database
 from dropline.contract import Caption, Claim, Dimensions, ObjectVersion, Status, WriteBack, WriteOutcome
 from dropline.errors import (
     AccessDenied,
@@ -33,6 +33,8 @@ from worker.engine.wire import CaptionRequest
 from worker.retry import GiveUp, Gone, RetryLater, backoff_s, decide, is_out_of_time
 
 log = get_logger(__name__)
+
+T = TypeVar("T")
 
 
 class Captioner(Protocol):
@@ -183,7 +185,8 @@ class Pipeline:
 
     def _record(self, claim: Claim, caption: Caption, image: Dimensions, size_bytes: int) -> Outcome:
         lease_s = self._settings.lease_s if self._settings.metadata.write else None
-        recorded = self._retry_until_recorded(
+        # Inference is costly.
+        recorded = self._retry_while_refused(
             lambda: self._commit_caption(claim, caption, image, size_bytes, lease_s)
         )
         if not recorded.held:
@@ -213,8 +216,20 @@ class Pipeline:
                 connection, claim, caption, image, size_bytes=size_bytes, write_back_lease_s=lease_s
             )
 
-    def _retry_until_recorded(self, commit: Callable[[], claims.Recorded]) -> claims.Recorded:
-        """Commit a caption; retry while Postgres refuses, within the time limits; inference is costly."""
+    def _end(self, statement: Callable[[Connection], Ended]) -> Ended:
+        """End the attempt: at the end of its lease, the attempt would count as lost."""
+
+        def commit() -> Ended:
+            with self._database.statement() as connection:
+                return statement(connection)
+
+        return self._retry_while_refused(commit)
+
+    def _retry_while_refused(self, commit: Callable[[], T]) -> T:
+        """Commit; retry while Postgres refuses, within the time limits of the task.
+
+        A repetition after a commit whose answer was lost changes nothing: the attempt has ended.
+        """
         waited_s = 0.0
         while True:
             try:
@@ -241,12 +256,11 @@ class Pipeline:
         log.warning(
             "write_back_failed", row_id=write_back.row_id, code=error.code, error=str(error), retry_in_s=delay_s
         )
-        with self._database.statement() as connection:
-            return _outcome(claims.postpone_write_back(connection, write_back, delay_s), Status.CAPTIONED)
+        ended = self._end(lambda connection: claims.postpone_write_back(connection, write_back, delay_s))
+        return _outcome(ended, Status.CAPTIONED)
 
     def _finish_write_back(self, write_back: WriteBack, outcome: WriteOutcome) -> Outcome:
-        with self._database.statement() as connection:
-            ended = claims.finish_write_back(connection, write_back, outcome)
+        ended = self._end(lambda connection: claims.finish_write_back(connection, write_back, outcome))
         if outcome.code:
             log.warning("metadata_incomplete", row_id=write_back.row_id, code=outcome.code, note=outcome.note)
         return _outcome(ended, Status.CAPTIONED)
@@ -266,15 +280,15 @@ class Pipeline:
     def _requeue(self, claim: Claim, decision: RetryLater) -> Outcome:
         code, message, delay_s = decision.code, decision.message, decision.delay_s
         log.warning("attempt_failed", row_id=claim.row_id, code=code, error=message, retry_in_s=round(delay_s, 3))
-        with self._database.statement() as connection:
-            ended = claims.requeue(
+        ended = self._end(
+            lambda connection: claims.requeue(
                 connection, claim, code, message, lost=decision.lost, slow=decision.slow, delay_s=delay_s
             )
+        )
         return _outcome(ended, Status.QUEUED)
 
     def _fail(self, claim: Claim, code: str, message: str) -> Outcome:
-        with self._database.statement() as connection:
-            ended = claims.fail(connection, claim, code, message)
+        ended = self._end(lambda connection: claims.fail(connection, claim, code, message))
         log.warning("caption_failed", row_id=claim.row_id, object=claim.version.uri, code=code, error=message)
         return _outcome(ended, Status.FAILED)
 
@@ -284,11 +298,11 @@ class Pipeline:
         except (TransientError, AccessDenied, PermanentError) as error:
             return self._not_captioned(claim, error)
         newer = live is not None and live > claim.version.generation
-        with self._database.statement() as connection:
-            if newer:
-                return _outcome(claims.supersede(connection, claim), Status.SUPERSEDED)
-            erase = self._settings.retention.erase_on_delete
-            return _outcome(claims.mark_deleted(connection, claim, erase=erase), Status.DELETED)
+        if newer:
+            return _outcome(self._end(lambda connection: claims.supersede(connection, claim)), Status.SUPERSEDED)
+        erase = self._settings.retention.erase_on_delete
+        ended = self._end(lambda connection: claims.mark_deleted(connection, claim, erase=erase))
+        return _outcome(ended, Status.DELETED)
 
     def _backoff(self, failing_s: float) -> float:
         return backoff_s(failing_s, self._settings.worker, self._rng)

@@ -66,14 +66,21 @@ def _alarm_step(keeper: EngineKeeper, queue: CaptionQueue, alarm: Alarm) -> type
             soon(lambda: soon(lambda: alarm.start(parent.hub)))
             call_after_disconnect(parent.task_consumer.channel, lambda: soon(alarm.look))
 
-        def stop(self, parent: Any) -> None:  # noqa: ARG002 - the signature is Celery's
+        def stop(self, parent: Any) -> None:
             alarm.stop()
             try:
                 queue.end_blocking_pop()
             except BrokerUnavailable as error:
                 log.info("blocking_pop_not_ended", error=str(error))
+            if _is_stopping(parent):
+                alarm.hand_over()
 
     return AlarmStep
+
+
+def _is_stopping(consumer: Any) -> bool:
+    """True if the worker stops; false if its consumer starts again."""
+    return consumer.controller.blueprint.state in (bootsteps.CLOSE, bootsteps.TERMINATE)
 
 
 def _gate_step(gate: Gate) -> type[bootsteps.StartStopStep]:

@@ -21,10 +21,10 @@ from worker.pipeline import Pipeline
 
 log = get_logger(__name__)
 
-#: Seconds until the parent looks at the queue after an error of a child: the look reads when which row is due.
-_LOOK_AGAIN_S = 1.0
-
-#: The result of the task: seconds until the next row is due, or None; and an `EngineUse` as a tuple, or None.
+#: The next row of a message that has failed: the parent looks which row is due.
+_FAILED = -1.0
+#: The result of the task: seconds until the next row is due, `_FAILED` or None; and an `EngineUse` as a tuple, or
+#: None.
 Result = tuple[float | None, tuple[int, int, bool] | None]
 
 
@@ -52,7 +52,7 @@ def register_tasks(app: Celery, resources: Resources, alarm: Alarm, gate: Gate) 
         with structlog.contextvars.bound_contextvars(task_id=self.request.id, hint=row_id):
             if type(row_id) is not int or row_id < 1:
                 log.error("unusable_message", args=repr(self.request.args)[:200])
-                return _LOOK_AGAIN_S, None
+                return _FAILED, None
             return _run(resources, row_id)
 
     # Not shared: Celery registers a shared task with every app of the process.
@@ -69,9 +69,9 @@ def register_tasks(app: Celery, resources: Resources, alarm: Alarm, gate: Gate) 
 def _run(resources: Resources, hint: int) -> Result:
     try:
         pipeline = resources.pipeline()
-    except Exception:
-        log.exception("attempt_broken")
-        return _LOOK_AGAIN_S, None
+    except Exception as error:  # noqa: BLE001 - no error may end the task
+        _log_failure(error)
+        return _FAILED, None
     next_in_s = _next_in_s(resources, pipeline, hint)
     use = pipeline.engine_use
     return next_in_s, None if use is None else (use.engine, use.row_id, use.lost)
@@ -80,17 +80,21 @@ def _run(resources: Resources, hint: int) -> Result:
 def _next_in_s(resources: Resources, pipeline: Pipeline, hint: int) -> float | None:
     try:
         outcome = pipeline.run(hint)
-    except (DatabaseUnavailable, AccessDenied) as error:
-        log.warning("row_waits_for_postgres", code=error.code, error=str(error))
-        return _LOOK_AGAIN_S
-    except Exception:
-        # The row keeps its lease, and is due at its end.
-        log.exception("attempt_broken")
-        return _LOOK_AGAIN_S
+    except Exception as error:  # noqa: BLE001 - no error may end the task
+        _log_failure(error)
+        return _FAILED
     log.info("finished", outcome=outcome.words)
     next_in_s = _wake_for(resources, outcome.others)
     resources.row_ended()
     return next_in_s
+
+
+def _log_failure(error: Exception) -> None:
+    """The row of a claim keeps its lease, and is due at its end."""
+    if isinstance(error, DatabaseUnavailable | AccessDenied):
+        log.warning("row_waits_for_postgres", code=error.code, error=str(error))
+    else:
+        log.error("attempt_broken", exc_info=error)
 
 
 def _wake_for(resources: Resources, others: Due) -> float | None:
@@ -100,7 +104,7 @@ def _wake_for(resources: Resources, others: Due) -> float | None:
             resources.wake(row_id)
     except BrokerUnavailable as error:
         log.warning("message_not_sent", error=str(error))
-        return _LOOK_AGAIN_S
+        return _FAILED
     return others.next_in_s
 
 
@@ -124,8 +128,11 @@ class WatchedRequest(Request):
     def _on_success(self, failed__retval__runtime: Any, **options: Any) -> None:
         self._celery_on_success(failed__retval__runtime, **options)
         failed, result, _ = failed__retval__runtime
-        next_in_s, use = (_LOOK_AGAIN_S, None) if failed else _parse(result)
-        self.alarm.ended(self.id, next_in_s)
+        next_in_s, use = (_FAILED, None) if failed else _parse(result)
+        if next_in_s == _FAILED:
+            self.alarm.failed(self.id)
+        else:
+            self.alarm.ended(self.id, next_in_s)
         if use is not None:
             self.gate.report(use)
 
@@ -141,7 +148,7 @@ class WatchedRequest(Request):
         if isinstance(error, WorkerLostError | Terminated | SystemExit):
             self._release_lease()
         super().on_failure(exc_info, *args, **options)
-        self.alarm.ended(self.id, _LOOK_AGAIN_S)
+        self.alarm.failed(self.id)
 
     def _release_lease(self) -> None:
         if self.worker_pid is not None:

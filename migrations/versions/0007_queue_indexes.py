@@ -6,6 +6,8 @@ from the start: an index that Postgres has not finished is dropped before.
 
 from alembic import op
 
+from migrations.locks import execute_concurrently
+
 revision = "0007"
 down_revision = "0006"
 branch_labels = None
@@ -32,10 +34,10 @@ def upgrade() -> None:
 def _replace(new: dict[str, str], old: dict[str, str]) -> None:
     with op.get_context().autocommit_block():
         for name, definition in new.items():
-            op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
-            op.execute(f"CREATE INDEX CONCURRENTLY {name} ON captions {definition}")
+            execute_concurrently(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
+            execute_concurrently(f"CREATE INDEX CONCURRENTLY {name} ON captions {definition}")
         for name in old:
-            op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
+            execute_concurrently(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
 
 
 def downgrade() -> None:

@@ -11,6 +11,8 @@ for captions whose write-back failed for good.
 import sqlalchemy as sa
 from alembic import op
 
+from migrations.locks import execute_concurrently
+
 revision = "0009"
 down_revision = "0007"
 branch_labels = None
@@ -130,12 +132,12 @@ def _create(indexes: dict[str, str]) -> None:
     # An index that Postgres has not finished is dropped before.
     _drop(indexes)
     for name, definition in indexes.items():
-        op.execute(f"CREATE INDEX CONCURRENTLY {name} ON {definition}")
+        execute_concurrently(f"CREATE INDEX CONCURRENTLY {name} ON {definition}")
 
 
 def _drop(indexes: dict[str, str]) -> None:
     for name in indexes:
-        op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
+        execute_concurrently(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
 
 
 def downgrade() -> None:

@@ -7,6 +7,8 @@ repeated from the start.
 
 from alembic import op
 
+from migrations.locks import execute_concurrently
+
 revision = "0012"
 down_revision = "0011"
 branch_labels = None
@@ -36,8 +38,8 @@ def upgrade() -> None:
     """Create the function and its index."""
     with op.get_context().autocommit_block():
         # An index that Postgres has not finished is dropped before.
-        op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {_INDEX}")
-        op.execute(
+        execute_concurrently(f"DROP INDEX CONCURRENTLY IF EXISTS {_INDEX}")
+        execute_concurrently(
             f"CREATE INDEX CONCURRENTLY {_INDEX} ON captions (updated_at) "
             "WHERE status IN ('superseded', 'deleted')"
         )
@@ -51,4 +53,4 @@ def downgrade() -> None:
     """Drop the function and its index."""
     op.execute(f"DROP FUNCTION IF EXISTS {_SIGNATURE}")
     with op.get_context().autocommit_block():
-        op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {_INDEX}")
+        execute_concurrently(f"DROP INDEX CONCURRENTLY IF EXISTS {_INDEX}")

@@ -14,12 +14,14 @@ import psycopg
 import pytest
 from alembic.util.exc import CommandError
 from psycopg import errors, sql
+from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 
 from db import claims
 from dropline.errors import SettingsError
 from local_emulators.postgres import PostgresServer
 from migrations.run import check, config, downgrade, upgrade
+from tests.support.engines import wait_until
 from tests.support.rows import open_connection
 
 SNAPSHOT = """
@@ -222,6 +224,30 @@ def test_captions_are_copied_while_function_and_worker_write(postgres_server: Po
         assert writer.result(60) > 100
     assert (different, one_number(url, DIFFERENT_COPIES)) == (0, 0)
     assert one_number(url, "SELECT count(*) FROM caption_search") > 10_000
+    check(url)
+
+
+_WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
+
+def test_49_a_migration_that_waits_for_a_lock_lets_others_go_first(postgres_server: PostgresServer) -> None:
+    """Behind a long query, the migration gives up its place in the queue of the lock, and tries again."""
+    postgres_server.create_database("long_query")
+    url = postgres_server.url_for("long_query")
+    upgrade(url, "0012")
+    with (
+        psycopg.connect(url) as long,
+        psycopg.connect(url, autocommit=True) as other,
+        ThreadPoolExecutor() as pool,
+    ):
+        long.execute("SELECT FROM workers")
+        migration = pool.submit(upgrade, url)
+        wait_until(lambda: other.execute(_WAITING).fetchone() == (1,))
+        # This statement waits behind the migration, and is done while the long query still holds its lock.
+        assert other.execute("SELECT count(*) FROM workers").fetchone() == (0,)
+        assert long.info.transaction_status == TransactionStatus.INTRANS
+        long.rollback()
+        migration.result(120)
     check(url)
 
 

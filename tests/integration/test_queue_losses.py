@@ -74,3 +74,14 @@ def test_a_stranger_on_the_channel_of_alarms_changes_nothing(rig: Rig) -> None:
             assert client.publish(ALARM_CHANNEL, message) == 1
     captioned_once(rig, [rig.drop("a.png", png())])
     assert worker.wait_for_line("stranger_alarm_left_out", DEADLINE_S)
+
+
+def test_a_worker_that_stops_has_the_others_look(rig: Rig) -> None:
+    """A row without a message, as where Redis sent the message to the stopping worker: another worker finds it."""
+    stopping = rig.worker(name="stopping")
+    staying = rig.worker(name="staying")
+    assert staying.wait_for_line("looked_at_queue", DEADLINE_S)
+    row_id = rig.register(rig.upload("a.png", png((1, 0, 31))))
+    stopping.stop()
+    (row,) = rig.wait_settled([row_id])
+    assert row["status"] == "captioned"

@@ -20,7 +20,6 @@ LEASE_S = 180.0
 MOST_MESSAGES = 12
 #: Seconds of an attempt.
 WORK_S = 2.0
-LOOK_AGAIN_S = 1.0
 
 
 @dataclass
@@ -41,14 +40,22 @@ class SimRow:
 class World:
     """Postgres, Redis and the workers."""
 
-    def __init__(self, *, publishes: bool = True) -> None:
-        """`publishes`: False for the control, in which no worker hears of another worker's alarm."""
+    def __init__(self, *, publishes: bool = True, hands_over: bool = True) -> None:
+        """The queue without rows and workers.
+
+        Args:
+            publishes: False for the control, in which no worker hears of another worker's alarm.
+            hands_over: False for the control, in which no worker hears that another one stops.
+        """
+        self.hands_over = hands_over
         self.clock = ManualClock()
         self.rows: list[SimRow] = []
         self.messages: deque[int] = deque()
         self.workers: dict[str, SimWorker] = {}
         self.redis_up = self.takes_writes = self.postgres_up = True
         self.publishes = publishes
+        #: A worker was killed with a message that it had not read: the row is found at its next start.
+        self.must_restart = False
         #: Looks at Postgres, and messages sent.
         self.looks = self.sent = 0
         self._count = 0
@@ -147,7 +154,7 @@ class SimWorker:
 
     def __init__(self, world: World, name: str, slots: int) -> None:
         self.world, self.name, self.slots = world, name, slots
-        self.connected = self.frozen = self._holds = False
+        self.connected = self.frozen = self.stopping = self._holds = False
         self.jobs: dict[int, tuple[int, Any]] = {}
         self._late: list[Callable[[], None]] = []
         self._inbox: list[AlarmNotice] = []
@@ -163,7 +170,7 @@ class SimWorker:
         """The consumer starts."""
         if not self.world.redis_up:
             self.world.clock.call_at(self.world.now + 1.0, self.connect)
-        elif not self.connected and self.name in self.world.workers:
+        elif not self.connected and not self.stopping and self.name in self.world.workers:
             self.connected = True
             self.alarm.start(cast("Hub", _Hub(self)))
             self.world.feed()
@@ -176,11 +183,27 @@ class SimWorker:
 
     def kill(self) -> None:
         """The parent and all children die: their rows keep their leases."""
+        self.world.must_restart |= self._holds
         self.disconnect()
         for _, entry in self.jobs.values():
             entry.cancel()
         self.jobs.clear()
         del self.world.workers[self.name]
+
+    def stop(self) -> None:
+        """SIGTERM: no further message is taken, the others are told, and the process ends with its last row."""
+        self.in_parent(self._stop)
+
+    def _stop(self) -> None:
+        self.stopping = True
+        self.disconnect()
+        if self.world.hands_over:
+            self.alarm.hand_over()
+        self._end_if_done()
+
+    def _end_if_done(self) -> None:
+        if self.stopping and not self.jobs:
+            self.world.workers.pop(self.name, None)
 
     def freeze(self) -> None:
         """SIGSTOP of the parent."""
@@ -208,13 +231,15 @@ class SimWorker:
                     row.owner, row.due_at = None, self.world.now
             if self.world.redis_up:
                 self.world.messages.append(hint)
-            self.alarm.ended(str(message), LOOK_AGAIN_S)
+            self.alarm.failed(str(message))
             self.world.feed()
 
         self.in_parent(noticed)
 
     def take(self, hint: int) -> None:
         """A child takes a message, and claims a row."""
+        if self.name not in self.world.workers:
+            return
         if self.frozen:
             self._holds = True
             self._late.append(lambda: self.take(hint))
@@ -226,7 +251,7 @@ class SimWorker:
         self.jobs[message] = (hint, entry)
         self.in_parent(lambda: self.alarm.taken(str(message)))
         if not world.postgres_up:
-            self._finish(message, LOOK_AGAIN_S)
+            self._finish(message, None, failed=True)
             return
         row_id = world.claim(hint, (self.name, message))
         if (due := world.due()) and row_id is not None:
@@ -263,7 +288,7 @@ class SimWorker:
         world = self.world
         row = world.rows[row_id]
         if not world.postgres_up:
-            self._finish(message, LOOK_AGAIN_S)
+            self._finish(message, None, failed=True)
             return
         own_delay: float | None = None
         if row.owner == (self.name, message) and not row.done:
@@ -275,18 +300,22 @@ class SimWorker:
                 row.done, row.captions = True, row.captions + 1
         due = [number for number in world.due() if number != row_id]
         if due and not world.try_send(due[0], self.slots):
-            self._finish(message, LOOK_AGAIN_S)
+            self._finish(message, None, failed=True)
             return
         delays = [each for each in (world.next_in_s(but=row_id), own_delay) if each is not None]
         self._finish(message, min(delays, default=None))
 
-    def _finish(self, message: int, next_in_s: float | None) -> None:
+    def _finish(self, message: int, next_in_s: float | None, *, failed: bool = False) -> None:
         # The parent may read the results of two children in another order than that of their statements.
         after_s = 0.5 * (message % 2)
 
         def ended() -> None:
             self.jobs.pop(message, None)
-            self.in_parent(lambda: self.alarm.ended(str(message), next_in_s))
+            if failed:
+                self.in_parent(lambda: self.alarm.failed(str(message)))
+            else:
+                self.in_parent(lambda: self.alarm.ended(str(message), next_in_s))
+            self.in_parent(self._end_if_done)
             self.world.feed()
 
         _, entry = self.jobs[message]

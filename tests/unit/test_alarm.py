@@ -1,5 +1,6 @@
 """The alarm of a worker, on a manual clock: when it looks at the queue, and what it publishes."""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -79,7 +80,7 @@ class Loop:
         self.readers.append((descriptor, lambda: callback(*args)))
 
     def publish(self, notice: AlarmNotice) -> None:
-        assert notice.worker == "me"
+        assert notice.worker.startswith("me")
         self._check("publish")
         self.published.append(notice.in_s)
 
@@ -142,6 +143,26 @@ def test_a_start_looks_at_once_and_nothing_more_without_rows(bench: Bench) -> No
     assert (bench.looks, bench.clock.pending, bench.loop.published) == ([0], 0, [])
     bench.clock.advance(10_000)
     assert bench.looks == [0]
+
+
+def test_the_pauses_after_failures_of_children_grow(bench: Bench) -> None:
+    """Postgres refuses the claims and serves the looks: each look sends messages, whose claims fail."""
+    bench.alarm.taken("m")
+    for _ in range(200):
+        bench.alarm.failed("m")
+        before = len(bench.looks)
+        while len(bench.looks) == before:
+            bench.clock.advance(0.25)
+        bench.alarm.taken("m")
+    gaps = [after - before for before, after in itertools.pairwise(bench.looks[1:])]
+    assert max(gaps[:2]) <= 2.5
+    assert min(gaps[-10:]) >= LONGEST_PAUSE_S / 2
+    assert max(gaps) <= LONGEST_PAUSE_S + 0.25
+    bench.alarm.ended("m", None)
+    bench.alarm.failed("m2")
+    looks = len(bench.looks)
+    bench.clock.advance(1.0)
+    assert len(bench.looks) == looks + 1
 
 
 def test_a_row_in_a_back_off_is_looked_for_at_its_time(bench: Bench) -> None:
@@ -279,3 +300,30 @@ def test_a_stopped_alarm_is_silent_until_the_next_start(bench: Bench) -> None:
     bench.clock.advance(100)
     bench.start()
     assert (bench.looks, bench.clock.pending, bench.loop.is_open) == ([0, 100], 0, True)
+
+
+def test_a_worker_that_stops_has_the_others_look(bench: Bench) -> None:
+    """Also where a child ends later, and its alarm is taken back; without Redis every worker reconnects."""
+    told: list[AlarmNotice] = []
+
+    def tell(notice: AlarmNotice) -> None:
+        told.append(notice)
+
+    bench.loop.publish = tell  # type: ignore[method-assign]
+    bench.alarm.taken("m1")
+    bench.alarm.stop()
+    bench.alarm.hand_over()
+    bench.alarm.ended("m1", None)
+    assert [(notice.worker, notice.in_s) for notice in told] == [
+        ("me", LEASE_S),
+        ("me stopped", 0.0),
+        ("me", None),
+    ]
+    other = Bench()
+    other.start()
+    other.loop.hear(*told)
+    other.clock.advance(GRACE_S)
+    assert other.looks == [0, GRACE_S]
+    del bench.loop.publish
+    bench.loop.errors["publish"] = BrokerUnavailable("away")
+    bench.alarm.hand_over()

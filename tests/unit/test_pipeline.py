@@ -13,6 +13,7 @@ from dropline.errors import (
     EngineUnavailable,
     ImageRefused,
     InferenceFailed,
+    ObjectGone,
     PermanentError,
     StorageUnavailable,
 )
@@ -67,8 +68,8 @@ def test_claim_and_write_back_are_leased_for_the_time_of_a_task(bench: Bench, du
     bench.script.plan(during, StorageUnavailable("503"))
     # The attempt cannot end, as after the death of the process.
     for end in ("requeue", "postpone_write_back"):
-        bench.script.plan(end, DatabaseUnavailable("away"))
-    with pytest.raises(DatabaseUnavailable):
+        bench.script.plan(end, DatabaseUnavailable("away"), SoftTimeLimitExceeded())
+    with pytest.raises(SoftTimeLimitExceeded):
         bench.run(row_id)
     assert bench.rows.row(row_id).lease is Lease.HELD
     assert bench.rows.details(row_id).in_s == LEASE_S
@@ -260,6 +261,30 @@ def test_42_a_caption_is_kept_while_postgres_refuses_the_record(bench: Bench, er
     bench.script.plan("record_caption", error, error)
     assert bench.run(row_id) == CAPTIONED
     assert len(bench.captioner.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("step", "error", "ending"),
+    [
+        ("download", StorageUnavailable("503"), "requeue"),
+        ("download", ImageRefused("no"), "fail"),
+        ("download", ObjectGone("gone"), "mark_deleted"),
+        ("write_metadata", StorageUnavailable("503"), "postpone_write_back"),
+        ("write_metadata", None, "finish_write_back"),
+    ],
+)
+def test_the_end_of_an_attempt_is_repeated_while_postgres_refuses_it(
+    bench: Bench, step: str, error: DroplineError | None, ending: str
+) -> None:
+    """Otherwise the attempt would count as lost at the end of its lease."""
+    row_id = bench.drop()
+    bench.script.plan(step, error)
+    bench.script.plan(ending, DatabaseUnavailable("away"), AccessDenied("no right"))
+    if isinstance(error, ObjectGone):
+        bench.store.objects.clear()
+    bench.run(row_id)
+    assert (bench.journal.count(ending), len(bench.sleeps)) == (3, 2)
+    assert bench.rows.row(row_id).status is not Status.RUNNING
 
 
 @pytest.mark.parametrize(

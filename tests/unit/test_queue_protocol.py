@@ -48,7 +48,7 @@ steps = st.one_of(
     ),
     st.builds(lambda seconds: lambda world: world.advance(seconds), st.floats(0, 250)),
     st.builds(lambda slots: lambda world: world.start(slots), st.integers(1, 3)),
-    *(st.builds(_act(name), st.integers(0, 3)) for name in ("kill", "kill_child", "freeze", "thaw")),
+    *(st.builds(_act(name), st.integers(0, 3)) for name in ("kill", "kill_child", "stop", "freeze", "thaw")),
     st.builds(lambda keep: lambda world: world.lose_messages(keep), st.integers(0, 3)),
     st.builds(lambda keep: lambda world: world.restart_redis(keep), st.integers(0, 3)),
     st.builds(
@@ -60,12 +60,12 @@ steps = st.one_of(
 
 
 def _recover(world: World) -> None:
-    """Every server is up, every parent runs, and at least one worker lives."""
+    """Every server is up, every parent runs, and at least one worker lives and does not stop."""
     for name in ("takes_writes", "postgres_up", "redis_up"):
         _switch(name, on=True)(world)
     for worker in list(world.workers.values()):
         worker.thaw()
-    if not world.workers:
+    if world.must_restart or all(worker.stopping for worker in world.workers.values()):
         world.start()
 
 
@@ -96,6 +96,48 @@ def test_the_row_of_a_killed_worker_reaches_an_idle_one() -> None:
     busy.kill()
     world.advance(LEASE_S + PATIENCE_S)
     assert world.rows[0].done
+
+
+def test_a_worker_that_starts_late_hears_of_the_next_message() -> None:
+    """The busy worker has published its alarm before, for a row that is no longer there."""
+    world = World()
+    busy = world.start()
+    world.drop(backoffs=(200.0,))
+    world.advance(100.0)
+    world.rows[0].done = True
+    world.start()
+    world.drop()
+    assert busy.jobs
+    busy.kill()
+    world.advance(2 * LEASE_S + PATIENCE_S)
+    assert world.rows[1].done
+
+
+@pytest.mark.parametrize("publishes", [True, False])
+def test_a_worker_that_stops_leaves_its_rows_to_the_others(publishes: bool) -> None:
+    """They have heard its alarm. Control: without published alarms, the row waits."""
+    world = World(publishes=publishes)
+    busy, _idle = world.start(), world.start()
+    world.drop(backoffs=(30.0,))
+    assert busy.jobs
+    busy.stop()
+    assert busy.jobs, "the row at work is finished"
+    world.advance(30.0 + PATIENCE_S)
+    assert list(world.workers) == ["w2"]
+    assert world.rows[0].done == publishes
+
+
+@pytest.mark.parametrize("hands_over", [True, False])
+def test_a_message_that_a_stopping_worker_has_not_read_is_replaced(hands_over: bool) -> None:
+    """Redis had sent it before the signal. Control: no other worker looks."""
+    world = World(hands_over=hands_over)
+    stopping, _idle = world.start(), world.start()
+    stopping.freeze()
+    stopping.stop()
+    world.drop()
+    stopping.thaw()
+    world.advance(PATIENCE_S)
+    assert world.rows[0].done == hands_over
 
 
 def test_without_published_alarms_that_row_waits() -> None:

@@ -23,8 +23,8 @@ from worker.tasks import Resources, register_tasks
 
 pytestmark = pytest.mark.filterwarnings("ignore:\\s*The 'queue' task attribute is deprecated")
 
-#: Seconds until the parent looks at the queue after an error of a child.
-SOON_S = 1.0
+#: The child asks the parent for a look at the queue.
+FAILED = -1.0
 CHILD_PID = 4711
 
 
@@ -80,6 +80,10 @@ class Child:
         """The alarm hears of the end of the message."""
         self.acts.append(f"ended {message_id}: {next_in_s}")
 
+    def failed(self, message_id: str) -> None:
+        """The alarm hears that the message has failed."""
+        self.acts.append(f"failed {message_id}")
+
     def report(self, use: EngineUse) -> None:
         """The gate hears what the engine did."""
         self.acts.append(f"report {use}")
@@ -106,7 +110,7 @@ def child(monkeypatch: pytest.MonkeyPatch) -> Child:
 @pytest.mark.parametrize("row_id", [0, -1, True, "7", 7.0, None, [7]], ids=repr)
 def test_a_message_without_a_row_is_dropped(child: Child, row_id: object) -> None:
     """The pipeline is not called; the parent looks at the queue, since the message may have stood for a row."""
-    assert child.call(row_id) == (SOON_S, None)
+    assert child.call(row_id) == (FAILED, None)
     assert (child.hints, child.woken) == ([], [])
 
 
@@ -133,7 +137,7 @@ def test_the_result_is_the_time_of_the_next_row(
 def test_an_error_of_the_pipeline_is_no_error_of_the_task(child: Child, error: Exception) -> None:
     """The row has a lease or is due; the parent looks at the queue soon."""
     child.error = error
-    assert child.call(7) == (SOON_S, None)
+    assert child.call(7) == (FAILED, None)
     assert child.woken == []
 
 
@@ -141,7 +145,7 @@ def test_an_error_of_the_pipeline_is_no_error_of_the_task(child: Child, error: E
 def test_a_message_that_redis_refuses_is_sent_after_a_look(child: Child, next_in_s: float | None) -> None:
     """The parent looks soon, and sends a message for the due row."""
     child.others, child.wake_error = Due((8,), next_in_s), BrokerUnavailable("out of memory")
-    assert child.call(7) == (SOON_S, None)
+    assert child.call(7) == (FAILED, None)
 
 
 def test_without_a_due_row_redis_is_left_alone(child: Child) -> None:
@@ -208,7 +212,7 @@ def test_the_row_of_a_dead_child_is_free_before_its_message_returns(
     """
     parent = Parent(child)
     parent.accept()
-    assert parent.fail(error) == [*acts, f"ended m1: {SOON_S}"]
+    assert parent.fail(error) == [*acts, "failed m1"]
 
 
 def test_a_child_that_is_killed_for_its_time_frees_the_row(child: Child) -> None:
@@ -223,7 +227,7 @@ def test_a_child_that_is_killed_for_its_time_frees_the_row(child: Child) -> None
 
 def test_a_message_that_no_child_has_accepted_frees_nothing(child: Child) -> None:
     """No child can hold a row for the message."""
-    assert Parent(child).fail(WorkerLostError("signal 9")) == ["requeue", f"ended m1: {SOON_S}"]
+    assert Parent(child).fail(WorkerLostError("signal 9")) == ["requeue", "failed m1"]
 
 
 def test_the_alarm_hears_of_a_message_that_a_child_takes(child: Child) -> None:
@@ -242,6 +246,15 @@ def test_the_alarm_gets_the_result_as_the_child_writes_it(child: Child, next_in_
     assert child.acts == ["acknowledge", f"ended m1: {next_in_s}"]
 
 
+def test_the_alarm_hears_of_a_failure(child: Child) -> None:
+    """The parent looks after a pause that grows."""
+    parent = Parent(child)
+    parent.accept()
+    child.run_error = DatabaseUnavailable("read-only")
+    _trace(parent)
+    assert child.acts == ["acknowledge", "failed m1"]
+
+
 @pytest.mark.parametrize("lost", [True, False])
 def test_the_gate_hears_what_the_engine_did(child: Child, lost: bool) -> None:
     """Through Celery's own tracer, after the message is acknowledged."""
@@ -255,7 +268,7 @@ def test_the_gate_hears_what_the_engine_did(child: Child, lost: bool) -> None:
 def test_the_gate_hears_of_a_dead_engine_also_while_postgres_is_away(child: Child) -> None:
     """The row could not be queued again, and its lease runs out."""
     child.engine_use, child.run_error = EngineUse(2, 7, lost=True), DatabaseUnavailable("away")
-    assert child.call(7) == (SOON_S, (2, 7, True))
+    assert child.call(7) == (FAILED, (2, 7, True))
 
 
 def _trace(parent: Parent) -> None:

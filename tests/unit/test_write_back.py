@@ -1,12 +1,12 @@
 """The write-back, the pipeline's last step, over rows and objects in memory."""
 
 import pytest
+from billiard.exceptions import SoftTimeLimitExceeded
 
 from db.claims import Due
 from dropline.contract import Status, WriteOutcome
 from dropline.errors import (
     AccessDenied,
-    DatabaseUnavailable,
     DroplineError,
     ObjectGone,
     PermanentError,
@@ -29,8 +29,8 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
 def captioned_but_unwritten(bench: Bench) -> int:
     """The id of a row left by a process killed between record and write-back."""
     row_id = bench.drop()
-    bench.script.plan("finish_write_back", DatabaseUnavailable("away"))
-    with pytest.raises(DatabaseUnavailable):
+    bench.script.plan("finish_write_back", SoftTimeLimitExceeded())
+    with pytest.raises(SoftTimeLimitExceeded):
         bench.run(row_id)
     bench.wait()
     bench.store.metadata.clear()

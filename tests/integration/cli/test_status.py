@@ -7,7 +7,7 @@ from redis import Redis
 from sqlalchemy import text
 
 from cli.exit_codes import ExitCode
-from db import workers
+from db import reads, workers
 from db.session import Database
 from db.workers import NewWorker
 from dropline.broker.workers import new_worker_name
@@ -42,6 +42,16 @@ def test_status_counts(database: Database) -> None:
     assert document["captions_per_minute"] == 0.2
     assert document["queues"] is None
     assert (document["workers"]["state"], document["workers"]["newest"]) == ("not_known", None)
+
+
+def test_a_count_that_has_ended_is_marked(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table may have many millions of rows: `2+` for people, and the limit in the JSON."""
+    monkeypatch.setattr(reads, "MOST_COUNTED", 2)
+    for number in range(3):
+        fail_object(database, ObjectVersion(BUCKET, f"{number}.jpg", 1), "not_an_image", "PDF")
+    document = json.loads(run("status", "--json").stdout)
+    assert (document["rows"]["failed"], document["failures"][0]["rows"], document["counted_to"]) == (2, 2, 2)
+    assert "2+" in run("status").stdout
 
 
 def test_status_for_people(database: Database) -> None:
