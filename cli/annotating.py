@@ -7,12 +7,11 @@ from cli.inputs import Input, Kind
 from db.reads import CaptionRecord
 from dropline.contract import TaskRequest
 from dropline.errors import ClientError
-from dropline.images.annotate import annotate, require_suffix
-from dropline.images.decoder import DecoderProcess
+from dropline.images.picture_formats import require_suffix
 from dropline.regions import regions_of
 from dropline.selection import Selection
 from dropline.settings import Settings
-from dropline.storage.objects import make_store
+from operations.drawing import draw
 
 
 def require_drawable(path: Path, inputs: Sequence[Input], task: TaskRequest | None, settings: Settings) -> None:
@@ -46,9 +45,7 @@ def write_annotated(settings: Settings, row: CaptionRecord, path: Path) -> None:
     """
     if not any(True for _ in regions_of(row.result)):
         raise ClientError(f"the answer to {row.task} has no boxes or polygons to draw; {path} was not written")
-    with make_store(settings) as store, DecoderProcess(settings.images) as decoder:
-        content = store.download(row.version, settings.events.max_size_bytes)
-        picture = annotate(decoder, content.data, row.result, require_suffix(path))
+    picture = draw(settings, row.version, row.result, require_suffix(path))
     try:
         path.write_bytes(picture)
     except OSError as error:

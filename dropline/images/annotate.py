@@ -6,16 +6,13 @@ above 4,096 pixels is drawn smaller, and a small one larger, so that the labels 
 
 import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
-from pathlib import Path
-from types import MappingProxyType
-from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
 from dropline.contract import Dimensions
-from dropline.errors import ClientError
+from dropline.images.picture_formats import FORMATS
 from dropline.images.renditions import Decoder, fitted
 from dropline.regions import Box, Outline, Polygon, regions_of
 
@@ -26,14 +23,6 @@ MAX_REGIONS = 200
 #: The longest side of a picture that is enlarged to the next whole multiple, in pixels.
 _SMALL_PX = 640
 _MOST_CHARACTERS = 80
-_FORMATS: Mapping[str, tuple[str, Mapping[str, Any]]] = MappingProxyType(
-    {
-        ".png": ("PNG", {}),
-        ".jpg": ("JPEG", {"quality": 92, "subsampling": 0}),
-        ".jpeg": ("JPEG", {"quality": 92, "subsampling": 0}),
-        ".webp": ("WEBP", {"quality": 92, "method": 3}),
-    }
-)
 _Colour = tuple[int, int, int]
 #: Colours that people with any colour vision tell apart (Okabe and Ito, 2008).
 _COLOURS: tuple[_Colour, ...] = (
@@ -52,18 +41,6 @@ _Frame = tuple[int, int, int, int]
 _Point = tuple[float, float]
 
 
-def require_suffix(path: Path) -> str:
-    """The suffix of a file that can be written, in lower case.
-
-    Raises:
-        ClientError: no format of a drawn picture has the suffix.
-    """
-    suffix = path.suffix.lower()
-    if suffix not in _FORMATS:
-        raise ClientError(f"{str(path)!r} must end with {', '.join(_FORMATS)}, for the format of the picture")
-    return suffix
-
-
 def annotate(decoder: Decoder, data: bytes, result: object, suffix: str) -> bytes:
     """The picture with its regions drawn, as a file.
 
@@ -71,7 +48,7 @@ def annotate(decoder: Decoder, data: bytes, result: object, suffix: str) -> byte
         decoder: decodes the image.
         data: bytes of an image file.
         result: as in `captions.result`: regions in pixels of the upright original; None draws no region.
-        suffix: as `require_suffix` returns it.
+        suffix: as `picture_formats.require_suffix` returns it.
 
     Raises:
         PermanentError, DecoderLost, DecoderUnavailable: as `DecoderProcess.decode`.
@@ -81,7 +58,7 @@ def annotate(decoder: Decoder, data: bytes, result: object, suffix: str) -> byte
     pixels = decoder.decode(data, side_px).pixels
     picture = Image.fromarray(pixels).resize(drawn_size(original), Image.Resampling.LANCZOS)
     draw_regions(picture, original, result)
-    name, options = _FORMATS[suffix]
+    name, options = FORMATS[suffix]
     file = io.BytesIO()
     picture.save(file, name, **options)
     return file.getvalue()

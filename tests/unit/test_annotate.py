@@ -16,9 +16,10 @@ from PIL import Image
 from dropline.contract import Dimensions
 from dropline.errors import ClientError
 from dropline.images import annotate as module
-from dropline.images.annotate import annotate, draw_regions, drawn_size, ink_on, luminance, require_suffix, spaced
+from dropline.images.annotate import annotate, draw_regions, drawn_size, ink_on, luminance, spaced
 from dropline.images.decoded import Decoded
 from dropline.images.decoding import decode
+from dropline.images.picture_formats import require_suffix
 from dropline.settings import ImageSettings
 
 COLOURS = module._COLOURS

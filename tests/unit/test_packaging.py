@@ -117,7 +117,8 @@ def test_a_room_imports_only_what_its_extras_name(room: str) -> None:
 def test_drop_and_caption_run_with_the_extra_cli() -> None:
     """Every file of ours that the commands load imports only what the extra names; HEIC is an extra of its own."""
     files_loaded = "(getattr(each, '__file__', None) for each in sys.modules.values())"
-    modules = "cli.annotating, cli.caption, cli.drop, dropline.broker.queue"
+    drawing = "dropline.images.annotate, dropline.images.decoder, dropline.storage.objects"
+    modules = f"cli.caption, cli.drop, dropline.broker.queue, {drawing}"
     code = f"import sys, {modules}; print(*{files_loaded}, sep=chr(10))"
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     files = [
@@ -131,8 +132,8 @@ def test_drop_and_caption_run_with_the_extra_cli() -> None:
 
 
 def test_a_command_line_starts_without_the_large_libraries() -> None:
-    """`dropline caption` of a file sends no message, so Celery is not imported."""
-    large = {"celery", "kombu", "torch"}
+    """`dropline caption` of a file needs neither Celery nor the libraries of images."""
+    large = {"celery", "kombu", "numpy", "PIL", "torch"}
     code = f"import sys, cli.caption; print(*sorted({large} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "\n"
