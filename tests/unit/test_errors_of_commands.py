@@ -87,7 +87,7 @@ def test_every_error_of_postgres(command: tuple[str, ...], monkeypatch: pytest.M
 
 def test_every_error_of_redis_in_status(monkeypatch: pytest.MonkeyPatch) -> None:
     """`status` prints the rows, and one line about Redis."""
-    counts: dict[str, Any] = {"rows": {}, "newest_worker": None}
+    counts: dict[str, Any] = {"rows": {}, "newest_worker": None, "open_breakers": []}
     for error in [*foreign_errors.of_redis(), *foreign_errors.of_system()]:
         monkeypatch.setattr("cli.status._read_database", lambda _: dict(counts))
         monkeypatch.setattr(redis.ConnectionPool, "get_connection", raising(error))
