@@ -9,6 +9,7 @@ transaction (see `docs/decisions/0001-notify-by-trigger.md`). All times are from
 clocks of the workers may differ.
 """
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,29 +95,36 @@ def _first_at(priority: int) -> str:
     )
 
 
-def _others(own_id: str) -> str:
-    """CTEs: the due rows, and the next time at which a row is due, without the own row."""
+def _others(own_id: str, most: int = 1) -> str:
+    """CTEs: the due rows, and the next time at which a row is due, without the own row.
+
+    The limit is a part of the text: with a parameter, Postgres plans the statement anew for each call, since the
+    plan for any limit looks costly in a large table.
+    """
     other = f"id IS DISTINCT FROM {own_id}"
     due = " UNION ALL ".join(
-        _first_due(each, f"AND {other} ORDER BY {_DUE_AT} LIMIT :others") for each in _PRIORITIES
+        _first_due(each, f"AND {other} ORDER BY {_DUE_AT} LIMIT {most}") for each in _PRIORITIES
     )
     later = " UNION ALL ".join(
         f"(SELECT {_DUE_AT} AS at FROM captions WHERE {_UNFINISHED} AND priority = {each} AND {_DUE_AT} > now() "
         f"AND {other} ORDER BY {_DUE_AT} LIMIT 1)"
         for each in _PRIORITIES
     )
-    return f"other_due AS ({due} LIMIT :others), later AS ({later})"
+    return f"other_due AS ({due} LIMIT {most}), later AS ({later})"
 
 
 _OTHERS = """ARRAY(SELECT id FROM other_due) AS other_ids,
        (SELECT EXTRACT(EPOCH FROM min(at) - now())::float8 FROM later) AS next_in_s"""
 
-_LOOK = text(f"WITH {_others('NULL')} SELECT {_OTHERS}")
+
+@functools.cache
+def _look(most: int) -> TextClause:
+    return text(f"WITH {_others('NULL', most)} SELECT {_OTHERS}")
 
 
 def look(connection: Connection, most: int) -> Due:
     """The due rows, `most` at most and the most urgent first, and the time of the next one."""
-    return _due_of(connection.execute(_LOOK, {"others": most}).one())
+    return _due_of(connection.execute(_look(most)).one())
 
 
 _REST = text(f"""
@@ -176,7 +184,7 @@ def claim(connection: Connection, hint: int, lease_s: float, claimed_by: str) ->
         lease_s: seconds until the row is due again, unless the attempt ends before.
         claimed_by: name of the worker and its child; a child has one claim at a time.
     """
-    values = {"hint": hint, "lease_s": lease_s, "claimed_by": claimed_by, "others": 1}
+    values = {"hint": hint, "lease_s": lease_s, "claimed_by": claimed_by}
     row = connection.execute(_CLAIM, values).one()
     return Claimed(None if row.id is None else _work_of(row, claimed_by), _due_of(row))
 
@@ -261,7 +269,6 @@ def record_caption(
         "size_bytes": size_bytes,
         "write_back": write_back_lease_s is not None,
         "lease_s": write_back_lease_s or 0,
-        "others": 1,
     }
     row = connection.execute(_RECORD, values).one()
     return Recorded(row.held, row.is_write_back_due, _due_of(row))
@@ -360,7 +367,7 @@ def _end_attempt(connection: Connection, statement: TextClause, claim: Claim, **
 
 
 def _end(connection: Connection, statement: TextClause, values: dict[str, Any]) -> Ended:
-    row = connection.execute(statement, values | {"others": 1}).one()
+    row = connection.execute(statement, values).one()
     return Ended(row.held, _due_of(row))
 
 
