@@ -60,6 +60,8 @@ def carry_out(
         uploads = _perform(plan, stage, say, rest_s)
         say("everything is uploaded, and nothing more will be killed")
         rested = _wait_for_rest(stage, len(uploads), rest_s)
+        for end in stage.workers.ends:
+            say(f"a worker has ended by itself, and was started again: {end}")
         say("at rest" if rested else f"not at rest after {rest_s:g} s")
         stage.workers.stop()
         return _look(stage, uploads)
@@ -80,7 +82,7 @@ def _perform(plan: Sequence[Upload | Fault], stage: Stage, say: Say, rest_s: flo
                 attack.result()  # a single attack at a time; uploads go on meanwhile
             say(f"{number + 1}/{len(plan)}: {step}")
             if step is Fault.POOL_SLEEPS:
-                slept = stage.workers.wait_asleep(stage.workers.sleeps, rest_s)
+                slept = stage.workers.wait_asleep(rest_s)
                 assert slept, f"the worker pool did not scale to zero within {rest_s:g} s"
                 continue
             if step is Fault.ALL_LOST:

@@ -23,6 +23,8 @@ class Workers:
         self.services = services
         #: Number of times that the worker pool fell asleep.
         self.sleeps = 0
+        #: The last lines of each worker that has ended by itself.
+        self.ends: list[str] = []
         self._cloud_run = cloud_run
         self._wanted: SimpleQueue[int | None] = SimpleQueue()
         self._changed = threading.Condition()
@@ -46,18 +48,27 @@ class Workers:
     def held(self) -> Iterator[list[Service]]:
         """The workers, which Cloud Run neither starts nor stops meanwhile; none while the pool sleeps."""
         with self._turn:
+            if self._is_awake:
+                self._start_ended()
             yield self.services if self._is_awake else []
 
-    def wait_asleep(self, sleeps: int, timeout_s: float) -> bool:
-        """Wait until the worker pool has fallen asleep more than `sleeps` times."""
+    def wait_asleep(self, timeout_s: float) -> bool:
+        """Wait until the worker pool sleeps; it may sleep already."""
         with self._changed:
-            return self._changed.wait_for(lambda: self.sleeps > sleeps, timeout_s)
+            return self._changed.wait_for(lambda: not self._is_awake, timeout_s)
 
     def stop(self) -> None:
         """Stop the workers that run."""
         with self._turn:
             for service in self.services:
                 service.stop()
+
+    def _start_ended(self) -> None:
+        """Start each worker that has ended by itself, as Cloud Run does."""
+        for service in self.services:
+            if not service.alive:
+                self.ends.append(service.describe_death())
+                start(service)
 
     def _follow(self) -> None:
         while (wanted := self._wanted.get()) is not None:
