@@ -110,8 +110,8 @@ class Stage:
     def _kill_one_of(self, program: str) -> None:
         with self.workers.held() as workers:
             for worker in self._one_of(workers):
-                found = [pid for pid, child in children(worker.pid).items() if program in child.command_line]
-                with suppress(ProcessLookupError):  # the process may have died by itself
+                with suppress(ProcessLookupError, FileNotFoundError):  # a process may have died by itself
+                    found = [pid for pid, child in children(worker.pid).items() if program in child.command_line]
                     if found:  # or no such process may run at the moment
                         kill(self._rng.choice(found), signal.SIGKILL)
 
