@@ -1,4 +1,4 @@
-"""Workers whose clocks are ten minutes off: every time that decides about a row is Postgres's."""
+"""Workers with clocks ten minutes off: Postgres measures each time on which a row depends."""
 
 import json
 from datetime import datetime, timedelta
@@ -17,7 +17,7 @@ _TEN_MINUTES_S = 600
 
 @linux_only
 def test_fault_22_clocks_ten_minutes_off(rig: Rig, system_faults: SystemFaults) -> None:
-    """A worker ahead beside one behind, with back-offs and a dead child: each row once, and at its right time."""
+    """A worker ahead beside a worker behind, with back-offs and a dead child: each row once, with the right times."""
     # Messages that a worker took are overdue after 9 minutes: sooner than the clocks differ.
     common = {"DROPLINE_BROKER__VISIBILITY_TIMEOUT_S": "540", INFERENCE_VARIABLE: "0.05"}
     common |= {"DROPLINE_IMAGES__DECODE_TIMEOUT_S": "9", "DROPLINE_WORKER__SOFT_TIME_LIMIT_S": "10"}

@@ -32,7 +32,7 @@ _MOST_EVENTS = 200
 def small_disk(
     redis_url: str, gcs_server: GcsServer, state_directory: Path, system_faults: SystemFaults
 ) -> Iterator[Rig]:
-    """A rig whose Postgres has a disk that can be full."""
+    """A rig with a Postgres on a disk that can be full."""
     failpoints = state_directory / "failpoints"
     failpoints.mkdir()
     with Supervisor(state_directory / "logs") as supervisor:
@@ -70,7 +70,7 @@ def _send(app: Flask, version: ObjectVersion) -> int:
 
 @linux_only
 def test_fault_48_a_full_disk(small_disk: Rig, app: Flask, system_faults: SystemFaults) -> None:
-    """Events get 503, and a child keeps its caption; with room again, every image is captioned once."""
+    """Events get 503, and a child keeps the caption; with room again, every image is captioned once."""
     rig = small_disk
     gate = Gate(rig.directory, "before-commit")
     worker = rig.worker()

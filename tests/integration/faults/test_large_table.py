@@ -1,4 +1,4 @@
-"""A large table: what a statement reads does not grow with the rows. Measured times are in docs/performance.md."""
+"""A large table: the number of rows read by a statement does not grow. Measured times are in docs/performance.md."""
 
 from collections.abc import Callable
 from typing import Any
@@ -37,7 +37,7 @@ _FETCHED = text("""
 
 @pytest.fixture
 def large(connection: Connection, database: Database) -> Database:
-    """A table of many captioned rows and thousands of queued ones, with statistics."""
+    """A table of many captioned and thousands of queued rows, with statistics."""
     connection.execute(text("ALTER TABLE captions DISABLE TRIGGER USER"))
     connection.execute(text("SET statement_timeout = 0"))
     connection.execute(_FILL, {"rows": _ROWS, "each": _QUEUED_EACH})
@@ -47,7 +47,7 @@ def large(connection: Connection, database: Database) -> Database:
 
 
 def _read_by(database: Database, act: Callable[[Connection], object]) -> tuple[int, int]:
-    """Rows of `captions` that `act` scans, and rows that it fetches by an index."""
+    """Rows of `captions` that `act` scans, and rows that `act` fetches by an index."""
     with database.transaction() as connection:
         act(connection)
         found: Any = connection.execute(_FETCHED).one()
@@ -76,7 +76,7 @@ def test_fault_40_statements_read_few_rows(large: Database, act: Callable[[Conne
 
 
 def test_fault_46_an_event_of_an_object_with_a_long_history(connection: Connection, database: Database) -> None:
-    """An overwrite supersedes what is unfinished, and reads no finished generation."""
+    """An overwrite supersedes unfinished generations, and reads no finished generation."""
     connection.execute(text("ALTER TABLE captions DISABLE TRIGGER USER"))
     connection.execute(_OVERWRITES, {"rows": _GENERATIONS})
     connection.execute(text("ALTER TABLE captions ENABLE TRIGGER USER"))

@@ -1,4 +1,4 @@
-"""Objects that change while a worker captions them, and a Cloud Storage or a right that is away for a while."""
+"""Objects that change during an attempt, and a Cloud Storage or a right that is away for a while."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -82,7 +82,7 @@ def test_fault_21_a_task_longer_than_its_lease(rig: Rig) -> None:
 @pytest.mark.usefixtures("proxied")
 @pytest.mark.parametrize("event_first", [True, False], ids=["its event before", "its event later"])
 def test_fault_25_an_overwrite_while_captioning(rig: Rig, app: Flask, event_first: bool) -> None:
-    """The newer version keeps its own metadata, whenever its event arrives; the older one is never current."""
+    """The newer version keeps its own metadata, early or late event; the older version is never current."""
     gate = Gate(rig.directory, "before-commit")
     old = rig.upload("a.png", png((1, 0, 25)))
     rig.worker()
@@ -162,7 +162,7 @@ def _postgres_role(
 
 @pytest.mark.parametrize("role", [_storage_role, _postgres_role], ids=["Cloud Storage", "Postgres"])
 def test_fault_42_a_role_revoked_and_given_back(rig: Rig, proxied: GcsProxy, role: Any) -> None:
-    """Rows wait, the log names the missing right, and they are captioned once it is back, without a redrive."""
+    """Rows wait, the log names the missing right, and the rows are captioned afterwards, without a redrive."""
     variables, revoke, give_back = role(rig, proxied)
     worker = rig.worker(**variables)
     rig.wait_settled([rig.drop("before.png", png((0, 0, 42)))])

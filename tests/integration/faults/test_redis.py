@@ -1,4 +1,4 @@
-"""Faults of Redis and of the connections to it, under a real worker."""
+"""Faults of Redis and of the connections to Redis, under a real worker."""
 
 from collections.abc import Iterator
 from urllib.parse import urlsplit
@@ -57,7 +57,7 @@ def test_fault_20_a_half_open_connection(rig: Rig, client: redis.Redis) -> None:
 
 
 def test_fault_39_an_old_snapshot_returns(rig: Rig, client: redis.Redis) -> None:
-    """Messages of rows that are finished come back, and those of later rows are gone: nothing runs twice."""
+    """Messages of finished rows come back, and messages of later rows are gone: no image runs twice."""
     old = [rig.drop(f"{n}.png", png((n, 0, 39), (4, 4))) for n in range(10)]
     snapshot = {key: client.dump(key) for key in client.keys("*")}
     worker = rig.worker()
