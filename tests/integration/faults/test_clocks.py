@@ -17,7 +17,7 @@ _TEN_MINUTES_S = 600
 
 @linux_only
 def test_fault_22_clocks_ten_minutes_off(rig: Rig, system_faults: SystemFaults) -> None:
-    """A worker ahead beside a worker behind, with back-offs and a dead child: each row once, with the right times."""
+    """A worker ahead beside a worker behind, with back-offs and a dead child: each row once, in its time."""
     # Messages that a worker took are overdue after 9 minutes: sooner than the clocks differ.
     common = {"DROPLINE_BROKER__VISIBILITY_TIMEOUT_S": "540", INFERENCE_VARIABLE: "0.05"}
     common |= {"DROPLINE_IMAGES__DECODE_TIMEOUT_S": "9", "DROPLINE_WORKER__SOFT_TIME_LIMIT_S": "10"}

@@ -1,4 +1,4 @@
-"""A large table: the number of rows read by a statement does not grow. Measured times are in docs/performance.md."""
+"""A large table: the number of rows read by a statement does not grow. docs/performance.md has the times."""
 
 from collections.abc import Callable
 from typing import Any

@@ -33,7 +33,7 @@ def _commits_held(rig: Rig) -> Iterator[psycopg.Connection]:
 
 @pytest.mark.parametrize("is_in_time", [True, False], ids=["within the limit", "after the limit"])
 def test_fault_18_sigquit_during_a_commit(rig: Rig, is_in_time: bool) -> None:
-    """The commit succeeds before the worker ends, or the child is ended during the wait for the commit: one row."""
+    """The commit succeeds before the end of the worker, or the child is ended during its wait: one row."""
     limits = {
         "DROPLINE_IMAGES__DECODE_TIMEOUT_S": "1",
         # Celery waits for so long, and then ends the children.
