@@ -1,6 +1,6 @@
 """Images per second of the model alone on this machine, with the provenance of the figures.
 
-    python -m benchmarks.engine [--checkpoint demo] [--device cuda] [--batch 32] [--json]
+    python -m benchmarks.engine [--checkpoint demo] [--device cuda] [--batch 32] [--compare generate] [--json]
 
 `python -m tools.cloud_costs --images-per-second` takes the result.
 """
@@ -8,8 +8,8 @@
 import json
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,8 +19,10 @@ import typer
 
 from benchmarks.checks import RunInvalidError
 from benchmarks.cpu import Contention, CpuReading, contention_between
+from benchmarks.engine_references import Reference, ReferenceName, reference
 from benchmarks.figures import Figure, section, shown
 from benchmarks.provenance import Provenance
+from benchmarks.roofline import ProductRate, product_rate
 from dropline.contract import Dimensions, TaskRequest
 from dropline.errors import DroplineError
 from dropline.settings import EngineSettings
@@ -28,7 +30,7 @@ from tools.demo_model.tokenizer import build_tokenizer
 from tools.florence_shapes import FlorenceShape, build_model, build_processor, transformer_layers
 from worker.engine.runtime.checkpoint import Checkpoint, find_checkpoint
 from worker.engine.runtime.florence import FlorenceModel
-from worker.engine.runtime.loading import choose_device, choose_dtype, load_florence
+from worker.engine.runtime.loading import LoadedCheckpoint, choose_device, choose_dtype, load_weights
 from worker.engine.runtime.model import BatchTooLarge
 from worker.engine.wire import CaptionRequest
 
@@ -55,6 +57,8 @@ class EngineResult:
     seconds: float
     #: Mean length of the longest answer of each batch.
     tokens: float
+    #: Work as a share of the machine's rate of matrix products, from 0 to 1; None for a checkpoint.
+    share: float | None = None
 
     @property
     def images_per_second(self) -> float:
@@ -64,15 +68,29 @@ class EngineResult:
     def figure(self) -> Figure:
         """The line of the report."""
         few = ", too few to go by: give more --seconds" if self.batches < _FEW else ""
+        share = "" if self.share is None else f"; {self.share:.0%} of the matrix products' rate"
         return Figure(
             f"batches of {self.batch}",
             f"**{shown(self.images_per_second)} images/s**; {shown(self.seconds / self.batches * 1000)} ms and "
-            f"{shown(self.tokens)} tokens per batch; {self.batches} batches{few}",
+            f"{shown(self.tokens)} tokens per batch; {self.batches} batches{share}{few}",
         )
 
 
 #: Batch size → result; None: the batch does not fit into the device's memory.
 Results = dict[int, EngineResult | None]
+#: Captions the images of one batch; returns the tokens of the longest answer.
+Run = Callable[[list[CaptionRequest]], int]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The results of one invocation."""
+
+    engine: Results
+    #: By name of the way; a text in place of results says why there are none.
+    references: dict[str, Results | str]
+    products: ProductRate
+    contention: Contention
 
 
 def main(
@@ -88,34 +106,38 @@ def main(
     tokens: Annotated[int, typer.Option(help="Length of an answer of random weights.", min=1)] = 12,
     batch: Annotated[list[int] | None, typer.Option(help="Images in a batch; may be repeated.", min=1)] = None,
     seconds: Annotated[float, typer.Option(help="For each batch size.", min=0)] = 20.0,
+    compare: Annotated[
+        list[ReferenceName] | None, typer.Option(help="Other ways to caption, in the same run; may be repeated.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of Markdown.")] = False,
 ) -> None:
     """Measure the model alone: no queue, no decoding, no database."""
     provenance = Provenance.gather("benchmarks.engine", sys.argv[1:], _PACKAGES)
-    values = {"revision": revision, "device": device, "dtype": dtype, "num_beams": beams}
+    batches = sorted(set(batch or _BATCHES))
+    values = {"revision": revision, "device": device, "dtype": dtype, "num_beams": beams, "max_batch": batches[-1]}
     try:
         settings = EngineSettings.model_validate(values | {"checkpoint": checkpoint})
-        model = _load(settings, tokens)
-        before = CpuReading.now()
-        results = _measure(model, TaskRequest.parse(task), batch or _BATCHES, seconds)
-        contention = contention_between(before, CpuReading.now())
+        weights = _load(settings)
+        request = TaskRequest.parse(task)
+        if checkpoint == "random":
+            settings = settings.model_copy(update={"max_new_tokens": tokens})
+        model = FlorenceModel(weights.model, weights.processor, weights.checkpoint, settings)
+        outcome = _measure(weights, model, settings, request, batches, seconds, compare or [])
     except (RunInvalidError, DroplineError, ValueError) as error:
         typer.echo(f"The run is not valid: {error}", err=True)
         raise typer.Exit(1) from None
     show = _document if as_json else _report
-    typer.echo(show(provenance, model, results, contention))
+    typer.echo(show(provenance, model, outcome))
 
 
-def _load(settings: EngineSettings, tokens: int) -> FlorenceModel:
+def _load(settings: EngineSettings) -> LoadedCheckpoint:
     if settings.checkpoint == "random":
-        return random_florence(settings, tokens)
-    return load_florence(settings, find_checkpoint(settings))
+        return random_weights(settings)
+    return load_weights(settings, find_checkpoint(settings))
 
 
-def random_florence(settings: EngineSettings, tokens: int) -> FlorenceModel:
-    """Random weights in the shape of Florence-2-base, which generate about `tokens` tokens for every image.
-
-    The work is that of the real checkpoint, without a download from the hub.
+def random_weights(settings: EngineSettings) -> LoadedCheckpoint:
+    """Random weights in the shape of Florence-2-base: the work of the real checkpoint, without a download.
 
     Raises:
         SettingsError: the device or dtype cannot be used.
@@ -126,30 +148,75 @@ def random_florence(settings: EngineSettings, tokens: int) -> FlorenceModel:
     tokenizer = build_tokenizer()
     torch.manual_seed(0)
     model: Any = build_model(_BASE_SHAPE, tokenizer, num_beams=3, early_stopping=True, no_repeat_ngram_size=3)
-    model = model.to(device, choose_dtype(settings, device)).eval()
-    processor = build_processor(_BASE_SHAPE, tokenizer, {})
     checkpoint = Checkpoint("random weights in the shape of Florence-2-base", Path(), "none")
-    return FlorenceModel(model, processor, checkpoint, settings.model_copy(update={"max_new_tokens": tokens}))
+    model = model.to(device, choose_dtype(settings, device)).eval()
+    return LoadedCheckpoint(model, build_processor(_BASE_SHAPE, tokenizer), checkpoint)
 
 
-def _measure(model: FlorenceModel, task: TaskRequest, batches: list[int], seconds: float) -> Results:
+def _measure(
+    weights: LoadedCheckpoint,
+    model: FlorenceModel,
+    settings: EngineSettings,
+    task: TaskRequest,
+    batches: list[int],
+    seconds: float,
+    compare: list[ReferenceName],
+) -> Outcome:
+    device, dtype = weights.model.device, weights.model.dtype
+    before, products = CpuReading.now(), product_rate(device, dtype)
+    images = [_noise(model, task, seed) for seed in range(batches[-1])]
+    engine = _measure_batches("the engine", lambda batch: _run(model, batch), images, batches, seconds)
+    references: dict[str, Results | str] = {}
+    for name in compare:
+        try:
+            way = reference(
+                name, _load(settings).model, weights.processor, task,
+                beams=settings.num_beams, tokens=settings.max_new_tokens,
+            )  # fmt: skip
+            sizes = [1] if name is ReferenceName.PREDECESSOR else batches
+            references[name] = _measure_batches(name, _run_reference(way), images, sizes, seconds)
+        except RuntimeError as error:
+            references[name] = f"not measured: {type(error).__name__}: {str(error).splitlines()[0]}"
+    rate = ProductRate(products, product_rate(device, dtype))
+    if settings.checkpoint == "random":
+        engine = _with_shares(engine, rate)
+        references = {
+            name: found if isinstance(found, str) else _with_shares(found, rate)
+            for name, found in references.items()
+        }
+    return Outcome(engine, references, rate, contention_between(before, CpuReading.now()))
+
+
+def _run_reference(way: Reference) -> Run:
+    return lambda batch: way([image.pixels for image in batch])
+
+
+def _with_shares(results: Results, rate: ProductRate) -> Results:
+    return {
+        batch: result and replace(result, share=rate.share(result.images_per_second, result.tokens))
+        for batch, result in results.items()
+    }
+
+
+def _measure_batches(
+    name: str, run: Run, images: list[CaptionRequest], batches: list[int], seconds: float
+) -> Results:
     results: Results = {}
-    for batch in sorted(set(batches)):
-        typer.echo(f"measuring: batches of {batch}", err=True)
-        results[batch] = measure_batches(model, task, batch, seconds)
+    for batch in batches:
+        typer.echo(f"measuring: {name}, batches of {batch}", err=True)
+        results[batch] = measure_batches(run, images[:batch], seconds)
     return results
 
 
-def measure_batches(model: FlorenceModel, task: TaskRequest, batch: int, seconds: float) -> EngineResult | None:
-    """Run batches for at least `seconds`, after one warm-up batch; None if a batch does not fit into memory."""
-    images = [_noise(model, task, seed) for seed in range(batch)]
+def measure_batches(run: Run, images: list[CaptionRequest], seconds: float) -> EngineResult | None:
+    """Run one batch for at least `seconds`, after one warm-up; None if the batch does not fit into memory."""
     try:
-        _run(model, images)
+        run(images)
         lengths: list[int] = []
         began = time.perf_counter()
         while time.perf_counter() - began < seconds or not lengths:
-            lengths.append(_run(model, images))
-        return EngineResult(batch, len(lengths), time.perf_counter() - began, sum(lengths) / len(lengths))
+            lengths.append(run(images))
+        return EngineResult(len(images), len(lengths), time.perf_counter() - began, sum(lengths) / len(lengths))
     except BatchTooLarge:
         return None
 
@@ -157,7 +224,7 @@ def measure_batches(model: FlorenceModel, task: TaskRequest, batch: int, seconds
 def _run(model: FlorenceModel, images: list[CaptionRequest]) -> int:
     """Tokens of the longest answer, without the first token. The rows are on the CPU, so the GPU has finished."""
     try:
-        answers = model.generate(model.preprocess(images), [image.task.prompt for image in images])
+        answers = model.generate(images)
     except torch.OutOfMemoryError as error:
         raise BatchTooLarge(str(error)) from error
     return max(len(answer.tokens) for answer in answers) - 1
@@ -169,10 +236,18 @@ def _noise(model: FlorenceModel, task: TaskRequest, seed: int) -> CaptionRequest
     return CaptionRequest(pixels, task, Dimensions(model.input_size, model.input_size))
 
 
-def _report(provenance: Provenance, model: FlorenceModel, results: Results, contention: Contention) -> str:
-    lines = section(provenance.title, [*provenance.figures(), *_of_model(model)])
-    lines += section("The model alone", [*_lines(results), *contention.figures()])
+def _report(provenance: Provenance, model: FlorenceModel, outcome: Outcome) -> str:
+    lines = section(provenance.title, [*provenance.figures(), *_of_model(model), _of_products(outcome.products)])
+    lines += section("The model alone", [*_lines(outcome.engine), *outcome.contention.figures()])
+    for name, found in outcome.references.items():
+        figures = [Figure(name, found)] if isinstance(found, str) else [*_lines(found)]
+        lines += section(f"Another way, for comparison: {name}", figures)
     return "\n".join(lines)
+
+
+def _of_products(products: ProductRate) -> Figure:
+    values = f"{shown(products.before)} GFLOP/s before the run, {shown(products.after)} after it"
+    return Figure("matrix product 2304×768×3072", values)
 
 
 def _lines(results: Results) -> Iterator[Figure]:
@@ -194,16 +269,23 @@ def _device_name(device: str) -> str:
     return f"{device}, {torch.get_num_threads()} threads"
 
 
-def _document(provenance: Provenance, model: FlorenceModel, results: Results, contention: Contention) -> str:
-    rates: dict[int, Any] = {
+def _document(provenance: Provenance, model: FlorenceModel, outcome: Outcome) -> str:
+    about = {"name": model.name, "revision": model.revision, "device": model.device, "dtype": model.dtype}
+    document = {
+        "provenance": asdict(provenance), "model": about, "batches": _rates(outcome.engine),
+        "references": {name: _rates(found) for name, found in outcome.references.items()},
+        "matrix_product_gflops": asdict(outcome.products), "contention": asdict(outcome.contention),
+    }  # fmt: skip
+    return json.dumps(document, indent=2, ensure_ascii=False)
+
+
+def _rates(results: Results | str) -> Any:
+    if isinstance(results, str):
+        return results
+    return {
         batch: result and asdict(result) | {"images_per_second": result.images_per_second}
         for batch, result in results.items()
     }
-    about = {"name": model.name, "revision": model.revision, "device": model.device, "dtype": model.dtype}
-    document = {
-        "provenance": asdict(provenance), "model": about, "batches": rates, "contention": asdict(contention),
-    }  # fmt: skip
-    return json.dumps(document, indent=2, ensure_ascii=False)
 
 
 if __name__ == "__main__":

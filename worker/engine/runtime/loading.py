@@ -1,6 +1,7 @@
 """Loads a checkpoint: the device, the dtype, and the model on the device."""
 
 import re
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,8 +17,28 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 _DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 
 
+@dataclass(frozen=True, slots=True)
+class LoadedCheckpoint:
+    """A checkpoint on its device, in transformers' classes."""
+
+    #: A `Florence2ForConditionalGeneration`; `Any`, since the annotations of its `generate` refuse its arguments.
+    model: Any
+    processor: Florence2Processor
+    checkpoint: Checkpoint
+
+
 def load_florence(settings: EngineSettings, checkpoint: Checkpoint) -> FlorenceModel:
     """Load a checkpoint onto the configured device.
+
+    Raises:
+        SettingsError: the checkpoint, device or dtype cannot be used.
+    """
+    loaded = load_weights(settings, checkpoint)
+    return FlorenceModel(loaded.model, loaded.processor, checkpoint, settings)
+
+
+def load_weights(settings: EngineSettings, checkpoint: Checkpoint) -> LoadedCheckpoint:
+    """Load a checkpoint's tensors and processor.
 
     Raises:
         SettingsError: the checkpoint, device or dtype cannot be used.
@@ -38,7 +59,7 @@ def load_florence(settings: EngineSettings, checkpoint: Checkpoint) -> FlorenceM
     model: Any = Florence2ForConditionalGeneration.from_pretrained(
         checkpoint.directory, dtype=dtype, use_safetensors=True, trust_remote_code=False
     )
-    return FlorenceModel(model.to(device).eval(), processor, checkpoint, settings)
+    return LoadedCheckpoint(model.to(device).eval(), processor, checkpoint)
 
 
 def choose_device(settings: EngineSettings) -> torch.device:
