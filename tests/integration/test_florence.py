@@ -1,7 +1,9 @@
 """A small, untrained Florence-2: the engine's captions equal those of transformers, image by image."""
 
 import re
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -10,19 +12,22 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
+from transformers import Florence2ForConditionalGeneration
 
 from dropline.contract import Caption, Dimensions, TaskPrompt, TaskRequest
 from dropline.errors import InferenceFailed, SettingsError
 from dropline.settings import EngineSettings, LogSettings
-from tests.support.tiny_florence import POSITIONS, SIZE, build_processor, save_checkpoint
+from tests.support.tiny_florence import POSITIONS, SHAPE, SIZE, build_processor, save_checkpoint
 from worker.engine.client import EngineClient
 from worker.engine.process import EngineProcess
 from worker.engine.runtime.answers import is_repetitive
 from worker.engine.runtime.batcher import run_with_bisection
 from worker.engine.runtime.checkpoint import find_checkpoint
-from worker.engine.runtime.florence import FlorenceModel, Generated
+from worker.engine.runtime.florence import FlorenceModel, Generated, normalisation
 from worker.engine.runtime.loading import load_florence
 from worker.engine.runtime.model import BatchTooLarge
+from worker.engine.runtime.network.text import Decoder
 from worker.engine.wire import CaptionRequest
 
 DEADLINE_S = 300.0
@@ -60,6 +65,12 @@ def _load(checkpoint: Path, **others: Any) -> FlorenceModel:
 
 
 @pytest.fixture(scope="module")
+def reference(checkpoint: Path) -> Any:
+    """The checkpoint in transformers' own class; its `generate` has annotations that refuse its arguments."""
+    return Florence2ForConditionalGeneration.from_pretrained(checkpoint, dtype=torch.float32).eval()
+
+
+@pytest.fixture(scope="module")
 def florence(checkpoint: Path) -> FlorenceModel:
     """The checkpoint, loaded."""
     return _load(checkpoint)
@@ -85,15 +96,12 @@ def requests() -> list[CaptionRequest]:
     ]
 
 
-def _one_by_one(florence: FlorenceModel, item: CaptionRequest) -> Any:
+def _one_by_one(reference: Any, florence: FlorenceModel, item: CaptionRequest) -> Any:
     """The model card's example, with the whole processor."""
     processor = florence._processor
-    inputs = processor(text=str(item.task), images=Image.fromarray(item.pixels), return_tensors="pt")
     impossible = _impossible_tokens(processor, item.task.prompt)
-    tokens = florence._model.generate(
-        **inputs, num_beams=3, do_sample=False, max_new_tokens=16, max_length=None, suppress_tokens=impossible
-    )
-    text = processor.batch_decode(tokens, skip_special_tokens=False)[0]
+    tokens = _tokens_of_reference(reference, florence, item, num_beams=3, suppress_tokens=impossible)
+    text = processor.decode(tokens, skip_special_tokens=False)
     size = (item.original.width, item.original.height)
     return processor.post_process_generation(text, task=item.task.prompt.value, image_size=size)[
         item.task.prompt.value
@@ -118,12 +126,12 @@ def _impossible_tokens(processor: Any, prompt: TaskPrompt) -> list[int]:
 
 
 def test_every_task_in_one_batch_equals_one_image_at_a_time(
-    florence: FlorenceModel, requests: list[CaptionRequest]
+    reference: Any, florence: FlorenceModel, requests: list[CaptionRequest]
 ) -> None:
     """All 15 task prompts, mixed and padded in one batch, give the same captions as alone."""
     answers = florence.caption(requests)
     for item, answer in zip(requests, answers, strict=True):
-        expected = _one_by_one(florence, item)
+        expected = _one_by_one(reference, florence, item)
         assert isinstance(answer, Caption)
         assert (answer.result or answer.text) == expected, item.task
     rows = _generate(florence, requests)
@@ -131,25 +139,32 @@ def test_every_task_in_one_batch_equals_one_image_at_a_time(
 
 
 def _generate(florence: FlorenceModel, requests: list[CaptionRequest]) -> list[list[int]]:
-    prompts = [item.task.prompt for item in requests]
-    return [answer.tokens for answer in florence.generate(florence.preprocess(requests), prompts)]
+    return [answer.tokens for answer in florence.generate(requests)]
 
 
 @pytest.mark.parametrize("beams", [1, 3])
 def test_no_answer_has_a_token_that_its_task_cannot_contain(
-    checkpoint: Path, requests: list[CaptionRequest], beams: int
+    checkpoint: Path, reference: Any, requests: list[CaptionRequest], beams: int
 ) -> None:
-    """A caption has no coordinates, and a proposal no words; without the guard, this model generates both."""
+    """A caption has no coordinates, and a proposal no words; without the rules, this model generates both."""
     florence = _load(checkpoint, num_beams=beams)
     rows = _generate(florence, requests)
     for item, row in zip(requests, rows, strict=True):
         end = row.index(2, 1) if 2 in row[1:] else len(row)
         assert not {*row[1:end]} & {*_impossible_tokens(florence._processor, item.task.prompt)}, item.task
-    inputs = florence.preprocess(requests)
-    unguarded = florence._model.generate(**inputs, generation_config=florence._generation).tolist()
+    captions = [item for item in requests if item.task.prompt in WITHOUT_REGIONS]
+    free = [_tokens_of_reference(reference, florence, item, num_beams=beams) for item in captions]
     coordinates = {number for token, number in _vocabulary(florence) if token.startswith("<loc_")}
-    captions = [row for item, row in zip(requests, unguarded, strict=True) if item.task.prompt in WITHOUT_REGIONS]
-    assert any({*row} & coordinates for row in captions)
+    assert any({*row} & coordinates for row in free)
+
+
+def _tokens_of_reference(
+    reference: Any, florence: FlorenceModel, item: CaptionRequest, **options: Any
+) -> list[int]:
+    inputs = florence._processor(text=str(item.task), images=Image.fromarray(item.pixels), return_tensors="pt")
+    options |= {"do_sample": False, "max_new_tokens": 16, "max_length": None}
+    tokens: list[int] = reference.generate(**inputs, **options)[0].tolist()
+    return tokens
 
 
 def _vocabulary(florence: FlorenceModel) -> list[tuple[str, int]]:
@@ -158,48 +173,57 @@ def _vocabulary(florence: FlorenceModel) -> list[tuple[str, int]]:
 
 
 def test_one_image_without_finite_logits_fails_alone(
-    florence: FlorenceModel, requests: list[CaptionRequest]
+    florence: FlorenceModel, requests: list[CaptionRequest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The image has a code of its own, and the neighbours in the batch have the captions that they have alone."""
     expected = [florence.caption([item])[0] for item in requests[:3]]
 
-    def overflow(_module: Any, _inputs: Any, logits: torch.Tensor) -> torch.Tensor:
+    step = Decoder.step
+
+    def overflow(decoder: Decoder, *arguments: Any) -> torch.Tensor:
+        logits = step(decoder, *arguments)
         beams = len(logits) // 3
         logits[beams : 2 * beams] = torch.nan
         return logits
 
-    hook = florence._model.lm_head.register_forward_hook(overflow)
-    try:
-        first, broken, third = florence.caption(requests[:3])
-    finally:
-        hook.remove()
+    monkeypatch.setattr(Decoder, "step", overflow)
+    first, broken, third = florence.caption(requests[:3])
     assert (first, third) == (expected[0], expected[2])
     assert isinstance(broken, InferenceFailed)
     assert broken.code == "non_finite_logits"
 
 
-def test_a_model_without_finite_logits_is_refused_at_the_start(checkpoint: Path) -> None:
+def test_a_model_without_finite_logits_is_refused_at_the_start(checkpoint: Path, tmp_path: Path) -> None:
     """No image is set aside for a model that is broken for all of them."""
-    florence = _load(checkpoint)
-    with torch.no_grad():
-        florence._model.get_input_embeddings().weight.fill_(torch.nan)
+    weights = load_file(checkpoint / "model.safetensors")
+    weights["model.language_model.shared.weight"].fill_(torch.nan)
+    copy = shutil.copytree(checkpoint, tmp_path / "broken")
+    save_file(weights, copy / "model.safetensors", {"format": "pt"})
+    florence = _load(copy)
     with pytest.raises(SettingsError, match="DROPLINE_ENGINE__DTYPE=float32"):
         florence.warmup()
 
 
 def test_an_answer_that_repeats_itself_up_to_the_limit_is_no_caption(
-    checkpoint: Path, requests: list[CaptionRequest]
+    checkpoint: Path, requests: list[CaptionRequest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """This model can only generate one word and `<s>`; a repetitive answer that ends before the limit stays."""
     florence = _load(checkpoint, max_new_tokens=100, num_beams=1)
     word = florence._processor.tokenizer.convert_tokens_to_ids("a")
-    others = [number for _, number in _vocabulary(florence) if number not in (0, word)]
-    florence._generation.update(suppress_tokens=others, no_repeat_ngram_size=0)
+    _allow(florence, monkeypatch, 0, word)
+    monkeypatch.setattr(florence._generator, "_rules", replace(florence._rules, ngram=0))
     (answer,) = florence.caption([_with_task(requests[0], TaskPrompt.CAPTION)])
     assert isinstance(answer, InferenceFailed)
     assert answer.code == "repetitive_answer"
     ended = Generated([2, 0, *[word] * 60, 2, 1, 1], broken=False)
     assert isinstance(florence.postprocess(ended, requests[0]), Caption)
+
+
+def _allow(florence: FlorenceModel, monkeypatch: pytest.MonkeyPatch, *tokens: int) -> None:
+    """Leave only these tokens to the answers of every task."""
+    banned = torch.ones_like(florence._grammars._banned)
+    banned[:, list(tokens)] = False
+    monkeypatch.setattr(florence._grammars, "_banned", banned)
 
 
 def _with_task(item: CaptionRequest, prompt: TaskPrompt) -> CaptionRequest:
@@ -221,32 +245,36 @@ def test_long_answers_of_many_words_digits_or_boxes_are_no_repetition() -> None:
     assert [is_repetitive(tokens) for tokens in (sentence, [970] * 1023)] == [True] * 2
 
 
-def test_preprocessing_equals_the_processor_s(florence: FlorenceModel, requests: list[CaptionRequest]) -> None:
+def test_prompts_and_pixels_equal_the_processor_s(florence: FlorenceModel, requests: list[CaptionRequest]) -> None:
     """Pixels are rescaled and normalised as by the processor, and prompts have the processor's tokens."""
+    images = florence._processor.image_processor
+    scale, shift = normalisation(images.image_mean, images.image_std, images.rescale_factor, torch.device("cpu"))
     for item in requests:
-        ours = florence.preprocess([item])
         theirs = florence._processor(text=str(item.task), images=Image.fromarray(item.pixels), return_tensors="pt")
-        assert set(ours) == set(theirs)
-        torch.testing.assert_close(ours["pixel_values"], theirs["pixel_values"], atol=1e-5, rtol=1e-5)
-        assert ours["input_ids"].tolist() == theirs["input_ids"].tolist()
-        assert ours["attention_mask"].tolist() == theirs["attention_mask"].tolist()
+        values = (torch.from_numpy(item.pixels) * scale + shift).permute(2, 0, 1)
+        torch.testing.assert_close(values, theirs["pixel_values"][0], atol=1e-5, rtol=1e-5)
+        image, prompt = [florence._processor.image_token_id] * (SHAPE.grid**2 + 1), florence._prompt_ids(item.task)
+        assert image + prompt == theirs["input_ids"][0].tolist()
 
 
 def test_a_prompt_that_is_too_long_fails_alone(florence: FlorenceModel, requests: list[CaptionRequest]) -> None:
     """A prompt longer than the model's positions never reaches the device; the other requests are captioned."""
     long = TaskRequest(TaskPrompt.OPEN_VOCABULARY_DETECTION, "x" * POSITIONS)
     batch = [requests[0], CaptionRequest(requests[1].pixels, long, requests[1].original), requests[2]]
-    outcomes = [outcome for _, outcome in run_with_bisection(batch, florence.caption, florence.warmup)]
+    outcomes = [outcome for _, outcome in run_with_bisection(batch, florence.caption, florence.probe)]
     assert isinstance(outcomes[0], Caption)
     assert isinstance(outcomes[1], InferenceFailed)
     assert "shorten the text" in str(outcomes[1])
     assert isinstance(outcomes[2], Caption)
 
 
-def test_the_longest_output_fits_the_model(checkpoint: Path, requests: list[CaptionRequest]) -> None:
+def test_the_longest_output_fits_the_model(
+    checkpoint: Path, requests: list[CaptionRequest], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With `max_new_tokens` above its positions, the model stops at its own limit instead of failing."""
     florence = _load(checkpoint, max_new_tokens=4096, num_beams=1)
-    florence._generation.update(suppress_tokens=[2])
+    every = range(florence._grammars._banned.shape[1])
+    _allow(florence, monkeypatch, *(number for number in every if number != 2))
     rows = _generate(florence, requests[:2])
     assert max(map(len, rows)) == POSITIONS
 
@@ -256,10 +284,10 @@ def test_memory_that_runs_out_is_no_image_s_fault(
 ) -> None:
     """Torch's error becomes BatchTooLarge, which keeps no tensors alive."""
 
-    def out_of_memory(**_: object) -> None:
+    def out_of_memory(_: object) -> None:
         raise torch.OutOfMemoryError("tried to allocate 3 GiB")
 
-    monkeypatch.setattr(florence._model, "generate", out_of_memory)
+    monkeypatch.setattr(florence, "_generator", out_of_memory)
     with pytest.raises(BatchTooLarge, match="3 GiB") as caught:
         florence.caption(requests)
     assert caught.value.__context__ is None

@@ -51,6 +51,9 @@ class CountingModel:
     def warmup(self) -> None:
         """No work."""
 
+    def probe(self) -> None:
+        """No work."""
+
 
 def _load(_settings: EngineSettings) -> CountingModel:
     failpoints.hit("loading")

@@ -57,6 +57,9 @@ class ScriptedModel:
         return Caption(f"{request.task} {label(request.pixels)}", None, self.name, self.revision)
 
     def warmup(self) -> None:
+        """No work."""
+
+    def probe(self) -> None:
         """Fails after a `RUIN` or an `OVERFLOW_ALL`."""
         if self._ruined:
             raise RuntimeError("the device is ruined")

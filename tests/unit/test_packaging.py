@@ -61,6 +61,8 @@ DISTRIBUTIONS = {
     "anyio": "fastapi",
     "starlette": "fastapi",
     "werkzeug": "flask",
+    # Torch's builds for CUDA require the one Triton that fits them.
+    "triton": "torch",
 }
 #: The only files with access to the environment beside the settings: each passes it to a child process.
 HANDS_ON = {"dropline/images/decoder_link.py", "local_emulators/process.py", "worker/engine/process.py"}

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import BartTokenizer, Florence2Processor, LogitsProcessor
+from transformers import BartTokenizer, Florence2Processor
 
 from dropline.contract import TaskPrompt
 from dropline.errors import InferenceFailed
@@ -59,43 +59,16 @@ class AnswerRules:
             device: of the model.
         """
         self._kinds: dict[str, str] = processor.tasks_answer_post_processing_type
-        self._end: int = processor.tokenizer.eos_token_id
         order = list(_GRAMMARS)
         self._number_of_kind = {kind: number for number, kind in enumerate(order)}
-        #: bool, [kinds, rows]; True: never generated.
+        #: bool, `[kinds, rows]`; True: never generated.
         self._banned = torch.stack([_banned(processor.tokenizer, _GRAMMARS[kind], rows) for kind in order]).to(
             device
         )
 
-    def guard(self, prompts: Sequence[TaskPrompt], beams: int) -> "AnswerGuard":
-        """A logits processor for one batch of these task prompts."""
-        numbers = [self._number_of_kind[self._kinds[prompt.value]] for prompt in prompts]
-        return AnswerGuard(self._banned[numbers].repeat_interleave(beams, 0), beams, self._end)
-
-
-class AnswerGuard(LogitsProcessor):
-    """Removes the tokens that a task cannot contain, and ends an answer whose logits are not finite."""
-
-    def __init__(self, banned: Tensor, beams: int, end: int) -> None:
-        """A guard for one batch; `banned` is bool, [images * beams, rows]."""
-        self._banned = banned
-        self._beams = beams
-        self._only_end = torch.full_like(banned[0], -torch.inf, dtype=torch.float32)
-        self._only_end[end] = 0.0
-        self._broken = torch.zeros(len(banned), dtype=torch.bool, device=banned.device)
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:  # noqa: ARG002
-        """The scores, [images * beams, rows]; without a copy to the host, which would stop the device's queue."""
-        allowed = scores.masked_fill(self._banned, -torch.inf)
-        # The largest score is NaN or infinite if a score is, and minus infinity if no token is possible.
-        broken = ~torch.isfinite(allowed.amax(-1))
-        self._broken |= broken
-        return torch.where(broken[:, None], self._only_end.to(allowed.dtype), allowed)
-
-    def broken_images(self) -> list[bool]:
-        """For every image: True if a logit of one of its beams was not finite."""
-        broken: list[bool] = self._broken.view(-1, self._beams).any(1).tolist()
-        return broken
+    def banned(self, prompts: Sequence[TaskPrompt]) -> Tensor:
+        """bool, `[prompts, rows]`: the tokens that the answer to each prompt cannot contain."""
+        return self._banned[[self._number_of_kind[self._kinds[prompt.value]] for prompt in prompts]]
 
 
 def _banned(tokenizer: BartTokenizer, grammar: _Grammar, rows: int) -> Tensor:

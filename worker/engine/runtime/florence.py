@@ -1,6 +1,7 @@
-"""Florence-2 through transformers' native classes: preprocess, generate, postprocess, warmup."""
+"""Florence-2: prompts, generation, captions and the start, around the network and transformers' processor."""
 
 import copy
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import Florence2Processor, GenerationConfig, LogitsProcessorList
+from transformers import Florence2Processor, GenerationConfig
 
 from dropline.contract import Caption, Dimensions, TaskPrompt, TaskRequest
 from dropline.errors import InferenceFailed, SettingsError
@@ -19,6 +20,10 @@ from worker.engine.runtime.answers import AnswerRules, check_answer
 from worker.engine.runtime.checkpoint import Checkpoint
 from worker.engine.runtime.device_errors import Fault, fault_of
 from worker.engine.runtime.model import NON_FINITE_LOGITS, BatchTooLarge, DeviceBroken
+from worker.engine.runtime.network.captured import CapturedGenerator, cuda_graphs
+from worker.engine.runtime.network.generation import Batch, DirectGenerator, Generator, Network
+from worker.engine.runtime.network.operations import Operations, PortableOperations
+from worker.engine.runtime.network.search import SearchRules
 from worker.engine.slot import Pixels
 from worker.engine.wire import CaptionRequest
 
@@ -40,10 +45,7 @@ class Generated:
 
 
 class FlorenceModel:
-    """A loaded checkpoint; see `worker.engine.runtime.model.Model`.
-
-    The transformers model is typed `Any`: the annotations of its `generate` do not admit its own arguments.
-    """
+    """A loaded checkpoint; see `worker.engine.runtime.model.Model`."""
 
     def __init__(
         self,
@@ -52,27 +54,38 @@ class FlorenceModel:
         checkpoint: Checkpoint,
         settings: EngineSettings,
     ) -> None:
-        self._model = model
         self._processor = processor
         self._batch_budget_s = settings.request_timeout_s * _BATCH_TIME_SHARE
-        self._generation = _generation_config(model, settings)
-        self._rules = AnswerRules(processor, model.config.text_config.vocab_size, model.device)
+        self._max_batch = settings.max_batch
         self._max_prompt_tokens: int = model.config.text_config.max_position_embeddings
-        image_processor = processor.image_processor
-        self._scale, self._shift = _normalisation(
-            image_processor.image_mean, image_processor.image_std, image_processor.rescale_factor, model.device
-        )
-        self.input_size: int = image_processor.size["height"]
+        self.input_size: int = processor.image_processor.size["height"]
         self.name = checkpoint.name
         self.revision = checkpoint.revision
         self.largest_batch = sys.maxsize
+        self._device: torch.device = model.device
         self.device = str(model.device)
         self.dtype = str(model.dtype).removeprefix("torch.")
+        vocabulary: int = model.config.text_config.vocab_size
+        self._grammars = AnswerRules(processor, vocabulary, model.device)
+        self._rules = _search_rules(model, checkpoint, settings)
+        self._generator = self._build_generator(model, vocabulary)
+
+    @torch.inference_mode()
+    def _build_generator(self, model: Any, vocabulary: int) -> Generator:
+        images = self._processor.image_processor
+        scale, shift = normalisation(images.image_mean, images.image_std, images.rescale_factor, model.device)
+        on_gpu = self._device.type == "cuda"
+        operations = triton_operations() if on_gpu else PortableOperations()
+        network = Network(model, self._processor.num_image_tokens, scale, shift, operations)
+        if on_gpu:
+            graphs = cuda_graphs(self._device)
+            return CapturedGenerator(network, self._rules, self._max_batch, self.input_size, vocabulary, graphs)
+        return DirectGenerator(network, self._rules)
 
     def allocate(self) -> Pixels:
         """Memory for one image; page-locked if a GPU reads the image."""
         shape = (self.input_size, self.input_size, 3)
-        on_gpu = self._model.device.type == "cuda"
+        on_gpu = self._device.type == "cuda"
         pixels: Pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=on_gpu).numpy()
         return pixels
 
@@ -85,7 +98,7 @@ class FlorenceModel:
             InferenceFailed: a prompt has more tokens than the model reads.
         """
         try:
-            outputs = self.generate(self.preprocess(batch), [request.task.prompt for request in batch])
+            answers = self.generate(batch)
         except RuntimeError as error:
             fault, reason = fault_of(error), str(error)
             if fault is Fault.OTHER:
@@ -93,41 +106,32 @@ class FlorenceModel:
             if fault is Fault.BROKEN:
                 raise DeviceBroken(reason) from error
         else:
-            return [self.postprocess(answer, request) for answer, request in zip(outputs, batch, strict=True)]
+            return [self.postprocess(answer, request) for answer, request in zip(answers, batch, strict=True)]
         # Outside the handler, no frame holds the tensors of the failed attempt.
         torch.cuda.empty_cache()
         raise BatchTooLarge(reason)
 
-    @torch.inference_mode()
-    def preprocess(self, batch: Sequence[CaptionRequest]) -> dict[str, Tensor]:
-        """`pixel_values` `[batch, 3, size, size]`, and `input_ids` and `attention_mask` `[batch, tokens]`.
+    def generate(self, batch: Sequence[CaptionRequest]) -> list[Generated]:
+        """The generated token ids of every image.
 
         Raises:
             InferenceFailed: a prompt has more tokens than the model reads.
         """
-        device = self._model.device
-        images = [torch.from_numpy(request.pixels).to(device, non_blocking=True) for request in batch]
-        pixels = torch.stack(images).permute(0, 3, 1, 2) * self._scale + self._shift
-        prompts = self._processor.tokenizer.pad(
-            {"input_ids": [self._prompt_ids(request.task) for request in batch]}, return_tensors="pt"
-        ).to(device)
-        return {"pixel_values": pixels.to(self._model.dtype), **prompts}
-
-    @torch.inference_mode()
-    def generate(self, inputs: dict[str, Tensor], prompts: Sequence[TaskPrompt]) -> list[Generated]:
-        """The generated token ids of every image; `prompts` are the task prompts of the images."""
-        guard = self._rules.guard(prompts, self._generation.num_beams)
-        rows = self._model.generate(
-            **inputs, generation_config=self._generation, logits_processor=LogitsProcessorList([guard])
-        ).tolist()
-        return [Generated(*row) for row in zip(rows, guard.broken_images(), strict=True)]
+        answers = self._generator(
+            Batch(
+                pixels=[torch.from_numpy(request.pixels) for request in batch],
+                prompts=[self._prompt_ids(request.task) for request in batch],
+                banned=self._grammars.banned([request.task.prompt for request in batch]),
+            )
+        )
+        return [Generated(*answer) for answer in zip(answers.tokens, answers.broken, strict=True)]
 
     def postprocess(self, answer: Generated, request: CaptionRequest) -> Caption | InferenceFailed:
         """The caption of the generated token ids, or the error of an answer that is no answer."""
         try:
             check_answer(
                 answer.tokens,
-                limit=self._generation.max_new_tokens,
+                limit=self._rules.limit,
                 broken=answer.broken,
                 tokenizer=self._processor.tokenizer,
             )
@@ -137,21 +141,45 @@ class FlorenceModel:
         return Caption(text, result, self.name, self.revision)
 
     def warmup(self) -> None:
-        """Caption a grey image twice: the first run is slow, the second run measures the largest batch of a CPU.
+        """Caption grey images, and find the largest batch: by the time on a CPU, by the memory on a GPU.
 
         Raises:
             SettingsError: the checkpoint's processor lacks a task, or its logits are not finite.
+            BatchTooLarge: the device's memory does not hold one image.
         """
         self._check_tasks()
+        self.probe()
+        if self._device.type == "cpu":
+            # The first run is slow.
+            began = time.monotonic()
+            self.probe()
+            self.largest_batch = max(1, int(self._batch_budget_s / (time.monotonic() - began)))
+        else:
+            self.largest_batch = self._largest_batch_in_memory()
+
+    def probe(self) -> None:
+        """Caption a grey image.
+
+        Raises:
+            SettingsError: the logits are not finite.
+        """
+        self._check_logits(self.caption([self._grey_request()])[0])
+
+    def _largest_batch_in_memory(self) -> int:
+        request, fits = self._grey_request(), 1
+        while fits < self._max_batch:
+            size = min(2 * fits, self._max_batch)
+            try:
+                self.caption([request] * size)
+            except BatchTooLarge:
+                break
+            fits = size
+        return fits
+
+    def _grey_request(self) -> CaptionRequest:
         grey = self.allocate()
         grey.fill(127)
-        original = Dimensions(self.input_size, self.input_size)
-        probe = CaptionRequest(grey, TaskRequest(TaskPrompt.CAPTION), original)
-        self._check_logits(self.caption([probe])[0])
-        began = time.monotonic()
-        self.caption([probe])
-        if self._model.device.type == "cpu":
-            self.largest_batch = max(1, int(self._batch_budget_s / (time.monotonic() - began)))
+        return CaptionRequest(grey, TaskRequest(TaskPrompt.CAPTION), Dimensions(self.input_size, self.input_size))
 
     def _check_logits(self, outcome: Caption | InferenceFailed) -> None:
         if isinstance(outcome, InferenceFailed) and outcome.code == NON_FINITE_LOGITS:
@@ -172,19 +200,43 @@ class FlorenceModel:
                 ) from error
 
     def _prompt_ids(self, task: TaskRequest) -> list[int]:
+        """The tokens behind the image's."""
         processor, tokenizer = self._processor, self._processor.tokenizer
         prompt = task.prompt.value
         text = processor.task_prompts_without_inputs.get(prompt)
         if text is None:
             text = processor.task_prompts_with_input[prompt].format(input=task.text)
-        ids: list[int] = [processor.image_token_id] * processor.num_image_tokens
-        ids += tokenizer(tokenizer.bos_token + text + tokenizer.eos_token, add_special_tokens=False).input_ids
-        if len(ids) > self._max_prompt_tokens:
+        ids: list[int] = tokenizer(
+            tokenizer.bos_token + text + tokenizer.eos_token, add_special_tokens=False
+        ).input_ids
+        tokens: int = processor.num_image_tokens + len(ids)
+        if tokens > self._max_prompt_tokens:
             raise InferenceFailed(
-                f"{prompt} with its text is {len(ids)} tokens long, image included, but {self.name} reads "
+                f"{prompt} with its text is {tokens} tokens long, image included, but {self.name} reads "
                 f"{self._max_prompt_tokens}; shorten the text"
             )
         return ids
+
+
+def triton_operations() -> Operations:
+    """The operations of a GPU.
+
+    Raises:
+        SettingsError: Triton, or the C compiler that it calls at the first start, is missing.
+    """
+    if not any(map(shutil.which, ("gcc", "clang"))):
+        raise SettingsError(
+            "the engine on a GPU compiles its kernels at the first start, and finds no C compiler; install gcc, "
+            "or set DROPLINE_ENGINE__DEVICE=cpu"
+        )
+    try:
+        # Torch's builds for CPUs come without Triton.
+        from worker.engine.runtime.network.triton_operations import TritonOperations
+    except ImportError as error:
+        raise SettingsError(
+            f"the engine on a GPU needs Triton ({error}); install torch's build for CUDA, which brings it"
+        ) from error
+    return TritonOperations()
 
 
 def parse_output(
@@ -219,7 +271,7 @@ def _rounded(value: Any) -> Any:
     return round(value, _DECIMALS) if isinstance(value, float) else value
 
 
-def _generation_config(model: Any, settings: EngineSettings) -> GenerationConfig:
+def _search_rules(model: Any, checkpoint: Checkpoint, settings: EngineSettings) -> SearchRules:
     config: GenerationConfig = copy.deepcopy(model.generation_config)
     max_output_tokens = model.config.text_config.max_position_embeddings - 1
     config.update(
@@ -229,14 +281,20 @@ def _generation_config(model: Any, settings: EngineSettings) -> GenerationConfig
         max_length=None,
         max_new_tokens=min(settings.max_new_tokens, max_output_tokens),
     )
-    return config
+    try:
+        return SearchRules.of(config)
+    except ValueError as error:
+        raise SettingsError(
+            f"{checkpoint.name} cannot be served: in its generation_config.json, {error}; use another checkpoint, "
+            "or change the file of a copy"
+        ) from error
 
 
-def _normalisation(
+def normalisation(
     mean: Sequence[float], std: Sequence[float], rescale: float, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Scale and shift, both `[3, 1, 1]`: `pixels * scale + shift` joins the image processor's three steps."""
+    """Scale and shift, both float32 `[3]`: `pixels * scale + shift` joins the image processor's three steps."""
     deviation = np.asarray(std)
     scale = torch.tensor(rescale / deviation, dtype=torch.float32, device=device)
     shift = torch.tensor(-np.asarray(mean) / deviation, dtype=torch.float32, device=device)
-    return scale.view(3, 1, 1), shift.view(3, 1, 1)
+    return scale, shift

@@ -55,6 +55,10 @@ class Model(Protocol):
         ...
 
     def warmup(self) -> None:
+        """Prepare for the first batch, and find the largest one; raises the error of a broken model."""
+        ...
+
+    def probe(self) -> None:
         """Caption a test image; raises the error of a broken model."""
         ...
 
@@ -78,4 +82,7 @@ class StubModel:
         return [Caption(f"stub {request.task}", None, self.name, self.revision) for request in batch]
 
     def warmup(self) -> None:
+        """No work."""
+
+    def probe(self) -> None:
         """No work."""

@@ -206,7 +206,7 @@ class Server:
 
     def _probe_model(self) -> None:
         with _exit_if_hanging(self._hang_timeout_s):
-            self._model.warmup()
+            self._model.probe()
 
 
 @contextlib.contextmanager

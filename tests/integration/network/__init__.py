@@ -1,0 +1,1 @@
+"""The engine's own network beside transformers' classes."""

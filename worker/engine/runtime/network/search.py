@@ -1,0 +1,290 @@
+"""Chooses the next tokens on the device: greedy, or a beam search with the results of transformers' own.
+
+Every tensor keeps its shape and its place from the first to the last token, so that one captured step serves all.
+For the same reason no step takes a number from the host: `torch.where` and an assignment to a slice copy one, and
+`masked_fill` and `fill_` do not.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from worker.engine.runtime.network.operations import Operations, allowed_scores
+
+#: As in transformers: added to the scores of candidates that must not be chosen.
+_NEVER = -1.0e9
+
+
+#: Rules of a `GenerationConfig` that change the answers, and that no Florence-2 checkpoint asks for.
+_OTHER_RULES = (
+    *("repetition_penalty", "encoder_repetition_penalty", "encoder_no_repeat_ngram_size", "diversity_penalty"),
+    *(
+        "bad_words_ids",
+        "suppress_tokens",
+        "begin_suppress_tokens",
+        "sequence_bias",
+        "min_length",
+        "min_new_tokens",
+    ),
+    *("exponential_decay_length_penalty", "guidance_scale", "renormalize_logits"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SearchRules:
+    """The rules of a search, from the checkpoint's generation configuration and from the settings."""
+
+    beams: int
+    #: Most tokens of an answer, without the first one.
+    limit: int
+    start: int
+    end: int
+    padding: int
+    #: The first token of every answer; None: free.
+    forced_first: int | None
+    #: The token at the limit; None: free.
+    forced_last: int | None
+    #: No run of so many tokens comes twice in an answer; 0: any may.
+    ngram: int
+    early_stopping: bool
+    length_penalty: float
+
+    @property
+    def first_length(self) -> int:
+        """Tokens of an answer after `Search.begin`."""
+        return 1 if self.forced_first is None else 2
+
+    @classmethod
+    def of(cls, config: Any) -> Self:
+        """The rules of a `GenerationConfig` with `max_new_tokens`.
+
+        Raises:
+            ValueError: the configuration asks for a rule that this search has not.
+        """
+        end = config.eos_token_id
+        if not isinstance(end, int):
+            raise ValueError(f"eos_token_id is {end!r}, not one token")  # noqa: TRY004 - a value of a file
+        if config.early_stopping not in (True, False, None):
+            raise ValueError(f"early_stopping is {config.early_stopping!r}, not true or false")
+        for name in _OTHER_RULES:
+            value = getattr(config, name, None)
+            if value not in (None, 0, 1, [], False):
+                raise ValueError(f"{name} is {value!r}, which Dropline does not support")
+        return cls(
+            beams=config.num_beams,
+            limit=config.max_new_tokens,
+            start=config.decoder_start_token_id,
+            end=end,
+            padding=config.pad_token_id,
+            forced_first=config.forced_bos_token_id,
+            forced_last=config.forced_eos_token_id,
+            ngram=config.no_repeat_ngram_size or 0,
+            early_stopping=config.early_stopping is True,
+            length_penalty=1.0 if config.length_penalty is None else config.length_penalty,
+        )
+
+
+class Search:
+    """The answers of a batch while they grow. Rows are images × beams, an image's beams in a row."""
+
+    def __init__(self, rules: SearchRules, operations: Operations, images: int, banned: Tensor) -> None:
+        """Room for `images` answers.
+
+        Args:
+            rules: of the search.
+            operations: of the device.
+            images: in the batch.
+            banned: bool, `[images, vocabulary]`; filled by the caller before `begin`.
+        """
+        device = banned.device
+        self.rules, self.banned = rules, banned
+        self._do, self._images, self._rows = operations, images, images * rules.beams
+        #: int64 `[rows, 1 + limit]`: the running answers.
+        self.tokens = torch.empty((self._rows, 1 + rules.limit), dtype=torch.int64, device=device)
+        #: int64 `[1]`: index of the last token of every running answer.
+        self.position = torch.zeros(1, dtype=torch.int64, device=device)
+        #: int32 `[rows, 1 + limit]`: see `network.text.Caches`.
+        self.ancestry = torch.empty((self._rows, 1 + rules.limit), dtype=torch.int32, device=device)
+        #: bool `[images]`: a logit was not finite.
+        self.broken = torch.zeros(images, dtype=torch.bool, device=device)
+        #: bool `[images]`: places of a batch that hold no image.
+        self.unused = torch.zeros(images, dtype=torch.bool, device=device)
+        #: bool `[1]`: every answer has ended.
+        self.done = torch.zeros(1, dtype=torch.bool, device=device)
+        self._own = torch.arange(self._rows, dtype=torch.int32, device=device)
+
+    def begin(self, fill: Callable[[Tensor, Tensor], object]) -> None:
+        """Start new answers.
+
+        Args:
+            fill: runs the decoder for the tokens `[rows]` at a position `[1]`, without logits; called for the
+                start token where the first token of an answer is a forced one.
+        """
+        self.tokens.fill_(self.rules.padding)
+        self.tokens[:, 0].fill_(self.rules.start)
+        self.ancestry.copy_(self._own[:, None])
+        self.position.zero_()
+        self.broken.zero_()
+        self.done.zero_()
+        if self.rules.forced_first is not None:
+            fill(self.tokens[:, 0], self.position)
+            self.tokens[:, 1].fill_(self.rules.forced_first)
+            self.position.fill_(1)
+
+    def last_tokens(self) -> Tensor:
+        """int64 `[rows]`: the tokens at `position`."""
+        return self.tokens.index_select(1, self.position)[:, 0]
+
+    def advance(self, logits: Tensor) -> None:
+        """Append a token to every running answer; logits are `[rows, vocabulary]`."""
+        raise NotImplementedError
+
+    def answers(self) -> Tensor:
+        """int64 `[images, 1 + limit]`: the best answers, padded."""
+        raise NotImplementedError
+
+    def _note_broken(self, rows: Tensor) -> None:
+        self.broken |= rows.view(self._images, self.rules.beams).any(1)
+
+    @property
+    def _at_limit(self) -> Tensor:
+        """bool `[1]`: the next token is the last one."""
+        return self.position + 1 >= self.rules.limit
+
+
+class GreedySearch(Search):
+    """Appends the most likely token."""
+
+    def __init__(self, rules: SearchRules, operations: Operations, images: int, banned: Tensor) -> None:
+        super().__init__(rules, operations, images, banned)
+        self._ended = torch.zeros(images, dtype=torch.bool, device=banned.device)
+
+    def begin(self, fill: Callable[[Tensor, Tensor], object]) -> None:
+        """See `Search`."""
+        super().begin(fill)
+        self._ended.copy_(self.unused)
+
+    def advance(self, logits: Tensor) -> None:
+        """See `Search`."""
+        rules = self.rules
+        chosen, broken = self._do.most_likely(logits, self.banned, self.tokens, self.position, rules.ngram)
+        self._note_broken(broken)
+        chosen = chosen.masked_fill(broken, rules.end)
+        if rules.forced_last is not None:
+            chosen = chosen.masked_fill(self._at_limit, rules.forced_last)
+        chosen = chosen.masked_fill(self._ended, rules.padding)
+        self.done.copy_(self._at_limit)
+        self.position += 1
+        self.tokens.index_copy_(1, self.position, chosen[:, None])
+        self._ended |= chosen == rules.end
+        self.done |= self._ended.all()
+
+    def answers(self) -> Tensor:
+        """See `Search`."""
+        return self.tokens
+
+
+class BeamSearch(Search):
+    """Keeps the most likely answers of every image; after `_beam_search` of transformers' `GenerationMixin`."""
+
+    def __init__(self, rules: SearchRules, operations: Operations, images: int, banned: Tensor) -> None:
+        super().__init__(rules, operations, images, banned)
+        device, beams = banned.device, rules.beams
+        self._only_end = torch.full((banned.shape[1],), -torch.inf, device=device)
+        self._only_end[rules.end] = 0
+        self._only_last = torch.full_like(self._only_end, -torch.inf)
+        if rules.forced_last is not None:
+            self._only_last[rules.forced_last] = 0
+        self._scores = torch.empty((images, beams), device=device)
+        self._best = torch.empty((images, beams, 1 + rules.limit), dtype=torch.int64, device=device)
+        self._best_scores = torch.empty((images, beams), device=device)
+        self._full = torch.empty((images, beams), dtype=torch.bool, device=device)
+        self._hopeful = torch.empty((images, 1), dtype=torch.bool, device=device)
+        self._first_rows = torch.arange(images, device=device)[:, None] * beams
+
+    def begin(self, fill: Callable[[Tensor, Tensor], object]) -> None:
+        """See `Search`."""
+        super().begin(fill)
+        # All beams of an image begin alike: only the first one may have children.
+        self._scores.fill_(_NEVER)
+        self._scores[:, 0].zero_()
+        self._best.fill_(self.rules.padding)
+        self._best_scores.fill_(_NEVER)
+        self._full.copy_(self.unused[:, None].expand_as(self._full))
+        self._hopeful.copy_(~self.unused[:, None])
+
+    def advance(self, logits: Tensor) -> None:
+        """See `Search`."""
+        beams, images = self.rules.beams, self._images
+        scores = self._allowed(torch.log_softmax(logits.float(), -1))
+        # The best of an image are among the best of its beams.
+        scores, tokens = scores.topk(2 * beams, -1)
+        scores = (scores.view(images, beams, -1) + self._scores[:, :, None]).flatten(1)
+        scores, order = scores.topk(2 * beams, -1)
+        parents = order // (2 * beams)
+        tokens = tokens.view(images, -1).gather(1, order)
+        answers = self._gather(self.tokens.view(images, beams, -1), parents)
+        answers.index_copy_(2, self.position + 1, tokens[:, :, None])
+        ended = (tokens == self.rules.end) | self._at_limit
+        self._keep_ended(answers, scores, ended)
+        self._go_on(answers, scores, ended, parents)
+        self._settle(ended)
+
+    def answers(self) -> Tensor:
+        """See `Search`."""
+        return self._best[:, 0]
+
+    def _allowed(self, scores: Tensor) -> Tensor:
+        rules = self.rules
+        banned = self.banned.repeat_interleave(rules.beams, 0)
+        scores, broken = allowed_scores(scores, banned, self.tokens, self.position, rules.ngram)
+        self._note_broken(broken)
+        if rules.forced_last is not None:
+            scores = torch.where(self._at_limit, self._only_last, scores)
+        return torch.where(broken[:, None], self._only_end, scores)
+
+    def _keep_ended(self, answers: Tensor, scores: Tensor, ended: Tensor) -> None:
+        beams = self.rules.beams
+        closed = ended.clone()
+        closed[:, beams:].zero_()
+        # Tokens behind the start token, the new one included.
+        scores = scores / (self.position + 1.0) ** self.rules.length_penalty
+        if self.rules.early_stopping:
+            scores = scores + self._full.all(1, keepdim=True) * _NEVER
+        scores = scores + ~self._hopeful * _NEVER + ~closed * _NEVER
+        scores, order = torch.cat([self._best_scores, scores], 1).topk(beams, -1)
+        self._best.copy_(self._gather(torch.cat([self._best, answers], 1), order))
+        self._best_scores.copy_(scores)
+        self._full.copy_(torch.cat([self._full, closed], 1).gather(1, order))
+
+    def _go_on(self, answers: Tensor, scores: Tensor, ended: Tensor, parents: Tensor) -> None:
+        scores, order = (scores + ended * _NEVER).topk(self.rules.beams, -1)
+        self._scores.copy_(scores)
+        self.tokens.copy_(self._gather(answers, order).flatten(0, 1))
+        rows = (self._first_rows + parents.gather(1, order)).flatten()
+        self.ancestry.copy_(self.ancestry.index_select(0, rows))
+        self.position += 1
+        # The next token's keys and values go into the row itself.
+        self.ancestry.index_copy_(1, self.position, self._own[:, None])
+
+    def _settle(self, ended: Tensor) -> None:
+        possible = self._scores[:, :1] / self.position.float() ** self.rules.length_penalty
+        worst = self._best_scores.amin(1, keepdim=True).expand_as(self._full).masked_fill(~self._full, _NEVER)
+        self._hopeful &= (possible > worst).any(1, keepdim=True)
+        over = ~self._hopeful.any() | ended.all()
+        if self.rules.early_stopping:
+            over = over | self._full.all()
+        self.done.copy_(over)
+
+    @staticmethod
+    def _gather(sequences: Tensor, order: Tensor) -> Tensor:
+        """`[images, k, T]` of `[images, n, T]` by the indices `[images, k]`."""
+        return sequences.gather(1, order[:, :, None].expand(-1, -1, sequences.shape[2]))
+
+
+def search_for(rules: SearchRules, operations: Operations, images: int, banned: Tensor) -> Search:
+    """The search of the rules."""
+    return (GreedySearch if rules.beams == 1 else BeamSearch)(rules, operations, images, banned)
