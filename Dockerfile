@@ -102,6 +102,14 @@ CMD ["gunicorn", "--config", "python:trigger_fn.server", "--worker-class", "gthr
 
 # The worker, with the engine and the model.
 FROM runtime AS worker
+# Triton compiles the engine's kernels at the first start, and calls a C compiler for the part that launches them.
+# Debian keeps one version of a package at a time, so a pinned version soon cannot be installed.
+USER 0:0
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends gcc libc6-dev \
+    && rm -rf /var/lib/apt/lists/*
+USER 10001:10001
 COPY --from=worker-packages /opt/dropline /opt/dropline
 COPY --from=model /opt/models /opt/models
 COPY --from=code /opt/dropline/lib /opt/dropline/lib
