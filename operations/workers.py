@@ -76,7 +76,7 @@ class Availability:
 
 
 def availability(settings: Settings) -> Availability:
-    """Read the state of the workers from Redis: one CLIENT LIST, and one GET where no worker is alive.
+    """Read the state of the workers from Redis: CLIENT LIST, then CLIENT SETNAME and GET where no worker is alive.
 
     Call after waking the worker pool: a sleeping worker pool counts as none.
 

@@ -35,7 +35,7 @@ def new_worker_name() -> str:
 
 
 def read_workers(settings: BrokerSettings) -> AliveWorkers | NotListed:
-    """The alive workers, by one CLIENT LIST.
+    """The alive workers, by one CLIENT LIST; where the list names none, a CLIENT SETNAME checks that it could.
 
     Raises:
         SettingsError: no URL is set, or the URL is not one of Redis.
@@ -44,10 +44,15 @@ def read_workers(settings: BrokerSettings) -> AliveWorkers | NotListed:
     with open_reader(settings, "the list of workers") as client:
         from redis import ResponseError
 
+        command = "CLIENT LIST"
         try:
-            connections = client.client_list()
+            listed = (connection.get("name", "") for connection in client.client_list())
+            names = frozenset(name for name in listed if name.startswith(_PREFIX))
+            if not names:
+                # Where Redis takes no names, the connections of workers have none.
+                command = "CLIENT SETNAME"
+                client.client_setname("")
         except ResponseError as error:
             # Refused by an access control list, or unknown to a proxy or to a managed Redis.
-            return NotListed(f"Redis refuses CLIENT LIST ({explained(error)})")
-    names = (connection.get("name", "") for connection in connections)
-    return AliveWorkers(frozenset(name for name in names if name.startswith(_PREFIX)))
+            return NotListed(f"Redis refuses {command} ({explained(error)})")
+    return AliveWorkers(names)

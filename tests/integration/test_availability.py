@@ -55,6 +55,25 @@ def test_a_user_without_client_list_gets_no_answer_instead_of_a_wrong_one(client
     assert "give the user of DROPLINE_BROKER__URL the right" in found.words()
 
 
+@pytest.mark.parametrize(("refused", "told"), [("-client", "CLIENT LIST"), ("-client|setname", "CLIENT SETNAME")])
+def test_a_worker_takes_messages_from_a_redis_without_the_command_client(
+    client: Redis, redis_url: str, refused: str, told: str
+) -> None:
+    """As a managed Redis may: the connection has no name, and the worker counts as not known, never as none."""
+    client.execute_command("ACL", "SETUSER", _USER, "on", ">secret", "~*", "&*", "+@all", refused)
+    settings = settings_of(redis_url.replace(":test@", f"{_USER}:secret@"))
+    try:
+        with make_celery(settings) as app, app.connection_for_read() as connection:
+            connection.connect()
+            with connection.channel() as channel:
+                assert channel.client.ping()
+            found = availability(settings)
+    finally:
+        client.execute_command("ACL", "DELUSER", _USER)
+    assert found.state is WorkerState.NOT_KNOWN
+    assert told in found.words()
+
+
 def test_an_unreachable_redis_is_an_error() -> None:
     """The error is that of every command on Redis."""
     with pytest.raises(BrokerUnavailable, match="cannot read the list of workers on Redis"):
