@@ -10,10 +10,19 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from dropline.contract import TaskRequest
+from dropline.contract import TaskPrompt, TaskRequest
 from dropline.errors import InvalidTask, SettingsError
 from dropline.filter_defaults import AUXILIARY_OBJECTS, UNKNOWN_CONTENT_TYPES
 
@@ -23,6 +32,14 @@ PREFIX = "DROPLINE_"
 DEFAULT_CHECKPOINT = "florence-community/Florence-2-base-ft"
 #: Its pinned commit.
 DEFAULT_REVISION = "0b03b6f15a4a211370fb204aee4e7dd48887ea37"
+#: Far above the usual lengths of the checkpoint's answers: 9 to 13, 30 to 45 and about 100 tokens.
+_TOKENS_BY_TASK = {
+    TaskPrompt.CAPTION: 64,
+    TaskPrompt.DETAILED_CAPTION: 160,
+    TaskPrompt.MORE_DETAILED_CAPTION: 512,
+    TaskPrompt.REGION_TO_CATEGORY: 64,
+    TaskPrompt.REGION_TO_DESCRIPTION: 64,
+}
 
 
 def _canonical_task(value: str) -> str:
@@ -33,6 +50,13 @@ def _canonical_task(value: str) -> str:
 
 
 TaskText = Annotated[str, AfterValidator(_canonical_task)]
+
+
+def _task_prompt(value: object) -> object:
+    return TaskPrompt.named(value) or value if isinstance(value, str) else value
+
+
+TaskName = Annotated[TaskPrompt, BeforeValidator(_task_prompt)]
 
 
 class _Group(BaseModel):
@@ -240,8 +264,13 @@ class EngineSettings(_Group):
     max_wait_ms: float = Field(
         default=4.0, ge=0, le=1000, description="Longest wait of a batch for announced requests."
     )
-    num_beams: int = Field(default=3, ge=1, le=10, description="Beams of the search; 1 is greedy.")
+    num_beams: int = Field(default=1, ge=1, le=10, description="Beams of the search; 1 is greedy.")
     max_new_tokens: int = Field(default=1024, ge=1, le=4096, description="Longest answer, in tokens.")
+    max_new_tokens_by_task: dict[TaskName, Annotated[int, Field(ge=1)]] = Field(
+        default=dict(_TOKENS_BY_TASK),
+        description="Longest answer of a task, in tokens, where less than `max_new_tokens`; a long answer holds "
+        "up its batch.",
+    )
     threads: int = Field(default=0, ge=0, le=256, description="Torch threads on a CPU; 0: torch's default.")
     start_timeout_s: int = Field(default=600, ge=1, description="Longest time to load the model.")
     request_timeout_s: float = Field(default=100.0, gt=0, description="Longest wait of a child for an answer.")

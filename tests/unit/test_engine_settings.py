@@ -8,7 +8,9 @@ import pytest
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import RevisionNotFoundError
+from pydantic import ValidationError
 
+from dropline.contract import TaskPrompt
 from dropline.errors import EngineUnavailable, SettingsError
 from dropline.settings import DEFAULT_CHECKPOINT, DEFAULT_REVISION, EngineSettings
 from worker.engine.runtime import checkpoint as checkpoint_module
@@ -173,3 +175,12 @@ def test_a_configured_dtype_is_not_checked() -> None:
 def test_the_stub_needs_no_checkpoint() -> None:
     """The stub measures the system without a model."""
     assert isinstance(load_model(EngineSettings(stub=True, checkpoint="nowhere")), StubModel)
+
+
+def test_limits_by_task_take_every_spelling_of_a_task() -> None:
+    """As in an object's metadata; an unknown task and a limit of zero are refused."""
+    settings = EngineSettings.model_validate({"max_new_tokens_by_task": {"od": 5, "<CAPTION>": 7}})
+    assert settings.max_new_tokens_by_task == {TaskPrompt.OD: 5, TaskPrompt.CAPTION: 7}
+    for wrong in ({"caption of a cat": 5}, {"<OD>": 0}):
+        with pytest.raises(ValidationError):
+            EngineSettings.model_validate({"max_new_tokens_by_task": wrong})

@@ -38,6 +38,7 @@ class Question:
 
     image: Image.Image
     prompt: TaskPrompt
+    limit: int = LIMIT
 
     @property
     def words(self) -> str:
@@ -71,7 +72,7 @@ class Pair:
         banned = self.grammars.banned([question.prompt])[0].nonzero().flatten().tolist()
         answer: Tensor = self.model.generate(
             **inputs, num_beams=rules.beams, early_stopping=rules.early_stopping, do_sample=False, max_length=None,
-            max_new_tokens=LIMIT, suppress_tokens=banned,
+            max_new_tokens=question.limit, suppress_tokens=banned,
         )  # fmt: skip
         return without_padding(answer[0].tolist())
 
@@ -84,6 +85,7 @@ class Pair:
             pixels=[torch.from_numpy(np.array(self.square(question.image))) for question in questions],
             prompts=[self.processor(text=q.words, images=q.image).input_ids[0][tokens:] for q in questions],
             banned=self.grammars.banned([question.prompt for question in questions]),
+            limits=[question.limit for question in questions],
         )
 
 
@@ -154,6 +156,22 @@ def test_scenes_of_the_demo_model(demo: Pair, build: Build, beams: int) -> None:
     questions = [Question(image, task) for image in images for task in tasks]
     found = answers_in_batches(build(demo, rules), demo, questions)
     assert found == [demo.expected(question, rules) for question in questions]
+
+
+@GENERATORS
+@pytest.mark.parametrize(("beams", "early"), [(1, False), (3, True), (3, False)])
+def test_each_answer_has_its_own_limit(tiny: Pair, build: Build, beams: int, early: bool) -> None:
+    """Short and long limits in one batch: every answer is the one that it is alone with its limit."""
+    rules = tiny.rules(beams, early)
+    limits = [3, LIMIT, 7, 5, LIMIT + 9, 12]
+    questions = [
+        Question(image, TaskPrompt.DENSE_REGION_CAPTION, limit)
+        for image, limit in zip(noise(MOST), limits, strict=True)
+    ]
+    found = answers_in_batches(build(tiny, rules), tiny, questions)
+    expected = [replace(question, limit=min(question.limit, LIMIT)) for question in questions]
+    assert found == [tiny.expected(question, rules) for question in expected]
+    assert len({len(tokens) for tokens in found}) > 2
 
 
 @GENERATORS

@@ -57,6 +57,7 @@ class FlorenceModel:
         self._processor = processor
         self._batch_budget_s = settings.request_timeout_s * _BATCH_TIME_SHARE
         self._max_batch = settings.max_batch
+        self._limits = settings.max_new_tokens_by_task
         self._max_prompt_tokens: int = model.config.text_config.max_position_embeddings
         self.input_size: int = processor.image_processor.size["height"]
         self.name = checkpoint.name
@@ -122,6 +123,7 @@ class FlorenceModel:
                 pixels=[torch.from_numpy(request.pixels) for request in batch],
                 prompts=[self._prompt_ids(request.task) for request in batch],
                 banned=self._grammars.banned([request.task.prompt for request in batch]),
+                limits=[self._limit_of(request.task.prompt) for request in batch],
             )
         )
         return [Generated(*answer) for answer in zip(answers.tokens, answers.broken, strict=True)]
@@ -131,7 +133,7 @@ class FlorenceModel:
         try:
             check_answer(
                 answer.tokens,
-                limit=self._rules.limit,
+                limit=self._limit_of(request.task.prompt),
                 broken=answer.broken,
                 tokenizer=self._processor.tokenizer,
             )
@@ -198,6 +200,9 @@ class FlorenceModel:
                     f"{self.name} cannot serve {prompt}: its processor's configuration lacks it ({error}); use a "
                     "checkpoint with a complete processor_config.json"
                 ) from error
+
+    def _limit_of(self, prompt: TaskPrompt) -> int:
+        return min(self._limits.get(prompt, self._rules.limit), self._rules.limit)
 
     def _prompt_ids(self, task: TaskRequest) -> list[int]:
         """The tokens behind the image's."""

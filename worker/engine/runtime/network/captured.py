@@ -10,7 +10,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from worker.engine.runtime.network.generation import Answers, Batch, Network, on_host, padded_prompts
+from worker.engine.runtime.network.generation import (
+    Answers,
+    Batch,
+    Network,
+    limits_within,
+    on_host,
+    padded_prompts,
+)
 from worker.engine.runtime.network.search import SearchRules, search_for
 from worker.engine.runtime.network.text import Caches
 
@@ -144,8 +151,9 @@ class CapturedGenerator:
         self._fill(batch, bucket, captured.prompts)
         captured.encode()
         length = self._rules.first_length
-        while length <= self._rules.limit and not (length > self._rules.first_length and search.done):
-            for _ in range(min(_TOKENS_PER_LOOK, self._rules.limit + 1 - length)):
+        longest_answer = min(max(batch.limits), self._rules.limit)
+        while length <= longest_answer and not (length > self._rules.first_length and search.done):
+            for _ in range(min(_TOKENS_PER_LOOK, longest_answer + 1 - length)):
                 captured.add_token()
                 length += 1
         return on_host(search, count, length)
@@ -156,6 +164,7 @@ class CapturedGenerator:
         for place, pixels in zip(memory.pixels, batch.pixels, strict=False):
             place.copy_(pixels, non_blocking=True)
         memory.banned[:count].copy_(batch.banned)
+        bucket.search.limits[:count].copy_(limits_within(self._rules, batch.limits))
         bucket.search.unused[:count] = False
         bucket.search.unused[count:] = True
         padding: list[list[int]] = [[]] * (bucket.images - count)

@@ -23,6 +23,8 @@ class Batch:
     prompts: Sequence[Sequence[int]]
     #: bool, `[B, vocabulary]` on the device: the tokens that an answer cannot contain.
     banned: Tensor
+    #: Most tokens of each answer.
+    limits: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,7 @@ class DirectGenerator:
         network, rules, images = self._network, self._rules, len(batch.pixels)
         prompts, lengths = padded_prompts(batch.prompts, max(map(len, batch.prompts)), network.image_tokens)
         search = search_for(rules, network.operations, images, batch.banned)
+        search.limits.copy_(limits_within(rules, batch.limits))
         keys, values = network.own_caches(len(search.tokens), 1 + rules.limit)
         cross = network.cross_caches(images, network.image_tokens + prompts.shape[1])
         caches = Caches(keys, values, cross, lengths.to(network.device), search.ancestry)
@@ -119,6 +122,11 @@ def padded_prompts(prompts: Sequence[Sequence[int]], width: int, image_tokens: i
     """int64 `[B, width]`, padded with zeros, and the lengths with the image tokens, int32 `[B]`."""
     rows = [[*ids, *[0] * (width - len(ids))] for ids in prompts]
     return torch.tensor(rows), torch.tensor([image_tokens + len(ids) for ids in prompts], dtype=torch.int32)
+
+
+def limits_within(rules: SearchRules, limits: Sequence[int]) -> Tensor:
+    """int64 `[B]`: the limits, none above that of the rules."""
+    return torch.tensor([min(limit, rules.limit) for limit in limits])
 
 
 def on_host(search: Search, images: int, length: int) -> Answers:

@@ -91,7 +91,7 @@ class Search:
     """The answers of a batch while they grow. Rows are images × beams, an image's beams in a row."""
 
     def __init__(self, rules: SearchRules, operations: Operations, images: int, banned: Tensor) -> None:
-        """Room for `images` answers.
+        """Room for `images` answers, each of at most `rules.limit` tokens.
 
         Args:
             rules: of the search.
@@ -110,6 +110,8 @@ class Search:
         self.ancestry = torch.empty((self._rows, 1 + rules.limit), dtype=torch.int32, device=device)
         #: bool `[images]`: a logit was not finite.
         self.broken = torch.zeros(images, dtype=torch.bool, device=device)
+        #: int64 `[images]`: most tokens of each answer, at most the limit of the rules.
+        self.limits = torch.full((images,), rules.limit, dtype=torch.int64, device=device)
         #: bool `[images]`: places of a batch that hold no image.
         self.unused = torch.zeros(images, dtype=torch.bool, device=device)
         #: bool `[1]`: every answer has ended.
@@ -151,8 +153,8 @@ class Search:
 
     @property
     def _at_limit(self) -> Tensor:
-        """bool `[1]`: the next token is the last one."""
-        return self.position + 1 >= self.rules.limit
+        """bool `[images]`: the next token is the last one of the answer."""
+        return self.position + 1 >= self.limits
 
 
 class GreedySearch(Search):
@@ -176,11 +178,10 @@ class GreedySearch(Search):
         if rules.forced_last is not None:
             chosen = chosen.masked_fill(self._at_limit, rules.forced_last)
         chosen = chosen.masked_fill(self._ended, rules.padding)
-        self.done.copy_(self._at_limit)
+        self._ended |= (chosen == rules.end) | self._at_limit
         self.position += 1
         self.tokens.index_copy_(1, self.position, chosen[:, None])
-        self._ended |= chosen == rules.end
-        self.done |= self._ended.all()
+        self.done.copy_(self._ended.all())
 
     def answers(self) -> Tensor:
         """See `Search`."""
@@ -228,10 +229,11 @@ class BeamSearch(Search):
         tokens = tokens.view(images, -1).gather(1, order)
         answers = self._gather(self.tokens.view(images, beams, -1), parents)
         answers.index_copy_(2, self.position + 1, tokens[:, :, None])
-        ended = (tokens == self.rules.end) | self._at_limit
+        at_limit = self._at_limit[:, None]
+        ended = (tokens == self.rules.end) | at_limit
         self._keep_ended(answers, scores, ended)
         self._go_on(answers, scores, ended, parents)
-        self._settle(ended)
+        self._settle(at_limit)
 
     def answers(self) -> Tensor:
         """See `Search`."""
@@ -243,7 +245,8 @@ class BeamSearch(Search):
         scores, broken = allowed_scores(scores, banned, self.tokens, self.position, rules.ngram)
         self._note_broken(broken)
         if rules.forced_last is not None:
-            scores = torch.where(self._at_limit, self._only_last, scores)
+            at_limit = self._at_limit.repeat_interleave(rules.beams)[:, None]
+            scores = torch.where(at_limit, self._only_last, scores)
         return torch.where(broken[:, None], self._only_end, scores)
 
     def _keep_ended(self, answers: Tensor, scores: Tensor, ended: Tensor) -> None:
@@ -270,11 +273,11 @@ class BeamSearch(Search):
         # The next token's keys and values go into the row itself.
         self.ancestry.index_copy_(1, self.position, self._own[:, None])
 
-    def _settle(self, ended: Tensor) -> None:
+    def _settle(self, at_limit: Tensor) -> None:
         possible = self._scores[:, :1] / self.position.float() ** self.rules.length_penalty
         worst = self._best_scores.amin(1, keepdim=True).expand_as(self._full).masked_fill(~self._full, _NEVER)
-        self._hopeful &= (possible > worst).any(1, keepdim=True)
-        over = ~self._hopeful.any() | ended.all()
+        self._hopeful &= (possible > worst).any(1, keepdim=True) & ~at_limit
+        over = ~self._hopeful.any()
         if self.rules.early_stopping:
             over = over | self._full.all()
         self.done.copy_(over)
