@@ -101,7 +101,7 @@ def main(
     revision: Annotated[str, typer.Option(help="As DROPLINE_ENGINE__REVISION.")] = "",
     device: Annotated[str, typer.Option(help="As DROPLINE_ENGINE__DEVICE.")] = "auto",
     dtype: Annotated[str, typer.Option(help="As DROPLINE_ENGINE__DTYPE.")] = "auto",
-    beams: Annotated[int, typer.Option(help="As DROPLINE_ENGINE__NUM_BEAMS.", min=1)] = 3,
+    beams: Annotated[int, typer.Option(help="As DROPLINE_ENGINE__NUM_BEAMS.", min=1)] = 1,
     task: Annotated[str, typer.Option(help="Task prompt.")] = "<CAPTION>",
     tokens: Annotated[int, typer.Option(help="Length of an answer of random weights.", min=1)] = 12,
     batch: Annotated[list[int] | None, typer.Option(help="Images in a batch; may be repeated.", min=1)] = None,

@@ -55,7 +55,14 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _settings(checkpoint: Path, **others: Any) -> EngineSettings:
     # Float32, so that a sum taken in another order does not tip a beam over.
-    values = {"checkpoint": str(checkpoint), "dtype": "float32", "max_new_tokens": 16, "threads": 1} | others
+    values = {
+        "checkpoint": str(checkpoint),
+        "dtype": "float32",
+        "max_new_tokens": 16,
+        "num_beams": 3,
+        "threads": 1,
+    }
+    values |= others
     return EngineSettings.model_validate(values)
 
 
