@@ -14,7 +14,7 @@ from transformers import Florence2ForConditionalGeneration, Florence2Processor
 
 from dropline.contract import TaskPrompt
 from dropline.settings import EngineSettings
-from tests.support.tiny_florence import SIZE, save_checkpoint
+from tests.support.tiny_florence import POSITIONS, SIZE, save_checkpoint
 from tools.demo_model.evaluate import held_out_scenes, images_of
 from worker.engine.runtime.answers import AnswerRules
 from worker.engine.runtime.checkpoint import find_checkpoint
@@ -39,10 +39,12 @@ class Question:
     image: Image.Image
     prompt: TaskPrompt
     limit: int = LIMIT
+    text: str | None = None
 
     @property
     def words(self) -> str:
-        return self.prompt.value + (REGION if self.prompt.takes_region else TEXTS[self.prompt])
+        text = TEXTS[self.prompt] if self.text is None else self.text
+        return self.prompt.value + (REGION if self.prompt.takes_region else text)
 
 
 class Pair:
@@ -78,6 +80,10 @@ class Pair:
 
     def square(self, image: Image.Image) -> Image.Image:
         return image.convert("RGB").resize((self.size, self.size), Image.Resampling.BICUBIC)
+
+    def tokens_of(self, question: Question) -> int:
+        """Tokens of image and prompt."""
+        return len(self.processor(text=question.words, images=question.image).input_ids[0])
 
     def batch(self, questions: Sequence[Question]) -> Batch:
         tokens = self.processor.num_image_tokens
@@ -172,6 +178,20 @@ def test_each_answer_has_its_own_limit(tiny: Pair, build: Build, beams: int, ear
     expected = [replace(question, limit=min(question.limit, LIMIT)) for question in questions]
     assert found == [tiny.expected(question, rules) for question in expected]
     assert len({len(tokens) for tokens in found}) > 2
+
+
+@GENERATORS
+def test_a_prompt_of_all_positions(tiny: Pair, build: Build) -> None:
+    """The longest prompt that the encoder reads, beside a short one."""
+    rules = tiny.rules(1, early_stopping=False)
+    first, second = noise(2)
+    short = Question(second, TaskPrompt.CAPTION)
+    empty = Question(first, TaskPrompt.OPEN_VOCABULARY_DETECTION, text="")
+    room = POSITIONS - tiny.tokens_of(empty)
+    long = replace(empty, text="x" * room)
+    assert tiny.tokens_of(long) == POSITIONS
+    found = answers_in_batches(build(tiny, rules), tiny, [long, short])
+    assert found == [tiny.expected(question, rules) for question in (long, short)]
 
 
 @GENERATORS

@@ -60,6 +60,12 @@ class _Memory:
     lengths: Tensor
     keys: list[Tensor]
     values: list[Tensor]
+    #: Of the longest prompts.
+    cross: list[Tensor]
+
+    def cross_of(self, images: int, tokens: int) -> list[Tensor]:
+        """`[images, tokens, 2C]` for each layer, over the same memory for every shape."""
+        return [part.view(-1, part.shape[-1])[: images * tokens].view(images, tokens, -1) for part in self.cross]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +91,7 @@ class _Bucket:
         rows = images * rules.beams
         self.images = images
         self.search = search_for(rules, network.operations, images, memory.banned[:images])
-        self._network, self._capture = network, capture
+        self._network, self._memory, self._capture = network, memory, capture
         self._pixels, self._lengths = memory.pixels[:images], memory.lengths[:images]
         self._keys = [part[:rows] for part in memory.keys]
         self._values = [part[:rows] for part in memory.values]
@@ -100,7 +106,7 @@ class _Bucket:
     def _capture_both(self, width: int) -> _Captured:
         network, search = self._network, self.search
         prompts = torch.zeros((self.images, width), dtype=torch.int64, device=network.device)
-        cross = network.cross_caches(self.images, network.image_tokens + width)
+        cross = self._memory.cross_of(self.images, network.image_tokens + width)
         caches = Caches(self._keys, self._values, cross, self._lengths, search.ancestry)
 
         def encode() -> None:
@@ -137,6 +143,7 @@ class CapturedGenerator:
                 lengths=torch.ones(max_images, dtype=torch.int32, device=device),
                 keys=keys,
                 values=values,
+                cross=network.cross_caches(max_images, network.positions),
             )
         self._buckets: dict[int, _Bucket] = {}
 
@@ -146,8 +153,7 @@ class CapturedGenerator:
         count = len(batch.pixels)
         bucket = self._bucket(count)
         search = bucket.search
-        longest = max(map(len, batch.prompts))
-        captured = bucket.captured(-(-longest // _PROMPT_STEP) * _PROMPT_STEP)
+        captured = bucket.captured(self._padded_width(max(map(len, batch.prompts))))
         self._fill(batch, bucket, captured.prompts)
         captured.encode()
         length = self._rules.first_length
@@ -157,6 +163,11 @@ class CapturedGenerator:
                 captured.add_token()
                 length += 1
         return on_host(search, count, length)
+
+    def _padded_width(self, longest: int) -> int:
+        """Tokens of the padded prompts: few widths, and none beyond the positions of the encoder."""
+        steps = -(-longest // _PROMPT_STEP)
+        return min(steps * _PROMPT_STEP, self._network.positions - self._network.image_tokens)
 
     def _fill(self, batch: Batch, bucket: _Bucket, prompts: Tensor) -> None:
         """Copy a batch to the memory that the captured work reads; the device does not wait for the host."""

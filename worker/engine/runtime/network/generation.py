@@ -67,6 +67,8 @@ class Network:
         self.device: torch.device = model.device
         self.operations = operations
         self.image_tokens = image_tokens
+        #: The most tokens of image and prompt.
+        self.positions: int = model.config.text_config.max_position_embeddings
         self._dtype: torch.dtype = model.dtype
         self._width: int = model.config.text_config.hidden_size
 
