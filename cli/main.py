@@ -31,6 +31,7 @@ COMMANDS = {
     "status": (
         "Count rows by status, failures by reason, filtered events by rule; show the rate, workers and the queue."
     ),
+    "search": "Find captions by their words, the newest first.",
     "sql": "Run one SQL statement, read only.",
     "gallery": "Serve the page and the API until Ctrl-C; `dropline gallery token NAME` makes a token instead.",
     "redrive": "Queue failed rows again, with all their attempts; put the cause right first.",

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, RowMapping, Select, func, select, text, tuple_
+from sqlalchemy.orm import aliased
 
 from db.models import EVERY_TASK, CaptionRow
 from db.reads import MOST_COUNTED, CaptionRecord, counted
@@ -32,6 +33,8 @@ class Search:
     bucket: str = ""
     model: str = ""
     error_code: str = ""
+    #: Without captions of overwritten generations: such rows stay `captioned`.
+    is_current: bool = False
 
     def conditions(self) -> list[ColumnElement[bool]]:
         """The conditions as SQL on `captions`; no index serves the one of words."""
@@ -67,7 +70,24 @@ class Search:
         ):
             if value:
                 found.append(column == _storable(value))
+        if self.is_current:
+            found.append(~_newer_generation())
         return found
+
+
+def _newer_generation() -> ColumnElement[bool]:
+    """Whether the object of the row has a row of a newer generation; an index has the generations of an object."""
+    newer = aliased(CaptionRow)
+    return (
+        select(newer.id)
+        .where(
+            newer.bucket == CaptionRow.bucket,
+            newer.object_name == CaptionRow.object_name,
+            newer.generation > CaptionRow.generation,
+        )
+        .correlate(CaptionRow)
+        .exists()
+    )
 
 
 @dataclass(frozen=True, slots=True)
