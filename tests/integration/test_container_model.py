@@ -51,7 +51,7 @@ def build_model(models: Path, arguments: dict[str, str]) -> subprocess.Completed
 def look_for_model(models: Path, arguments: dict[str, str], **others: str) -> subprocess.CompletedProcess[str]:
     """Run the last command of the stage `worker`: find the checkpoint by the environment of the image."""
     stage = read_dockerfile().stages["worker"]
-    (run,) = stage.all("RUN")
+    *_, run = stage.all("RUN")
     variables = {
         name: in_place_of_the_image(value, models) for name, value in stage.environment(arguments).items()
     }
