@@ -43,7 +43,8 @@ def cuda_graphs(device: torch.device) -> Capture:
             work()
         torch.cuda.current_stream(device).wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=pool):
+        # Other threads may reserve page-locked memory for a new child meanwhile.
+        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
             work()
         replay: Work = graph.replay
         return replay
