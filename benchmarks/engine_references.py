@@ -12,6 +12,7 @@ import torch
 from transformers import Florence2Processor
 
 from dropline.contract import TaskRequest
+from worker.engine.runtime.florence import normalisation
 
 #: Captions images, uint8 `[size, size, 3]` each; returns the tokens of the longest answer.
 Reference = Callable[[Sequence[np.ndarray[Any, np.dtype[np.uint8]]]], int]
@@ -29,15 +30,28 @@ class ReferenceName(StrEnum):
 
 
 class _Generate:
+    """`generate` with the pixels normalised on the device, as the engine does."""
+
     def __init__(self, model: Any, processor: Florence2Processor, task: TaskRequest, **options: Any) -> None:
-        self._model, self._processor, self._task = model, processor, task
+        self._model = model
         self._options = {"do_sample": False, "max_length": None} | options
+        images: Any = processor.image_processor
+        self._scale, self._shift = normalisation(
+            images.image_mean, images.image_std, images.rescale_factor, model.device
+        )
+        blank = np.zeros((images.size["height"], images.size["width"], 3), np.uint8)
+        self._ids = processor(text=str(task), images=blank, return_tensors="pt").input_ids.to(model.device)
 
     @torch.inference_mode()
     def __call__(self, images: Sequence[np.ndarray[Any, np.dtype[np.uint8]]]) -> int:
-        inputs = self._processor(text=[str(self._task)] * len(images), images=list(images), return_tensors="pt")
-        inputs = inputs.to(self._model.device, self._model.dtype)
-        return len(self._model.generate(**inputs, **self._options)[0].tolist()) - 1
+        device = self._model.device
+        pixels = torch.stack([torch.from_numpy(image).to(device, non_blocking=True) for image in images])
+        values = (pixels * self._scale + self._shift).permute(0, 3, 1, 2).to(self._model.dtype)
+        ids = self._ids.expand(len(images), -1)
+        answers = self._model.generate(
+            input_ids=ids, attention_mask=torch.ones_like(ids), pixel_values=values, **self._options
+        )
+        return len(answers[0].tolist()) - 1
 
 
 def reference(

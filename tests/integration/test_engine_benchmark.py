@@ -13,14 +13,21 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_benchmark_prints_provenance_and_a_rate_for_each_batch_size() -> None:
-    """At least one batch, even for zero seconds; the rate is images divided by seconds."""
-    finished = run("--checkpoint", "demo", "--seconds", "0", "--batch", "2", "--batch", "1", "--json")
+    """At least one batch, even for zero seconds, of the engine and the other ways; images divided by seconds."""
+    compare = ("--compare", "generate", "--compare", "predecessor")
+    finished = run("--checkpoint", "demo", "--seconds", "0", "--batch", "2", "--batch", "1", *compare, "--json")
     assert finished.returncode == 0, finished.stderr
     document = json.loads(finished.stdout)
     assert document["model"]["name"] == "demo"
     assert document["provenance"]["command"].startswith("python -m benchmarks.engine --checkpoint demo")
     assert [*document["batches"]] == ["1", "2"]
-    for batch, result in document["batches"].items():
+    assert {name: [*found] for name, found in document["references"].items()} == {
+        "generate": ["1", "2"],
+        "predecessor": ["1"],
+    }
+    assert all(rate > 0 for rate in document["matrix_product_gflops"].values())
+    every = [document["batches"], *document["references"].values()]
+    for batch, result in (pair for results in every for pair in results.items()):
         assert result["batches"] >= 1
         assert result["tokens"] > 1
         expected = int(batch) * result["batches"] / result["seconds"]
