@@ -43,9 +43,15 @@ def cuda_graphs(device: torch.device) -> Capture:
             work()
         torch.cuda.current_stream(device).wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        # Other threads may reserve page-locked memory for a new child meanwhile.
-        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
-            work()
+        try:
+            # Other threads may reserve page-locked memory for a new child meanwhile.
+            with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+                work()
+        except RuntimeError as error:
+            # The end of a broken capture raises an error of its own, which hides that the memory ran out.
+            if isinstance(error.__context__, torch.OutOfMemoryError):
+                raise error.__context__ from None
+            raise
         replay: Work = graph.replay
         return replay
 
