@@ -265,8 +265,9 @@ class EngineSettings(_Group):
         default=4.0, ge=0, le=1000, description="Longest wait of a batch for announced requests."
     )
     num_beams: int = Field(default=1, ge=1, le=10, description="Beams of the search; 1 is greedy.")
-    max_new_tokens: int = Field(default=1024, ge=1, le=4096, description="Longest answer, in tokens.")
-    max_new_tokens_by_task: dict[TaskName, Annotated[int, Field(ge=1)]] = Field(
+    # An answer begins with a token that is no word.
+    max_new_tokens: int = Field(default=1024, ge=2, le=4096, description="Longest answer, in tokens.")
+    max_new_tokens_by_task: dict[TaskName, Annotated[int, Field(ge=2)]] = Field(
         default=dict(_TOKENS_BY_TASK),
         description="Longest answer of a task, in tokens, where less than `max_new_tokens`; a long answer holds "
         "up its batch.",

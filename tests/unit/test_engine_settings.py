@@ -178,9 +178,9 @@ def test_the_stub_needs_no_checkpoint() -> None:
 
 
 def test_limits_by_task_take_every_spelling_of_a_task() -> None:
-    """As in an object's metadata; an unknown task and a limit of zero are refused."""
+    """As in an object's metadata; an unknown task and a limit without room for a word are refused."""
     settings = EngineSettings.model_validate({"max_new_tokens_by_task": {"od": 5, "<CAPTION>": 7}})
     assert settings.max_new_tokens_by_task == {TaskPrompt.OD: 5, TaskPrompt.CAPTION: 7}
-    for wrong in ({"caption of a cat": 5}, {"<OD>": 0}):
+    for wrong in ({"caption of a cat": 5}, {"<OD>": 1}):
         with pytest.raises(ValidationError):
             EngineSettings.model_validate({"max_new_tokens_by_task": wrong})

@@ -169,7 +169,7 @@ def test_scenes_of_the_demo_model(demo: Pair, build: Build, beams: int) -> None:
 def test_each_answer_has_its_own_limit(tiny: Pair, build: Build, beams: int, early: bool) -> None:
     """Short and long limits in one batch: every answer is the one that it is alone with its limit."""
     rules = tiny.rules(beams, early)
-    limits = [3, LIMIT, 7, 5, LIMIT + 9, 12]
+    limits = [2, LIMIT, 7, 5, LIMIT + 9, 12]
     questions = [
         Question(image, TaskPrompt.DENSE_REGION_CAPTION, limit)
         for image, limit in zip(noise(MOST), limits, strict=True)

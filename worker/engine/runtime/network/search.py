@@ -5,6 +5,7 @@ For the same reason no step takes a number from the host: `torch.where` and an a
 `masked_fill` and `fill_` do not.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
@@ -87,7 +88,7 @@ class SearchRules:
         )
 
 
-class Search:
+class Search(ABC):
     """The answers of a batch while they grow. Rows are images × beams, an image's beams in a row."""
 
     def __init__(self, rules: SearchRules, operations: Operations, images: int, banned: Tensor) -> None:
@@ -140,13 +141,13 @@ class Search:
         """int64 `[rows]`: the tokens at `position`."""
         return self.tokens.index_select(1, self.position)[:, 0]
 
+    @abstractmethod
     def advance(self, logits: Tensor) -> None:
         """Append a token to every running answer; logits are `[rows, vocabulary]`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def answers(self) -> Tensor:
         """int64 `[images, 1 + limit]`: the best answers, padded."""
-        raise NotImplementedError
 
     def _note_broken(self, rows: Tensor) -> None:
         self.broken |= rows.view(self._images, self.rules.beams).any(1)
