@@ -100,8 +100,9 @@ def _set_aside(client: Any, place: str, message: bytes, problem: str) -> None:
 class _NamedWhereAllowed:
     """Names a connection once it is ready, and goes on without a name where Redis refuses CLIENT.
 
-    The client library gives the connection up there. Memorystore refused CLIENT until its support for Redis 6, and
-    still does in reports of 2026; a worker without a name works, and is not counted as alive.
+    The client library gives the connection up there. One page of Memorystore's documentation has CLIENT as
+    blocked, another as supported; users report refusals. A worker without a name works, and is not counted as
+    alive.
     """
 
     client_name: str | None
