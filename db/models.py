@@ -101,8 +101,12 @@ class CaptionRow(Base):
     write_back: Mapped[bool] = mapped_column(server_default=text("true"))
     #: Number of the transaction with the last notified change; a trigger sets it. None: before revision 0005.
     changed_in: Mapped[int | None] = mapped_column(server_default=text("pg_current_xact_id()::text::bigint"))
-    #: 0: fresh, 1: redone, 2: bulk. Due rows of a smaller number are claimed first.
-    priority: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
+    #: 0: fresh, 1: redone, 2: bulk. Due rows of a smaller number are claimed first. `register_captions` sets the
+    #: setting for its own statements; see `docs/decisions/0022-bulk-rows-by-the-function-of-events.md`.
+    priority: Mapped[int] = mapped_column(
+        SmallInteger,
+        server_default=text("COALESCE(NULLIF(current_setting('dropline.priority', true), ''), '0')::smallint"),
+    )
     #: A queued row is claimed at this time or later; None: at once.
     not_before: Mapped[datetime | None]
     #: Time of the first transient error since the row was queued; None: none.
@@ -238,3 +242,52 @@ class WorkerRow(Base):
     breaker_open_since: Mapped[datetime | None]
     #: One sentence for people; None while the breaker is closed.
     breaker_reason: Mapped[str | None]
+
+
+class BackfillRow(Base):
+    """One backfill: its cursor and its counts, committed together with each batch of rows."""
+
+    __tablename__ = "backfills"
+
+    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    #: `gs://bucket/prefix or glob`, as given.
+    source: Mapped[str]
+    #: All else that decides which objects get which rows. The same source and options continue a backfill.
+    options: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    #: Objects created before are left out; None: none.
+    since: Mapped[datetime | None]
+    #: How far each part of the bucket, or the list, has been read; see `operations.backfill_cursor`.
+    cursor: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    #: Objects read so far: the sum of the following counts and of those in `left_out`.
+    listed: Mapped[int] = mapped_column(server_default=text("0"))
+    #: Objects that had their row before.
+    existing: Mapped[int] = mapped_column(server_default=text("0"))
+    #: Inserted rows that wait for a worker.
+    queued: Mapped[int] = mapped_column(server_default=text("0"))
+    #: Inserted rows of objects that are refused without a download.
+    failed: Mapped[int] = mapped_column(server_default=text("0"))
+    #: Objects whose generation was deleted, archived or overwritten by then.
+    ended: Mapped[int] = mapped_column(server_default=text("0"))
+    #: Bytes of the objects of `queued`.
+    queued_bytes: Mapped[int] = mapped_column(server_default=text("0"))
+    #: Numbers of objects left out, by reason.
+    left_out: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'"))
+    #: Smallest and largest id of the inserted rows.
+    first_id: Mapped[int | None]
+    last_id: Mapped[int | None]
+    #: The process that continues the backfill; a later one takes over.
+    runner: Mapped[str]
+    started_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    updated_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    #: None: not finished.
+    finished_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        Index(
+            "ix_backfills_unfinished",
+            "source",
+            "options",
+            unique=True,
+            postgresql_where=text("finished_at IS NULL"),
+        ),
+    )

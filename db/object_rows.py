@@ -76,7 +76,7 @@ def _register(
         "error": storable_text(error),
         "own_task": own_task,
     }
-    row = connection.execute(_REGISTER, identity(version) | values | _facts(facts)).one()
+    row = connection.execute(_REGISTER, identity(version) | values | facts_columns(facts)).one()
     return RegisteredRow(row.row_id, Status(row.row_status), created=row.is_created)
 
 
@@ -148,7 +148,8 @@ def identity(version: ObjectVersion) -> dict[str, Any]:
     return {"bucket": version.bucket, "name": version.name, "generation": version.generation}
 
 
-def _facts(facts: ObjectFacts) -> dict[str, Any]:
+def facts_columns(facts: ObjectFacts) -> dict[str, Any]:
+    """The columns of the facts, by the names of the parameters of `register_caption`."""
     return {
         "content_type": storable_text(facts.content_type),
         "size_bytes": facts.size_bytes,

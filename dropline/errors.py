@@ -12,6 +12,7 @@
     │       ├── FetchTooLarge    more bytes than the limit
     │       └── FetchTimeout     not whole within the time limit
     ├── ObjectGone               the generation is no longer in the bucket: an outcome, not a fault
+    ├── BackfillTakenOver        another process continues the backfill
     ├── AccessDenied             the credentials lack a right: a row waits for the right, a command ends
     ├── PermanentError           another attempt fails in the same way; the row becomes `failed`
     │   ├── InvalidEvent         a delivery is not an object event
@@ -274,3 +275,9 @@ class PreconditionLost(TransientError):
     """The object's metadata changed between read and write."""
 
     default_code = "precondition_lost"
+
+
+class BackfillTakenOver(DroplineError):
+    """Another process continues the backfill; nothing of the batch was written."""
+
+    default_code = "backfill_taken_over"

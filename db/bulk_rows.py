@@ -1,0 +1,107 @@
+"""Bulk rows: the rows of objects that are in a bucket already, many in one statement, behind fresh drops.
+
+Each function takes a connection in a transaction of the caller.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import text
+
+from db.object_rows import facts_columns
+from db.session import Connection
+from db.storable import storable_text
+from dropline.contract import ObjectFacts, ObjectVersion, Status
+
+
+@dataclass(frozen=True, slots=True)
+class BulkRow:
+    """A row to insert: as `register_object` and `register_failed` take it."""
+
+    version: ObjectVersion
+    facts: ObjectFacts
+    task: str
+    #: With `error`: the row starts as `failed`.
+    error_code: str | None = None
+    error: str | None = None
+    own_task: bool = True
+
+    def document(self) -> dict[str, Any]:
+        """The columns, for `register_captions`."""
+        return {
+            "name": self.version.name,
+            "generation": self.version.generation,
+            "task": self.task,
+            "status": (Status.QUEUED if self.error_code is None else Status.FAILED).value,
+            "error_code": self.error_code,
+            "error": storable_text(self.error),
+            "own_task": self.own_task,
+            **facts_columns(self.facts),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """The result of one batch."""
+
+    #: Inserted rows that wait for a worker.
+    queued: int = 0
+    #: Inserted rows of objects that are refused without a download.
+    failed: int = 0
+    #: Objects whose generation was deleted, archived or overwritten before.
+    ended: int = 0
+    #: Bytes of the objects of `queued`.
+    queued_bytes: int = 0
+    #: Smallest and largest id of the inserted rows; None without one.
+    first_id: int | None = None
+    last_id: int | None = None
+    first_queued_id: int | None = None
+
+    @property
+    def total(self) -> int:
+        """Objects without their row before."""
+        return self.queued + self.failed + self.ended
+
+
+_REGISTER = text("SELECT * FROM public.register_captions(:bucket, CAST(:objects AS jsonb))")
+
+
+def register(connection: Connection, bucket: str, rows: Sequence[BulkRow]) -> Registered:
+    """Insert the missing ones of the rows, of one bucket, with priority 2.
+
+    The rules for each row are those of an event: see `db.object_rows.register_object`. Existing rows stay as they
+    are, and take no lock.
+    """
+    found = connection.execute(_REGISTER, {"bucket": bucket, "objects": _json_of(rows)}).mappings().one()
+    return Registered(**found)
+
+
+# The deleted rows are those that `register_caption` looks for.
+_MISSING = text("""
+    SELECT number FROM jsonb_to_recordset(CAST(:objects AS jsonb))
+         AS each (number integer, name text, generation bigint, task text)
+    WHERE NOT EXISTS (SELECT FROM captions WHERE bucket = :bucket AND object_name = each.name
+                      AND generation = each.generation AND (captions.task = each.task OR status = 'deleted'))
+""")
+
+
+def missing(connection: Connection, bucket: str, rows: Sequence[BulkRow]) -> list[BulkRow]:
+    """The rows that `register` would insert; changes nothing."""
+    keys = [
+        {"number": number, "name": row.version.name, "generation": row.version.generation, "task": row.task}
+        for number, row in enumerate(rows)
+    ]
+    found = connection.execute(_MISSING, {"bucket": bucket, "objects": json.dumps(keys)})
+    return [rows[number] for number in sorted(found.scalars())]
+
+
+def _json_of(rows: Sequence[BulkRow]) -> str:
+    return json.dumps([row.document() for row in rows], default=_time_text)
+
+
+def _time_text(value: object) -> str:
+    assert isinstance(value, datetime)
+    return value.isoformat()
