@@ -41,7 +41,8 @@ _FIND = text("""
 # A row that the death of an engine has set aside is queued again; one that keeps its old caption is to be redone.
 _GIVE_BACK = text("""
     UPDATE captions SET lost_attempts = GREATEST(0, lost_attempts - given.attempts), updated_at = now(),
-           status = CASE WHEN status = 'failed' THEN 'queued' ELSE status END, redo = redo OR status = 'captioned'
+           status = CASE WHEN status = 'failed' THEN 'queued' ELSE status END, redo = redo OR status = 'captioned',
+           redo_failed_at = NULL
     FROM unnest(CAST(:ids AS bigint[]), CAST(:attempts AS bigint[])) AS given (id, attempts)
     WHERE captions.id = given.id
           AND (status IN ('queued', 'running') OR (status = 'captioned' AND redo) OR

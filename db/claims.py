@@ -224,16 +224,27 @@ def _ending(update: str) -> TextClause:
     """)
 
 
+# The lock: of two records of the same attempt, the second must see that the first one has kept the caption. So the
+# join, by which Postgres locks before the update.
 _RECORD = text(f"""
-    WITH recorded AS (
+    WITH replaced AS (
+        SELECT id, caption, result, model, model_revision, captioned_at FROM captions
+        WHERE id = :row_id AND attempts = :attempt AND {_NEEDS_ATTEMPT} AND caption IS NOT NULL
+        FOR UPDATE),
+    recorded AS (
         UPDATE captions SET status = 'captioned', caption = :caption, result = :result, model = :model,
                model_revision = :model_revision, width = :width, height = :height, size_bytes = :size_bytes,
                captioned_at = now(), error_code = NULL, error = NULL, updated_at = now(), redo = false,
-               not_before = NULL, failing_since = NULL,
+               not_before = NULL, failing_since = NULL, redo_failed_at = NULL, metadata_written_at = NULL,
                lease_until = CASE WHEN :write_back AND write_back THEN now() + make_interval(secs => :lease_s) END
-        WHERE id = :row_id AND attempts = :attempt
-              AND (status = 'running' OR (status = 'captioned' AND (NOT redo OR lease_until IS NOT NULL)))
+        FROM (SELECT) AS one LEFT JOIN replaced ON true
+        WHERE captions.id = :row_id AND attempts = :attempt
+              AND (status = 'running' OR (status = 'captioned' AND redo_failed_at IS NULL
+                                          AND (NOT redo OR lease_until IS NOT NULL)))
         RETURNING lease_until),
+    kept AS (
+        INSERT INTO caption_history (caption_id, caption, result, model, model_revision, captioned_at)
+        SELECT replaced.* FROM replaced WHERE EXISTS (SELECT FROM recorded)),
     {_others(":row_id")}
     SELECT EXISTS (SELECT FROM recorded) AS held,
            EXISTS (SELECT FROM recorded WHERE lease_until IS NOT NULL) AS is_write_back_due, {_OTHERS}
@@ -249,7 +260,7 @@ def record_caption(
     size_bytes: int,
     write_back_lease_s: float | None,
 ) -> Recorded:
-    """Record the caption if the row still has the attempt number of `claim`.
+    """Record the caption if the row still has the attempt number of `claim`; a replaced one goes to the history.
 
     The same attempt may record twice: the answer to a COMMIT can be lost.
 
@@ -312,7 +323,7 @@ _HELD = """WHERE id = :row_id AND attempts = :attempt
 _OVER = "lease_until = NULL, not_before = NULL, failing_since = NULL, redo = false, updated_at = now()"
 _FAIL = _ending(f"""
     UPDATE captions SET status = CASE WHEN redo THEN status ELSE 'failed' END, error_code = :code, error = :error,
-           {_OVER} {_HELD}
+           redo_failed_at = CASE WHEN redo THEN now() END, {_OVER} {_HELD}
 """)
 _REQUEUE = _ending(f"""
     UPDATE captions SET status = CASE WHEN redo THEN status ELSE 'queued' END, error_code = :code, error = :error,
@@ -329,7 +340,10 @@ _MARK_DELETED = _ending(f"""
 
 
 def fail(connection: Connection, claim: Claim, code: str, error: str) -> Ended:
-    """Set the row to `failed`, if it still has the attempt number of `claim`."""
+    """Set the row to `failed`, if it still has the attempt number of `claim`.
+
+    A row that is to be redone stays captioned, and has the time of the failure.
+    """
     return _end_attempt(connection, _FAIL, claim, code=code, error=storable_text(error))
 
 

@@ -114,6 +114,8 @@ class CaptionRow(Base):
     #: True for a captioned row that is to be captioned again; the row keeps status and caption until then. Set
     #: together with a `lease_until` of NULL: a lease of such a row is that of the new attempt.
     redo: Mapped[bool] = mapped_column(server_default=text("false"))
+    #: When the latest redo was given up, with the reason in `error_code` and `error`; None: it was not given up.
+    redo_failed_at: Mapped[datetime | None]
     #: Worker and child of the latest claim.
     claimed_by: Mapped[str | None]
     #: Version number of the object's metadata at its event; None: unknown, or a key was one that Dropline writes.
@@ -199,6 +201,27 @@ class CaptionSearchRow(Base):
             postgresql_ops={"caption": "gin_trgm_ops"},
         ),
     )
+
+
+class CaptionHistoryRow(Base):
+    """A caption that another one replaced. A trigger on `captions` deletes the rows of an erased caption."""
+
+    __tablename__ = "caption_history"
+
+    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    caption_id: Mapped[int] = mapped_column(ForeignKey("captions.id", ondelete="CASCADE"))
+    caption: Mapped[str]
+    result: Mapped[dict[str, Any] | None]
+    #: Of the replaced caption, as in `captions`.
+    model: Mapped[str | None]
+    model_revision: Mapped[str | None]
+    captioned_at: Mapped[datetime | None]
+    #: None for a caption of the model.
+    edited_by: Mapped[str | None]
+    edited_at: Mapped[datetime | None]
+    replaced_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+
+    __table_args__ = (Index(None, "caption_id", "id"),)
 
 
 class FilteredEventsRow(Base):

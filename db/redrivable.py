@@ -13,9 +13,7 @@ from sqlalchemy import (
     ColumnElement,
     Select,
     and_,
-    exists,
     func,
-    or_,
     select,
     text,
     true,
@@ -23,6 +21,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import aliased
 
+from db.caption_filter import CaptionFilter, has_newer_generation
 from db.models import CaptionRow
 from db.reads import MOST_COUNTED
 from db.session import Connection
@@ -43,15 +42,9 @@ class RowFilter:
 
     def conditions(self) -> list[ColumnElement[bool]]:
         """The conditions as SQL on `captions`."""
-        found: list[ColumnElement[bool]] = []
-        if self.objects:
-            found.append(or_(*(_is_object(*each) for each in self.objects)))
+        found = CaptionFilter(self.objects, self.bucket, self.prefix).conditions()
         if self.error_codes:
             found.append(CaptionRow.error_code.in_(self.error_codes))
-        if self.bucket:
-            found.append(CaptionRow.bucket == self.bucket)
-        if self.prefix:
-            found.append(func.starts_with(CaptionRow.object_name, self.prefix))
         if self.since is not None:
             # Only a redrive, an overwrite or a deletion changes a row that was given up.
             found.append(CaptionRow.updated_at >= self.since)
@@ -119,22 +112,12 @@ class Redrivable:
                 *self._conditions(row_filter),
                 CaptionRow.error_code.not_in(self.excluded_codes),
                 CaptionRow.id > after,
-                ~_has_a_newer_generation(),
+                # Object versioning keeps an overwritten generation, but no reader needs its caption.
+                ~has_newer_generation(live_only=True),
             )
             .order_by(CaptionRow.id)
             .limit(limit)
         )
-
-
-def _has_a_newer_generation() -> ColumnElement[bool]:
-    """True for an overwritten generation: object versioning keeps the object, but no reader needs its caption."""
-    newer = aliased(CaptionRow)
-    return exists().where(
-        newer.bucket == CaptionRow.bucket,
-        newer.object_name == CaptionRow.object_name,
-        newer.generation > CaptionRow.generation,
-        newer.status != Status.DELETED,
-    )
 
 
 def _counts(connection: Connection, codes: Select[Any]) -> dict[str, int]:
@@ -145,11 +128,6 @@ def _counts(connection: Connection, codes: Select[Any]) -> dict[str, int]:
         .order_by(text("rows DESC"), found.c.error_code)
     )
     return {row.error_code: int(row.rows) for row in connection.execute(statement)}
-
-
-def _is_object(bucket: str, name: str, generation: int | None) -> ColumnElement[bool]:
-    same = and_(CaptionRow.bucket == bucket, CaptionRow.object_name == name)
-    return same if generation is None else and_(same, CaptionRow.generation == generation)
 
 
 #: Rows with status `failed`. A redriven row is `queued` and has all its retries again.
@@ -196,12 +174,13 @@ def _has_a_later_caption() -> ColumnElement[bool]:
 UNWRITTEN_ROWS = Redrivable(
     status=Status.CAPTIONED,
     # No error code: no write-back was requested (`DROPLINE_METADATA__WRITE`). A lease: the write-back is pending.
-    # To be redone: the write-back follows the new caption.
+    # To be redone: the write-back follows the new caption. A failed redo: the error is not that of a write-back.
     condition=and_(
         CaptionRow.error_code.is_not(None),
         CaptionRow.metadata_written_at.is_(None),
         CaptionRow.lease_until.is_(None),
         ~CaptionRow.redo,
+        CaptionRow.redo_failed_at.is_(None),
         ~_has_a_later_caption(),
     ),
     # A deleted generation does not come back.

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, RowMapping, Select, func, select, text, tuple_
-from sqlalchemy.orm import aliased
+from sqlalchemy import ColumnElement, RowMapping, Select, select, text, tuple_
 
-from db.models import EVERY_TASK, CaptionRow
+from db.caption_filter import CaptionFilter, has_newer_generation
+from db.models import CaptionRow
 from db.reads import MOST_COUNTED, CaptionRecord, counted
 from db.session import Connection
 from db.word_search import WordSearch, matches
@@ -52,42 +52,21 @@ class Search:
         return WordSearch(self.stripped_words(), self._filters(), is_narrow=any(others) or not has_captions)
 
     def _filters(self) -> list[ColumnElement[bool]]:
-        found = [CaptionRow.task != EVERY_TASK]
-        if self.statuses:
-            found.append(CaptionRow.status.in_(self.statuses))
+        shared = CaptionFilter(
+            bucket=_storable(self.bucket),
+            prefix=_storable(self.prefix),
+            task=_storable(self.task),
+            model=_storable(self.model),
+            statuses=self.statuses,
+        )
+        found = shared.conditions()
         if self.statuses == (Status.RUNNING,):
             found.append(CaptionRow.lease_until.is_not(None))  # true, and the condition of an index
-        if self.task:
-            prompt = func.split_part(CaptionRow.task, text("'>'"), text("1"))
-            found.append(prompt == _storable(self.task).partition(">")[0])
-            found.append(func.starts_with(CaptionRow.task, _storable(self.task)))
-        if self.prefix:
-            found.append(func.starts_with(CaptionRow.object_name, _storable(self.prefix)))
-        for column, value in (
-            (CaptionRow.bucket, self.bucket),
-            (CaptionRow.model, self.model),
-            (CaptionRow.error_code, self.error_code),
-        ):
-            if value:
-                found.append(column == _storable(value))
+        if self.error_code:
+            found.append(CaptionRow.error_code == _storable(self.error_code))
         if self.is_current:
-            found.append(~_newer_generation())
+            found.append(~has_newer_generation())
         return found
-
-
-def _newer_generation() -> ColumnElement[bool]:
-    """Whether the object of the row has a row of a newer generation; an index has the generations of an object."""
-    newer = aliased(CaptionRow)
-    return (
-        select(newer.id)
-        .where(
-            newer.bucket == CaptionRow.bucket,
-            newer.object_name == CaptionRow.object_name,
-            newer.generation > CaptionRow.generation,
-        )
-        .correlate(CaptionRow)
-        .exists()
-    )
 
 
 @dataclass(frozen=True, slots=True)

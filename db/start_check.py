@@ -28,7 +28,7 @@ INGEST = Needs(
     {"captions": ("SELECT", "INSERT", "UPDATE"), "filtered_events": ("SELECT", "INSERT", "UPDATE")},
 )
 #: The worker. Not the rights on `workers`: a worker that cannot write its row there captions all the same.
-WORKER = Needs("dropline_worker", {"captions": ("SELECT", "UPDATE")})
+WORKER = Needs("dropline_worker", {"captions": ("SELECT", "UPDATE"), "caption_history": ("INSERT",)})
 #: Redrives, which run as the function's login.
 OPERATOR = Needs("dropline_ingest", {"captions": ("SELECT", "UPDATE")})
 #: Submissions and redrives of the gallery, and submissions of commands.

@@ -20,6 +20,7 @@ from tests.support.rows import (
     drop,
     end_waits,
     finish_write_back,
+    history_of,
     record,
     redo,
     row_of,
@@ -412,8 +413,16 @@ def test_a_row_that_cannot_be_captioned_again_keeps_its_caption(connection: Conn
     row = row_of(connection, row_id)
     assert (row["status"], row["caption"], row["lease_until"]) == (Status.CAPTIONED, "a red circle", None)
     assert row["error_code"] is not None
+    assert (row["redo_failed_at"] is not None) == (act == "fail")
+    assert history_of(connection, row_id) == []
     assert not _act(connection, act, Claim(row_id, G1, TASK, 1, 0))
     assert (claim(connection, row_id).work is None) == (act == "fail")
+    if act == "fail":
+        # An attempt ends once.
+        assert not record(connection, taken, "a wolf")
+        redo(connection, row_id)
+        assert record(connection, take(connection, row_id), "a wolf")
+        assert row_of(connection, row_id)["redo_failed_at"] is None
 
 
 def test_an_event_during_a_redo_ends_no_lease(connection: Connection) -> None:

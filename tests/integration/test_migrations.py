@@ -162,7 +162,7 @@ def test_the_url_of_another_database_is_refused() -> None:
 def test_the_alembic_command_takes_the_url_from_the_environment(database_url: str) -> None:
     """`alembic` in the project's root finds the migrations and the database."""
     with alembic(database_url, "current") as command:
-        assert "0014 (head)" in command.communicate(timeout=120)[0]
+        assert "0015 (head)" in command.communicate(timeout=120)[0]
 
 
 def test_two_deployments_that_migrate_at_once_take_turns(postgres_server: PostgresServer) -> None:
@@ -271,6 +271,27 @@ def test_no_role_writes_the_copies_by_itself(login: Login) -> None:
         for statement in ("UPDATE caption_search SET caption = 'x'", "DELETE FROM caption_search"):
             with pytest.raises(errors.InsufficientPrivilege):
                 connection.execute(statement.encode())
+
+
+def test_only_the_worker_keeps_replaced_captions(login: Login) -> None:
+    """The worker inserts; all roles read; no role changes or deletes by itself. An erasure erases the history."""
+    gallery, worker = login("dropline_gallery"), login("dropline_worker")
+    gallery.execute(INSERT)
+    worker.execute("UPDATE captions SET caption = 'a wolf'")
+    keep = "INSERT INTO caption_history (caption_id, caption) SELECT id, 'a dog' FROM captions"
+    worker.execute(keep)
+    for role in ("dropline_ingest", "dropline_worker", "dropline_reader", "dropline_gallery"):
+        connection = login(role)
+        assert connection.execute("SELECT caption FROM caption_history").fetchall() == [("a dog",)]
+        connection.execute("SET default_transaction_read_only = off")
+        statements = ["UPDATE caption_history SET caption = 'x'", "DELETE FROM caption_history"]
+        for statement in statements if role == "dropline_worker" else [*statements, keep]:
+            with pytest.raises(errors.InsufficientPrivilege):
+                connection.execute(statement.encode())
+    worker.execute("UPDATE captions SET caption = 'a cat'")
+    assert worker.execute("SELECT count(*) FROM caption_history").fetchone() == (1,)
+    worker.execute("UPDATE captions SET caption = NULL")
+    assert worker.execute("SELECT count(*) FROM caption_history").fetchone() == (0,)
 
 
 @pytest.fixture

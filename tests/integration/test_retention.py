@@ -23,6 +23,7 @@ from tests.support.rows import (
     LEASE_S,
     OTHER_TASK,
     drop,
+    history_of,
     record,
     redo,
     row_of,
@@ -84,6 +85,7 @@ def test_old_rows_of_gone_objects_are_purged_and_no_others(connection: Connectio
     )
     age(connection, 31)
     object_rows.tombstone(connection, ObjectVersion("drops", "deleted-now", 1))
+    connection.execute(text("INSERT INTO caption_history (caption_id, caption) SELECT id, 'old' FROM captions"))
     before = names(connection)
     assert retention.purge(connection, MONTH_S, 100) == 3
     assert before - names(connection) == {"archived", "deleted", "tombstone"}
@@ -196,8 +198,10 @@ def test_a_purge_reads_the_rows_that_it_deletes(connection: Connection, database
 def test_fault_47_a_deletion_erases_captions_at_once(connection: Connection, erase: bool) -> None:
     """Caption, result and the searched copy of all tasks go; another generation keeps its own."""
     one, two = drop(connection, G1), drop(connection, G1, OTHER_TASK)
-    record(connection, take(connection, one), "a secret number 4711")
+    record(connection, take(connection, one), "the old secret 4711")
     record(connection, take(connection, two), "4711")
+    redo(connection, one)
+    record(connection, take(connection, one), "a secret number 4711")
     newer = drop(connection, G2)
     record(connection, take(connection, newer), "another")
     connection.execute(text('UPDATE captions SET result = \'{"labels": ["4711"]}\' WHERE id = :id'), {"id": two})
@@ -207,14 +211,17 @@ def test_fault_47_a_deletion_erases_captions_at_once(connection: Connection, era
     everything = json.dumps([row_of(connection, row_id) for row_id in (one, two)], default=str)
     assert ("4711" in everything) != erase
     assert searched(connection) == ({newer} if erase else {one, two, newer})
+    assert history_of(connection, one) == ([] if erase else ["the old secret 4711"])
 
 
 def test_fault_47_a_deletion_found_by_the_worker_erases_the_caption_of_before(connection: Connection) -> None:
     """The row is to be redone, and its object is gone: its DELETE event has not arrived yet."""
     row_id = drop(connection, G1)
-    record(connection, take(connection, row_id), "a secret")
-    redo(connection, row_id)
+    for words in ("an old secret", "a secret"):
+        record(connection, take(connection, row_id), words)
+        redo(connection, row_id)
     assert claims.mark_deleted(connection, take(connection, row_id), erase=True).held
+    assert history_of(connection, row_id) == []
     row = row_of(connection, row_id)
     assert (row["status"], row["caption"], row["result"]) == ("deleted", None, None)
     assert searched(connection) == set()

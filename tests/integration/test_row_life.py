@@ -44,6 +44,8 @@ _PRIORITIZE = text("UPDATE captions SET priority = :priority WHERE id = :id")
 _SNAPSHOT = text("""
     SELECT id, generation, task, status, attempts, lost_attempts, attempts_before_redrive, caption, error_code,
            metadata_written_at IS NOT NULL AS written, write_back, priority, redo, claimed_by,
+           redo_failed_at IS NOT NULL AS redo_failed,
+           ARRAY(SELECT caption FROM caption_history WHERE caption_id = captions.id ORDER BY id) AS history,
            failing_since IS NOT NULL AS failing,
            CASE WHEN lease_until > now() THEN 'held' WHEN lease_until IS NOT NULL THEN 'over' END AS lease,
            CASE WHEN not_before > now() THEN 'to come' WHEN not_before IS NOT NULL THEN 'past' END AS not_before
@@ -276,6 +278,8 @@ def _row(row: Any) -> Row:
         row.failing,
         row.redo,
         row.claimed_by,
+        row.redo_failed,
+        row.history,
     )
 
 
@@ -297,9 +301,10 @@ def check_that_nothing_went_backwards(before: dict[Key, Row], after: dict[Key, R
         elif old.status.is_terminal:
             assert new.status in (old.status, Status.SUPERSEDED, Status.DELETED)
         if old.status is Status.DELETED:
-            assert replace(new, priority=old.priority) == old
+            assert replace(new, priority=old.priority, not_before=old.not_before) == old
         if old.caption is not None:
             assert new.caption == old.caption or old.redo
+            assert [*new.history, new.caption] == [*old.history, old.caption] or old.redo
         assert new.attempts >= max(old.attempts, new.lost_attempts + new.before_redrive)
     assert len({key[0] for key, row in after.items() if not row.status.is_terminal}) <= 1
     written_back = [key[0] for key, row in after.items() if row.write_back]

@@ -228,10 +228,10 @@ def login_url(postgres_server: PostgresServer, database_url: str) -> Callable[[s
 @pytest.mark.parametrize(
     ("role", "told"),
     [
-        ("dropline_reader", "the login dropline_reader lacks UPDATE on captions"),
+        ("dropline_reader", "the login dropline_reader lacks INSERT on caption_history; UPDATE on captions"),
         (
             "stranger",
-            "the login stranger lacks SELECT, UPDATE on captions",
+            "the login stranger lacks INSERT on caption_history; SELECT, UPDATE on captions",
         ),
     ],
 )

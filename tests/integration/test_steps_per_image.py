@@ -19,7 +19,7 @@ from tests.support.function import deliver, serve
 from tests.support.gcs_proxy import GcsProxy
 from tests.support.intake import opened
 from tests.support.round_trips import RoundTrips, counting
-from tests.support.rows import row_of, settings_of
+from tests.support.rows import history_of, redo, row_of, settings_of
 from tests.support.script import Script
 from tests.support.storage_rig import OURS, metadata_of, set_metadata, upload
 from worker.pipeline import Pipeline
@@ -88,6 +88,23 @@ def test_an_ordinary_image_takes_one_and_three_round_trips_and_two_requests(
             ]
             written = metadata_of(bucket, f"{number}.png")
             assert (written["album"], written["caption"]) == ("holiday", "a red half")
+
+
+def test_a_redo_takes_three_round_trips_and_keeps_the_old_caption(
+    app: Flask, trips: RoundTrips, store: ObjectStore, bucket: Bucket, connection: Connection
+) -> None:
+    """The record of the new caption puts the old one into the history, without another round trip."""
+    with closing(Database.connect(settings_of(trips.url), "test")) as database:
+        pipeline = pipeline_of(database, store)
+        for number in range(1, WARM + 1):
+            report(app, bucket, f"{number}.png")
+            assert pipeline.run(number).words == "captioned"
+        redo(connection, 1)
+        trips.take()
+        assert pipeline.run(1).words == "captioned"
+        assert trips.take() == 3
+    assert history_of(connection, 1) == ["a red half"]
+    assert metadata_of(bucket, "1.png")["caption"] == "a red half"
 
 
 def test_a_transaction_of_several_statements_takes_more(database_url: str) -> None:

@@ -47,6 +47,10 @@ class Row:
     failing: bool = False
     redo: bool = False
     claimed_by: str | None = None
+    #: True if the last redo was given up.
+    redo_failed: bool = False
+    #: Replaced captions, the oldest first.
+    history: list[str] = field(default_factory=list)
     #: Steps at which the row was queued, the lease ran out, and the not-before time passed.
     queued_in: int = field(default=0, compare=False)
     lease_over_in: int = field(default=0, compare=False)
@@ -113,10 +117,11 @@ class ObjectModel:
         """A FINALIZE, or a request for a further task: the status of the row."""
         generation = key[0]
         write_back = own_task and not any(row.write_back for (g, _), row in self.rows.items() if g == generation)
+        is_deleted = any(g == generation and row.status is Status.DELETED for (g, _), row in self.rows.items())
         if key in self.rows:
-            self._adopt(self.rows[key], write_back=write_back)
+            self._adopt(self.rows[key], write_back=write_back and not is_deleted)
             return self.rows[key].status
-        if any(g == generation and row.status is Status.DELETED for (g, _), row in self.rows.items()):
+        if is_deleted:
             return Status.DELETED
         late = any(
             g > generation or (g == generation and row.status is Status.SUPERSEDED)
@@ -163,7 +168,7 @@ class ObjectModel:
             news, row.lease = row.lease is not None, None
             row.redo, row.priority, row.queued_in = True, 1, self._next()
             row.not_before, row.failing = None, False
-            row.lost_attempts, row.before_redrive = 0, row.attempts
+            row.lost_attempts, row.before_redrive, row.redo_failed = 0, row.attempts, False
             if news:
                 self._notify(key)
 
@@ -210,11 +215,14 @@ class ObjectModel:
         row = self.rows[token.key]
         if not (self._holds(token) or (row.status is Status.CAPTIONED and row.attempts == token.attempt)):
             return False
-        if row.redo and row.lease is None:
+        if row.redo_failed or (row.redo and row.lease is None):
             return False
         write_back = write_back and row.write_back
-        news = row.status is Status.RUNNING or (row.lease is not None and not write_back)
+        news = row.status is Status.RUNNING or (row.lease is not None and not write_back) or row.written
+        if row.caption is not None and row.needs_attempt:
+            row.history.append(row.caption)
         row.finish(Status.CAPTIONED)
+        row.written = row.redo_failed = False
         row.caption, row.code, row.lease = caption, None, Lease.HELD if write_back else None
         if news:
             self._notify(token.key)
@@ -225,6 +233,8 @@ class ObjectModel:
         if not self._holds(token):
             return False
         row = self.rows[token.key]
+        if status is Status.FAILED:
+            row.redo_failed = row.redo
         row.finish(row.status if row.redo and status is Status.FAILED else status)
         row.code = code or row.code
         self._notify(token.key)
@@ -262,7 +272,10 @@ class ObjectModel:
         found = [
             key
             for key, row in self._newest()
-            if row.status is Status.CAPTIONED and row.code and not (row.written or row.redo) and row.lease is None
+            if row.status is Status.CAPTIONED
+            and row.code
+            and row.lease is None
+            and not (row.written or row.redo or row.redo_failed)
         ]
         for key in found:
             self._expire(self.rows[key])

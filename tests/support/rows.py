@@ -135,7 +135,7 @@ def end_waits(connection: Connection) -> None:
 _REDO = text("""
     UPDATE captions SET redo = true, priority = 1, queued_at = now(), not_before = NULL, failing_since = NULL,
            lease_until = NULL, lost_attempts = 0, slow_attempts = 0, attempts_before_redrive = attempts,
-           updated_at = now()
+           redo_failed_at = NULL, updated_at = now()
     WHERE id = :id AND status = 'captioned' AND NOT redo
 """)
 
@@ -149,6 +149,12 @@ def row_of(connection: Connection, row_id: int) -> dict[str, Any]:
     """All columns of a row."""
     found = connection.execute(text("SELECT * FROM captions WHERE id = :id"), {"id": row_id})
     return dict(found.mappings().one())
+
+
+def history_of(connection: Connection, row_id: int) -> list[str]:
+    """The replaced captions of a row, the oldest first."""
+    statement = text("SELECT caption FROM caption_history WHERE caption_id = :id ORDER BY id")
+    return list(connection.execute(statement, {"id": row_id}).scalars())
 
 
 def status_of(connection: Connection, row_id: int) -> Status:

@@ -1,0 +1,101 @@
+"""Filters of captions for commands that work on many rows, as one value and as SQL.
+
+The conditions are on `db.models.CaptionRow`; `db.search` and `db.redrivable` have those that they share from here.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, and_, exists, func, or_, text
+from sqlalchemy.orm import aliased
+
+from db.models import EVERY_TASK, CaptionRow
+from db.storable import storable_text
+from dropline.contract import Status
+from dropline.errors import ClientError
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionFilter:
+    """A row passes if every condition is met; an empty condition lets all rows pass. Tombstones never pass.
+
+    Raises:
+        ClientError: a text has NUL or a lone surrogate, which no row can have.
+    """
+
+    #: Bucket, object name, and generation; None: all generations.
+    objects: tuple[tuple[str, str, int | None], ...] = ()
+    bucket: str = ""
+    #: Of the object name.
+    prefix: str = ""
+    #: A task prompt, with any text; or a whole task.
+    task: str = ""
+    #: Of the caption.
+    model: str = ""
+    #: Of the caption: `model_revision`.
+    revision: str = ""
+    #: Captioned before this time.
+    older_than: datetime | None = None
+    statuses: tuple[Status, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = (part for bucket, name, _ in self.objects for part in (bucket, name))
+        for value in (*names, self.bucket, self.prefix, self.task, self.model, self.revision):
+            if storable_text(value) != value:
+                raise ClientError(f"{value!r} has a character that no row has; correct the filter")
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """The conditions as SQL on `captions`."""
+        found = [CaptionRow.task != EVERY_TASK]
+        if self.objects:
+            found.append(or_(*(is_object(*each) for each in self.objects)))
+        if self.statuses:
+            found.append(CaptionRow.status.in_(self.statuses))
+        if self.task:
+            found += has_task(self.task)
+        if self.prefix:
+            found.append(has_prefix(self.prefix))
+        for column, value in (
+            (CaptionRow.bucket, self.bucket),
+            (CaptionRow.model, self.model),
+            (CaptionRow.model_revision, self.revision),
+        ):
+            if value:
+                found.append(column == value)
+        if self.older_than is not None:
+            found.append(CaptionRow.captioned_at < self.older_than)
+        return found
+
+
+def is_object(bucket: str, name: str, generation: int | None) -> ColumnElement[bool]:
+    """Whether the row is of an object, or of one generation of the object."""
+    same = and_(CaptionRow.bucket == bucket, CaptionRow.object_name == name)
+    return same if generation is None else and_(same, CaptionRow.generation == generation)
+
+
+def has_prefix(prefix: str) -> ColumnElement[bool]:
+    """Whether the object name begins with `prefix`: the condition of the index ix_captions_object_versions."""
+    return func.starts_with(CaptionRow.object_name, prefix)
+
+
+def has_task(task: str) -> list[ColumnElement[bool]]:
+    """The conditions on rows whose task begins with `task`; the first is that of the index ix_captions_prompt."""
+    prompt = func.split_part(CaptionRow.task, text("'>'"), text("1"))
+    return [prompt == task.partition(">")[0], func.starts_with(CaptionRow.task, task)]
+
+
+def has_newer_generation(*, live_only: bool = False) -> ColumnElement[bool]:
+    """Whether the object of the row has a row of a newer generation; an index has the generations of an object.
+
+    Args:
+        live_only: rows of deleted generations are not counted.
+    """
+    newer = aliased(CaptionRow)
+    conditions = [
+        newer.bucket == CaptionRow.bucket,
+        newer.object_name == CaptionRow.object_name,
+        newer.generation > CaptionRow.generation,
+    ]
+    if live_only:
+        conditions.append(newer.status != Status.DELETED)
+    return exists().where(*conditions).correlate(CaptionRow)
