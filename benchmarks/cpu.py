@@ -65,10 +65,18 @@ class ProcessSnapshot:
         Raises:
             RunInvalidError: the process does not exist.
         """
-        found = [self._process(root)]
-        for process in found:
-            found.extend(other for other in self.processes if other.parent == process.pid)
-        return sum(process.ticks for process in found) / self.ticks_per_second
+        return sum(self._process(pid).ticks for pid in self.tree(root)) / self.ticks_per_second
+
+    def tree(self, root: int) -> list[int]:
+        """The process ids of a process and all its descendants.
+
+        Raises:
+            RunInvalidError: the process does not exist.
+        """
+        found = [self._process(root).pid]
+        for pid in found:
+            found.extend(other.pid for other in self.processes if other.parent == pid)
+        return found
 
     def _process(self, pid: int) -> ProcessTimes:
         for process in self.processes:
@@ -94,6 +102,14 @@ def resident_bytes(pid: int) -> int:
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     (kilobytes,) = (line.split()[1] for line in lines if line.startswith("VmRSS:"))
     return int(kilobytes) * 1024
+
+
+def own_bytes(pid: int) -> int:
+    """Memory of one process that no other process shares; 0 if the process has ended."""
+    with suppress(OSError):
+        lines = (line.split() for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines())
+        return sum(int(line[1]) for line in lines if line[0] in ("Private_Clean:", "Private_Dirty:")) * 1024
+    return 0
 
 
 def cpu_ms_each(before: Mapping[str, float], after: Mapping[str, float], count: int) -> dict[str, float]:

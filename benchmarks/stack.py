@@ -82,6 +82,8 @@ class BenchmarkStack:
         self.bucket = BUCKET
         self.function_url = stack.function_url
         self.gallery_url = stack.gallery_url
+        #: Of the data of Postgres and Redis, and of the logs.
+        self.directory = stack.options.directory
 
     @property
     def worker(self) -> Service:
@@ -123,7 +125,11 @@ class BenchmarkStack:
 
     def stop(self, name: str) -> None:
         """Stop one service."""
-        self._stack.services[name].stop()
+        self.service(name).stop()
+
+    def service(self, name: str) -> Service:
+        """One service, for stopping and starting."""
+        return self._stack.services[name]
 
     def broker(self) -> redis.Redis:
         """A new client of Redis."""
@@ -152,12 +158,15 @@ class BenchmarkStack:
 
 
 @contextmanager
-def benchmark_stack(model: str = "stub", concurrency: int = 4) -> Iterator[BenchmarkStack]:
+def benchmark_stack(
+    model: str = "stub", concurrency: int = 4, database_url: str | None = None
+) -> Iterator[BenchmarkStack]:
     """Start a stack in a temporary directory; stop the stack and remove the directory at the end.
 
     Args:
         model: of the engine; see `StackOptions.model`.
         concurrency: images in the worker at the same time.
+        database_url: of a database of the caller's; None: the stack starts a Postgres of its own.
 
     Raises:
         LocalStackError: a service does not start.
@@ -165,7 +174,14 @@ def benchmark_stack(model: str = "stub", concurrency: int = 4) -> Iterator[Bench
     with (
         open_directory() as directory,
         Stack(
-            StackOptions(directory, port_base=0, model=model, concurrency=concurrency, environment=_ENVIRONMENT)
+            StackOptions(
+                directory,
+                port_base=0,
+                model=model,
+                concurrency=concurrency,
+                database_url=database_url,
+                environment=_ENVIRONMENT,
+            )
         ) as stack,
         closing(Messages(stack.environment["DROPLINE_BROKER__URL"])) as messages,
     ):
