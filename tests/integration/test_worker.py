@@ -93,7 +93,7 @@ def test_an_image_that_kills_its_child_is_set_aside(rig: Rig) -> None:
 @pytest.mark.parametrize(
     "stage", ["claimed", "downloaded", "before-commit", "committed", "patched", "before-acknowledge"]
 )
-def test_a_killed_child_loses_nothing(rig: Rig, stage: str) -> None:
+def test_fault_16_a_killed_child_loses_nothing(rig: Rig, stage: str) -> None:
     """A child killed at any step leaves one row with one caption, after at most one additional inference."""
     rig.worker(DROPLINE_WORKER__CONCURRENCY="2")
     arm(rig.directory, stage, "child", times=2)
@@ -107,7 +107,7 @@ def test_a_killed_child_loses_nothing(rig: Rig, stage: str) -> None:
 
 
 @pytest.mark.parametrize("stage", ["claimed", "committed", "before-acknowledge"])
-def test_a_killed_worker_loses_nothing(rig: Rig, stage: str) -> None:
+def test_fault_16_a_killed_worker_loses_nothing(rig: Rig, stage: str) -> None:
     """After a worker is killed at any step, the next worker recovers every row at the end of the lease."""
     # A lease of 45 s, and seconds enough for each image on a busy machine.
     short = {
@@ -125,7 +125,7 @@ def test_a_killed_worker_loses_nothing(rig: Rig, stage: str) -> None:
     assert max(inferences(rig.directory).count(f"{n:02x}0008") for n in range(6)) <= 2
 
 
-def test_an_engine_killed_during_inference_is_back_and_loses_nothing(rig: Rig) -> None:
+def test_fault_16_an_engine_killed_during_inference_is_back_and_loses_nothing(rig: Rig) -> None:
     """The parent restarts the engine, and the images of the lost batch are run again."""
     rig.worker()
     arm(rig.directory, "inference", "engine", times=2)
@@ -135,7 +135,7 @@ def test_an_engine_killed_during_inference_is_back_and_loses_nothing(rig: Rig) -
     assert armed(rig.directory) == []
 
 
-def test_a_message_lost_between_redis_and_the_worker_is_recovered(rig: Rig) -> None:
+def test_fault_15_a_message_lost_between_redis_and_the_worker_is_recovered(rig: Rig) -> None:
     """A worker dies between BRPOP and the record of the message: the recovery at the next start finds the row."""
     arm(rig.directory, "append", "engine")  # the parent reaches the failpoint, and kills its own process
     row_id = rig.register(rig.upload("a.png", png()))
@@ -161,12 +161,12 @@ def test_without_a_look_the_row_of_a_lost_message_waits_for_the_next_message(rig
     assert [row["status"] for row in rows] == ["captioned", "captioned"]
 
 
-def test_a_flushed_redis_is_filled_again(rig: Rig, redis_server: RedisServer) -> None:
-    """After FLUSHALL and a restart of Redis, the reconnection enqueues every queued row again."""
+def test_fault_14_five_hundred_rows_after_a_flush_and_a_restart(rig: Rig, redis_server: RedisServer) -> None:
+    """After FLUSHALL and a restart of Redis, the worker's look at the reconnection finds all queued rows."""
     worker = rig.worker()
     assert worker.wait_for_line("looked_at_queue", DEADLINE_S)
     worker.signal(signal.SIGSTOP)
-    ids = [rig.drop(f"{n}.png", png((n, 0, 10), (4, 4))) for n in range(100)]
+    ids = [rig.drop(f"{n}.png", png((*divmod(n, 256), 10), (4, 4))) for n in range(500)]
     with redis.Redis.from_url(rig.redis_url) as client:
         client.flushall()
     redis_server.service.kill()
