@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dropline.errors import EngineUnavailable, InferenceFailed
-from worker.engine.runtime.batcher import Batcher, run_with_bisection
+from worker.engine.runtime.batcher import Batcher, BatchLimit, run_with_bisection
 from worker.engine.runtime.device_errors import Fault, fault_of
 from worker.engine.runtime.model import BatchTooLarge, DeviceBroken
 
@@ -143,14 +143,50 @@ def test_closing_wakes_the_model() -> None:
         assert batch.result(DEADLINE_S) == []
 
 
-def test_a_batch_that_was_too_large_lowers_the_limit_for_good() -> None:
-    """The maximum never rises and never falls below 1."""
+def test_a_batch_that_was_too_large_halves_the_limit() -> None:
+    """The limit is half of the batch that did not fit, and never falls below 1."""
     batcher: Batcher[Request] = Batcher(8, 0)
-    batcher.shrink(3)
-    batcher.shrink(5)
+    batcher.did_not_fit(6)
     assert batcher.max_batch == 3
-    batcher.shrink(0)
+    batcher.did_not_fit(8)
+    assert batcher.max_batch == 3
+    for _ in range(3):
+        batcher.did_not_fit(batcher.max_batch)
     assert batcher.max_batch == 1
+
+
+def _full_batches_until_a_larger_one(limit: BatchLimit) -> int:
+    before, count = limit.value, 0
+    while limit.value == before:
+        limit.did_fit(before - 1)  # says nothing
+        limit.did_fit(before)
+        count += 1
+    return count
+
+
+def test_the_limit_grows_back_when_memory_is_free_again() -> None:
+    """After some full batches the limit doubles, up to its first value."""
+    limit = BatchLimit(12)
+    limit.did_not_fit(12)
+    limit.did_not_fit(6)
+    values = [limit.value]
+    while limit.value < 12:
+        assert 8 <= _full_batches_until_a_larger_one(limit) <= 1024
+        values.append(limit.value)
+    assert values == [3, 6, 12]
+
+
+def test_a_limit_that_stays_too_large_is_tried_less_and_less_often() -> None:
+    """Each failed try doubles the number of batches before the next one; after a success the count begins anew."""
+    limit = BatchLimit(8)
+    waits = []
+    for _ in range(10):
+        limit.did_not_fit(8)
+        waits.append(_full_batches_until_a_larger_one(limit))
+    assert waits == [16, 32, 64, 128, 256, 512, 1024, 1024, 1024, 1024]
+    limit.did_fit(8)
+    limit.did_not_fit(8)
+    assert _full_batches_until_a_larger_one(limit) == waits[0]
 
 
 def test_many_children_at_once_lose_nothing() -> None:

@@ -23,6 +23,45 @@ class Batchable(Protocol):
         ...
 
 
+#: Full batches that fit before a larger one is tried. Doubled with each one that does not fit, up to the most:
+#: where another program keeps the memory, failed tries cost at most one batch in so many.
+_FIRST_PATIENCE = 8
+_MOST_PATIENCE = 1024
+
+
+class BatchLimit:
+    """The largest batch at the moment: halved when the device's memory is full, and raised again after a while.
+
+    Not thread-safe.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.value = most
+        self._patience = _FIRST_PATIENCE
+        #: Full batches until a larger one is tried.
+        self._left = _FIRST_PATIENCE
+
+    def did_not_fit(self, size: int) -> None:
+        """Lower the limit to half of a batch that the device's memory did not hold; it stays at least 1."""
+        if size // 2 < self.value:
+            self.value = max(1, size // 2)
+            self._patience = min(_MOST_PATIENCE, 2 * self._patience)
+        self._left = self._patience
+
+    def did_fit(self, size: int) -> None:
+        """Count a batch that ended; smaller ones than the limit say nothing about larger ones."""
+        if size < self.value:
+            return
+        if self.value == self._most:
+            self._patience = _FIRST_PATIENCE
+            return
+        self._left -= 1
+        if self._left <= 0:
+            self.value = min(self._most, 2 * self.value)
+            self._left = self._patience
+
+
 B = TypeVar("B", bound=Batchable)
 T = TypeVar("T")
 R = TypeVar("R")
@@ -35,7 +74,7 @@ class Batcher(Generic[B]):
     """
 
     def __init__(self, max_batch: int, max_wait_s: float) -> None:
-        self._max_batch = max_batch
+        self._limit = BatchLimit(max_batch)
         self._max_wait_s = max_wait_s
         self._queue: deque[B] = deque()
         #: Children whose next request is announced and has not arrived.
@@ -45,13 +84,18 @@ class Batcher(Generic[B]):
 
     @property
     def max_batch(self) -> int:
-        """Maximum number of requests in one batch."""
-        return self._max_batch
+        """Maximum number of requests in one batch, at the moment."""
+        return self._limit.value
 
-    def shrink(self, max_batch: int) -> None:
-        """Lower the maximum, after a batch that did not fit into the device's memory."""
+    def did_not_fit(self, size: int) -> None:
+        """Form smaller batches for a while, after one of `size` requests that the device's memory did not hold."""
         with self._changed:
-            self._max_batch = max(1, min(self._max_batch, max_batch))
+            self._limit.did_not_fit(size)
+
+    def did_fit(self, size: int) -> None:
+        """Count a batch of `size` requests that ended; after some, larger ones are tried again."""
+        with self._changed:
+            self._limit.did_fit(size)
 
     def announce(self, child: Hashable) -> None:
         """Note that a request of this child will follow; a batch may wait a moment for the request."""
@@ -95,7 +139,7 @@ class Batcher(Generic[B]):
             return []
 
     def _need_not_wait(self) -> bool:
-        full = len(self._queue) >= self._max_batch
+        full = len(self._queue) >= self.max_batch
         return full or not self._announced or not self._queue or self._queue[0].isolated or self._closed
 
     def _take(self) -> list[B]:
@@ -104,7 +148,7 @@ class Batcher(Generic[B]):
         batch: list[B] = []
         left: deque[B] = deque()
         for request in self._queue:
-            if len(batch) < self._max_batch and not request.isolated:
+            if len(batch) < self.max_batch and not request.isolated:
                 batch.append(request)
             else:
                 left.append(request)

@@ -195,14 +195,16 @@ class Server:
     def _run_model(self, batch: Sequence[PendingRequest]) -> list[Caption | InferenceFailed]:
         try:
             with _exit_if_hanging(self._hang_timeout_s):
-                return self._model.caption([pending.request for pending in batch])
+                captions = self._model.caption([pending.request for pending in batch])
         except BatchTooLarge:
-            self._batcher.shrink(len(batch) // 2)
+            self._batcher.did_not_fit(len(batch))
             _log.warning("batch_too_large", size=len(batch), max_batch=self._batcher.max_batch)
             raise
         except Exception as error:
             _log.warning("batch_failed", size=len(batch), error=f"{type(error).__name__}: {error}")
             raise
+        self._batcher.did_fit(len(batch))
+        return captions
 
     def _probe_model(self) -> None:
         with _exit_if_hanging(self._hang_timeout_s):
