@@ -34,6 +34,8 @@ COMMANDS = {
     "search": "Find captions by their words, the newest first.",
     "sql": "Run one SQL statement, read only.",
     "gallery": "Serve the page and the API until Ctrl-C; `dropline gallery token NAME` makes a token instead.",
+    "backfill": "Caption the objects that are in a bucket already, behind fresh drops.",
+    "reconcile": "Compare a bucket with the table, both ways; `--fix` repairs the differences.",
     "redrive": "Queue failed rows again, with all their attempts; put the cause right first.",
 }
 #: Commands that stop processes after Ctrl-C, for as long as it takes.

@@ -111,7 +111,7 @@ def parse_since(text: str, now: datetime) -> datetime:
         ) from None
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     if moment > now:
-        raise ClientError(f"--since {text!r} is in the future: no row can have failed since then")
+        raise ClientError(f"--since {text!r} is in the future; give a time that has passed")
     return moment
 
 

@@ -31,6 +31,11 @@ INGEST = Needs(
 WORKER = Needs("dropline_worker", {"captions": ("SELECT", "UPDATE"), "caption_history": ("INSERT",)})
 #: Redrives, which run as the function's login.
 OPERATOR = Needs("dropline_ingest", {"captions": ("SELECT", "UPDATE")})
+#: Backfills and reconciliations, which run as the function's login.
+BULK = Needs(
+    "dropline_ingest",
+    {"captions": ("SELECT", "INSERT", "UPDATE"), "backfills": ("SELECT", "INSERT", "UPDATE")},
+)
 #: Submissions and redrives of the gallery, and submissions of commands.
 SUBMITTER = Needs("dropline_gallery", {"captions": ("SELECT", "INSERT", "UPDATE")})
 #: Commands that only read.

@@ -211,6 +211,12 @@ class WorkerSettings(_Group):
         description="Memory that the worker may use, all its processes together; 0: the limit of the container, "
         "else the memory of the machine. A worker whose parts do not fit does not start; see docs/operate.md.",
     )
+    hourly_price: float = Field(
+        default=0.0,
+        ge=0,
+        description="Price of one worker for an hour, in your currency, for the estimates of `dropline backfill "
+        "--dry-run`; 0: unknown.",
+    )
     look_for_rows: bool = Field(
         default=True,
         description="Look in Postgres for due rows at a start, a reconnection and an alarm; off only for the "

@@ -1,0 +1,356 @@
+"""Backfill: rows for the objects that are in a bucket already, in batches, each committed with its cursor."""
+
+import os
+import socket
+import uuid
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from db import backfills, bulk_rows, claims
+from db.backfills import BackfillRecord, MeasuredRate
+from db.bulk_rows import BulkRow, Registered
+from db.session import Database, writer_settings
+from db.start_check import BULK
+from dropline.contract import ObjectVersion
+from dropline.deadline import Deadline
+from dropline.errors import DroplineError, ForeignBucket
+from dropline.scaling.activation import open_activator
+from dropline.selection import Selection
+from dropline.settings import Settings
+from dropline.storage.listing import Listing
+from operations.backfill_request import BackfillRequest, Chooser
+from operations.backfill_sources import BucketObjects, Item, ListedNames, Objects, digest_of
+from operations.pacing import Pacer, Spaced
+from operations.redrive import wake_with_retries
+
+#: Rows per transaction, each with a lock.
+BATCH = 500
+#: Objects per transaction; most of them may have their rows.
+_MOST_ITEMS = 2000
+#: Workers are woken once in this time, in seconds.
+_WAKE_EVERY_S = 10.0
+_ENQUEUE_S = 10.0
+_STATEMENT_TIMEOUT_MS = 60_000
+
+#: Called after each batch, with the part of the source that was read, from 0 to 1.
+OnProgress = Callable[[BackfillRecord, float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class BackfillPlan:
+    """The result of a dry run."""
+
+    #: Objects read.
+    listed: int
+    #: Objects that have their row.
+    existing: int
+    #: Rows that would be inserted for a worker.
+    queued: int
+    #: Rows of objects that are refused without a download.
+    failed: int
+    #: Bytes of the objects of `queued`.
+    queued_bytes: int
+    #: Other objects, by reason.
+    left_out: dict[str, int]
+    #: Of the latest captions; None: there are too few.
+    rate: MeasuredRate | None
+    #: Price of one worker for an hour; 0: unknown.
+    hourly_price: float
+
+    @property
+    def seconds(self) -> float | None:
+        """Time at the measured rate."""
+        return None if self.rate is None else self.queued / self.rate.per_second
+
+    @property
+    def price(self) -> float | None:
+        """Price of the workers for this time."""
+        if self.seconds is None or self.rate is None or not self.hourly_price:
+            return None
+        return self.seconds / 3600 * self.rate.workers * self.hourly_price
+
+
+class Backfiller:
+    """Carries out backfills. One at a time."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        listing: Listing,
+        enqueue: Callable[[int], None],
+        wake: Callable[[], None],
+    ) -> None:
+        """Store the parts.
+
+        Args:
+            settings: with the rules of events.
+            database: with the rights of `db.start_check.BULK`.
+            listing: of the bucket.
+            enqueue: sends a message of a row; raises BrokerUnavailable.
+            wake: scales the worker pool up from zero.
+
+        Raises:
+            SettingsError: a glob of the rules cannot be read.
+        """
+        self._settings = settings
+        self._database = database
+        self._listing = listing
+        self._enqueue = enqueue
+        self._wake = wake
+        buckets = settings.events.buckets or (settings.bucket,)
+        self._selection = Selection(settings.events.model_copy(update={"buckets": buckets}))
+
+    def plan(self, request: BackfillRequest, names: Path | None = None) -> BackfillPlan:
+        """Read all objects, and count what `run` would do; changes nothing. Raises as `run`."""
+        self._require_ours(request)
+        objects = self._objects(request, names, {})
+        chooser = Chooser(self._selection, request, request.since)
+        listed = existing = queued = failed = size = 0
+        left_out: Counter[str] = Counter()
+        for batch in _batches(objects, chooser, lambda: BATCH):
+            with self._database.transaction() as connection:
+                new = bulk_rows.missing(connection, request.source.bucket, batch.rows)
+            listed += len(batch.rows) + batch.left_out.total()
+            existing += len(batch.rows) - len(new)
+            left_out += batch.left_out
+            if request.most is not None:
+                new = new[: request.most - queued - failed]
+            queued_now = [row for row in new if row.error_code is None]
+            queued += len(queued_now)
+            failed += len(new) - len(queued_now)
+            size += sum(row.facts.size_bytes or 0 for row in queued_now)
+            if request.most is not None and queued + failed >= request.most:
+                break
+        with self._database.transaction() as connection:
+            rate = backfills.measured_rate(connection)
+        price = self._settings.worker.hourly_price
+        return BackfillPlan(listed, existing, queued, failed, size, dict(left_out), rate, price)
+
+    def run(
+        self,
+        request: BackfillRequest,
+        names: Path | None = None,
+        *,
+        on_progress: OnProgress = lambda _record, _part: None,
+        pacer: Pacer | None = None,
+        until: Deadline | None = None,
+    ) -> BackfillRecord:
+        """Insert the missing rows, from the beginning or from where an earlier run was ended.
+
+        Args:
+            request: objects and limits.
+            names: a list of names, in place of a listing.
+            on_progress: called after each batch.
+            pacer: of `request.rate`.
+            until: return an unfinished backfill after this; None: never.
+
+        Raises:
+            ForeignBucket: the bucket is not one of DROPLINE_EVENTS__BUCKETS.
+            ObjectMissing, AccessDenied, StorageUnavailable, ClientError: the bucket cannot be read.
+            DatabaseUnavailable, BrokerUnavailable, ScalingDenied, TransientError: the batches before are
+                committed, and the same call continues behind them.
+            BackfillTakenOver: another process continues this backfill.
+        """
+        self._require_ours(request)
+        runner = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:12]}"
+        with self._database.transaction() as connection:
+            record = backfills.start(connection, request.source.uri, request.options, request.since, runner)
+        objects = self._objects(request, names, record.cursor)
+        run = _Run(self._database, request, record, runner, pacer or Pacer(request.rate))
+        wake = Spaced(self._wake_workers, _WAKE_EVERY_S)
+        chooser = Chooser(self._selection, request, record.since)
+        with closing(_batches(objects, chooser, run.most)) as batches:
+            for batch in batches:
+                registered = run.insert(objects, batch)
+                if registered.first_queued_id is not None:
+                    wake(registered.first_queued_id)
+                on_progress(run.record, objects.part_read)
+                if until is not None and not until.remaining_s():
+                    wake.flush()
+                    return run.record
+        wake.flush()
+        record = run.finish()
+        if not run.queued:
+            self._wake_for_due_rows()
+        return record
+
+    def find(self, backfill_id: int) -> BackfillRecord | None:
+        """One backfill; None if there is none of this id."""
+        with self._database.transaction() as connection:
+            return backfills.find(connection, backfill_id)
+
+    def _objects(self, request: BackfillRequest, names: Path | None, cursor: dict[str, object]) -> Objects:
+        if names is not None:
+            return ListedNames(self._listing, request.source, names, cursor)
+        return BucketObjects(self._listing, request.source, cursor)
+
+    def _require_ours(self, request: BackfillRequest) -> None:
+        bucket = request.source.bucket
+        try:
+            self._selection.require_ours(ObjectVersion(bucket, "", 0))
+        except ForeignBucket:
+            raise ForeignBucket(
+                f"the bucket {bucket} is not one of DROPLINE_EVENTS__BUCKETS, so its objects get no caption; add "
+                "it there, for the function too"
+            ) from None
+
+    def _wake_workers(self, row_id: int) -> None:
+        try:
+            self._enqueue(row_id)
+            self._wake()
+        except DroplineError as error:
+            raise type(error)(
+                f"{error}; the rows so far are queued, and a worker takes them when it starts or reconnects; the "
+                "same command again continues",
+                code=error.code,
+            ) from error
+
+    def _wake_for_due_rows(self) -> None:
+        """A run that was killed behind its last batch left due rows, and perhaps a sleeping pool."""
+        with self._database.transaction() as connection:
+            due = claims.look(connection, 1)
+        if due.row_ids:
+            self._wake_workers(due.row_ids[0])
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    part: int
+    rows: list[BulkRow]
+    #: Numbers of the other objects, by reason.
+    left_out: Counter[str]
+    #: Of the last item; None without an item.
+    position: str | int | None
+    is_last: bool
+
+
+@dataclass(slots=True)
+class _Run:
+    """The batches of one run."""
+
+    database: Database
+    request: BackfillRequest
+    record: BackfillRecord
+    runner: str
+    pacer: Pacer
+    #: Rows that this run has queued.
+    queued: int = 0
+
+    def most(self) -> int:
+        """Rows of the next batch; 0: the backfill has all its rows."""
+        size = self.pacer.most(BATCH)
+        if self.request.most is None:
+            return size
+        return max(0, min(size, self.request.most - self.record.queued - self.record.failed))
+
+    def insert(self, objects: Objects, batch: _Batch) -> Registered:
+        """Commit a batch and the cursor behind it."""
+        objects.advance(batch.part, batch.position, is_done=batch.is_last)
+        if batch.rows:
+            self.pacer.wait()
+        with self.database.transaction() as connection:
+            self.record, registered = backfills.advance(
+                connection,
+                self.record.id,
+                self.runner,
+                self.request.source.bucket,
+                batch.rows,
+                objects.cursor,
+                batch.left_out,
+            )
+        self.queued += registered.queued
+        self.pacer.spend(registered.queued + registered.failed)
+        return registered
+
+    def finish(self) -> BackfillRecord:
+        """Set the backfill to finished."""
+        with self.database.transaction() as connection:
+            return backfills.finish(connection, self.record.id, self.runner)
+
+
+def _batches(objects: Objects, chooser: Chooser, most: Callable[[], int]) -> Generator[_Batch, None, None]:
+    """The items in batches; `most` gives the rows of the next one, and ends the iterator with 0."""
+    with closing(objects.stretches()) as stretches:
+        for stretch in stretches:
+            items = deque(stretch.items)
+            while items or (stretch.is_last and not stretch.items):
+                size = most()
+                if not size:
+                    return
+                yield _next_batch(stretch.part, items, stretch.is_last, chooser, size)
+                if not items:
+                    break
+
+
+def _next_batch(part: int, items: deque[Item], is_last: bool, chooser: Chooser, size: int) -> _Batch:
+    rows: list[BulkRow] = []
+    left_out: Counter[str] = Counter()
+    position = None
+    while items and len(rows) < size and len(rows) + left_out.total() < _MOST_ITEMS:
+        item = items.popleft()
+        position = item.position
+        choice = "missing" if item.found is None else chooser.choose(item.found)
+        if isinstance(choice, BulkRow):
+            rows.append(choice)
+        else:
+            left_out[choice] += 1
+    return _Batch(part, rows, left_out, position, is_last and not items)
+
+
+def with_list(request: BackfillRequest, names: Path | None) -> BackfillRequest:
+    """The request for the objects of a list of names.
+
+    Raises:
+        ClientError: the file cannot be read.
+    """
+    return request if names is None else replace(request, list_digest=digest_of(names)[0])
+
+
+@contextmanager
+def open_backfiller(settings: Settings, on_wait: Callable[[str], None]) -> Iterator[Backfiller]:
+    """A backfiller; its connections are opened on first use.
+
+    Args:
+        settings: with Postgres, Redis, Cloud Storage and, for scale to zero, the worker pool.
+        on_wait: called before each pause of a call to wake the worker pool, with the reason.
+
+    Raises:
+        SettingsError: a setting is missing or wrong.
+        AccessDenied: no credentials were found.
+    """
+    with open_bulk_parts(settings, "dropline-backfill", on_wait) as (database, listing, enqueue, wake):
+        yield Backfiller(settings, database, listing, enqueue, wake)
+
+
+BulkParts = tuple[Database, Listing, Callable[[int], None], Callable[[], None]]
+
+
+@contextmanager
+def open_bulk_parts(
+    settings: Settings, application_name: str, on_wait: Callable[[str], None]
+) -> Iterator[BulkParts]:
+    """Postgres, Cloud Storage, and the functions that send a message and wake the pool; as `open_backfiller`."""
+    writer = writer_settings(settings)
+    statement_timeout_ms = max(writer.statement_timeout_ms, _STATEMENT_TIMEOUT_MS)
+    operator = writer.model_copy(update={"statement_timeout_ms": statement_timeout_ms})
+    # Celery is slow to import.
+    from dropline.broker.queue import CaptionQueue
+
+    with (
+        closing(CaptionQueue.connect(settings.broker)) as queue,
+        open_activator(settings.pool, settings.broker) as activator,
+        closing(Database.connect(operator, application_name, BULK, connections=2)) as database,
+    ):
+
+        def enqueue(row_id: int) -> None:
+            queue.enqueue(row_id, Deadline.after(_ENQUEUE_S))
+
+        def wake() -> None:
+            if activator is not None:
+                wake_with_retries(activator.ensure_awake, 2 * settings.pool.lease_s, on_wait)
+
+        yield database, Listing.connect(settings), enqueue, wake

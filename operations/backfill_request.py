@@ -1,0 +1,122 @@
+"""What a backfill is asked for, and the row of each object by the rules of events. Pure."""
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from db.bulk_rows import BulkRow
+from dropline.contract import TaskRequest
+from dropline.errors import ClientError, InvalidTask
+from dropline.selection import Accept, Filtered, Reject, Selection
+from dropline.storage.listing import ListedObject
+from dropline.storage.name_globs import compile_glob, is_glob, literal_prefix
+
+_SOURCE = re.compile(r"gs://(?P<bucket>[a-z0-9][a-z0-9._-]+)(?:/(?P<pattern>.*))?", re.DOTALL)
+#: Classes whose reads cost a retrieval fee.
+ARCHIVED_CLASSES = frozenset({"NEARLINE", "COLDLINE", "ARCHIVE"})
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A bucket, and the objects of it."""
+
+    bucket: str
+    #: A prefix, or a glob for whole names.
+    pattern: str = ""
+
+    @classmethod
+    def parse(cls, uri: str) -> "Source":
+        """Read `gs://bucket`, `gs://bucket/prefix` or `gs://bucket/glob`.
+
+        Raises:
+            ClientError: another form, or a glob that cannot be read.
+        """
+        match = _SOURCE.fullmatch(uri)
+        if match is None:
+            raise ClientError(
+                f"{uri!r} names no bucket; write gs://BUCKET, gs://BUCKET/PREFIX or a glob as 'gs://BUCKET/**.jpg'"
+            )
+        source = cls(match["bucket"], match["pattern"] or "")
+        compile_glob(source.pattern)
+        return source
+
+    @property
+    def prefix(self) -> str:
+        """The beginning of all names."""
+        return literal_prefix(self.pattern)
+
+    @property
+    def uri(self) -> str:
+        """In one spelling."""
+        return f"gs://{self.bucket}/{self.pattern}"
+
+    def matches(self, name: str) -> bool:
+        """Whether an object of the bucket belongs to the source."""
+        if is_glob(self.pattern):
+            return compile_glob(self.pattern).fullmatch(name) is not None
+        return name.startswith(self.pattern)
+
+
+@dataclass(frozen=True, slots=True)
+class BackfillRequest:
+    """The objects of a backfill, and its limits."""
+
+    source: Source
+    #: Asked of each object, in place of its own task; None: the own task.
+    task: TaskRequest | None = None
+    #: Also objects of classes with a retrieval fee.
+    archived: bool = False
+    #: As written; `since` is its time at the first run.
+    since_text: str = ""
+    since: datetime | None = None
+    #: Most rows.
+    most: int | None = None
+    #: Most rows per second.
+    rate: float | None = None
+    #: SHA-256 of a list of names; None: the bucket is listed.
+    list_digest: str | None = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """All that decides which objects get which rows, beside the source."""
+        return {
+            "task": None if self.task is None else str(self.task),
+            "archived": self.archived,
+            "since": self.since_text or None,
+            "list": self.list_digest,
+        }
+
+
+class Chooser:
+    """The row of an object, or the reason to leave it out."""
+
+    def __init__(self, selection: Selection, request: BackfillRequest, since: datetime | None) -> None:
+        self._selection = selection
+        self._request = request
+        self._since = since
+
+    def choose(self, found: ListedObject) -> BulkRow | str:
+        """The row of a live object.
+
+        The reasons are `other_name`, `archived`, `old` and those of `FilterReason`.
+        """
+        version, request = found.version, self._request
+        # Postgres stores no NUL.
+        if "\x00" in version.name or not request.source.matches(version.name):
+            return "other_name"
+        if self._since is not None and found.created_at is not None and found.created_at < self._since:
+            return "old"
+        if found.storage_class in ARCHIVED_CLASSES and not request.archived:
+            return "archived"
+        verdict = self._selection.judge(version, found.facts, found.task)
+        match verdict:
+            case Filtered(reason):
+                return reason.value
+            case Accept(own):
+                task = request.task or own
+                return BulkRow(version, found.facts, str(task), own_task=task == own)
+            case Reject(_, InvalidTask.default_code) if request.task is not None:
+                return BulkRow(version, found.facts, str(request.task), own_task=False)
+            case Reject(usual, code, error):
+                return BulkRow(version, found.facts, str(request.task or usual), code, error)

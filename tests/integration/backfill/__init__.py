@@ -1,0 +1,1 @@
+"""Backfills of buckets in the emulator."""
