@@ -143,7 +143,7 @@ def _print_plan(plan: BackfillPlan, *, as_json: bool) -> None:
         print_json(document)
         return
     _print_counts(plan.listed, plan.existing, plan.queued, plan.failed, 0, plan.left_out)
-    print_line(f"{plan.queued_bytes / 1e9:,.3f} GB would be downloaded")
+    print_line(f"{_size(plan.queued_bytes)} would be downloaded")
     if plan.rate is None or plan.seconds is None:
         print_note("no estimate of the time: too few rows are captioned to measure the rate")
         return
@@ -155,6 +155,10 @@ def _print_plan(plan: BackfillPlan, *, as_json: bool) -> None:
         print_note("no estimate of the price: set DROPLINE_WORKER__HOURLY_PRICE to that of one worker")
     else:
         print_line(f"price {plan.price:,.2f}, at {plan.hourly_price:,.2f} per worker and hour")
+
+
+def _size(size: int) -> str:
+    return f"{size / 1e9:,.1f} GB" if size >= 10**9 else f"{size / 1e6:,.1f} MB"
 
 
 def _duration(seconds: float) -> str:

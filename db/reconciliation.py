@@ -47,7 +47,7 @@ class ComparedRow:
 
 
 _COLUMNS = ", ".join(field.name for field in fields(ComparedRow))
-# The operators are those of text_pattern_ops: the bytes of the names, as in a listing, by ix_captions_object_versions.
+# The operators of text_pattern_ops compare the bytes of names, as a listing does, by ix_captions_object_versions.
 _PAGE = text(f"""
     SELECT {_COLUMNS} FROM captions
     WHERE object_name ~>=~ :start AND (CAST(:until AS text) IS NULL OR object_name ~<~ :until)

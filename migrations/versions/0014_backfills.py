@@ -25,8 +25,10 @@ CREATE FUNCTION register_captions(
     of_bucket text, objects jsonb,
     OUT queued bigint, OUT failed bigint, OUT ended bigint, OUT queued_bytes bigint,
     OUT first_id bigint, OUT last_id bigint, OUT first_queued_id bigint)
-LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp SET dropline.priority = '2' AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
+    -- Not by SET of the function, which a superuser alone may give to a setting of its own.
+    PERFORM set_config('dropline.priority', '2', true);
     SELECT count(*) FILTER (WHERE r.is_created AND r.row_status = 'queued'),
            count(*) FILTER (WHERE r.is_created AND r.row_status = 'failed'),
            count(*) FILTER (WHERE r.row_status IN ('superseded', 'deleted')),
@@ -45,6 +47,7 @@ BEGIN
     CROSS JOIN LATERAL public.register_caption(
         of_bucket, o.name, o.generation, o.task, o.status, o.error_code, o.error, o.own_task, o.content_type,
         o.size_bytes, o.md5_hash, o.crc32c, o.event_time, o.metageneration, o.metadata_bytes) AS r;
+    PERFORM set_config('dropline.priority', '', true);
 END $$
 """
 

@@ -49,10 +49,16 @@ class BulkRig:
     def request(self, rest: str = "", **values: Any) -> BackfillRequest:
         return BackfillRequest(Source.parse(f"{self.uri}/{rest}"), **values)
 
-    def put(self, name: str, data: bytes = b"x", kind: str = "image/jpeg", **metadata: str) -> int:
+    def put(
+        self,
+        name: str,
+        data: bytes = b"x",
+        kind: str = "image/jpeg",
+        metadata: dict[str, str] | None = None,
+    ) -> int:
         """Upload an object; returns the generation."""
         blob = self.bucket.blob(name)
-        blob.metadata = metadata or None
+        blob.metadata = metadata
         blob.upload_from_string(data, content_type=kind)
         assert blob.generation is not None
         return int(blob.generation)

@@ -191,7 +191,8 @@ def test_command_modules_import_at_their_top() -> None:
 def test_help_lists_the_commands_in_order() -> None:
     """The help has each command with the first words of the summary."""
     shown = CliRunner().invoke(app, ["--help"]).stdout
-    places = [shown.index(f"{name:<9}{summary[:15]}") for name, summary in COMMANDS.items()]
+    width = max(map(len, COMMANDS)) + 2
+    places = [shown.index(f"{name:<{width}}{summary[:15]}") for name, summary in COMMANDS.items()]
     assert places == sorted(places)
 
 

@@ -25,8 +25,8 @@ class KilledError(Exception):
 def test_objects_get_the_rows_of_their_events(bulk: BulkRig) -> None:
     """Filters, own tasks, refusals, metadata; the objects read are the sum of the counts."""
     bulk.put("a.jpg", size := b"12345")
-    bulk.put("b.jpg", kind="application/octet-stream", **{"caption-task": "<OD>", "owner": "ida"})
-    bulk.put("c.jpg", **{"caption": "a person's", "caption-task": "no task"})
+    bulk.put("b.jpg", kind="application/octet-stream", metadata={"caption-task": "<OD>", "owner": "ida"})
+    bulk.put("c.jpg", metadata={"caption": "a person's", "caption-task": "no task"})
     bulk.put("empty.jpg", b"")
     bulk.put("notes.txt", kind="text/plain")
     bulk.put("folder/", b"", kind="application/x-directory")
@@ -86,7 +86,7 @@ def test_old_objects_are_left_out(bulk: BulkRig) -> None:
 def test_another_task_is_asked_beside_the_own_one(bulk: BulkRig) -> None:
     """The answer to a further task is in Postgres alone; an invalid own task is no obstacle."""
     bulk.put("a.jpg")
-    bulk.put("b.jpg", **{"caption-task": "no task"})
+    bulk.put("b.jpg", metadata={"caption-task": "no task"})
     bulk.backfiller().run(bulk.request())
     bulk.backfiller().run(bulk.request(task=TaskRequest.parse("od")))
     rows = [(row["object_name"], row["task"], row["write_back"], row["status"]) for row in bulk.rows()]
