@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from dropline.errors import (
     AccessDenied,
+    BackfillTakenOver,
     DroplineError,
     FetchTooLarge,
     ImageRefused,
@@ -44,6 +45,7 @@ _STATUS: tuple[tuple[type[DroplineError], HTTPStatus], ...] = (
     (InvalidCaptionId, HTTPStatus.NOT_FOUND),
     (ObjectMissing, HTTPStatus.NOT_FOUND),
     (ObjectGone, HTTPStatus.NOT_FOUND),
+    (BackfillTakenOver, HTTPStatus.CONFLICT),
     (RequestTooLarge, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
     (FetchTooLarge, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
     (RequestTooSlow, HTTPStatus.REQUEST_TIMEOUT),

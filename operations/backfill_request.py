@@ -13,6 +13,8 @@ from dropline.storage.listing import ListedObject
 from dropline.storage.name_globs import compile_glob, is_glob, literal_prefix
 
 _SOURCE = re.compile(r"gs://(?P<bucket>[a-z0-9][a-z0-9._-]+)(?:/(?P<pattern>.*))?", re.DOTALL)
+#: Neither Postgres nor Cloud Storage can have these in a name.
+_UNUSABLE = re.compile("[\x00\ud800-\udfff]")
 #: Classes whose reads cost a retrieval fee.
 ARCHIVED_CLASSES = frozenset({"NEARLINE", "COLDLINE", "ARCHIVE"})
 
@@ -32,7 +34,7 @@ class Source:
         Raises:
             ClientError: another form, or a glob that cannot be read.
         """
-        match = _SOURCE.fullmatch(uri)
+        match = None if _UNUSABLE.search(uri) else _SOURCE.fullmatch(uri)
         if match is None:
             raise ClientError(
                 f"{uri!r} names no bucket; write gs://BUCKET, gs://BUCKET/PREFIX or a glob as 'gs://BUCKET/**.jpg'"

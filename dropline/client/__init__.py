@@ -11,13 +11,14 @@ from dropline.client.errors import (
     UnexpectedAnswer,
 )
 from dropline.client.plain import Client
-from dropline.client.results import Caption, Change, Reset, Submitted
+from dropline.client.results import Backfill, Caption, Change, Reset, Submitted
 from dropline.contract import Status
 from dropline.errors import ClientError
 from dropline.regions import Box, Polygon
 
 __all__ = [
     "AsyncClient",
+    "Backfill",
     "Box",
     "Caption",
     "CaptionFailed",

@@ -11,7 +11,7 @@ from dropline.client.content import Image
 from dropline.client.errors import Problem
 from dropline.client.feed import MOST_EVENT_BYTES, EventFeed
 from dropline.client.flows import Api
-from dropline.client.results import Caption, Change, Reset, Submitted
+from dropline.client.results import Backfill, Caption, Change, Reset, Submitted
 from dropline.client.steps import Call, Flow, Pause, Read, Step
 from dropline.client.transport import options
 
@@ -92,6 +92,23 @@ class AsyncClient:
             for caption in page.captions:
                 yield caption
             if (cursor := page.next) is None:
+                return
+
+    async def backfill(
+        self,
+        source: str,
+        *,
+        task: str | None = None,
+        text: str | None = None,
+        archived: bool = False,
+        max: int | None = None,  # noqa: A002 - see `Client.backfill`
+    ) -> AsyncGenerator[Backfill, None]:
+        """Rows for the objects that are in a bucket already; see `Client.backfill`."""
+        options = {"task": task, "text": text, "archived": archived, "max": max}
+        while True:
+            state = await self._run(self._api.backfill_step(source, options))
+            yield state
+            if state.is_finished:
                 return
 
     async def events(self, last_event_id: str | None = None) -> AsyncGenerator[Change | Reset, None]:

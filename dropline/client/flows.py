@@ -15,7 +15,7 @@ from dropline.client.answers import document_of
 from dropline.client.content import Content, Image, content_of
 from dropline.client.errors import CaptionFailed, NoAnswerYet
 from dropline.client.repetition import answered
-from dropline.client.results import Caption, Page, Session, Submitted
+from dropline.client.results import Backfill, Caption, Page, Session, Submitted
 from dropline.client.steps import Call, Flow, Pause
 from dropline.client.uploads import upload
 from dropline.contract import Status
@@ -84,6 +84,18 @@ class Api:
         call = Call("GET", f"{self.base_url}/api/captions", self._headers, given)
         response = yield from answered(call, Deadline.after(timeout))
         return Page.from_document(document_of(response))
+
+    def backfill_step(self, source: str, options: Mapping[str, object]) -> Flow[Backfill]:
+        """One step of a backfill: the service lists and inserts for some seconds."""
+        given = {name: value for name, value in options.items() if value is not None}
+        call = Call(
+            "POST",
+            f"{self.base_url}/api/backfills",
+            self._headers,
+            json={"source": source, **given},
+            silence_s=60.0,
+        )
+        return Backfill.from_document(document_of((yield from answered(call, Deadline.after(120.0)))))
 
     def stream(self, last_event_id: str) -> Call:
         """The request for events."""

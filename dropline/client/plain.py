@@ -11,7 +11,7 @@ from dropline.client.content import Image
 from dropline.client.errors import Problem
 from dropline.client.feed import MOST_EVENT_BYTES, EventFeed
 from dropline.client.flows import Api
-from dropline.client.results import Caption, Change, Reset, Submitted
+from dropline.client.results import Backfill, Caption, Change, Reset, Submitted
 from dropline.client.steps import Call, Flow, Pause, Read, Step
 from dropline.client.transport import options
 
@@ -118,6 +118,37 @@ class Client:
             page = self._run(self._api.page(conditions, cursor, timeout=60.0))
             yield from page.captions
             if (cursor := page.next) is None:
+                return
+
+    def backfill(
+        self,
+        source: str,
+        *,
+        task: str | None = None,
+        text: str | None = None,
+        archived: bool = False,
+        max: int | None = None,  # noqa: A002 - the name of the option everywhere
+    ) -> Generator[Backfill, None, None]:
+        """Rows for the objects that are in a bucket already; the state after each step of some seconds.
+
+        The service does nothing between two steps: iterate to the end. After an error, or at any time, the same
+        call continues. The token needs the scope `edit`.
+
+        Args:
+            source: `gs://bucket`, `gs://bucket/prefix` or `gs://bucket/glob`.
+            task: asked of each object; None: its own.
+            text: the words or the box of a task that needs them.
+            archived: also objects in NEARLINE, COLDLINE and ARCHIVE.
+            max: most rows.
+
+        Raises:
+            ServiceError: as of `caption`, at each step.
+        """
+        options = {"task": task, "text": text, "archived": archived, "max": max}
+        while True:
+            state = self._run(self._api.backfill_step(source, options))
+            yield state
+            if state.is_finished:
                 return
 
     def events(self, last_event_id: str | None = None) -> Generator[Change | Reset, None, None]:

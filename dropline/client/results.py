@@ -137,6 +137,42 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
+class Backfill:
+    """The state of a backfill."""
+
+    id: int
+    #: `gs://bucket/prefix or glob`.
+    source: str
+    #: Objects read so far.
+    listed: int
+    #: Objects that had their row.
+    existing: int
+    #: Rows that wait for a worker, or have been captioned since.
+    queued: int
+    #: Rows of objects that are refused without a download: empty, too large, a wrong task.
+    failed: int
+    is_finished: bool
+
+    @classmethod
+    def from_document(cls, document: object) -> Self:
+        """Read a backfill as the API gives it; members of later releases are left out.
+
+        Raises:
+            UnexpectedAnswer: a member is missing or has another type.
+        """
+        members = _members(document)
+        return cls(
+            id=_whole(members, "id"),
+            source=_text(members, "source"),
+            listed=_whole(members, "listed"),
+            existing=_whole(members, "existing"),
+            queued=_whole(members, "queued"),
+            failed=_whole(members, "failed"),
+            is_finished=_time_or_none(members, "finished_at") is not None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Session:
     """Where a large file is sent."""
 

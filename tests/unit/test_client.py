@@ -301,6 +301,18 @@ def test_a_search_reads_page_after_page(call: Call) -> None:
     ]
 
 
+@both
+def test_a_backfill_is_repeated_until_it_has_finished(call: Call) -> None:
+    """One request a step, always the same; an outage is no end."""
+    state = {"id": 7, "source": "gs://drops/", "listed": 10, "existing": 1, "queued": 8, "failed": 1}
+    going, done = state | {"finished_at": None}, state | {"finished_at": "2026-11-27T09:12:24+00:00"}
+    script = Script([answer(200, going), refusal(503, "database_unavailable", "away"), answer(200, done)])
+    found = call(script, "backfill", "gs://drops", task="od", max=8)
+    assert [(each.queued, each.is_finished) for each in found] == [(8, False), (8, True)]
+    bodies = [json.loads(each.content) for each in script.requests]
+    assert bodies == [{"source": "gs://drops", "task": "od", "archived": False, "max": 8}] * 3
+
+
 def event(number: int, **members: Any) -> str:
     """An event `caption`."""
     return f"id: {number}\nevent: caption\ndata: {json.dumps(ROW | members)}\n\n"
