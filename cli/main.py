@@ -36,6 +36,9 @@ COMMANDS = {
     "gallery": "Serve the page and the API until Ctrl-C; `dropline gallery token NAME` makes a token instead.",
     "backfill": "Caption the objects that are in a bucket already, behind fresh drops.",
     "reconcile": "Compare a bucket with the table, both ways; `--fix` repairs the differences.",
+    "recaption": (
+        "Caption again what another model or revision captioned; the old caption stays until the new one is there."
+    ),
     "redrive": "Queue failed rows again, with all their attempts; put the cause right first.",
 }
 #: Commands that stop processes after Ctrl-C, for as long as it takes.

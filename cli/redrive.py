@@ -95,7 +95,7 @@ def _row_filter(uris: list[str], codes: list[str], bucket: str, prefix: str, sin
     return RowFilter(tuple(map(parse_uri, uris)), tuple(codes), bucket, prefix, moment)
 
 
-def parse_since(text: str, now: datetime) -> datetime:
+def parse_since(text: str, now: datetime, option: str = "--since") -> datetime:
     """A time in ISO 8601 (UTC without a zone), or an age as `90m`.
 
     Raises:
@@ -107,11 +107,11 @@ def parse_since(text: str, now: datetime) -> datetime:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise ClientError(
-            f"--since {text!r} is not a time; write 90m, 2h, 7d, or 2026-11-22T14:00Z (UTC without a zone)"
+            f"{option} {text!r} is not a time; write 90m, 2h, 7d, or 2026-11-22T14:00Z (UTC without a zone)"
         ) from None
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     if moment > now:
-        raise ClientError(f"--since {text!r} is in the future; give a time that has passed")
+        raise ClientError(f"{option} {text!r} is in the future; give a time that has passed")
     return moment
 
 

@@ -71,12 +71,12 @@ class Redriver:
             DatabaseUnavailable: Postgres is unreachable.
             AccessDenied: the login may not read the rows.
         """
-        with _operator_transaction(self.database) as connection:
+        with operator_transaction(self.database) as connection:
             return self.kind.rows.count(connection, row_filter)
 
     def count_redrivable(self, row_filter: RowFilter, limit: int | None) -> dict[str, int]:
         """Rows that `redrive` would queue, by error code; raises the errors of `count`."""
-        with _operator_transaction(self.database) as connection:
+        with operator_transaction(self.database) as connection:
             return self.kind.rows.count_redrivable(connection, row_filter, limit)
 
     def redrive(self, row_filter: RowFilter, limit: int | None) -> None:
@@ -94,15 +94,7 @@ class Redriver:
         while after is not None:
             after = self._next_batch(row_filter, after, limit)
         if not self.redriven:
-            self._wake_for_due_rows()
-
-    def _wake_for_due_rows(self) -> None:
-        """A redrive that was killed, or could not wake the workers, left due rows and perhaps a sleeping pool."""
-        with _operator_transaction(self.database) as connection:
-            due = claims.look(connection, 1)
-        if due.row_ids:
-            self.enqueue(due.row_ids[0])
-            self.wake()
+            wake_for_due_rows(self.database, self.enqueue, self.wake)
 
     def _next_batch(self, row_filter: RowFilter, after: int, limit: int | None) -> int | None:
         """The id of the last row of the batch; None if no row is left."""
@@ -122,8 +114,17 @@ class Redriver:
         size = BATCH if limit is None else min(BATCH, limit - self.redriven.total())
         if size <= 0:
             return []
-        with _operator_transaction(self.database) as connection:
+        with operator_transaction(self.database) as connection:
             return self.kind.rows.redrive(connection, row_filter, after, size)
+
+
+def wake_for_due_rows(database: Database, enqueue: Callable[[int], None], wake: Callable[[], None]) -> None:
+    """A command that was killed, or could not wake the workers, left due rows and perhaps a sleeping pool."""
+    with operator_transaction(database) as connection:
+        due = claims.look(connection, 1)
+    if due.row_ids:
+        enqueue(due.row_ids[0])
+        wake()
 
 
 @contextmanager
@@ -142,6 +143,23 @@ def open_redriver(
         SettingsError: a setting is missing or wrong.
         AccessDenied: a worker pool is configured, and no credentials for Cloud Run were found.
     """
+    with open_operator(settings, "dropline-redrive", on_wait) as operator:
+        yield Redriver(kind, operator.database, operator.enqueue, operator.wake, on_progress)
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """The parts of a command that makes rows due: Postgres as the function's login, the queue, the worker pool."""
+
+    database: Database
+    #: As of `Redriver`.
+    enqueue: Callable[[int], None]
+    wake: Callable[[], None]
+
+
+@contextmanager
+def open_operator(settings: Settings, application_name: str, on_wait: Callable[[str], None]) -> Iterator[Operator]:
+    """The parts of such a command, opened on first use; arguments and errors as of `open_redriver`."""
     writer = writer_settings(settings)
     statement_timeout_ms = max(writer.statement_timeout_ms, _STATEMENT_TIMEOUT_MS)
     operator = writer.model_copy(update={"statement_timeout_ms": statement_timeout_ms})
@@ -151,7 +169,7 @@ def open_redriver(
     with (
         closing(CaptionQueue.connect(settings.broker)) as queue,
         open_activator(settings.pool, settings.broker) as activator,
-        closing(Database.connect(operator, "dropline-redrive", OPERATOR, connections=1)) as database,
+        closing(Database.connect(operator, application_name, OPERATOR, connections=1)) as database,
     ):
 
         def enqueue(row_id: int) -> None:
@@ -163,7 +181,7 @@ def open_redriver(
                 # once.
                 wake_with_retries(activator.ensure_awake, 2 * settings.pool.lease_s, on_wait)
 
-        yield Redriver(kind, database, enqueue, wake, on_progress)
+        yield Operator(database, enqueue, wake)
 
 
 def wake_with_retries(
@@ -194,7 +212,8 @@ def wake_with_retries(
 
 
 @contextmanager
-def _operator_transaction(database: Database) -> Iterator[Connection]:
+def operator_transaction(database: Database) -> Iterator[Connection]:
+    """A transaction of an operator's command; a missing right has the remedy."""
     try:
         with database.transaction() as connection:
             yield connection
