@@ -28,7 +28,7 @@ def require_drawable(path: Path, inputs: Sequence[Input], task: TaskRequest | No
     if not path.absolute().parent.is_dir():
         raise ClientError(f"{path.parent} is not a directory, so {path} cannot be written")
     if task is None and inputs[0].kind is not Kind.OBJECT:
-        task = Selection(settings.events).usual_task(settings.submit.prefix)
+        task = Selection(settings.events).usual_tasks(settings.submit.prefix)[0]
     if task is not None and not task.prompt.gives_regions:
         raise ClientError(_without_regions(str(task)))
 

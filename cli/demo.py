@@ -34,6 +34,7 @@ from dropline.errors import LocalStackError
 from dropline.settings import DatabaseSettings
 from dropline.storage.bucket import Storage
 from dropline.storage.uploads import Uploaded, plan_uploads
+from dropline.task_list import written
 from local_emulators.options import StackOptions
 from local_emulators.stack import Stack
 
@@ -176,7 +177,7 @@ def demonstrate(environment: Mapping[str, str], *, knows_samples: bool) -> DemoR
     storage = Storage.on_emulator(environment["STORAGE_EMULATOR_HOST"], environment["GOOGLE_CLOUD_PROJECT"])
     bucket = environment["DROPLINE_BUCKET"]
     captions = _drop_samples(database, DropTarget(storage, bucket), _CAPTIONS)
-    boxes = _drop_samples(database, DropTarget(storage, bucket, TaskRequest(TaskPrompt.OD)), _OBJECTS)
+    boxes = _drop_samples(database, DropTarget(storage, bucket, (TaskRequest(TaskPrompt.OD),)), _OBJECTS)
     print_unfinished(captions.unfinished | boxes.unfinished, _TIMEOUT_S)
     result = _compare(captions, expected_captions() if knows_samples else None)
     _print_captions(captions)
@@ -206,7 +207,7 @@ class _CaptionPrinter:
 
 def _drop_samples(database: DatabaseSettings, target: DropTarget, prefix: str) -> DropResult:
     files = [sample_directory() / name for name in expected_captions()]
-    task = target.task or "no task named"
+    task = written(target.tasks) or "no task named"
     print_line()
     print_line(f"dropping {len(files)} sample images into gs://{target.bucket}/{prefix} ({task})")
     with CaptionWaiter(database) as waiter:

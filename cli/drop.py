@@ -1,5 +1,6 @@
 """`dropline drop`: uploads, and with --wait the captions. `demo` drops its samples by the same `drop_files`."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from dropline.settings import Settings, load_settings
 from dropline.storage.bucket import Storage
 from dropline.storage.rules import LocalRules
 from dropline.storage.uploads import Plan, Upload, Uploaded, plan_uploads, upload_all
+from dropline.task_list import parse_tasks
 
 _NO_IMAGES = ("empty_object", "not_an_image")
 #: Most names in a note on entries left out.
@@ -37,8 +39,8 @@ def drop(
         str | None,
         typer.Option(
             help=(
-                "Florence-2 task prompt, as `<OD>`, `od`, or `open_vocabulary_detection: a cat`; "
-                "it travels as metadata `caption-task`."
+                "Florence-2 task prompt, as `<OD>`, `od`, or `open_vocabulary_detection: a cat`, or several, as "
+                "`<CAPTION>, <OD>`; they travel as metadata `caption-task`."
             )
         ),
     ] = None,
@@ -59,7 +61,7 @@ def drop(
     settings filtered an object.
     """
     settings = load_settings()
-    request = None if task is None else TaskRequest.parse(task)
+    tasks = () if task is None else parse_tasks(task)
     bucket = bucket or settings.bucket
     if not bucket:
         raise SettingsError(
@@ -71,7 +73,7 @@ def drop(
     plan = plan_uploads(paths, prefix, _is_image)
     for reason, found in plan.summary().items():
         print_note(f"not dropped, {reason}: {len(found)} ({_some_of(found)})")
-    target = DropTarget(Storage.connect(settings), bucket, request, parallel)
+    target = DropTarget(Storage.connect(settings), bucket, tasks, parallel)
     result = _drop(settings, plan, target, timeout if wait else None)
     if json:
         _print_documents(result)
@@ -113,13 +115,15 @@ def _print_uris(result: "DropResult") -> None:
 
 
 def _print_documents(result: "DropResult") -> None:
-    known = {each.version: results.filtered_document(each) for each in result.filtered}
-    known |= {row.version: results.document(row) for row in result.rows}
+    """One document for each row; for an object without a result, one."""
+    known = defaultdict(list, {each.version: [results.filtered_document(each)] for each in result.filtered})
+    for row in result.rows:
+        known[row.version].append(results.document(row))
     documents: list[dict[str, Any]] = []
     for uploaded in result.uploaded:
         version = uploaded.version
-        document = known.get(version) or results.unfinished_document(version, result.unfinished)
-        documents.append({"path": str(uploaded.upload.path), **document})
+        found = known[version] or [results.unfinished_document(version, result.unfinished)]
+        documents += ({"path": str(uploaded.upload.path), **document} for document in found)
     documents += ({"path": str(upload.path), "unreadable": reason} for upload, reason in result.unreadable)
     print_json(documents)
 
@@ -145,17 +149,18 @@ class DropObserver(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DropTarget:
-    """The bucket of the uploads, and the requested task."""
+    """The bucket of the uploads, and the requested tasks."""
 
     storage: Storage
     bucket: str
-    task: TaskRequest | None = None
+    #: Empty: those of the rules.
+    tasks: tuple[TaskRequest, ...] = ()
     #: Uploads at a time.
     parallel: int = 8
 
     def upload(self, upload: Upload) -> Uploaded:
         """Upload one file; raises the errors of `Storage.upload`."""
-        return self.storage.upload(self.bucket, upload, self.task)
+        return self.storage.upload(self.bucket, upload, self.tasks)
 
 
 @dataclass(slots=True)

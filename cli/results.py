@@ -45,12 +45,20 @@ def caption_or_error(row: CaptionRecord) -> str:
 
 
 def print_rows(rows: Sequence[CaptionRecord]) -> None:
-    """Print a table of object, status, and caption or error, sorted by name."""
+    """Print a table of object, status, and caption or error, sorted by name; of several tasks, with the task."""
+    by_name = sorted(rows, key=lambda row: (row.bucket, row.object_name, row.generation))
+    several = len({row.version for row in rows}) < len(rows)
     lines = [
-        (f"{row.bucket}/{row.object_name}", status_text(row.status), caption_or_error(row))
-        for row in sorted(rows, key=lambda row: (row.bucket, row.object_name, row.generation))
+        (
+            f"{row.bucket}/{row.object_name}",
+            *((row.task,) if several else ()),
+            status_text(row.status),
+            caption_or_error(row),
+        )
+        for row in by_name
     ]
-    print_table(("object", "status", "caption, or why there is none"), lines)
+    task = ("task",) if several else ()
+    print_table(("object", *task, "status", "caption, or why there is none"), lines)
 
 
 def print_model_notice(rows: Iterable[CaptionRecord]) -> None:

@@ -28,6 +28,7 @@ from dropline.contract import (
     WriteBack,
     WriteOutcome,
 )
+from dropline.task_list import MAX_TASKS
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,8 @@ class Claimed:
     #: None if no row is due.
     work: Claim | WriteBack | None
     others: Due
+    #: Further tasks of the same object version, claimed too.
+    siblings: tuple[Claim, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +98,16 @@ def _first_at(priority: int) -> str:
     )
 
 
-def _others(own_id: str, most: int = 1) -> str:
-    """CTEs: the due rows, and the next time at which a row is due, without the own row.
+def _others(other: str, most: int = 1) -> str:
+    """CTEs: the due rows, and the next time at which a row is due, without the own rows.
 
     The limit is a part of the text: with a parameter, Postgres plans the statement anew for each call, since the
     plan for any limit looks costly in a large table.
+
+    Args:
+        other: the condition on rows that are not the own ones.
+        most: due rows.
     """
-    other = f"id IS DISTINCT FROM {own_id}"
     due = " UNION ALL ".join(
         _first_due(each, f"AND {other} ORDER BY {_DUE_AT} LIMIT {most}") for each in _PRIORITIES
     )
@@ -119,7 +125,7 @@ _OTHERS = """ARRAY(SELECT id FROM other_due) AS other_ids,
 
 @functools.cache
 def _look(most: int) -> TextClause:
-    return text(f"WITH {_others('NULL', most)} SELECT {_OTHERS}")
+    return text(f"WITH {_others('true', most)} SELECT {_OTHERS}")
 
 
 def look(connection: Connection, most: int) -> Due:
@@ -156,43 +162,65 @@ _PICK = f"""
     first_2 AS {_longest_waiting(2, "FOR UPDATE SKIP LOCKED")},
     picked AS (SELECT id FROM hinted UNION ALL SELECT id FROM first_0 UNION ALL SELECT id FROM first_1
                UNION ALL SELECT id FROM first_2 LIMIT 1)"""
+# An attempt whose process died may have been the work of one task alone, so its row is claimed by itself.
+_FRESH = f"{_NEEDS_ATTEMPT} AND lease_until IS NULL AND lost_attempts = 0 AND slow_attempts = 0"
+# The subquery of the conditions on the object is evaluated first: the condition is one of the unique index.
+_SIBLINGS = f"""
+    siblings AS (
+        SELECT id FROM captions AS sibling
+        WHERE (bucket, object_name, generation) =
+              (SELECT bucket, object_name, generation FROM captions
+               WHERE id = (SELECT id FROM picked) AND {_FRESH})
+              AND id <> (SELECT id FROM picked) AND {_FRESH} AND {_UNFINISHED} AND {_DUE_AT} <= now()
+        LIMIT {MAX_TASKS - 1} FOR UPDATE SKIP LOCKED),
+    taken AS (SELECT id FROM picked UNION ALL SELECT id FROM siblings)"""
 _CLAIM = text(f"""
-    WITH {_PICK},
+    WITH {_PICK}, {_SIBLINGS},
     claimed AS (
         UPDATE captions SET status = CASE WHEN status = 'queued' THEN 'running' ELSE status END,
                attempts = attempts + {_NEEDS_ATTEMPT}::int,
                lost_attempts = lost_attempts + ({_NEEDS_ATTEMPT} AND lease_until IS NOT NULL)::int,
                lease_until = now() + make_interval(secs => :lease_s), claimed_by = :claimed_by, updated_at = now(),
                started_at = CASE WHEN {_NEEDS_ATTEMPT} THEN now() ELSE started_at END
-        FROM picked WHERE captions.id = picked.id
+        FROM taken WHERE captions.id = taken.id
         RETURNING captions.id, bucket, object_name, generation, task, {_NEEDS_ATTEMPT} AS needs_attempt, attempts,
                   lost_attempts, attempts_before_redrive, slow_attempts, model,
                   CASE WHEN NOT {_NEEDS_ATTEMPT} THEN caption END AS caption,
                   CASE WHEN metadata_written_at IS NULL THEN metageneration END AS metageneration, metadata_bytes,
                   COALESCE(EXTRACT(EPOCH FROM now() - failing_since), 0)::float8 AS failing_s),
-    {_others("(SELECT id FROM picked)")}
+    {_others("id <> ALL (ARRAY(SELECT id FROM taken))")}
     SELECT claimed.*, {_OTHERS} FROM (SELECT) AS one LEFT JOIN claimed ON true
+    ORDER BY claimed.id IS DISTINCT FROM (SELECT id FROM picked), claimed.id
 """)
 
 
 def claim(connection: Connection, hint: int, lease_s: float, claimed_by: str) -> Claimed:
     """Lease the most urgent due row, for a caption or for the write-back of a recorded caption.
 
+    With a row that needs a caption, lease the other due rows of its object version: one download serves all. Rows
+    whose earlier attempt was lost or too slow are leased alone, so that one task does not set the others aside.
+
     Args:
         connection: its statement is the whole transaction.
         hint: id of a row, which is preferred among the due rows of its priority.
         lease_s: seconds until the row is due again, unless the attempt ends before.
-        claimed_by: name of the worker and its child; a child has one claim at a time.
+        claimed_by: name of the worker and its child; a child claims again when all its rows have ended.
     """
     values = {"hint": hint, "lease_s": lease_s, "claimed_by": claimed_by}
-    row = connection.execute(_CLAIM, values).one()
-    return Claimed(None if row.id is None else _work_of(row, claimed_by), _due_of(row))
+    first, *siblings = connection.execute(_CLAIM, values).all()
+    work: Claim | WriteBack | None = None
+    if first.id is not None:
+        work = _claim_of(first) if first.needs_attempt else _write_back_of(first, claimed_by)
+    return Claimed(work, _due_of(first), tuple(map(_claim_of, siblings)))
 
 
-def _work_of(row: Row[Any], claimed_by: str) -> Claim | WriteBack:
+def _write_back_of(row: Row[Any], claimed_by: str) -> WriteBack:
     version = ObjectVersion(row.bucket, row.object_name, row.generation)
-    if not row.needs_attempt:
-        return WriteBack(row.id, version, row.task, row.caption, row.model, claimed_by, row.failing_s)
+    return WriteBack(row.id, version, row.task, row.caption, row.model, claimed_by, row.failing_s)
+
+
+def _claim_of(row: Row[Any]) -> Claim:
+    version = ObjectVersion(row.bucket, row.object_name, row.generation)
     return Claim(
         row.id,
         version,
@@ -219,7 +247,7 @@ def _due_of(row: Row[Any]) -> Due:
 def _ending(update: str) -> TextClause:
     """A statement that ends an attempt with `update`, and reads the other unfinished rows."""
     return text(f"""
-        WITH ended AS ({update} RETURNING id), {_others(":row_id")}
+        WITH ended AS ({update} RETURNING id), {_others("id IS DISTINCT FROM :row_id")}
         SELECT EXISTS (SELECT FROM ended) AS held, {_OTHERS}
     """)
 
@@ -245,7 +273,7 @@ _RECORD = text(f"""
     kept AS (
         INSERT INTO caption_history (caption_id, caption, result, model, model_revision, captioned_at)
         SELECT replaced.* FROM replaced WHERE EXISTS (SELECT FROM recorded)),
-    {_others(":row_id")}
+    {_others("id IS DISTINCT FROM :row_id")}
     SELECT EXISTS (SELECT FROM recorded) AS held,
            EXISTS (SELECT FROM recorded WHERE lease_until IS NOT NULL) AS is_write_back_due, {_OTHERS}
 """).bindparams(bindparam("result", type_=JSONB(none_as_null=True)))

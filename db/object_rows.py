@@ -4,6 +4,7 @@ Each function takes a connection in a transaction of the caller. A trigger sends
 the same transaction (see `docs/decisions/0001-notify-by-trigger.md`).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from db.models import EVERY_TASK
 from db.session import Connection
 from db.storable import storable_text
 from dropline.contract import ObjectFacts, ObjectVersion, Status, TaskRequest
+from dropline.selection import Accept
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,56 +30,62 @@ class RegisteredRow:
 # Events of one object take turns: if FINALIZE and DELETE arrive at once, the second must see the row of the first.
 _LOCK_OBJECT = text("SELECT pg_advisory_xact_lock(hashtextextended(:bucket || '/' || :name, 0))")
 
-# The function is in the migration 0011: one statement is one round trip.
+# The function is in the migration 0017: one statement is one round trip.
 _REGISTER = text("""
-    SELECT row_id, row_status, is_created FROM public.register_caption(
-        :bucket, :name, :generation, :task, :status, :error_code, :error, :own_task,
+    SELECT row_id, row_status, is_created FROM public.register_tasks(
+        :bucket, :name, :generation, :tasks, :error_codes, :errors, :own_task,
         :content_type, :size_bytes, :md5_hash, :crc32c, :event_time, :metageneration, :metadata_bytes)
 """)
 
 
-def register_object(
-    connection: Connection, version: ObjectVersion, facts: ObjectFacts, task: TaskRequest, *, own_task: bool = True
-) -> RegisteredRow:
-    """Insert the row of a finalized object, or find the row.
+def register_tasks(
+    connection: Connection, version: ObjectVersion, facts: ObjectFacts, accepted: Accept, *, own_task: bool = True
+) -> list[RegisteredRow]:
+    """Insert or find the rows of a finalized object, one for each task, then the `failed` row of wrong tasks.
 
     Unfinished rows of older generations become superseded. A generation with a `deleted` row stays deleted. A
     generation that is archived or not the newest starts as superseded.
 
     Args:
-        own_task: True for the task of the object's metadata or of the rules. The first such row of a generation
+        own_task: True for the tasks of the object's metadata or of the rules. The first such row of a generation
             is written back to the metadata; the captions of all other rows are in Postgres alone.
     """
-    return _register(connection, version, facts, str(task), Status.QUEUED, None, None, own_task=own_task)
+    wrong = accepted.wrong
+    rows = [(str(task), None, None) for task in accepted.tasks]
+    refused = [] if wrong is None else [(str(wrong.task), wrong.code, wrong.error)]
+    return _register(connection, version, facts, [*rows, *refused], own_task=own_task)
+
+
+def register_object(
+    connection: Connection, version: ObjectVersion, facts: ObjectFacts, task: TaskRequest, *, own_task: bool = True
+) -> RegisteredRow:
+    """Insert or find the row of one task, as `register_tasks` does."""
+    return register_tasks(connection, version, facts, Accept((task,)), own_task=own_task)[0]
 
 
 def register_failed(
     connection: Connection, version: ObjectVersion, facts: ObjectFacts, task: str, code: str, error: str
 ) -> RegisteredRow:
     """Insert the `failed` row of an object refused without a download, or find the row."""
-    return _register(connection, version, facts, task, Status.FAILED, code, error)
+    return _register(connection, version, facts, [(task, code, error)], own_task=True)[0]
 
 
 def _register(
     connection: Connection,
     version: ObjectVersion,
     facts: ObjectFacts,
-    task: str,
-    status: Status,
-    code: str | None,
-    error: str | None,
+    rows: Sequence[tuple[str, str | None, str | None]],
     *,
-    own_task: bool = True,
-) -> RegisteredRow:
+    own_task: bool,
+) -> list[RegisteredRow]:
     values = {
-        "task": task,
-        "status": status.value,
-        "error_code": code,
-        "error": storable_text(error),
+        "tasks": [task for task, _, _ in rows],
+        "error_codes": [code for _, code, _ in rows],
+        "errors": [storable_text(error) for _, _, error in rows],
         "own_task": own_task,
     }
-    row = connection.execute(_REGISTER, identity(version) | values | facts_columns(facts)).one()
-    return RegisteredRow(row.row_id, Status(row.row_status), created=row.is_created)
+    found = connection.execute(_REGISTER, identity(version) | values | facts_columns(facts))
+    return [RegisteredRow(row.row_id, Status(row.row_status), created=row.is_created) for row in found]
 
 
 _TOMBSTONE_ROWS = text("""

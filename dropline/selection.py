@@ -13,10 +13,12 @@ from dropline.contract import (
     FilterReason,
     ObjectFacts,
     ObjectVersion,
+    TaskPrompt,
     TaskRequest,
 )
 from dropline.errors import ForeignBucket, InvalidTask, SettingsError
 from dropline.settings import EventSettings
+from dropline.task_list import parse_tasks, read_tasks
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,10 @@ class Filtered:
 class Accept:
     """The object will be captioned."""
 
-    task: TaskRequest
+    #: Each becomes a row; the caption of the first is written to the object's metadata.
+    tasks: tuple[TaskRequest, ...]
+    #: The wrong entries of the object's own list of tasks, as a `failed` row.
+    wrong: "Reject | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +72,9 @@ class Selection:
         self._auxiliary = Globs(settings.auxiliary)
         self._content_types = Globs(kind.lower() for kind in settings.content_types)
         self._max_size = settings.max_size_bytes
-        self._default = TaskRequest.parse(settings.default_task)
+        self._default = parse_tasks(settings.default_task)
         self._by_prefix = sorted(
-            ((prefix, TaskRequest.parse(task)) for prefix, task in settings.task_by_prefix.items()),
+            ((prefix, parse_tasks(tasks)) for prefix, tasks in settings.task_by_prefix.items()),
             key=lambda item: len(item[0]),
             reverse=True,
         )
@@ -94,8 +99,8 @@ class Selection:
             facts: from the event; an unknown fact never rejects an object.
             task: the object's own metadata `caption-task`; None without one.
         """
-        usual = self.usual_task(version.name)
-        return self.filtered(version, facts) or self._impossible(facts, usual) or _requested(task, usual)
+        usual = self.usual_tasks(version.name)
+        return self.filtered(version, facts) or self._impossible(facts, usual[0]) or _requested(task, usual)
 
     def filtered(self, version: ObjectVersion, facts: ObjectFacts) -> Filtered | None:
         """The first rule that filters the object; None where all rules admit the object."""
@@ -126,23 +131,30 @@ class Selection:
             return Reject(usual, "object_too_large", f"the object has {size} bytes, above {limit}")
         return None
 
-    def usual_task(self, name: str) -> TaskRequest:
-        """The task of the longest matching prefix, else the default."""
-        return next((task for prefix, task in self._by_prefix if name.startswith(prefix)), self._default)
+    def usual_tasks(self, name: str) -> tuple[TaskRequest, ...]:
+        """The tasks of the longest matching prefix, else the default ones; at least one."""
+        return next((tasks for prefix, tasks in self._by_prefix if name.startswith(prefix)), self._default)
 
 
-def _requested(task: str | None, usual: TaskRequest) -> Accept | Reject:
-    """The object's own task, else the usual one.
+def _requested(task: str | None, usual: tuple[TaskRequest, ...]) -> Accept | Reject:
+    """The object's own tasks, else the usual ones.
 
-    An invalid task makes a `failed` row; another task never replaces it silently.
+    Invalid tasks make a `failed` row; another task never replaces them silently, and the right ones are accepted.
     """
     if task is None:
         return Accept(usual)
-    try:
-        return Accept(TaskRequest.parse(task))
-    except InvalidTask as error:
-        message = f"metadata caption-task: {error}; correct it and upload the object again"
-        return Reject(usual, error.code, message)
+    found = read_tasks(task)
+    if not found.errors:
+        return Accept(found.tasks)
+    message = f"metadata caption-task: {'; '.join(found.errors)}; correct it and upload the object again"
+    wrong = Reject(_stand_in(usual, found.tasks), InvalidTask.default_code, message)
+    return Accept(found.tasks, wrong) if found.tasks else wrong
+
+
+def _stand_in(usual: tuple[TaskRequest, ...], asked: tuple[TaskRequest, ...]) -> TaskRequest:
+    """The task of a `failed` row for invalid tasks: a usual one, else any, without a row of its own."""
+    plain = [TaskRequest(prompt) for prompt in TaskPrompt if not (prompt.takes_text or prompt.takes_region)]
+    return next(task for task in (*usual, *plain) if task not in asked)
 
 
 def task_of_metadata(metadata: Mapping[str, Any]) -> str | None:

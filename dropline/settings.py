@@ -22,9 +22,10 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from dropline.contract import TaskPrompt, TaskRequest
+from dropline.contract import TaskPrompt
 from dropline.errors import InvalidTask, SettingsError
 from dropline.filter_defaults import AUXILIARY_OBJECTS, UNKNOWN_CONTENT_TYPES
+from dropline.task_list import parse_tasks, written
 
 PREFIX = "DROPLINE_"
 
@@ -42,14 +43,15 @@ _TOKENS_BY_TASK = {
 }
 
 
-def _canonical_task(value: str) -> str:
+def _canonical_tasks(value: str) -> str:
     try:
-        return str(TaskRequest.parse(value))
+        return written(parse_tasks(value))
     except InvalidTask as error:
         raise ValueError(str(error)) from None
 
 
-TaskText = Annotated[str, AfterValidator(_canonical_task)]
+#: One task, or several with commas between; see `dropline.task_list`.
+TaskListText = Annotated[str, AfterValidator(_canonical_tasks)]
 
 
 def _task_prompt(value: object) -> object:
@@ -130,11 +132,13 @@ class EventSettings(_Group):
         "bytes decide later. Lower case, without parameters; empty glob: no type, or no `type/subtype`.",
     )
     max_size_bytes: int = Field(default=50_000_000, ge=1, description="Larger objects become a `failed` row.")
-    default_task: TaskText = Field(
-        default="<CAPTION>", description="Task prompt of an object without another choice."
+    default_task: TaskListText = Field(
+        default="<CAPTION>",
+        description="Task prompt of an object without another choice; or several, with commas between.",
     )
-    task_by_prefix: dict[str, TaskText] = Field(
-        default_factory=dict, description="Task prompt by object name prefix; the longest prefix wins."
+    task_by_prefix: dict[str, TaskListText] = Field(
+        default_factory=dict,
+        description="Task prompt by object name prefix, or several; the longest prefix wins.",
     )
 
 

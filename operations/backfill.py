@@ -294,10 +294,10 @@ def _next_batch(part: int, items: deque[Item], is_last: bool, chooser: Chooser, 
         item = items.popleft()
         position = item.position
         choice = "missing" if item.found is None else chooser.choose(item.found)
-        if isinstance(choice, BulkRow):
-            rows.append(choice)
-        else:
+        if isinstance(choice, str):
             left_out[choice] += 1
+        else:
+            rows += choice
     return _Batch(part, rows, left_out, position, is_last and not items)
 
 

@@ -98,8 +98,8 @@ class Chooser:
         self._request = request
         self._since = since
 
-    def choose(self, found: ListedObject) -> BulkRow | str:
-        """The row of a live object.
+    def choose(self, found: ListedObject) -> list[BulkRow] | str:
+        """The rows of a live object, one for each of its tasks.
 
         The reasons are `other_name`, `archived`, `old` and those of `FilterReason`.
         """
@@ -115,10 +115,18 @@ class Chooser:
         match verdict:
             case Filtered(reason):
                 return reason.value
-            case Accept(own):
-                task = request.task or own
-                return BulkRow(version, found.facts, str(task), own_task=task == own)
+            case Accept() as accepted:
+                return self._rows(found, accepted)
             case Reject(_, InvalidTask.default_code) if request.task is not None:
-                return BulkRow(version, found.facts, str(request.task), own_task=False)
+                return [BulkRow(version, found.facts, str(request.task), own_task=False)]
             case Reject(usual, code, error):
-                return BulkRow(version, found.facts, str(request.task or usual), code, error)
+                return [BulkRow(version, found.facts, str(request.task or usual), code, error)]
+
+    def _rows(self, found: ListedObject, accepted: Accept) -> list[BulkRow]:
+        asked, own, wrong = self._request.task, accepted.tasks, accepted.wrong
+        tasks = own if asked is None else (asked,)
+        rows = [BulkRow(found.version, found.facts, str(task), own_task=task == own[0]) for task in tasks]
+        if wrong is not None and asked is None:
+            failed = str(wrong.task), wrong.code, wrong.error
+            rows.append(BulkRow(found.version, found.facts, *failed, own_task=False))
+        return rows

@@ -106,8 +106,8 @@ class Comparison:
         limit, created_at = self._younger_than, found.created_at
         if limit is not None and created_at is not None and created_at > limit:
             return
-        new_row = self._chooser.choose(found)
-        if isinstance(new_row, BulkRow):
+        chosen = self._chooser.choose(found)
+        for new_row in () if isinstance(chosen, str) else chosen:
             yield Finding(Difference.NO_ROW, found.version, new_row=new_row)
 
     def _other_metadata(self, found: ListedObject, row: ComparedRow) -> Iterator[Finding]:

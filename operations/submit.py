@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from db import submissions
+from db import object_rows, submissions
 from db.session import Database, writer_settings
 from db.start_check import SUBMITTER
 from db.submissions import RequestedRow
@@ -207,7 +207,8 @@ class Submissions:
         found = self._store.describe(version.bucket, version.name)
         if found.version.generation != version.generation:
             raise ObjectMissing(f"{version.uri} was overwritten or deleted, and has no caption")
-        if self._own_task(version, found.facts, found.task) != task:
+        own = self._own_tasks(version, found.facts, found.task)
+        if own is None or task not in own.tasks:
             raise ObjectMissing(f"{task} was not asked of {version.uri}: submit the object with this task")
         return Submitted(version, task, Status.QUEUED)
 
@@ -245,12 +246,12 @@ class Submissions:
             version = ObjectVersion(bucket, name, 0)
             self._require_ours(version)
             try:
-                own = self._own_task(version, facts, None if task is None else str(task))
+                own = self._own_tasks(version, facts, None if task is None else str(task))
             except ObjectFiltered as error:
                 refusal = refusal or error
             else:
                 assert own is not None, "the task is a parsed one"
-                return version, own
+                return version, own.tasks[0]
         assert refusal is not None
         raise refusal
 
@@ -263,10 +264,10 @@ class Submissions:
                 f"({', '.join(self._buckets)}), so its objects get no caption"
             ) from None
 
-    def _own_task(self, version: ObjectVersion, facts: ObjectFacts, task: str | None) -> TaskRequest | None:
-        """The task of the metadata or of the rules; None if that of the metadata is invalid."""
+    def _own_tasks(self, version: ObjectVersion, facts: ObjectFacts, task: str | None) -> Accept | None:
+        """The tasks of the metadata or of the rules; None if those of the metadata are all invalid."""
         match self._selection.judge(version, facts, task):
-            case Accept(own):
+            case Accept() as own:
                 return own
             case Reject(_, InvalidTask.default_code):
                 return None
@@ -281,11 +282,12 @@ class Submissions:
     def _submitted_before(self, found: StoredObject, keyed: KeyedRequest | None) -> Submitted:
         if keyed is not None:
             keyed.require_made(found)
-        task = self._own_task(found.version, found.facts, found.task)
-        if task is None:
+        own = self._own_tasks(found.version, found.facts, found.task)
+        if own is None:
             raise InvalidTask(
                 f"the metadata caption-task of {found.version.uri} is {found.task!r}, which is no task"
             )
+        task = own.tasks[0]
         row = None
         if keyed is not None:
             with self._required_rows().database.transaction() as connection:
@@ -293,17 +295,21 @@ class Submissions:
         return Submitted(found.version, task, Status.QUEUED if row is None else row.status)
 
     def _row_of(self, found: StoredObject, task: TaskRequest | None) -> RequestedRow:
-        own = self._own_task(found.version, found.facts, found.task)
+        own = self._own_tasks(found.version, found.facts, found.task)
         with self._required_rows().database.transaction() as connection:
             if task is None and (row := submissions.own_row(connection, found.version)):
                 return row
-            asked = task or own
+            if task is None and own is not None:
+                # As its event does: all its tasks, and the first one is the answer.
+                object_rows.register_tasks(connection, found.version, found.facts, own)
+            asked = task or (own.tasks[0] if own else None)
             if asked is None:
                 raise InvalidTask(
                     f"the metadata caption-task of {found.version.uri} is {found.task!r}, which is no task: name "
                     "another task, or correct the metadata and upload the object again"
                 )
-            return submissions.request_row(connection, found.version, found.facts, asked, own_task=asked == own)
+            is_own = own is not None and asked == own.tasks[0]
+            return submissions.request_row(connection, found.version, found.facts, asked, own_task=is_own)
 
     def _required_rows(self) -> Rows:
         assert self._rows is not None, "these submissions only upload"

@@ -111,13 +111,13 @@ variable "image_tag" {
 }
 
 variable "default_task" {
-  description = "Florence-2 task prompt of an object without a task prompt of its own."
+  description = "Florence-2 task prompt of an object without a task prompt of its own; or several, as `<CAPTION>, <OD>`."
   type        = string
   default     = "<CAPTION>"
 }
 
 variable "task_by_prefix" {
-  description = "Task prompt by object name prefix; the longest prefix wins."
+  description = "Task prompt by object name prefix, or several; the longest prefix wins."
   type        = map(string)
   default     = {}
 }

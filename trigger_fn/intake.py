@@ -4,16 +4,17 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from db.object_rows import RegisteredRow
-from dropline.contract import FilterReason, TaskRequest
+from dropline.contract import FilterReason
 from dropline.deadline import Deadline
 from dropline.selection import Accept, Filtered, Reject, Selection
+from dropline.task_list import written
 from trigger_fn.events import EventKind, ObjectEvent
 
 
 class Rows(Protocol):
     """The rows in Postgres; see `trigger_fn.rows.CaptionRows`."""
 
-    def register(self, event: ObjectEvent, task: TaskRequest, deadline: Deadline) -> RegisteredRow: ...
+    def register(self, event: ObjectEvent, accepted: Accept, deadline: Deadline) -> list[RegisteredRow]: ...
 
     def reject(self, event: ObjectEvent, verdict: Reject, deadline: Deadline) -> RegisteredRow: ...
 
@@ -75,8 +76,8 @@ class Intake:
                 return self._count_filtered(event, reason, deadline)
             case Reject() as verdict:
                 return self._reject(event, verdict, deadline)
-            case Accept(task):
-                return self._accept(event, task, deadline)
+            case Accept() as verdict:
+                return self._accept(event, verdict, deadline)
 
     def wake(self, deadline: Deadline) -> Outcome:
         """Scale the worker pool up: its rows are due. A worker finds them when it is ready.
@@ -88,15 +89,19 @@ class Intake:
             self._workers.ensure_awake(deadline)
         return Outcome("rows_due", {})
 
-    def _accept(self, event: ObjectEvent, task: TaskRequest, deadline: Deadline) -> Outcome:
-        row = self._rows.register(event, task, deadline)
-        enqueue = not row.status.is_terminal
-        if enqueue:
+    def _accept(self, event: ObjectEvent, verdict: Accept, deadline: Deadline) -> Outcome:
+        rows = self._rows.register(event, verdict, deadline)
+        unfinished = [row for row in rows if not row.status.is_terminal]
+        if unfinished:
             # For an existing row too: the function may have died between the commit and the enqueue.
-            self._queue.enqueue(row.row_id, deadline)
+            # One message is enough: its child claims the rows of the object together.
+            self._queue.enqueue(unfinished[0].row_id, deadline)
             if self._workers is not None:
                 self._workers.ensure_awake(deadline)
-        return Outcome("event_accepted", {**_described(row), "task": str(task), "enqueued": enqueue})
+        details = {**_described(rows[0]), "task": written(verdict.tasks), "enqueued": bool(unfinished)}
+        if verdict.wrong is not None:
+            details |= {"code": verdict.wrong.code, "error": verdict.wrong.error}
+        return Outcome("event_accepted", details)
 
     def _reject(self, event: ObjectEvent, verdict: Reject, deadline: Deadline) -> Outcome:
         row = self._rows.reject(event, verdict, deadline)

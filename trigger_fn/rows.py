@@ -10,10 +10,10 @@ from db import filtered, object_rows
 from db.object_rows import RegisteredRow
 from db.session import Connection, Database
 from db.start_check import INGEST
-from dropline.contract import FilterReason, TaskRequest
+from dropline.contract import FilterReason
 from dropline.deadline import Bulkhead, Deadline
 from dropline.errors import DatabaseUnavailable
-from dropline.selection import Reject
+from dropline.selection import Accept, Reject
 from dropline.settings import DatabaseSettings
 from trigger_fn.events import ObjectEvent
 
@@ -54,10 +54,11 @@ class CaptionRows:
         """
         self._commit(lambda _connection: None, deadline)
 
-    def register(self, event: ObjectEvent, task: TaskRequest, deadline: Deadline) -> RegisteredRow:
-        """Insert or find the row of an accepted object."""
+    def register(self, event: ObjectEvent, accepted: Accept, deadline: Deadline) -> list[RegisteredRow]:
+        """Insert or find the rows of an accepted object, one for each task, then that of its wrong tasks."""
         return self._run(
-            lambda connection: object_rows.register_object(connection, event.version, event.facts, task), deadline
+            lambda connection: object_rows.register_tasks(connection, event.version, event.facts, accepted),
+            deadline,
         )
 
     def reject(self, event: ObjectEvent, verdict: Reject, deadline: Deadline) -> RegisteredRow:

@@ -7,7 +7,7 @@ growing pauses, and each lost attempt is given back to its row. The first captio
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -15,6 +15,9 @@ from enum import Enum, auto
 DEATHS = 3
 #: Suspects that are remembered; the oldest are forgotten first.
 _MOST_SUSPECTS = 10_000
+
+
+_Image = tuple[int | None, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,13 @@ class EngineUse:
     row_id: int
     #: True if the engine died while it ran the image; false if it captioned the image.
     lost: bool
+    #: The same number for all tasks of an image; None for a row that is alone with its image.
+    image: int | None = None
+
+    @property
+    def of(self) -> _Image:
+        """The key of the image."""
+        return (None, self.row_id) if self.image is None else (self.image, 0)
 
 
 class Change(Enum):
@@ -43,13 +53,13 @@ class Breaker:
 
     def __init__(self) -> None:
         self.is_open = False
-        #: Rows that each engine died on since the last caption, by the number of the engine.
-        self._deaths: dict[int, set[int]] = {}
+        #: Rows that each engine died on since the last caption, each with its image, by the number of the engine.
+        self._deaths: dict[int, dict[int, _Image]] = {}
         #: Attempts that are to be given back, by row.
         self._owed: Counter[int] = Counter()
-        #: Rows with an attempt given back, and no caption since. A death on one of them is no sign of a broken
+        #: Images with an attempt given back, and no caption since. A death on one of them is no sign of a broken
         #: engine: otherwise three images that kill engines would open the breaker again and again.
-        self._suspects: dict[int, None] = {}
+        self._suspects: dict[_Image, None] = {}
         self._exhausted = False
 
     def report(self, use: EngineUse) -> Change:
@@ -77,11 +87,11 @@ class Breaker:
     def _died(self, use: EngineUse) -> Change:
         if self._exhausted:
             return Change.NOTHING
-        rows = self._deaths.setdefault(use.engine, set())
+        rows = self._deaths.setdefault(use.engine, {})
         is_new = not rows
-        rows.add(use.row_id)
+        rows[use.row_id] = use.of
         if self.is_open:
-            self._owe([use.row_id])
+            self._owe({use.row_id: use.of})
             return Change.DIED_AGAIN if is_new else Change.NOTHING
         if self._different_deaths() < DEATHS:
             return Change.NOTHING
@@ -91,7 +101,7 @@ class Breaker:
         return Change.OPENED
 
     def _captioned(self, use: EngineUse) -> Change:
-        self._suspects.pop(use.row_id, None)
+        self._suspects.pop(use.of, None)
         self._exhausted = False
         # An engine that died after this caption, or a later engine, is not cleared by the caption.
         self._deaths = {engine: rows for engine, rows in self._deaths.items() if engine >= use.engine}
@@ -100,10 +110,10 @@ class Breaker:
         self.is_open = False
         return Change.CLOSED
 
-    def _owe(self, rows: Iterable[int]) -> None:
-        for row_id in rows:
+    def _owe(self, rows: Mapping[int, _Image]) -> None:
+        for row_id, image in rows.items():
             self._owed[row_id] += 1
-            self._suspects[row_id] = None
+            self._suspects[image] = None
         while len(self._suspects) > _MOST_SUSPECTS:
             del self._suspects[next(iter(self._suspects))]
 
@@ -112,10 +122,10 @@ class Breaker:
 
         The smallest batches first: an image of a lost batch runs alone from then on.
         """
-        explained: set[int] = set()
+        explained: set[_Image] = set()
         number = 0
-        for rows in sorted(self._deaths.values(), key=len):
-            if explained.isdisjoint(rows) and self._suspects.keys().isdisjoint(rows):
-                explained |= rows
+        for images in sorted((set(rows.values()) for rows in self._deaths.values()), key=len):
+            if explained.isdisjoint(images) and self._suspects.keys().isdisjoint(images):
+                explained |= images
                 number += 1
         return number

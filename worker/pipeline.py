@@ -6,30 +6,26 @@ holds the row; after the record of the caption, only the write-back is repeated.
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar, assert_never
 
 from db import claims
 from db.claims import Due, Ended
 from db.session import Connection, Database
-from dropline.contract import Caption, Claim, Dimensions, ObjectVersion, Status, WriteBack, WriteOutcome
+from dropline.contract import Caption, Claim, ObjectVersion, Status, WriteBack, WriteOutcome
 from dropline.errors import (
     AccessDenied,
     DatabaseUnavailable,
     DroplineError,
-    EngineLost,
-    InvalidImage,
     ObjectGone,
     PermanentError,
     TransientError,
 )
-from dropline.images.decoded import Decoded
 from dropline.log import get_logger
 from dropline.settings import Settings
-from dropline.storage.encodings import Content
 from worker.breaker import EngineUse
-from worker.engine.wire import CaptionRequest
+from worker.captioning import Answers, Captioner, Captioning, Decoder, Downloads
 from worker.retry import GiveUp, Gone, RetryLater, backoff_s, decide, is_out_of_time
 
 log = get_logger(__name__)
@@ -37,39 +33,8 @@ log = get_logger(__name__)
 T = TypeVar("T")
 
 
-class Captioner(Protocol):
-    """The engine; see `worker.engine.client.EngineClient`."""
-
-    @property
-    def engine(self) -> int:
-        """Number of the engine of the last request."""
-
-    @property
-    def input_size(self) -> int:
-        """Pixels per side of the model's input."""
-
-    def announce(self) -> None:
-        """Announce a request to the engine."""
-
-    def retract(self) -> None:
-        """Withdraw the announced request."""
-
-    def caption(self, request: CaptionRequest, *, timeout_s: float) -> Caption:
-        """Caption one image, waiting at most `timeout_s` seconds for the engine."""
-
-
-class Decoder(Protocol):
-    """The decoder process; see `dropline.images.decoder.DecoderProcess`."""
-
-    def decode(self, data: bytes, side_px: int) -> Decoded:
-        """Decode one image to a square of `side_px` pixels."""
-
-
-class Store(Protocol):
+class Store(Downloads, Protocol):
     """Cloud Storage; see `dropline.storage.objects.ObjectStore`."""
-
-    def download(self, version: ObjectVersion, max_bytes: int) -> Content:
-        """The bytes of exactly this generation."""
 
     def check_gone(self, version: ObjectVersion) -> int | None:
         """The current generation of the object, or None; raises if `version` is not known to be gone."""
@@ -86,10 +51,12 @@ class Outcome:
     words: str
     #: The other unfinished rows.
     others: Due
+    #: The write-back that is still to do.
+    write_back: WriteBack | None = None
 
 
 class Pipeline:
-    """Processes rows, one at a time; each child has one pipeline."""
+    """Processes rows, those of one object version at a time; each child has one pipeline."""
 
     def __init__(
         self,
@@ -106,23 +73,25 @@ class Pipeline:
     ) -> None:
         self._database = database
         self._store = store
-        self._decoder = decoder
-        self._captioner = captioner
+        self._captioning = Captioning(store, decoder, captioner, settings)
         self._settings = settings
         self._claimed_by = claimed_by
         self._wake = wake
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not secrets
         self._sleep = sleep
-        #: What the engine did in the last run, for the breaker of the worker; None without a use of the engine.
-        self.engine_use: EngineUse | None = None
+
+    @property
+    def engine_uses(self) -> Sequence[EngineUse]:
+        """What the engine did with each row in the last run, for the breaker of the worker."""
+        return self._captioning.engine_uses
 
     def run(self, hint: int) -> Outcome:
-        """Claim the most urgent due row, and do its work; a fault of the image becomes a `failed` row.
+        """Claim the most urgent due row and its siblings, and do their work; a fault of the image fails the row.
 
         Raises:
             DatabaseUnavailable, AccessDenied: a claimed row is due again at the end of its lease.
         """
-        self.engine_use = None
+        self._captioning.engine_uses = []
         with self._database.statement() as connection:
             claimed = claims.claim(connection, hint, self._settings.lease_s, self._claimed_by)
         if claimed.others.row_ids:
@@ -134,86 +103,60 @@ class Pipeline:
             case WriteBack():
                 return self._write_back(claimed.work)
             case Claim():
-                return self._work(claimed.work)
+                return self._work((claimed.work, *claimed.siblings))
             case _:
                 assert_never(claimed.work)
 
-    def _work(self, claim: Claim) -> Outcome:
-        if claim.lost_attempts >= self._settings.worker.max_lost_attempts:
-            return self._fail(claim, "worker_lost", _lost_message(claim))
+    def _work(self, claims_: Sequence[Claim]) -> Outcome:
+        """Work on the tasks of one object version. Each row ends by itself, whatever becomes of the others."""
+        first = claims_[0]
+        if first.lost_attempts >= self._settings.worker.max_lost_attempts:
+            return self._fail(first, "worker_lost", _lost_message(first))
         try:
-            image, size_bytes, caption = self._caption(claim)
+            answers = self._captioning.answer(claims_)
         except Exception as error:  # noqa: BLE001 - `decide` has a decision for every error
-            return self._not_captioned(claim, error)
-        return self._record(claim, caption, image, size_bytes)
+            ended = [self._not_captioned(claim, error) for claim in claims_]
+            return Outcome(ended[0].words, ended[-1].others)
+        return self._end_all(claims_, answers)
 
-    def _caption(self, claim: Claim) -> tuple[Dimensions, int, Caption]:
-        size_bytes, decoded = self._fetch(claim.version)
-        request = CaptionRequest(
-            decoded.pixels,
-            claim.task,
-            decoded.dimensions,
-            # An image that may have killed or blocked an engine must not take the images of its batch along.
-            isolated=claim.lost_attempts + claim.slow_attempts > 0,
-        )
-        return decoded.dimensions, size_bytes, self._use_engine(claim.row_id, request)
+    def _end_all(self, claims_: Sequence[Claim], answers: Answers) -> Outcome:
+        """Record every caption, then write that of the object's first task back."""
+        ended = [
+            self._record(claim, outcome, answers)
+            if isinstance(outcome, Caption)
+            else self._not_captioned(claim, outcome)
+            for claim, outcome in zip(claims_, answers.outcomes, strict=True)
+        ]
+        words, others = ended[0].words, ended[-1].others
+        for end in ended:
+            if end.write_back is not None:
+                written = self._write_back(end.write_back)
+                words, others = written.words if end is ended[0] else words, written.others
+        return Outcome(words, others)
 
-    def _use_engine(self, row_id: int, request: CaptionRequest) -> Caption:
-        try:
-            caption = self._captioner.caption(request, timeout_s=self._settings.engine.request_timeout_s)
-        except EngineLost:
-            self.engine_use = EngineUse(self._captioner.engine, row_id, lost=True)
-            raise
-        self.engine_use = EngineUse(self._captioner.engine, row_id, lost=False)
-        return caption
-
-    def _fetch(self, version: ObjectVersion) -> tuple[int, Decoded]:
-        # Announced first: without an engine the download is useless.
-        self._captioner.announce()
-        try:
-            content = self._store.download(version, self._settings.events.max_size_bytes)
-            return len(content.data), self._decode(content)
-        except BaseException:
-            self._captioner.retract()
-            raise
-
-    def _decode(self, content: Content) -> Decoded:
-        try:
-            return self._decoder.decode(content.data, self._captioner.input_size)
-        except InvalidImage as error:
-            raise content.explain(error) from error
-
-    def _record(self, claim: Claim, caption: Caption, image: Dimensions, size_bytes: int) -> Outcome:
-        lease_s = self._settings.lease_s if self._settings.metadata.write else None
+    def _record(self, claim: Claim, caption: Caption, answers: Answers) -> Outcome:
         # Inference is costly.
-        recorded = self._retry_while_refused(
-            lambda: self._commit_caption(claim, caption, image, size_bytes, lease_s)
-        )
+        recorded = self._retry_while_refused(lambda: self._commit_caption(claim, caption, answers))
         if not recorded.held:
             log.warning("result_refused", row_id=claim.row_id, attempt=claim.attempt)
             return Outcome(_MOVED_ON, recorded.others)
         log.info("captioned", row_id=claim.row_id, object=claim.version.uri, attempt=claim.attempt)
-        if not recorded.is_write_back_due:
-            return Outcome(Status.CAPTIONED, recorded.others)
-        task = str(claim.task)
-        return self._write_back(
-            WriteBack(
-                claim.row_id,
-                claim.version,
-                task,
-                caption.text,
-                caption.model,
-                self._claimed_by,
-                metadata=claim.metadata,
-            )
-        )
+        write_back = None
+        if recorded.is_write_back_due:
+            words = str(claim.task), caption.text, caption.model, self._claimed_by
+            write_back = WriteBack(claim.row_id, claim.version, *words, metadata=claim.metadata)
+        return Outcome(Status.CAPTIONED, recorded.others, write_back)
 
-    def _commit_caption(
-        self, claim: Claim, caption: Caption, image: Dimensions, size_bytes: int, lease_s: float | None
-    ) -> claims.Recorded:
+    def _commit_caption(self, claim: Claim, caption: Caption, answers: Answers) -> claims.Recorded:
+        lease_s = self._settings.lease_s if self._settings.metadata.write else None
         with self._database.statement() as connection:
             return claims.record_caption(
-                connection, claim, caption, image, size_bytes=size_bytes, write_back_lease_s=lease_s
+                connection,
+                claim,
+                caption,
+                answers.image,
+                size_bytes=answers.size_bytes,
+                write_back_lease_s=lease_s,
             )
 
     def _end(self, statement: Callable[[Connection], Ended]) -> Ended:

@@ -23,9 +23,8 @@ log = get_logger(__name__)
 
 #: The next row of a message that has failed: the parent looks which row is due.
 _FAILED = -1.0
-#: The result of the task: seconds until the next row is due, `_FAILED` or None; and an `EngineUse` as a tuple, or
-#: None.
-Result = tuple[float | None, tuple[int, int, bool] | None]
+#: The result of the task: seconds until the next row is due, `_FAILED` or None; and each `EngineUse` as a tuple.
+Result = tuple[float | None, list[tuple[int, int, bool, int | None]]]
 
 
 class Resources(Protocol):
@@ -52,7 +51,7 @@ def register_tasks(app: Celery, resources: Resources, alarm: Alarm, gate: Gate) 
         with structlog.contextvars.bound_contextvars(task_id=self.request.id, hint=row_id):
             if type(row_id) is not int or row_id < 1:
                 log.error("unusable_message", args=repr(self.request.args)[:200])
-                return _FAILED, None
+                return _FAILED, []
             return _run(resources, row_id)
 
     # Not shared: Celery registers a shared task with every app of the process.
@@ -71,10 +70,9 @@ def _run(resources: Resources, hint: int) -> Result:
         pipeline = resources.pipeline()
     except Exception as error:  # noqa: BLE001 - no error may end the task
         _log_failure(error)
-        return _FAILED, None
+        return _FAILED, []
     next_in_s = _next_in_s(resources, pipeline, hint)
-    use = pipeline.engine_use
-    return next_in_s, None if use is None else (use.engine, use.row_id, use.lost)
+    return next_in_s, [(use.engine, use.row_id, use.lost, use.image) for use in pipeline.engine_uses]
 
 
 def _next_in_s(resources: Resources, pipeline: Pipeline, hint: int) -> float | None:
@@ -128,12 +126,12 @@ class WatchedRequest(Request):
     def _on_success(self, failed__retval__runtime: Any, **options: Any) -> None:
         self._celery_on_success(failed__retval__runtime, **options)
         failed, result, _ = failed__retval__runtime
-        next_in_s, use = (_FAILED, None) if failed else _parse(result)
+        next_in_s, uses = (_FAILED, []) if failed else _parse(result)
         if next_in_s == _FAILED:
             self.alarm.failed(self.id)
         else:
             self.alarm.ended(self.id, next_in_s)
-        if use is not None:
+        for use in uses:
             self.gate.report(use)
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
@@ -155,7 +153,7 @@ class WatchedRequest(Request):
             self.resources.release_lease(self.worker_pid)
 
 
-def _parse(result: str) -> tuple[float | None, EngineUse | None]:
+def _parse(result: str) -> tuple[float | None, list[EngineUse]]:
     """The result of the task, which reaches the parent as `repr` writes it."""
-    next_in_s, use = ast.literal_eval(result)
-    return next_in_s, None if use is None else EngineUse(*use)
+    next_in_s, uses = ast.literal_eval(result)
+    return next_in_s, [EngineUse(*use) for use in uses]

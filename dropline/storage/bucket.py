@@ -1,7 +1,7 @@
 """Cloud Storage for the command line: uploads, and the live version of an object."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
@@ -12,6 +12,7 @@ from dropline.errors import AccessDenied, ClientError, StorageUnavailable
 from dropline.selection import task_of_metadata
 from dropline.settings import Settings
 from dropline.storage.uploads import Upload, Uploaded
+from dropline.task_list import written
 
 if TYPE_CHECKING:
     from google.cloud.storage import Client
@@ -102,8 +103,8 @@ class Storage:
 
         return cls(make_client(project or "dropline", address), local=True)
 
-    def upload(self, bucket: str, upload: Upload, task: TaskRequest | None) -> Uploaded:
-        """Upload one file, with the task as metadata.
+    def upload(self, bucket: str, upload: Upload, tasks: Sequence[TaskRequest] = ()) -> Uploaded:
+        """Upload one file, with the tasks as metadata.
 
         Raises:
             OSError: the file cannot be read.
@@ -113,8 +114,8 @@ class Storage:
         uri = f"gs://{bucket}/{upload.name}"
         with self._named_errors(uri, "storage.objects.create", missing=f"gs://{bucket}"):
             blob = self._client.bucket(bucket).blob(upload.name)
-            if task is not None:
-                blob.metadata = {METADATA_TASK: str(task)}
+            if tasks:
+                blob.metadata = {METADATA_TASK: written(tasks)}
             blob.upload_from_filename(str(upload.path), content_type=upload.content_type, retry=self._retry())
         version = ObjectVersion(bucket, upload.name, int(blob.generation))
         return Uploaded(upload, version, datetime.now(UTC))

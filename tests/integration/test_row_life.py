@@ -132,10 +132,14 @@ class Life:
         first = self.model.first_due(hint)
         if found.work is None:
             assert first == []
-            self.check_others(found.others, None)
+            self.check_others(found.others)
             return
         key = self.key_of(found.work.row_id)
         assert key in first
+        siblings = self.model.take_siblings(key, child)
+        by_key = sorted((self.key_of(each.row_id), each) for each in found.siblings)
+        assert [key for key, _ in by_key] == [token.key for token in siblings]
+        self.claims += [(claim, token) for (_, claim), token in zip(by_key, siblings, strict=True)]
         taken = self.model.take(key, child)
         if isinstance(taken, Token):
             assert isinstance(found.work, Claim)
@@ -147,7 +151,7 @@ class Life:
             assert isinstance(found.work, WriteBack)
             assert (found.work.caption, found.work.claimed_by) == (self.model.rows[key].caption, child)
             self.copies.append((found.work, taken))
-        self.check_others(found.others, key)
+        self.check_others(found.others, key, *[token.key for token in siblings])
 
     def record(self, number: int, write_back: bool) -> None:
         if not self.claims:
@@ -245,12 +249,12 @@ class Life:
     def key_of(self, row_id: int) -> Key:
         return next(key for key, found in self.ids.items() if found == row_id)
 
-    def expected_others(self, own: Key | None) -> tuple[set[int], bool]:
+    def expected_others(self, *own: Key) -> tuple[set[int], bool]:
         """The ids of the most urgent other rows, which have waited equally long; whether a time is to come."""
         return {self.ids[key] for key in self.model.first_due(but=own)}, self.model.is_one_awaited(own)
 
-    def check_others(self, found: Due, own: Key | None) -> None:
-        check_due(Ended(True, found), self.expected_others(own))
+    def check_others(self, found: Due, *own: Key) -> None:
+        check_due(Ended(True, found), self.expected_others(*own))
 
     def rows(self) -> dict[Key, Row]:
         """The table in the model's form."""

@@ -107,6 +107,28 @@ def test_a_redo_takes_three_round_trips_and_keeps_the_old_caption(
     assert metadata_of(bucket, "1.png")["caption"] == "a red half"
 
 
+def test_three_tasks_of_an_image_take_two_round_trips_more_and_no_request_more(
+    app: Flask, trips: RoundTrips, store: ObjectStore, bucket: Bucket, gcs_proxy: GcsProxy
+) -> None:
+    """Function: one registration. Worker: one claim, a record for each task, one end of the write-back."""
+    three = {"caption-task": "<CAPTION>, <OD>, <OCR>"}
+    with closing(Database.connect(settings_of(trips.url), "test")) as database:
+        pipeline = pipeline_of(database, store)
+        for number in range(WARM):
+            report(app, bucket, f"warm-{number}.png", three)
+            assert pipeline.run(number).words == "captioned"
+        trips.take()
+        report(app, bucket, "a.png", three)
+        assert trips.take() == 1
+        before = len(gcs_proxy.requests)
+        assert pipeline.run(0).words == "captioned"
+        assert trips.take() == 5
+        assert [(seen.method, seen.is_download) for seen in gcs_proxy.requests[before:]] == [
+            ("GET", True),
+            ("PATCH", False),
+        ]
+
+
 def test_a_transaction_of_several_statements_takes_more(database_url: str) -> None:
     """Control: BEGIN and COMMIT are round trips of their own, and the proxy counts each."""
     with counting(database_url) as trips, closing(Database.connect(settings_of(trips.url), "test")) as database:

@@ -1,14 +1,14 @@
 """A pipeline over doubles: rows in memory, objects in memory, and a captioner with one caption."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import pytest
 
 from db.session import Database
 from dropline.contract import Caption, ObjectVersion, Status, WriteBack, WriteOutcome
-from dropline.errors import ImageRefused, ObjectGone
+from dropline.errors import DroplineError, ImageRefused, ObjectGone
 from dropline.images.decoded import Decoded
 from dropline.images.decoding import decode
 from dropline.settings import EngineSettings, EventSettings, Settings, WorkerSettings
@@ -105,11 +105,20 @@ class FakeCaptioner:
         """Note the end of the announcement."""
         self._script.step("retract")
 
-    def caption(self, request: CaptionRequest, *, timeout_s: float) -> Caption:
-        """The caption `a red half`."""
+    def caption_all(
+        self, requests: Sequence[CaptionRequest], *, timeout_s: float
+    ) -> list[Caption | DroplineError]:
+        """The caption `a red half` for each task, or the planned error of `answer`."""
         self._script.step("caption")
-        self.requests.append(TimedRequest(request, timeout_s))
+        self.requests += [TimedRequest(request, timeout_s) for request in requests]
         self.meanwhile()
+        return [self._answer() for _ in requests]
+
+    def _answer(self) -> Caption | DroplineError:
+        try:
+            self._script.check("answer")
+        except DroplineError as error:
+            return error
         return Caption("a red half", None, "fake", "r1")
 
 

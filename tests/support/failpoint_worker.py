@@ -11,19 +11,23 @@ from dropline.images.decoder import DecoderProcess
 from dropline.log import configure_process_logging
 from dropline.settings import load_settings
 from dropline.storage.objects import ObjectStore
-from tests.support.failpoints import hit
+from tests.support.failpoints import hit, note_use
 from worker import app
 from worker.celery_app import run_worker
 from worker.pipeline import Pipeline
 
 
-def _around(owner: Any, name: str, *, before: str | None = None, after: str | None = None) -> None:
+def _around(
+    owner: Any, name: str, *, before: str | None = None, after: str | None = None, counted: bool = False
+) -> None:
     function: Callable[..., Any] = getattr(owner, name)
 
     @functools.wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         if before:
             hit(before)
+        if counted:
+            note_use(name)
         result = function(*args, **kwargs)
         if after:
             hit(after)
@@ -33,8 +37,8 @@ def _around(owner: Any, name: str, *, before: str | None = None, after: str | No
 
 
 def _install() -> None:
-    _around(ObjectStore, "download", before="claimed", after="downloaded")
-    _around(DecoderProcess, "decode", before="decoding")
+    _around(ObjectStore, "download", before="claimed", after="downloaded", counted=True)
+    _around(DecoderProcess, "decode", before="decoding", counted=True)
     _around(Pipeline, "_commit_caption", before="before-commit", after="committed")
     _around(ObjectStore, "write_metadata", after="patched")
     _around(Pipeline, "run", after="before-acknowledge")

@@ -110,8 +110,28 @@ def note_inference(label: str) -> None:
 
 
 def inferences(directory: Path) -> list[str]:
-    """Labels of all images the model ran on, in order."""
+    """Labels of all images the model ran on, in order; one for each task."""
     return _lines(directory / "inferences")
+
+
+def note_image(label: str) -> None:
+    """Count a look of the model at the image named `label`, for any number of tasks."""
+    _append("images", label)
+
+
+def images(directory: Path) -> list[str]:
+    """Labels of all images the model has looked at, in order; one for all tasks of a batch."""
+    return _lines(directory / "images")
+
+
+def note_use(name: str) -> None:
+    """Count a download or a decoding."""
+    _append("uses", name)
+
+
+def uses(directory: Path, name: str) -> int:
+    """How often a worker has downloaded or decoded an object."""
+    return _lines(directory / "uses").count(name)
 
 
 def directory() -> Path:

@@ -123,21 +123,32 @@ class MemoryRows:
     def claim(self, connection: object, hint: int, lease_s: float, claimed_by: str) -> Claimed:
         """See `db.claims.claim`."""
         self._step(connection, "claim")
-        taken = self.model.claim(self._keys.get(hint), claimed_by)
-        if taken is None:
-            return Claimed(None, self._others(None))
+        first = self.model.first_due(self._keys.get(hint))
+        if not first:
+            return Claimed(None, self._others())
+        siblings = self.model.take_siblings(first[0], claimed_by)
+        taken = self.model.take(first[0], claimed_by)
         row_id = self._id_of(taken.key)
         details, version, task = self._details[row_id], self.version(row_id), taken.key[1]
-        details.in_s = lease_s
-        others = self._others(row_id)
+        for key in (taken.key, *(token.key for token in siblings)):
+            self._details[self._id_of(key)].in_s = lease_s
+        others = self._others(row_id, *(self._id_of(token.key) for token in siblings))
         if isinstance(taken, Copy):
             words = self.row(row_id).caption or ""
             return Claimed(
                 WriteBack(row_id, version, task, words, details.model, claimed_by, details.failing_s), others
             )
-        counts = (taken.attempt, taken.lost_attempts, taken.before_redrive, details.failing_s)
-        slow = details.slow_attempts
-        return Claimed(Claim(row_id, version, TaskRequest.parse(task), *counts, slow), others)
+        return Claimed(
+            self._claim_of(taken),
+            others,
+            tuple(sorted(map(self._claim_of, siblings), key=lambda claim: claim.row_id)),
+        )
+
+    def _claim_of(self, token: Token) -> Claim:
+        row_id, task = self._id_of(token.key), TaskRequest.parse(token.key[1])
+        details = self._details[row_id]
+        counts = (token.attempt, token.lost_attempts, token.before_redrive, details.failing_s)
+        return Claim(row_id, self.version(row_id), task, *counts, details.slow_attempts)
 
     def record_caption(
         self,
@@ -221,15 +232,15 @@ class MemoryRows:
     def _postponed(self, held: bool, row_id: int, delay_s: float) -> Ended:
         if held:
             self._details[row_id].in_s = delay_s
-        return Ended(held, self._others(None if held else row_id))
+        return Ended(held, self._others(*([] if held else [row_id])))
 
-    def _others(self, own: int | None) -> Due:
-        """The own row is due no sooner than in its time; so it is left out of the due rows."""
-        but = self._keys[own] if own else None
+    def _others(self, *own: int) -> Due:
+        """The own rows are due no sooner than in their time; so they are left out of the due rows."""
+        but = [self._keys[each] for each in own]
         delays = [
             self._details[row_id].in_s
             for row_id, key in self._keys.items()
-            if key != but and self.row(row_id).is_unfinished and self.row(row_id).due_in is None
+            if key not in but and self.row(row_id).is_unfinished and self.row(row_id).due_in is None
         ]
         return Due(tuple(map(self._id_of, self.model.first_due(but=but)[:1])), min(delays, default=None))
 

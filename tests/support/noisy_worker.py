@@ -8,9 +8,9 @@ import warnings
 from typing import Any
 
 from tests.support import failpoint_worker
-from worker.pipeline import Pipeline
+from worker.captioning import Captioning
 
-_fetch = Pipeline._fetch
+_fetch = Captioning._fetch
 
 
 def make_noise() -> None:
@@ -29,5 +29,5 @@ def _noisy_fetch(*args: Any, **kwargs: Any) -> Any:
 
 
 if __name__ == "__main__":
-    setattr(Pipeline, "_fetch", _noisy_fetch)  # noqa: B010 - a method, for mypy
+    setattr(Captioning, "_fetch", _noisy_fetch)  # noqa: B010 - a method, for mypy
     sys.exit(failpoint_worker.main())

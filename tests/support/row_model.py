@@ -5,6 +5,7 @@ time is to come, past, or None. The steps of the model are numbered: due rows ar
 """
 
 import enum
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from dropline.contract import Status
@@ -69,6 +70,11 @@ class Row:
     def needs_attempt(self) -> bool:
         """False if only the write-back is missing."""
         return self.status is not Status.CAPTIONED or self.redo
+
+    @property
+    def is_fresh(self) -> bool:
+        """True if the row can be claimed together with others."""
+        return self.needs_attempt and self.lease is None and self.lost_attempts == 0
 
     @property
     def is_unfinished(self) -> bool:
@@ -177,10 +183,10 @@ class ObjectModel:
         if key in self.rows:
             self.rows[key].priority = priority
 
-    def first_due(self, hint: Key | None = None, but: Key | None = None) -> list[Key]:
+    def first_due(self, hint: Key | None = None, but: Collection[Key] = ()) -> list[Key]:
         """The keys of the most urgent rows, which have waited equally long; the hint alone, if it is as urgent."""
         found = [
-            (row.priority, row.due_in, key) for key, row in self._sorted() if key != but and self._is_due(row)
+            (row.priority, row.due_in, key) for key, row in self._sorted() if key not in but and self._is_due(row)
         ]
         if not found:
             return []
@@ -190,14 +196,25 @@ class ObjectModel:
             return [key for _, key in waiting if key == hint]
         return [key for since, key in waiting if since == min(waiting)[0]]
 
-    def is_one_awaited(self, but: Key | None = None) -> bool:
+    def is_one_awaited(self, but: Collection[Key] = ()) -> bool:
         """True if the time of an unfinished row is to come."""
-        return any(key != but and row.is_unfinished and row.due_in is None for key, row in self.rows.items())
+        return any(key not in but and row.is_unfinished and row.due_in is None for key, row in self.rows.items())
 
     def claim(self, hint: Key | None, child: str) -> Token | Copy | None:
         """A child claims the most urgent row; None if no row is due."""
         first = self.first_due(hint)
         return self.take(first[0], child) if first else None
+
+    def take_siblings(self, key: Key, child: str) -> list[Token]:
+        """The claims of the other due rows of the object version; call it before `take`."""
+        if not self.rows[key].is_fresh:
+            return []
+        found = [
+            other
+            for other, row in self._sorted()
+            if other != key and other[0] == key[0] and row.is_fresh and self._is_due(row)
+        ]
+        return [token for other in found if isinstance(token := self.take(other, child), Token)]
 
     def take(self, key: Key, child: str) -> Token | Copy:
         """A child claims a due row."""

@@ -1,6 +1,6 @@
 """A shell with the variables of the stack's `env` file, without the stack."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -45,8 +45,8 @@ def act_after_upload(monkeypatch: pytest.MonkeyPatch, act: AfterUpload) -> None:
     """Run `act` after each upload, in place of the rest of Dropline: without the stack no events arrive."""
     upload = Storage.upload
 
-    def upload_and_act(self: Storage, bucket: str, each: Upload, task: TaskRequest | None) -> Uploaded:
-        uploaded = upload(self, bucket, each, task)
+    def upload_and_act(self: Storage, bucket: str, each: Upload, tasks: Sequence[TaskRequest] = ()) -> Uploaded:
+        uploaded = upload(self, bucket, each, tasks)
         act(uploaded.version)
         return uploaded
 

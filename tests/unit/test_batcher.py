@@ -26,10 +26,15 @@ class Request:
     child: int
     number: int
     isolated: bool = False
+    size: int = 1
 
 
 OPERATIONS = st.lists(
-    st.tuples(st.sampled_from(["announce", "retract", "submit", "isolated", "remove", "take"]), st.integers(0, 5)),
+    st.tuples(
+        st.sampled_from(["announce", "retract", "submit", "isolated", "remove", "take"]),
+        st.integers(0, 5),
+        st.integers(1, 4),
+    ),
     max_size=60,
 )
 
@@ -45,7 +50,13 @@ class Reference:
         self.waiting = [request for request in self.waiting if request.child != child]
 
     def next_batch(self) -> list[Request]:
-        batch = [request for request in self.waiting if not request.isolated][: self._max_batch]
+        batch: list[Request] = []
+        for request in self.waiting:
+            fits = sum(each.size for each in (*batch, request)) <= self._max_batch
+            if batch and not request.isolated and not fits:
+                break
+            if not request.isolated:
+                batch.append(request)
         if self.waiting[0].isolated:
             batch = self.waiting[:1]
         self.waiting = [request for request in self.waiting if request not in batch]
@@ -53,14 +64,17 @@ class Reference:
 
 
 @given(operations=OPERATIONS, max_batch=st.integers(1, 5))
-def test_every_request_is_handed_out_exactly_once(operations: list[tuple[str, int]], max_batch: int) -> None:
-    """Each request of a connected child is returned once, in order, within the maximum, and alone if isolated."""
+def test_every_request_is_handed_out_exactly_once(operations: list[tuple[str, int, int]], max_batch: int) -> None:
+    """Each request of a connected child is returned once, in order, and alone if isolated or too large.
+
+    The tasks of a batch are within the maximum, and a small request does not overtake one that did not fit.
+    """
     batcher: Batcher[Request] = Batcher(max_batch, max_wait_s=0)
     reference = Reference(max_batch)
-    for number, (operation, child) in enumerate(operations):
+    for number, (operation, child, size) in enumerate(operations):
         match operation:
             case "submit" | "isolated":
-                reference.waiting.append(Request(child, number, operation == "isolated"))
+                reference.waiting.append(Request(child, number, operation == "isolated", size))
                 batcher.submit(reference.waiting[-1])
             case "remove":
                 reference.remove(child)

@@ -41,6 +41,14 @@ def test_deaths_on_different_images_in_a_row_open_the_breaker() -> None:
     assert breaker.take_owed() == {}
 
 
+def test_the_tasks_of_one_image_do_not_open_the_breaker() -> None:
+    """Each task runs alone after the first death, and the image is the same."""
+    breaker = Breaker()
+    for engine, row in enumerate([1, 2, 3, 1, 2, 3], 1):
+        assert breaker.report(EngineUse(engine, row, lost=True, image=77)) is Change.NOTHING
+    assert breaker.take_owed() == {}
+
+
 def test_a_caption_between_the_deaths_keeps_the_breaker_closed() -> None:
     """The deaths before the caption no longer count."""
     breaker = Breaker()

@@ -20,7 +20,6 @@ from dropline.errors import (
 from dropline.settings import MetadataSettings
 from tests.support.captioning import CHILD, LEASE_S, PNG, RETRY_FOR_S, SETTINGS, Bench, make_bench
 from tests.support.row_model import Lease, NotBefore, Row
-from worker.breaker import EngineUse
 from worker.pipeline import Outcome
 
 CAPTIONED = Outcome("captioned", Due())
@@ -84,12 +83,16 @@ def test_the_pipeline_has_what_the_engine_did(bench: Bench) -> None:
     uses = []
     for _ in range(3):
         pipeline.run(row_id)
-        uses.append(pipeline.engine_use)
+        uses.append(list(pipeline.engine_uses))
         bench.wait()
-    assert uses == [EngineUse(3, row_id, lost=True), EngineUse(3, row_id, lost=False), None]
+    assert [[(use.engine, use.row_id, use.lost) for use in each] for each in uses] == [
+        [(3, row_id, True)],
+        [(3, row_id, False)],
+        [],
+    ]
     bench.script.plan("caption", EngineUnavailable("starts"))
     pipeline.run(bench.drop(generation=2))
-    assert pipeline.engine_use is None
+    assert pipeline.engine_uses == []
 
 
 def test_without_write_back_the_row_ends_with_its_caption(bench: Bench) -> None:
@@ -342,9 +345,16 @@ def test_a_message_of_a_finished_or_unknown_row_ends(bench: Bench) -> None:
         assert bench.journal == ["claim"]
 
 
+def claimed_alone(bench: Bench, *row_ids: int) -> None:
+    """An attempt of each row was lost, so that its siblings are not claimed with it."""
+    for row_id in row_ids:
+        bench.rows.row(row_id).lost_attempts = 1
+
+
 def test_a_message_is_a_hint(bench: Bench) -> None:
     """The row of the message is captioned; with an unknown hint, the row that has waited longest."""
     first, second, third = bench.drop(), bench.rows.register(task="<OD>"), bench.rows.register(task="<OCR>")
+    claimed_alone(bench, first, second, third)
     assert bench.run(second) == Outcome("captioned", Due((first,)))
     assert bench.state(second) == (Status.CAPTIONED, None, None)
     assert bench.run(404) == Outcome("captioned", Due((third,)))
@@ -355,6 +365,7 @@ def test_a_hint_does_not_go_before_a_more_urgent_row(bench: Bench) -> None:
     """The fresh row is captioned, and the row of the message is the next."""
     bulk = bench.rows.register(task="<OD>", priority=2)
     fresh = bench.drop()
+    claimed_alone(bench, bulk)
     assert bench.run(bulk) == Outcome("captioned", Due((bulk,)))
     assert bench.state(fresh) == (Status.CAPTIONED, None, None)
 
@@ -362,6 +373,7 @@ def test_a_hint_does_not_go_before_a_more_urgent_row(bench: Bench) -> None:
 def test_another_child_is_woken_before_the_work_where_another_row_is_due(bench: Bench) -> None:
     """One message may stand for many due rows; where no other row is due, none is sent."""
     first, second = bench.drop(), bench.rows.register(task="<OD>", own_task=False)
+    claimed_alone(bench, second)
     bench.run(first)
     assert (bench.woken, bench.journal[:3]) == ([second], ["claim", "wake", "announce"])
     bench.run(second)
@@ -374,6 +386,70 @@ def test_the_next_row_is_read_at_the_end_of_the_work(bench: Bench) -> None:
     bench.captioner.meanwhile = lambda: bench.rows.register(task="<OD>", own_task=False)
     assert bench.run(row_id) == Outcome("captioned", Due((2,)))
     assert bench.woken == []
+
+
+def several(bench: Bench) -> tuple[int, int, int]:
+    """The ids of three tasks of one object."""
+    return bench.drop(), bench.rows.register(task="<OD>"), bench.rows.register(task="<OCR>")
+
+
+def test_three_tasks_of_an_object_take_one_download_one_decoding_and_one_request(bench: Bench) -> None:
+    """Each row has its caption, and that of the first task alone is written back."""
+    row_ids = several(bench)
+    assert bench.run(row_ids[1]) == CAPTIONED
+    assert bench.journal == [*WHOLE_WAY[:5], *["record_caption"] * 3, *WHOLE_WAY[6:]]
+    assert [str(timed.request.task) for timed in bench.captioner.requests] == ["<OD>", "<CAPTION>", "<OCR>"]
+    assert len({id(timed.request.pixels) for timed in bench.captioner.requests}) == 1
+    assert [bench.rows.row(row_id).status for row_id in row_ids] == [Status.CAPTIONED] * 3
+    assert [bench.rows.row(row_id).written for row_id in row_ids] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (InferenceFailed("no"), Status.FAILED, "inference_failed"),
+        (EngineUnavailable("full"), Status.QUEUED, "engine_unavailable"),
+    ],
+)
+def test_a_task_without_an_answer_does_not_concern_the_others(
+    bench: Bench, error: DroplineError, status: Status, code: str
+) -> None:
+    """The second answer is an error: its row alone has it."""
+    row_ids = several(bench)
+    bench.script.plan("answer", None, error)
+    bench.run(row_ids[0])
+    ends = [bench.state(row_id) for row_id in row_ids]
+    assert ends == [(Status.CAPTIONED, None, None), (status, code, None), (Status.CAPTIONED, None, None)]
+
+
+def test_a_dead_engine_counts_for_each_task_and_then_each_runs_alone(bench: Bench) -> None:
+    """One of the tasks may have killed the engine, so no later attempt has company."""
+    row_ids = several(bench)
+    bench.script.plan("caption", EngineLost("died"))
+    pipeline = bench.pipeline()
+    pipeline.run(row_ids[0])
+    uses = pipeline.engine_uses
+    assert [(use.engine, use.row_id, use.lost) for use in uses] == [(3, row_id, True) for row_id in row_ids]
+    assert len({use.image for use in uses}) == 1
+    assert [bench.rows.row(row_id).lost_attempts for row_id in row_ids] == [1, 1, 1]
+    bench.wait()
+    bench.captioner.requests.clear()
+    for row_id in row_ids:
+        bench.run(row_id)
+        assert bench.journal.count("record_caption") == 1
+    assert [timed.request.isolated for timed in bench.captioner.requests] == [True] * 3
+
+
+def test_a_row_that_moves_on_leaves_its_siblings_alone(bench: Bench) -> None:
+    """The fence is that of each row: another attempt at one row refuses the caption of this row alone."""
+    row_ids = several(bench)
+
+    def lose_one() -> None:
+        bench.rows.row(row_ids[1]).attempts += 1
+
+    bench.captioner.meanwhile = lose_one
+    bench.run(row_ids[0])
+    assert [bench.rows.row(row_id).caption for row_id in row_ids] == ["a red half", None, "a red half"]
 
 
 def test_without_postgres_the_message_has_no_outcome(bench: Bench) -> None:

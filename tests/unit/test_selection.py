@@ -25,7 +25,7 @@ def judge(given: ObjectEvent, **settings: Any) -> Verdict:
 
 def test_an_image_is_accepted_with_the_default_task() -> None:
     """Without a task in the metadata and a matching prefix, an image gets the default task."""
-    assert judge(event()) == Accept(TaskRequest(TaskPrompt.CAPTION))
+    assert judge(event()) == Accept((TaskRequest(TaskPrompt.CAPTION),))
 
 
 @pytest.mark.parametrize("buckets", [(), ("other",), ("drop",), ("Drops",)])
@@ -201,17 +201,17 @@ def test_the_longest_prefix_wins() -> None:
         "task_by_prefix": {"scans/": "ocr", "scans/maps/": "od", "": "detailed_caption"},
         "default_task": "<CAPTION>",
     }
-    assert judge(event("scans/a.png"), **settings) == Accept(TaskRequest(TaskPrompt.OCR))
-    assert judge(event("scans/maps/a.png"), **settings) == Accept(TaskRequest(TaskPrompt.OD))
-    assert judge(event("a.png"), **settings) == Accept(TaskRequest(TaskPrompt.DETAILED_CAPTION))
+    assert judge(event("scans/a.png"), **settings) == Accept((TaskRequest(TaskPrompt.OCR),))
+    assert judge(event("scans/maps/a.png"), **settings) == Accept((TaskRequest(TaskPrompt.OD),))
+    assert judge(event("a.png"), **settings) == Accept((TaskRequest(TaskPrompt.DETAILED_CAPTION),))
 
 
 def test_the_objects_own_task_comes_first() -> None:
     """The task in the metadata comes before the prefix, in any valid spelling."""
     settings: dict[str, Any] = {"task_by_prefix": {"": "<OCR>"}}
-    assert judge(event(task="od"), **settings) == Accept(TaskRequest(TaskPrompt.OD))
+    assert judge(event(task="od"), **settings) == Accept((TaskRequest(TaskPrompt.OD),))
     text = judge(event(task="<OPEN_VOCABULARY_DETECTION>a red car"), **settings)
-    assert text == Accept(TaskRequest(TaskPrompt.OPEN_VOCABULARY_DETECTION, "a red car"))
+    assert text == Accept((TaskRequest(TaskPrompt.OPEN_VOCABULARY_DETECTION, "a red car"),))
 
 
 def test_a_task_that_does_not_exist_fails_and_says_which_do() -> None:
@@ -221,6 +221,32 @@ def test_a_task_that_does_not_exist_fails_and_says_which_do() -> None:
     assert (verdict.code, verdict.task) == ("invalid_task", TaskRequest(TaskPrompt.OD))
     assert "POEM" in verdict.error
     assert all(task in verdict.error for task in TaskPrompt)
+
+
+def test_several_tasks_of_the_metadata_or_of_the_rules() -> None:
+    """Metadata, prefixes and the default may each name a list."""
+    caption, detection = TaskRequest(TaskPrompt.CAPTION), TaskRequest(TaskPrompt.OD)
+    settings: dict[str, Any] = {"task_by_prefix": {"a/": "od, caption"}, "default_task": "<CAPTION>, <OD>"}
+    assert judge(event("a/x.png"), **settings) == Accept((detection, caption))
+    assert judge(event("x.png"), **settings) == Accept((caption, detection))
+    text = judge(event(task="ocr, open_vocabulary_detection: a car, a cat"), **settings)
+    words = TaskRequest(TaskPrompt.OPEN_VOCABULARY_DETECTION, "a car, a cat")
+    assert text == Accept((TaskRequest(TaskPrompt.OCR), words))
+
+
+def test_a_wrong_entry_of_a_list_fails_beside_the_right_ones() -> None:
+    """The right tasks are accepted; the failed row has a usual task that the list does not ask for, or any."""
+    caption, detection = TaskRequest(TaskPrompt.CAPTION), TaskRequest(TaskPrompt.OD)
+    verdict = judge(event(task="<OD>, <POEM>"))
+    assert isinstance(verdict, Accept)
+    assert verdict.tasks == (detection,)
+    assert verdict.wrong is not None
+    assert (verdict.wrong.task, verdict.wrong.code) == (caption, "invalid_task")
+    assert "POEM" in verdict.wrong.error
+    verdict = judge(event(task="<CAPTION>, <POEM>"))
+    assert isinstance(verdict, Accept)
+    assert verdict.wrong is not None
+    assert verdict.wrong.task == TaskRequest(TaskPrompt.DETAILED_CAPTION)
 
 
 def test_a_wrong_glob_is_told_at_start() -> None:

@@ -38,7 +38,7 @@ class Child:
     error: Exception | None = None
     run_error: Exception | None = None
     wake_error: Exception | None = None
-    engine_use: EngineUse | None = None
+    engine_uses: list[EngineUse] = field(default_factory=list)
     #: Hints given to the pipeline.
     hints: list[int] = field(default_factory=list)
     #: Hints of the messages sent at the end.
@@ -110,13 +110,13 @@ def child(monkeypatch: pytest.MonkeyPatch) -> Child:
 @pytest.mark.parametrize("row_id", [0, -1, True, "7", 7.0, None, [7]], ids=repr)
 def test_a_message_without_a_row_is_dropped(child: Child, row_id: object) -> None:
     """The pipeline is not called; the parent looks at the queue, since the message may have stood for a row."""
-    assert child.call(row_id) == (FAILED, None)
+    assert child.call(row_id) == (FAILED, [])
     assert (child.hints, child.woken) == ([], [])
 
 
 def test_the_smallest_row_id_is_one(child: Child) -> None:
     """Postgres's identity columns begin at 1."""
-    assert child.call(1) == (None, None)
+    assert child.call(1) == (None, [])
     assert child.hints == [1]
 
 
@@ -127,7 +127,7 @@ def test_the_result_is_the_time_of_the_next_row(
 ) -> None:
     """Where a row is due, the next message is sent before this one is acknowledged: one for one."""
     child.others = Due(due, next_in_s)
-    assert child.call(7) == (next_in_s, None)
+    assert child.call(7) == (next_in_s, [])
     assert (child.hints, child.woken) == ([7], list(due[:1]))
 
 
@@ -137,7 +137,7 @@ def test_the_result_is_the_time_of_the_next_row(
 def test_an_error_of_the_pipeline_is_no_error_of_the_task(child: Child, error: Exception) -> None:
     """The row has a lease or is due; the parent looks at the queue soon."""
     child.error = error
-    assert child.call(7) == (FAILED, None)
+    assert child.call(7) == (FAILED, [])
     assert child.woken == []
 
 
@@ -145,13 +145,13 @@ def test_an_error_of_the_pipeline_is_no_error_of_the_task(child: Child, error: E
 def test_a_message_that_redis_refuses_is_sent_after_a_look(child: Child, next_in_s: float | None) -> None:
     """The parent looks soon, and sends a message for the due row."""
     child.others, child.wake_error = Due((8,), next_in_s), BrokerUnavailable("out of memory")
-    assert child.call(7) == (FAILED, None)
+    assert child.call(7) == (FAILED, [])
 
 
 def test_without_a_due_row_redis_is_left_alone(child: Child) -> None:
     """Redis may be away at the end of the last row."""
     child.others, child.wake_error = Due((), 300.0), BrokerUnavailable("away")
-    assert child.call(7) == (300.0, None)
+    assert child.call(7) == (300.0, [])
 
 
 def test_celery_has_no_part_in_the_retries(child: Child) -> None:
@@ -260,15 +260,15 @@ def test_the_gate_hears_what_the_engine_did(child: Child, lost: bool) -> None:
     """Through Celery's own tracer, after the message is acknowledged."""
     parent = Parent(child)
     parent.accept()
-    child.others, child.engine_use = Due((), 3.5), EngineUse(2, 7, lost)
+    child.others, child.engine_uses = Due((), 3.5), [EngineUse(2, 7, lost, 5), EngineUse(2, 8, lost)]
     _trace(parent)
-    assert child.acts == ["acknowledge", "ended m1: 3.5", f"report {child.engine_use}"]
+    assert child.acts == ["acknowledge", "ended m1: 3.5", *[f"report {use}" for use in child.engine_uses]]
 
 
 def test_the_gate_hears_of_a_dead_engine_also_while_postgres_is_away(child: Child) -> None:
     """The row could not be queued again, and its lease runs out."""
-    child.engine_use, child.run_error = EngineUse(2, 7, lost=True), DatabaseUnavailable("away")
-    assert child.call(7) == (FAILED, (2, 7, True))
+    child.engine_uses, child.run_error = [EngineUse(2, 7, lost=True)], DatabaseUnavailable("away")
+    assert child.call(7) == (FAILED, [(2, 7, True, None)])
 
 
 def _trace(parent: Parent) -> None:

@@ -9,11 +9,12 @@ from flask import Flask
 from structlog.testing import capture_logs
 
 from db.object_rows import RegisteredRow
-from dropline.contract import FilterReason, ObjectVersion, Status, TaskRequest
+from dropline.contract import FilterReason, ObjectVersion, Status
 from dropline.deadline import Deadline
 from dropline.errors import BrokerUnavailable, DatabaseUnavailable, TransientError
-from dropline.selection import Reject, Selection
+from dropline.selection import Accept, Reject, Selection
 from dropline.settings import EventSettings
+from dropline.task_list import written
 from tests.support.deliveries import BUCKET, GENERATION, Delivery, binary_cloud_event, push, resource
 from tests.support.function import deliver, serve
 from trigger_fn.body import MAX_BODY_BYTES
@@ -35,8 +36,8 @@ class FakeEffects:
         self.rows_away: TransientError | None = None
         self.queue_away: TransientError | None = None
 
-    def register(self, event: ObjectEvent, task: TaskRequest, deadline: Deadline) -> RegisteredRow:
-        return self._row("register", event.version, str(task))
+    def register(self, event: ObjectEvent, accepted: Accept, deadline: Deadline) -> list[RegisteredRow]:
+        return [self._row("register", event.version, written(accepted.tasks))]
 
     def reject(self, event: ObjectEvent, verdict: Reject, deadline: Deadline) -> RegisteredRow:
         self.status = Status.FAILED

@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Connection, answer_challenge, deliver_challenge
 from multiprocessing.reduction import recv_handle
@@ -87,13 +87,29 @@ class EngineClient:
             InferenceFailed: the model cannot caption this image.
             ValueError: the pixels have another shape.
         """
+        (outcome,) = self.caption_all([request], timeout_s=timeout_s)
+        if isinstance(outcome, Caption):
+            return outcome
+        raise outcome
+
+    def caption_all(
+        self, requests: Sequence[CaptionRequest], *, timeout_s: float
+    ) -> list[Caption | EngineUnavailable | InferenceFailed]:
+        """Answer several tasks of one image with one message to the engine.
+
+        Args:
+            requests: 1 to `MAX_TASKS`, of the same pixels.
+            timeout_s: as of `caption`, for all together.
+
+        Returns:
+            The caption or the error of each task, in order.
+
+        Raises:
+            EngineUnavailable, EngineLost, ValueError: as of `caption`; no task is answered.
+        """
         deadline = time.monotonic() + timeout_s
-        outcome = self._once_more_if_stale(lambda connection: self._answer(connection, request, deadline))
-        if isinstance(outcome, wire.Captioned):
-            return outcome.caption
-        if outcome.transient:
-            raise EngineUnavailable(outcome.message)
-        raise InferenceFailed(outcome.message, code=outcome.code)
+        answered = self._once_more_if_stale(lambda connection: self._answer(connection, requests, deadline))
+        return [_outcome(each) for each in answered.outcomes]
 
     def close(self) -> None:
         """Close the connection; the next call opens a new connection."""
@@ -102,11 +118,12 @@ class EngineClient:
             connection.close()
 
     def _answer(
-        self, connection: "_EngineConnection", request: CaptionRequest, deadline: float
-    ) -> wire.Captioned | wire.Failed:
-        _check_pixels(request.pixels, connection.input_size)
-        message = wire.Request.of(next(self._ids), request)
-        slot.write(connection.slot, request.pixels)
+        self, connection: "_EngineConnection", requests: Sequence[CaptionRequest], deadline: float
+    ) -> wire.Answered:
+        pixels = requests[0].pixels
+        _check_pixels(pixels, connection.input_size)
+        message = wire.Request.of(next(self._ids), requests)
+        slot.write(connection.slot, pixels)
         connection.send(message)
         return connection.wait_for(message.id, deadline)
 
@@ -172,7 +189,7 @@ class _EngineConnection:
         self.started = False
         self._socket.send_bytes(message.encode())
 
-    def wait_for(self, request_id: int, deadline: float) -> wire.Captioned | wire.Failed:
+    def wait_for(self, request_id: int, deadline: float) -> wire.Answered:
         while self._socket.poll(max(0.0, deadline - time.monotonic())):
             message = wire.from_engine(self._socket.recv_bytes())
             if isinstance(message, wire.Hello) or message.id != request_id:
@@ -189,6 +206,14 @@ class _EngineConnection:
     def close(self) -> None:
         os.close(self.slot)
         self._socket.close()
+
+
+def _outcome(answer: wire.Captioned | wire.Failed) -> Caption | EngineUnavailable | InferenceFailed:
+    if isinstance(answer, wire.Captioned):
+        return answer.caption
+    if answer.transient:
+        return EngineUnavailable(answer.message)
+    return InferenceFailed(answer.message, code=answer.code)
 
 
 def _check_pixels(pixels: slot.Pixels, input_size: int) -> None:

@@ -4,16 +4,18 @@ A child runs decoders on untrusted bytes, so the engine unpickles no message of 
 
     engine ▶ child   Hello, then the descriptor of the child's slot
     child  ▶ engine  Announce: a request will follow; Retract: the announced request will not follow
-    child  ▶ engine  Request: a `CaptionRequest`, whose pixels are in the slot
-    engine ▶ child   Started, when the batch of the request begins; then Captioned or Failed
+    child  ▶ engine  Request: the tasks of one image, whose pixels are in the slot
+    engine ▶ child   Started, when the first batch of the request begins; then Answered, once all tasks have ended
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from dropline.contract import Caption, Dimensions, TaskRequest
+from dropline.task_list import MAX_TASKS
 from worker.engine.slot import Pixels
 
 #: Maximum length of a child's message, in bytes.
@@ -22,7 +24,7 @@ MAX_CHILD_MESSAGE_BYTES = 16_384
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CaptionRequest:
-    """One image to caption."""
+    """One task of one image. Requests of one image have the same array of pixels."""
 
     #: uint8 `[input_size, input_size, 3]`, RGB.
     pixels: Pixels
@@ -64,37 +66,37 @@ class Retract(_Message):
 
 
 class Request(_Message):
-    """A `CaptionRequest` without the pixels, which are in the slot."""
+    """The tasks of one image, without the pixels, which are in the slot."""
 
     op: Literal["request"] = "request"
     id: int
-    #: Canonical spelling of the task prompt.
-    task: str
+    #: Canonical spellings of the task prompts.
+    tasks: tuple[str, ...] = Field(min_length=1, max_length=MAX_TASKS)
     #: Of the upright original, in pixels.
     width: int = Field(ge=1)
     height: int = Field(ge=1)
     isolated: bool
 
     @classmethod
-    def of(cls, request_id: int, request: CaptionRequest) -> "Request":
-        """The message of a request."""
-        original = request.original
+    def of(cls, request_id: int, requests: Sequence[CaptionRequest]) -> "Request":
+        """The message of the requests of one image."""
+        original = requests[0].original
         return cls(
             id=request_id,
-            task=str(request.task),
+            tasks=tuple(str(request.task) for request in requests),
             width=original.width,
             height=original.height,
-            isolated=request.isolated,
+            isolated=requests[0].isolated,
         )
 
-    def with_pixels(self, pixels: Pixels) -> CaptionRequest:
-        """The request of this message.
+    def with_pixels(self, pixels: Pixels) -> list[CaptionRequest]:
+        """The requests of this message, one for each task.
 
         Raises:
             InvalidTask: Florence-2 has no such task.
         """
         original = Dimensions(self.width, self.height)
-        return CaptionRequest(pixels, TaskRequest.parse(self.task), original, self.isolated)
+        return [CaptionRequest(pixels, TaskRequest.parse(task), original, self.isolated) for task in self.tasks]
 
 
 class Started(_Message):
@@ -105,18 +107,16 @@ class Started(_Message):
 
 
 class Captioned(_Message):
-    """The caption of a request."""
+    """The caption of a task."""
 
     op: Literal["captioned"] = "captioned"
-    id: int
     caption: Caption
 
 
 class Failed(_Message):
-    """The error of a request."""
+    """The error of a task."""
 
     op: Literal["failed"] = "failed"
-    id: int
     #: Whether another attempt could succeed.
     transient: bool
     #: Of a permanent error: the row's `error_code`.
@@ -124,8 +124,17 @@ class Failed(_Message):
     message: str
 
 
+class Answered(_Message):
+    """The end of a request."""
+
+    op: Literal["answered"] = "answered"
+    id: int
+    #: In the order of the request's tasks.
+    outcomes: tuple[Annotated[Captioned | Failed, Field(discriminator="op")], ...]
+
+
 FromChild = Announce | Retract | Request
-FromEngine = Hello | Started | Captioned | Failed
+FromEngine = Hello | Started | Answered
 
 _FROM_CHILD: TypeAdapter[FromChild] = TypeAdapter(Annotated[FromChild, Field(discriminator="op")])
 _FROM_ENGINE: TypeAdapter[FromEngine] = TypeAdapter(Annotated[FromEngine, Field(discriminator="op")])

@@ -89,26 +89,30 @@ variable "buckets" {
 }
 
 variable "default_task" {
-  description = "Florence-2 task prompt of an object without a task prompt of its own."
+  description = "Florence-2 task prompt of an object without a task prompt of its own; or several, as `<CAPTION>, <OD>`."
   type        = string
   default     = "<CAPTION>"
 
   validation {
-    condition     = anytrue([for pattern in local.task_patterns : can(regex(pattern, var.default_task))])
-    error_message = "Florence-2 knows no such task, or the text after the task prompt is wrong: give <CAPTION>, <DETAILED_CAPTION>, <MORE_DETAILED_CAPTION>, <OCR>, <OD>, <OPEN_VOCABULARY_DETECTION>a car, … (dropline/contract.py has the full list)."
+    condition = alltrue([
+      for task in split("\n", replace(var.default_task, "/\\s*,\\s*</", "\n<")) :
+      anytrue([for pattern in local.task_patterns : can(regex(pattern, task))])
+    ])
+    error_message = "Florence-2 knows no such task, or the text after the task prompt is wrong: give <CAPTION>, <DETAILED_CAPTION>, <MORE_DETAILED_CAPTION>, <OCR>, <OD>, <OPEN_VOCABULARY_DETECTION>a car, … (dropline/contract.py has the full list). In a list, each task behind a comma needs its angle brackets."
   }
 }
 
 variable "task_by_prefix" {
-  description = "Task prompt by object name prefix; the longest prefix wins."
+  description = "Task prompt by object name prefix, or several; the longest prefix wins."
   type        = map(string)
   default     = {}
 
   validation {
     condition = alltrue([
-      for task in values(var.task_by_prefix) : anytrue([for pattern in local.task_patterns : can(regex(pattern, task))])
+      for task in flatten([for tasks in values(var.task_by_prefix) : split("\n", replace(tasks, "/\\s*,\\s*</", "\n<"))]) :
+      anytrue([for pattern in local.task_patterns : can(regex(pattern, task))])
     ])
-    error_message = "Florence-2 knows no such task, or the text after the task prompt is wrong: give <CAPTION>, <DETAILED_CAPTION>, <MORE_DETAILED_CAPTION>, <OCR>, <OD>, <OPEN_VOCABULARY_DETECTION>a car, … (dropline/contract.py has the full list)."
+    error_message = "Florence-2 knows no such task, or the text after the task prompt is wrong: give <CAPTION>, <DETAILED_CAPTION>, <MORE_DETAILED_CAPTION>, <OCR>, <OD>, <OPEN_VOCABULARY_DETECTION>a car, … (dropline/contract.py has the full list). In a list, each task behind a comma needs its angle brackets."
   }
 }
 

@@ -48,6 +48,19 @@ def test_objects_get_the_rows_of_their_events(bulk: BulkRig) -> None:
     assert bulk.wakes == len(bulk.messages) > 0
 
 
+def test_an_object_with_several_tasks_gets_a_row_for_each(bulk: BulkRig) -> None:
+    """The first is written back; a wrong entry of the list is a failed row."""
+    bulk.put("a.jpg", metadata={"caption-task": "<OD>, <OCR>, <POEM>"})
+    record = bulk.backfiller().run(bulk.request())
+    assert {(row["task"], row["status"], row["write_back"]) for row in bulk.rows()} == {
+        ("<OD>", "queued", True),
+        ("<OCR>", "queued", False),
+        ("<CAPTION>", "failed", False),
+    }
+    assert (record.queued, record.failed) == (2, 1)
+    assert bulk.backfiller().run(bulk.request()).queued == 0
+
+
 def test_a_second_run_changes_nothing(bulk: BulkRig) -> None:
     """It lists again, and wakes the workers for rows that are due; a new object is found."""
     bulk.put_all(f"{number}.jpg" for number in range(30))

@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dropline.contract import Caption, Dimensions, TaskRequest
+from dropline.contract import Caption, Dimensions, TaskPrompt, TaskRequest
 from dropline.errors import EngineLost, EngineUnavailable, InferenceFailed
-from tests.support.engines import DEADLINE_S, caption, client_of, readable, running, wait_until
+from tests.support.engines import DEADLINE_S, ORIGINAL, caption, client_of, readable, running, wait_until
 from tests.support.scripted_engine import (
     BREAK,
+    FITS,
     GATE,
     HANG,
     OVERFLOW,
@@ -49,6 +50,19 @@ def test_fifty_children_each_get_their_own_captions(scripted: EngineProcess) -> 
         answers = list(pool.map(child, range(50)))
     for number, captions in enumerate(answers):
         assert captions == [f"<CAPTION> {number * 10 + round_}" for round_ in range(5)]
+
+
+def test_the_tasks_of_one_image_are_one_request(scripted: EngineProcess) -> None:
+    """More tasks than fit into a batch too, each with its own answer in order; an error is that of each task."""
+    tasks = [TaskRequest(prompt) for prompt in list(TaskPrompt)[: FITS + 1]]
+    with client_of(scripted) as client:
+        pixels = image(7)
+        requests = [CaptionRequest(pixels, task, ORIGINAL) for task in tasks]
+        outcomes = client.caption_all(requests, timeout_s=DEADLINE_S)
+        assert [each.text for each in outcomes if isinstance(each, Caption)] == [f"{task} 7" for task in tasks]
+        refused = [CaptionRequest(image(7, REFUSE), task, ORIGINAL) for task in tasks[:2]]
+        outcomes = client.caption_all(refused, timeout_s=DEADLINE_S)
+        assert [str(each) for each in outcomes] == ["too long a prompt"] * 2
 
 
 def test_a_poisonous_image_fails_alone(scripted: EngineProcess) -> None:

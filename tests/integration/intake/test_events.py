@@ -35,6 +35,47 @@ def test_a_new_object_is_a_row_and_a_message(app: Flask, rows: Any, queue: Queue
     assert queue.row_ids() == [row["id"]]
 
 
+def test_a_list_of_tasks_is_a_row_for_each_and_one_message(app: Flask, rows: Any, queue: Queue) -> None:
+    """The caption of the first task is written back; a second delivery changes nothing."""
+    tasks = "ocr, <OPEN_VOCABULARY_DETECTION>a car, a cat, <OD>"
+    for _ in range(2):
+        assert deliver(app, push(metadata={"caption-task": tasks})).status_code == 204
+    found = rows()
+    assert [(row["task"], row["write_back"], row["status"]) for row in found] == [
+        ("<OCR>", True, "queued"),
+        ("<OPEN_VOCABULARY_DETECTION>a car, a cat", False, "queued"),
+        ("<OD>", False, "queued"),
+    ]
+    assert {row["md5_hash"] for row in found} == {"1B2M2Y8AsgTpgAmY7PhCfg=="}
+    assert set(queue.row_ids()) == {found[0]["id"]}
+
+
+def test_a_wrong_entry_of_a_list_is_a_failed_row_beside_the_right_ones(
+    app: Flask, rows: Any, queue: Queue
+) -> None:
+    """The right task is queued and written back; the wrong one has the usual task and its reason."""
+    assert deliver(app, push(metadata={"caption-task": "<OD>, <POEM>"})).status_code == 204
+    right, wrong = rows()
+    assert (right["task"], right["status"], right["write_back"]) == ("<OD>", "queued", True)
+    assert (wrong["task"], wrong["status"], wrong["write_back"]) == ("<CAPTION>", "failed", False)
+    assert (wrong["error_code"], "POEM" in wrong["error"]) == ("invalid_task", True)
+    assert queue.row_ids() == [right["id"]]
+
+
+def test_a_list_after_its_delete_and_an_overwrite(app: Flask, rows: Any, queue: Queue) -> None:
+    """The tombstone stands for every task of the list; a newer generation supersedes every task."""
+    two = {"caption-task": "<CAPTION>, <OD>"}
+    deliver(app, push("gone.jpg", event_type=DELETE))
+    deliver(app, push("gone.jpg", metadata=two))
+    assert [(row["task"], row["status"]) for row in rows()] == [("*", "deleted")]
+    deliver(app, push(metadata=two))
+    deliver(app, push(generation=GENERATION + 1, metadata=two))
+    assert [row["status"] for row in rows()[1:]] == ["superseded"] * 2 + ["queued"] * 2
+    deliver(app, push(generation=GENERATION - 1, metadata=two))
+    assert [row["status"] for row in rows()[5:]] == ["superseded"] * 2
+    assert len(queue.row_ids()) == 2
+
+
 def test_one_event_a_hundred_times_at_once(app: Flask, rows: Any, queue: Queue) -> None:
     """100 simultaneous deliveries insert one row; every message names the row, which is claimed only once."""
     assert deliver_all(app, [push()] * 100) == [204] * 100

@@ -86,9 +86,12 @@ class Pair:
         return len(self.processor(text=question.words, images=question.image).input_ids[0])
 
     def batch(self, questions: Sequence[Question]) -> Batch:
+        """The batch; questions about the same image share its pixels."""
         tokens = self.processor.num_image_tokens
+        images = {id(question.image): question.image for question in questions}
         return Batch(
-            pixels=[torch.from_numpy(np.array(self.square(question.image))) for question in questions],
+            pixels=[torch.from_numpy(np.array(self.square(image))) for image in images.values()],
+            images=[list(images).index(id(question.image)) for question in questions],
             prompts=[self.processor(text=q.words, images=q.image).input_ids[0][tokens:] for q in questions],
             banned=self.grammars.banned([question.prompt for question in questions]),
             limits=[question.limit for question in questions],
@@ -206,6 +209,43 @@ def test_an_answer_does_not_depend_on_its_neighbours(tiny: Pair, build: Build, b
         place = batch.index(first)
         found = generator(tiny.batch(batch)).tokens[place]
         assert without_padding(found) == without_padding(alone)
+
+
+@GENERATORS
+@pytest.mark.parametrize("beams", [1, 3])
+def test_several_prompts_of_one_image(tiny: Pair, build: Build, beams: int) -> None:
+    """The answers are those of each prompt with its image alone, in any order of images and prompts."""
+    rules = tiny.rules(beams, early_stopping=True)
+    first, second = noise(2)
+    tasks = [TaskPrompt.CAPTION, TaskPrompt.OD, TaskPrompt.OCR]
+    questions = [Question(first, task) for task in tasks] + [Question(second, task) for task in tasks]
+    questions[1], questions[4] = questions[4], questions[1]
+    found = answers_in_batches(build(tiny, rules), tiny, questions)
+    assert found == [tiny.expected(question, rules) for question in questions]
+    assert len({tuple(tokens) for tokens in found}) == len(questions)
+
+
+def test_the_layers_see_an_image_once_for_all_its_prompts(tiny: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a CPU. Captured graphs see it once for each prompt."""
+    seen: list[int] = []
+    vision = tiny.network.vision
+
+    def counting(pixels: torch.Tensor) -> torch.Tensor:
+        seen.append(len(pixels))
+        return vision(pixels)
+
+    monkeypatch.setattr(tiny.network, "vision", counting)
+    rules = tiny.rules(1, early_stopping=False)
+    first, second = noise(2)
+    questions = [
+        Question(first, TaskPrompt.CAPTION),
+        Question(second, TaskPrompt.OD),
+        Question(first, TaskPrompt.OCR),
+    ]
+    for build, images in ((direct, 2), (captured, 4)):
+        seen.clear()
+        build(tiny, rules)(tiny.batch(questions))
+        assert set(seen) == {images}
 
 
 def test_image_tokens_equal_those_of_transformers(tiny: Pair, demo: Pair) -> None:

@@ -22,6 +22,11 @@ class Batchable(Protocol):
         """True if the request must run in a batch of its own."""
         ...
 
+    @property
+    def size(self) -> int:
+        """Its number of tasks, of which each is an answer to generate."""
+        ...
+
 
 #: Full batches that fit before a larger one is tried. Doubled with each one that does not fit, up to the most:
 #: where another program keeps the memory, failed tries cost at most one batch in so many.
@@ -84,16 +89,16 @@ class Batcher(Generic[B]):
 
     @property
     def max_batch(self) -> int:
-        """Maximum number of requests in one batch, at the moment."""
+        """Maximum number of tasks in one batch, at the moment."""
         return self._limit.value
 
     def did_not_fit(self, size: int) -> None:
-        """Form smaller batches for a while, after one of `size` requests that the device's memory did not hold."""
+        """Form smaller batches for a while, after one of `size` tasks that the device's memory did not hold."""
         with self._changed:
             self._limit.did_not_fit(size)
 
     def did_fit(self, size: int) -> None:
-        """Count a batch of `size` requests that ended; after some, larger ones are tried again."""
+        """Count a batch of `size` tasks that ended; after some, larger ones are tried again."""
         with self._changed:
             self._limit.did_fit(size)
 
@@ -129,7 +134,10 @@ class Batcher(Generic[B]):
             self._changed.notify_all()
 
     def next_batch(self) -> list[B]:
-        """Block until a request is queued, then return a batch in order of arrival; empty once closed."""
+        """Block until a request is queued, then return a batch in order of arrival; empty once closed.
+
+        A request with more tasks than the maximum is a batch of its own.
+        """
         with self._changed:
             while not self._closed:
                 self._changed.wait_for(lambda: self._queue or self._closed)
@@ -139,7 +147,7 @@ class Batcher(Generic[B]):
             return []
 
     def _need_not_wait(self) -> bool:
-        full = len(self._queue) >= self.max_batch
+        full = sum(request.size for request in self._queue) >= self.max_batch
         return full or not self._announced or not self._queue or self._queue[0].isolated or self._closed
 
     def _take(self) -> list[B]:
@@ -147,11 +155,15 @@ class Batcher(Generic[B]):
             return [self._queue.popleft()]
         batch: list[B] = []
         left: deque[B] = deque()
+        room = self.max_batch
         for request in self._queue:
-            if len(batch) < self.max_batch and not request.isolated:
+            if (request.size <= room or not batch) and not request.isolated:
                 batch.append(request)
+                room -= request.size
             else:
                 left.append(request)
+                # Requests behind one that does not fit keep their turn, unless it runs alone.
+                room = room if request.isolated else 0
         self._queue = left
         return batch
 

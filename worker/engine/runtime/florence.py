@@ -113,14 +113,17 @@ class FlorenceModel:
         raise BatchTooLarge(reason)
 
     def generate(self, batch: Sequence[CaptionRequest]) -> list[Generated]:
-        """The generated token ids of every image.
+        """The generated token ids of every request; an image of several requests is seen once.
 
         Raises:
             InferenceFailed: a prompt has more tokens than the model reads.
         """
+        images = {id(request.pixels): request.pixels for request in batch}
+        places = {key: place for place, key in enumerate(images)}
         answers = self._generator(
             Batch(
-                pixels=[torch.from_numpy(request.pixels) for request in batch],
+                pixels=[torch.from_numpy(pixels) for pixels in images.values()],
+                images=[places[id(request.pixels)] for request in batch],
                 prompts=[self._prompt_ids(request.task) for request in batch],
                 banned=self._grammars.banned([request.task.prompt for request in batch]),
                 limits=[self._limit_of(request.task.prompt) for request in batch],

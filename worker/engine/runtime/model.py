@@ -47,6 +47,8 @@ class Model(Protocol):
     def caption(self, batch: Sequence[CaptionRequest]) -> list[Caption | InferenceFailed]:
         """The captions of a batch, in the batch's order; an error in place of an answer that is no answer.
 
+        Requests of one image have the same array of pixels, so that the image need be seen once.
+
         Raises:
             BatchTooLarge: the device's memory ran out; the device is usable again.
             DeviceBroken: no later batch of this process can succeed.

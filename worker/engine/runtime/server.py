@@ -2,6 +2,7 @@
 
 import contextlib
 import faulthandler
+import itertools
 import os
 import socket
 import threading
@@ -64,8 +65,10 @@ class ChildConnection:
         """
         return wire.from_child(self._connection.recv_bytes(wire.MAX_CHILD_MESSAGE_BYTES))
 
-    def read_request(self, message: wire.Request) -> CaptionRequest:
-        """The request of a message, with the pixels from the slot; valid until the child's next request.
+    def read_request(self, message: wire.Request) -> list[CaptionRequest]:
+        """The requests of a message, one for each task, with the pixels from the slot.
+
+        They are valid until the child's next request.
 
         Raises:
             OSError: the slot holds no whole image.
@@ -94,20 +97,24 @@ class PendingRequest:
 
     child: ChildConnection
     id: int
-    request: CaptionRequest
+    #: One for each task; all have the same pixels.
+    requests: list[CaptionRequest]
 
     @property
     def isolated(self) -> bool:
         """True if the request must run in a batch of its own."""
-        return self.request.isolated
+        return self.requests[0].isolated
 
-    def outcome_message(self, outcome: Caption | DroplineError) -> wire.FromEngine:
-        """The message to the child for a caption or an error."""
-        if isinstance(outcome, Caption):
-            return wire.Captioned(id=self.id, caption=outcome)
-        return wire.Failed(
-            id=self.id, transient=isinstance(outcome, TransientError), code=outcome.code, message=str(outcome)
-        )
+    @property
+    def size(self) -> int:
+        """Number of tasks."""
+        return len(self.requests)
+
+
+def _message(outcome: Caption | DroplineError) -> wire.Captioned | wire.Failed:
+    if isinstance(outcome, Caption):
+        return wire.Captioned(caption=outcome)
+    return wire.Failed(transient=isinstance(outcome, TransientError), code=outcome.code, message=str(outcome))
 
 
 class Server:
@@ -185,17 +192,29 @@ class Server:
         began = time.monotonic()
         for pending in batch:
             pending.child.send(wire.Started(id=pending.id))
-        for pending, outcome in run_with_bisection(batch, self._run_model, self._probe_model):
-            if isinstance(outcome, InferenceFailed) and outcome.code == NON_FINITE_LOGITS:
-                # A model whose weights or device are broken has no finite logits for any image.
-                self._probe_model()
-            pending.child.send(pending.outcome_message(outcome))
-        _log.debug("batch", size=len(batch), seconds=round(time.monotonic() - began, 4))
+        outcomes = self._outcomes([request for pending in batch for request in pending.requests])
+        for pending in batch:
+            answers = tuple(_message(outcome) for outcome in itertools.islice(outcomes, pending.size))
+            pending.child.send(wire.Answered(id=pending.id, outcomes=answers))
+        size = sum(pending.size for pending in batch)
+        _log.debug("batch", size=size, images=len(batch), seconds=round(time.monotonic() - began, 4))
 
-    def _run_model(self, batch: Sequence[PendingRequest]) -> list[Caption | InferenceFailed]:
+    def _outcomes(self, requests: list[CaptionRequest]) -> Iterator[Caption | DroplineError]:
+        """The outcomes of all tasks, in order; more tasks than the largest batch run one batch after another."""
+        begin = 0
+        while begin < len(requests):
+            part = requests[begin : begin + self._batcher.max_batch]
+            begin += len(part)
+            for _, outcome in run_with_bisection(part, self._run_model, self._probe_model):
+                if isinstance(outcome, InferenceFailed) and outcome.code == NON_FINITE_LOGITS:
+                    # A model whose weights or device are broken has no finite logits for any image.
+                    self._probe_model()
+                yield outcome
+
+    def _run_model(self, batch: Sequence[CaptionRequest]) -> list[Caption | InferenceFailed]:
         try:
             with _exit_if_hanging(self._hang_timeout_s):
-                captions = self._model.caption([pending.request for pending in batch])
+                captions = self._model.caption(batch)
         except BatchTooLarge:
             self._batcher.did_not_fit(len(batch))
             _log.warning("batch_too_large", size=len(batch), max_batch=self._batcher.max_batch)

@@ -96,7 +96,7 @@ run "tasks_of_florence" {
   command = plan
   variables {
     default_task   = "more-detailed-caption"
-    task_by_prefix = { "scans/" = "<OCR>", "cars/" = "<OPEN_VOCABULARY_DETECTION>a car" }
+    task_by_prefix = { "scans/" = "<OCR>, <OD>", "cars/" = "<OPEN_VOCABULARY_DETECTION>a car, a cat, <OD>" }
   }
 
   assert {

@@ -157,7 +157,7 @@ class CapturedGenerator:
     @torch.inference_mode()
     def __call__(self, batch: Batch) -> Answers:
         """See `Generator`."""
-        count = len(batch.pixels)
+        count = len(batch.prompts)
         bucket = self._bucket(count)
         search = bucket.search
         captured = bucket.captured(self._padded_width(max(map(len, batch.prompts))))
@@ -178,9 +178,10 @@ class CapturedGenerator:
 
     def _fill(self, batch: Batch, bucket: _Bucket, prompts: Tensor) -> None:
         """Copy a batch to the memory that the captured work reads; the device does not wait for the host."""
-        memory, count = self._memory, len(batch.pixels)
-        for place, pixels in zip(memory.pixels, batch.pixels, strict=False):
-            place.copy_(pixels, non_blocking=True)
+        memory, count = self._memory, len(batch.prompts)
+        # A graph sees one image for each prompt: the image of several prompts is copied, and seen, for each.
+        for place, image in zip(memory.pixels, batch.images, strict=False):
+            place.copy_(batch.pixels[image], non_blocking=True)
         memory.banned[:count].copy_(batch.banned)
         bucket.search.limits[:count].copy_(limits_within(self._rules, batch.limits))
         bucket.search.unused[:count] = False

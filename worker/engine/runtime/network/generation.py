@@ -15,10 +15,12 @@ from worker.engine.runtime.network.vision import VisionTower
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The input of a batch, on the host."""
+    """The input of a batch, on the host: each prompt is asked of one of the images."""
 
     #: uint8 `[size, size, 3]` each; page-locked where the device is a GPU.
     pixels: Sequence[Tensor]
+    #: Place of each prompt's image in `pixels`.
+    images: Sequence[int]
     #: Token ids of the prompts, without the image tokens.
     prompts: Sequence[Sequence[int]]
     #: bool, `[B, vocabulary]` on the device: the tokens that an answer cannot contain.
@@ -33,7 +35,7 @@ class Answers:
 
     #: Token ids with the start token, padded to one length.
     tokens: list[list[int]]
-    #: True for an image of which a logit was not finite.
+    #: True for a prompt of which a logit was not finite.
     broken: list[bool]
 
 
@@ -72,9 +74,26 @@ class Network:
         self._dtype: torch.dtype = model.dtype
         self._width: int = model.config.text_config.hidden_size
 
-    def encode(self, pixels: Tensor, prompts: Tensor, lengths: Tensor, cross: list[Tensor]) -> None:
-        """Fill `cross` with the decoder's view of images and prompts; see `Encoder` and `Decoder.read`."""
-        self.decoder.read(self.encoder(self.vision(pixels), prompts, lengths), cross)
+    def encode(
+        self,
+        pixels: Tensor,
+        prompts: Tensor,
+        lengths: Tensor,
+        cross: list[Tensor],
+        images: Tensor | None = None,
+    ) -> None:
+        """Fill `cross` with the decoder's view of images and prompts; see `Encoder` and `Decoder.read`.
+
+        Args:
+            pixels: each image once.
+            prompts: of the batch.
+            lengths: of the prompts, with the image tokens.
+            cross: of the batch.
+            images: int64 `[B]`, the place of each prompt's image in `pixels`; None: one prompt for each image.
+        """
+        seen = self.vision(pixels)
+        seen = seen if images is None else seen.index_select(0, images)
+        self.decoder.read(self.encoder(seen, prompts, lengths), cross)
 
     def begin(self, search: Search, caches: Caches) -> None:
         """Start the answers of a search."""
@@ -105,19 +124,20 @@ class DirectGenerator:
     @torch.inference_mode()
     def __call__(self, batch: Batch) -> Answers:
         """See `Generator`."""
-        network, rules, images = self._network, self._rules, len(batch.pixels)
+        network, rules, answers = self._network, self._rules, len(batch.prompts)
         prompts, lengths = padded_prompts(batch.prompts, max(map(len, batch.prompts)), network.image_tokens)
-        search = search_for(rules, network.operations, images, batch.banned)
+        search = search_for(rules, network.operations, answers, batch.banned)
         search.limits.copy_(limits_within(rules, batch.limits))
         keys, values = network.own_caches(len(search.tokens), 1 + rules.limit)
-        cross = network.cross_caches(images, network.image_tokens + prompts.shape[1])
+        cross = network.cross_caches(answers, network.image_tokens + prompts.shape[1])
         caches = Caches(keys, values, cross, lengths.to(network.device), search.ancestry)
         pixels = torch.stack(list(batch.pixels)).to(network.device)
-        network.encode(pixels, prompts.to(network.device), caches.lengths, cross)
+        places = None if len(pixels) == answers else torch.tensor(batch.images, device=network.device)
+        network.encode(pixels, prompts.to(network.device), caches.lengths, cross, places)
         network.begin(search, caches)
         while not search.done:
             network.step(search, caches)
-        return on_host(search, images, int(search.position) + 1)
+        return on_host(search, answers, int(search.position) + 1)
 
 
 def padded_prompts(prompts: Sequence[Sequence[int]], width: int, image_tokens: int) -> tuple[Tensor, Tensor]:
