@@ -187,6 +187,7 @@ _CLAIM = text(f"""
                   lost_attempts, attempts_before_redrive, slow_attempts, model,
                   CASE WHEN NOT {_NEEDS_ATTEMPT} THEN caption END AS caption,
                   CASE WHEN metadata_written_at IS NULL THEN metageneration END AS metageneration, metadata_bytes,
+                  reverted_at IS NOT NULL AS is_reverted,
                   COALESCE(EXTRACT(EPOCH FROM now() - failing_since), 0)::float8 AS failing_s),
     {_others("id <> ALL (ARRAY(SELECT id FROM taken))")}
     SELECT claimed.*, {_OTHERS} FROM (SELECT) AS one LEFT JOIN claimed ON true
@@ -216,7 +217,8 @@ def claim(connection: Connection, hint: int, lease_s: float, claimed_by: str) ->
 
 def _write_back_of(row: Row[Any], claimed_by: str) -> WriteBack:
     version = ObjectVersion(row.bucket, row.object_name, row.generation)
-    return WriteBack(row.id, version, row.task, row.caption, row.model, claimed_by, row.failing_s)
+    words = row.task, row.caption, row.model, claimed_by, row.failing_s
+    return WriteBack(row.id, version, *words, is_reverted=row.is_reverted)
 
 
 def _claim_of(row: Row[Any]) -> Claim:
@@ -231,6 +233,7 @@ def _claim_of(row: Row[Any]) -> Claim:
         row.failing_s,
         row.slow_attempts,
         _seen_metadata(row),
+        row.is_reverted,
     )
 
 
@@ -256,7 +259,7 @@ def _ending(update: str) -> TextClause:
 # join, by which Postgres locks before the update.
 _RECORD = text(f"""
     WITH replaced AS (
-        SELECT id, caption, result, model, model_revision, captioned_at FROM captions
+        SELECT id, caption, result, model, model_revision, captioned_at, edited_by, edited_at FROM captions
         WHERE id = :row_id AND attempts = :attempt AND {_NEEDS_ATTEMPT} AND caption IS NOT NULL
         FOR UPDATE),
     recorded AS (
@@ -264,14 +267,16 @@ _RECORD = text(f"""
                model_revision = :model_revision, width = :width, height = :height, size_bytes = :size_bytes,
                captioned_at = now(), error_code = NULL, error = NULL, updated_at = now(), redo = false,
                not_before = NULL, failing_since = NULL, redo_failed_at = NULL, metadata_written_at = NULL,
+               edited_by = NULL, edited_at = NULL,
                lease_until = CASE WHEN :write_back AND write_back THEN now() + make_interval(secs => :lease_s) END
         FROM (SELECT) AS one LEFT JOIN replaced ON true
-        WHERE captions.id = :row_id AND attempts = :attempt
+        WHERE captions.id = :row_id AND attempts = :attempt AND (edited_by IS NULL OR redo)
               AND (status = 'running' OR (status = 'captioned' AND redo_failed_at IS NULL
                                           AND (NOT redo OR lease_until IS NOT NULL)))
         RETURNING lease_until),
     kept AS (
-        INSERT INTO caption_history (caption_id, caption, result, model, model_revision, captioned_at)
+        INSERT INTO caption_history
+               (caption_id, caption, result, model, model_revision, captioned_at, edited_by, edited_at)
         SELECT replaced.* FROM replaced WHERE EXISTS (SELECT FROM recorded)),
     {_others("id IS DISTINCT FROM :row_id")}
     SELECT EXISTS (SELECT FROM recorded) AS held,

@@ -8,9 +8,14 @@ from psycopg.errors import InsufficientPrivilege, ReadOnlySqlTransaction
 
 from dropline.errors import (
     AccessDenied,
+    CaptionUnusable,
     DatabaseReadOnly,
     DatabaseUnavailable,
     DroplineError,
+    EditConflict,
+    EditRefused,
+    NoSuchCaption,
+    RowEnded,
     SchemaOutdated,
     SettingsError,
     StatementRefused,
@@ -41,6 +46,13 @@ _TRANSIENT = {
     "F0": "look at the configuration of the Postgres server",
     "XX": "look at the log of the Postgres server",
 }
+#: Refusals of Dropline's own functions in Postgres.
+_REFUSALS: dict[str, type[EditRefused]] = {
+    "DL001": NoSuchCaption,
+    "DL002": RowEnded,
+    "DL003": CaptionUnusable,
+    "DL004": EditConflict,
+}
 #: A table, a column, a function, a type or a schema is missing.
 _OUTDATED = ("42", "3F")
 
@@ -49,8 +61,8 @@ def named_error(error: Exception) -> DroplineError:
     """Dropline's name of an error of psycopg.
 
     The classes: `AccessDenied`, `DatabaseReadOnly`, `SchemaOutdated`, `DatabaseUnavailable` for every error that a
-    later attempt may not meet, `SettingsError` for a URL with an option unknown to Postgres, and
-    `StatementRefused` for the rest (the values of the statement).
+    later attempt may not meet, `SettingsError` for a URL with an option unknown to Postgres, the kinds of
+    `EditRefused` for Dropline's functions, and `StatementRefused` for the rest (the values of the statement).
     """
     text = one_line(error)
     state: str | None = getattr(error, "sqlstate", None)
@@ -60,6 +72,8 @@ def named_error(error: Exception) -> DroplineError:
         return DatabaseReadOnly(f"Postgres refused: {text}; use the URL of the primary server")
     if state is None:
         return _without_state(error, text)
+    if (refusal := _REFUSALS.get(state)) is not None and isinstance(error, psycopg.Error):
+        return refusal(error.diag.message_primary or text)
     if (remedy := _longest_match(state)) is not None:
         return DatabaseUnavailable(f"Postgres did not answer: {text}; {remedy}{local_stack_advice(text)}")
     if state.startswith(_OUTDATED):

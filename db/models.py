@@ -122,6 +122,14 @@ class CaptionRow(Base):
     metageneration: Mapped[int | None]
     #: Bytes of these metadata, keys and values.
     metadata_bytes: Mapped[int | None] = mapped_column(SmallInteger)
+    #: Who wrote the caption; `object metadata`: the object arrived with it. None: the model. No worker replaces a
+    #: person's caption, unless a person reverts it (`redo`).
+    edited_by: Mapped[str | None]
+    #: When the person wrote it. None: the model's.
+    edited_at: Mapped[datetime | None]
+    #: Who put the model's caption back, since the last edit.
+    reverted_by: Mapped[str | None]
+    reverted_at: Mapped[datetime | None]
 
     __table_args__ = (
         UniqueConstraint("bucket", "object_name", "generation", "task"),

@@ -53,6 +53,11 @@ class CaptionRecord:
     failing_since: datetime | None
     redo: bool
     claimed_by: str | None
+    #: None for a caption of the model.
+    edited_by: str | None
+    edited_at: datetime | None
+    reverted_by: str | None
+    reverted_at: datetime | None
 
     @classmethod
     def from_columns(cls, columns: Mapping[Any, Any]) -> "CaptionRecord":

@@ -38,6 +38,8 @@ BULK = Needs(
 )
 #: Submissions and redrives of the gallery, and submissions of commands.
 SUBMITTER = Needs("dropline_gallery", {"captions": ("SELECT", "INSERT", "UPDATE")})
+#: Edits of captions by commands; the function's login may make them too.
+EDITOR = Needs("dropline_editor", {"captions": ("SELECT",)})
 #: Commands that only read.
 READER = Needs(
     "dropline_reader", {"captions": ("SELECT",), "current_captions": ("SELECT",), "workers": ("SELECT",)}

@@ -19,6 +19,12 @@ NOTIFY_CHANNEL = "captions"
 #: Postgres channel: one JSON document per event of a filtered object (`FilteredNotice`).
 FILTERED_CHANNEL = "filtered_objects"
 
+#: Postgres channel: the id of a row that a person's edit has made due.
+DUE_CHANNEL = "due_captions"
+
+#: `captions.model`, and the value of `caption-model`, of a caption that a person wrote.
+PERSON = "person"
+
 #: Object metadata keys that Dropline writes.
 METADATA_CAPTION = "caption"
 METADATA_MODEL = "caption-model"
@@ -67,6 +73,11 @@ class TaskPrompt(enum.StrEnum):
     def takes_region(self) -> bool:
         """Whether a box follows the prompt, as four `<loc_N>` tokens."""
         return self in _TAKES_REGION
+
+    @property
+    def is_caption(self) -> bool:
+        """Whether the answer is a description of the whole image, which a person may have written already."""
+        return self in (TaskPrompt.CAPTION, TaskPrompt.DETAILED_CAPTION, TaskPrompt.MORE_DETAILED_CAPTION)
 
     @property
     def gives_regions(self) -> bool:
@@ -262,6 +273,8 @@ class ObjectFacts:
     event_time: datetime | None = None
     #: None: the write-back reads the metadata first.
     metadata: SeenMetadata | None = None
+    #: The caption of a person in the object's metadata; None without one.
+    own_caption: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +296,8 @@ class Claim:
     slow_attempts: int = 0
     #: As in `ObjectFacts`; None too after a write-back.
     metadata: SeenMetadata | None = None
+    #: As in `WriteBack`.
+    is_reverted: bool = False
 
     @property
     def retries(self) -> int:
@@ -305,6 +320,8 @@ class WriteBack:
     failing_s: float = 0.0
     #: As in `ObjectFacts`; None for a second try.
     metadata: SeenMetadata | None = None
+    #: True if a person has put back the model's caption: it replaces an edited one in the metadata.
+    is_reverted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,7 +330,7 @@ class WriteOutcome:
 
     #: True if the metadata now has the caption, whole or shortened.
     written: bool
-    #: `metadata_shortened`, `metadata_left_out`, `metadata_kept` (a person's own caption) or an error's code;
+    #: `metadata_shortened`, `metadata_left_out`, `metadata_kept` (a person's caption) or an error's code;
     #: None: the whole caption was written.
     code: str | None = None
     #: The same in words, for the row.

@@ -7,6 +7,11 @@
     │   ├── ObjectMissing        an object, or a bucket, is not there
     │   ├── ObjectFiltered       a rule of the settings keeps the object from being captioned
     │   ├── KeyReused            an `Idempotency-Key` was used with another request
+    │   ├── EditRefused          a caption cannot be edited or reverted
+    │   │   ├── NoSuchCaption    there is no row to edit
+    │   │   ├── RowEnded         the row is `deleted` or `superseded`
+    │   │   ├── CaptionUnusable  the text is empty or too long, or has control characters
+    │   │   └── EditConflict     the caption is another one than the person has read
     │   ├── AddressRefused       an address (URL) is none that is fetched, or leads to a private place
     │   └── FetchFailed          an address gave no image
     │       ├── FetchTooLarge    more bytes than the limit
@@ -97,6 +102,36 @@ class KeyReused(ClientError):
     """An `Idempotency-Key` was used before, with another image, address or task."""
 
     default_code = "idempotency_key_reused"
+
+
+class EditRefused(ClientError):
+    """A caption cannot be edited or reverted."""
+
+    default_code = "edit_refused"
+
+
+class NoSuchCaption(EditRefused):
+    """The table has no row of the object and the task."""
+
+    default_code = "no_such_caption"
+
+
+class RowEnded(EditRefused):
+    """The row is `deleted` or `superseded`: its object version is not live."""
+
+    default_code = "row_ended"
+
+
+class CaptionUnusable(EditRefused):
+    """The text is empty or too long, or has characters that no caption may have."""
+
+    default_code = "caption_unusable"
+
+
+class EditConflict(EditRefused):
+    """Another person, or a worker, has changed the caption since it was read."""
+
+    default_code = "edit_conflict"
 
 
 class AddressRefused(ClientError):

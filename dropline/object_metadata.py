@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from dropline.contract import METADATA_CAPTION, METADATA_MODEL, METADATA_PROMPT, SeenMetadata
+from dropline.contract import METADATA_CAPTION, METADATA_MODEL, METADATA_PROMPT, PERSON, SeenMetadata
 
 #: Cloud Storage's limit for the custom metadata of an object: all keys and values together, in bytes of UTF-8.
 MAX_BYTES = 8192
@@ -27,6 +27,22 @@ def seen_metadata(metageneration: int | None, metadata: Any) -> SeenMetadata | N
         return None
     size = total_bytes(keys)
     return SeenMetadata(metageneration, size) if size <= MAX_BYTES else None
+
+
+def own_caption(metadata: Any) -> str | None:
+    """The caption of a person in an object's metadata; None without one.
+
+    Without the key `caption-model`, a person wrote the caption. With its value `person`, a person edited the
+    caption of this object, or of the one that it is a copy of.
+
+    Args:
+        metadata: untrusted.
+    """
+    keys = metadata if isinstance(metadata, Mapping) else {}
+    caption = keys.get(METADATA_CAPTION)
+    if not isinstance(caption, str) or not caption.strip():
+        return None
+    return caption if keys.get(METADATA_MODEL, PERSON) == PERSON else None
 
 
 def total_bytes(metadata: Mapping[str, str]) -> int:

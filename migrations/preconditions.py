@@ -12,7 +12,8 @@ _FACTS = text("""
            current_setting('server_encoding') AS encoding, pg_is_in_recovery() AS is_standby,
            has_schema_privilege('public', 'CREATE') AS may_create,
            (SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user) AS may_create_roles,
-           EXISTS (SELECT FROM pg_roles WHERE rolname = 'dropline_gallery') AS has_gallery_role,
+           ARRAY(SELECT each FROM unnest(ARRAY['dropline_gallery', 'dropline_editor']) AS each
+                 WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = each)) AS missing_roles,
            coalesce((SELECT pg_has_role(oid, 'USAGE') FROM pg_roles WHERE rolname = 'dropline_migrator'), false)
                AS is_migrator
 """)
@@ -55,14 +56,17 @@ def check_preconditions(connection: Connection, current: str | None, head: str |
 
 
 def _lacking(facts: Any, *, is_first: bool) -> str:
-    """The missing right in words; empty if none is missing. The first migration and 0004 create roles."""
+    """The missing right in words; empty if none is missing. The migrations 0001, 0004 and 0016 create roles."""
     if is_first and not facts.may_create:
         return "CREATE on the schema public"
     if not is_first and not facts.is_migrator:
         return "the role dropline_migrator"
-    if facts.may_create_roles or (facts.has_gallery_role and not is_first):
+    if facts.may_create_roles or (not facts.missing_roles and not is_first):
         return ""
-    return "CREATEROLE" if is_first else "CREATEROLE (or run `CREATE ROLE dropline_gallery` before)"
+    if is_first:
+        return "CREATEROLE"
+    statements = "; ".join(f"CREATE ROLE {role}" for role in facts.missing_roles)
+    return f"CREATEROLE (or run `{statements}` before)"
 
 
 def let_roles_read_revision(connection: Connection) -> None:

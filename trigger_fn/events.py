@@ -18,7 +18,7 @@ from typing import Any
 
 from dropline.contract import ObjectFacts, ObjectVersion
 from dropline.errors import InvalidEvent, UnknownDelivery
-from dropline.object_metadata import seen_metadata
+from dropline.object_metadata import own_caption, seen_metadata
 from dropline.selection import Skip, task_of_metadata
 
 
@@ -262,6 +262,7 @@ def _facts(resource: Mapping[str, Any] | None, event_time: Any) -> ObjectFacts:
         crc32c=_checksum(resource.get("crc32c")),
         event_time=_time(event_time),
         metadata=seen_metadata(_number(resource.get("metageneration")), resource.get("metadata")),
+        own_caption=own_caption(resource.get("metadata")),
     )
 
 

@@ -11,6 +11,7 @@ from typing import TypeVar
 from celery import Celery, signals
 
 from db import breakers, claims, reads
+from db.due_signals import DueSignals
 from db.session import Database
 from db.start_check import WORKER
 from dropline.broker.alarms import AlarmChannel
@@ -30,6 +31,7 @@ from dropline.settings import Settings, load_settings
 from dropline.storage.objects import make_store
 from worker.alarm import Alarm
 from worker.celery_app import make_celery, run_worker
+from worker.edit_signals import EditSignals
 from worker.engine.client import EngineClient
 from worker.engine.process import EngineProcess
 from worker.engine_keeper import EngineKeeper
@@ -114,7 +116,8 @@ def build(
     register_tasks(app, resources, alarm, gate)
     idle_timer = _idle_timer(settings, resources, alarm)
     registration = Registration(lambda: _connect(settings), app.connection_name, lambda: engine.loaded)
-    install_steps(app, keeper, queue, alarm, gate, idle_timer, registration)
+    edit_signals = EditSignals(DueSignals(settings.database, "dropline-worker-edits"), alarm.look)
+    install_steps(app, keeper, queue, alarm, gate, idle_timer, registration, edit_signals)
     _connect_signals(keeper, registration)
     _report_memory(plan)
     _report_sandbox(DecoderProcess(settings.images, module=decoder_module))

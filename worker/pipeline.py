@@ -101,7 +101,7 @@ class Pipeline:
             case None:
                 return Outcome("nothing is due", claimed.others)
             case WriteBack():
-                return self._write_back(claimed.work)
+                return self._write_due(claimed.work)
             case Claim():
                 return self._work((claimed.work, *claimed.siblings))
             case _:
@@ -144,7 +144,9 @@ class Pipeline:
         write_back = None
         if recorded.is_write_back_due:
             words = str(claim.task), caption.text, caption.model, self._claimed_by
-            write_back = WriteBack(claim.row_id, claim.version, *words, metadata=claim.metadata)
+            write_back = WriteBack(
+                claim.row_id, claim.version, *words, metadata=claim.metadata, is_reverted=claim.is_reverted
+            )
         return Outcome(Status.CAPTIONED, recorded.others, write_back)
 
     def _commit_caption(self, claim: Claim, caption: Caption, answers: Answers) -> claims.Recorded:
@@ -182,6 +184,12 @@ class Pipeline:
                 pause_s = min(5.0, self._backoff(waited_s))
                 self._sleep(pause_s)
                 waited_s += pause_s
+
+    def _write_due(self, write_back: WriteBack) -> Outcome:
+        """An edit makes its row due whatever the settings of the workers are."""
+        if not self._settings.metadata.write:
+            return self._finish_write_back(write_back, WriteOutcome(written=False))
+        return self._write_back(write_back)
 
     def _write_back(self, write_back: WriteBack) -> Outcome:
         try:

@@ -10,6 +10,7 @@ from dropline.broker.queue import CaptionQueue
 from dropline.errors import BrokerUnavailable, DroplineError
 from dropline.log import get_logger
 from worker.alarm import Alarm
+from worker.edit_signals import EditSignals
 from worker.engine_keeper import EngineKeeper
 from worker.gate import Gate
 from worker.idle_timer import IdleTimer
@@ -26,12 +27,14 @@ def install_steps(
     gate: Gate,
     idle_timer: IdleTimer | None,
     registration: Registration,
+    edit_signals: EditSignals,
 ) -> None:
     """Add the steps to the app's worker and consumer blueprints."""
     app.steps["worker"].add(_engine_step(keeper))
     app.steps["consumer"].add(_alarm_step(keeper, queue, alarm))
     app.steps["consumer"].add(_gate_step(gate))
     app.steps["consumer"].add(_registration_step(registration))
+    app.steps["consumer"].add(_edit_signals_step(edit_signals))
     if idle_timer is not None:
         app.steps["consumer"].add(_idle_step(idle_timer))
 
@@ -112,6 +115,21 @@ def _registration_step(registration: Registration) -> type[bootsteps.StartStopSt
             registration.pause()
 
     return RegistrationStep
+
+
+def _edit_signals_step(edit_signals: EditSignals) -> type[bootsteps.StartStopStep]:
+    class EditSignalsStep(bootsteps.StartStopStep):
+        """Listens before the look of the alarm, which is in the event loop's second round."""
+
+        requires = ("celery.worker.consumer.tasks:Tasks",)
+
+        def start(self, parent: Any) -> None:
+            parent.hub.call_soon(edit_signals.start, parent.hub)
+
+        def stop(self, parent: Any) -> None:  # noqa: ARG002 - the signature is Celery's
+            edit_signals.stop()
+
+    return EditSignalsStep
 
 
 def call_after_disconnect(channel: Any, callback: Callable[[], None]) -> None:

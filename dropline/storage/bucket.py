@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Self
 from dropline.contract import METADATA_ADDRESS, METADATA_TASK, ObjectFacts, ObjectVersion, TaskRequest
 from dropline.deadline import Deadline
 from dropline.errors import AccessDenied, ClientError, StorageUnavailable
+from dropline.object_metadata import own_caption
 from dropline.selection import task_of_metadata
 from dropline.settings import Settings
 from dropline.storage.uploads import Upload, Uploaded
@@ -186,9 +187,11 @@ class Storage:
         blob = self._client.bucket(bucket).blob(name)
         with self._named_errors(uri, "storage.objects.get", missing=uri):
             blob.reload(retry=self._retry(), timeout=(_CONNECT_TIMEOUT_S, _FACTS_TIMEOUT_S))
-        facts = ObjectFacts(blob.content_type or "", blob.size, blob.md5_hash, blob.crc32c)
-        version = ObjectVersion(bucket, name, int(blob.generation))
         metadata = blob.metadata or {}
+        facts = ObjectFacts(
+            blob.content_type or "", blob.size, blob.md5_hash, blob.crc32c, own_caption=own_caption(metadata)
+        )
+        version = ObjectVersion(bucket, name, int(blob.generation))
         return StoredObject(version, facts, task_of_metadata(metadata), metadata.get(METADATA_ADDRESS))
 
     def live_version(self, bucket: str, name: str) -> ObjectVersion:

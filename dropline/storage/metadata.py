@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import regex
 
-from dropline.contract import METADATA_CAPTION, METADATA_MODEL, WriteOutcome
-from dropline.object_metadata import bytes_of, total_bytes
+from dropline.contract import METADATA_CAPTION, METADATA_MODEL, PERSON, WriteOutcome
+from dropline.object_metadata import bytes_of, own_caption, total_bytes
 from dropline.settings import MetadataSettings
 
 #: Bytes of UTF-8 of the shortest useful beginning of a caption; a caption cut shorter is left out.
@@ -25,19 +25,27 @@ class FittedMetadata:
     values: dict[str, str] = field(default_factory=dict)
 
 
-def fit_metadata(existing: Mapping[str, str], ours: Mapping[str, str], limits: MetadataSettings) -> FittedMetadata:
+def fit_metadata(
+    existing: Mapping[str, str], ours: Mapping[str, str], limits: MetadataSettings, *, is_reverted: bool = False
+) -> FittedMetadata:
     """Fit Dropline's keys beside the `existing` keys, which never change; a long caption is shortened.
 
-    A caption without the key `caption-model` was written by a person. The caption stays, and no key is written:
-    with `caption-model` beside the caption, the next write-back would mistake the caption for Dropline's.
+    A person's caption (`dropline.object_metadata.own_caption`) gives way to a person's alone. If the row has the
+    model's, it stays, and no key is written: with `caption-model` beside the caption, the next write-back would
+    mistake the caption for Dropline's.
 
     Args:
         existing: the current custom metadata of the object, with keys of an earlier write-back.
         ours: Dropline's keys and new values, with `caption`.
         limits: bytes of UTF-8 per value, and per object (all keys and values together).
+        is_reverted: an edited caption, whose `caption-model` is `person`, gives way too.
     """
-    if existing.get(METADATA_CAPTION, "").strip() and METADATA_MODEL not in existing:
-        return FittedMetadata(_kept())
+    if (
+        ours[METADATA_MODEL] != PERSON
+        and own_caption(existing)
+        and not (is_reverted and METADATA_MODEL in existing)
+    ):
+        return FittedMetadata(_kept(existing.get(METADATA_MODEL)))
     beside = {key: value for key, value in existing.items() if key not in ours}
     return fit_beside(total_bytes(beside), ours, limits)
 
@@ -76,9 +84,10 @@ def shorten(text: str, room: int) -> str | None:
     return kept + _ELLIPSIS if bytes_of(kept) >= SHORTEST_CUT_BYTES else None
 
 
-def _kept() -> WriteOutcome:
+def _kept(model: str | None) -> WriteOutcome:
+    beside = f"without {METADATA_MODEL}" if model is None else f"with {METADATA_MODEL}={model}"
     note = (
-        f"the object has a {METADATA_CAPTION} without {METADATA_MODEL}, so no key was changed; "
+        f"the object has a {METADATA_CAPTION} {beside}, which is a person's, so no key was changed; "
         f"to write the caption, remove the key {METADATA_CAPTION} and redrive the row with --metadata"
     )
     return WriteOutcome(written=False, code="metadata_kept", note=note)

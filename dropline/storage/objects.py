@@ -165,13 +165,13 @@ class ObjectStore:
             outcome = self._write_unread(version, ours, write_back.metadata)
             if outcome is not None:
                 return outcome
-        blob, fitted = self._read(version, ours)
+        blob, fitted = self._read(write_back, ours)
         if _holds(blob, fitted):
             return fitted.outcome
         try:
             return self._patch(version, blob.metageneration, fitted)
         except api.PreconditionFailed:
-            return self._resolve_precondition_failure(version, ours)
+            return self._resolve_precondition_failure(write_back, ours)
 
     def _write_unread(
         self, version: ObjectVersion, ours: Mapping[str, str], seen: SeenMetadata
@@ -185,22 +185,24 @@ class ObjectStore:
         except api.PreconditionFailed:
             return None
 
-    def _resolve_precondition_failure(self, version: ObjectVersion, ours: Mapping[str, str]) -> WriteOutcome:
+    def _resolve_precondition_failure(self, write_back: WriteBack, ours: Mapping[str, str]) -> WriteOutcome:
         """Handle a 412: an earlier PATCH of this worker whose response was lost, or another writer's change."""
+        version = write_back.version
         if self.live_generation(version) != version.generation:
             raise ObjectGone(f"{version.uri} was overwritten or deleted before its metadata was written")
-        blob, fitted = self._read(version, ours)
+        blob, fitted = self._read(write_back, ours)
         if _holds(blob, fitted):
             return fitted.outcome
         raise PreconditionLost(
             f"another writer changed the metadata of {version.uri} meanwhile; the write-back is retried"
         )
 
-    def _read(self, version: ObjectVersion, ours: Mapping[str, str]) -> tuple[Blob, FittedMetadata]:
-        blob = self._blob(version)
-        with worker_errors(version, "storage.objects.get"):
+    def _read(self, write_back: WriteBack, ours: Mapping[str, str]) -> tuple[Blob, FittedMetadata]:
+        blob = self._blob(write_back.version)
+        with worker_errors(write_back.version, "storage.objects.get"):
             blob.reload(**self._options)
-        return blob, fit_metadata(blob.metadata or {}, ours, self._limits)
+        existing = blob.metadata or {}
+        return blob, fit_metadata(existing, ours, self._limits, is_reverted=write_back.is_reverted)
 
     def _patch(self, version: ObjectVersion, metageneration: int, fitted: FittedMetadata) -> WriteOutcome:
         """Set the keys if the metadata are those of `metageneration`; may raise PreconditionFailed."""

@@ -1,12 +1,12 @@
 """An event registers the rows of several tasks in one statement.
 
-Revision: 0017, after 0015. The function of the release before goes on with `register_caption`, which stays.
+Revision: 0017, after 0016. The function of the release before goes on with `register_caption`, which stays.
 """
 
 from alembic import op
 
 revision = "0017"
-down_revision = "0015"
+down_revision = "0016"
 branch_labels = None
 depends_on = None
 

@@ -11,7 +11,9 @@ from sqlalchemy.engine import make_url
 
 from db.session import Database
 from local_emulators.gcs import GcsServer
+from local_emulators.postgres import PostgresServer
 from local_emulators.supervisor import Supervisor
+from tests.support.logins import Login, logins
 from tests.support.rows import database_of, open_connection
 from tests.support.worker_rig import Rig, open_rig
 
@@ -28,6 +30,13 @@ def connection(database_url: str) -> Iterator[Connection]:
     """A connection on which each statement commits by itself."""
     with open_connection(database_url, isolation_level="AUTOCOMMIT") as found:
         yield found
+
+
+@pytest.fixture
+def login(postgres_server: PostgresServer, database_url: str) -> Iterator[Login]:
+    """Opens connections to the test's database with a login of one of Dropline's roles."""
+    with logins(postgres_server, database_url) as connect:
+        yield connect
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import LiteralString
@@ -22,6 +21,7 @@ from dropline.errors import SettingsError
 from local_emulators.postgres import PostgresServer
 from migrations.run import check, config, downgrade, upgrade
 from tests.support.engines import wait_until
+from tests.support.logins import Login
 from tests.support.rows import open_connection
 
 SNAPSHOT = """
@@ -43,7 +43,6 @@ INSERT = """
     INSERT INTO captions (bucket, object_name, generation, task, status)
     VALUES ('b', 'n', 1, '<CAPTION>', 'queued')
 """
-Login = Callable[[str], psycopg.Connection[TupleRow]]
 
 
 def alembic(url: str, *arguments: str) -> subprocess.Popen[str]:
@@ -292,24 +291,6 @@ def test_only_the_worker_keeps_replaced_captions(login: Login) -> None:
     assert worker.execute("SELECT count(*) FROM caption_history").fetchone() == (1,)
     worker.execute("UPDATE captions SET caption = NULL")
     assert worker.execute("SELECT count(*) FROM caption_history").fetchone() == (0,)
-
-
-@pytest.fixture
-def login(postgres_server: PostgresServer, database_url: str) -> Iterator[Login]:
-    """Opens connections to the test's database with a login of one of Dropline's roles."""
-    opened: list[psycopg.Connection[TupleRow]] = []
-
-    def connect(role: str) -> psycopg.Connection[TupleRow]:
-        statement = sql.SQL("ALTER ROLE {} LOGIN PASSWORD 'test'").format(sql.Identifier(role))
-        with psycopg.connect(postgres_server.url) as admin:
-            admin.execute(statement)
-        name = database_url.rpartition("/")[2]
-        opened.append(psycopg.connect(postgres_server.url_for(name, role, "test"), autocommit=True))
-        return opened[-1]
-
-    yield connect
-    for connection in opened:
-        connection.close()
 
 
 def test_the_reader_only_reads(login: Login) -> None:

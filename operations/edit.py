@@ -1,0 +1,136 @@
+"""Edit: a person's caption replaces that of the row and of the object's metadata; revert: the model's again."""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+
+from db import edits
+from db.edits import EditedRow, EditTarget
+from db.session import Connection, Database, writer_settings
+from db.start_check import EDITOR
+from dropline.deadline import Deadline
+from dropline.errors import CaptionUnusable, DroplineError
+from dropline.object_metadata import MAX_BYTES, bytes_of
+from dropline.scaling.activation import open_activator
+from dropline.settings import Settings
+from operations.redrive import wake_with_retries
+
+#: Deadline of one message, in seconds.
+_ENQUEUE_S = 10.0
+# Line breaks and tabs stay in the row, and are spaces in the metadata.
+_UNUSABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+_MOST_NAME = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Editor:
+    """Edits captions, and has a worker write them to the metadata. Threads may share the object."""
+
+    database: Database
+    #: Enqueues a row by its id; raises BrokerUnavailable.
+    enqueue: Callable[[int], None]
+    #: Scales the worker pool up from zero; returns when Cloud Run has accepted the call.
+    wake: Callable[[], None]
+
+    def edit(self, target: EditTarget, caption: str, *, by: str, if_tag: str | None = None) -> EditedRow:
+        """Make a person's caption that of the row. The same caption twice changes nothing.
+
+        A row without a caption, also a failed one, is captioned afterwards. A claim in flight loses the row.
+
+        Args:
+            target: the row.
+            caption: of the person; untrusted.
+            by: name of the person.
+            if_tag: tag of the caption that the person has read; None: the edit replaces any caption.
+
+        Raises:
+            NoSuchCaption: there is no such row.
+            RowEnded: the object version was deleted or overwritten.
+            CaptionUnusable: the text is empty or too long, or has control characters.
+            EditConflict: the caption has another tag.
+            DatabaseUnavailable, AccessDenied.
+            BrokerUnavailable, ScalingDenied, TransientError: the caption is saved, and the row is due.
+        """
+        words = checked_caption(caption)
+        name = checked_name(by)
+        return self._run(lambda connection: edits.edit(connection, target, words, name, if_tag))
+
+    def revert(self, target: EditTarget, *, by: str, if_tag: str | None = None) -> EditedRow:
+        """Put back the newest caption of the model. Raises as `edit`.
+
+        Where the model has never captioned the row, a worker does; the person's caption stays until then.
+        """
+        name = checked_name(by)
+        return self._run(lambda connection: edits.revert(connection, target, name, if_tag))
+
+    def _run(self, change: Callable[[Connection], EditedRow]) -> EditedRow:
+        with self.database.transaction() as connection:
+            edited = change(connection)
+        # After a repetition too: the first call may have died between the commit and the message.
+        if edited.is_due:
+            try:
+                self.enqueue(edited.row.id)
+                self.wake()
+            except DroplineError as error:
+                raise type(error)(
+                    f"{error}; the change is saved, and a worker carries it out when it starts or reconnects; a "
+                    "repetition sends the message again",
+                    code=error.code,
+                ) from error
+        return edited
+
+
+def checked_caption(caption: str) -> str:
+    """The caption without white space around it; the limits are those of `checked_caption` in Postgres.
+
+    Raises:
+        CaptionUnusable: nothing is left, it has more than 8,192 bytes of UTF-8, or characters that Postgres or a
+            header of HTTP cannot hold.
+    """
+    words = caption.strip(" \t\r\n")
+    if not words:
+        raise CaptionUnusable("the caption is empty: give it at least one character")
+    if match := _UNUSABLE.search(words):
+        raise CaptionUnusable(
+            f"the caption has the character U+{ord(match[0]):04X}, which cannot be stored: leave it out"
+        )
+    if (size := bytes_of(words)) > MAX_BYTES:
+        raise CaptionUnusable(f"the caption has {size} bytes of UTF-8: shorten it to {MAX_BYTES}")
+    return words
+
+
+def checked_name(name: str) -> str:
+    """The name of a person, without characters that cannot be stored; 100 characters at most."""
+    return _UNUSABLE.sub(" ", name).strip()[:_MOST_NAME]
+
+
+@contextmanager
+def open_editor(settings: Settings, on_wait: Callable[[str], None]) -> Iterator[Editor]:
+    """An editor of a command; its connections are opened on first use.
+
+    Args:
+        settings: with Postgres, Redis and, for scale to zero, the worker pool.
+        on_wait: called before each pause of a call to wake the worker pool, with the reason.
+
+    Raises:
+        SettingsError: a setting is missing or wrong.
+        AccessDenied: a worker pool is configured, and no credentials for Cloud Run were found.
+    """
+    # Celery is slow to import.
+    from dropline.broker.queue import CaptionQueue
+
+    with (
+        closing(CaptionQueue.connect(settings.broker)) as queue,
+        open_activator(settings.pool, settings.broker) as activator,
+        closing(Database.connect(writer_settings(settings), "dropline-edit", EDITOR, connections=1)) as database,
+    ):
+
+        def enqueue(row_id: int) -> None:
+            queue.enqueue(row_id, Deadline.after(_ENQUEUE_S))
+
+        def wake() -> None:
+            if activator is not None:
+                wake_with_retries(activator.ensure_awake, 2 * settings.pool.lease_s, on_wait)
+
+        yield Editor(database, enqueue, wake)
