@@ -39,6 +39,7 @@ COMMANDS = {
     "recaption": (
         "Caption again what another model or revision captioned; the old caption stays until the new one is there."
     ),
+    "edit": "Replace a caption by a person's, in Postgres and in the object's metadata.",
     "redrive": "Queue failed rows again, with all their attempts; put the cause right first.",
 }
 #: Commands that stop processes after Ctrl-C, for as long as it takes.

@@ -22,6 +22,7 @@ from dropline.log import get_logger
 from gallery.access import Principal, Scope, requires
 from gallery.cursor import decode_cursor, encode_cursor
 from gallery.documents import row_document, submitted_document
+from gallery.edits import etag_of
 from gallery.feed import Waiter
 from gallery.limits import Overloaded
 from gallery.resources import Resources
@@ -176,7 +177,10 @@ class _Api:
         id: str,  # noqa: A002 - the name in the path
         wait: Annotated[float, Query(ge=0, le=60, description="Seconds to wait for the end.")] = 0,
     ) -> Response:
-        """200 with the row when it has ended; 202 when it has not, after a wait too."""
+        """200 with the row when it has ended; 202 when it has not, after a wait too.
+
+        The `ETag` is that of the caption, for edits.
+        """
         version, task = caption_id.decode(id)
         if wait:
             self._hub.require_listening()
@@ -191,7 +195,9 @@ class _Api:
                     break
                 if await waiter.has_news(left_s):
                     found = await self._find(version, task, waiter)
-        return JSONResponse(row_document(found)) if isinstance(found, CaptionRecord) else _accepted(found)
+        if not isinstance(found, CaptionRecord):
+            return _accepted(found)
+        return JSONResponse(row_document(found), headers={"etag": etag_of(found.caption)})
 
     @asynccontextmanager
     async def _waiting(self, request: Request, version: ObjectVersion) -> AsyncIterator[Waiter]:

@@ -11,6 +11,7 @@ from operations.submit import Submitted
 #: Columns of the table that an API's client sees, in the order of the documents.
 COLUMNS = (
     *("bucket", "object_name", "generation", "task", "status", "caption", "result", "model", "model_revision"),
+    *("edited_by", "edited_at"),
     *("content_type", "size_bytes", "md5_hash", "crc32c", "width", "height", "attempts", "error_code", "error"),
     *("event_time", "queued_at", "started_at", "captioned_at", "metadata_written_at", "updated_at"),
 )

@@ -1,4 +1,4 @@
-"""Forms of the page: another task for a picture, and failed pictures once more. No form needs the script."""
+"""Forms of the page: another task, a person's caption, failed pictures once more. No form needs the script."""
 
 from typing import Annotated
 
@@ -8,8 +8,9 @@ from fastapi.responses import RedirectResponse
 from db.redrivable import RowFilter
 from dropline import caption_id
 from dropline.contract import TaskRequest
-from dropline.errors import DroplineError, TransientError
+from dropline.errors import DroplineError, EditConflict, TransientError
 from gallery.access import Scope, requires
+from gallery.edits import editor_of, target_of
 from gallery.page import Page, decoded
 from gallery.page_route import page_route
 from gallery.rendering import load_pages
@@ -19,6 +20,8 @@ from operations.redrive import FAILED, Redriver
 #: Rows of one form; further rows are redriven from the command line.
 MAX_ROWS = 5_000
 _MAX_FIELD = 3_000
+#: More than a caption may have: the refusal says how many.
+_MAX_CAPTION = 20_000
 #: Longest time of a form, in seconds: rows that are queued again are many messages.
 _LIMIT_S = 60.0
 
@@ -31,6 +34,8 @@ def router(resources: Resources) -> APIRouter:
     for path, endpoint, scope in (
         ("/pictures/{key}/ask", forms.ask, Scope.SUBMIT),
         ("/redrive", forms.redrive, Scope.EDIT),
+        ("/pictures/{key}/edit", forms.edit, Scope.EDIT),
+        ("/pictures/{key}/revert", forms.revert, Scope.EDIT),
     ):
         routes.add_api_route(path, endpoint, methods=["POST"], dependencies=[Depends(requires(scope))])
     return routes
@@ -42,6 +47,7 @@ class _Forms:
     def __init__(self, resources: Resources, page: Page) -> None:
         self._submissions = resources.submissions
         self._rows = resources.rows
+        self._editor = editor_of(resources)
         self._page = page
 
     def ask(
@@ -56,8 +62,34 @@ class _Forms:
         try:
             asked = self._submissions.request(version.uri, TaskRequest.parse(task + text))
         except DroplineError as error:
-            return self._page.refused(request, key, str(error), 503 if isinstance(error, TransientError) else 400)
+            return self._page.refused(request, key, str(error), _status(error))
         return RedirectResponse(f"/pictures/{caption_id.encode(asked.version, asked.task)}", 303)
+
+    def edit(
+        self,
+        request: Request,
+        key: str,
+        caption: Annotated[str, Form(max_length=_MAX_CAPTION)] = "",
+        tag: Annotated[str, Form(max_length=100)] = "",
+    ) -> Response:
+        """Make the person's caption that of the picture; leads back to its page."""
+        decoded(key)
+        # A browser sends CRLF.
+        words = caption.replace("\r\n", "\n")
+        try:
+            self._editor.edit(target_of(key), words, by=request.state.principal.name, if_tag=tag)
+        except DroplineError as error:
+            return self._page.refused(request, key, str(error), _status(error), words)
+        return RedirectResponse(f"/pictures/{key}?saved=1", 303)
+
+    def revert(self, request: Request, key: str, tag: Annotated[str, Form(max_length=100)] = "") -> Response:
+        """Put the model's caption back; leads back to the page."""
+        decoded(key)
+        try:
+            self._editor.revert(target_of(key), by=request.state.principal.name, if_tag=tag)
+        except DroplineError as error:
+            return self._page.refused(request, key, str(error), _status(error))
+        return RedirectResponse(f"/pictures/{key}?saved=1", 303)
 
     def redrive(
         self,
@@ -70,6 +102,12 @@ class _Forms:
         redriver.redrive(_filter(id, code), MAX_ROWS)
         where = f"/pictures/{id}" if id and back != "failures" else "/failures"
         return RedirectResponse(f"{where}?queued={redriver.redriven.total()}", 303)
+
+
+def _status(error: DroplineError) -> int:
+    if isinstance(error, TransientError):
+        return 503
+    return 409 if isinstance(error, EditConflict) else 400
 
 
 def _filter(key: str, code: str) -> RowFilter:

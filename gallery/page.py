@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from db import reads, search, workers
+from db import edits, reads, search, workers
 from db.reads import CaptionRecord
 from dropline import caption_id
 from dropline.contract import ObjectVersion, Status, TaskPrompt, TaskRequest
@@ -114,11 +114,13 @@ class Page:
 
     def picture(self, request: Request, key: str) -> Response:
         """One picture."""
-        return self._pages.html("picture.html", self._picture_values(request, key) | {"refused": None})
+        values = self._picture_values(request, key) | {"refused": None, "attempt": None}
+        return self._pages.html("picture.html", values)
 
-    def refused(self, request: Request, key: str, why: str, status: int) -> Response:
-        """One picture, after a form that was refused."""
-        response = self._pages.html("picture.html", self._picture_values(request, key) | {"refused": why}, status)
+    def refused(self, request: Request, key: str, why: str, status: int, caption: str | None = None) -> Response:
+        """One picture, after a form that was refused; a `caption` is still in the form."""
+        values = self._picture_values(request, key) | {"refused": why, "attempt": caption}
+        response = self._pages.html("picture.html", values, status)
         if status == HTTPStatus.SERVICE_UNAVAILABLE:
             response.headers["retry-after"] = str(RETRY_AFTER_S)
         return response
@@ -130,7 +132,8 @@ class Page:
             siblings = reads.rows_of_object(connection, version.bucket, version.name)
             row = _row_among(siblings, version, task)
             neighbours = search.neighbours(connection, query.search(), row.id)
-        view = picture_of(row, siblings, neighbours, query, self._rest_of(row))
+            models = edits.newest_of_model(connection, row.id) if row.edited_by else None
+        view = picture_of(row, siblings, neighbours, query, self._rest_of(row), models)
         own = {
             "view": "picture",
             # A row without an answer will get that of the worker in use.
@@ -227,6 +230,8 @@ def _results(request: Request) -> _Values:
     """The outcome of a form, from the address of the page after the form."""
     count = request.query_params.get("queued", "")
     said = f"{int(count)} queued again" if count.isascii() and count.isdigit() and len(count) < 10 else None
+    if request.query_params.get("saved") == "1":
+        said = "Saved. A worker copies the caption to the object’s metadata."
     return {"said": said, "refused": None}
 
 

@@ -5,8 +5,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum
 
+from db.edits import KeptCaption
 from db.reads import CaptionRecord
-from dropline.contract import Status, TaskPrompt, TaskRequest
+from dropline.caption_tag import caption_tag
+from dropline.contract import PERSON, Status, TaskPrompt, TaskRequest
 from dropline.images.renditions import Rendition
 from gallery.cards import READ_TASKS, Card, card_of
 from gallery.page_query import PageQuery
@@ -58,6 +60,18 @@ class Moment:
 
 
 @dataclass(frozen=True, slots=True)
+class Person:
+    """Who wrote the caption, where a person did."""
+
+    name: str
+    at: Moment
+    #: The newest caption of the model; None: the model has made none.
+    models: str | None
+    #: True if the model is to make a caption in place of the person's.
+    is_reverted: bool
+
+
+@dataclass(frozen=True, slots=True)
 class PictureView:
     """The page of one row."""
 
@@ -84,6 +98,11 @@ class PictureView:
     #: The picture is a copy of an object that is gone.
     is_remainder: bool
     can_ask: bool
+    can_edit: bool
+    #: The caption, and its tag, for the form of an edit.
+    caption: str
+    tag: str
+    person: Person | None
     error: Failure | None
     note: str | None
     answers: tuple[Link, ...]
@@ -100,6 +119,7 @@ def picture_of(
     neighbours: tuple[CaptionRecord | None, CaptionRecord | None],
     query: PageQuery,
     rest: "Rest",
+    models: KeptCaption | None = None,
 ) -> PictureView | None:
     """The page of a row; None for a row without an id.
 
@@ -109,6 +129,7 @@ def picture_of(
         neighbours: the next newer and the next older picture of the list.
         query: of the list that led to this page.
         rest: of the object.
+        models: the newest caption of the model that a person's has replaced.
     """
     card = card_of(row, query, Rendition.VIEW)
     if card is None:
@@ -116,6 +137,7 @@ def picture_of(
     if rest is Rest.NOTHING:
         card = replace(card, image=None, regions=(), is_gone=True)
     task = TaskRequest.parse(row.task)
+    is_live = row.status not in (Status.DELETED, Status.SUPERSEDED)
     newer, older = (each and card_of(each, query) for each in neighbours)
     return PictureView(
         id=card.id,
@@ -134,7 +156,11 @@ def picture_of(
         can_copy=bool(row.caption),
         is_gone=card.is_gone or rest is Rest.COPY,
         is_remainder=card.image is not None and rest is Rest.COPY,
-        can_ask=rest is Rest.OBJECT and row.status not in (Status.DELETED, Status.SUPERSEDED),
+        can_ask=is_live and rest is Rest.OBJECT,
+        can_edit=is_live,
+        caption=row.caption or "",
+        tag=caption_tag(row.caption),
+        person=_person(row, models),
         error=failure_of(row),
         note=row.error if row.status is not Status.FAILED else None,
         answers=tuple(_answers(row, siblings, query)),
@@ -152,6 +178,14 @@ def failure_of(row: CaptionRecord) -> Failure | None:
         return None
     advice = advice_for(row.error_code)
     return Failure(advice.title, row.error or "", advice.remedy, can_redrive=is_redrive_offered(row.error_code))
+
+
+def _person(row: CaptionRecord, models: KeptCaption | None) -> Person | None:
+    at = row.edited_at
+    if row.edited_by is None or at is None:
+        return None
+    moment = Moment(at.isoformat(), _clock(at), None)
+    return Person(row.edited_by, moment, models.caption if models else None, is_reverted=row.redo)
 
 
 def _read_lines(row: CaptionRecord) -> str:
@@ -188,7 +222,7 @@ def _facts(row: CaptionRecord) -> Iterator[tuple[str, str]]:
         yield "Size", size_words(row.size_bytes)
     if row.content_type:
         yield "Type", row.content_type
-    if row.model:
+    if row.model and row.model != PERSON:
         yield "Model", f"{row.model} ({row.model_revision[:12]})" if row.model_revision else row.model
     if row.attempts > 1:
         yield "Attempts", str(row.attempts)

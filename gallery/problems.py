@@ -13,11 +13,15 @@ from dropline.errors import (
     AccessDenied,
     BackfillTakenOver,
     DroplineError,
+    EditConflict,
     FetchTooLarge,
     ImageRefused,
     InvalidCaptionId,
+    NoSuchCaption,
     ObjectGone,
     ObjectMissing,
+    PermanentError,
+    RowEnded,
     SettingsError,
     TransientError,
 )
@@ -31,6 +35,13 @@ log = get_logger(__name__)
 MEDIA_TYPE = "application/problem+json"
 #: Seconds after which a request that met an outage may be repeated.
 RETRY_AFTER_S = 5
+
+
+class TagMissing(PermanentError):
+    """An edit does not say which caption it replaces."""
+
+    default_code = "tag_missing"
+
 
 _DETAILS = {
     HTTPStatus.NOT_FOUND: "no route has this address; /openapi.json lists the routes of the API",
@@ -46,6 +57,10 @@ _STATUS: tuple[tuple[type[DroplineError], HTTPStatus], ...] = (
     (ObjectMissing, HTTPStatus.NOT_FOUND),
     (ObjectGone, HTTPStatus.NOT_FOUND),
     (BackfillTakenOver, HTTPStatus.CONFLICT),
+    (NoSuchCaption, HTTPStatus.NOT_FOUND),
+    (RowEnded, HTTPStatus.CONFLICT),
+    (TagMissing, HTTPStatus.PRECONDITION_REQUIRED),
+    (EditConflict, HTTPStatus.PRECONDITION_FAILED),
     (RequestTooLarge, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
     (FetchTooLarge, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
     (RequestTooSlow, HTTPStatus.REQUEST_TIMEOUT),

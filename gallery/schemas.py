@@ -21,6 +21,8 @@ _CAPTION: dict[str, Any] = {
     "result": None,
     "model": "florence-community/Florence-2-base-ft",
     "model_revision": "0b03b6f15a4a211370fb204aee4e7dd48887ea37",
+    "edited_by": None,
+    "edited_at": None,
     "content_type": "image/jpeg",
     "size_bytes": 81234,
     "md5_hash": None,
@@ -58,8 +60,12 @@ class Caption(BaseModel):
     status: Status
     caption: str | None
     result: dict[str, Any] | None = Field(description="Boxes, polygons and labels, in pixels of the picture.")
-    model: str | None
+    model: str | None = Field(description="`person` for a caption of a person.")
     model_revision: str | None
+    edited_by: str | None = Field(
+        description="Who wrote the caption; `object metadata`: the object arrived with it. null: the model."
+    )
+    edited_at: datetime | None
     content_type: str | None
     size_bytes: int | None
     md5_hash: str | None
@@ -109,6 +115,14 @@ class Address(BaseModel):
     text: str | None = Field(
         default=None, max_length=600, description="Words or a box, for a task that needs them."
     )
+
+
+class Edit(BaseModel):
+    """A person's caption."""
+
+    model_config = _example({"caption": "Ida on the windowsill, 1962"})
+
+    caption: str = Field(min_length=1, max_length=8192, description="At most 8,192 bytes of UTF-8.")
 
 
 class UploadRequest(BaseModel):
@@ -178,6 +192,15 @@ _MEANINGS = {
 #: The answers of every route in case of an error.
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"description": meaning, "content": _PROBLEM} for status, meaning in _MEANINGS.items()
+}
+#: The further answers of edits.
+EDIT_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"description": meaning, "content": _PROBLEM}
+    for status, meaning in {
+        409: "The object version was deleted or overwritten.",
+        412: "The caption has changed since it was read.",
+        428: "`If-Match` is missing.",
+    }.items()
 }
 EVENTS_EXAMPLE = {
     "schema": {"type": "string"},

@@ -111,6 +111,25 @@ class AsyncClient:
             if state.is_finished:
                 return
 
+    async def edit(
+        self,
+        caption: Caption | str,
+        words: str,
+        *,
+        timeout: float = 60.0,  # noqa: ASYNC109 - see `caption`
+    ) -> Caption:
+        """Replace a caption by a person's; see `Client.edit`."""
+        return await self._run(self._api.edit(caption, words, timeout))
+
+    async def revert(
+        self,
+        caption: Caption | str,
+        *,
+        timeout: float = 60.0,  # noqa: ASYNC109 - see `caption`
+    ) -> Caption:
+        """Put the model's caption back; see `Client.revert`."""
+        return await self._run(self._api.edit(caption, None, timeout))
+
     async def events(self, last_event_id: str | None = None) -> AsyncGenerator[Change | Reset, None]:
         """Each change of a row, as it happens; see `Client.events`."""
         feed = EventFeed(self._api, last_event_id)

@@ -11,6 +11,7 @@ from urllib.parse import quote, urlsplit
 
 import httpx2
 
+from dropline.caption_tag import caption_tag
 from dropline.client.answers import document_of
 from dropline.client.content import Content, Image, content_of
 from dropline.client.errors import CaptionFailed, NoAnswerYet
@@ -96,6 +97,25 @@ class Api:
             silence_s=60.0,
         )
         return Backfill.from_document(document_of((yield from answered(call, Deadline.after(120.0)))))
+
+    def edit(self, caption: Caption | str, words: str | None, timeout: float) -> Flow[Caption]:
+        """Replace a caption by `words`; None: put the model's caption back. Safe to repeat.
+
+        Raises:
+            ServiceError: as of `wait`.
+            ClientError: the caption has no id.
+        """
+        name = caption if isinstance(caption, str) else caption.id
+        tag = "*" if isinstance(caption, str) else f'"{caption_tag(caption.caption)}"'
+        if name is None:
+            raise ClientError("the caption has no id: its task is one of a later release")
+        url = f"{self.base_url}/api/captions/{quote(name, safe='')}"
+        headers = {**self._headers, "if-match": tag}
+        if words is None:
+            call = Call("POST", f"{url}/revert", headers)
+        else:
+            call = Call("PATCH", url, headers, json={"caption": _checked_text("caption", words)})
+        return Caption.from_document(document_of((yield from answered(call, Deadline.after(timeout)))))
 
     def stream(self, last_event_id: str) -> Call:
         """The request for events."""

@@ -151,6 +151,28 @@ class Client:
             if state.is_finished:
                 return
 
+    def edit(self, caption: Caption | str, words: str, *, timeout: float = 60.0) -> Caption:
+        """Replace a caption by a person's; the row afterwards. The token needs the scope `edit`.
+
+        Args:
+            caption: the row as it was read, which must still have this caption; or an id: any is replaced.
+            words: of the person, at most 8,192 bytes of UTF-8.
+            timeout: seconds for all of it.
+
+        Raises:
+            Problem: the service refused; status 412: the caption has changed since it was read.
+            ServiceUnreachable, ServiceTimeout, UnexpectedAnswer: no answer of a Dropline service.
+            ClientError: the argument has no id.
+        """
+        return self._run(self._api.edit(caption, words, timeout))
+
+    def revert(self, caption: Caption | str, *, timeout: float = 60.0) -> Caption:
+        """Put the model's caption back; arguments and errors are those of `edit`.
+
+        Where the model has made no caption yet, a worker makes one; the person's stays until then.
+        """
+        return self._run(self._api.edit(caption, None, timeout))
+
     def events(self, last_event_id: str | None = None) -> Generator[Change | Reset, None, None]:
         """Each change of a row, as it happens; connects again after a lost connection, and misses nothing.
 

@@ -55,8 +55,12 @@ class Caption:
     polygons: tuple[Polygon, ...]
     #: Boxes, polygons and labels as the model's processor gave them (JSON); None for plain text.
     result: Mapping[str, Any] | None = field(repr=False, hash=False)
+    #: `person` for a caption of a person.
     model: str | None
     model_revision: str | None
+    #: Who wrote the caption, and when; None: the model.
+    edited_by: str | None
+    edited_at: datetime | None
     #: Of the upright original, in pixels.
     width: int | None
     height: int | None
@@ -100,6 +104,8 @@ class Caption:
             result=result if isinstance(result, dict) else None,
             model=_text_or_none(row, "model"),
             model_revision=_text_or_none(row, "model_revision"),
+            edited_by=_text_or_none(row, "edited_by"),
+            edited_at=_time_or_none(row, "edited_at"),
             content_type=_text_or_none(row, "content_type"),
             error_code=code,
             error=_text_or_none(row, "error"),

@@ -477,6 +477,8 @@ class Picture {
       const [old, now] = [document.getElementById(id), found.getElementById(id)];
       if (old && now && old.outerHTML !== now.outerHTML) { if (id === "p-stage") keepPicture(old, now); old.replaceWith(now); }
     }
+    const [form, fresh] = [document.getElementById("p-edit"), found.getElementById("p-edit")];
+    if (form && fresh && !find("details[open]", form)) form.replaceWith(fresh);
     this.fit();
     localTimes(this.root);
   }

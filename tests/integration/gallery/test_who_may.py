@@ -17,6 +17,7 @@ from tests.support.rows import filter_object
 REQUESTS = {
     Scope.READ: [("GET", "/api/captions/x"), ("GET", "/api/captions?cursor=x")],
     Scope.SUBMIT: [("POST", "/api/captions"), ("POST", "/api/uploads")],
+    Scope.EDIT: [("PATCH", "/api/captions/x"), ("POST", "/api/captions/x/revert")],
 }
 
 
