@@ -429,7 +429,8 @@ print(*sorted(name for name in sys.modules if name.startswith("dropline.") and n
     }
     assert "httpx2" in libraries
     assert {name for name in libraries if not name.startswith("_")} <= allowed
-    assert modules == {f"dropline.{name}" for name in ("client", "contract", "deadline", "errors", "regions")}
+    needed = ("caption_tag", "client", "contract", "deadline", "errors", "regions")
+    assert modules == {f"dropline.{name}" for name in needed}
 
 
 def test_without_httpx2_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
