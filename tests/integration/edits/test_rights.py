@@ -1,10 +1,15 @@
 """The role `dropline_editor`, with a real login."""
 
+import re
+from pathlib import Path
+
 import psycopg
 import pytest
 from psycopg import errors
 
+from db import object_rows
 from db.session import Database
+from dropline.contract import ObjectFacts, ObjectVersion, TaskRequest
 from tests.support.logins import Login
 from tests.support.rows import G1, caption_object
 
@@ -69,3 +74,20 @@ def test_the_search_path_of_the_caller_leads_nowhere(database: Database, login: 
     editor.execute("SET search_path = pg_temp, public")
     assert editor.execute(EDIT).fetchone() == (True,)
     assert editor.execute("SELECT count(*) FROM pg_temp.captions").fetchone() == (0,)
+
+
+def test_the_calls_of_the_page_run_as_an_editor(database: Database, login: Login) -> None:
+    """Each statement of docs/captions-in-sql.md below `Edits`, one after the other."""
+    version = ObjectVersion("dropline-drops", "photo.jpg", 1)
+    caption_object(database, version)
+    with database.transaction() as connection:
+        read = TaskRequest.parse("<OCR>")
+        object_rows.register_object(connection, version, ObjectFacts(), read, own_task=False)
+    section = Path("docs/captions-in-sql.md").read_text().partition("\n## Edits\n")[2].partition("\n## ")[0]
+    calls = re.findall(r"^SELECT \* FROM .*;$", section, re.MULTILINE)
+    queries = re.findall(r"```sql\n(.*?)```", section, re.DOTALL)
+    assert (len(calls), len(queries)) == (4, 2)
+    editor = login("dropline_editor")
+    changed = [editor.execute(call.encode()).fetchall()[0][1] for call in calls]
+    assert changed == [True] * 4
+    assert [len(editor.execute(query.encode()).fetchall()) for query in queries] == [1, 3]
