@@ -28,6 +28,7 @@ _WORDS = {
     Kind.CURRENT: "left: made by the target's model and revision",
     Kind.PENDING: "left: to be captioned or written back already",
     Kind.FAILED_BEFORE: "left: the last redo failed (--retry-failed takes them)",
+    Kind.EDITED: "left: the caption is a person's",
     Kind.OVERWRITTEN: "left: the object has a newer generation",
     Kind.EXISTING: "left: the object has a row of the task",
 }

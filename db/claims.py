@@ -270,7 +270,8 @@ _RECORD = text(f"""
                edited_by = NULL, edited_at = NULL,
                lease_until = CASE WHEN :write_back AND write_back THEN now() + make_interval(secs => :lease_s) END
         FROM (SELECT) AS one LEFT JOIN replaced ON true
-        WHERE captions.id = :row_id AND attempts = :attempt AND (captions.edited_by IS NULL OR redo)
+        WHERE captions.id = :row_id AND attempts = :attempt
+              AND (captions.edited_by IS NULL OR reverted_at IS NOT NULL)
               AND (status = 'running' OR (status = 'captioned' AND redo_failed_at IS NULL
                                           AND (NOT redo OR lease_until IS NOT NULL)))
         RETURNING lease_until),

@@ -65,9 +65,14 @@ def register_tasks(
     wrong = accepted.wrong
     rows = [(str(task), None, None) for task in accepted.tasks]
     refused = [] if wrong is None else [(str(wrong.task), wrong.code, wrong.error)]
-    has_own_answer = own_task and facts.own_caption is not None and accepted.tasks[0].prompt.is_caption
+    has_own_answer = own_task and facts.own_caption is not None and _asks_for_a_caption(accepted)
     statement = _REGISTER_OWN if has_own_answer else _REGISTER
     return _register(connection, version, facts, [*rows, *refused], statement, own_task=own_task)
+
+
+def _asks_for_a_caption(accepted: Accept) -> bool:
+    """True if the caption that is written back is a description of the image."""
+    return bool(accepted.tasks) and accepted.tasks[0].prompt.is_caption
 
 
 def register_object(

@@ -48,6 +48,8 @@ class Kind(enum.StrEnum):
     PENDING = "pending"
     #: The latest redo was given up.
     FAILED_BEFORE = "failed_before"
+    #: The caption is a person's; no option takes it.
+    EDITED = "edited"
     #: The object has a newer generation.
     OVERWRITTEN = "overwritten"
     #: The object version has a row of the further task.
@@ -129,6 +131,7 @@ class Redo:
 
     def _kind(self) -> ColumnElement[str]:
         return _first_of(
+            (CaptionRow.edited_by.is_not(None), Kind.EDITED),
             (or_(CaptionRow.redo, CaptionRow.lease_until.is_not(None)), Kind.PENDING),
             *([] if self.target is None else [(self.target.condition(), Kind.CURRENT)]),
             *([] if self.retry_failed else [(CaptionRow.redo_failed_at.is_not(None), Kind.FAILED_BEFORE)]),

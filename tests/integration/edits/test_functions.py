@@ -7,13 +7,16 @@ import pytest
 from sqlalchemy import Connection, text
 
 from db import claims, edits, object_rows
+from db.caption_filter import CaptionFilter
 from db.edits import EditedRow, EditTarget
 from db.listen import listening
 from db.reads import CaptionRecord
+from db.recaptions import Kind, Redo
 from db.session import Database
 from dropline.caption_tag import caption_tag
-from dropline.contract import ObjectFacts, Status, WriteBack
+from dropline.contract import ObjectFacts, Status, TaskRequest, WriteBack, WriteOutcome
 from dropline.errors import CaptionUnusable, EditConflict, NoSuchCaption, RowEnded
+from dropline.selection import Accept
 from operations.edit import checked_caption
 from tests.support.rows import (
     CHILD,
@@ -123,15 +126,38 @@ def test_an_edit_ends_a_redo_and_its_claim(database: Database, connection: Conne
     assert (row["caption"], row["redo"], row["metadata_written_at"]) == (WORDS, False, None)
 
 
-def test_a_persons_caption_is_not_overwritten_by_the_same_attempt_number(
+def test_a_persons_caption_is_not_overwritten_by_an_attempt_that_holds_the_row(
     database: Database, connection: Connection
 ) -> None:
-    """The second guard: a record is refused by the person alone."""
+    """The second guard: a record is refused by the person alone, also of a redo that no command begins."""
     row_id = drop(connection, G1)
     claim = take(connection, row_id)
     edit(database)
     connection.execute(text("UPDATE captions SET attempts = :n"), {"n": claim.attempt})
     assert not record(connection, claim)
+    redo(connection, row_id)
+    assert not record(connection, take(connection, row_id))
+    assert row_of(connection, row_id)["caption"] == WORDS
+
+
+def test_a_redo_leaves_a_persons_caption(database: Database, connection: Connection) -> None:
+    """Also by force; a caption that was reverted is the model's."""
+    caption_object(database, G1)
+    edit(database)
+    finish_due(connection)
+    work = Redo(CaptionFilter(), None, retry_failed=True)
+    assert work.count(connection, 0, 100) == {Kind.EDITED: 1}
+    assert work.take(connection, 0, 100, 100).row_ids == ()
+    revert(database)
+    finish_due(connection)
+    assert work.take(connection, 0, 100, 100).row_ids == (1,)
+
+
+def finish_due(connection: Connection) -> None:
+    """Carry out the write-back that an edit has made due."""
+    work = claims.claim(connection, 1, LEASE_S, CHILD).work
+    assert isinstance(work, WriteBack)
+    assert claims.finish_write_back(connection, work, WriteOutcome(written=True)).held
 
 
 def test_a_revert_puts_the_newest_caption_of_the_model_back(database: Database, connection: Connection) -> None:
@@ -276,6 +302,13 @@ def test_an_object_arrives_with_a_caption_of_its_own(connection: Connection) -> 
     assert claims.claim(connection, made.row_id, LEASE_S, CHILD).work is None
     again = object_rows.register_object(connection, G1, facts, TASK)
     assert (again.row_id, again.status, again.created) == (made.row_id, Status.CAPTIONED, False)
+
+
+def test_the_first_of_several_tasks_has_the_objects_caption(connection: Connection) -> None:
+    """The further ones are queued."""
+    tasks = Accept((TASK, OTHER_TASK, TaskRequest.parse("<DETAILED_CAPTION>")))
+    rows = object_rows.register_tasks(connection, G1, ObjectFacts(own_caption=WORDS), tasks)
+    assert [row.status for row in rows] == [Status.CAPTIONED, Status.QUEUED, Status.QUEUED]
 
 
 def test_a_caption_of_the_object_answers_no_other_question(connection: Connection) -> None:
