@@ -187,8 +187,8 @@ class Deactivator:
 
     def _scale(self, instances: int) -> None:
         try:
-            self._refuse_when_late(instances)
-            self._pool.scale(instances)
+            # Before each request that may change the number: the worker pool is read before.
+            self._pool.scale(instances, lambda: self._refuse_when_late(instances))
         except DroplineError as error:
             # The protocol handles the error; the log line is for the operator.
             log.warning("pool_not_scaled", instances=instances, code=error.code, error=str(error))

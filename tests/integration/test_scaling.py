@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import requests
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
@@ -27,7 +28,7 @@ from dropline.scaling.protocol import (
     ScalingPolicy,
 )
 from dropline.scaling.wake_queue import WakeQueue, make_wake_queue
-from dropline.scaling.worker_pool import CloudRunWorkerPool, make_worker_pool
+from dropline.scaling.worker_pool import TRIES, CloudRunWorkerPool, make_worker_pool
 from dropline.settings import BrokerSettings, PoolSettings
 from local_emulators.ports import free_ports
 from tests.support import fake_cloud_run, fake_cloud_tasks
@@ -154,9 +155,52 @@ def test_each_answer_says_what_may_be_believed(
     cloud_run: FakeCloudRun, pool: CloudRunWorkerPool, status: int, kind: type[Exception]
 ) -> None:
     """A refusal leaves the number unchanged; a failure may have changed the number."""
-    cloud_run.fail(status)
+    cloud_run.fail(status, times=TRIES)
     with pytest.raises(kind, match=str(status)):
         pool.scale(1)
+    assert cloud_run.history == []
+
+
+@pytest.mark.parametrize("status", [409, 412])
+def test_a_pool_that_has_changed_is_read_and_sent_again(
+    cloud_run: FakeCloudRun, pool: CloudRunWorkerPool, status: int
+) -> None:
+    """A refused etag costs another GET and PATCH; after three of them the call is refused."""
+    cloud_run.fail(status, times=TRIES - 1)
+    pool.scale(1)
+    assert (cloud_run.history, cloud_run.reads) == ([1], TRIES)
+    cloud_run.fail(status, times=TRIES + 1)
+    with pytest.raises(ScalingRefused, match=str(status)):
+        pool.scale(0)
+    assert (cloud_run.history, cloud_run.reads) == ([1], 2 * TRIES)
+
+
+def test_a_change_between_get_and_patch_is_seen(cloud_run: FakeCloudRun, pool: CloudRunWorkerPool) -> None:
+    """The emulator refuses the etag of the state before, and the second PATCH has the new one."""
+    cloud_run.before(cloud_run.change)
+    pool.scale(1)
+    assert (cloud_run.history, cloud_run.reads) == ([1], 2)
+
+
+def test_the_whole_pool_is_sent(cloud_run: FakeCloudRun) -> None:
+    """The emulator refuses a body with the number alone, which would reset the service account, or an old etag."""
+    url, mask = f"{cloud_run.url}/v2/{POOL}", {"updateMask": "scaling.manualInstanceCount"}
+    sparse = {"scaling": {"manualInstanceCount": 1}}
+    with requests.Session() as session:
+        session.trust_env = False
+        refused = session.patch(url, params=mask, json=sparse)
+        assert (refused.status_code, "actAs" in refused.text) == (403, True)
+        whole = session.get(url).json() | sparse
+        assert session.patch(url, params=mask, json=whole).status_code == 200
+        assert session.patch(url, params=mask, json=whole).status_code == 409
+    assert cloud_run.history == [1]
+
+
+def test_a_pool_that_cannot_be_read_is_unchanged(redis_url: str) -> None:
+    """Without an answer to the GET no PATCH is sent, so the number of instances is as before."""
+    api = f"http://127.0.0.1:{free_ports(1)[0]}"
+    with contextlib.closing(make_worker_pool(POOL, api)) as pool, pytest.raises(ScalingRefused, match="no answer"):
+        pool.scale(0)
 
 
 def test_another_pool_is_a_mistake_of_the_deployment(cloud_run: FakeCloudRun) -> None:

@@ -1,5 +1,6 @@
 """When the function calls Cloud Run, and the log line of each call, over a mark in memory."""
 
+from collections.abc import Callable
 from typing import cast
 
 import pytest
@@ -7,6 +8,7 @@ from structlog.testing import CapturedCall, CapturingLogger
 
 from dropline.scaling import activation
 from dropline.scaling.mark import PoolMark
+from dropline.scaling.pool_document import PoolDocument
 from dropline.scaling.protocol import AWAKE, ScalingPolicy
 from tests.support.scaling_store import MemoryStore
 
@@ -20,9 +22,15 @@ class RecordingPool:
     def prepare(self) -> None:
         """Do not prepare."""
 
-    def scale(self, instances: int) -> None:
+    def read(self) -> PoolDocument:
+        """Know nothing."""
+        return PoolDocument({})
+
+    def scale(self, instances: int, before_change: Callable[[], None] = lambda: None) -> str:
         """Note the number."""
+        before_change()
         self.history.append(instances)
+        return ""
 
 
 @pytest.mark.parametrize(("mark", "history"), [(None, [3]), (AWAKE, [])])

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
@@ -11,6 +12,7 @@ from dropline.errors import DatabaseUnavailable, DroplineError, SettingsError
 from dropline.scaling.activation import Deactivator
 from dropline.scaling.errors import ScalingDenied, ScalingRefused, ScalingUnknown
 from dropline.scaling.mark import PoolMark
+from dropline.scaling.pool_document import PoolDocument
 from dropline.scaling.protocol import (
     AWAKE,
     SLEEPING,
@@ -38,8 +40,13 @@ class RecordingPool:
     def prepare(self) -> None:
         self.prepared += 1
 
-    def scale(self, instances: int) -> None:
+    def read(self) -> PoolDocument:
+        return PoolDocument({})
+
+    def scale(self, instances: int, before_change: Callable[[], None] = lambda: None) -> str:
+        before_change()
         self.asked.append(instances)
+        return ""
 
 
 def make_deactivator(store: MemoryStore, pool: RecordingPool, clock: ManualClock, unfinished: Any) -> Deactivator:

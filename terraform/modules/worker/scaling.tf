@@ -1,6 +1,5 @@
 # The rights to change this worker pool and to act as the worker's service account: Cloud Run refuses the change without the
-# second right. Scaling reads no worker pool and does not wait for the operation, but Google does not document whether
-# `update` works without `get`; the smallest published set of permissions has both.
+# second right. A change reads the worker pool and sends it back whole.
 resource "google_project_iam_custom_role" "scaler" {
   count = length(var.scalers) > 0 ? 1 : 0
 
