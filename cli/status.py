@@ -9,7 +9,7 @@ from cli.console import print_error, print_json, print_line, print_table, value_
 from cli.exit_codes import ExitCode
 from cli.options import Json
 from cli.results import status_text
-from db import breakers, filtered, reads, workers
+from db import breakers, filtered, pool_problems, reads, workers
 from db.session import Database, reader_settings
 from db.start_check import READER
 from dropline.broker.lengths import read_lengths
@@ -66,6 +66,7 @@ def _read_database(settings: DatabaseSettings) -> dict[str, Any]:
             "filtered": [each.document() for each in filtered.sums(connection)],
             "newest_worker": workers.newest(connection),
             "open_breakers": breakers.find_open(connection),
+            "pool_problems": [each.document() for each in pool_problems.find_all(connection)],
         }
 
 
@@ -113,12 +114,28 @@ def _print(document: dict[str, Any]) -> None:
     for each in document["workers"]["open_breakers"]:
         since = value_text(each["open_since"])
         print_line(f"the breaker of the worker on {each['host']} is open since {since}: {each['reason']}")
+    for each in document["pool_problems"]:
+        print_line(_problem_words(each))
     if document["oldest_queued_s"] is not None:
         print_line(f"the oldest queued row has waited {document['oldest_queued_s']:.0f} s")
     rate = document["captions_per_minute"]
     print_line(f"{rate:.1f} captions per minute over the last {_RATE_MINUTES} minutes")
     if document["queues"] is not None:
         print_line("on Redis: " + ", ".join(f"{name} {count}" for name, count in document["queues"].items()))
+
+
+def _problem_words(problem: dict[str, Any]) -> str:
+    """Why a worker pool has no worker, and what comes next."""
+    name, since = problem["pool"].rpartition("/")[2], value_text(problem["since"])
+    if problem["held_at"] is not None:
+        return (
+            f"the worker pool {name} is held at 0 instances since {value_text(problem['held_at'])}, after "
+            f"{problem['failed_starts']} starts of a worker that failed: {problem['reason']}. "
+            "When the cause is gone: `dropline redrive --all`"
+        )
+    following = problem["next_check_at"]
+    again = "" if following is None else f" (tried again at {value_text(following)})"
+    return f"the worker pool {name} has no {problem['lacks']} since {since}: {problem['reason']}{again}"
 
 
 def _number(rows: int) -> str:

@@ -322,3 +322,27 @@ class BackfillRow(Base):
             postgresql_where=text("finished_at IS NULL"),
         ),
     )
+
+
+class PoolProblemRow(Base):
+    """Why a worker pool has no worker. The row is deleted when a worker is ready; see `db.pool_problems`."""
+
+    __tablename__ = "pool_problems"
+
+    #: `projects/P/locations/L/workerPools/W`.
+    pool: Mapped[str] = mapped_column(primary_key=True)
+    since: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    #: The latest reason, one sentence for people.
+    reason: Mapped[str]
+    #: Number of the next check.
+    checks: Mapped[int] = mapped_column(server_default=text("0"))
+    #: None: no check is arranged.
+    next_check_at: Mapped[datetime | None]
+    #: Starts of workers that failed in a row, with the same image and settings.
+    failed_starts: Mapped[int] = mapped_column(server_default=text("0"))
+    #: Of the image and settings with which they failed.
+    fingerprint: Mapped[str] = mapped_column(server_default=text("''"))
+    #: Only another image or other settings can help.
+    is_permanent: Mapped[bool] = mapped_column(server_default=text("false"))
+    #: Since when the worker pool is held at 0 instances; None: it is not.
+    held_at: Mapped[datetime | None]

@@ -345,6 +345,19 @@ class PoolSettings(_Group):
         gt=0,
         description="The mark of an awake worker pool expires after this; the next event then wakes the pool.",
     )
+    check_s: float = Field(
+        default=300.0,
+        gt=0,
+        le=3600,
+        description="With `DROPLINE_POOL__WAKE_QUEUE`: so long after the worker pool was woken, the function "
+        "checks that a worker is ready; while none is, again after pauses that double, up to an hour.",
+    )
+    failed_starts: int = Field(
+        default=3,
+        ge=1,
+        description="So many starts of workers that fail in a row set the worker pool to 0 instances, until the "
+        "image or the settings change, or `dropline redrive` is run.",
+    )
     api: str = Field(
         default="",
         description="Address of a replacement for Cloud Run's API, for tests; empty: `https://run.googleapis.com`.",

@@ -6,14 +6,17 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 
-from db import claims
+from db import claims, pool_problems
 from db.redrivable import DEAD_LETTERS, UNWRITTEN_ROWS, Redrivable, RedrivenRow, RowFilter
 from db.session import Connection, Database, writer_settings
 from db.start_check import OPERATOR
 from dropline.deadline import Deadline
 from dropline.errors import AccessDenied, DroplineError, TransientError
-from dropline.scaling.activation import open_activator
+from dropline.log import get_logger
+from dropline.scaling.activation import Activator, open_activator
 from dropline.settings import Settings
+
+log = get_logger(__name__)
 
 #: Rows per transaction.
 BATCH = 500
@@ -59,6 +62,8 @@ class Redriver:
     enqueue: Callable[[int], None]
     #: Scales the worker pool up from zero; returns when Cloud Run has accepted the call.
     wake: Callable[[], None]
+    #: Ends a hold of the worker pool, whose workers could not start.
+    release: Callable[[], None] = lambda: None
     #: Called after each batch with the number of redriven rows so far.
     on_progress: Callable[[int], None] = lambda _redriven: None
     #: Numbers of redriven rows by their error code before the redrive.
@@ -90,6 +95,7 @@ class Redriver:
             TransientError, ScalingDenied: the worker pool could not be scaled up; the rows are due.
             AccessDenied: the login may not change the rows.
         """
+        self.release()
         after: int | None = 0
         while after is not None:
             after = self._next_batch(row_filter, after, limit)
@@ -144,7 +150,7 @@ def open_redriver(
         AccessDenied: a worker pool is configured, and no credentials for Cloud Run were found.
     """
     with open_operator(settings, "dropline-redrive", on_wait) as operator:
-        yield Redriver(kind, operator.database, operator.enqueue, operator.wake, on_progress)
+        yield Redriver(kind, operator.database, operator.enqueue, operator.wake, operator.release, on_progress)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +161,7 @@ class Operator:
     #: As of `Redriver`.
     enqueue: Callable[[int], None]
     wake: Callable[[], None]
+    release: Callable[[], None]
 
 
 @contextmanager
@@ -181,7 +188,21 @@ def open_operator(settings: Settings, application_name: str, on_wait: Callable[[
                 # once.
                 wake_with_retries(activator.ensure_awake, 2 * settings.pool.lease_s, on_wait)
 
-        yield Operator(database, enqueue, wake)
+        def release() -> None:
+            if activator is not None:
+                _release(database, activator, settings.pool.name)
+
+        yield Operator(database, enqueue, wake, release)
+
+
+def _release(database: Database, activator: Activator, pool: str) -> None:
+    """Have the workers of a worker pool that is held at 0 tried again, as often as at first."""
+    with operator_transaction(database) as connection:
+        problem = pool_problems.find(connection, pool)
+        if problem is not None and problem.held_at is not None:
+            pool_problems.clear(connection, pool)
+    if activator.release():
+        log.info("pool_released", reason="a person redrives rows")
 
 
 def wake_with_retries(

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from dropline.broker.workers import AliveWorkers, NotListed, read_workers
 from dropline.scaling.mark import PoolMark
-from dropline.scaling.protocol import is_waking
+from dropline.scaling.protocol import held_fingerprint, is_waking
 from dropline.settings import BrokerSettings, Settings
 
 
@@ -32,6 +32,8 @@ class PoolState(StrEnum):
     ASLEEP = "asleep"
     #: Scaled up, or being scaled up.
     WAKING = "waking"
+    #: At zero instances until something changes: its workers could not start.
+    HELD = "held"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +105,19 @@ def judge(workers: AliveWorkers | NotListed, pool: PoolState) -> Availability:
             return Availability(WorkerState.WAKING)
         case PoolState.ASLEEP:
             return Availability(WorkerState.NONE, reason="the worker pool sleeps until the next image")
+        case PoolState.HELD:
+            return Availability(
+                WorkerState.NONE,
+                reason="the worker pool is held at 0 instances, since its workers could not start "
+                "(`dropline status` has the reason)",
+            )
         case PoolState.NO_POOL:
             return Availability(WorkerState.NONE, reason="start one with `dropline up` or `python -m worker`")
 
 
 def _read_pool_state(broker: BrokerSettings) -> PoolState:
     with closing(PoolMark.connect(broker.url.get_secret_value(), broker.publish_timeout_s)) as mark:
-        return PoolState.WAKING if is_waking(mark.read()) else PoolState.ASLEEP
+        found = mark.read()
+    if held_fingerprint(found) is not None:
+        return PoolState.HELD
+    return PoolState.WAKING if is_waking(found) else PoolState.ASLEEP

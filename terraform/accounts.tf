@@ -3,7 +3,7 @@ locals {
     function = "Function: accepts events, writes rows and messages. No access to Cloud Storage."
     worker   = "Worker: reads objects, writes object metadata and rows."
     migrator = "Runs the migrations."
-    push     = "Pub/Sub's identity towards the function."
+    push     = "The identity of Pub/Sub and Cloud Tasks towards the function."
   }
 }
 

@@ -140,6 +140,12 @@ module "worker" {
   max_size_bytes     = var.max_size_bytes
   environment        = var.environment
   sleep              = var.worker_scale_to_zero ? var.worker_sleep : null
+  wake = {
+    # Cloud Run's second address of the service, known before the service is: its settings have the address of itself.
+    url             = "https://${var.name}-function-${data.google_project.this.number}.${var.region}.run.app/wake"
+    service_account = google_service_account.this["push"].email
+    audience        = "${var.name}-push"
+  }
   scalers = var.worker_scale_to_zero ? {
     function = google_service_account.this["function"].email
     worker   = google_service_account.this["worker"].email

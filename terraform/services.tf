@@ -4,6 +4,7 @@ resource "google_project_service" "this" {
     [
       "artifactregistry.googleapis.com",
       "cloudresourcemanager.googleapis.com",
+      "cloudtasks.googleapis.com",
       "compute.googleapis.com",
       "iam.googleapis.com",
       "logging.googleapis.com",

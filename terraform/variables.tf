@@ -11,11 +11,11 @@ variable "project" {
 variable "region" {
   description = "Region of every resource. The default worker needs a region with L4 GPUs in Cloud Run."
   type        = string
-  default     = "us-central1"
+  default     = "europe-west4"
 
   validation {
     condition     = can(regex("^[a-z]+-[a-z]+[0-9]+$", var.region))
-    error_message = "Give a region such as us-central1, not a zone."
+    error_message = "Give a region such as europe-west4, not a zone."
   }
 }
 
@@ -161,18 +161,19 @@ variable "worker_scale_to_zero" {
 }
 
 variable "worker_sleep" {
-  description = "Timings of worker_scale_to_zero in seconds. `idle_s`: time without work before the worker pool scales to zero; `lease_s`: time for which events are refused during the change to zero; `awake_s`: time for which the function assumes a running worker pool after a wake-up."
+  description = "Timings of worker_scale_to_zero in seconds. `idle_s`: time without work before the worker pool scales to zero; `lease_s`: time for which events are refused during the change to zero; `awake_s`: time for which the function assumes a running worker pool after a wake-up; `check_s`: time after a wake-up until the function checks that a worker is ready."
   type = object({
     idle_s  = optional(number, 300)
     lease_s = optional(number, 60)
     awake_s = optional(number, 600)
+    check_s = optional(number, 300)
   })
   default  = {}
   nullable = false
 
   validation {
-    condition     = var.worker_sleep.idle_s > 0 && var.worker_sleep.lease_s >= 30 && var.worker_sleep.awake_s > 0
-    error_message = "idle_s and awake_s must be positive, and lease_s at least 30 seconds: a call to Cloud Run must finish within the lease."
+    condition     = var.worker_sleep.idle_s > 0 && var.worker_sleep.lease_s >= 30 && var.worker_sleep.awake_s > 0 && var.worker_sleep.check_s > 0 && var.worker_sleep.check_s <= 3600
+    error_message = "idle_s and awake_s must be positive, check_s at most 3600, and lease_s at least 30 seconds: a call to Cloud Run must finish within the lease."
   }
 }
 

@@ -28,6 +28,8 @@ RESOURCES = (
     "cloud_run_v2_service_iam_member",
     "cloud_run_v2_worker_pool",
     "cloud_run_v2_worker_pool_iam_member",
+    "cloud_tasks_queue",
+    "cloud_tasks_queue_iam_member",
     "compute_global_address",
     "compute_network",
     "compute_subnetwork",

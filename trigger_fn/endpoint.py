@@ -15,10 +15,13 @@ from structlog.contextvars import bind_contextvars, clear_contextvars
 from dropline.deadline import Bulkhead, Deadline
 from dropline.errors import DroplineError, ForeignBucket, InvalidEvent, UnknownDelivery
 from dropline.log import get_logger
+from dropline.scaling.wake_queue import CHECK_SUFFIX
+from dropline.scaling.worker_pool import OPERATION_NAME
 from dropline.selection import Skip
 from trigger_fn.body import Body, BodyTooSlow
 from trigger_fn.events import parse_event
 from trigger_fn.intake import Intake, Outcome
+from trigger_fn.pool_check import CheckRequest
 from trigger_fn.push_auth import MissingToken, TokenRefused
 
 #: Longest duration of a request: an outage must be answered with 503 within 3 seconds; the rest is a margin.
@@ -33,6 +36,10 @@ _READINESS_PATH = "/ready"
 #: Path of the call that Cloud Tasks makes when the rows of a sleeping worker pool are due.
 WAKE_PATH = "/wake"
 
+#: Path of the call that Cloud Tasks makes after the worker pool was woken.
+CHECK_PATH = f"{WAKE_PATH}{CHECK_SUFFIX}"
+_LARGEST_NUMBER = 1_000_000
+
 #: Verifies the value of an `Authorization` header, or raises.
 Authenticate = Callable[[str, Deadline], None]
 #: Checks that events can be stored, or raises.
@@ -45,12 +52,24 @@ class Endpoint:
     """The HTTP endpoint of the function. Thread-safe."""
 
     def __init__(
-        self, intake: Intake, authenticate: Authenticate | None, check: Check = lambda _deadline: None
+        self,
+        intake: Intake,
+        authenticate: Authenticate | None,
+        check: Check = lambda _deadline: None,
+        check_pool: Callable[[CheckRequest], Outcome] | None = None,
     ) -> None:
-        """An endpoint; without `authenticate`, a service in front of the function checks callers."""
+        """An endpoint; without `authenticate`, a service in front of the function checks callers.
+
+        Args:
+            intake: of events.
+            authenticate: of callers.
+            check: of the database.
+            check_pool: of the worker pool; None for a deployment without scale to zero.
+        """
         self._intake = intake
         self._authenticate = authenticate
         self._check = check
+        self._check_pool = check_pool
         self._body_threads = Bulkhead("body", _BODY_THREADS)
 
     def close(self) -> None:
@@ -108,6 +127,8 @@ class Endpoint:
             self._authenticate(request.headers.get("Authorization", ""), deadline)
         if request.path == WAKE_PATH:
             return self._intake.wake(deadline)
+        if request.path == CHECK_PATH and self._check_pool is not None:
+            return self._check_pool(_check_request(request))
         headers = {name.lower(): value for name, value in request.headers}
         event = parse_event(headers, body.read(deadline))
         if isinstance(event, Skip):
@@ -120,6 +141,13 @@ class Endpoint:
             message_id=event.message_id,
         )
         return self._intake.handle(event, deadline)
+
+
+def _check_request(request: Request) -> CheckRequest:
+    """The parameters of a task; those that Dropline has not written count as absent."""
+    number, operation = request.args.get("number", ""), request.args.get("operation", "")
+    is_number = number.isascii() and number.isdigit() and len(number) <= len(str(_LARGEST_NUMBER))
+    return CheckRequest(int(number) if is_number else 0, operation if OPERATION_NAME.fullmatch(operation) else "")
 
 
 def _refusal(error: DroplineError) -> Response:

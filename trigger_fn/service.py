@@ -2,18 +2,24 @@
 
 import atexit
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 
+from db.session import Database
+from db.start_check import INGEST
 from dropline.broker.queue import CaptionQueue
+from dropline.broker.workers import read_workers
 from dropline.deadline import Bulkhead, Deadline
 from dropline.log import configure_logging
-from dropline.scaling.activation import open_activator
+from dropline.scaling.activation import open_activator, policy_from_settings
+from dropline.scaling.wake_queue import make_wake_queue
+from dropline.scaling.worker_pool import make_worker_pool
 from dropline.selection import Selection
 from dropline.settings import PushSettings, Settings, load_settings
 from trigger_fn.activation import DeadlineActivator
 from trigger_fn.endpoint import Authenticate, Endpoint
-from trigger_fn.intake import Intake
+from trigger_fn.intake import Intake, Outcome
+from trigger_fn.pool_check import CheckRequest, PoolCheck
 from trigger_fn.push_auth import SigningKeysUnavailable, TokenVerifier, fetched_keys
 from trigger_fn.rows import CaptionRows
 
@@ -49,10 +55,12 @@ def open_endpoint(settings: Settings) -> Iterator[Endpoint]:
         closing(CaptionRows.connect(settings.database, erase=settings.retention.erase_on_delete)) as rows,
         closing(CaptionQueue.connect(settings.broker)) as queue,
         _open_activator(settings) as workers,
+        _open_pool_check(settings) as check_pool,
         closing(Bulkhead("keys", _KEY_THREADS)) as bulkhead,
     ):
         intake = Intake(Selection(settings.events), rows, queue, workers)
-        with closing(Endpoint(intake, _authenticator(settings.push, bulkhead), rows.check)) as endpoint:
+        authenticate = _authenticator(settings.push, bulkhead)
+        with closing(Endpoint(intake, authenticate, rows.check, check_pool)) as endpoint:
             yield endpoint
 
 
@@ -64,6 +72,28 @@ def _open_activator(settings: Settings) -> Iterator[DeadlineActivator | None]:
             return
         with closing(DeadlineActivator(activator)) as workers:
             yield workers
+
+
+@contextmanager
+def _open_pool_check(settings: Settings) -> Iterator[Callable[[CheckRequest], Outcome] | None]:
+    """The check of the worker pool; None without a worker pool. Connects on its first use."""
+    with open_activator(settings.pool, settings.broker) as activator:
+        if activator is None:
+            yield None
+            return
+        with (
+            closing(Database.connect(settings.database, "dropline-pool-check", INGEST, connections=1)) as database,
+            closing(make_worker_pool(settings.pool.name, settings.pool.api)) as pool,
+        ):
+            yield PoolCheck(
+                settings.pool.name,
+                policy_from_settings(settings.pool),
+                database,
+                activator,
+                pool,
+                make_wake_queue(settings.pool),
+                lambda: read_workers(settings.broker),
+            ).run
 
 
 def _authenticator(settings: PushSettings, bulkhead: Bulkhead) -> Authenticate | None:

@@ -16,6 +16,7 @@ from db.session import Database
 from db.start_check import WORKER
 from dropline.broker.alarms import AlarmChannel
 from dropline.broker.queue import CaptionQueue
+from dropline.broker.workers import read_workers
 from dropline.errors import (
     BrokerUnavailable,
     DatabaseUnavailable,
@@ -26,7 +27,8 @@ from dropline.errors import (
 from dropline.images.decoder import DecoderProcess
 from dropline.images.sandbox import Measure
 from dropline.log import configure_process_logging, get_logger
-from dropline.scaling.activation import make_deactivator, policy_from_settings
+from dropline.scaling.activation import policy_from_settings
+from dropline.scaling.deactivation import make_deactivator
 from dropline.settings import Settings, load_settings
 from dropline.storage.objects import make_store
 from worker.alarm import Alarm
@@ -35,6 +37,7 @@ from worker.edit_signals import EditSignals
 from worker.engine.client import EngineClient
 from worker.engine.process import EngineProcess
 from worker.engine_keeper import EngineKeeper
+from worker.failed_starts import FailedStarts
 from worker.gate import Gate
 from worker.idle_timer import IdleTimer
 from worker.memory import MemoryPlan, find_plan, log_plan
@@ -56,8 +59,12 @@ def main() -> int:
     """Run a worker until a signal stops the process; returns the exit code."""
     settings = load_settings()
     configure_process_logging(settings.log.level, settings.log.format, "worker")
-    app = build(settings)
-    check_database(settings)
+    try:
+        app = build(settings)
+        check_database(settings)
+    except DroplineError as error:
+        _failed_starts(settings).note(error)
+        raise
     return run_worker(app, settings)
 
 
@@ -115,9 +122,12 @@ def build(
     gate = Gate(settings.worker, resources.save_breaker, alarm.look)
     register_tasks(app, resources, alarm, gate)
     idle_timer = _idle_timer(settings, resources, alarm)
-    registration = Registration(lambda: _connect(settings), app.connection_name, lambda: engine.loaded)
+    failed_starts = _failed_starts(settings, resources.due_in_s)
+    registration = Registration(
+        lambda: _connect(settings), app.connection_name, lambda: engine.loaded, failed_starts.clear
+    )
     edit_signals = EditSignals(DueSignals(settings.database, "dropline-worker-edits"), alarm.look)
-    install_steps(app, keeper, queue, alarm, gate, idle_timer, registration, edit_signals)
+    install_steps(app, keeper, queue, alarm, gate, idle_timer, registration, edit_signals, failed_starts.note)
     _connect_signals(keeper, registration)
     _report_memory(plan)
     _report_sandbox(DecoderProcess(settings.images, module=decoder_module))
@@ -271,6 +281,15 @@ def _idle_timer(settings: Settings, resources: ProcessResources, alarm: Alarm) -
         timer.end()
 
     return timer
+
+
+def _failed_starts(settings: Settings, due_in_s: Callable[[], float | None] = lambda: None) -> FailedStarts:
+    return FailedStarts(
+        settings.pool,
+        lambda: _connect(settings),
+        once_per_process(lambda: make_deactivator(settings.pool, settings.broker, due_in_s)),
+        lambda: read_workers(settings.broker),
+    )
 
 
 def _connect_signals(keeper: EngineKeeper, registration: Registration) -> None:

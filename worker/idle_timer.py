@@ -30,6 +30,8 @@ class PoolScaler(Protocol):
 
     def forget_awake(self) -> None: ...
 
+    def hand_over(self) -> None: ...
+
 
 class IdlePeriod:
     """The time since the last message."""
@@ -99,6 +101,8 @@ class IdleTimer:
             return
         try:
             self._scaler().forget_awake()
+            # After the mark is gone: an event that read `awake` has its row by now.
+            self._scaler().hand_over()
         except DroplineError as error:
             log.info("mark_not_removed", code=error.code, error=str(error))
 

@@ -27,7 +27,11 @@ class Registration:
     """Writes the row of this worker, from the parent's event loop."""
 
     def __init__(
-        self, connect: Callable[[], Database], name: str, loaded: Callable[[], LoadedModel | None]
+        self,
+        connect: Callable[[], Database],
+        name: str,
+        loaded: Callable[[], LoadedModel | None],
+        on_ready: Callable[[Connection], None] = lambda _: None,
     ) -> None:
         """Create a registration; the row is not written yet.
 
@@ -35,10 +39,12 @@ class Registration:
             connect: a database of its own for each statement: an idle worker holds no connection for the row.
             name: of the worker's connection to Redis.
             loaded: the model of the ready engine.
+            on_ready: called in the transaction of the row.
         """
         self._connect = connect
         self._name = name
         self._loaded = loaded
+        self._on_ready = on_ready
         self._ready_at: float | None = None
         self._written = False
         self._failures = 0
@@ -85,6 +91,7 @@ class Registration:
             largest_batch=loaded.largest_batch,
         )
         workers.insert(connection, worker, time.monotonic() - ready_at)
+        self._on_ready(connection)
 
     def _attempt(self, failure: str, statement: Callable[[Connection], None]) -> bool:
         try:

@@ -28,9 +28,10 @@ def install_steps(
     idle_timer: IdleTimer | None,
     registration: Registration,
     edit_signals: EditSignals,
+    note_failed_start: Callable[[DroplineError], None],
 ) -> None:
     """Add the steps to the app's worker and consumer blueprints."""
-    app.steps["worker"].add(_engine_step(keeper))
+    app.steps["worker"].add(_engine_step(keeper, note_failed_start))
     app.steps["consumer"].add(_alarm_step(keeper, queue, alarm))
     app.steps["consumer"].add(_gate_step(gate))
     app.steps["consumer"].add(_registration_step(registration))
@@ -39,7 +40,9 @@ def install_steps(
         app.steps["consumer"].add(_idle_step(idle_timer))
 
 
-def _engine_step(keeper: EngineKeeper) -> type[bootsteps.StartStopStep]:
+def _engine_step(
+    keeper: EngineKeeper, note_failed_start: Callable[[DroplineError], None]
+) -> type[bootsteps.StartStopStep]:
     class EngineStep(bootsteps.StartStopStep):
         """Starts the engine before the consumer; the signal `worker_shutdown` stops the engine last."""
 
@@ -50,6 +53,7 @@ def _engine_step(keeper: EngineKeeper) -> type[bootsteps.StartStopStep]:
                 keeper.start(parent.hub, parent, state.maybe_shutdown)
             except DroplineError as error:
                 log.error("engine_not_started", error=str(error))
+                note_failed_start(error)
                 raise SystemExit(1) from error
 
     return EngineStep

@@ -1,4 +1,4 @@
-"""Both sides of scale to zero, built from the settings: `Activator` scales up, `Deactivator` scales to zero."""
+"""Scale to zero, the side of processes that enqueue messages: `Activator` scales the worker pool up."""
 
 import threading
 import time
@@ -10,22 +10,16 @@ from typing import Any
 from dropline.errors import DroplineError
 from dropline.log import get_logger
 from dropline.redis_url import check_redis_url
-from dropline.scaling.errors import ScalingRefused
 from dropline.scaling.mark import PoolMark
 from dropline.scaling.protocol import (
     AWAKE,
-    ArrangeWake,
-    BeginScaleToZero,
-    CheckUnfinished,
     Command,
-    ConfirmMark,
     ReadMark,
     ReplaceMark,
-    ScaleToZeroOutcome,
     ScalingPolicy,
     SetInstances,
+    held_fingerprint,
     run_procedure,
-    scale_to_zero,
     scale_up,
 )
 from dropline.scaling.wake_queue import WakeQueue, make_wake_queue
@@ -35,16 +29,39 @@ from dropline.settings import BrokerSettings, PoolSettings, require
 log = get_logger(__name__)
 
 _BROKER_URL = "DROPLINE_BROKER__URL"
+#: A worker pool that is held is compared with its mark once in this many seconds, however many events arrive.
+_HELD_FOR_S = 30.0
+#: Longest pause between two checks that a worker is ready, in seconds.
+_LONGEST_PAUSE_S = 3600.0
+
+
+def check_pause_s(policy: ScalingPolicy, number: int) -> float:
+    """Seconds until check `number` after the call or the check before it: doubled each time, an hour at most."""
+    return min(_LONGEST_PAUSE_S, policy.check_s * 2.0 ** min(number, 20))
 
 
 class Activator:
     """Scales the worker pool up if the worker pool may be at zero. Threads may share it."""
 
-    def __init__(self, mark: PoolMark, pool: WorkerPool, policy: ScalingPolicy) -> None:
+    def __init__(
+        self,
+        mark: PoolMark,
+        pool: WorkerPool,
+        policy: ScalingPolicy,
+        wakes: WakeQueue | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Store the parts; without `wakes`, no call is followed by a check that a worker is ready."""
         self._mark = mark
         self._pool = pool
         self._policy = policy
+        self._wakes = wakes
+        self._clock = clock
         self._one_call = threading.Lock()
+        #: The mark of a worker pool that is still held, and until when no GET is needed to know.
+        self._held: tuple[str, float] = ("", 0.0)
+        #: Number of the check after the next call.
+        self._check = 0
 
     def ensure_awake(self) -> None:
         """Scale up unless the mark is `awake` (one GET); call after enqueueing, before acknowledging the event.
@@ -65,12 +82,72 @@ class Activator:
         return self._mark.read() == AWAKE
 
     def scale_up(self) -> None:
-        """Scale up unless another process has set `awake` in the meantime; raises the errors of `ensure_awake`."""
+        """Scale up unless another process has set `awake` in the meantime, or the worker pool is held at 0.
+
+        Raises the errors of `ensure_awake`.
+        """
         # Requests of one process share one call: each request that waits for the lock then reads `awake`.
         with self._one_call:
-            called = run_procedure(scale_up(uuid.uuid4().hex, self._policy), self._execute)
-        if called:
+            if not self._is_held():
+                self._scale_up()
+
+    def scale_up_again(self, check: int) -> None:
+        """Scale up whatever the mark says, unless a worker is scaling to zero; raises as `ensure_awake` does.
+
+        Args:
+            check: number of the check that follows the call.
+        """
+        with self._one_call:
+            self._mark.replace(ReplaceMark(AWAKE, None))
+            self._check = check
+            try:
+                self._scale_up()
+            finally:
+                self._check = 0
+
+    def read_mark(self) -> str | None:
+        """Return the mark.
+
+        Raises:
+            BrokerUnavailable: Redis is unreachable.
+        """
+        return self._mark.read()
+
+    def release(self) -> bool:
+        """Have the next event scale up a worker pool that is held at 0; True if it was held.
+
+        Raises:
+            BrokerUnavailable: Redis is unreachable.
+        """
+        return release_hold(self._mark)
+
+    def _scale_up(self) -> None:
+        if run_procedure(scale_up(uuid.uuid4().hex, self._policy), self._execute):
             log.info("pool_woken", instances=self._policy.instances)
+
+    def _is_held(self) -> bool:
+        """True if the worker pool is held at 0, and has the image and settings with which no worker could start.
+
+        Raises:
+            BrokerUnavailable, ScalingRefused, ScalingDenied: not known.
+        """
+        mark = self._mark.read()
+        fingerprint = held_fingerprint(mark)
+        if mark is None or fingerprint is None:
+            return False
+        if self._held[0] == mark and self._clock() < self._held[1]:
+            return True
+        if self._pool.read().fingerprint != fingerprint:
+            log.info("pool_released", reason="its image or settings have changed")
+            return False
+        self._held = (mark, self._clock() + _HELD_FOR_S)
+        log.warning("pool_stays_held", code="pool_held")
+        return True
+
+    def _call(self, instances: int) -> None:
+        operation = self._pool.scale(instances)
+        # Before the mark is `awake`: an event that is not acknowledged yet makes the call, and the task, again.
+        arrange_check(self._wakes, check_pause_s(self._policy, self._check), self._check, operation)
 
     def _execute(self, command: Command) -> Any:
         match command:
@@ -79,136 +156,32 @@ class Activator:
             case ReplaceMark():
                 return self._mark.replace(command)
             case SetInstances(instances):
-                return self._pool.scale(instances)
+                return self._call(instances)
             case _:
                 raise TypeError(f"{command} is not a command of scale_up")
 
 
-class Deactivator:
-    """Scales the worker pool to zero. For one thread."""
+def arrange_check(wakes: WakeQueue | None, in_s: float, number: int = 0, operation: str = "") -> None:
+    """Have the function check that a worker is ready. A failure is logged: the worker pool was called already."""
+    if wakes is None:
+        return
+    try:
+        wakes.arrange_check(in_s, number, operation)
+    except DroplineError as error:
+        log.warning("check_not_arranged", number=number, code=error.code, error=str(error))
 
-    def __init__(
-        self,
-        mark: PoolMark,
-        pool: WorkerPool,
-        policy: ScalingPolicy,
-        due_in_s: Callable[[], float | None],
-        wakes: WakeQueue | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        """Store the parts.
 
-        Args:
-            mark: in Redis.
-            pool: in Cloud Run.
-            policy: of this deployment; with `rest_s`, `wakes` is required.
-            due_in_s: the answer to `CheckUnfinished`.
-            wakes: takes the calls that wake the worker pool later.
-            clock: in seconds.
-        """
-        self._mark = mark
-        self._pool = pool
-        self._policy = policy
-        self._due_in_s = due_in_s
-        self._wakes = wakes
-        self._clock = clock
-        self._marked_at = clock()
-
-    def try_scale_to_zero(self) -> ScaleToZeroOutcome:
-        """Scale to zero unless work is left; call when the idle period is over.
-
-        Returns:
-            The outcome; `again_after_s` of the outcome is the time of the next call.
-
-        Raises:
-            DatabaseUnavailable, BrokerUnavailable: the worker pool stays up; try again after the idle period.
-            ScalingRefused, ScalingDenied, ScalingUnknown: the mark was lost, and the call to scale up again
-                failed. An event may have read `awake`: call `scale_up_again` until the call succeeds.
-        """
-        if not self._prepared():
-            return ScaleToZeroOutcome.REFUSED
-        outcome = run_procedure(scale_to_zero(uuid.uuid4().hex, self._policy), self._execute)
-        log.info("pool_sleep_tried", outcome=outcome.value)
-        return outcome
-
-    def _prepared(self) -> bool:
-        """Fetch an access token before the mark is set: the fetch may be slow, and the mark expires soon."""
-        try:
-            self._pool.prepare()
-        except ScalingRefused as error:
-            log.warning("pool_not_scaled", instances=0, code=error.code, error=str(error))
-            return False
-        return True
-
-    def scale_up_again(self) -> None:
-        """Repeat the failed last call of `try_scale_to_zero`; harmless if the worker pool is up.
-
-        Raises:
-            ScalingRefused, ScalingDenied, ScalingUnknown: try again.
-        """
-        self._pool.scale(self._policy.instances)
-
-    def forget_awake(self) -> None:
-        """Remove the mark `awake`, so that the next event scales up; call when this worker stops.
-
-        The worker cannot tell why it is stopped: an operator or Terraform may have set 0.
-
-        Raises:
-            BrokerUnavailable: Redis is unreachable; the mark expires by itself.
-        """
-        self._mark.replace(ReplaceMark(AWAKE, None))
-
-    def _execute(self, command: Command) -> Any:
-        match command:
-            case BeginScaleToZero():
-                return self._mark.begin(command)
-            case ReplaceMark():
-                return self._mark.replace(command)
-            case ConfirmMark():
-                self._marked_at = self._clock()
-                return self._mark.confirm(command)
-            case CheckUnfinished():
-                return self._due_in_s()
-            case ArrangeWake(in_s):
-                return self._arrange_wake(in_s)
-            case SetInstances(instances):
-                return self._scale(instances)
-            case ReadMark():
-                raise TypeError(f"{command} is not a command of scale_to_zero")
-
-    def _arrange_wake(self, in_s: float) -> None:
-        assert self._wakes is not None, "a policy with rest_s needs a queue of Cloud Tasks"
-        try:
-            self._wakes.arrange(in_s)
-        except DroplineError as error:
-            log.warning("wake_not_arranged", in_s=round(in_s), code=error.code, error=str(error))
-            raise
-        log.info("wake_arranged", in_s=round(in_s))
-
-    def _scale(self, instances: int) -> None:
-        try:
-            # Before each request that may change the number: the worker pool is read before.
-            self._pool.scale(instances, lambda: self._refuse_when_late(instances))
-        except DroplineError as error:
-            # The protocol handles the error; the log line is for the operator.
-            log.warning("pool_not_scaled", instances=instances, code=error.code, error=str(error))
-            raise
-
-    def _refuse_when_late(self, instances: int) -> None:
-        """Refuse to call 0 under an expired mark, as after a freeze of the process between mark and call."""
-        late_s = self._clock() - self._marked_at
-        if instances == 0 and late_s > self._policy.lease_s / 4:
-            raise ScalingRefused(
-                f"{late_s:.0f} s have passed since the mark was set, more than a quarter of the lease of "
-                f"{self._policy.lease_s:.0f} s; the worker pool stays up until the next idle period"
-            )
+def release_hold(mark: PoolMark) -> bool:
+    """Remove the mark of a hold; True if there was one."""
+    found = mark.read()
+    return held_fingerprint(found) is not None and mark.replace(ReplaceMark(found, None))
 
 
 def policy_from_settings(pool: PoolSettings) -> ScalingPolicy:
     """The policy of a deployment."""
     # A worker pool that sleeps for less than an idle period is not worth its start.
     rest_s = pool.idle_s if pool.wake_queue else None
-    return ScalingPolicy(pool.instances, pool.idle_s, pool.lease_s, pool.awake_s, rest_s)
+    return ScalingPolicy(pool.instances, pool.idle_s, pool.lease_s, pool.awake_s, rest_s, pool.check_s)
 
 
 @contextmanager
@@ -217,37 +190,19 @@ def open_activator(pool: PoolSettings, broker: BrokerSettings) -> Iterator[Activ
 
     Raises:
         AccessDenied: no credentials were found.
-        SettingsError: Redis's URL is missing or wrong.
+        SettingsError: Redis's URL is missing or wrong, or `DROPLINE_POOL__WAKE_URL` is missing.
     """
     if not pool.name:
         yield None
         return
     with (
-        closing(_connect_mark(broker)) as mark,
+        closing(connect_mark(broker)) as mark,
         closing(make_worker_pool(pool.name, pool.api)) as workers,
     ):
-        yield Activator(mark, workers, policy_from_settings(pool))
+        yield Activator(mark, workers, policy_from_settings(pool), make_wake_queue(pool))
 
 
-def make_deactivator(
-    pool: PoolSettings, broker: BrokerSettings, due_in_s: Callable[[], float | None]
-) -> Deactivator:
-    """Return a deactivator that connects on first use, for the rest of this process.
-
-    Args:
-        pool: settings with the name of a worker pool.
-        broker: settings of the Redis with the mark.
-        due_in_s: the answer to `CheckUnfinished`.
-
-    Raises:
-        AccessDenied: no credentials were found.
-        SettingsError: Redis's URL is missing or wrong, or `DROPLINE_POOL__WAKE_URL` is missing.
-    """
-    mark, wakes = _connect_mark(broker), make_wake_queue(pool)
-    workers = make_worker_pool(pool.name, pool.api)
-    return Deactivator(mark, workers, policy_from_settings(pool), due_in_s, wakes)
-
-
-def _connect_mark(broker: BrokerSettings) -> PoolMark:
+def connect_mark(broker: BrokerSettings) -> PoolMark:
+    """The mark in the broker's Redis. Raises SettingsError."""
     url = check_redis_url(require(broker.url, _BROKER_URL), _BROKER_URL)
     return PoolMark.connect(url, broker.publish_timeout_s)

@@ -120,8 +120,9 @@ class PoolMark:
             BrokerUnavailable: Redis is unreachable; the mark may have been set.
         """
         arguments: list[str | int] = [command.mark, _milliseconds(command.ttl_s), SLEEPING]
+        keys = self._keys[:1] if command.even_if_queued else self._keys
         with _named_errors("set"):
-            answer = self._begin(keys=self._keys, args=arguments)
+            answer = self._begin(keys=keys, args=arguments)
         return Admission(_text(answer))
 
     def close(self) -> None:

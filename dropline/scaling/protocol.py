@@ -8,6 +8,8 @@ Redis, the mark, records the state of the worker pool:
     waking:TOKEN    a call to 1 has begun; every other process calls 1 too, until one call has been answered
     awake           a call to 1 was answered, and no call to 0 can take effect after that call
     sleeping:TOKEN  a worker is calling 0; no process may call 1 or trust an earlier mark. Expires.
+    held:F          at 0: the workers of fingerprint F (image, settings) could not start. No event calls 1 until
+                    the fingerprint changes, or a person has the worker pool tried again.
 """
 
 from collections.abc import Callable, Generator
@@ -23,6 +25,7 @@ T = TypeVar("T")
 AWAKE = "awake"
 WAKING = "waking:"
 SLEEPING = "sleeping:"
+HELD = "held:"
 
 #: Tries of `scale_up` while other processes change the mark; after the last try, the event is left to redelivery.
 _TRIES = 3
@@ -42,6 +45,8 @@ class ScalingPolicy:
     awake_s: float = 600.0
     #: The worker pool may sleep while each unfinished row waits for at least this long; None: it may not.
     rest_s: float | None = None
+    #: Seconds after a call to 1 until it is checked whether a worker is there.
+    check_s: float = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +93,8 @@ class BeginScaleToZero:
 
     mark: str
     ttl_s: float
+    #: Set the mark although a queue has messages.
+    even_if_queued: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +151,12 @@ class ScaleToZeroOutcome(Enum):
 
 def is_waking(mark: str | None) -> bool:
     """True if workers are on their way or running: a call to 1 has begun or was answered, and none to 0 since."""
-    return mark is not None and not mark.startswith(SLEEPING)
+    return mark is not None and not mark.startswith((SLEEPING, HELD))
+
+
+def held_fingerprint(mark: str | None) -> str | None:
+    """The fingerprint of a worker pool that is held at 0; None: it is not held."""
+    return mark.removeprefix(HELD) if mark is not None and mark.startswith(HELD) else None
 
 
 def scale_up(token: str, policy: ScalingPolicy) -> Procedure[bool]:
@@ -167,11 +179,11 @@ def scale_up(token: str, policy: ScalingPolicy) -> Procedure[bool]:
             return False
         if mark is not None and mark.startswith(SLEEPING):
             break
-        if mark is None:
+        if mark is None or mark.startswith(HELD):
             # Each try has its own mark: a mark reused after a scale-down would confirm a call made before the
             # scale-down.
-            mark = f"{WAKING}{token}.{number}"
-            if not (yield ReplaceMark(None, mark)):
+            found, mark = mark, f"{WAKING}{token}.{number}"
+            if not (yield ReplaceMark(found, mark)):
                 continue
         yield SetInstances(policy.instances)
         if (yield ReplaceMark(mark, AWAKE, policy.awake_s)):
@@ -210,6 +222,38 @@ def scale_to_zero(token: str, policy: ScalingPolicy) -> Procedure[ScaleToZeroOut
         # The call to 0 may still take effect: calls to 1 stay forbidden until the mark expires.
         return ScaleToZeroOutcome.UNKNOWN
     return (yield from _remove_mark_or_scale_up(mark, policy))
+
+
+def hold(token: str, fingerprint: str, policy: ScalingPolicy) -> Procedure[ScaleToZeroOutcome]:
+    """Scale the worker pool to zero although work is left, and keep events from scaling it up.
+
+    For a worker that could not start. A process that dies in between leaves a sleeping mark or none: the next
+    event scales up, the worker cannot start again, and holds again.
+
+    Args:
+        token: unique to this run.
+        fingerprint: of the image and settings with which workers cannot start.
+        policy: of this deployment.
+
+    Raises:
+        BrokerUnavailable: the worker pool may be at zero, and is not held.
+    """
+    mark = SLEEPING + token
+    admission = yield BeginScaleToZero(mark, policy.lease_s, even_if_queued=True)
+    if admission is not Admission.GRANTED:
+        return ScaleToZeroOutcome.TAKEN
+    if not (yield ConfirmMark(mark, policy.lease_s)):
+        yield ReplaceMark(mark, None)
+        return ScaleToZeroOutcome.ABANDONED
+    try:
+        yield SetInstances(0)
+    except (ScalingRefused, ScalingDenied):
+        yield ReplaceMark(mark, None)
+        return ScaleToZeroOutcome.REFUSED
+    except ScalingUnknown:
+        return ScaleToZeroOutcome.UNKNOWN
+    held = yield ReplaceMark(mark, HELD + fingerprint)
+    return ScaleToZeroOutcome.ASLEEP if held else ScaleToZeroOutcome.ABANDONED
 
 
 def _find_obstacle(mark: str, policy: ScalingPolicy) -> Procedure[ScaleToZeroOutcome | None]:

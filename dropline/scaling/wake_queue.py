@@ -1,4 +1,4 @@
-"""Cloud Tasks: one HTTP call to the function at a later time, which scales the worker pool up.
+"""Cloud Tasks: one HTTP call to the function at a later time, which scales the worker pool up or checks it.
 
 `POST https://cloudtasks.googleapis.com/v2/projects/P/locations/L/queues/Q/tasks`. Cloud Tasks repeats a call that
 has no 2xx answer. Required permissions: `cloudtasks.tasks.create` on the queue, and `iam.serviceAccounts.actAs` on
@@ -9,6 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 from dropline.errors import SettingsError
 from dropline.scaling import google_api
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 CLOUD_TASKS_API = "https://cloudtasks.googleapis.com"
 #: Cloud Tasks takes no task for a time more than 30 days ahead.
 _LATEST = timedelta(days=29)
+#: After the address that wakes the worker pool: the address that checks it.
+CHECK_SUFFIX = "/check"
+_STAYS_UP = "the worker pool stays up"
 
 
 class WakeQueue:
@@ -58,39 +62,58 @@ class WakeQueue:
             ScalingDenied: an operator must correct a permission or a name first.
             ScalingUnknown: no answer.
         """
-        response = self._post({"task": self._task(self._clock() + min(timedelta(seconds=in_s), _LATEST))})
+        self._send(self._settings.wake_url, in_s, _STAYS_UP)
+
+    def arrange_check(self, in_s: float, number: int = 0, operation: str = "") -> None:
+        """Have the function check in `in_s` seconds that a worker is ready.
+
+        Args:
+            in_s: seconds.
+            number: of the check, counted from 0 at the call that woke the worker pool.
+            operation: name of Cloud Run's operation, or empty.
+
+        Raises:
+            ScalingRefused, ScalingDenied, ScalingUnknown: as `arrange`.
+        """
+        query = urlencode({"number": number} | ({"operation": operation} if operation else {}))
+        url = f"{self._settings.wake_url}{CHECK_SUFFIX}?{query}"
+        self._send(url, in_s, "the start of a worker is not checked")
+
+    def _send(self, url: str, in_s: float, consequence: str) -> None:
+        at = self._clock() + min(timedelta(seconds=in_s), _LATEST)
+        response = self._post({"task": self._task(url, at)}, consequence)
         if response.ok:
             return
         message = f"Cloud Tasks answered {response.status_code} for {self._settings.wake_queue}: "
         message += google_api.error_message(response)
         if response.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS):
-            raise ScalingRefused(f"{message}; the worker pool stays up until the next try")
+            raise ScalingRefused(f"{message}; {consequence} until the next try")
         if google_api.is_permanent(response.status_code):
             raise ScalingDenied(
-                f"{message}; the worker pool stays up; check the queue's name (DROPLINE_POOL__WAKE_QUEUE), "
+                f"{message}; {consequence}; check the queue's name (DROPLINE_POOL__WAKE_QUEUE), "
                 "cloudtasks.tasks.create on it, and iam.serviceAccounts.actAs on "
                 "DROPLINE_POOL__WAKE_SERVICE_ACCOUNT"
             )
-        raise ScalingUnknown(f"{message}; the worker pool stays up until the next try")
+        raise ScalingUnknown(f"{message}; {consequence} until the next try")
 
-    def _task(self, at: datetime) -> dict[str, Any]:
-        call: dict[str, Any] = {"url": self._settings.wake_url, "httpMethod": "POST"}
+    def _task(self, url: str, at: datetime) -> dict[str, Any]:
+        call: dict[str, Any] = {"url": url, "httpMethod": "POST"}
         if self._settings.wake_service_account:
             call["oidcToken"] = {"serviceAccountEmail": self._settings.wake_service_account}
             if self._settings.wake_audience:
                 call["oidcToken"]["audience"] = self._settings.wake_audience
         return {"scheduleTime": at.isoformat().replace("+00:00", "Z"), "httpRequest": call}
 
-    def _post(self, body: dict[str, Any]) -> "Response":
+    def _post(self, body: dict[str, Any], consequence: str) -> "Response":
         from google.auth.exceptions import GoogleAuthError
         from requests import RequestException
 
         try:
             return self._session.post(self._url, json=body, timeout=google_api.TIMEOUT_S, allow_redirects=False)
         except GoogleAuthError as error:
-            raise ScalingRefused(f"no access token for Cloud Tasks; the worker pool stays up ({error})") from error
+            raise ScalingRefused(f"no access token for Cloud Tasks; {consequence} ({error})") from error
         except RequestException as error:
-            raise ScalingUnknown(f"no answer from Cloud Tasks; the worker pool stays up ({error})") from error
+            raise ScalingUnknown(f"no answer from Cloud Tasks; {consequence} ({error})") from error
 
 
 def make_wake_queue(settings: PoolSettings) -> WakeQueue | None:

@@ -29,7 +29,7 @@ run "a_project_is_enough" {
   }
 
   assert {
-    condition     = output.images.worker == "us-central1-docker.pkg.dev/drop-project/dropline/worker:0.1.0"
+    condition     = output.images.worker == "europe-west4-docker.pkg.dev/drop-project/dropline/worker:0.1.0"
     error_message = "Without a choice the images are in the project's registry."
   }
 }
@@ -152,7 +152,7 @@ run "a_second_one_beside_the_first" {
   }
 
   assert {
-    condition     = output.images.worker == "us-central1-docker.pkg.dev/drop-project/dropline/worker:0.1.0"
+    condition     = output.images.worker == "europe-west4-docker.pkg.dev/drop-project/dropline/worker:0.1.0"
     error_message = "Both run the same images."
   }
 }

@@ -15,7 +15,8 @@ from redis import Redis
 from dropline.broker.configuration import make_producer
 from dropline.contract import CAPTION_QUEUE, CAPTION_TASK
 from dropline.errors import BrokerUnavailable, SettingsError
-from dropline.scaling.activation import Activator, Deactivator
+from dropline.scaling.activation import Activator
+from dropline.scaling.deactivation import Deactivator
 from dropline.scaling.errors import PoolChanging, ScalingDenied, ScalingRefused, ScalingUnknown
 from dropline.scaling.mark import MARK_KEY, PoolMark
 from dropline.scaling.protocol import (

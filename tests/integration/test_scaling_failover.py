@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from dropline.scaling.activation import Deactivator
+from dropline.scaling.deactivation import Deactivator
 from dropline.scaling.errors import PoolChanging
 from dropline.scaling.mark import MARK_KEY, PoolMark
 from dropline.scaling.protocol import (

@@ -8,7 +8,8 @@ from redis import Redis
 
 from dropline.contract import CAPTION_QUEUE
 from dropline.errors import TransientError
-from dropline.scaling.activation import Activator, Deactivator
+from dropline.scaling.activation import Activator
+from dropline.scaling.deactivation import Deactivator
 from dropline.scaling.mark import PoolMark
 from dropline.scaling.protocol import ScalingPolicy
 from dropline.scaling.worker_pool import make_worker_pool

@@ -44,7 +44,7 @@ class MemoryStore:
     def begin(self, claim: BeginScaleToZero) -> Admission:
         if self.mark is not None and self.mark.startswith(SLEEPING):
             return Admission.TAKEN
-        if self.queue:
+        if self.queue and not claim.even_if_queued:
             return Admission.QUEUED
         self._change()
         self.mark = claim.mark

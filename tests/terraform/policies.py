@@ -16,6 +16,7 @@ _PROJECT_ROLES = {"roles/cloudsql.client", "roles/cloudsql.instanceUser"}
 #: All of Google's roles that a plan may give; Dropline's custom roles are allowed too.
 _ROLES = {
     *_PROJECT_ROLES,
+    "roles/cloudtasks.enqueuer",
     "roles/iam.serviceAccountOpenIdTokenCreator",
     "roles/iam.serviceAccountUser",
     "roles/pubsub.publisher",
@@ -38,8 +39,11 @@ _KEPT = (
     ("pubsub_subscription", ".dead_letters", "message_retention_duration", f"{31 * _DAY_S}s"),
 )
 _EVENTS = {"OBJECT_FINALIZE", "OBJECT_DELETE", "OBJECT_ARCHIVE"}
-#: The permissions of the custom roles: captioning, and changing the number of workers.
+#: The only permission of a custom role that is given for the whole project: operations belong to it.
+_FOLLOWER = {"run.operations.get"}
+#: The permissions of the custom roles: captioning, changing the number of workers, and reading what became of it.
 _CUSTOM_ROLES = (
+    _FOLLOWER,
     {"storage.objects.get", "storage.objects.update"},
     {"run.workerpools.get", "run.workerpools.update"},
 )
@@ -66,13 +70,20 @@ def no_open_doors(plan: Plan) -> Iterator[str]:
 
 
 def no_broad_roles(plan: Plan) -> Iterator[str]:
-    """Only narrow roles and Dropline's own are given; on the whole project, only the login to one database."""
+    """Only narrow roles and Dropline's own are given; for the whole project, one login and one look."""
     ours = {f"projects/{PROJECT}/roles/{each.values['role_id']}" for each in plan.of("project_iam_custom_role")}
     for each in plan.resources:
         role = each.values.get("role")
         if role and role not in _ROLES | ours:
             yield f"{each.address} gives {role}"
+    followers = {
+        f"projects/{PROJECT}/roles/{each.values['role_id']}"
+        for each in plan.of("project_iam_custom_role")
+        if set(each.values["permissions"]) == _FOLLOWER
+    }
     for each in plan.of("project_iam_member"):
+        if each.values["role"] in followers:
+            continue
         if each.values["role"] not in _PROJECT_ROLES or not each.values["condition"]:
             yield f"{each.address} gives {each.values['role']} for the whole project"
 

@@ -5,6 +5,7 @@ from tests.terraform.mutation import Mutation
 
 _POOL = "worker/main.tf"
 _SCALING = "worker/scaling.tf"
+_WAKE = "worker/wake.tf"
 _REDRIVE = "function/redrive.tf"
 
 SLEEP_MUTATIONS = (
@@ -31,6 +32,16 @@ SLEEP_MUTATIONS = (
         _POOL,
         "= var.sleep == null ? var.instances : 0",
         "= var.instances",
+    ),
+    Mutation(sleep_policies.tasks_reach_the_function, "main.tf", ".run.app/wake", ".run.app/"),
+    Mutation(sleep_policies.tasks_reach_the_function, "main.tf", '= "${var.name}-push"', '= "another"'),
+    Mutation(sleep_policies.tasks_reach_the_function, _WAKE, "max_attempts  = -1", "max_attempts = 5"),
+    Mutation(sleep_policies.tasks_reach_the_function, _WAKE, "queues/${var.name}-wake", "queues/${var.name}"),
+    Mutation(
+        sleep_policies.scalers_change_one_pool_only,
+        _WAKE,
+        "serviceAccounts/${var.wake.service_account}",
+        "serviceAccounts/1-compute@developer.gserviceaccount.com",
     ),
     Mutation(
         sleep_policies.events_outlive_a_falling_asleep,

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 from tests.terraform.parts import container_of, part
 from tests.terraform.workspace import Plan, Policy, Resource
+from trigger_fn.endpoint import WAKE_PATH
 
 #: The parts that wake the worker pool or put the pool to sleep.
 _SCALERS = ("function", "redrive", "worker")
@@ -30,6 +32,31 @@ def a_pool_that_sleeps_begins_asleep(plan: Plan) -> Iterator[str]:
         yield f"the pool begins with {scaling}"
 
 
+def tasks_reach_the_function(plan: Plan) -> Iterator[str]:
+    """With scale to zero, the planned queue calls the planned function, with its token, until it answers."""
+    queues = plan.of("cloud_tasks_queue")
+    if not _sleeps(plan):
+        if queues:
+            yield "a queue of Cloud Tasks without scale to zero"
+        return
+    (queue,) = (each.values for each in queues)
+    settings = _pool_settings(plan, "function")
+    function = plan.one("cloud_run_v2_service")
+    path = f"projects/{queue['project']}/locations/{queue['location']}/queues/{queue['name']}"
+    if settings["DROPLINE_POOL__WAKE_QUEUE"] != path:
+        yield f"the tasks go to {settings['DROPLINE_POOL__WAKE_QUEUE']}, not to {path}"
+    address = urlsplit(settings["DROPLINE_POOL__WAKE_URL"])
+    if not (address.hostname or "").startswith(f"{function['name']}-") or address.path != WAKE_PATH:
+        yield f"the tasks call {settings['DROPLINE_POOL__WAKE_URL']}"
+    environment = {each["name"]: each["value"] for each in container_of(plan, "function")["env"]}
+    if settings["DROPLINE_POOL__WAKE_AUDIENCE"] != environment["DROPLINE_PUSH__AUDIENCE"]:
+        yield "the function does not take the audience of the tasks"
+    if settings["DROPLINE_POOL__WAKE_SERVICE_ACCOUNT"] != environment["DROPLINE_PUSH__SERVICE_ACCOUNT"]:
+        yield "the function does not take the account of the tasks"
+    if queue["retry_config"][0]["max_attempts"] != -1:
+        yield "a task is given up"
+
+
 def events_outlive_a_falling_asleep(plan: Plan) -> Iterator[str]:
     """With scale to zero, an event is tried at least ten times."""
     attempts = plan.one("pubsub_subscription", ".push")["dead_letter_policy"][0]["max_delivery_attempts"]
@@ -38,14 +65,23 @@ def events_outlive_a_falling_asleep(plan: Plan) -> Iterator[str]:
 
 
 def scalers_change_one_pool_only(plan: Plan) -> Iterator[str]:
-    """With scale to zero only, function and worker may change the planned pool, as the pool's account."""
+    """With scale to zero only, function and worker may change the planned pool, as the pool's account.
+
+    And only they may put calls into the queue of Cloud Tasks, as the account that may call the function.
+    """
     pool = plan.one("cloud_run_v2_worker_pool")["name"]
     account = part(plan, "worker")["service_account"]
+    caller = account.replace("-worker@", "-push@")
     wanted = {
         grant
         for name in ("function", "worker")
         for member in [f"serviceAccount:{part(plan, name)['service_account']}"]
-        for grant in ((pool, "scaler", member), (account, "iam.serviceAccountUser", member))
+        for grant in (
+            (pool, "scaler", member),
+            (account, "iam.serviceAccountUser", member),
+            (caller, "iam.serviceAccountUser", member),
+            (pool.replace("-worker", "-wake"), "cloudtasks.enqueuer", member),
+        )
         if _sleeps(plan)
     }
     given = {grant for each in plan.resources for grant in _grants(each)}
@@ -58,7 +94,11 @@ def _grants(each: Resource) -> Iterator[tuple[str, str, str]]:
     role = str(each.values.get("role", "")).rpartition("/")[2]
     kind = "scaler" if role.endswith("_scaler") else role
     of_run = role.startswith("run.") and role != "run.invoker"
-    if kind in ("scaler", "iam.serviceAccountUser") or of_run or each.type.endswith("worker_pool_iam_member"):
+    if (
+        kind in ("scaler", "iam.serviceAccountUser", "cloudtasks.enqueuer")
+        or of_run
+        or each.type.endswith("worker_pool_iam_member")
+    ):
         target = each.values.get("service_account_id") or each.values.get("name") or each.values["project"]
         yield target.rpartition("/")[2], kind, each.values["member"]
 
@@ -90,6 +130,7 @@ def _pool_settings(plan: Plan, name: str) -> dict[str, str]:
 SLEEP_POLICIES: tuple[Policy, ...] = (
     whoever_scales_names_the_pool,
     a_pool_that_sleeps_begins_asleep,
+    tasks_reach_the_function,
     events_outlive_a_falling_asleep,
     scalers_change_one_pool_only,
     redriving_is_the_function,

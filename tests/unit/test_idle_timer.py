@@ -36,6 +36,7 @@ class FakeDeactivator:
         self.tried: list[float] = []
         self.woken: list[float] = []
         self.forgotten = 0
+        self.handed_over = 0
 
     def try_scale_to_zero(self) -> ScaleToZeroOutcome:
         self.tried.append(self._clock.now)
@@ -48,6 +49,11 @@ class FakeDeactivator:
         if self._answers:
             raise BrokerUnavailable("away")
         self.forgotten += 1
+
+    def hand_over(self) -> None:
+        """Have the worker pool checked."""
+        assert self.forgotten, "an event that reads `awake` later would be missed"
+        self.handed_over += 1
 
     def scale_up_again(self) -> None:
         self.woken.append(self._clock.now)
@@ -188,7 +194,7 @@ def test_a_worker_that_stops_removes_the_mark() -> None:
     """The next event scales up; without Redis, the worker stops all the same."""
     bench = Bench()
     bench.timer.end()
-    assert bench.deactivator.forgotten == 1
+    assert (bench.deactivator.forgotten, bench.deactivator.handed_over) == (1, 1)
     Bench(ScaleToZeroOutcome.ASLEEP).timer.end()
 
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from dropline.errors import DatabaseUnavailable, DroplineError, SettingsError
-from dropline.scaling.activation import Deactivator
+from dropline.scaling.deactivation import Deactivator
 from dropline.scaling.errors import ScalingDenied, ScalingRefused, ScalingUnknown
 from dropline.scaling.mark import PoolMark
 from dropline.scaling.pool_document import PoolDocument

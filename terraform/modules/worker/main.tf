@@ -17,6 +17,12 @@ locals {
     DROPLINE_POOL__IDLE_S    = tostring(var.sleep.idle_s)
     DROPLINE_POOL__LEASE_S   = tostring(var.sleep.lease_s)
     DROPLINE_POOL__AWAKE_S   = tostring(var.sleep.awake_s)
+    DROPLINE_POOL__CHECK_S   = tostring(var.sleep.check_s)
+
+    DROPLINE_POOL__WAKE_QUEUE           = local.queue_path
+    DROPLINE_POOL__WAKE_URL             = var.wake.url
+    DROPLINE_POOL__WAKE_SERVICE_ACCOUNT = var.wake.service_account
+    DROPLINE_POOL__WAKE_AUDIENCE        = var.wake.audience
   }
 
   environment = merge(

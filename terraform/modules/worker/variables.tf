@@ -141,22 +141,28 @@ variable "instances" {
 }
 
 variable "sleep" {
-  description = "Timings of scale to zero in seconds. `idle_s`: time without work before the worker pool scales to zero; `lease_s`: time for which events are refused during the change to zero; `awake_s`: time for which the function assumes a running worker pool after a wake-up. null: no scale to zero."
+  description = "Timings of scale to zero in seconds. `idle_s`: time without work before the worker pool scales to zero; `lease_s`: time for which events are refused during the change to zero; `awake_s`: time for which the function assumes a running worker pool after a wake-up; `check_s`: time after a wake-up until the function checks that a worker is ready. null: no scale to zero."
   type = object({
     idle_s  = optional(number, 300)
     lease_s = optional(number, 60)
     awake_s = optional(number, 600)
+    check_s = optional(number, 300)
   })
   default = null
 
   validation {
-    condition     = var.sleep == null || try(var.sleep.idle_s > 0 && var.sleep.lease_s >= 30 && var.sleep.awake_s > 0, false)
-    error_message = "idle_s and awake_s must be positive, and lease_s at least 30 seconds: a call to Cloud Run must finish within the lease."
+    condition     = var.sleep == null || try(var.sleep.idle_s > 0 && var.sleep.lease_s >= 30 && var.sleep.awake_s > 0 && var.sleep.check_s > 0 && var.sleep.check_s <= 3600, false)
+    error_message = "idle_s and awake_s must be positive, check_s at most 3600, and lease_s at least 30 seconds: a call to Cloud Run must finish within the lease."
   }
 
   validation {
     condition     = var.sleep == null || var.instances >= 1
     error_message = "With scale to zero, give at least one instance: the function scales the worker pool up to this number."
+  }
+
+  validation {
+    condition     = var.sleep == null || var.wake != null
+    error_message = "wake is null: with scale to zero, give the function's address for the calls of Cloud Tasks, and the account and audience of their token."
   }
 
   validation {
@@ -214,4 +220,14 @@ variable "scalers" {
   description = "E-mail addresses of the service accounts with the right to change the number of instances, by a name of your choice."
   type        = map(string)
   default     = {}
+}
+
+variable "wake" {
+  description = "The calls of Cloud Tasks that wake or check the worker pool: the function's address with the path /wake, the account of their token, and its audience. null: no scale to zero."
+  type = object({
+    url             = string
+    service_account = string
+    audience        = string
+  })
+  default = null
 }

@@ -22,6 +22,11 @@ variables {
   buckets         = ["drops"]
   image           = "worker:1"
   service_account = "dropline-worker@drop-project.iam.gserviceaccount.com"
+  wake = {
+    url             = "https://dropline-function-1.us-central1.run.app/wake"
+    service_account = "dropline-push@drop-project.iam.gserviceaccount.com"
+    audience        = "dropline-push"
+  }
 }
 
 run "an_l4_by_default" {
@@ -215,6 +220,12 @@ run "asleep_until_the_first_event" {
       DROPLINE_POOL__IDLE_S    = "120"
       DROPLINE_POOL__LEASE_S   = "60"
       DROPLINE_POOL__AWAKE_S   = "600"
+      DROPLINE_POOL__CHECK_S   = "300"
+
+      DROPLINE_POOL__WAKE_QUEUE           = "projects/drop-project/locations/us-central1/queues/dropline-wake"
+      DROPLINE_POOL__WAKE_URL             = "https://dropline-function-1.us-central1.run.app/wake"
+      DROPLINE_POOL__WAKE_SERVICE_ACCOUNT = "dropline-push@drop-project.iam.gserviceaccount.com"
+      DROPLINE_POOL__WAKE_AUDIENCE        = "dropline-push"
     })
     error_message = "The function needs the name of the worker pool and the number of instances."
   }
