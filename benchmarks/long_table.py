@@ -81,7 +81,10 @@ _FILL = """
                       WHEN n %% 40 = 2 THEN 'deleted' ELSE 'captioned' END AS kind
           FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS n) AS numbered
 """
-_COPIES = "INSERT INTO caption_search (id, caption) SELECT id, caption FROM captions WHERE caption IS NOT NULL"
+_COPIES = """
+    INSERT INTO caption_search (id, caption, words)
+    SELECT id, caption, to_tsvector('english', caption) FROM captions WHERE caption IS NOT NULL
+"""
 _INDEXES = """
     SELECT indexrelid::regclass::text, pg_get_indexdef(indexrelid) FROM pg_index
     WHERE indrelid IN ('captions'::regclass, 'caption_search'::regclass) AND NOT indisprimary
@@ -202,6 +205,7 @@ def _calls(connection: Connection, rows: int) -> Iterator[tuple[str, Callable[[]
     for words, how_many in (("picture", "each caption"), ("armadillo", "one of a thousand"), ("quokka", "one")):
         wanted = Search(words, _SHOWN)
         yield f"search of the page, a word of {how_many}", partial(search.newest, connection, wanted, None, 61), 10
+        yield f"the best matches, a word of {how_many}", partial(search.best, connection, wanted, 60), 10
         yield (
             f"search in SQL, a word of {how_many}",
             partial(connection.exec_driver_sql, _IN_SQL.format(word=words)),

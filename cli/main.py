@@ -31,7 +31,8 @@ COMMANDS = {
     "status": (
         "Count rows by status, failures by reason, filtered events by rule; show the rate, workers and the queue."
     ),
-    "search": "Find captions by their words, the newest first.",
+    "search": "Find captions by their words, the newest first or the best first.",
+    "search-language": "Show the language in which captions are searched, or change it.",
     "sql": "Run one SQL statement, read only.",
     "gallery": "Serve the page and the API until Ctrl-C; `dropline gallery token NAME` makes a token instead.",
     "backfill": "Caption the objects that are in a bucket already, behind fresh drops.",
@@ -51,10 +52,11 @@ _EPILOGUE = (
 
 
 def load_command(name: str) -> TyperCommand:
-    """Import the module of a command and build the command from its function."""
+    """Import the module of a command and build the command from its function; a hyphen is an underscore there."""
     application = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     kind = TyperCommand if name in _SUPERVISORS else PromptCommand
-    application.command(name, cls=kind)(getattr(import_module(f"cli.{name}"), name))
+    function = name.replace("-", "_")
+    application.command(name, cls=kind)(getattr(import_module(f"cli.{function}"), function))
     command = typer.main.get_command(application)
     assert isinstance(command, TyperCommand)
     return command

@@ -1,4 +1,4 @@
-"""`dropline search`: the newest captions with words."""
+"""`dropline search`: the newest captions with words, or the best."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -15,6 +15,7 @@ from db.reads import CaptionRecord
 from db.search import Search
 from db.session import Database, reader_settings
 from db.start_check import READER
+from db.word_search import CANDIDATES
 from dropline.contract import Status, TaskPrompt
 from dropline.errors import ClientError
 from dropline.settings import load_settings
@@ -31,9 +32,12 @@ def search(
     task: Annotated[str, typer.Option(help="Only answers to this task, for example `od`.")] = "",
     bucket: Annotated[str, typer.Option(help="Only objects of this bucket.")] = "",
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="Most captions.")] = 20,
+    ranked: Annotated[
+        bool, typer.Option("--ranked", help=f"The best of the newest {CANDIDATES:,} matches, the best first.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Find captions by their words, the newest first.
+    """Find captions by their words, the newest first or the best first.
 
     Overwritten and deleted images are left out. The last word may be unfinished: `armad` finds `armadillo`.
     """
@@ -42,7 +46,7 @@ def search(
         raise ClientError("the search has no words; `dropline search 'red car'`")
     settings = reader_settings(load_settings())
     with closing(Database.connect(settings, "dropline-search", READER, connections=1)) as database:
-        found = list(islice(_newest(database, wanted, limit), limit))
+        found = _best(database, wanted, limit) if ranked else list(islice(_newest(database, wanted, limit), limit))
     if json:
         print_json([document(row) for row in found])
         return
@@ -51,6 +55,11 @@ def search(
         return
     print_table(("object", "task", "caption"), [(row.version.uri, row.task, row.caption) for row in found])
     print_model_notice(found)
+
+
+def _best(database: Database, wanted: Search, most: int) -> list[CaptionRecord]:
+    with database.transaction() as connection:
+        return searches.best(connection, wanted, most)
 
 
 def _newest(database: Database, wanted: Search, most: int) -> Iterator[CaptionRecord]:

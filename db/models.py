@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     Boolean,
-    Computed,
+    CheckConstraint,
     Date,
     DateTime,
     Enum,
@@ -195,12 +195,12 @@ class CaptionSearchRow(Base):
     )
     caption: Mapped[str]
     #: For conditions on many rows without an index: the words of the caption are not split once more.
-    words: Mapped[str | None] = mapped_column(
-        TSVECTOR, Computed("to_tsvector('english', caption)", persisted=True)
-    )
+    words: Mapped[str | None] = mapped_column(TSVECTOR)
+    #: The text search configuration of `words`. While the language is changed, some rows have the one before.
+    language: Mapped[str] = mapped_column(server_default=text("'english'"))
 
     __table_args__ = (
-        # The expression is that of searches in SQL.
+        # The expression is that of searches in SQL. `db.search_language` builds the index of another language.
         Index("ix_caption_search_words", text("to_tsvector('english', caption)"), postgresql_using="gin"),
         Index(
             "ix_caption_search_trigrams",
@@ -230,6 +230,18 @@ class CaptionHistoryRow(Base):
     replaced_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
 
     __table_args__ = (Index(None, "caption_id", "id"),)
+
+
+class SearchLanguageRow(Base):
+    """The language in which captions are searched: one row; see `db.search_language`."""
+
+    __tablename__ = "search_language"
+
+    is_only: Mapped[bool] = mapped_column(primary_key=True, server_default=text("true"))
+    #: Name of a text search configuration of Postgres, such as `english`.
+    language: Mapped[str]
+
+    __table_args__ = (CheckConstraint("is_only", name="is_only"),)
 
 
 class FilteredEventsRow(Base):

@@ -91,6 +91,13 @@ def newest(connection: Connection, search: Search, before: int | None, most: int
     return _records(connection, statement.order_by(CaptionRow.id.desc()).limit(most))
 
 
+def best(connection: Connection, search: Search, most: int) -> list[CaptionRecord]:
+    """At most `most` of the newest `CANDIDATES` rows that match, the best first; without words, none."""
+    if not search.stripped_words():
+        return []
+    return _of_columns(search.by_words().best(connection, _COLUMNS, most))
+
+
 def _records(connection: Connection, statement: Select[Any]) -> list[CaptionRecord]:
     return _of_columns(connection.execute(statement).mappings().all())
 

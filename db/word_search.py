@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, RowMapping, Select, func, lateral, literal, or_, select, text
+from sqlalchemy import ColumnElement, RowMapping, Select, case, func, lateral, literal, or_, select, union
 
 from db.models import CaptionRow, CaptionSearchRow
+from db.search_language import LANGUAGE, configuration
 from db.session import Connection
 
 #: Captions that are read first, without an index of words: some milliseconds.
@@ -26,6 +27,11 @@ _TRIGRAM = 3
 _OPERATORS = re.compile(r'["-]|\bor\b', re.IGNORECASE)
 #: A dash between words, or a line of dashes.
 _DASHES = re.compile(r"-[\s-]*-")
+
+#: Rows among which `WordSearch.best` looks for the best ones.
+CANDIDATES = 1_000
+#: Of `ts_rank_cd`: a rank is divided by the logarithm of the caption's length.
+_BY_LENGTH = 1
 
 Columns = Sequence[Any]
 
@@ -55,57 +61,76 @@ class WordSearch:
             most: the largest number of rows.
             newer: the rows are read in the order of ascending ids.
         """
-        walk = _Walk(newer)
-        largest = connection.execute(select(func.max(CaptionSearchRow.id))).scalar_one() or 0
-        begin = largest + 1 if start is None else start
-        found, end = self._near(connection, columns, walk, begin, most, _WINDOW)
+        largest, language = connection.execute(select(func.max(CaptionSearchRow.id), LANGUAGE)).one()
+        reader = _Reader(connection, columns, self, _Walk(newer), _Match(self.words, language))
+        begin = (largest or 0) + 1 if start is None else start
+        return reader.rows(begin, (largest or 0) - begin if newer else begin, most)
+
+    def best(self, connection: Connection, columns: Columns, most: int) -> list[RowMapping]:
+        """At most `most` of the newest `CANDIDATES` rows, the best first; of equal ones, the newest."""
+        candidates = [row["id"] for row in self.rows(connection, [CaptionRow.id], None, CANDIDATES)]
+        match = _Match(self.words, connection.execute(select(LANGUAGE)).scalar_one())
+        copy = CaptionSearchRow
+        rank = func.ts_rank_cd(match.document(copy), match.query(), _BY_LENGTH)
+        ranked = select(*columns).join(copy, copy.id == CaptionRow.id).where(CaptionRow.id.in_(candidates))
+        return _rows(connection, ranked.order_by(rank.desc(), CaptionRow.id.desc()).limit(most))
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """One read of rows, in steps."""
+
+    connection: Connection
+    columns: Columns
+    search: WordSearch
+    walk: "_Walk"
+    match: "_Match"
+
+    def rows(self, begin: int, captions: int, most: int) -> list[RowMapping]:
+        """At most `most` rows from `begin` on, before which or after which there are `captions` captions."""
+        found, end = self._near(begin, most, _WINDOW)
         if end is None:
             return found
-        captions = largest - begin if newer else begin
         if _is_frequent(len(found), most - len(found), captions):
             window = _MARGIN * _WINDOW * (most - len(found)) // len(found)
-            next_rows, end = self._near(connection, columns, walk, end, most - len(found), window)
+            next_rows, end = self._near(end, most - len(found), window)
             found += next_rows
         if end is not None:
-            found += self._far(connection, columns, walk, end, most - len(found))
+            found += self._far(end, most - len(found))
         return found
 
-    def _near(
-        self, connection: Connection, columns: Columns, walk: "_Walk", start: int, most: int, window: int
-    ) -> tuple[list[RowMapping], int | None]:
+    def _near(self, start: int, most: int, window: int) -> tuple[list[RowMapping], int | None]:
         """The rows among the next `window` captions; and the last caption's id, None if no more are needed."""
+        walk = self.walk
         copies = walk.ordered(select(CaptionSearchRow).where(walk.is_after(start))).limit(window).subquery()
-        match = _matches(copies.c.caption, copies.c.words, self.words)
-        hits = walk.ordered(select(copies.c.id).where(match), copies.c.id).offset(0).subquery()
-        found = _rows(connection, self._joined(columns, hits.c.id, walk).limit(most))
+        has_words = or_(*self.match.conditions(copies.c.caption, self.match.document(copies.c)))
+        hits = walk.ordered(select(copies.c.id).where(has_words), copies.c.id).offset(0).subquery()
+        found = _rows(self.connection, self._joined(hits.c.id).limit(most))
         if len(found) == most:
             return found, None
         last = walk.ordered(select(CaptionSearchRow.id).where(walk.is_after(start))).offset(window - 1).limit(1)
-        return found, connection.execute(last).scalar()
+        return found, self.connection.execute(last).scalar()
 
-    def _far(
-        self, connection: Connection, columns: Columns, walk: "_Walk", start: int, most: int
-    ) -> list[RowMapping]:
+    def _far(self, start: int, most: int) -> list[RowMapping]:
         """The rows beyond `start`, by the indexes of words."""
-        document = func.to_tsvector(text("'english'"), CaptionSearchRow.caption)
-        match = (
-            _matches(CaptionSearchRow.caption, document, self.words)
-            if len(self.words) >= _TRIGRAM
-            else _has_words(document, self.words)
-        )
-        if self.is_narrow:
-            joined = select(*columns).join(CaptionSearchRow, CaptionSearchRow.id == CaptionRow.id)
-            wanted = joined.where(walk.is_after(start), match, *self.filters)
+        walk = self.walk
+        conditions = self.match.indexed_conditions()
+        if self.search.is_narrow:
+            joined = select(*self.columns).join(CaptionSearchRow, CaptionSearchRow.id == CaptionRow.id)
+            wanted = joined.where(walk.is_after(start), or_(*conditions), *self.search.filters)
             # The order of an expression: the primary key cannot serve it.
-            return _rows(connection, walk.ordered(wanted, CaptionRow.id + 0).limit(most))
+            return _rows(self.connection, walk.ordered(wanted, CaptionRow.id + 0).limit(most))
+        # One read for each index: of the hits of both in one bitmap, Postgres would split each caption into words.
         hit = (CaptionSearchRow.id + 0).label("id")
-        hits = walk.ordered(select(hit).where(walk.is_after(start), match), hit).offset(0).subquery()
-        return _rows(connection, self._joined(columns, hits.c.id, walk).limit(most))
+        parts = [select(hit).where(walk.is_after(start), condition) for condition in conditions]
+        found = union(*parts).subquery() if len(parts) > 1 else parts[0].subquery()
+        hits = walk.ordered(select(found.c.id), found.c.id).offset(0).subquery()
+        return _rows(self.connection, self._joined(hits.c.id).limit(most))
 
-    def _joined(self, columns: Columns, hit: ColumnElement[int], walk: "_Walk") -> Select[Any]:
+    def _joined(self, hit: ColumnElement[int]) -> Select[Any]:
         """The rows of hits, in the order of the hits, one by one until the page is full."""
-        row = lateral(select(*columns).where(CaptionRow.id == hit, *self.filters).offset(0))
-        return walk.ordered(select(row).select_from(hit.table.join(row, literal(True))), hit)
+        row = lateral(select(*self.columns).where(CaptionRow.id == hit, *self.search.filters).offset(0))
+        return self.walk.ordered(select(row).select_from(hit.table.join(row, literal(True))), hit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,24 +163,51 @@ def _rows(connection: Connection, statement: Select[Any]) -> list[RowMapping]:
 
 def matches(words: str) -> ColumnElement[bool]:
     """Condition on `captions`, for a few rows: no index serves it."""
-    return _matches(CaptionRow.caption, func.to_tsvector(text("'english'"), CaptionRow.caption), words)
+    match = _Match(words)
+    return or_(*match.conditions(CaptionRow.caption, func.to_tsvector(match.configuration, CaptionRow.caption)))
 
 
-def _matches(caption: Any, document: Any, words: str) -> ColumnElement[bool]:
-    """Full-text search, or the words as they stand anywhere in the caption."""
-    if _OPERATORS.search(words):
-        return _has_words(document, words)
-    escaped = re.sub(r"([%_\\])", r"\\\1", words)
-    return or_(_has_words(document, words), caption.ilike(f"%{escaped}%"))
+@dataclass(frozen=True, slots=True)
+class _Match:
+    """The conditions of words on captions."""
 
+    words: str
+    #: None: the language of the database, which Postgres reads with the statement. No index serves that.
+    language: str | None = None
 
-def _has_words(document: Any, words: str) -> ColumnElement[bool]:
-    """Full-text search; the words are whole, or the beginnings of words."""
-    if _OPERATORS.search(words):
-        # Postgres takes `--` for a negated negation, and refuses some dozens of them.
-        query = func.websearch_to_tsquery(text("'english'"), _DASHES.sub(" ", words))
-    else:
-        terms = re.findall(r"\w+", words)
-        query = func.to_tsquery(text("'english'"), " & ".join(f"{term}:*" for term in terms))
-    found: ColumnElement[bool] = document.bool_op("@@")(query)
-    return found
+    @property
+    def configuration(self) -> ColumnElement[Any]:
+        """The text search configuration, as SQL."""
+        return configuration(self.language)
+
+    def conditions(self, caption: Any, document: Any) -> list[ColumnElement[bool]]:
+        """A caption with the words meets one of these: the words as they stand in it, or full-text search."""
+        if _OPERATORS.search(self.words):
+            return [self.has_words(document)]
+        escaped = re.sub(r"([%_\\])", r"\\\1", self.words)
+        return [caption.ilike(f"%{escaped}%"), self.has_words(document)]
+
+    def indexed_conditions(self) -> list[ColumnElement[bool]]:
+        """The conditions on `caption_search` that an index serves."""
+        document = func.to_tsvector(self.configuration, CaptionSearchRow.caption)
+        if len(self.words) < _TRIGRAM:
+            return [self.has_words(document)]
+        return self.conditions(CaptionSearchRow.caption, document)
+
+    def document(self, copy: Any) -> ColumnElement[Any]:
+        """The words of a row of `caption_search`; those of another language are not written anew yet."""
+        split = func.to_tsvector(self.configuration, copy.caption)
+        return case((copy.language == self.language, copy.words), else_=split)
+
+    def has_words(self, document: Any) -> ColumnElement[bool]:
+        """Full-text search; the words are whole, or the beginnings of words."""
+        found: ColumnElement[bool] = document.bool_op("@@")(self.query())
+        return found
+
+    def query(self) -> ColumnElement[Any]:
+        """The words as a query of Postgres."""
+        if _OPERATORS.search(self.words):
+            # Postgres takes `--` for a negated negation, and refuses some dozens of them.
+            return func.websearch_to_tsquery(self.configuration, _DASHES.sub(" ", self.words))
+        terms = re.findall(r"\w+", self.words)
+        return func.to_tsquery(self.configuration, " & ".join(f"{term}:*" for term in terms))

@@ -155,6 +155,9 @@ class _Api:
         model: Annotated[str, Query(max_length=300)] = "",
         cursor: Annotated[str, Query(max_length=100, description="`next` of the part before.")] = "",
         limit: Annotated[int, Query(ge=1, le=_MOST_IN_LIST)] = 50,
+        order: Annotated[
+            Literal["newest", "best"], Query(description="`best`: needs words; one part, the best matches first.")
+        ] = "newest",
     ) -> Response:
         """Rows that meet every condition, as `docs/gallery.md` describes; an empty value is no condition."""
         bucket, name_prefix = _split(prefix)
@@ -166,6 +169,9 @@ class _Api:
             bucket=bucket,
             model=model,
         )
+        if order == "best":
+            best = await in_thread(lambda: self._best(wanted, limit))
+            return JSONResponse({"captions": [row_document(row) for row in best], "next": None})
         before = decode_cursor(cursor) if cursor else None
         rows = await in_thread(lambda: self._list(wanted, before, limit + 1))
         following = encode_cursor(rows[limit - 1].id) if len(rows) > limit else None
@@ -234,6 +240,10 @@ class _Api:
     def _list(self, wanted: Search, before: int | None, most: int) -> list[CaptionRecord]:
         with self._reader.transaction() as connection:
             return search.newest(connection, wanted, before, most)
+
+    def _best(self, wanted: Search, most: int) -> list[CaptionRecord]:
+        with self._reader.transaction() as connection:
+            return search.best(connection, wanted, most)
 
     def _submit(self, submission: FileSubmission | AddressSubmission, key: str | None) -> Submitted:
         if isinstance(submission, AddressSubmission):

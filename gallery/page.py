@@ -161,7 +161,10 @@ class Page:
 
     def _feed_values(self, query: PageQuery) -> _Values:
         with self._database.transaction() as connection:
-            rows = search.newest(connection, query.search(), query.before, PART + 1)
+            if query.is_ranked:
+                rows = search.best(connection, query.search(), PART)
+            else:
+                rows = search.newest(connection, query.search(), query.before, PART + 1)
         next_cursor = str(rows[PART - 1].id) if len(rows) > PART else None
         return {
             "page": {

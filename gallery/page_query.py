@@ -9,6 +9,8 @@ from dropline.contract import Status, TaskPrompt
 
 #: States that the list has without a filter: an overwritten or deleted picture is found by the filter alone.
 _SHOWN = (Status.QUEUED, Status.RUNNING, Status.CAPTIONED, Status.FAILED)
+#: Value of `order`.
+BEST_FIRST = "best"
 _MAX_TEXT = 1024
 _LARGEST_ID = 2**63 - 1
 
@@ -24,6 +26,8 @@ class PageQuery:
     prefix: str = ""
     #: Of the failures.
     code: str = ""
+    #: `best`: the best matches of the words first; empty: the newest rows first.
+    order: str = ""
     #: Id of the row after which the list goes on; empty: the newest rows.
     cursor: str = ""
 
@@ -33,6 +37,8 @@ class PageQuery:
         known = {name: values.get(name, "").strip()[:_MAX_TEXT] for name in cls.__dataclass_fields__}
         if known["status"] not in set(Status):
             known["status"] = ""
+        if known["order"] != BEST_FIRST:
+            known["order"] = ""
         known["task"] = TaskPrompt.named(known["task"]) or ""
         if not (known["cursor"].isascii() and known["cursor"].isdigit() and int(known["cursor"]) <= _LARGEST_ID):
             known["cursor"] = ""
@@ -42,6 +48,11 @@ class PageQuery:
     def is_filtered(self) -> bool:
         """Whether the list has words or a filter."""
         return replace(self, cursor="") != PageQuery()
+
+    @property
+    def is_ranked(self) -> bool:
+        """Whether the best matches come first: one part, without older ones."""
+        return self.order == BEST_FIRST and bool(self.q)
 
     @property
     def before(self) -> int | None:
@@ -67,5 +78,5 @@ class PageQuery:
 
     def without_words(self) -> list[tuple[str, str]]:
         """The filters as names and values."""
-        names = ("status", "task", "model", "prefix")
+        names = ("status", "task", "model", "prefix", "order")
         return [(name, getattr(self, name)) for name in names if getattr(self, name)]

@@ -83,9 +83,18 @@ class AsyncClient:
         task: str | None = None,
         prefix: str | None = None,
         model: str | None = None,
+        best_first: bool = False,
     ) -> AsyncGenerator[Caption, None]:
         """Rows that meet every condition, the newest first; see `Client.search`."""
-        conditions = {"q": words, "status": status, "task": task, "prefix": prefix, "model": model}
+        order = "best" if best_first else None
+        conditions = {
+            "q": words,
+            "status": status,
+            "task": task,
+            "prefix": prefix,
+            "model": model,
+            "order": order,
+        }
         cursor: str | None = None
         while True:
             page = await self._run(self._api.page(conditions, cursor, timeout=60.0))

@@ -99,6 +99,7 @@ class Client:
         task: str | None = None,
         prefix: str | None = None,
         model: str | None = None,
+        best_first: bool = False,
     ) -> Generator[Caption, None, None]:
         """Rows that meet every condition, the newest first; further pages are read as the iterator goes on.
 
@@ -108,11 +109,20 @@ class Client:
             task: task prompt, with or without its text.
             prefix: of the object name, or of its `gs://` URI.
             model: the checkpoint.
+            best_first: the 50 best matches of the words, and no further pages.
 
         Raises:
             ServiceError: as of `caption`, at each page.
         """
-        conditions = {"q": words, "status": status, "task": task, "prefix": prefix, "model": model}
+        order = "best" if best_first else None
+        conditions = {
+            "q": words,
+            "status": status,
+            "task": task,
+            "prefix": prefix,
+            "model": model,
+            "order": order,
+        }
         cursor: str | None = None
         while True:
             page = self._run(self._api.page(conditions, cursor, timeout=60.0))

@@ -178,6 +178,39 @@ def test_no_read_of_the_page_reads_a_long_table(connection: Connection, database
         assert not plan.scans_captions
 
 
+_QUEUED = """
+    INSERT INTO captions (bucket, object_name, generation, task, status)
+    SELECT 'drops', 'new/IMG_' || n || '.jpg', n, '<CAPTION>', 'queued' FROM generate_series(1, 6000) AS n
+"""
+
+
+def test_a_search_in_sql_does_not_read_the_newest_rows_without_a_caption(
+    connection: Connection, database_url: str
+) -> None:
+    """Postgres walks the captions, not the rows: thousands of queued ones are newer than the first caption."""
+    with psycopg.connect(database_url, autocommit=True) as superuser:
+        fill(superuser, 30_000)
+        superuser.execute(_QUEUED)
+        superuser.execute("ANALYZE captions")
+    (plan,) = plans_of(connection, partial(connection.execute, IN_SQL, {"word": "number"}))
+    assert "pk_caption_search" in plan.indexes
+    assert plan.rows_read <= 20, plan
+
+
+def test_the_best_matches_come_first(pictures: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The caption with more of the words in fewer others is the best one, though it is not the newest."""
+    captioned(pictures, "d/1.png", "a boat, another boat and a third boat")
+    captioned(pictures, "d/2.png", "a wide river with a boat on it below a grey sky of many clouds")
+    captioned(pictures, "d/3.png", "a boat")
+    captioned(pictures, "d/4.png", "a boat")
+    best = search.best(pictures, Search("boat"), 3)
+    assert names(best) == ["d/1.png", "d/4.png", "d/3.png"]
+    assert names(search.best(pictures, Search("boat", prefix="d/2"), 3)) == ["d/2.png"]
+    assert search.best(pictures, Search(" "), 3) == []
+    monkeypatch.setattr(word_search, "CANDIDATES", 2)
+    assert names(search.best(pictures, Search("boat"), 3)) == ["d/4.png", "d/3.png"]
+
+
 def test_a_row_without_a_caption_and_a_filter_stand_between(
     connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -69,6 +69,15 @@ def test_each_task_of_an_object_is_found(database: Database) -> None:
     assert f"gs://{BUCKET}/b.jpg" in shown
 
 
+def test_the_best_matches_come_first(captions: Database) -> None:
+    """With --ranked a caption that has the words twice comes before newer ones."""
+    caption_object(captions, version("cars/4.jpg"), "a red car beside a red car")
+    caption_object(captions, version("cars/5.jpg"), "a red car")
+    assert names("red car", "--ranked")[0] == "cars/4.jpg"
+    assert names("red car")[0] == "cars/5.jpg"
+    assert len(names("red car", "--ranked", "--limit", "2")) == 2
+
+
 @pytest.mark.usefixtures("captions")
 def test_a_long_answer_is_read_page_by_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """No caption is lost or doubled at the end of a page."""
