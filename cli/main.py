@@ -33,6 +33,7 @@ COMMANDS = {
     ),
     "search": "Find captions by their words, the newest first or the best first.",
     "search-language": "Show the language in which captions are searched, or change it.",
+    "export": "Export captions: rows as lines, a table or COCO, or a text file beside each image.",
     "sql": "Run one SQL statement, read only.",
     "gallery": "Serve the page and the API until Ctrl-C; `dropline gallery token NAME` makes a token instead.",
     "backfill": "Caption the objects that are in a bucket already, behind fresh drops.",

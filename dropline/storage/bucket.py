@@ -225,6 +225,16 @@ class Storage:
         retry_s = self._retry_s if deadline is None else min(self._retry_s, deadline.remaining_s())
         return DEFAULT_RETRY.with_timeout(retry_s)
 
+    def blob(self, bucket: str, name: str) -> Any:
+        """An object as the library has it, without a request."""
+        return self._client.bucket(bucket).blob(name)
+
+    @contextlib.contextmanager
+    def named_errors(self, uri: str, permission: str, missing: str) -> Iterator[None]:
+        """Name the errors of requests for an object; `missing` is the URI of what a 404 is about."""
+        with self._named_errors(uri, permission, missing=missing):
+            yield
+
     @contextlib.contextmanager
     def _named_errors(self, uri: str, permission: str, *, missing: str) -> Iterator[None]:
         from dropline.storage.errors import command_errors

@@ -29,7 +29,7 @@ ROOMS = {
     "dropline/scaling": ("function",),
     "dropline/storage": ("cli", "worker"),
     "db": (),
-    "operations": (),
+    "operations": ("export",),
     "cli": (),
     "migrations": (),
     "trigger_fn": ("function",),

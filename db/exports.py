@@ -1,0 +1,102 @@
+"""Rows for exports: in the order of their ids, in parts, in constant memory and without a long transaction.
+
+Each part is a short transaction of its own, so a slow reader holds nothing in Postgres. An export has the rows
+that were there at its start, each as it was when its part was read: it is no snapshot of one moment.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, func, select, text
+
+from db.caption_filter import CaptionFilter, has_newer_generation
+from db.models import CaptionRow
+from db.reads import CaptionRecord
+from db.session import Connection, Database
+
+#: Most rows of one part.
+PART = 1_000
+#: Ids that one statement reads: some tens of milliseconds, however few of the rows pass the filter.
+SPAN = 50_000
+#: Rows whose ids are read first, by the index of a filter.
+_FEW = 10_000
+_COLUMNS = [getattr(CaptionRow, name) for name in CaptionRecord.__dataclass_fields__]
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The rows of an export."""
+
+    row_filter: CaptionFilter
+    #: Also rows of overwritten generations.
+    every_generation: bool = False
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """The conditions as SQL on `captions`."""
+        found = self.row_filter.conditions()
+        return found if self.every_generation else [*found, ~has_newer_generation()]
+
+    @property
+    def has_index(self) -> bool:
+        """Whether the filter names few rows, perhaps, and has an index that leads to these."""
+        return bool(self.row_filter.prefix or self.row_filter.objects)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some rows, in the order of their ids."""
+
+    rows: list[CaptionRecord]
+    #: All rows up to this id are read.
+    done: int
+
+
+def last_id(database: Database) -> int:
+    """The largest id of the table; 0 for an empty one."""
+    with database.transaction() as connection:
+        return connection.execute(select(func.max(CaptionRow.id))).scalar_one() or 0
+
+
+def parts(database: Database, chosen: Chosen, after: int, last: int) -> Iterator[Part]:
+    """The rows with ids above `after`, up to `last`; each part in a transaction of its own.
+
+    Raises:
+        DatabaseUnavailable: Postgres cannot be reached.
+    """
+    few = None
+    if chosen.has_index:
+        with database.transaction() as connection:
+            few = few_ids(connection, chosen, after, last)
+    if few is not None:
+        for start in range(0, len(few), PART):
+            with database.transaction() as connection:
+                yield read_few(connection, chosen, few[start : start + PART])
+        return
+    while after < last:
+        with database.transaction() as connection:
+            part = read_part(connection, chosen, after, min(after + SPAN, last))
+        after = part.done
+        yield part
+
+
+def few_ids(connection: Connection, chosen: Chosen, after: int, last: int) -> list[int] | None:
+    """The ids of all rows by the index of the filter; None if there are more than some thousands."""
+    connection.execute(text("SELECT set_config('enable_seqscan', 'off', true)"))
+    wanted = select(CaptionRow.id).where(*chosen.row_filter.conditions(), CaptionRow.id <= last)
+    # The primary key is no way to few rows: the condition of an expression.
+    found = connection.execute(wanted.where(CaptionRow.id + 0 > after).limit(_FEW + 1)).scalars().all()
+    return sorted(found) if len(found) <= _FEW else None
+
+
+def read_few(connection: Connection, chosen: Chosen, ids: list[int]) -> Part:
+    """The rows of some ids, as far as they still match."""
+    wanted = select(*_COLUMNS).where(CaptionRow.id.in_(ids), *chosen.conditions()).order_by(CaptionRow.id)
+    return Part([CaptionRecord.from_columns(row) for row in connection.execute(wanted).mappings()], ids[-1])
+
+
+def read_part(connection: Connection, chosen: Chosen, after: int, last: int) -> Part:
+    """At most `PART` rows with ids above `after`, up to `last`."""
+    wanted = select(*_COLUMNS).where(CaptionRow.id > after, CaptionRow.id <= last, *chosen.conditions())
+    found = connection.execute(wanted.order_by(CaptionRow.id).limit(PART)).mappings().all()
+    rows = [CaptionRecord.from_columns(row) for row in found]
+    return Part(rows, rows[-1].id if len(rows) == PART else last)

@@ -1,0 +1,169 @@
+"""A text file beside each image, in a directory or in a bucket, as trainers of image models read captions.
+
+Object names are untrusted: no name leads out of the directory, and no two names share a file.
+"""
+
+import os
+import sqlite3
+import unicodedata
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from db import exports
+from db.exports import Chosen
+from db.reads import CaptionRecord
+from db.session import Database
+from operations.export.run import Progress
+
+SUFFIX = ".txt"
+#: Of one part of a path, and of a whole path, in bytes: the limits of Linux, with room for the directory.
+_MOST_PART, _MOST_PATH = 255, 3072
+_MOST_OBJECT_NAME = 1024
+#: Objects that are written at the same time.
+_AT_ONCE = 16
+_MOST_SHOWN = 10
+#: Beside the texts: the names that have a file, to find two that fall together.
+_NAMES = ".dropline-export.sqlite"
+
+
+class TextPlace(Protocol):
+    """Where the texts are written."""
+
+    def put(self, row: CaptionRecord, name: str) -> str:
+        """Write the caption; empty, or the reason why it is left out."""
+
+
+@dataclass
+class Refused:
+    """Texts that were not written."""
+
+    count: int = 0
+    #: The first ones, as `gs://… : reason`.
+    examples: list[str] = field(default_factory=list)
+
+    def add(self, row: CaptionRecord, reason: str) -> None:
+        """One more."""
+        self.count += 1
+        if len(self.examples) < _MOST_SHOWN:
+            self.examples.append(f"{row.version.uri}: {reason}")
+
+
+def export_texts(
+    database: Database, chosen: Chosen, place: TextPlace, progress: Progress, *, own_task: bool
+) -> Refused:
+    """Write the captions; a repetition writes the same files again.
+
+    Args:
+        database: with the rows.
+        chosen: the rows.
+        place: a directory, or a prefix of a bucket.
+        progress: is counted.
+        own_task: only the answer that the object's metadata has; an object may have answers of further tasks.
+    """
+    refused = Refused()
+    progress.last = exports.last_id(database)
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        for part in exports.parts(database, chosen, 0, progress.last):
+            rows = [row for row in part.rows if row.caption is not None and (row.write_back or not own_task)]
+            reasons = pool.map(lambda row: _put(place, row), rows)
+            failures = [(row, reason) for row, reason in zip(rows, reasons, strict=True) if reason]
+            for row, reason in failures:
+                refused.add(row, reason)
+            progress.count(len(part.rows), len(part.rows) - len(rows) + len(failures), part.done)
+    return refused
+
+
+def _put(place: TextPlace, row: CaptionRecord) -> str:
+    name = text_name(row.object_name)
+    return place.put(row, name) if name else "the name ends with a slash"
+
+
+def text_name(object_name: str) -> str:
+    """The name of the text beside an image: its last extension is replaced; empty for a name of a folder."""
+    folder, slash, last = object_name.rpartition("/")
+    stem = last.rpartition(".")[0] or last
+    return f"{folder}{slash}{stem}{SUFFIX}" if last else ""
+
+
+def unsafe_reason(name: str) -> str:
+    """Why a name is no path below a directory; empty for a safe one."""
+    parts = name.split("/")
+    if any(part in {"", ".", ".."} for part in parts):
+        return "the name has an empty part, `.` or `..`"
+    if any(unicodedata.category(character) in {"Cc", "Cs"} for character in name):
+        return "the name has a control character"
+    if "\\" in name:
+        return "the name has a backslash"
+    if any(len(part.encode()) > _MOST_PART for part in parts) or len(name.encode()) > _MOST_PATH:
+        return "the name is too long for a file"
+    return ""
+
+
+class TextDirectory:
+    """Texts in a directory. Names that differ in case or in the form of Unicode are one file on some systems."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self._root = directory.resolve()
+        # One thread at a time has the lock of SQLite.
+        self._names = sqlite3.connect(self._root / _NAMES, check_same_thread=False, isolation_level=None)
+        self._names.execute("PRAGMA synchronous = OFF")
+        self._names.execute("CREATE TABLE IF NOT EXISTS names (file TEXT PRIMARY KEY, uri TEXT) WITHOUT ROWID")
+
+    def put(self, row: CaptionRecord, name: str) -> str:
+        if reason := unsafe_reason(name):
+            return reason
+        if other := self._other_owner(name, row.version.uri):
+            return f"its file is that of {other}"
+        try:
+            return self._write(self._root.joinpath(*name.split("/")), str(row.caption))
+        except (FileExistsError, NotADirectoryError, IsADirectoryError):
+            return "a part of its path is a file, or its file is a directory"
+
+    def _other_owner(self, name: str, uri: str) -> str:
+        key = unicodedata.normalize("NFC", name).casefold()
+        self._names.execute("INSERT OR IGNORE INTO names VALUES (?, ?)", (key, uri))
+        (owner,) = self._names.execute("SELECT uri FROM names WHERE file = ?", (key,)).fetchone()
+        return "" if owner == uri else str(owner)
+
+    def _write(self, path: Path, caption: str) -> str:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.parent.resolve().is_relative_to(self._root):
+            return "a link leads out of the directory"
+        new = path.with_name(f".{path.name[:200]}.{os.getpid()}.new")
+        # No link is followed, and a reader never sees half a caption.
+        handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o666)
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(f"{caption}\n")
+        new.replace(path)
+        return ""
+
+    def close(self) -> None:
+        """Close the file of names."""
+        self._names.close()
+
+
+@dataclass(frozen=True, slots=True)
+class TextBucket:
+    """Texts in a bucket, below a prefix."""
+
+    #: Writes a text as an object; False if another program's object is there.
+    write: Callable[[str, str], bool]
+    prefix: str
+
+    def put(self, row: CaptionRecord, name: str) -> str:
+        whole = self.prefix + name
+        if len(whole.encode()) > _MOST_OBJECT_NAME:
+            return "the name is too long for an object"
+        if not self.write(whole, f"{row.caption}\n"):
+            return f"the object {whole} is there, and no export wrote it"
+        return ""
+
+
+def shown(refused: Refused) -> Sequence[str]:
+    """The first refused texts, and how many more there are."""
+    more = refused.count - len(refused.examples)
+    return [*refused.examples, *([f"and {more:,} more"] if more else [])]

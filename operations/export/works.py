@@ -1,0 +1,160 @@
+"""Unfinished exports in a directory, by format: rows are added, and a mark outlives the process."""
+
+import os
+import shutil
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from db.reads import CaptionRecord
+from operations.export.coco import CocoFile
+from operations.export.lines import FORMATS
+from operations.export.parquet import ParquetFile, pyarrow
+
+
+class Work(Protocol):
+    """The rows of an unfinished export."""
+
+    def add(self, rows: Sequence[CaptionRecord]) -> int:
+        """Add rows; the number of those that the format leaves out."""
+
+    def mark(self) -> int:
+        """Have all rows on the disk; the value for `go_back`."""
+
+    def go_back(self, mark: int) -> None:
+        """Forget what was added after a mark of an earlier process."""
+
+    def finish(self, path: Path) -> None:
+        """Make the finished file; `path` is in the same file system."""
+
+    def close(self) -> None:
+        """Close the files."""
+
+
+class LinesWork:
+    """JSON lines and CSV: a file that grows."""
+
+    def __init__(self, directory: Path, name: str) -> None:
+        head, self._rows = FORMATS[name]
+        self._path = directory / "rows"
+        self._file = self._path.open("ab")
+        if not self._file.tell():
+            self._file.write(head())
+
+    def add(self, rows: Sequence[CaptionRecord]) -> int:
+        self._file.write(self._rows(rows))
+        return 0
+
+    def mark(self) -> int:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return self._file.tell()
+
+    def go_back(self, mark: int) -> None:
+        self._file.flush()
+        self._file.truncate(mark)
+        self._file.seek(mark)
+
+    def finish(self, path: Path) -> None:
+        self._file.close()
+        self._path.replace(path)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class CocoWork:
+    """COCO: an SQLite file, which takes rows twice."""
+
+    def __init__(self, directory: Path, *, with_regions: bool) -> None:
+        self._coco = CocoFile(directory / "rows.sqlite", with_regions=with_regions)
+
+    def add(self, rows: Sequence[CaptionRecord]) -> int:
+        return self._coco.add(rows)
+
+    def mark(self) -> int:
+        return 0
+
+    def go_back(self, mark: int) -> None:
+        pass
+
+    def finish(self, path: Path) -> None:
+        with path.open("wb") as out:
+            self._coco.write(out)
+            out.flush()
+            os.fsync(out.fileno())
+
+    def close(self) -> None:
+        self._coco.close()
+
+
+class ParquetWork:
+    """Parquet: a file for each mark, since a Parquet file cannot grow after its end; joined when all are there."""
+
+    def __init__(self, directory: Path) -> None:
+        pyarrow()
+        self._directory = directory
+        self._number = 0
+        self._file: ParquetFile | None = None
+
+    def add(self, rows: Sequence[CaptionRecord]) -> int:
+        if self._file is None:
+            self._number += 1
+            self._file = ParquetFile(self._path(self._number))
+        self._file.add(rows)
+        return 0
+
+    def mark(self) -> int:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+            _sync(self._path(self._number))
+        return self._number
+
+    def go_back(self, mark: int) -> None:
+        self._number = mark
+
+    def finish(self, path: Path) -> None:
+        self.mark()
+        with closing(ParquetFile(path)) as whole:
+            for number in range(1, self._number + 1):
+                whole.add_file(self._path(number))
+        _sync(path)
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def _path(self, number: int) -> Path:
+        return self._directory / f"{number:06}.parquet"
+
+
+def work_in(directory: Path, name: str, *, with_regions: bool) -> Work:
+    """The unfinished export of a format."""
+    if name == "coco":
+        return CocoWork(directory, with_regions=with_regions)
+    return ParquetWork(directory) if name == "parquet" else LinesWork(directory, name)
+
+
+def stream(out: BinaryIO, name: str, parts: Iterable[Sequence[CaptionRecord]]) -> None:
+    """Write rows straight to a stream, in a format that needs no directory."""
+    if name == "parquet":
+        with closing(ParquetFile(out)) as file:
+            for rows in parts:
+                file.add(rows)
+        return
+    head, lines = FORMATS[name]
+    out.write(head())
+    for rows in parts:
+        out.write(lines(rows))
+
+
+def remove(directory: Path) -> None:
+    """Remove a directory of an export."""
+    shutil.rmtree(directory)
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
