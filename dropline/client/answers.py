@@ -36,6 +36,19 @@ def document_of(response: httpx2.Response) -> Any:
     )
 
 
+def check(response: httpx2.Response) -> None:
+    """Refuse an answer that is not a list of lines.
+
+    Raises:
+        Problem: the service refused the request.
+        UnexpectedAnswer: the response is a redirect, or of another type.
+    """
+    kind = response.headers.get("content-type", "")
+    if response.is_error or not response.is_success or not kind.startswith("application/x-ndjson"):
+        document_of(response)
+        raise UnexpectedAnswer(f"{_place(response.request)} answered with {kind or 'no content'}, not with rows")
+
+
 def problem_of(response: httpx2.Response) -> Problem:
     """The problem document of a refusal (RFC 9457); of another refusal, the HTTP status in words."""
     document = _json_object(response)

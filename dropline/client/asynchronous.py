@@ -7,6 +7,7 @@ from typing import Any, Self, TypeVar
 
 import httpx2
 
+from dropline.client.answers import check, error_of
 from dropline.client.content import Image
 from dropline.client.errors import Problem
 from dropline.client.feed import MOST_EVENT_BYTES, EventFeed
@@ -138,6 +139,35 @@ class AsyncClient:
     ) -> Caption:
         """Put the model's caption back; see `Client.revert`."""
         return await self._run(self._api.edit(caption, None, timeout))
+
+    async def export(
+        self,
+        *,
+        bucket: str | None = None,
+        prefix: str | None = None,
+        task: str | None = None,
+        model: str | None = None,
+        revision: str | None = None,
+        status: str = "captioned",
+    ) -> AsyncGenerator[Caption, None]:
+        """All rows that meet every condition, in the order of their ids; see `Client.export`."""
+        conditions = {
+            "bucket": bucket,
+            "prefix": prefix,
+            "task": task,
+            "model": model,
+            "revision": revision,
+            "status": status,
+        }
+        try:
+            async with self._http.stream(**self._api.export(conditions).arguments()) as response:
+                if response.is_error:
+                    await response.aread()
+                check(response)
+                async for line in response.aiter_lines():
+                    yield Caption.from_line(line)
+        except httpx2.RequestError as error:
+            raise error_of(error) from error
 
     async def events(self, last_event_id: str | None = None) -> AsyncGenerator[Change | Reset, None]:
         """Each change of a row, as it happens; see `Client.events`."""

@@ -117,6 +117,11 @@ class Api:
             call = Call("PATCH", url, headers, json={"caption": _checked_text("caption", words)})
         return Caption.from_document(document_of((yield from answered(call, Deadline.after(timeout)))))
 
+    def export(self, conditions: Mapping[str, str | None]) -> Call:
+        """The request for all rows as lines."""
+        given = {name: value for name, value in conditions.items() if value}
+        return Call("GET", f"{self.base_url}/api/export", self._headers, given, silence_s=60.0)
+
     def stream(self, last_event_id: str) -> Call:
         """The request for events."""
         headers = {**self._headers, "accept": "text/event-stream", "cache-control": "no-store"}

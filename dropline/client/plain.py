@@ -7,6 +7,7 @@ from typing import Any, Self, TypeVar
 
 import httpx2
 
+from dropline.client.answers import check, error_of
 from dropline.client.content import Image
 from dropline.client.errors import Problem
 from dropline.client.feed import MOST_EVENT_BYTES, EventFeed
@@ -182,6 +183,47 @@ class Client:
         Where the model has made no caption yet, a worker makes one; the person's stays until then.
         """
         return self._run(self._api.edit(caption, None, timeout))
+
+    def export(
+        self,
+        *,
+        bucket: str | None = None,
+        prefix: str | None = None,
+        task: str | None = None,
+        model: str | None = None,
+        revision: str | None = None,
+        status: str = "captioned",
+    ) -> Generator[Caption, None, None]:
+        """All rows that meet every condition, in the order of their ids: one answer, read while it arrives.
+
+        Args:
+            bucket: of the objects.
+            prefix: of the object name.
+            task: task prompt, with or without its text.
+            model: the checkpoint.
+            revision: of the checkpoint.
+            status: of the rows.
+
+        Raises:
+            ServiceError: as of `caption`; the connection was lost before the last row.
+        """
+        conditions = {
+            "bucket": bucket,
+            "prefix": prefix,
+            "task": task,
+            "model": model,
+            "revision": revision,
+            "status": status,
+        }
+        try:
+            with self._http.stream(**self._api.export(conditions).arguments()) as response:
+                if response.is_error:
+                    response.read()
+                check(response)
+                for line in response.iter_lines():
+                    yield Caption.from_line(line)
+        except httpx2.RequestError as error:
+            raise error_of(error) from error
 
     def events(self, last_event_id: str | None = None) -> Generator[Change | Reset, None, None]:
         """Each change of a row, as it happens; connects again after a lost connection, and misses nothing.

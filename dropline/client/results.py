@@ -1,5 +1,6 @@
 """The values that the client returns, and how they are read from the documents of the API. Pure."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -118,6 +119,18 @@ class Caption:
             metadata_written_at=_time_or_none(row, "metadata_written_at"),
             updated_at=_time_or_none(row, "updated_at"),
         )
+
+    @classmethod
+    def from_line(cls, line: str) -> Self:
+        """Read a line of an export.
+
+        Raises:
+            UnexpectedAnswer: the line is no row.
+        """
+        try:
+            return cls.from_document(json.loads(line))
+        except ValueError:
+            raise UnexpectedAnswer(f"a line of the answer is no JSON: {_short(line)}") from None
 
 
 @dataclass(frozen=True, slots=True)

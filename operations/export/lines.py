@@ -15,6 +15,8 @@ COLUMNS = (
     *("content_type", "size_bytes", "md5_hash", "crc32c", "width", "height", "error_code", "error"),
     *("event_time", "queued_at", "captioned_at", "metadata_written_at", "updated_at"),
 )
+#: Beside the line feed, some readers take these for the end of a line; JSON escapes those of ASCII.
+_LINE_BREAKS = {ord(each): f"\\u{ord(each):04x}" for each in "\x85\u2028\u2029"}
 #: A cell that begins with one of these is a formula for a spreadsheet.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
@@ -27,7 +29,7 @@ def document(row: CaptionRecord) -> dict[str, Any]:
 def as_json_lines(rows: Iterable[CaptionRecord]) -> bytes:
     """One JSON object and a line feed for each row, in UTF-8."""
     lines = (json.dumps(document(row), ensure_ascii=False, separators=(",", ":"), default=_text) for row in rows)
-    return "".join(f"{line}\n" for line in lines).encode()
+    return "".join(f"{line.translate(_LINE_BREAKS)}\n" for line in lines).encode()
 
 
 def csv_head() -> bytes:
