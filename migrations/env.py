@@ -25,6 +25,8 @@ log = get_logger(__name__)
 _ADVISORY_LOCK = 7_413_905_211
 #: Seconds before the migrations are tried again, after too long a wait for a lock. No committed one is repeated.
 _AGAIN_AFTER_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+#: `alembic check` compares all but comments: those of the models are for engineers, those of Postgres for people.
+_COMPARED = ["alembic.autogenerate.*", "~alembic.autogenerate.comments"]
 #: Seconds between two tries to get the lock. Postgres builds no index concurrently while another connection waits
 #: in a statement for a lock of the builder.
 _PAUSE_S = 0.5
@@ -39,7 +41,12 @@ def _migrate(connection: Connection) -> None:
     current = MigrationContext.configure(connection).get_current_revision()
     check_preconditions(connection, current, ScriptDirectory.from_config(context.config).get_current_head())
     connection.commit()
-    context.configure(connection=connection, target_metadata=Base.metadata, transaction_per_migration=True)
+    context.configure(
+        connection=connection,
+        target_metadata=Base.metadata,
+        transaction_per_migration=True,
+        autogenerate_plugins=_COMPARED,
+    )
     with context.begin_transaction():
         context.run_migrations()
     # Each migration has committed by itself.
