@@ -86,6 +86,8 @@ def export(
     chosen = Chosen(row_filter, every_generation)
     settings = load_settings()
     with closing(_connect(settings)) as database:
+        # Before a file or a directory is made.
+        database.check()
         if format is Format.TXT:
             _export_texts(settings, database, chosen, to, own_task=prompt is None)
         else:

@@ -190,8 +190,8 @@ def upgrade() -> None:
         for column, words in columns.items():
             op.execute(f"COMMENT ON COLUMN {table}.{column} IS {_quoted(words)}")
     op.execute(
-        "COMMENT ON FUNCTION search_captions(text, integer, boolean, text) IS 'The newest captions with words, as a"
-        " search engine takes them; ranked => true: the best of the newest 1,000.'"
+        "COMMENT ON FUNCTION search_captions(text, integer, boolean, text) IS 'The newest captions with words, as"
+        " a search engine takes them; ranked => true: the best of the newest 1,000.'"
     )
 
 
