@@ -22,6 +22,7 @@ from db.start_check import READER
 from dropline.contract import Status, TaskPrompt
 from dropline.errors import ClientError
 from dropline.settings import Settings, load_settings
+from dropline.storage.exports import ExportStorage
 from operations.export.run import Progress, Wanted, export_to_file, export_to_stream
 from operations.export.texts import Refused, TextBucket, TextDirectory, TextPlace, export_texts, shown
 
@@ -144,8 +145,6 @@ def _export_to_file(database: Database, wanted: Wanted, path: Path, progress: Pr
 
 @contextmanager
 def _object_stream(settings: Settings, wanted: Wanted, to: str) -> Iterator[BinaryIO]:
-    from dropline.storage.exports import ExportStorage
-
     bucket, name = _bucket_and_name(to)
     if not name or name.endswith("/"):
         raise ClientError(f"{to} names no object; write gs://BUCKET/NAME")
@@ -182,8 +181,6 @@ def _text_place(settings: Settings, to: str) -> Iterator[TextPlace]:
         with closing(opened) as place:
             yield place
         return
-    from dropline.storage.exports import ExportStorage
-
     bucket, prefix = _bucket_and_name(to)
     storage = ExportStorage.connect(settings)
     whole = f"{prefix.rstrip('/')}/" if prefix else ""

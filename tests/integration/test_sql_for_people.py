@@ -97,7 +97,8 @@ def test_each_column_has_a_comment(superuser: psycopg.Connection[TupleRow]) -> N
 def test_tables_that_belong_to_a_row_lose_their_rows_with_it(superuser: psycopg.Connection[TupleRow]) -> None:
     """A purge deletes a row with its copy and its history, whatever references it."""
     references = superuser.execute(
-        "SELECT conrelid::regclass::text, confdeltype::text FROM pg_constraint WHERE confrelid = 'captions'::regclass"
+        "SELECT conrelid::regclass::text, confdeltype::text FROM pg_constraint "
+        "WHERE confrelid = 'captions'::regclass"
     ).fetchall()
     assert set(references) == {("caption_search", "c"), ("caption_history", "c")}
     superuser.execute("DELETE FROM captions")

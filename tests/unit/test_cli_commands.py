@@ -212,7 +212,7 @@ def test_the_version_is_that_of_the_distribution() -> None:
 @pytest.mark.parametrize(
     ("words", "completions"),
     [
-        ("dropline s", {"search", "status", "sql"}),
+        ("dropline s", {"search", "search-language", "status", "sql"}),
         ("dropline redrive --dry", {"--dry-run"}),
         ("dropline up --pubsub ", {"own", "google"}),
     ],
