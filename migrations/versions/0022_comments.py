@@ -1,12 +1,12 @@
 """A comment on each column of each table and view, for people who read the schema in a client of Postgres.
 
-Revision: 0020, after 0019. No row is read or written. Comments wait for no reader and no writer of a table.
+Revision: 0022, after 0021. No row is read or written. Comments wait for no reader and no writer of a table.
 """
 
 from alembic import op
 
-revision = "0020"
-down_revision = "0019"
+revision = "0022"
+down_revision = "0021"
 branch_labels = None
 depends_on = None
 

@@ -1,14 +1,14 @@
 """Views for people who write SQL: statistics, failures with remedies, boxes as rows; and a function that searches.
 
-Revision: 0019, after 0018. Function and worker of the release before run with both revisions: they use none of
+Revision: 0021, after 0020. Function and worker of the release before run with both revisions: they use none of
 these.
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0019"
-down_revision = "0018"
+revision = "0021"
+down_revision = "0020"
 branch_labels = None
 depends_on = None
 
