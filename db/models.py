@@ -194,7 +194,8 @@ class CaptionSearchRow(Base):
         ForeignKey("captions.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
     )
     caption: Mapped[str]
-    #: For conditions on many rows without an index: the words of the caption are not split once more.
+    #: For conditions on many rows without an index: the words of the caption are not split once more. None: a
+    #: trigger of the release before wrote the row while the schema changed.
     words: Mapped[str | None] = mapped_column(TSVECTOR)
     #: The text search configuration of `words`. While the language is changed, some rows have the one before.
     language: Mapped[str] = mapped_column(server_default=text("'english'"))

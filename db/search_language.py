@@ -52,7 +52,7 @@ _IS_INDEX_OF = text(r"""
 _REWRITE = text("""
     UPDATE caption_search AS copy SET words = to_tsvector(CAST(:language AS regconfig), copy.caption),
                                       language = :language
-    FROM (SELECT id FROM caption_search WHERE id < :before AND language <> :language
+    FROM (SELECT id FROM caption_search WHERE id < :before AND (language <> :language OR words IS NULL)
           ORDER BY id DESC LIMIT :most FOR UPDATE SKIP LOCKED) AS outdated
     WHERE copy.id = outdated.id RETURNING copy.id
 """)

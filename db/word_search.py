@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, RowMapping, Select, case, func, lateral, literal, or_, select, union
+from sqlalchemy import ColumnElement, RowMapping, Select, and_, case, func, lateral, literal, or_, select, union
 
 from db.models import CaptionRow, CaptionSearchRow
 from db.search_language import LANGUAGE, configuration
@@ -197,7 +197,7 @@ class _Match:
     def document(self, copy: Any) -> ColumnElement[Any]:
         """The words of a row of `caption_search`; those of another language are not written anew yet."""
         split = func.to_tsvector(self.configuration, copy.caption)
-        return case((copy.language == self.language, copy.words), else_=split)
+        return case((and_(copy.language == self.language, copy.words.is_not(None)), copy.words), else_=split)
 
     def has_words(self, document: Any) -> ColumnElement[bool]:
         """Full-text search; the words are whole, or the beginnings of words."""

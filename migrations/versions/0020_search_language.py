@@ -83,7 +83,8 @@ WHERE c.status NOT IN ('deleted', 'superseded')
 
 def upgrade() -> None:
     """Make the language a setting, and let Postgres expect few overwritten rows."""
-    for statement in (*_SETTING, *_COLUMNS, _COPY, _VIEW.format(newer=_NEWER)):
+    # The view first: a reader of the view locks it before the table.
+    for statement in (_VIEW.format(newer=_NEWER), *_SETTING, *_COLUMNS, _COPY):
         op.execute(statement)
 
 
@@ -96,8 +97,9 @@ def downgrade() -> None:
         "ALTER TABLE caption_search ADD COLUMN words tsvector "
         "GENERATED ALWAYS AS (to_tsvector('english', caption)) STORED"
     )
-    op.execute("DROP TABLE search_language")
+    # In transactions of their own: a trigger that began before has a lock on the setting.
     with op.get_context().autocommit_block():
+        op.execute("DROP TABLE IF EXISTS search_language")
         for name in ("ix_caption_search_words", "ix_caption_search_words_next"):
             execute_concurrently(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
         execute_concurrently(

@@ -116,7 +116,8 @@ DECLARE
     candidates CONSTANT integer := CASE WHEN ranked THEN 1000 ELSE most END;
     near CONSTANT integer := 5000;
     document CONSTANT text := format(
-        'CASE WHEN copy.language = %1$L THEN copy.words ELSE to_tsvector(%1$L, copy.caption) END', chosen);
+        'CASE WHEN copy.language = %1$L AND copy.words IS NOT NULL THEN copy.words
+              ELSE to_tsvector(%1$L, copy.caption) END', chosen);
     condition text := format('to_tsvector(%L, copy.caption) @@ $1', chosen);
     hit_order text := 'copy.id + 0';
     hits numeric;
