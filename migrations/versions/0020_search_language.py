@@ -1,6 +1,6 @@
 """Captions can be searched in another language than English, and a frequent word is found without a long read.
 
-Revision: 0020, after 0017. Function and worker of the release before run with both revisions: a trigger writes the
+Revision: 0020, after 0019. Function and worker of the release before run with both revisions: a trigger writes the
 words of a caption, as before. No row is rewritten: a generated column that becomes a plain one keeps its values,
 and the new column has a constant default.
 """
@@ -10,7 +10,7 @@ from alembic import op
 from migrations.locks import execute_concurrently
 
 revision = "0020"
-down_revision = "0017"
+down_revision = "0019"
 branch_labels = None
 depends_on = None
 

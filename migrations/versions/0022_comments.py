@@ -89,11 +89,23 @@ _BACKFILLS = {
     "updated_at": "When its last batch was committed.",
     "finished_at": "When it ended; NULL: it has not.",
 }
+_POOL_PROBLEMS = {
+    "pool": "Name of the worker pool in Cloud Run.",
+    "since": "When the problem was first seen.",
+    "reason": "Why no worker runs, in words.",
+    "checks": "Looks at the pool so far.",
+    "next_check_at": "When the pool is looked at again; NULL: it is not.",
+    "failed_starts": "Starts of workers that failed.",
+    "fingerprint": "What was set when the problem was seen: a change of it is a reason to try again.",
+    "is_permanent": "True where another try needs a change by a person.",
+    "held_at": "When the pool was set to 0 instances for the problem; NULL: it was not.",
+}
 _COMMENTS = {
     "captions": _CAPTIONS | _CAPTIONS_ALONE,
     "current_captions": _CAPTIONS,
     "caption_history": _HISTORY,
     "backfills": _BACKFILLS,
+    "pool_problems": _POOL_PROBLEMS,
     "caption_search": {
         "id": "Row of captions.",
         "caption": "Copy of the caption; its indexes find words and parts of words.",
@@ -171,6 +183,7 @@ _TABLES = {
     "current_captions": "The newest live version of each object; conditions on words read an index.",
     "caption_history": "Captions that others replaced.",
     "backfills": "Backfills of buckets, with their cursors and counts.",
+    "pool_problems": "Why a worker pool has no worker.",
     "caption_search": "A copy of each caption, for searches; triggers write it.",
     "search_language": "The language of searches.",
     "caption_stats": "Captions by day, bucket, task and model.",
