@@ -90,14 +90,15 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Search in English again. Postgres writes each row of `caption_search` anew, under a lock of the table."""
-    op.execute(_VIEW.format(newer="newer.generation > c.generation"))
-    op.execute(_OLD_COPY)
+    # In transactions of their own: a trigger that runs meanwhile ends before its columns go.
+    with op.get_context().autocommit_block():
+        op.execute(_VIEW.format(newer="newer.generation > c.generation"))
+        op.execute(_OLD_COPY)
     op.execute("ALTER TABLE caption_search DROP COLUMN words, DROP COLUMN language")
     op.execute(
         "ALTER TABLE caption_search ADD COLUMN words tsvector "
         "GENERATED ALWAYS AS (to_tsvector('english', caption)) STORED"
     )
-    # In transactions of their own: a trigger that began before has a lock on the setting.
     with op.get_context().autocommit_block():
         op.execute("DROP TABLE IF EXISTS search_language")
         for name in ("ix_caption_search_words", "ix_caption_search_words_next"):
