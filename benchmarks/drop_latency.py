@@ -74,25 +74,27 @@ def measure_latency(drops: int) -> LatencyResult:
         LocalStackError: the stack does not start.
     """
     with benchmark_stack() as stack:
-        _warm_up(stack)
+        warm_up(stack)
         with stack.listening() as listener, stack.storage() as client, ThreadPoolExecutor(1) as uploader:
             bucket = client.bucket(stack.bucket)
             upload(bucket, next(iter(small_images(1, "connects"))))
             wait_until_written(listener, 1)
             images = list(small_images(drops, "one-by-one"))
-            measured = [_drop(listener, uploader, bucket, image) for image in images]
+            measured = [timed_drop(listener, uploader, bucket, image) for image in images]
         rows = row_times(stack)
         require_captioned_once(rows, _WARM_UP + 1 + drops)
     return _result(measured, rows[-drops:])
 
 
-def _warm_up(stack: BenchmarkStack) -> None:
+def warm_up(stack: BenchmarkStack) -> None:
+    """Drop some images, until each child of the worker has its connections."""
     with stack.listening() as listener:
         upload_all(stack, small_images(_WARM_UP, "warm-up"))
         wait_until_written(listener, _WARM_UP)
 
 
-def _drop(listener: Listener, uploader: Executor, bucket: Bucket, image: ImageFile) -> DropTimes:
+def timed_drop(listener: Listener, uploader: Executor, bucket: Bucket, image: ImageFile) -> DropTimes:
+    """Drop one image, and wait until its metadata are written; the notifications of other rows are passed over."""
     # The upload has a thread of its own, because the notification may arrive before the response.
     times = uploader.submit(_timed_upload, bucket, image)
     captioned = 0.0

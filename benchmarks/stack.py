@@ -3,10 +3,11 @@
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 
 import psycopg
 import redis
@@ -123,6 +124,10 @@ class BenchmarkStack:
         """Memory of the gallery."""
         return resident_bytes(self._stack.services["gallery"].pid)
 
+    def command_environment(self) -> dict[str, str]:
+        """The variables of a command, as in the stack's file `env`."""
+        return dict(self._environment)
+
     def stop(self, name: str) -> None:
         """Stop one service."""
         self.service(name).stop()
@@ -159,7 +164,10 @@ class BenchmarkStack:
 
 @contextmanager
 def benchmark_stack(
-    model: str = "stub", concurrency: int = 4, database_url: str | None = None
+    model: str = "stub",
+    concurrency: int = 4,
+    database_url: str | None = None,
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[BenchmarkStack]:
     """Start a stack in a temporary directory; stop the stack and remove the directory at the end.
 
@@ -167,6 +175,7 @@ def benchmark_stack(
         model: of the engine; see `StackOptions.model`.
         concurrency: images in the worker at the same time.
         database_url: of a database of the caller's; None: the stack starts a Postgres of its own.
+        environment: further settings of the services.
 
     Raises:
         LocalStackError: a service does not start.
@@ -180,7 +189,7 @@ def benchmark_stack(
                 model=model,
                 concurrency=concurrency,
                 database_url=database_url,
-                environment=_ENVIRONMENT,
+                environment={**_ENVIRONMENT, **environment},
             )
         ) as stack,
         closing(Messages(stack.environment["DROPLINE_BROKER__URL"])) as messages,

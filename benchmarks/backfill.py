@@ -1,0 +1,308 @@
+"""Backfills of a large bucket in the emulator, and fresh drops beside a backfill.
+
+    python -m benchmarks.backfill [--objects 100000] [--bulk 5000] [--drops 200]
+
+First, against Postgres and Cloud Storage alone: the memory of the command for a tenth of the objects and for all,
+its rate under a cap, and three kills with SIGKILL. Then, on a stack with a stub engine: the time of single
+drops on the idle stack, and while the rows of a backfill are captioned. Fails if an object has no row or two.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import psycopg
+import typer
+
+from benchmarks.checks import RunInvalidError
+from benchmarks.drop_latency import timed_drop, warm_up
+from benchmarks.figures import Figure, percentile, section, shown
+from benchmarks.provenance import EVENT_PATH_PACKAGES, Provenance
+from benchmarks.stack import BenchmarkStack, benchmark_stack, open_directory
+from benchmarks.uploads import small_images, upload_all
+from db.listen import listening
+from dropline.errors import DroplineError
+from dropline.settings import DatabaseSettings
+from local_emulators import gcs, postgres, redis
+from local_emulators.ports import HOST, free_ports
+from local_emulators.postgres import PostgresServer
+from local_emulators.process import Command, process_environment, python_path
+from local_emulators.supervisor import Supervisor
+from migrations.run import upgrade
+
+_BUCKET = "full"
+#: A tenth of the names begin with this.
+_TENTH = "0/"
+_KILLS = 3
+_RATE = 1000
+_RATE_S = 10
+_COMMAND_S = 1800.0
+#: Of the bulk objects, which the function filters, so that the backfill makes their rows.
+_BULK = "bulk"
+_BATCHES = """
+    SELECT max(within), sum(rows), EXTRACT(EPOCH FROM max(at) - min(at))::float8
+    FROM (SELECT queued_at AS at, count(*) AS rows, sum(count(*)) OVER last_second AS within
+          FROM captions GROUP BY queued_at
+          WINDOW last_second AS (ORDER BY queued_at RANGE BETWEEN interval '999 ms' PRECEDING AND CURRENT ROW)
+    ) AS batches
+"""
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A command that has ended."""
+
+    document: dict[str, Any]
+    seconds: float
+    #: Largest resident memory.
+    megabytes: float
+
+
+class Place:
+    """Postgres, Redis and a full bucket, without a function."""
+
+    def __init__(self, server: PostgresServer, redis_url: str, gcs_url: str) -> None:
+        self._server = server
+        self._redis_url = redis_url
+        self._gcs_url = gcs_url
+
+    def database(self, name: str) -> str:
+        """The URL of a new database."""
+        self._server.create_database(name)
+        url = self._server.url_for(name)
+        upgrade(url)
+        return url
+
+    def environment(self, url: str) -> dict[str, str]:
+        """The variables of a command."""
+        return {
+            "DROPLINE_DATABASE__URL": url,
+            "DROPLINE_BROKER__URL": self._redis_url,
+            "DROPLINE_EVENTS__BUCKETS": json.dumps([_BUCKET]),
+            "STORAGE_EMULATOR_HOST": self._gcs_url,
+        }
+
+
+@contextmanager
+def full_bucket(objects: int) -> Iterator[Place]:
+    """The services; the emulator reads the objects from files at its start."""
+    with open_directory() as directory, Supervisor(directory / "logs") as supervisor:
+        _write_files(directory / "data" / _BUCKET, objects)
+        port, redis_port, http, https = free_ports(4)
+        server = postgres.start(supervisor, directory / "postgres", port, "benchmark", "fsync=off")
+        broker = redis.start(supervisor, directory / "redis", redis_port, "benchmark")
+        command = Command(
+            name="gcs",
+            argv=(
+                str(gcs.server_binary()),
+                *("-scheme", "both", "-host", HOST, "-port", str(https), "-port-http", str(http)),
+                *("-backend", "memory", "-data", str(directory / "data")),
+            ),
+            ready_lines=("server started at http://",),
+            environment=process_environment(),
+            start_deadline_s=600,
+        )
+        supervisor.start(command)
+        yield Place(server, broker.url, f"http://{HOST}:{http}")
+
+
+def _write_files(directory: Path, objects: int) -> None:
+    for number in range(objects):
+        folder = directory / str(number % 10)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{number:07}.jpg").write_bytes(b"x")
+
+
+def run_backfill(environment: dict[str, str], *arguments: str) -> Ran:
+    """Run the command to its end.
+
+    Raises:
+        RunInvalidError: the command failed.
+    """
+    started = time.perf_counter()
+    process = _start(environment, *arguments)
+    assert process.stdout is not None
+    output = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RunInvalidError(f"dropline backfill {' '.join(arguments)} ended with {process.returncode}")
+    return Ran(json.loads(output), time.perf_counter() - started, usage.ru_maxrss / 1000)
+
+
+def _start(environment: dict[str, str], *arguments: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "cli", "backfill", *arguments, "--json"],
+        env=process_environment(PYTHONPATH=python_path(), **environment),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _kill_after(environment: dict[str, str], url: str, rows: int) -> None:
+    settings = DatabaseSettings.model_validate({"url": url})
+    with listening(settings, "dropline-benchmark") as listener:
+        process = _start(environment, f"gs://{_BUCKET}")
+        for number, _ in enumerate(listener.notices(_COMMAND_S), 1):
+            if number >= rows:
+                break
+        process.send_signal(signal.SIGKILL)
+        if process.wait() != -signal.SIGKILL:
+            raise RunInvalidError(f"the backfill ended with {process.returncode} before it was killed")
+
+
+def _counts(url: str) -> tuple[int, int]:
+    """Rows, and different object names."""
+    with psycopg.connect(url) as connection:
+        row = connection.execute("SELECT count(*), count(DISTINCT object_name) FROM captions").fetchone()
+    assert row is not None
+    return row[0], row[1]
+
+
+def _require_each_once(url: str, objects: int) -> None:
+    if _counts(url) != (objects, objects):
+        raise RunInvalidError(f"{objects} objects have {_counts(url)} rows and names")
+
+
+def measure_rows(place: Place, objects: int) -> list[Figure]:
+    """Memory, rate and resumption.
+
+    Raises:
+        RunInvalidError: an object has no row or two, or a second run changed something.
+    """
+    figures = [Figure("objects in the bucket", f"{objects:,}, one range of names per tenth")]
+    source = f"gs://{_BUCKET}"
+    url = place.database("memory")
+    environment = place.environment(url)
+    dry = run_backfill(environment, source, "--dry-run")
+    figures.append(Figure("dry run of all", _shown(dry, objects)))
+    tenth = run_backfill(environment, f"{source}/{_TENTH}")
+    figures.append(Figure("a tenth of them inserted", _shown(tenth, objects // 10)))
+    whole = run_backfill(environment, source)
+    figures.append(Figure("the others inserted", _shown(whole, objects)))
+    again = run_backfill(environment, source)
+    if again.document["queued"] or again.document["existing"] != objects:
+        raise RunInvalidError(f"the second run changed something: {again.document}")
+    figures.append(Figure("a second run: 0 changes", _shown(again, objects)))
+    _require_each_once(url, objects)
+    figures.append(_measure_rate(place))
+    url = place.database("kills")
+    environment = place.environment(url)
+    seen = []
+    for _ in range(_KILLS):
+        _kill_after(environment, url, objects // 5)
+        seen.append(_counts(url)[0])
+    last = run_backfill(environment, source)
+    _require_each_once(url, objects)
+    if last.document["listed"] != objects or last.document["existing"]:
+        raise RunInvalidError(f"the killed backfill has other counts: {last.document}")
+    shown_counts = ", ".join(f"{count:,}" for count in seen)
+    figures.append(
+        Figure(
+            "killed three times", f"with {shown_counts} rows; in the end {objects:,} objects read, each one row"
+        )
+    )
+    return figures
+
+
+def _measure_rate(place: Place) -> Figure:
+    url = place.database("rate")
+    wanted = _RATE * _RATE_S
+    run_backfill(place.environment(url), f"gs://{_BUCKET}", "--rate", str(_RATE), "--max", str(wanted))
+    with psycopg.connect(url) as connection:
+        row = connection.execute(_BATCHES).fetchone()
+    assert row is not None
+    most, rows, seconds = int(row[0]), int(row[1]), float(row[2])
+    return Figure(
+        f"with --rate {_RATE:,}",
+        f"{rows:,} rows in {seconds:.1f} s between the first batch and the last; most in one second {most:,}",
+    )
+
+
+def _shown(ran: Ran, objects: int) -> str:
+    each = f"{objects / ran.seconds:,.0f} objects/s"
+    return f"{ran.seconds:.1f} s with the start ({each}), {ran.megabytes:.0f} MB at most"
+
+
+def measure_drops(bulk: int, drops: int) -> list[Figure]:
+    """Single drops on the idle stack, and while a backfill is captioned.
+
+    Raises:
+        RunInvalidError: a drop was not captioned, or the backfill was done before the drops.
+    """
+    exclude = {"DROPLINE_EVENTS__EXCLUDE": json.dumps([f"{_BULK}/**"])}
+    with benchmark_stack(environment=exclude) as stack:
+        warm_up(stack)
+        upload_all(stack, small_images(bulk, _BULK))
+        idle = _drop_times(stack, drops, "idle")
+        environment = stack.command_environment()
+        del environment["DROPLINE_EVENTS__EXCLUDE"]
+        ran = run_backfill(environment, f"gs://{stack.bucket}/{_BULK}/")
+        if ran.document["queued"] != bulk:
+            raise RunInvalidError(f"{ran.document['queued']} of {bulk} rows were queued")
+        started = time.perf_counter()
+        busy = _drop_times(stack, drops, "busy")
+        seconds = time.perf_counter() - started
+        with stack.database() as connection:
+            row = connection.execute(
+                "SELECT count(*) FILTER (WHERE status = 'captioned'), count(*) FROM captions WHERE priority = 2"
+            ).fetchone()
+        assert row is not None
+        if row[0] == row[1]:
+            raise RunInvalidError("the backfill was captioned before the drops; give a larger --bulk")
+    ratio = percentile(sorted(busy), 95) / percentile(sorted(idle), 95)
+    return [
+        Figure("rows of the backfill", f"{bulk:,}, of which {row[0]:,} were captioned during the drops"),
+        Figure("captions of the backfill beside the drops", f"{shown(row[0] / seconds)}/s"),
+        Figure(f"{drops} drops one after the other, idle: upload begun → captioned", _shown_times(idle)),
+        Figure(f"{drops} drops beside the backfill", _shown_times(busy)),
+        Figure("p95 beside the backfill / p95 idle", f"{ratio:.2f}"),
+    ]
+
+
+def _drop_times(stack: BenchmarkStack, drops: int, prefix: str) -> list[float]:
+    """Milliseconds from the begin of each upload to the caption."""
+    times = []
+    with stack.listening() as listener, stack.storage() as client, ThreadPoolExecutor(1) as uploader:
+        bucket = client.bucket(stack.bucket)
+        for image in small_images(drops, prefix):
+            found = timed_drop(listener, uploader, bucket, image)
+            times.append((found.captioned - found.began) * 1000)
+    return times
+
+
+def _shown_times(times: list[float]) -> str:
+    ordered = sorted(times)
+    parts = (f"p{percent} {shown(percentile(ordered, percent))}" for percent in (50, 95))
+    return f"{', '.join(parts)}, max {shown(ordered[-1])} ms"
+
+
+def main(
+    objects: Annotated[int, typer.Option(min=100, help="Objects of the first part.")] = 100_000,
+    bulk: Annotated[int, typer.Option(min=0, help="Objects of the second part; 0 leaves it out.")] = 5000,
+    drops: Annotated[int, typer.Option(min=20, help="Drops, idle and beside the backfill.")] = 200,
+) -> None:
+    """Measure, and print the figures in Markdown."""
+    provenance = Provenance.gather("benchmarks.backfill", sys.argv[1:], EVENT_PATH_PACKAGES)
+    try:
+        with full_bucket(objects) as place:
+            lines = section("Rows of a full bucket", measure_rows(place, objects))
+        if bulk:
+            lines += section("Fresh drops beside a backfill", measure_drops(bulk, drops))
+    except DroplineError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
+    typer.echo("\n".join([*lines, *section(provenance.title, provenance.figures())]))
+
+
+if __name__ == "__main__":
+    typer.run(main)
