@@ -4,7 +4,8 @@
 
 First, against Postgres and Cloud Storage alone: the memory of the command for a tenth of the objects and for all,
 its rate under a cap, and three kills with SIGKILL. Then, on a stack with a stub engine: the time of single
-drops on the idle stack, and while the rows of a backfill are captioned. Fails if an object has no row or two.
+drops on the idle stack, while the rows of a backfill are captioned, and beside a backfill with half of that rate.
+Fails if an object has no row or two.
 """
 
 import json
@@ -234,61 +235,115 @@ def _shown(ran: Ran, objects: int) -> str:
 
 
 def measure_drops(bulk: int, drops: int) -> list[Figure]:
-    """Single drops on the idle stack, and while a backfill is captioned.
+    """Single drops on the idle stack, while a backfill is captioned, and beside one with a cap on its rate.
 
     Raises:
         RunInvalidError: a drop was not captioned, or the backfill was done before the drops.
     """
     exclude = {"DROPLINE_EVENTS__EXCLUDE": json.dumps([f"{_BULK}/**"])}
     with benchmark_stack(environment=exclude) as stack:
-        warm_up(stack)
-        upload_all(stack, small_images(bulk, _BULK))
-        idle = _drop_times(stack, drops, "idle")
         environment = stack.command_environment()
         del environment["DROPLINE_EVENTS__EXCLUDE"]
-        ran = run_backfill(environment, f"gs://{stack.bucket}/{_BULK}/")
-        if ran.document["queued"] != bulk:
-            raise RunInvalidError(f"{ran.document['queued']} of {bulk} rows were queued")
-        started = time.perf_counter()
+        warm_up(stack)
+        upload_all(stack, small_images(bulk, f"{_BULK}/a"))
+        upload_all(stack, small_images(bulk, f"{_BULK}/b"))
+        idle = _drop_times(stack, drops, "idle")
+        run_backfill(environment, f"gs://{stack.bucket}/{_BULK}/a/")
         busy = _drop_times(stack, drops, "busy")
-        seconds = time.perf_counter() - started
-        with stack.database() as connection:
-            row = connection.execute(
-                "SELECT count(*) FILTER (WHERE status = 'captioned'), count(*) FROM captions WHERE priority = 2"
-            ).fetchone()
-        assert row is not None
-        if row[0] == row[1]:
+        done, _ = _bulk_rows(stack)
+        if done >= bulk:
             raise RunInvalidError("the backfill was captioned before the drops; give a larger --bulk")
-    ratio = percentile(sorted(busy), 95) / percentile(sorted(idle), 95)
+        per_second = _wait_for_bulk(stack, bulk - done)
+        cap = max(1, round(per_second / 2))
+        capped_run = _start(environment, f"gs://{stack.bucket}/{_BULK}/b/", "--rate", str(cap))
+        try:
+            capped = _drop_times(stack, drops, "capped")
+            beside = _bulk_rows(stack)[0] - bulk
+        finally:
+            capped_run.kill()
+            capped_run.communicate()
     return [
-        Figure("rows of the backfill", f"{bulk:,}, of which {row[0]:,} were captioned during the drops"),
-        Figure("captions of the backfill beside the drops", f"{shown(row[0] / seconds)}/s"),
-        Figure(f"{drops} drops one after the other, idle: upload begun → captioned", _shown_times(idle)),
-        Figure(f"{drops} drops beside the backfill", _shown_times(busy)),
-        Figure("p95 beside the backfill / p95 idle", f"{ratio:.2f}"),
+        Figure("rows of the backfill", f"{bulk:,}; {done:,} were captioned beside the drops"),
+        Figure("captions of the backfill without drops", f"{shown(per_second)}/s"),
+        *_figures("on the idle stack", idle),
+        *_figures("beside the backfill", busy),
+        Figure("p95 beside the backfill / p95 idle", f"{busy.p95 / idle.p95:.2f}"),
+        *_figures(f"beside a backfill with --rate {cap}, {beside:,} of its rows captioned", capped),
+        Figure("p95 beside the backfill with --rate / p95 idle", f"{capped.p95 / idle.p95:.2f}"),
     ]
 
 
-def _drop_times(stack: BenchmarkStack, drops: int, prefix: str) -> list[float]:
-    """Milliseconds from the begin of each upload to the caption."""
+@dataclass(frozen=True)
+class DropSeries:
+    """Milliseconds of single drops, each series in ascending order."""
+
+    #: From the begin of the upload.
+    captioned: list[float]
+    #: From the row to its claim.
+    claimed: list[float]
+
+    @property
+    def p95(self) -> float:
+        """Of `captioned`."""
+        return percentile(self.captioned, 95)
+
+
+def _figures(words: str, series: DropSeries) -> Iterator[Figure]:
+    yield Figure(
+        f"{len(series.captioned)} drops one after the other, {words}: upload begun → captioned",
+        _shown_times(series.captioned),
+    )
+    yield Figure("of which row made → claimed", _shown_times(series.claimed))
+
+
+def _bulk_rows(stack: BenchmarkStack) -> tuple[int, int]:
+    """Captioned rows of backfills, and unfinished ones."""
+    with stack.database() as connection:
+        row = connection.execute(
+            "SELECT count(*) FILTER (WHERE status = 'captioned'), "
+            "count(*) FILTER (WHERE status IN ('queued', 'running')) FROM captions WHERE priority = 2"
+        ).fetchone()
+    assert row is not None
+    return row[0], row[1]
+
+
+def _wait_for_bulk(stack: BenchmarkStack, rows: int) -> float:
+    """Wait until all rows are captioned; captions per second."""
+    started = time.perf_counter()
+    with stack.listening() as listener:
+        while left := _bulk_rows(stack)[1]:
+            for number, _ in enumerate(listener.notices(_COMMAND_S), 1):
+                if number >= left:
+                    break
+    return rows / (time.perf_counter() - started)
+
+
+def _drop_times(stack: BenchmarkStack, drops: int, prefix: str) -> DropSeries:
     times = []
     with stack.listening() as listener, stack.storage() as client, ThreadPoolExecutor(1) as uploader:
         bucket = client.bucket(stack.bucket)
         for image in small_images(drops, prefix):
             found = timed_drop(listener, uploader, bucket, image)
             times.append((found.captioned - found.began) * 1000)
-    return times
+    with stack.database() as connection:
+        claims = connection.execute(
+            "SELECT EXTRACT(EPOCH FROM started_at - queued_at)::float8 * 1000 FROM captions "
+            "WHERE starts_with(object_name, %s)",
+            (f"{prefix}/",),
+        ).fetchall()
+    return DropSeries(sorted(times), sorted(each[0] for each in claims))
 
 
-def _shown_times(times: list[float]) -> str:
-    ordered = sorted(times)
+def _shown_times(ordered: list[float]) -> str:
     parts = (f"p{percent} {shown(percentile(ordered, percent))}" for percent in (50, 95))
     return f"{', '.join(parts)}, max {shown(ordered[-1])} ms"
 
 
 def main(
     objects: Annotated[int, typer.Option(min=100, help="Objects of the first part.")] = 100_000,
-    bulk: Annotated[int, typer.Option(min=0, help="Objects of the second part; 0 leaves it out.")] = 5000,
+    bulk: Annotated[
+        int, typer.Option(min=0, help="Objects of each backfill of the second part; 0: leave it out.")
+    ] = 5000,
     drops: Annotated[int, typer.Option(min=20, help="Drops, idle and beside the backfill.")] = 200,
 ) -> None:
     """Measure, and print the figures in Markdown."""

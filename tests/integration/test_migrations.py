@@ -293,6 +293,28 @@ def test_only_the_worker_keeps_replaced_captions(login: Login) -> None:
     assert worker.execute("SELECT count(*) FROM caption_history").fetchone() == (0,)
 
 
+def test_function_and_gallery_insert_bulk_rows_and_no_other_role_does(login: Login) -> None:
+    """Rows of priority 2 by the statement alone: the next insert of the connection has priority 0 again."""
+    bulk = "SELECT queued FROM register_captions('b', %s::jsonb)"
+    for role in ("dropline_ingest", "dropline_gallery"):
+        connection = login(role)
+        objects = f'[{{"name": "{role}", "generation": 1, "task": "<OD>", "status": "queued", "own_task": true}}]'
+        assert connection.execute(bulk, (objects,)).fetchall() == [(1,)]
+        connection.execute(
+            "INSERT INTO backfills (source, options, cursor, runner) VALUES (%s, '{}', '{}', '')", (role,)
+        )
+        connection.execute("UPDATE backfills SET finished_at = now()")
+    connection = login("dropline_ingest")
+    with connection.transaction():
+        connection.execute(bulk, ("[]",))
+        connection.execute(INSERT)
+    found = connection.execute("SELECT priority FROM captions ORDER BY id").fetchall()
+    assert found == [(2,), (2,), (0,)]
+    for role in ("dropline_worker", "dropline_reader"):
+        with pytest.raises(errors.InsufficientPrivilege):
+            login(role).execute(bulk, ("[]",))
+
+
 def test_the_reader_only_reads(login: Login) -> None:
     """SELECT works; every write is refused, also with default_transaction_read_only off."""
     reader = login("dropline_reader")

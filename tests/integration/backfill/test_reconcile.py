@@ -131,6 +131,21 @@ def test_a_prefix_or_a_glob_limits_both_sides(bulk: BulkRig) -> None:
     assert reconcile(bulk, "*/[24].jpg")[1] == [("gone", "b/2.jpg"), ("no_row", "b/4.jpg")]
 
 
+def test_both_sides_are_in_the_order_of_bytes(bulk: BulkRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows in pages of two, several of an object across the pages, and names that a language orders otherwise."""
+    monkeypatch.setattr("operations.reconcile._PAGE", 2)
+    names = ["B.jpg", "a.jpg", "a b.jpg", "a/c.jpg", "Z/1.jpg", "é.jpg", "e.jpg", "_.jpg", "\N{CAT FACE}.jpg", "~"]
+    for name in names:
+        generation = bulk.put(name)
+        with bulk.database.transaction() as connection:
+            for number in range(1, 4):
+                object_rows.tombstone(connection, version_of(bulk, name, number))
+            drop(connection, version_of(bulk, name, generation))
+    counts, found = reconcile(bulk)
+    assert found == []
+    assert (counts.objects, counts.rows) == (len(names), 4 * len(names))
+
+
 def test_a_young_object_without_a_row_is_left_alone(bulk: BulkRig) -> None:
     """Its event may be on the way, and makes a row of priority 0."""
     bulk.put("a.jpg")
