@@ -142,7 +142,7 @@ def _print_plan(plan: BackfillPlan, *, as_json: bool) -> None:
         document = asdict(plan) | {"dry_run": True, "seconds": plan.seconds, "price": plan.price}
         print_json(document)
         return
-    _print_counts(plan.listed, plan.existing, plan.queued, plan.failed, 0, plan.left_out)
+    _print_counts(plan, 0)
     print_line(f"{_size(plan.queued_bytes)} would be downloaded")
     if plan.rate is None or plan.seconds is None:
         print_note("no estimate of the time: too few rows are captioned to measure the rate")
@@ -170,9 +170,7 @@ def _print_record(record: BackfillRecord, ends: dict[Status, int] | None, *, as_
         document = record_document(record)
         print_json(document if ends is None else document | {"rows": {str(key): ends[key] for key in ends}})
         return
-    _print_counts(
-        record.listed, record.existing, record.queued, record.failed, record.ended, record.left_out, done=True
-    )
+    _print_counts(record, record.ended, done=True)
     for status, rows in (ends or {}).items():
         print_line(f"{rows} rows are {status}")
 
@@ -184,25 +182,16 @@ def record_document(record: BackfillRecord) -> dict[str, Any]:
     return document
 
 
-def _print_counts(
-    listed: int,
-    existing: int,
-    queued: int,
-    failed: int,
-    ended: int,
-    left_out: dict[str, int],
-    *,
-    done: bool = False,
-) -> None:
+def _print_counts(counts: BackfillPlan | BackfillRecord, ended: int, *, done: bool = False) -> None:
+    inserted = "inserted" if done else "would be inserted"
+    left_out = sorted(counts.left_out.items())
     rows: list[tuple[object, str]] = [
-        (listed, "objects read"),
-        (existing, "have their row"),
-        *((number, f"left out: {_REASONS.get(reason, reason)}") for reason, number in sorted(left_out.items())),
-        (ended, "deleted or overwritten meanwhile"),
-        (
-            failed,
-            f"rows {'inserted' if done else 'would be inserted'} as failed: empty, too large, or a wrong task",
-        ),
-        (queued, f"rows {'queued' if done else 'would be queued'}"),
+        (counts.listed, "objects read"),
+        *((number, f"objects left out: {_REASONS.get(reason, reason)}") for reason, number in left_out),
+        (counts.existing, "rows are there already"),
+        (ended, "rows of versions that were deleted or overwritten meanwhile"),
+        (counts.adopted, f"rows {inserted} with a person's caption, from the metadata"),
+        (counts.failed, f"rows {inserted} as failed: empty, too large, or a wrong task"),
+        (counts.queued, f"rows {'queued' if done else 'would be queued'}"),
     ]
-    print_table(("objects", ""), [row for row in rows if row[0] or row[1].startswith(("objects", "rows"))])
+    print_table(("number", "of"), [row for row in rows if row[0] or row in (rows[0], rows[-1])])

@@ -31,6 +31,7 @@ class BackfillRecord:
     listed: int
     existing: int
     queued: int
+    adopted: int
     failed: int
     ended: int
     queued_bytes: int
@@ -54,8 +55,8 @@ _START = text(f"""
 _LOCK = text("SELECT id FROM backfills WHERE id = :id AND runner = :runner AND finished_at IS NULL FOR UPDATE")
 _ADVANCE = text(f"""
     UPDATE backfills SET cursor = :cursor, listed = listed + :listed, existing = existing + :existing,
-           queued = queued + :queued, failed = failed + :failed, ended = ended + :ended,
-           queued_bytes = queued_bytes + :queued_bytes, updated_at = now(),
+           queued = queued + :queued, adopted = adopted + :adopted, failed = failed + :failed,
+           ended = ended + :ended, queued_bytes = queued_bytes + :queued_bytes, updated_at = now(),
            first_id = least(first_id, :first_id), last_id = greatest(last_id, :last_id),
            left_out = (SELECT coalesce(jsonb_object_agg(key, total), '{{}}') FROM (
                SELECT key, sum(value::bigint) AS total
@@ -93,11 +94,14 @@ def advance(
     rows: Sequence[BulkRow],
     cursor: Mapping[str, Any],
     left_out: Mapping[str, int],
+    *,
+    listed: int,
 ) -> tuple[BackfillRecord, Registered]:
     """Insert the missing rows of a batch, count them, and set the cursor behind the batch.
 
     Args:
         left_out: numbers of the other objects of the batch, by reason.
+        listed: objects of the batch.
 
     Raises:
         BackfillTakenOver: another process continues the backfill, or it has finished.
@@ -108,10 +112,10 @@ def advance(
     values = {
         "id": backfill_id,
         "cursor": dict(cursor),
-        "listed": len(rows) + sum(left_out.values()),
+        "listed": listed,
         "existing": len(rows) - registered.total,
         "left_out": dict(left_out),
-        **{name: getattr(registered, name) for name in ("queued", "failed", "ended", "queued_bytes")},
+        **{name: getattr(registered, name) for name in ("queued", "adopted", "failed", "ended", "queued_bytes")},
         "first_id": registered.first_id,
         "last_id": registered.last_id,
     }

@@ -5,7 +5,7 @@ Each function takes a connection in a transaction of the caller.
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -14,7 +14,7 @@ from sqlalchemy import text
 from db.object_rows import facts_columns
 from db.session import Connection
 from db.storable import storable_text
-from dropline.contract import ObjectFacts, ObjectVersion, Status
+from dropline.contract import ObjectFacts, ObjectVersion, Status, TaskRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,12 @@ class BulkRow:
     error_code: str | None = None
     error: str | None = None
     own_task: bool = True
+
+    @property
+    def has_own_answer(self) -> bool:
+        """Whether the caption of a person in the object's metadata answers the task."""
+        is_own = self.own_task and self.error_code is None and self.facts.own_caption is not None
+        return is_own and TaskRequest.parse(self.task).prompt.is_caption
 
     def document(self) -> dict[str, Any]:
         """The columns, for `register_captions`."""
@@ -49,6 +55,8 @@ class Registered:
 
     #: Inserted rows that wait for a worker.
     queued: int = 0
+    #: Inserted rows with the caption of a person, from the object's metadata.
+    adopted: int = 0
     #: Inserted rows of objects that are refused without a download.
     failed: int = 0
     #: Objects whose generation was deleted, archived or overwritten before.
@@ -63,7 +71,7 @@ class Registered:
     @property
     def total(self) -> int:
         """Objects without their row before."""
-        return self.queued + self.failed + self.ended
+        return self.queued + self.adopted + self.failed + self.ended
 
 
 _REGISTER = text("SELECT * FROM public.register_captions(:bucket, CAST(:objects AS jsonb))")
@@ -72,11 +80,52 @@ _REGISTER = text("SELECT * FROM public.register_captions(:bucket, CAST(:objects 
 def register(connection: Connection, bucket: str, rows: Sequence[BulkRow]) -> Registered:
     """Insert the missing ones of the rows, of one bucket, with priority 2.
 
-    The rules for each row are those of an event: see `db.object_rows.register_object`. Existing rows stay as they
+    The rules for each row are those of an event: see `db.object_rows.register_tasks`. Existing rows stay as they
     are, and take no lock.
     """
     found = connection.execute(_REGISTER, {"bucket": bucket, "objects": _json_of(rows)}).mappings().one()
-    return Registered(**found)
+    registered = Registered(**found)
+    answered = [row for row in rows if row.has_own_answer]
+    return _adopt(connection, bucket, answered, registered) if answered and registered.queued else registered
+
+
+# In one statement for all of them. The new rows are those with an id from the first one on.
+_ADOPT = text("""
+    WITH adopted AS MATERIALIZED (
+        SELECT captions.size_bytes, public.adopt_caption(captions.id, each.caption, NULL) AS is_adopted
+        FROM jsonb_to_recordset(CAST(:objects AS jsonb))
+             AS each (name text, generation bigint, task text, caption text)
+        JOIN captions ON captions.bucket = :bucket AND captions.object_name = each.name
+                         AND captions.generation = each.generation AND captions.task = each.task
+        WHERE captions.id BETWEEN :first_id AND :last_id AND captions.status = 'queued')
+    SELECT count(*) AS rows, coalesce(sum(size_bytes), 0)::bigint AS bytes FROM adopted WHERE is_adopted
+""")
+
+
+def _adopt(connection: Connection, bucket: str, rows: Sequence[BulkRow], registered: Registered) -> Registered:
+    """Let the captions of people in the metadata answer the new rows, as at an event."""
+    captions = [
+        {
+            "name": row.version.name,
+            "generation": row.version.generation,
+            "task": row.task,
+            "caption": storable_text(row.facts.own_caption),
+        }
+        for row in rows
+    ]
+    values = {
+        "objects": json.dumps(captions),
+        "bucket": bucket,
+        "first_id": registered.first_id,
+        "last_id": registered.last_id,
+    }
+    found = connection.execute(_ADOPT, values).one()
+    return replace(
+        registered,
+        queued=registered.queued - found.rows,
+        adopted=found.rows,
+        queued_bytes=registered.queued_bytes - found.bytes,
+    )
 
 
 # The deleted rows are those that `register_caption` looks for.

@@ -302,15 +302,17 @@ class BackfillRow(Base):
     since: Mapped[datetime | None]
     #: How far each part of the bucket, or the list, has been read; see `operations.backfill_cursor`.
     cursor: Mapped[dict[str, Any]] = mapped_column(JSONB)
-    #: Objects read so far: the sum of the following counts and of those in `left_out`.
+    #: Objects read so far. The other numbers are of rows: an object has one for each of its tasks.
     listed: Mapped[int] = mapped_column(server_default=text("0"))
-    #: Objects that had their row before.
+    #: Rows that were in the table before.
     existing: Mapped[int] = mapped_column(server_default=text("0"))
     #: Inserted rows that wait for a worker.
     queued: Mapped[int] = mapped_column(server_default=text("0"))
+    #: Inserted rows with the caption of a person, from the object's metadata.
+    adopted: Mapped[int] = mapped_column(server_default=text("0"))
     #: Inserted rows of objects that are refused without a download.
     failed: Mapped[int] = mapped_column(server_default=text("0"))
-    #: Objects whose generation was deleted, archived or overwritten by then.
+    #: Rows of a generation that was deleted, archived or overwritten by then.
     ended: Mapped[int] = mapped_column(server_default=text("0"))
     #: Bytes of the objects of `queued`.
     queued_bytes: Mapped[int] = mapped_column(server_default=text("0"))

@@ -12,6 +12,9 @@ from sqlalchemy import text
 from db.session import Connection
 from dropline.contract import ObjectVersion, Status
 
+#: `edited_by` of a caption that was in the object's metadata when its row was made (`adopt_caption`).
+ADOPTED = "object metadata"
+
 
 @dataclass(frozen=True, slots=True)
 class ComparedRow:
@@ -28,6 +31,8 @@ class ComparedRow:
     metadata_written_at: datetime | None
     lease_until: datetime | None
     redo: bool
+    edited_by: str | None
+    reverted_at: datetime | None
 
     @property
     def is_written(self) -> bool:
@@ -38,6 +43,8 @@ class ComparedRow:
             and self.metadata_written_at is not None
             and self.lease_until is None
             and not self.redo
+            # A person wrote the caption into the metadata, and may have written another one since.
+            and self.edited_by != ADOPTED
         )
 
     @property
@@ -98,7 +105,7 @@ def _row(columns: Sequence[object]) -> ComparedRow:
 _REWRITE = text("""
     UPDATE captions SET lease_until = now(), failing_since = NULL, priority = 2, updated_at = now()
     WHERE id = :id AND generation = :generation AND status = 'captioned' AND write_back AND NOT redo
-          AND lease_until IS NULL AND caption = :caption AND model = :model
+          AND lease_until IS NULL AND caption = :caption AND model IS NOT DISTINCT FROM :model
 """)
 
 

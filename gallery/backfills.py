@@ -125,6 +125,7 @@ def backfill_document(record: BackfillRecord) -> dict[str, object]:
         "listed": record.listed,
         "existing": record.existing,
         "queued": record.queued,
+        "adopted": record.adopted,
         "failed": record.failed,
         "ended": record.ended,
         "queued_bytes": record.queued_bytes,

@@ -10,7 +10,8 @@ _BACKFILL: dict[str, Any] = {
     "source": "gs://drops/2026/",
     "listed": 5000,
     "existing": 120,
-    "queued": 4800,
+    "queued": 4790,
+    "adopted": 10,
     "failed": 3,
     "ended": 0,
     "queued_bytes": 9123456789,
@@ -49,11 +50,12 @@ class Backfill(BaseModel):
 
     id: int
     source: str
-    listed: int = Field(description="Objects read so far: the sum of the counts below.")
-    existing: int = Field(description="Objects that had their row.")
+    listed: int = Field(description="Objects read so far; the next five numbers are of rows, one per task.")
+    existing: int = Field(description="Rows that were there before.")
     queued: int = Field(description="Rows that wait for a worker, or have been captioned since.")
+    adopted: int = Field(description="Rows with the caption of a person, from the object's metadata.")
     failed: int = Field(description="Rows of objects that are refused without a download.")
-    ended: int = Field(description="Objects that were deleted or overwritten meanwhile.")
+    ended: int = Field(description="Rows of versions that were deleted or overwritten meanwhile.")
     queued_bytes: int
     left_out: dict[str, int] = Field(description="Other objects, by reason.")
     started_at: datetime

@@ -45,10 +45,12 @@ class BackfillPlan:
 
     #: Objects read.
     listed: int
-    #: Objects that have their row.
+    #: Rows that are in the table.
     existing: int
     #: Rows that would be inserted for a worker.
     queued: int
+    #: Rows that would be inserted with the caption of a person, from the object's metadata.
+    adopted: int
     #: Rows of objects that are refused without a download.
     failed: int
     #: Bytes of the objects of `queued`.
@@ -109,26 +111,29 @@ class Backfiller:
         self._require_ours(request)
         objects = self._objects(request, names, {})
         chooser = Chooser(self._selection, request, request.since)
-        listed = existing = queued = failed = size = 0
+        listed = existing = queued = adopted = failed = size = 0
         left_out: Counter[str] = Counter()
         for batch in _batches(objects, chooser, lambda: BATCH):
             with self._database.transaction() as connection:
                 new = bulk_rows.missing(connection, request.source.bucket, batch.rows)
-            listed += len(batch.rows) + batch.left_out.total()
+            listed += batch.listed
             existing += len(batch.rows) - len(new)
             left_out += batch.left_out
             if request.most is not None:
-                new = new[: request.most - queued - failed]
-            queued_now = [row for row in new if row.error_code is None]
+                new = new[: request.most - queued - adopted - failed]
+            refused = [row for row in new if row.error_code is not None]
+            adopted_now = [row for row in new if row.has_own_answer]
+            queued_now = [row for row in new if row.error_code is None and not row.has_own_answer]
             queued += len(queued_now)
-            failed += len(new) - len(queued_now)
+            adopted += len(adopted_now)
+            failed += len(refused)
             size += sum(row.facts.size_bytes or 0 for row in queued_now)
-            if request.most is not None and queued + failed >= request.most:
+            if request.most is not None and queued + adopted + failed >= request.most:
                 break
         with self._database.transaction() as connection:
             rate = backfills.measured_rate(connection)
         price = self._settings.worker.hourly_price
-        return BackfillPlan(listed, existing, queued, failed, size, dict(left_out), rate, price)
+        return BackfillPlan(listed, existing, queued, adopted, failed, size, dict(left_out), rate, price)
 
     def run(
         self,
@@ -217,12 +222,19 @@ class Backfiller:
             self._wake_workers(due.row_ids[0])
 
 
+def inserted(record: BackfillRecord) -> int:
+    """The rows that the backfill has inserted for objects of the bucket."""
+    return record.queued + record.adopted + record.failed
+
+
 @dataclass(frozen=True, slots=True)
 class _Batch:
     part: int
     rows: list[BulkRow]
     #: Numbers of the other objects, by reason.
     left_out: Counter[str]
+    #: Objects read.
+    listed: int
     #: Of the last item; None without an item.
     position: str | int | None
     is_last: bool
@@ -245,7 +257,7 @@ class _Run:
         size = self.pacer.most(BATCH)
         if self.request.most is None:
             return size
-        return max(0, min(size, self.request.most - self.record.queued - self.record.failed))
+        return max(0, min(size, self.request.most - inserted(self.record)))
 
     def insert(self, objects: Objects, batch: _Batch) -> Registered:
         """Commit a batch and the cursor behind it."""
@@ -261,9 +273,10 @@ class _Run:
                 batch.rows,
                 objects.cursor,
                 batch.left_out,
+                listed=batch.listed,
             )
         self.queued += registered.queued
-        self.pacer.spend(registered.queued + registered.failed)
+        self.pacer.spend(registered.queued + registered.adopted + registered.failed)
         return registered
 
     def finish(self) -> BackfillRecord:
@@ -289,16 +302,20 @@ def _batches(objects: Objects, chooser: Chooser, most: Callable[[], int]) -> Gen
 def _next_batch(part: int, items: deque[Item], is_last: bool, chooser: Chooser, size: int) -> _Batch:
     rows: list[BulkRow] = []
     left_out: Counter[str] = Counter()
-    position = None
-    while items and len(rows) < size and len(rows) + left_out.total() < _MOST_ITEMS:
-        item = items.popleft()
-        position = item.position
+    position, listed = None, 0
+    while items and len(rows) < size and listed < _MOST_ITEMS:
+        item = items[0]
         choice = "missing" if item.found is None else chooser.choose(item.found)
         if isinstance(choice, str):
             left_out[choice] += 1
+        elif rows and len(rows) + len(choice) > size:
+            break
         else:
-            rows += choice
-    return _Batch(part, rows, left_out, position, is_last and not items)
+            # An object with more tasks than rows are wanted loses the last ones to the next backfill.
+            rows += choice[: size - len(rows)]
+        items.popleft()
+        position, listed = item.position, listed + 1
+    return _Batch(part, rows, left_out, listed, position, is_last and not items)
 
 
 def with_list(request: BackfillRequest, names: Path | None) -> BackfillRequest:

@@ -34,8 +34,8 @@ class Finding:
 
     difference: Difference
     version: ObjectVersion
-    #: Of `NO_ROW`: the row to insert.
-    new_row: BulkRow | None = None
+    #: Of `NO_ROW`: the rows to insert.
+    new_rows: tuple[BulkRow, ...] = ()
     #: Of `METADATA`: the row with the caption.
     row: ComparedRow | None = None
     #: Of `METADATA`: the values that should be there, and those that are there.
@@ -107,8 +107,8 @@ class Comparison:
         if limit is not None and created_at is not None and created_at > limit:
             return
         chosen = self._chooser.choose(found)
-        for new_row in () if isinstance(chosen, str) else chosen:
-            yield Finding(Difference.NO_ROW, found.version, new_row=new_row)
+        if not isinstance(chosen, str):
+            yield Finding(Difference.NO_ROW, found.version, new_rows=tuple(chosen))
 
     def _other_metadata(self, found: ListedObject, row: ComparedRow) -> Iterator[Finding]:
         if not row.is_written:
@@ -120,7 +120,7 @@ class Comparison:
             METADATA_MODEL: row.model or "",
         }
         # A caption of a person, and one that does not fit, are no difference: nothing would be written.
-        expected = fit_metadata(actual, ours, self._limits).values
+        expected = fit_metadata(actual, ours, self._limits, is_reverted=row.reverted_at is not None).values
         if not expected.items() <= actual.items():
             yield Finding(
                 Difference.METADATA,

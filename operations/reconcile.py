@@ -189,8 +189,7 @@ class Reconciler:
                 object_rows.archive(connection, finding.version, insert=False)
                 return 0
             case Difference.NO_ROW:
-                assert finding.new_row is not None
-                new = bulk_rows.register(connection, finding.version.bucket, [finding.new_row])
+                new = bulk_rows.register(connection, finding.version.bucket, finding.new_rows)
                 return (new.first_queued_id or 0) if new.first_id is not None else None
             case Difference.METADATA:
                 assert finding.row is not None

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from dropline.contract import ObjectFacts, ObjectVersion
-from dropline.object_metadata import seen_metadata
+from dropline.object_metadata import own_caption, seen_metadata
 from dropline.selection import task_of_metadata
 from dropline.storage.bucket import Storage
 from dropline.storage.name_globs import is_glob
@@ -117,6 +117,7 @@ def _listed(bucket: str, blob: "Blob") -> ListedObject:
         blob.md5_hash,
         blob.crc32c,
         metadata=seen_metadata(blob.metageneration, blob.metadata),
+        own_caption=own_caption(metadata),
     )
     return ListedObject(
         ObjectVersion(bucket, blob.name, int(blob.generation)),

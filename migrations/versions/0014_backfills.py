@@ -73,7 +73,7 @@ def upgrade() -> None:
 def _create_table() -> None:
     text, bigint, moment = sa.Text(), sa.BigInteger(), sa.DateTime(timezone=True)
     zero, now = sa.text("0"), sa.text("now()")
-    counts = ("listed", "existing", "queued", "failed", "ended", "queued_bytes")
+    counts = ("listed", "existing", "queued", "adopted", "failed", "ended", "queued_bytes")
     op.create_table(
         "backfills",
         sa.Column("id", bigint, sa.Identity(always=True), nullable=False),

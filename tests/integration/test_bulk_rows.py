@@ -81,14 +81,18 @@ def test_a_batch_and_its_cursor_are_committed_together_and_a_second_process_take
     options = {"task": None}
     first = backfills.start(connection, "gs://drops", options, None, "one")
     cursor = {"ranges": [["a", None, "b", False]]}
-    record, _ = backfills.advance(connection, first.id, "one", "drops", [named("a"), named("b")], cursor, {"x": 2})
-    record, _ = backfills.advance(connection, first.id, "one", "drops", [named("b"), named("c")], cursor, {"x": 1})
+    record, _ = backfills.advance(
+        connection, first.id, "one", "drops", [named("a"), named("b")], cursor, {"x": 2}, listed=4
+    )
+    record, _ = backfills.advance(
+        connection, first.id, "one", "drops", [named("b"), named("c")], cursor, {"x": 1}, listed=3
+    )
     assert (record.listed, record.existing, record.queued, record.queued_bytes) == (7, 1, 3, 30)
     assert (record.left_out, record.cursor) == ({"x": 3}, cursor)
     second = backfills.start(connection, "gs://drops", options, None, "two")
     assert (second.id, second.queued, second.cursor) == (first.id, 3, cursor)
     with pytest.raises(BackfillTakenOver):
-        backfills.advance(connection, first.id, "one", "drops", [named("d")], cursor, {})
+        backfills.advance(connection, first.id, "one", "drops", [named("d")], cursor, {}, listed=1)
     assert len(rows(connection)) == 3
     done = backfills.finish(connection, first.id, "two")
     assert done.finished_at is not None

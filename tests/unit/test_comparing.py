@@ -34,6 +34,8 @@ def row(name: str, generation: int = 2, status: Status = Status.CAPTIONED, **val
         "metadata_written_at": NOW,
         "lease_until": None,
         "redo": False,
+        "edited_by": None,
+        "reverted_at": None,
         **values,
     }
     return ComparedRow(1, name, generation, "<CAPTION>", status, **given)
@@ -99,6 +101,7 @@ def test_metadata_are_compared_with_the_row_that_was_written() -> None:
         {"lease_until": NOW},
         {"redo": True},
         {"write_back": False},
+        {"edited_by": "object metadata"},
     ]
     for values in pending:
         assert differences(listed("a"), row("a", **values)) == []

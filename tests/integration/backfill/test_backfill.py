@@ -111,6 +111,40 @@ def test_another_task_is_asked_beside_the_own_one(bulk: BulkRig) -> None:
     ]
 
 
+def test_an_object_with_several_tasks_has_a_row_for_each(bulk: BulkRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first one is written back; objects are counted once; a batch has no part of an object."""
+    monkeypatch.setattr("operations.backfill.BATCH", 4)
+    for name in ("a.jpg", "b.jpg", "c.jpg"):
+        bulk.put(name, metadata={"caption-task": "<OD>, <CAPTION>, <OCR>"})
+    assert bulk.backfiller().plan(bulk.request()).queued == 9
+    record = bulk.backfiller().run(bulk.request())
+    assert (record.listed, record.queued) == (3, 9)
+    rows = sorted((row["object_name"], row["task"]) for row in bulk.rows() if row["write_back"])
+    assert rows == [("a.jpg", "<OD>"), ("b.jpg", "<OD>"), ("c.jpg", "<OD>")]
+    again = bulk.backfiller().run(bulk.request())
+    assert (again.listed, again.existing, again.queued) == (3, 9, 0)
+
+
+def test_the_caption_of_a_person_in_the_metadata_is_that_of_the_row(bulk: BulkRig) -> None:
+    """As at its event: the model does not run for it, and the other rows of the batch are queued."""
+    bulk.put("a.jpg", metadata={"caption": "my cat"})
+    bulk.put("b.jpg", metadata={"caption": "my dog", "caption-task": "<OD>"})
+    bulk.put("c.jpg", metadata={"caption": "of a model", "caption-model": "demo", "caption-prompt": "<CAPTION>"})
+    bulk.put("d.jpg", b"12345")
+    plan = bulk.backfiller().plan(bulk.request())
+    record = bulk.backfiller().run(bulk.request())
+    counts = (record.queued, record.adopted, record.existing, record.queued_bytes)
+    assert counts == (plan.queued, plan.adopted, plan.existing, plan.queued_bytes) == (3, 1, 0, 7)
+    rows = {row["object_name"]: row for row in bulk.rows()}
+    adopted = rows["a.jpg"]
+    assert [adopted[key] for key in ("status", "caption", "edited_by")] == [
+        "captioned",
+        "my cat",
+        "object metadata",
+    ]
+    assert {rows[name]["status"] for name in ("b.jpg", "c.jpg", "d.jpg")} == {"queued"}
+
+
 def test_a_backfill_continues_behind_its_last_batch(bulk: BulkRig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stopped after batches of ten, anywhere in the ranges; objects come meanwhile: each is there once."""
     monkeypatch.setattr("operations.backfill.BATCH", 10)
@@ -228,7 +262,7 @@ def test_the_command_prints_its_plan_and_its_counts(
     assert len(bulk.names()) == 12
     record = json.loads(run("backfill", bulk.uri, "--json").stdout)
     assert (record["queued"], record["source"]) == (1, f"{bulk.uri}/")
-    assert "have their row" in run("backfill", bulk.uri).stdout
+    assert "rows are there already" in run("backfill", bulk.uri).stdout
     refused = run("backfill", "photos/")
     assert refused.exit_code == ExitCode.USAGE
     assert "gs://BUCKET" in refused.stderr

@@ -153,6 +153,35 @@ def test_a_young_object_without_a_row_is_left_alone(bulk: BulkRig) -> None:
     assert bulk.rows() == []
 
 
+def test_an_object_with_several_tasks_gets_all_its_rows(bulk: BulkRig) -> None:
+    """One difference; the first task is written back, and a person's caption answers it."""
+    bulk.put("a.jpg", metadata={"caption-task": "<CAPTION>, <OD>", "caption": "my cat"})
+    assert reconcile(bulk, fix=True)[1] == [("no_row", "a.jpg")]
+    rows = [(row["task"], row["status"], row["write_back"]) for row in bulk.rows()]
+    assert sorted(rows) == [("<CAPTION>", "captioned", True), ("<OD>", "queued", False)]
+    assert reconcile(bulk, fix=True)[1] == []
+
+
+def test_captions_of_people_in_the_metadata_are_left_alone(bulk: BulkRig) -> None:
+    """Also one that a person has changed in the metadata since; an edit is compared as any caption."""
+    bulk.put("a.jpg", metadata={"caption": "my cat"})
+    bulk.put("b.jpg")
+    bulk.backfiller().run(bulk.request())
+    bulk.put("unrelated.txt", kind="text/plain")
+    blob = bulk.bucket.blob("a.jpg")
+    blob.metadata = {"caption": "my cat Ida"}
+    blob.patch()
+    with bulk.database.transaction() as connection:
+        version = next(row for row in bulk.rows() if row["object_name"] == "b.jpg")
+        edit = "SELECT * FROM edit_caption(:bucket, 'b.jpg', 'my dog')"
+        connection.execute(text(edit), {"bucket": version["bucket"]})
+    assert reconcile(bulk)[1] == []
+    with bulk.database.transaction() as connection:
+        connection.execute(text("UPDATE captions SET lease_until = NULL, metadata_written_at = now()"))
+    assert reconcile(bulk, fix=True)[1] == [("metadata", "b.jpg")]
+    assert reconcile(bulk, fix=True)[1] == []
+
+
 class ChangingListing(Listing):
     """A listing during which objects come, go and are captioned, right after it was read."""
 

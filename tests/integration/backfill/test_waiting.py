@@ -33,7 +33,12 @@ def test_the_wait_ends_with_the_last_row(bulk: BulkRig, monkeypatch: pytest.Monk
         drop(connection, ObjectVersion(bulk.bucket.name, "fresh.jpg", 1))
     caption_next(bulk)
     ended: list[int] = []
-    worker = threading.Thread(target=lambda: [caption_next(bulk, fails=number == 2) for number in range(6)])
+
+    def work() -> None:
+        for number in range(6):
+            caption_next(bulk, fails=number == 2)
+
+    worker = threading.Thread(target=work)
 
     def on_progress(number: int) -> None:
         if not ended:

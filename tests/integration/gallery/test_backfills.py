@@ -1,5 +1,7 @@
 """Backfills by the API: short steps, their state, the client."""
 
+from typing import Any
+
 import httpx2
 import pytest
 
@@ -49,12 +51,12 @@ def test_wrong_requests_are_problems(client: httpx2.Client, bulk: BulkRig) -> No
     bulk.put_all(["a.jpg", "b.jpg"])
     advance = backfills.advance
 
-    def taken_over(*arguments: object) -> object:
+    def taken_over(*arguments: Any, **named: Any) -> object:
         with bulk.database.transaction() as connection:
             uri = f"gs://{bulk.bucket.name}/"
             options = {"task": None, "archived": False, "since": None, "list": None}
             backfills.start(connection, uri, options, None, "another")
-        return advance(*arguments)  # type: ignore[arg-type]
+        return advance(*arguments, **named)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("db.backfills.advance", taken_over)
