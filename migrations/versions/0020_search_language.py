@@ -89,11 +89,12 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Search in English again. Postgres writes each row of `caption_search` anew, under a lock of the table."""
-    # In transactions of their own: a trigger that runs meanwhile ends before its columns go.
+    """Search in English again. Postgres writes each row of `caption_search` anew; captions wait meanwhile."""
+    # In a transaction of its own; the lock then waits for the end of each statement with the new trigger.
     with op.get_context().autocommit_block():
         op.execute(_VIEW.format(newer="newer.generation > c.generation"))
         op.execute(_OLD_COPY)
+    op.execute("LOCK TABLE captions IN SHARE MODE")
     op.execute("ALTER TABLE caption_search DROP COLUMN words, DROP COLUMN language")
     op.execute(
         "ALTER TABLE caption_search ADD COLUMN words tsvector "
