@@ -41,6 +41,7 @@ _WATCH = """
     END $$;
     CREATE TRIGGER log_redo AFTER UPDATE ON captions FOR EACH ROW EXECUTE FUNCTION log_redo();
 """
+_WRITTEN = "SELECT count(*) FROM captions WHERE model = 'counting' AND metadata_written_at IS NOT NULL"
 _REPLACED = "SELECT count(*) FROM redo_log WHERE what = 'replaced'"
 
 
@@ -98,7 +99,7 @@ class RedoRun:
     def carry_out(self, worker_kills: int, redis_kills: int) -> Report:
         """Redo all rows; the kills are spread over the run. The command itself is killed once."""
         worker = self._worker(0)
-        first = self._command("--rate", str(max(20, self.rows // 10)))
+        first = self._command("--rate", "20")
         self._wait_for(self.rows // 20)
         first.kill()
         first.communicate()
@@ -110,6 +111,7 @@ class RedoRun:
             self._wait_for(self.rows // 20 + number * self.rows * 8 // (10 * len(steps) + 10))
             worker = step(worker, number)
         output, errors = second.communicate(timeout=self._timeout_s)
+        self._wait_for(self.rows, _WRITTEN)
         report = self._judge(worker_kills)
         report.counts["rows that the killed command had taken"] = taken
         if second.returncode != ExitCode.OK:
@@ -143,8 +145,7 @@ class RedoRun:
             sum(caption == label for (caption,), label in zip(found, labels, strict=False)),
             self.rows,
         )
-        metadata = "SELECT count(*) FROM captions WHERE model = 'counting' AND metadata_written_at IS NOT NULL"
-        report.expect("new captions in the metadata", self._number(metadata), self.rows)
+        report.expect("new captions in the metadata", self._number(_WRITTEN), self.rows)
         repeated = len(inferences(self.rig.directory)) - self.rows
         report.counts["inferences repeated"] = repeated
         if not 0 <= repeated <= worker_kills * CHILDREN:
@@ -192,12 +193,12 @@ class RedoRun:
         argv = [sys.executable, "-m", "cli", "recaption", "--bucket", self.rig.bucket, *arguments]
         return subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
-    def _wait_for(self, rows: int) -> None:
-        """Wait until so many captions have been replaced."""
+    def _wait_for(self, rows: int, count: str = _REPLACED) -> None:
+        """Wait until so many captions have been replaced, or written to the metadata."""
         deadline = monotonic() + self._timeout_s
-        while self._number(_REPLACED) < rows:
+        while self._number(count) < rows:
             left_s = deadline - monotonic()
-            assert left_s > 0, f"{self._number(_REPLACED)} of {rows} captions after {self._timeout_s:g} s"
+            assert left_s > 0, f"{self._number(count)} of {rows} captions after {self._timeout_s:g} s"
             list(self._sql.notifies(timeout=left_s, stop_after=1))
 
     def _number(self, statement: str) -> int:
