@@ -12,10 +12,10 @@ from cli.console import print_error, print_json, print_note, print_table
 from cli.exit_codes import ExitCode
 from cli.options import Json
 from cli.redrive import parse_since
-from db.caption_filter import CaptionFilter
+from db.caption_filter import CaptionFilter, task_beginning
 from db.reads import MOST_COUNTED
 from db.recaptions import AddTask, Kind, Redo, Work
-from dropline.contract import Status, TaskPrompt, TaskRequest, parse_uri
+from dropline.contract import Status, TaskRequest, parse_uri
 from dropline.errors import ClientError, DroplineError
 from dropline.log import configure_logging
 from dropline.settings import Settings, load_settings
@@ -150,24 +150,12 @@ class _Given:
             tuple(map(parse_uri, self.uris)),
             self.bucket,
             self.prefix,
-            task_filter(self.task),
+            task_beginning(self.task),
             self.model,
             self.revision,
             moment,
             tuple(map(_status, self.statuses)),
         )
-
-
-def task_filter(task: str) -> str:
-    """The beginning of the column `task`: a prompt alone stands for any text.
-
-    Raises:
-        InvalidTask: the task is none.
-    """
-    if not task.strip():
-        return ""
-    prompt = TaskPrompt.named(task)
-    return str(TaskRequest.parse(task)) if prompt is None else prompt.value
 
 
 def _status(name: str) -> Status:

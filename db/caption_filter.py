@@ -11,7 +11,7 @@ from sqlalchemy.orm import aliased
 
 from db.models import EVERY_TASK, CaptionRow
 from db.storable import storable_text
-from dropline.contract import Status
+from dropline.contract import Status, TaskPrompt, TaskRequest
 from dropline.errors import ClientError
 
 
@@ -99,3 +99,15 @@ def has_newer_generation(*, live_only: bool = False) -> ColumnElement[bool]:
     if live_only:
         conditions.append(newer.status != Status.DELETED)
     return exists().where(*conditions).correlate(CaptionRow)
+
+
+def task_beginning(task: str) -> str:
+    """The beginning of `captions.task` for `CaptionFilter.task`: a prompt alone stands for any text.
+
+    Raises:
+        InvalidTask: the task is none.
+    """
+    if not task.strip():
+        return ""
+    prompt = TaskPrompt.named(task)
+    return str(TaskRequest.parse(task)) if prompt is None else prompt.value

@@ -58,6 +58,7 @@ class CaptionRecord:
     edited_at: datetime | None
     reverted_by: str | None
     reverted_at: datetime | None
+    redo_failed_at: datetime | None
 
     @classmethod
     def from_columns(cls, columns: Mapping[Any, Any]) -> "CaptionRecord":

@@ -12,10 +12,11 @@ from fastapi import APIRouter, Body, Depends, Header, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from db import reads, search
+from db.caption_filter import task_beginning
 from db.reads import CaptionRecord
 from db.search import Search
 from dropline import caption_id
-from dropline.contract import ObjectVersion, Status, TaskPrompt, TaskRequest
+from dropline.contract import ObjectVersion, Status, TaskRequest
 from dropline.deadline import Deadline
 from dropline.errors import ObjectFiltered
 from dropline.log import get_logger
@@ -164,7 +165,7 @@ class _Api:
         wanted = Search(
             words=q,
             statuses=(Status(status),) if status else (),
-            task=_task_prefix(task),
+            task=task_beginning(task),
             prefix=name_prefix,
             bucket=bucket,
             model=model,
@@ -271,11 +272,3 @@ def _split(prefix: str) -> tuple[str, str]:
     """Bucket and prefix of the object name."""
     match = _GS_PREFIX.fullmatch(prefix)
     return (match[1], match[2]) if match else ("", prefix)
-
-
-def _task_prefix(task: str) -> str:
-    """The beginning of `captions.task`: a prompt alone stands for any text."""
-    if not task.strip():
-        return ""
-    prompt = TaskPrompt.named(task)
-    return str(TaskRequest.parse(task)) if prompt is None else prompt.value

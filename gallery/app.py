@@ -8,7 +8,7 @@ from importlib import metadata
 from fastapi import FastAPI
 from starlette.responses import PlainTextResponse
 
-from gallery import api, backfills, edits, events, exports, forms, login, page, pictures
+from gallery import api, backfills, edits, events, exports, forms, login, page, pictures, recaptions
 from gallery.connection import ConnectionLimit
 from gallery.headers import Guard
 from gallery.limits import Limits
@@ -41,7 +41,7 @@ def create_app(resources: Resources) -> FastAPI:
     app.state.disconnect = lambda _address: None
     app.state.count_connections = lambda: 0
     app.state.limits = Limits.from_settings(settings.gallery)
-    for routes in (page, pictures, forms, login, api, backfills, edits, events, exports):
+    for routes in (page, pictures, forms, login, api, backfills, edits, exports, recaptions, events):
         app.include_router(routes.router(resources))
     app.add_api_route("/healthz", _healthz, include_in_schema=False)
     add_problem_handlers(app)

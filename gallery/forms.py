@@ -1,4 +1,4 @@
-"""Forms of the page: another task, a person's caption, failed pictures once more. No form needs the script."""
+"""Forms of the page: a question, a new or a person's caption, failed pictures once more. None needs the script."""
 
 from typing import Annotated
 
@@ -13,6 +13,7 @@ from gallery.access import Scope, requires
 from gallery.edits import editor_of, target_of
 from gallery.page import Page, decoded
 from gallery.page_route import page_route
+from gallery.recaptions import recaptioner
 from gallery.rendering import load_pages
 from gallery.resources import Resources
 from operations.redrive import FAILED, Redriver
@@ -36,6 +37,7 @@ def router(resources: Resources) -> APIRouter:
         ("/redrive", forms.redrive, Scope.EDIT),
         ("/pictures/{key}/edit", forms.edit, Scope.EDIT),
         ("/pictures/{key}/revert", forms.revert, Scope.EDIT),
+        ("/pictures/{key}/redo", forms.redo, Scope.EDIT),
     ):
         routes.add_api_route(path, endpoint, methods=["POST"], dependencies=[Depends(requires(scope))])
     return routes
@@ -90,6 +92,15 @@ class _Forms:
         except DroplineError as error:
             return self._page.refused(request, key, str(error), _status(error))
         return RedirectResponse(f"/pictures/{key}?saved=1", 303)
+
+    def redo(self, request: Request, key: str) -> Response:
+        """Have the picture captioned again with its task; leads to the page of the picture."""
+        row = self._page.row(key)
+        try:
+            recaptioner(self._rows).redo(row)
+        except DroplineError as error:
+            return self._page.refused(request, key, str(error), _status(error))
+        return RedirectResponse(f"/pictures/{key}?queued=1", 303)
 
     def redrive(
         self,

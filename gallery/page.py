@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from db import edits, reads, search, workers
+from db import edits, history, reads, search, workers
 from db.reads import CaptionRecord
 from dropline import caption_id
 from dropline.contract import ObjectVersion, Status, TaskPrompt, TaskRequest
@@ -125,6 +125,12 @@ class Page:
             response.headers["retry-after"] = str(RETRY_AFTER_S)
         return response
 
+    def row(self, key: str) -> CaptionRecord:
+        """The row of an address; raises NoSuchPage."""
+        version, task = decoded(key)
+        with self._database.transaction() as connection:
+            return _row_among(reads.rows_of_object(connection, version.bucket, version.name), version, task)
+
     def _picture_values(self, request: Request, key: str) -> _Values:
         version, task = decoded(key)
         query = PageQuery.read(request.query_params)
@@ -133,7 +139,8 @@ class Page:
             row = _row_among(siblings, version, task)
             neighbours = search.neighbours(connection, query.search(), row.id)
             models = edits.newest_of_model(connection, row.id) if row.edited_by else None
-        view = picture_of(row, siblings, neighbours, query, self._rest_of(row), models)
+            earlier = history.of_row(connection, row.id)
+        view = picture_of(row, siblings, neighbours, query, self._rest_of(row), models, earlier)
         own = {
             "view": "picture",
             # A row without an answer will get that of the worker in use.

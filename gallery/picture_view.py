@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 
 from db.edits import KeptCaption
+from db.history import ReplacedCaption
 from db.reads import CaptionRecord
 from dropline.caption_tag import caption_tag
 from dropline.contract import PERSON, Status, TaskPrompt, TaskRequest
@@ -47,6 +48,18 @@ class Failure:
     text: str
     advice: str
     can_redrive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """A caption that another one replaced."""
+
+    text: str
+    #: The model, or the person.
+    source: str
+    iso: str
+    #: When it was replaced.
+    words: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +116,11 @@ class PictureView:
     caption: str
     tag: str
     person: Person | None
+    #: The row can be captioned again.
+    can_redo: bool
     error: Failure | None
     note: str | None
+    earlier: tuple[Earlier, ...]
     answers: tuple[Link, ...]
     generations: tuple[Link, ...]
     facts: tuple[tuple[str, str], ...]
@@ -120,6 +136,7 @@ def picture_of(
     query: PageQuery,
     rest: "Rest",
     models: KeptCaption | None = None,
+    earlier: Sequence[ReplacedCaption] = (),
 ) -> PictureView | None:
     """The page of a row; None for a row without an id.
 
@@ -130,6 +147,7 @@ def picture_of(
         query: of the list that led to this page.
         rest: of the object.
         models: the newest caption of the model that a person's has replaced.
+        earlier: the captions that others have replaced, the newest first.
     """
     card = card_of(row, query, Rendition.VIEW)
     if card is None:
@@ -161,8 +179,10 @@ def picture_of(
         caption=row.caption or "",
         tag=caption_tag(row.caption),
         person=_person(row, models),
+        can_redo=is_live and rest is Rest.OBJECT and _can_redo(row),
         error=failure_of(row),
-        note=row.error if row.status is not Status.FAILED else None,
+        note=_note(row),
+        earlier=tuple(map(_earlier, earlier)),
         answers=tuple(_answers(row, siblings, query)),
         generations=tuple(_generations(row, siblings, query)),
         facts=tuple(_facts(row)),
@@ -186,6 +206,24 @@ def _person(row: CaptionRecord, models: KeptCaption | None) -> Person | None:
         return None
     moment = Moment(at.isoformat(), _clock(at), None)
     return Person(row.edited_by, moment, models.caption if models else None, is_reverted=row.redo)
+
+
+def _can_redo(row: CaptionRecord) -> bool:
+    return row.status is Status.CAPTIONED and not row.redo and row.edited_by is None
+
+
+def _note(row: CaptionRecord) -> str | None:
+    """A remark about a row with a caption: the state of its redo, or why the metadata lacks the caption."""
+    if row.status is Status.CAPTIONED and row.redo and row.edited_by is None:
+        return "A new caption is on the way; this one stays until then."
+    if row.redo_failed_at is not None:
+        return f"The last try for a new caption failed at {_clock(row.redo_failed_at)}: {row.error}"
+    return row.error if row.status is not Status.FAILED else None
+
+
+def _earlier(replaced: ReplacedCaption) -> Earlier:
+    at = replaced.replaced_at
+    return Earlier(replaced.caption, replaced.edited_by or replaced.model or "", at.isoformat(), _clock(at))
 
 
 def _read_lines(row: CaptionRecord) -> str:

@@ -38,6 +38,8 @@ _CAPTION: dict[str, Any] = {
     "captioned_at": "2026-11-26T09:12:25.011876+00:00",
     "metadata_written_at": "2026-11-26T09:12:25.160322+00:00",
     "updated_at": "2026-11-26T09:12:25.160322+00:00",
+    "redo": False,
+    "redo_failed_at": None,
 }
 _SUBMITTED = {"id": _ID, "uri": _URI, "task": "<CAPTION>", "status": "queued"}
 
@@ -81,6 +83,8 @@ class Caption(BaseModel):
     captioned_at: datetime | None
     metadata_written_at: datetime | None
     updated_at: datetime
+    redo: bool = Field(description="A new caption is on the way; this one stays until then.")
+    redo_failed_at: datetime | None = Field(description="When the last redo was given up; `error` has the reason.")
 
 
 class SubmittedCaption(BaseModel):

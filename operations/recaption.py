@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from db import recaptions, workers
 from db.caption_filter import CaptionFilter
-from db.reads import MOST_COUNTED
+from db.reads import MOST_COUNTED, CaptionRecord
 from db.recaptions import AddTask, Kind, Redo, Target, Work
 from db.session import Connection, Database
 from dropline.contract import Status, TaskRequest
@@ -199,6 +199,22 @@ class Recaptioner:
             wake_for_due_rows(self.database, self.enqueue, self.wake)
         return self._step(None)
 
+    def redo(self, row: CaptionRecord) -> None:
+        """Have one row captioned again, whatever made its caption; a row that is to be redone stays as it is.
+
+        Raises:
+            ClientError: the row cannot be captioned again now.
+            The errors of `recaption`.
+        """
+        work = Redo(CaptionFilter(), None, retry_failed=True)
+        with self._transaction() as connection:
+            batch = work.take(connection, row.id - 1, row.id, 1)
+            left = work.count(connection, row.id - 1, row.id)
+        if not batch.row_ids and not row.redo:
+            raise ClientError(f"{row.version.uri} is not captioned again now: {_why_left(left, row.status)}")
+        self.enqueue(row.id)
+        self.wake()
+
     def _step(self, read_to: int | None) -> Step:
         left = self.seen.copy()
         del left[Kind.TAKEN]
@@ -274,6 +290,16 @@ def _next_size(size: int, took_s: float, largest: int | None) -> int:
     """The number of ids of the next window: statements of some tenths of a second."""
     following = size * 2 if took_s < _SHORT_S else max(1, size // 2) if took_s > _LONG_S else size
     return following if largest is None else min(following, largest)
+
+
+def _why_left(left: Counter[Kind], status: Status) -> str:
+    if left[Kind.EDITED]:
+        return "its caption is a person's; put the model's back with `dropline edit --revert`"
+    if left[Kind.OVERWRITTEN]:
+        return "the object has a newer generation"
+    if left[Kind.PENDING]:
+        return "its caption is being written to the metadata; repeat the request in a minute"
+    return f"its row is {status}, and only captioned rows are"
 
 
 def _due(rows: int) -> str:

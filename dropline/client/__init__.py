@@ -11,7 +11,7 @@ from dropline.client.errors import (
     UnexpectedAnswer,
 )
 from dropline.client.plain import Client
-from dropline.client.results import Backfill, Caption, Change, Reset, Submitted
+from dropline.client.results import Backfill, Caption, Change, Recaption, Reset, Submitted
 from dropline.contract import Status
 from dropline.errors import ClientError
 from dropline.regions import Box, Polygon
@@ -28,6 +28,7 @@ __all__ = [
     "NoAnswerYet",
     "Polygon",
     "Problem",
+    "Recaption",
     "Reset",
     "ServiceError",
     "ServiceTimeout",

@@ -12,7 +12,7 @@ from dropline.client.content import Image
 from dropline.client.errors import Problem
 from dropline.client.feed import MOST_EVENT_BYTES, EventFeed
 from dropline.client.flows import Api
-from dropline.client.results import Backfill, Caption, Change, Reset, Submitted
+from dropline.client.results import Backfill, Caption, Change, Recaption, Reset, Submitted
 from dropline.client.steps import Call, Flow, Pause, Read, Step
 from dropline.client.transport import options
 
@@ -168,6 +168,20 @@ class AsyncClient:
                     yield Caption.from_line(line)
         except httpx2.RequestError as error:
             raise error_of(error) from error
+
+    async def recaption(
+        self,
+        *,
+        max: int | None = None,  # noqa: A002 - the name of the option everywhere
+        **conditions: object,
+    ) -> AsyncGenerator[Recaption, None]:
+        """Have rows captioned again; see `Client.recaption`."""
+        state = Recaption()
+        while True:
+            state = await self._run(self._api.recaption_step(conditions, state, max))
+            yield state
+            if state.next is None:
+                return
 
     async def events(self, last_event_id: str | None = None) -> AsyncGenerator[Change | Reset, None]:
         """Each change of a row, as it happens; see `Client.events`."""

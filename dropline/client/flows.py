@@ -16,7 +16,7 @@ from dropline.client.answers import document_of
 from dropline.client.content import Content, Image, content_of
 from dropline.client.errors import CaptionFailed, NoAnswerYet
 from dropline.client.repetition import answered
-from dropline.client.results import Backfill, Caption, Page, Session, Submitted
+from dropline.client.results import Backfill, Caption, Page, Recaption, Session, Submitted
 from dropline.client.steps import Call, Flow, Pause
 from dropline.client.uploads import upload
 from dropline.contract import Status
@@ -121,6 +121,18 @@ class Api:
         """The request for all rows as lines."""
         given = {name: value for name, value in conditions.items() if value}
         return Call("GET", f"{self.base_url}/api/export", self._headers, given, silence_s=60.0)
+
+    def recaption_step(
+        self, conditions: Mapping[str, object], before: Recaption, most: int | None
+    ) -> Flow[Recaption]:
+        """One step of a recaption, added to those before."""
+        given = {name: value for name, value in conditions.items() if value}
+        if most is not None:
+            given["max"] = most - before.taken
+        if before.next is not None:
+            given["cursor"] = before.next
+        call = Call("POST", f"{self.base_url}/api/recaptions", self._headers, json=given, silence_s=60.0)
+        return before.with_step(document_of((yield from answered(call, Deadline.after(120.0)))))
 
     def stream(self, last_event_id: str) -> Call:
         """The request for events."""

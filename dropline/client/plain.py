@@ -12,7 +12,7 @@ from dropline.client.content import Image
 from dropline.client.errors import Problem
 from dropline.client.feed import MOST_EVENT_BYTES, EventFeed
 from dropline.client.flows import Api
-from dropline.client.results import Backfill, Caption, Change, Reset, Submitted
+from dropline.client.results import Backfill, Caption, Change, Recaption, Reset, Submitted
 from dropline.client.steps import Call, Flow, Pause, Read, Step
 from dropline.client.transport import options
 
@@ -224,6 +224,30 @@ class Client:
                     yield Caption.from_line(line)
         except httpx2.RequestError as error:
             raise error_of(error) from error
+
+    def recaption(
+        self,
+        *,
+        max: int | None = None,  # noqa: A002 - the name of the option everywhere
+        **conditions: object,
+    ) -> Generator[Recaption, None, None]:
+        """Have rows captioned again, or ask a further question about their objects; the sums after each step.
+
+        Iterate to the end. A repetition takes the rows that are left. The token needs the scope `edit`.
+
+        Args:
+            max: most rows.
+            conditions: members of `POST /api/recaptions`, as `bucket`, `prefix`, `model`, `to_task`, `force`.
+
+        Raises:
+            ServiceError: as of `caption`, at each step.
+        """
+        state = Recaption()
+        while True:
+            state = self._run(self._api.recaption_step(conditions, state, max))
+            yield state
+            if state.next is None:
+                return
 
     def events(self, last_event_id: str | None = None) -> Generator[Change | Reset, None, None]:
         """Each change of a row, as it happens; connects again after a lost connection, and misses nothing.

@@ -192,6 +192,31 @@ class Backfill:
 
 
 @dataclass(frozen=True, slots=True)
+class Recaption:
+    """The state of a recaption: sums over its steps so far."""
+
+    #: Rows that are due.
+    taken: int = 0
+    #: Rows that met the conditions and were left, by reason.
+    left: Mapping[str, int] = field(default_factory=dict)
+    #: Place of the next step; None: the end.
+    next: str | None = None
+
+    def with_step(self, document: object) -> Self:
+        """Add a step as the API gives it.
+
+        Raises:
+            UnexpectedAnswer: a member is missing or has another type.
+        """
+        members = _members(document)
+        left = dict(self.left)
+        counted = _members(members.get("left"))
+        for reason in counted:
+            left[reason] = left.get(reason, 0) + _whole(counted, reason)
+        return type(self)(self.taken + _whole(members, "taken"), left, _text_or_none(members, "next"))
+
+
+@dataclass(frozen=True, slots=True)
 class Session:
     """Where a large file is sent."""
 

@@ -34,4 +34,4 @@ def test_answers_are_as_described(gallery: GalleryRig) -> None:
             case.call_and_validate(excluded_checks=[positive_data_acceptance])
 
         check()
-    assert tried == 9
+    assert tried == 12
