@@ -473,7 +473,7 @@ class Picture {
     const found = await fetchHtml(location.href).catch(() => null);
     this.isLoading = false;
     if (!found) return;
-    for (const id of ["notice", "p-stage", "p-answer", "p-labels", "p-answers", "p-facts", "p-generations"]) {
+    for (const id of ["notice", "p-stage", "p-answer", "p-labels", "p-answers", "p-earlier", "p-facts", "p-generations"]) {
       const [old, now] = [document.getElementById(id), found.getElementById(id)];
       if (old && now && old.outerHTML !== now.outerHTML) { if (id === "p-stage") keepPicture(old, now); old.replaceWith(now); }
     }

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import Connection, text
 
-from db import claims, object_rows
+from db import claims, object_rows, reads
 from db.caption_filter import CaptionFilter
 from db.recaptions import Kind, Target
 from db.session import Database
@@ -108,6 +108,20 @@ def _claimed(connection: Connection, row_id: int) -> Claim:
     connection.execute(text("UPDATE captions SET priority = 0 WHERE id = :id"), {"id": row_id})
     connection.execute(text("UPDATE captions SET not_before = now() + interval '1 h' WHERE status = 'queued'"))
     return take(connection, row_id)
+
+
+def test_captions_of_people_are_left_by_force_too(database: Database, connection: Connection) -> None:
+    """And by the redo of a single row."""
+    start_worker(connection)
+    insert_captioned(connection, 1, 2)
+    connection.execute(text("UPDATE captions SET edited_by = 'Ida', edited_at = now() WHERE id = 1"))
+    forced = Request(CaptionFilter(bucket="drops"), force=True)
+    assert run(database, forced) == {Kind.TAKEN: 1, Kind.EDITED: 1}
+    assert to_redo(connection) == [2]
+    row = reads.row(connection, 1)
+    assert row is not None
+    with pytest.raises(ClientError, match="a person's"):
+        recaptioner_of(database).redo(row)
 
 
 def test_a_failed_redo_is_retried_on_request_alone(database: Database, connection: Connection) -> None:
