@@ -99,13 +99,15 @@ class Deactivator:
         """Set the number of instances to 0 and hold it: workers with this fingerprint cannot start.
 
         Raises:
-            ScalingRefused, BrokerUnavailable: not held; the next start of a worker tries again.
+            ScalingRefused, ScalingDenied, ScalingUnknown, BrokerUnavailable: not held; the next start of a worker
+                tries again.
         """
         self._pool.prepare()
-        outcome = run_procedure(hold(uuid.uuid4().hex, fingerprint, self._policy), self._execute)
-        # Until something changes, an hourly check looks whether it has.
-        arrange_check(self._wakes, check_pause_s(self._policy, 0))
-        return outcome
+        try:
+            return run_procedure(hold(uuid.uuid4().hex, fingerprint, self._policy), self._execute)
+        finally:
+            # Until something changes, an hourly check looks whether it has.
+            arrange_check(self._wakes, check_pause_s(self._policy, 0))
 
     def read_fingerprint(self) -> str:
         """The fingerprint of the worker pool's image and settings.

@@ -221,7 +221,7 @@ def scale_to_zero(token: str, policy: ScalingPolicy) -> Procedure[ScaleToZeroOut
     except ScalingUnknown:
         # The call to 0 may still take effect: calls to 1 stay forbidden until the mark expires.
         return ScaleToZeroOutcome.UNKNOWN
-    return (yield from _remove_mark_or_scale_up(mark, policy))
+    return (yield from _end_mark_or_scale_up(mark, None, policy))
 
 
 def hold(token: str, fingerprint: str, policy: ScalingPolicy) -> Procedure[ScaleToZeroOutcome]:
@@ -236,7 +236,8 @@ def hold(token: str, fingerprint: str, policy: ScalingPolicy) -> Procedure[Scale
         policy: of this deployment.
 
     Raises:
-        BrokerUnavailable: the worker pool may be at zero, and is not held.
+        BrokerUnavailable: Cloud Run was not called.
+        ScalingRefused, ScalingDenied, ScalingUnknown: the mark was lost, and the call to scale up again failed.
     """
     mark = SLEEPING + token
     admission = yield BeginScaleToZero(mark, policy.lease_s, even_if_queued=True)
@@ -252,8 +253,7 @@ def hold(token: str, fingerprint: str, policy: ScalingPolicy) -> Procedure[Scale
         return ScaleToZeroOutcome.REFUSED
     except ScalingUnknown:
         return ScaleToZeroOutcome.UNKNOWN
-    held = yield ReplaceMark(mark, HELD + fingerprint)
-    return ScaleToZeroOutcome.ASLEEP if held else ScaleToZeroOutcome.ABANDONED
+    return (yield from _end_mark_or_scale_up(mark, HELD + fingerprint, policy))
 
 
 def _find_obstacle(mark: str, policy: ScalingPolicy) -> Procedure[ScaleToZeroOutcome | None]:
@@ -276,9 +276,12 @@ def _find_obstacle(mark: str, policy: ScalingPolicy) -> Procedure[ScaleToZeroOut
     return None
 
 
-def _remove_mark_or_scale_up(mark: str, policy: ScalingPolicy) -> Procedure[ScaleToZeroOutcome]:
+def _end_mark_or_scale_up(
+    mark: str, following: str | None, policy: ScalingPolicy
+) -> Procedure[ScaleToZeroOutcome]:
+    """Replace the mark after the call to 0. An event may have read `awake` if the mark was lost: then call 1."""
     try:
-        if (yield ReplaceMark(mark, None)):
+        if (yield ReplaceMark(mark, following)):
             return ScaleToZeroOutcome.ASLEEP
     except BrokerUnavailable:
         pass  # an unreachable Redis may come back without the mark

@@ -15,6 +15,7 @@ from dropline.scaling.mark import PoolMark
 from dropline.scaling.pool_document import PoolDocument
 from dropline.scaling.protocol import (
     AWAKE,
+    HELD,
     SLEEPING,
     Admission,
     BeginScaleToZero,
@@ -205,3 +206,48 @@ def test_a_worker_that_stops_removes_awake_alone(mark: str, left: str | None) ->
     store.mark = mark
     make_deactivator(store, RecordingPool(), ManualClock(), lambda: None).forget_awake()
     assert store.mark == left
+
+
+def test_a_pool_is_held_at_zero_although_messages_wait() -> None:
+    """A failing worker calls 0, and its mark keeps events from calling 1."""
+    store, pool = MemoryStore(), RecordingPool()
+    store.push(1)
+    assert make_deactivator(store, pool, ManualClock(), lambda: 0.0).hold("F") is ScaleToZeroOutcome.ASLEEP
+    assert (pool.asked, store.mark) == ([0], f"{HELD}F")
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome", "is_marked"),
+    [
+        (ScalingRefused("busy"), ScaleToZeroOutcome.REFUSED, False),
+        (ScalingDenied("no right"), ScaleToZeroOutcome.REFUSED, False),
+        (ScalingUnknown("no answer"), ScaleToZeroOutcome.UNKNOWN, True),
+    ],
+)
+def test_a_pool_that_may_not_be_set_to_zero_is_not_held(
+    error: DroplineError, outcome: ScaleToZeroOutcome, is_marked: bool
+) -> None:
+    """The next start of the worker tries again; after a call without an answer, the mark must expire first."""
+
+    class Failing(RecordingPool):
+        def scale(self, instances: int, before_change: Callable[[], None] = lambda: None) -> str:
+            raise error
+
+    store = MemoryStore()
+    assert make_deactivator(store, Failing(), ManualClock(), lambda: None).hold("F") is outcome
+    assert (store.mark or "").startswith(SLEEPING) is is_marked
+
+
+def test_a_mark_that_is_lost_during_a_hold_means_one_more_start() -> None:
+    """An event may have read `awake` after the flush, and its image must not wait at 0 instances."""
+
+    class Flushing(RecordingPool):
+        def scale(self, instances: int, before_change: Callable[[], None] = lambda: None) -> str:
+            if instances == 0:
+                store.flush()
+                store.mark = AWAKE
+            return super().scale(instances, before_change)
+
+    store, pool = MemoryStore(), Flushing()
+    assert make_deactivator(store, pool, ManualClock(), lambda: None).hold("F") is ScaleToZeroOutcome.WOKEN_AGAIN
+    assert (pool.asked, store.mark) == ([0, 1], AWAKE)
