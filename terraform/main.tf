@@ -53,7 +53,8 @@ module "queue" {
   name                = var.name
   labels              = local.labels
   network             = module.network.network
-  memory_gb           = var.redis_memory_gb
+  tier                = var.redis.tier
+  memory_gb           = var.redis.memory_gb
   deletion_protection = var.deletion_protection
   readers = {
     function = google_service_account.this["function"].email

@@ -208,10 +208,19 @@ variable "database_readers" {
   default     = {}
 }
 
-variable "redis_memory_gb" {
-  description = "Memory of Redis, in GiB."
-  type        = number
-  default     = 1
+variable "redis" {
+  description = "Redis. `tier`: STANDARD_HA has a standby in a second zone; BASIC, for a trial, costs less, and is away for minutes during maintenance (no image is lost: Postgres keeps the queue). `memory_gb`: memory in GiB."
+  type = object({
+    tier      = optional(string, "STANDARD_HA")
+    memory_gb = optional(number, 1)
+  })
+  default  = {}
+  nullable = false
+
+  validation {
+    condition     = contains(["STANDARD_HA", "BASIC"], var.redis.tier)
+    error_message = "Give STANDARD_HA or BASIC."
+  }
 }
 
 variable "retry" {

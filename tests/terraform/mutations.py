@@ -167,7 +167,7 @@ MUTATIONS = (
         '"projects/${var.project}/roles/${google_project_iam_custom_role.captioner.role_id}"',
         '"roles/storage.objectUser"',
     ),
-    Mutation(policies.redis_keeps_the_queue, _REDIS, '"STANDARD_HA"', '"BASIC"'),
+    Mutation(policies.redis_keeps_the_queue, _REDIS, "= var.tier", '= "BASIC"'),
     Mutation(policies.redis_keeps_the_queue, _REDIS, '"noeviction"', '"volatile-lru"'),
     Mutation(policies.redis_keeps_the_queue, _REDIS, '"SERVER_AUTHENTICATION"', '"DISABLED"'),
     Mutation(policies.redis_keeps_the_queue, _REDIS, "auth_enabled            = true", "auth_enabled = false"),

@@ -46,7 +46,7 @@ module "dropline" {
     max_connections  = 500
   }
   database_readers = var.analysts
-  redis_memory_gb  = 5
+  redis            = { memory_gb = 5 }
 
   alert_emails = [var.on_call]
   budget       = var.billing_account == null ? null : { billing_account = var.billing_account, amount = 2000 }

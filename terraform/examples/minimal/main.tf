@@ -13,4 +13,7 @@ module "dropline" {
   source = "../.."
 
   project = var.project
+  region  = var.region
+  worker  = var.worker
+  redis   = var.redis
 }

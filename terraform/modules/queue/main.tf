@@ -18,7 +18,7 @@ resource "google_redis_instance" "this" {
   name           = var.name
   region         = var.region
   display_name   = "Dropline's queue"
-  tier           = "STANDARD_HA"
+  tier           = var.tier
   memory_size_gb = var.memory_gb
   redis_version  = "REDIS_7_2"
   labels         = var.labels

@@ -24,6 +24,17 @@ variable "network" {
   type        = string
 }
 
+variable "tier" {
+  description = "STANDARD_HA: a standby in a second zone. BASIC: none, for a trial."
+  type        = string
+  default     = "STANDARD_HA"
+
+  validation {
+    condition     = contains(["STANDARD_HA", "BASIC"], var.tier)
+    error_message = "Give STANDARD_HA or BASIC."
+  }
+}
+
 variable "memory_gb" {
   description = "Memory of Redis, in GiB. At most 2,000 messages wait, of about one kilobyte each."
   type        = number

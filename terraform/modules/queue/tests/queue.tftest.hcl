@@ -57,3 +57,23 @@ run "part_of_a_gibibyte" {
   }
   expect_failures = [var.memory_gb]
 }
+
+run "a_trial" {
+  command = plan
+  variables {
+    tier = "BASIC"
+  }
+
+  assert {
+    condition     = google_redis_instance.this.tier == "BASIC" && google_redis_instance.this.auth_enabled
+    error_message = "Redis of a trial has one zone, and a password."
+  }
+}
+
+run "an_unknown_tier" {
+  command = plan
+  variables {
+    tier = "GOLD"
+  }
+  expect_failures = [var.tier]
+}
