@@ -23,8 +23,10 @@ from benchmarks.figures import shown
 from benchmarks.provenance import Provenance
 from benchmarks.query_plans import Plan, nested_plans_of
 from benchmarks.stack import open_directory
-from db import changes, claims, object_rows, reads, retention, search
+from db import changes, claims, exports, object_rows, reads, retention, search
+from db.caption_filter import CaptionFilter
 from db.connections import Connector
+from db.exports import Chosen
 from db.redrivable import DEAD_LETTERS, UNWRITTEN_ROWS, RowFilter
 from db.search import Search
 from db.session import make_engine
@@ -95,6 +97,11 @@ _IN_SQL = """
     SELECT object_name, caption FROM current_captions
     WHERE to_tsvector('english', caption) @@ websearch_to_tsquery('english', '{word}') ORDER BY id DESC LIMIT 10
 """
+
+
+_FUNCTION_IN_SQL = "SELECT object_name, caption FROM search_captions('{word}', 10)"
+_FAILURES_IN_SQL = "SELECT * FROM failures WHERE error_code = 'corrupt_image' ORDER BY id DESC LIMIT 20"
+_LAST_DAY_IN_SQL = "SELECT * FROM caption_stats WHERE day = (now() AT TIME ZONE 'UTC')::date"
 
 
 @dataclass(frozen=True)
@@ -211,6 +218,14 @@ def _calls(connection: Connection, rows: int) -> Iterator[tuple[str, Callable[[]
             partial(connection.exec_driver_sql, _IN_SQL.format(word=words)),
             10,
         )
+        yield (
+            f"search function in SQL, a word of {how_many}",
+            partial(connection.exec_driver_sql, _FUNCTION_IN_SQL.format(word=words)),
+            10,
+        )
+    yield from _exports(connection, rows)
+    yield "view `failures`, a code", partial(connection.exec_driver_sql, _FAILURES_IN_SQL), 10
+    yield "view `caption_stats`, the last day", partial(connection.exec_driver_sql, _LAST_DAY_IN_SQL), 3
     yield "`status`: rows by status", partial(reads.status_counts, connection), 10
     yield "`status`: failures by code", partial(reads.failures, connection), 10
     yield "`status`: rate and age of the queue", partial(reads.throughput, connection, 5), 10
@@ -231,6 +246,17 @@ def _calls(connection: Connection, rows: int) -> Iterator[tuple[str, Callable[[]
     claimed = (claims.claim(connection, 0, 600, "benchmark/3").work for _ in range(rows))
     yield "claim and record of a caption", lambda: _record(connection, next(claimed)), 300
     yield "purge of 500 rows", partial(retention.purge, connection, 30 * _DAY_S, _BATCH), 5
+
+
+def _exports(connection: Connection, rows: int) -> Iterator[tuple[str, Callable[[], object], int]]:
+    """The first statements of exports: all captions, those of a folder, and a filter that no row passes."""
+    captioned = (Status.CAPTIONED,)
+    everything, folder = CaptionFilter(statuses=captioned), CaptionFilter(prefix="holiday/17/", statuses=captioned)
+    yield "`export`: the first 1,000 rows", partial(exports.read_part, connection, Chosen(everything), 0, rows), 10
+    yield "`export --prefix`: the ids", partial(exports.few_ids, connection, Chosen(folder), 0, rows), 10
+    none = Chosen(CaptionFilter(revision="none", statuses=captioned))
+    part = partial(exports.read_part, connection, none, rows // 2, rows // 2 + exports.SPAN)
+    yield "`export --revision` of no row: 50,000 ids", part, 10
 
 
 def _register(connection: Connection, generation: int) -> None:
