@@ -10,7 +10,7 @@ from dropline.errors import ClientError
 from operations.export.lines import COLUMNS, document
 
 _WHOLE = ("generation", "size_bytes", "width", "height")
-_TIMES = ("event_time", "queued_at", "captioned_at", "metadata_written_at", "updated_at")
+_TIMES = ("event_time", "queued_at", "captioned_at", "metadata_written_at", "updated_at", "edited_at")
 
 
 def pyarrow() -> Any:
