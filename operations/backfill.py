@@ -12,19 +12,17 @@ from pathlib import Path
 from db import backfills, bulk_rows, claims
 from db.backfills import BackfillRecord, MeasuredRate
 from db.bulk_rows import BulkRow, Registered
-from db.session import Database, writer_settings
-from db.start_check import BULK
+from db.session import Database
 from dropline.contract import ObjectVersion
 from dropline.deadline import Deadline
 from dropline.errors import DroplineError, ForeignBucket
-from dropline.scaling.activation import open_activator
 from dropline.selection import Selection
 from dropline.settings import Settings
 from dropline.storage.listing import Listing
 from operations.backfill_request import BackfillRequest, Chooser
 from operations.backfill_sources import BucketObjects, Item, ListedNames, Objects, digest_of
+from operations.bulk_parts import open_bulk_parts
 from operations.pacing import Pacer, Spaced
-from operations.redrive import wake_with_retries
 
 #: Rows per transaction, each with a lock.
 BATCH = 500
@@ -32,8 +30,6 @@ BATCH = 500
 _MOST_ITEMS = 2000
 #: Workers are woken once in this time, in seconds.
 _WAKE_EVERY_S = 10.0
-_ENQUEUE_S = 10.0
-_STATEMENT_TIMEOUT_MS = 60_000
 
 #: Called after each batch, with the part of the source that was read, from 0 to 1.
 OnProgress = Callable[[BackfillRecord, float], None]
@@ -341,33 +337,3 @@ def open_backfiller(settings: Settings, on_wait: Callable[[str], None]) -> Itera
     """
     with open_bulk_parts(settings, "dropline-backfill", on_wait) as (database, listing, enqueue, wake):
         yield Backfiller(settings, database, listing, enqueue, wake)
-
-
-BulkParts = tuple[Database, Listing, Callable[[int], None], Callable[[], None]]
-
-
-@contextmanager
-def open_bulk_parts(
-    settings: Settings, application_name: str, on_wait: Callable[[str], None]
-) -> Iterator[BulkParts]:
-    """Postgres, Cloud Storage, and the functions that send a message and wake the pool; as `open_backfiller`."""
-    writer = writer_settings(settings)
-    statement_timeout_ms = max(writer.statement_timeout_ms, _STATEMENT_TIMEOUT_MS)
-    operator = writer.model_copy(update={"statement_timeout_ms": statement_timeout_ms})
-    # Celery is slow to import.
-    from dropline.broker.queue import CaptionQueue
-
-    with (
-        closing(CaptionQueue.connect(settings.broker)) as queue,
-        open_activator(settings.pool, settings.broker) as activator,
-        closing(Database.connect(operator, application_name, BULK, connections=2)) as database,
-    ):
-
-        def enqueue(row_id: int) -> None:
-            queue.enqueue(row_id, Deadline.after(_ENQUEUE_S))
-
-        def wake() -> None:
-            if activator is not None:
-                wake_with_retries(activator.ensure_awake, 2 * settings.pool.lease_s, on_wait)
-
-        yield database, Listing.connect(settings), enqueue, wake

@@ -15,8 +15,8 @@ from dropline.selection import Selection
 from dropline.settings import Settings
 from dropline.storage.listing import ListedObject, Listing
 from dropline.storage.name_ranges import NameRange, after_prefix
-from operations.backfill import open_bulk_parts
 from operations.backfill_request import BackfillRequest, Chooser, Source
+from operations.bulk_parts import open_bulk_parts
 from operations.comparing import Comparison, Difference, Finding, merge
 from operations.pacing import Spaced
 from operations.read_ahead import read_ahead
