@@ -27,6 +27,7 @@ from db import changes, claims, exports, object_rows, reads, retention, search
 from db.caption_filter import CaptionFilter
 from db.connections import Connector
 from db.exports import Chosen
+from db.recaptions import AddTask, Redo, Target
 from db.redrivable import DEAD_LETTERS, UNWRITTEN_ROWS, RowFilter
 from db.search import Search
 from db.session import make_engine
@@ -51,6 +52,7 @@ _SMALL_ROWS = 10_000
 _PART = 500_000
 _REDRIVEN = 100_000
 _BATCH = 500
+_WINDOW = 200_000
 _DAY_S = 24 * 3600.0
 _TASK = TaskRequest.parse("<CAPTION>")
 _SHOWN = (Status.QUEUED, Status.RUNNING, Status.CAPTIONED, Status.FAILED)
@@ -245,6 +247,7 @@ def _calls(connection: Connection, rows: int) -> Iterator[tuple[str, Callable[[]
     yield "claim, a hint in the middle", lambda: claims.claim(connection, next(hints), 600, "benchmark/2"), 300
     claimed = (claims.claim(connection, 0, 600, "benchmark/3").work for _ in range(rows))
     yield "claim and record of a caption", lambda: _record(connection, next(claimed)), 300
+    yield from _recaption_calls(connection, rows)
     yield "purge of 500 rows", partial(retention.purge, connection, 30 * _DAY_S, _BATCH), 5
 
 
@@ -257,6 +260,34 @@ def _exports(connection: Connection, rows: int) -> Iterator[tuple[str, Callable[
     none = Chosen(CaptionFilter(revision="none", statuses=captioned))
     part = partial(exports.read_part, connection, none, rows // 2, rows // 2 + exports.SPAN)
     yield "`export --revision` of no row: 50,000 ids", part, 10
+
+
+def _recaption_calls(connection: Connection, rows: int) -> Iterator[tuple[str, Callable[[], object], int]]:
+    """The statements of a recaption: the first window, a batch, and a pass in which no row is to be redone."""
+    redone = Redo(CaptionFilter(), Target("new", "r1"))
+    left = Redo(CaptionFilter(), Target("florence-community/Florence-2-base-ft", None))
+    folder = Redo(CaptionFilter(prefix="holiday/17/"), Target("new", "r1"))
+    added = AddTask(CaptionFilter(), TaskRequest.parse("<OD>"))
+    yield "`recaption --dry-run`: its first window", partial(redone.count, connection, 0, 5000), 10
+    yield "the same with `--to-task`", partial(added.count, connection, 0, 5000), 10
+    yield (
+        "`recaption --dry-run`, each row left: the whole table",
+        lambda: _count_all(connection, left, rows),
+        1,
+    )
+    yield (
+        "the same with the prefix of one folder in 3,000",
+        lambda: _count_all(connection, folder, rows),
+        1,
+    )
+    yield "`recaption`: a batch of 500 rows", partial(redone.take, connection, 0, rows, _BATCH), 5
+    yield "`recaption --to-task`: a batch of 500 rows", partial(added.take, connection, 0, rows, _BATCH), 5
+
+
+def _count_all(connection: Connection, work: Redo, rows: int) -> None:
+    """All windows of a pass; the sizes of the windows of a long pass are like these."""
+    for after in range(0, rows, _WINDOW):
+        work.count(connection, after, min(rows, after + _WINDOW))
 
 
 def _register(connection: Connection, generation: int) -> None:
