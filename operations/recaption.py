@@ -257,7 +257,7 @@ class Recaptioner:
                 self.wake()
             except DroplineError as error:
                 raise type(error)(f"{error}; {_due(len(self.taken))}", code=error.code) from error
-            self.on_progress(Progress(len(self.taken), batch.row_ids[-1], window.end))
+            self.on_progress(Progress(len(self.taken), batch.last_id or window.last, window.end))
         return batch.last_id
 
     def _report(self, window: "_Window") -> None:
