@@ -39,7 +39,7 @@ COMMANDS = {
     "backfill": "Caption the objects that are in a bucket already, behind fresh drops.",
     "reconcile": "Compare a bucket with the table, both ways; `--fix` repairs the differences.",
     "recaption": (
-        "Caption again what another model or revision captioned; the old caption stays until the new one is there."
+        "Caption rows of another model or revision again; the old caption stays until the new one is there."
     ),
     "edit": "Replace a caption by a person's, in Postgres and in the object's metadata.",
     "redrive": "Queue failed rows again, with all their attempts; put the cause right first.",

@@ -98,7 +98,7 @@ def recaption(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Caption again what another model or revision captioned; the old caption stays until the new one is there.
+    """Caption rows of another model or revision again; the old caption stays until the new one is there.
 
     A row has to pass every given filter. Fresh images go first. Repeated, the command takes the rows that are
     left. It needs the function's login (DROPLINE_DATABASE__URL) and Redis. Exit code 1: a redo failed (--wait).
@@ -172,7 +172,7 @@ def _plan_words(work: Work, most: int | None, rate: float | None) -> str:
         case AddTask(_, task):
             words = f"plan: objects of the rows get the task {task}"
         case Redo(_, None):
-            words = "plan: rows that pass the filter are captioned again, whatever made their captions"
+            words = "plan: rows that pass the filter are captioned again, those of the target too"
         case Redo(_, target):
             revision = f", revision {target.revision}" if target and target.revision else ""
             words = f"plan: captions are made again, except those of {target and target.model}{revision}"
@@ -235,7 +235,7 @@ def _recaption(
 def _print_result(
     work: Work, seen: Counter[Kind], taken: int | None, ends: Mapping[str, int], *, as_json: bool
 ) -> None:
-    """Print what the pass did with the rows; `taken` is None in a dry run."""
+    """Print the numbers of a pass; `taken` is None in a dry run."""
     number = seen[Kind.TAKEN] if taken is None else taken
     left = {kind: seen[kind] for kind in _WORDS if seen[kind]}
     if as_json:

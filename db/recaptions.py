@@ -1,6 +1,6 @@
 """Rows that are captioned again, and rows of a further task: many in one statement, before the bulk rows.
 
-A pass reads the table in windows of ids, so that no statement is long, whatever the size of the table and the
+A pass reads the table in windows of ids, so that no statement is long in a large table or with a rare
 filter. Each function takes a connection in a transaction of the caller.
 """
 
@@ -37,7 +37,7 @@ PRIORITY = 1
 
 
 class Kind(enum.StrEnum):
-    """What a pass does with a row that passes the filter."""
+    """The treatment of a row that passes the filter."""
 
     #: The row is to be captioned again, or gets a row of the further task.
     TAKEN = "taken"
@@ -72,7 +72,7 @@ class Target:
 
 
 class Work(Protocol):
-    """What a pass does, for one window of ids: above `after`, up to `last`."""
+    """The work of a pass, for one window of ids: above `after`, up to `last`."""
 
     def count(self, connection: Connection, after: int, last: int) -> Counter[Kind]:
         """The numbers of rows that pass the filter."""

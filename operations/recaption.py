@@ -35,7 +35,7 @@ _LIVE = (Status.QUEUED, Status.RUNNING, Status.CAPTIONED, Status.FAILED)
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Which rows are captioned again, as a person asks for it."""
+    """The rows that a person wants captioned again."""
 
     row_filter: CaptionFilter = CaptionFilter()  # noqa: RUF009 - a frozen value
     #: The task that the objects of the rows get in addition; None: the rows are captioned again.
@@ -64,7 +64,7 @@ class Request:
             )
         if self.force and self.row_filter == CaptionFilter():
             raise ClientError(
-                "with force and without a filter, each row is captioned again, whatever made its caption: give a "
+                "with force and without a filter, each row is captioned again, those of the target too: give a "
                 "filter, such as captions older than the present time"
             )
 
@@ -114,11 +114,11 @@ class Recaptioner:
     clock: Callable[[], float] = time.monotonic
     #: Ids of the taken rows.
     taken: list[int] = field(default_factory=list)
-    #: Rows that passed the filter so far, by what became of them; `TAKEN` counts rows before they were taken.
+    #: Rows that passed the filter so far, by kind; `TAKEN` counts rows before they were taken.
     seen: Counter[Kind] = field(default_factory=Counter)
 
     def work_of(self, request: Request) -> Work:
-        """What the pass does.
+        """The work of a pass.
 
         Raises:
             ClientError: no worker has started, and no target is named.
@@ -144,7 +144,7 @@ class Recaptioner:
         return Target(worker.model, worker.model_revision)
 
     def count(self, work: Work, most: int | None = None) -> Counter[Kind]:
-        """The rows that pass the filter, by what `recaption` would do; ends once enough rows to take are found.
+        """The rows that pass the filter, by kind; ends once enough rows to take are found.
 
         Args:
             work: of `work_of`.
@@ -200,7 +200,7 @@ class Recaptioner:
         return self._step(None)
 
     def redo(self, row: CaptionRecord) -> None:
-        """Have one row captioned again, whatever made its caption; a row that is to be redone stays as it is.
+        """Have one row captioned again, of the target too; a row that is to be redone already stays unchanged.
 
         Raises:
             ClientError: the row cannot be captioned again now.
