@@ -16,6 +16,7 @@ from typing import Any
 from sqlalchemy import Row, TextClause, bindparam, text
 from sqlalchemy.dialects.postgresql import JSONB
 
+from db.copies import TWIN_SINCE, WAIT, Model, find_original, of_model, original_of, twin_of
 from db.session import Connection
 from db.storable import storable_json, storable_text
 from dropline.contract import (
@@ -50,6 +51,8 @@ class Claimed:
     others: Due
     #: Further tasks of the same object version, claimed too.
     siblings: tuple[Claim, ...] = ()
+    #: True if the most urgent row now waits: another row with the same bytes is at work.
+    waits: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,16 +177,35 @@ _SIBLINGS = f"""
               AND id <> (SELECT id FROM picked) AND {_FRESH} AND {_UNFINISHED} AND {_DUE_AT} <= now()
         LIMIT {MAX_TASKS - 1} FOR UPDATE SKIP LOCKED),
     taken AS (SELECT id FROM picked UNION ALL SELECT id FROM siblings)"""
+# What is known of the bytes of the taken rows. A row whose attempt was lost is claimed, and waits afterwards.
+_SEEN = f"""
+    seen AS (
+        SELECT own.id AS own_id, found.*, twin_since,
+               original_id IS NULL AND twin_since IS NOT NULL AND own.status = 'queued' AS must_wait,
+               own.status = 'running' AND twin_since IS NOT NULL
+               OR own.status IN ('queued', 'running') AND EXISTS ({twin_of("own", "own.md5_hash", "queued")})
+               AS has_rival
+        FROM taken JOIN captions AS own ON own.id = taken.id
+        LEFT JOIN LATERAL ({original_of("own", "own.md5_hash", "own.size_bytes")}) AS found ON true
+        LEFT JOIN LATERAL ({twin_of("own", "own.md5_hash", "running", TWIN_SINCE)}) AS twin
+             ON true)"""
+_WAITS = "(must_wait AND status = 'queued')"
 _CLAIM = text(f"""
-    WITH {_PICK}, {_SIBLINGS},
+    WITH {_PICK}, {_SIBLINGS}, {_SEEN},
     claimed AS (
-        UPDATE captions SET status = CASE WHEN status = 'queued' THEN 'running' ELSE status END,
-               attempts = attempts + {_NEEDS_ATTEMPT}::int,
+        UPDATE captions SET
+               status = CASE WHEN status = 'queued' AND NOT must_wait THEN 'running' ELSE status END,
+               attempts = attempts + ({_NEEDS_ATTEMPT} AND NOT {_WAITS})::int,
                lost_attempts = lost_attempts + ({_NEEDS_ATTEMPT} AND lease_until IS NOT NULL)::int,
-               lease_until = now() + make_interval(secs => :lease_s), claimed_by = :claimed_by, updated_at = now(),
-               started_at = CASE WHEN {_NEEDS_ATTEMPT} THEN now() ELSE started_at END
-        FROM taken WHERE captions.id = taken.id
-        RETURNING captions.id, bucket, object_name, generation, task, {_NEEDS_ATTEMPT} AS needs_attempt, attempts,
+               lease_until = CASE WHEN NOT {_WAITS} THEN now() + make_interval(secs => :lease_s) END,
+               not_before = CASE WHEN {_WAITS} THEN {WAIT} ELSE not_before END,
+               claimed_by = :claimed_by, updated_at = now(),
+               started_at = CASE WHEN {_NEEDS_ATTEMPT} AND NOT {_WAITS} THEN now() ELSE started_at END
+        FROM seen WHERE captions.id = own_id
+        RETURNING {_WAITS} AS waits, has_rival, md5_hash, size_bytes, original_id, original_caption,
+                  original_result, original_width, original_height, original_size_bytes,
+                  EXTRACT(EPOCH FROM not_before - now())::float8 AS wait_s,
+                  captions.id, bucket, object_name, generation, task, {_NEEDS_ATTEMPT} AS needs_attempt, attempts,
                   lost_attempts, attempts_before_redrive, slow_attempts, model,
                   CASE WHEN NOT {_NEEDS_ATTEMPT} THEN caption END AS caption,
                   CASE WHEN metadata_written_at IS NULL THEN metageneration END AS metageneration, metadata_bytes,
@@ -195,24 +217,36 @@ _CLAIM = text(f"""
 """)
 
 
-def claim(connection: Connection, hint: int, lease_s: float, claimed_by: str) -> Claimed:
+def claim(
+    connection: Connection, hint: int, lease_s: float, claimed_by: str, model: Model | None = None
+) -> Claimed:
     """Lease the most urgent due row, for a caption or for the write-back of a recorded caption.
 
     With a row that needs a caption, lease the other due rows of its object version: one download serves all. Rows
     whose earlier attempt was lost or too slow are leased alone, so that one task does not set the others aside.
+
+    A queued row whose bytes another row has at work is not leased: the row is due again a little later.
 
     Args:
         connection: its statement is the whole transaction.
         hint: id of a row, which is preferred among the due rows of its priority.
         lease_s: seconds until the row is due again, unless the attempt ends before.
         claimed_by: name of the worker and its child; a child claims again when all its rows have ended.
+        model: the claims have the captions that it has made for identical bytes; None: no caption is taken.
     """
     values = {"hint": hint, "lease_s": lease_s, "claimed_by": claimed_by}
-    first, *siblings = connection.execute(_CLAIM, values).all()
-    work: Claim | WriteBack | None = None
-    if first.id is not None:
-        work = _claim_of(first) if first.needs_attempt else _write_back_of(first, claimed_by)
-    return Claimed(work, _due_of(first), tuple(map(_claim_of, siblings)))
+    rows = connection.execute(_CLAIM, values | of_model(model)).all()
+    others = _due_of(rows[0])
+    for row in rows:
+        if row.waits:
+            others = with_time(others, row.wait_s)
+    held = [row for row in rows if row.id is not None and not row.waits]
+    if not held:
+        return Claimed(None, others, waits=bool(rows[0].waits))
+    if not held[0].needs_attempt:
+        return Claimed(_write_back_of(held[0], claimed_by), others)
+    work, *siblings = [_claim_of(row, model) for row in held]
+    return Claimed(work, others, tuple(siblings))
 
 
 def _write_back_of(row: Row[Any], claimed_by: str) -> WriteBack:
@@ -221,7 +255,7 @@ def _write_back_of(row: Row[Any], claimed_by: str) -> WriteBack:
     return WriteBack(row.id, version, *words, is_reverted=row.is_reverted)
 
 
-def _claim_of(row: Row[Any]) -> Claim:
+def _claim_of(row: Row[Any], model: Model | None) -> Claim:
     version = ObjectVersion(row.bucket, row.object_name, row.generation)
     return Claim(
         row.id,
@@ -234,6 +268,10 @@ def _claim_of(row: Row[Any]) -> Claim:
         row.slow_attempts,
         _seen_metadata(row),
         row.is_reverted,
+        row.md5_hash,
+        row.size_bytes,
+        find_original(row, model),
+        row.has_rival,
     )
 
 
@@ -268,6 +306,7 @@ _RECORD = text(f"""
                captioned_at = now(), error_code = NULL, error = NULL, updated_at = now(), redo = false,
                not_before = NULL, failing_since = NULL, redo_failed_at = NULL, metadata_written_at = NULL,
                edited_by = NULL, edited_at = NULL,
+               copied_from = :copied_from,
                lease_until = CASE WHEN :write_back AND write_back THEN now() + make_interval(secs => :lease_s) END
         FROM (SELECT) AS one LEFT JOIN replaced ON true
         WHERE captions.id = :row_id AND attempts = :attempt
@@ -293,6 +332,7 @@ def record_caption(
     *,
     size_bytes: int,
     write_back_lease_s: float | None,
+    copied_from: int | None = None,
 ) -> Recorded:
     """Record the caption if the row still has the attempt number of `claim`; a replaced one goes to the history.
 
@@ -301,6 +341,7 @@ def record_caption(
     Args:
         size_bytes: of the downloaded object.
         write_back_lease_s: the lease of the write-back that follows; None if metadata is not written.
+        copied_from: id of the row whose caption it is; None: the model captioned this row.
     """
     values: dict[str, Any] = {
         "row_id": claim.row_id,
@@ -314,6 +355,7 @@ def record_caption(
         "size_bytes": size_bytes,
         "write_back": write_back_lease_s is not None,
         "lease_s": write_back_lease_s or 0,
+        "copied_from": copied_from,
     }
     row = connection.execute(_RECORD, values).one()
     return Recorded(row.held, row.is_write_back_due, _due_of(row))
@@ -420,10 +462,13 @@ def _end(connection: Connection, statement: TextClause, values: dict[str, Any]) 
 
 
 def _with_own(ended: Ended, delay_s: float) -> Ended:
-    if not ended.held:
-        return ended
-    next_in_s = ended.others.next_in_s
-    return Ended(True, Due(ended.others.row_ids, delay_s if next_in_s is None else min(next_in_s, delay_s)))
+    return Ended(True, with_time(ended.others, delay_s)) if ended.held else ended
+
+
+def with_time(others: Due, delay_s: float | None) -> Due:
+    """The rows, and the time of another one."""
+    times = [each for each in (others.next_in_s, delay_s) if each is not None]
+    return Due(others.row_ids, min(times, default=None))
 
 
 _RELEASE = text("""

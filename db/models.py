@@ -118,6 +118,8 @@ class CaptionRow(Base):
     redo_failed_at: Mapped[datetime | None]
     #: Worker and child of the latest claim.
     claimed_by: Mapped[str | None]
+    #: The row whose caption was taken for identical bytes, which may be purged since; None: the model's own.
+    copied_from: Mapped[int | None]
     #: Version number of the object's metadata at its event; None: unknown, or a key was one that Dropline writes.
     metageneration: Mapped[int | None]
     #: Bytes of these metadata, keys and values.
@@ -170,6 +172,18 @@ class CaptionRow(Base):
             "bucket",
             "object_name",
             postgresql_where=text("status IN ('queued', 'running')"),
+        ),
+        # Four bytes in place of four texts; the texts are compared too. The condition is that of `db.copies`.
+        Index(
+            "ix_captions_originals",
+            text("hashtext(((md5_hash || task) || model) || model_revision)"),
+            postgresql_where=text("copied_from IS NULL AND captioned_at IS NOT NULL AND md5_hash IS NOT NULL"),
+        ),
+        Index(
+            "ix_captions_twins",
+            "md5_hash",
+            "status",
+            postgresql_where=text("md5_hash IS NOT NULL AND status IN ('queued', 'running')"),
         ),
         Index("ix_captions_queued_at", "queued_at", postgresql_where=text("status = 'queued'")),
         Index(

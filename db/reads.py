@@ -59,6 +59,7 @@ class CaptionRecord:
     reverted_by: str | None
     reverted_at: datetime | None
     redo_failed_at: datetime | None
+    copied_from: int | None = None
 
     @classmethod
     def from_columns(cls, columns: Mapping[Any, Any]) -> "CaptionRecord":

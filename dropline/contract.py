@@ -298,6 +298,13 @@ class Claim:
     metadata: SeenMetadata | None = None
     #: As in `WriteBack`.
     is_reverted: bool = False
+    #: As in `ObjectFacts`, in base64.
+    md5_hash: str | None = None
+    size_bytes: int | None = None
+    #: The row that has the model's caption of identical bytes already.
+    original: "Original | None" = None
+    #: True if another unfinished row has the same bytes and task: another child may have it at work.
+    has_rival: bool = False
 
     @property
     def retries(self) -> int:
@@ -357,6 +364,16 @@ class Dimensions:
 
     width: int
     height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Original:
+    """A row whose caption is the model's own, for a row with identical bytes."""
+
+    row_id: int
+    caption: Caption
+    image: Dimensions
+    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -190,6 +190,11 @@ class WorkerSettings(_Group):
         default=120, ge=1, description="Soft time limit of a task: an exception ends the attempt."
     )
     time_limit_s: int = Field(default=150, ge=2, description="Hard time limit of a task: its child is killed.")
+    copy_identical: bool = Field(
+        default=True,
+        description="An object whose bytes have a caption of the same task, model and revision already takes it, "
+        "without the model.",
+    )
     max_lost_attempts: int = Field(
         default=3,
         ge=1,

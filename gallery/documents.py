@@ -14,7 +14,7 @@ COLUMNS = (
     *("edited_by", "edited_at"),
     *("content_type", "size_bytes", "md5_hash", "crc32c", "width", "height", "attempts", "error_code", "error"),
     *("event_time", "queued_at", "started_at", "captioned_at", "metadata_written_at", "updated_at"),
-    *("redo", "redo_failed_at"),
+    *("redo", "redo_failed_at", "copied_from"),
 )
 _TIMES = frozenset(name for name in COLUMNS if name.endswith(("_at", "_time")))
 

@@ -262,6 +262,8 @@ def _facts(row: CaptionRecord) -> Iterator[tuple[str, str]]:
         yield "Type", row.content_type
     if row.model and row.model != PERSON:
         yield "Model", f"{row.model} ({row.model_revision[:12]})" if row.model_revision else row.model
+    if row.copied_from is not None:
+        yield "Caption of", f"identical bytes (row {row.copied_from})"
     if row.attempts > 1:
         yield "Attempts", str(row.attempts)
 

@@ -40,6 +40,7 @@ _CAPTION: dict[str, Any] = {
     "updated_at": "2026-11-26T09:12:25.160322+00:00",
     "redo": False,
     "redo_failed_at": None,
+    "copied_from": None,
 }
 _SUBMITTED = {"id": _ID, "uri": _URI, "task": "<CAPTION>", "status": "queued"}
 
@@ -85,6 +86,9 @@ class Caption(BaseModel):
     updated_at: datetime
     redo: bool = Field(description="A new caption is on the way; this one stays until then.")
     redo_failed_at: datetime | None = Field(description="When the last redo was given up; `error` has the reason.")
+    copied_from: int | None = Field(
+        description="`id` of the row whose caption was taken for identical bytes; null: the model's own."
+    )
 
 
 class SubmittedCaption(BaseModel):

@@ -1,11 +1,12 @@
 """The costly part of an attempt: download → decode → caption, once for all tasks of an object version."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from dropline.contract import Caption, Claim, Dimensions, ObjectVersion
+from db.copies import Waits
+from dropline.contract import Caption, Claim, Dimensions, ObjectVersion, Original
 from dropline.errors import DroplineError, EngineLost, InvalidImage
 from dropline.images.decoded import Decoded
 from dropline.settings import Settings
@@ -24,6 +25,10 @@ class Captioner(Protocol):
     @property
     def input_size(self) -> int:
         """Pixels per side of the model's input."""
+
+    @property
+    def model(self) -> tuple[str, str] | None:
+        """Checkpoint and revision of the engine; None while no engine was reached."""
 
     def announce(self) -> None:
         """Announce a request to the engine."""
@@ -55,11 +60,25 @@ class Downloads(Protocol):
 class Answers:
     """What the engine said about one image."""
 
-    image: Dimensions
+    #: None if no claim needed the model.
+    image: Dimensions | None
     #: Of the downloaded object.
     size_bytes: int
-    #: The caption or the error of each claim, in order.
-    outcomes: Sequence[Caption | DroplineError]
+    #: For each claim, in order: the caption or the error, or what was known of the bytes.
+    outcomes: Sequence[Caption | DroplineError | Original | Waits]
+
+
+#: What is known of a claim by the bytes of its object; None: the claim needs the model.
+Known = Callable[[Claim, bytes], Original | Waits | None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Fetched:
+    size_bytes: int
+    #: By row.
+    known: dict[int, Original | Waits]
+    #: None if all is known.
+    decoded: Decoded | None
 
 
 class Captioning:
@@ -73,16 +92,25 @@ class Captioning:
         #: What the engine did with each row of the last attempt, for the breaker of the worker.
         self.engine_uses: list[EngineUse] = []
 
-    def answer(self, claims: Sequence[Claim]) -> Answers:
+    def answer(self, claims: Sequence[Claim], known: Known) -> Answers:
         """One download, one decoding and one request to the engine for all claims.
 
         Args:
             claims: 1 to `MAX_TASKS`, of one object version.
+            known: is asked after the download.
 
         Raises:
             Exception: no claim is answered.
         """
-        size_bytes, decoded = self._fetch(claims[0].version)
+        fetched = self._fetch(claims, known)
+        if fetched.decoded is None:
+            return Answers(None, fetched.size_bytes, [fetched.known[claim.row_id] for claim in claims])
+        rest = [claim for claim in claims if claim.row_id not in fetched.known]
+        answered = zip(rest, self._ask(rest, fetched.decoded), strict=True)
+        found = fetched.known | {claim.row_id: outcome for claim, outcome in answered}
+        return Answers(fetched.decoded.dimensions, fetched.size_bytes, [found[claim.row_id] for claim in claims])
+
+    def _ask(self, claims: Sequence[Claim], decoded: Decoded) -> Sequence[Caption | DroplineError]:
         requests = [
             CaptionRequest(
                 decoded.pixels,
@@ -93,7 +121,7 @@ class Captioning:
             )
             for claim in claims
         ]
-        return Answers(decoded.dimensions, size_bytes, self._use_engine(claims, requests))
+        return self._use_engine(claims, requests)
 
     def _use_engine(
         self, claims: Sequence[Claim], requests: Sequence[CaptionRequest]
@@ -115,15 +143,20 @@ class Captioning:
         digest = hashlib.blake2b(claim.version.uri.encode(), digest_size=7).digest()
         return EngineUse(self._captioner.engine, claim.row_id, lost, int.from_bytes(digest))
 
-    def _fetch(self, version: ObjectVersion) -> tuple[int, Decoded]:
+    def _fetch(self, claims: Sequence[Claim], known: Known) -> "_Fetched":
         # Announced first: without an engine the download is useless.
         self._captioner.announce()
+        decoded = None
         try:
-            content = self._store.download(version, self._settings.events.max_size_bytes)
-            return len(content.data), self._decode(content)
-        except BaseException:
-            self._captioner.retract()
-            raise
+            content = self._store.download(claims[0].version, self._settings.events.max_size_bytes)
+            found = {claim.row_id: known(claim, content.data) for claim in claims}
+            answered = {row_id: each for row_id, each in found.items() if each is not None}
+            if len(answered) < len(claims):
+                decoded = self._decode(content)
+            return _Fetched(len(content.data), answered, decoded)
+        finally:
+            if decoded is None:
+                self._captioner.retract()
 
     def _decode(self, content: Content) -> Decoded:
         try:

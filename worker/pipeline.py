@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar, assert_never
 
 from db import claims
-from db.claims import Due, Ended
+from db.claims import Due, Ended, with_time
+from db.copies import Waits
 from db.session import Connection, Database
-from dropline.contract import Caption, Claim, ObjectVersion, Status, WriteBack, WriteOutcome
+from dropline.contract import Caption, Claim, Dimensions, ObjectVersion, Original, Status, WriteBack, WriteOutcome
 from dropline.errors import (
     AccessDenied,
     DatabaseUnavailable,
@@ -26,6 +27,7 @@ from dropline.log import get_logger
 from dropline.settings import Settings
 from worker.breaker import EngineUse
 from worker.captioning import Answers, Captioner, Captioning, Decoder, Downloads
+from worker.identical import Identical
 from worker.retry import GiveUp, Gone, RetryLater, backoff_s, decide, is_out_of_time
 
 log = get_logger(__name__)
@@ -53,6 +55,19 @@ class Outcome:
     others: Due
     #: The write-back that is still to do.
     write_back: WriteBack | None = None
+    #: True if the row waits for another one, and `others` has its time alone.
+    waits: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    """A caption to record."""
+
+    caption: Caption
+    image: Dimensions
+    size_bytes: int
+    #: As in the column.
+    copied_from: int | None = None
 
 
 class Pipeline:
@@ -74,6 +89,8 @@ class Pipeline:
         self._database = database
         self._store = store
         self._captioning = Captioning(store, decoder, captioner, settings)
+        is_on = settings.worker.copy_identical
+        self._identical = Identical(database, self._retry_while_refused, lambda: captioner.model, is_on=is_on)
         self._settings = settings
         self._claimed_by = claimed_by
         self._wake = wake
@@ -92,73 +109,102 @@ class Pipeline:
             DatabaseUnavailable, AccessDenied: a claimed row is due again at the end of its lease.
         """
         self._captioning.engine_uses = []
+        model = self._identical.model
         with self._database.statement() as connection:
-            claimed = claims.claim(connection, hint, self._settings.lease_s, self._claimed_by)
+            claimed = claims.claim(connection, hint, self._settings.lease_s, self._claimed_by, model)
         if claimed.others.row_ids:
             # One message may stand for many due rows, as after a loss of all messages.
             self._wake(claimed.others.row_ids[0])
         match claimed.work:
             case None:
-                return Outcome("nothing is due", claimed.others)
+                return Outcome(_WAITS if claimed.waits else "nothing is due", claimed.others)
             case WriteBack():
                 return self._write_due(claimed.work)
             case Claim():
-                return self._work((claimed.work, *claimed.siblings))
+                return self._work((claimed.work, *claimed.siblings), claimed.others)
             case _:
                 assert_never(claimed.work)
 
-    def _work(self, claims_: Sequence[Claim]) -> Outcome:
+    def _work(self, claims_: Sequence[Claim], others: Due) -> Outcome:
         """Work on the tasks of one object version. Each row ends by itself, whatever becomes of the others."""
         first = claims_[0]
         if first.lost_attempts >= self._settings.worker.max_lost_attempts:
             return self._fail(first, "worker_lost", _lost_message(first))
-        try:
-            answers = self._captioning.answer(claims_)
-        except Exception as error:  # noqa: BLE001 - `decide` has a decision for every error
-            ended = [self._not_captioned(claim, error) for claim in claims_]
-            return Outcome(ended[0].words, ended[-1].others)
-        return self._end_all(claims_, answers)
+        known = {claim.row_id: self._identical.of_claim(claim) for claim in claims_}
+        found = [(claim, each) for claim in claims_ if (each := known[claim.row_id]) is not None]
+        ended = {claim.row_id: self._end_claim(claim, each) for claim, each in found}
+        rest = [claim for claim in claims_ if known[claim.row_id] is None]
+        if rest:
+            ended |= self._caption(rest)
+        return self._write_back_all(ended[first.row_id], list(ended.values()), others)
 
-    def _end_all(self, claims_: Sequence[Claim], answers: Answers) -> Outcome:
-        """Record every caption, then write that of the object's first task back."""
-        ended = [
-            self._record(claim, outcome, answers)
-            if isinstance(outcome, Caption)
-            else self._not_captioned(claim, outcome)
+    def _caption(self, claims_: Sequence[Claim]) -> dict[int, Outcome]:
+        try:
+            answers = self._captioning.answer(claims_, self._identical.of_bytes)
+        except Exception as error:  # noqa: BLE001 - `decide` has a decision for every error
+            return {claim.row_id: self._not_captioned(claim, error) for claim in claims_}
+        return {
+            claim.row_id: self._end_claim(claim, outcome, answers)
             for claim, outcome in zip(claims_, answers.outcomes, strict=True)
-        ]
-        words, others = ended[0].words, ended[-1].others
+        }
+
+    def _end_claim(
+        self,
+        claim: Claim,
+        outcome: Caption | DroplineError | Original | Waits,
+        answers: Answers | None = None,
+    ) -> Outcome:
+        match outcome:
+            case Caption():
+                assert answers is not None, "a caption of the model has an image"
+                assert answers.image is not None, "a caption of the model has an image"
+                return self._record(claim, _Result(outcome, answers.image, answers.size_bytes))
+            case Original():
+                copied = _Result(outcome.caption, outcome.image, outcome.size_bytes, outcome.row_id)
+                return self._record(claim, copied)
+            case Waits():
+                return Outcome(_WAITS if outcome.held else _MOVED_ON, Due(next_in_s=outcome.next_in_s), waits=True)
+            case _:
+                return self._not_captioned(claim, outcome)
+
+    def _write_back_all(self, first: Outcome, ended: Sequence[Outcome], others: Due) -> Outcome:
+        """Write the caption of the object's first task back; the outcome has the words of the first row."""
+        words = first.words
+        for end in ended:
+            others = with_time(others, end.others.next_in_s) if end.waits else end.others
         for end in ended:
             if end.write_back is not None:
                 written = self._write_back(end.write_back)
-                words, others = written.words if end is ended[0] else words, written.others
+                words, others = written.words if end is first else words, written.others
         return Outcome(words, others)
 
-    def _record(self, claim: Claim, caption: Caption, answers: Answers) -> Outcome:
+    def _record(self, claim: Claim, result: "_Result") -> Outcome:
         # Inference is costly.
-        recorded = self._retry_while_refused(lambda: self._commit_caption(claim, caption, answers))
+        recorded = self._retry_while_refused(lambda: self._commit_caption(claim, result))
         if not recorded.held:
             log.warning("result_refused", row_id=claim.row_id, attempt=claim.attempt)
             return Outcome(_MOVED_ON, recorded.others)
-        log.info("captioned", row_id=claim.row_id, object=claim.version.uri, attempt=claim.attempt)
+        details = {} if result.copied_from is None else {"copied_from": result.copied_from}
+        log.info("captioned", row_id=claim.row_id, object=claim.version.uri, attempt=claim.attempt, **details)
         write_back = None
         if recorded.is_write_back_due:
-            words = str(claim.task), caption.text, caption.model, self._claimed_by
+            words = str(claim.task), result.caption.text, result.caption.model, self._claimed_by
             write_back = WriteBack(
                 claim.row_id, claim.version, *words, metadata=claim.metadata, is_reverted=claim.is_reverted
             )
         return Outcome(Status.CAPTIONED, recorded.others, write_back)
 
-    def _commit_caption(self, claim: Claim, caption: Caption, answers: Answers) -> claims.Recorded:
+    def _commit_caption(self, claim: Claim, result: "_Result") -> claims.Recorded:
         lease_s = self._settings.lease_s if self._settings.metadata.write else None
         with self._database.statement() as connection:
             return claims.record_caption(
                 connection,
                 claim,
-                caption,
-                answers.image,
-                size_bytes=answers.size_bytes,
+                result.caption,
+                result.image,
+                size_bytes=result.size_bytes,
                 write_back_lease_s=lease_s,
+                copied_from=result.copied_from,
             )
 
     def _end(self, statement: Callable[[Connection], Ended]) -> Ended:
@@ -260,6 +306,7 @@ class Pipeline:
 
 
 _MOVED_ON = "refused: the row has moved on"
+_WAITS = "waits for a row with the same bytes"
 
 
 def _outcome(ended: Ended, status: Status) -> Outcome:

@@ -49,7 +49,8 @@ def seconds_to(connection: Connection, row_id: int, column: str) -> float:
 def test_a_claim_takes_the_row_and_numbers_the_attempt(connection: Connection) -> None:
     """The row is running under a lease of the child; the claim has version, task and attempt number."""
     row_id = drop(connection, G1, OTHER_TASK)
-    assert claim(connection, row_id) == Claimed(Claim(row_id, G1, OTHER_TASK, attempt=1, lost_attempts=0), Due())
+    taken = Claim(row_id, G1, OTHER_TASK, attempt=1, lost_attempts=0, size_bytes=99)
+    assert claim(connection, row_id) == Claimed(taken, Due())
     row = row_of(connection, row_id)
     assert (row["status"], row["attempts"], row["claimed_by"]) == (Status.RUNNING, 1, CHILD)
     assert row["started_at"] is not None

@@ -51,14 +51,21 @@ def report(app: Flask, bucket: Bucket, name: str, metadata: dict[str, str] | Non
     return version
 
 
-def pipeline_of(database: Database, store: ObjectStore) -> Pipeline:
-    """A worker's child whose decoder and engine are in this process."""
+def pipeline_of(
+    database: Database, store: ObjectStore, model: tuple[str, str] | None = ("fake", "r0")
+) -> Pipeline:
+    """A worker's child whose decoder and engine are in this process.
+
+    By default, the model is another one than that of the captions, so each image is looked up and none is copied.
+    """
     script = Script()
+    captioner = FakeCaptioner(script)
+    captioner.model = model
     return Pipeline(
         database,
         store,
         InProcessDecoder(script),
-        FakeCaptioner(script),
+        captioner,
         SETTINGS,
         claimed_by="test/1",
         wake=lambda _row_id: None,
@@ -127,6 +134,26 @@ def test_three_tasks_of_an_image_take_two_round_trips_more_and_no_request_more(
             ("GET", True),
             ("PATCH", False),
         ]
+
+
+def test_a_copy_takes_three_round_trips_and_no_download(
+    app: Flask, trips: RoundTrips, store: ObjectStore, bucket: Bucket, gcs_proxy: GcsProxy, connection: Connection
+) -> None:
+    """The claim has the caption of identical bytes."""
+    with closing(Database.connect(settings_of(trips.url), "test")) as database:
+        pipeline = pipeline_of(database, store, model=("fake", "r1"))
+        for number in range(WARM):
+            report(app, bucket, f"warm-{number}.png")
+            assert pipeline.run(number).words == "captioned"
+        trips.take()
+        report(app, bucket, "copy.png")
+        assert trips.take() == 1
+        before = len(gcs_proxy.requests)
+        assert pipeline.run(0).words == "captioned"
+        assert trips.take() == 3
+        assert [seen.method for seen in gcs_proxy.requests[before:]] == ["PATCH"]
+        assert metadata_of(bucket, "copy.png")["caption"] == "a red half"
+        assert row_of(connection, WARM + 1)["copied_from"] == 1
 
 
 def test_a_transaction_of_several_statements_takes_more(database_url: str) -> None:

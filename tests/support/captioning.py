@@ -90,6 +90,8 @@ class FakeCaptioner:
 
     input_size = 8
     engine = 3
+    #: None: no caption of identical bytes is taken.
+    model: tuple[str, str] | None = None
 
     def __init__(self, script: Script) -> None:
         self.requests: list[TimedRequest] = []

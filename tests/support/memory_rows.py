@@ -120,8 +120,11 @@ class MemoryRows:
             self.is_open = False
         self._script.check("commit")
 
-    def claim(self, connection: object, hint: int, lease_s: float, claimed_by: str) -> Claimed:
+    def claim(
+        self, connection: object, hint: int, lease_s: float, claimed_by: str, model: object = None
+    ) -> Claimed:
         """See `db.claims.claim`."""
+        assert model is None, "the double knows no identical bytes"
         self._step(connection, "claim")
         first = self.model.first_due(self._keys.get(hint))
         if not first:
@@ -159,8 +162,10 @@ class MemoryRows:
         *,
         size_bytes: int,
         write_back_lease_s: float | None,
+        copied_from: int | None = None,
     ) -> Recorded:
         """See `db.claims.record_caption`."""
+        assert copied_from is None, "the double knows no identical bytes"
         self._step(connection, "record_caption")
         write_back, others = write_back_lease_s is not None, self._others(claim.row_id)
         if not self.model.record(self._token(claim), caption.text, write_back=write_back):

@@ -42,6 +42,7 @@ class EngineClient:
         self._ids = itertools.count(1)
         #: Number of the engine that this client was connected with last; 0 before the first connection.
         self.engine = 0
+        self._model: tuple[str, str] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -59,6 +60,14 @@ class EngineClient:
             EngineUnavailable: the engine cannot be reached.
         """
         return self._connected().input_size
+
+    @property
+    def model(self) -> tuple[str, str] | None:
+        """Checkpoint and revision of the engine; None if no engine was reached yet."""
+        if self._model is None:
+            with contextlib.suppress(EngineUnavailable):
+                self._connected()
+        return self._model
 
     def announce(self) -> None:
         """Tell the engine that a request will follow, so that a batch may wait a moment for the request.
@@ -142,6 +151,7 @@ class EngineClient:
         if self._connection is None:
             self._connection = _EngineConnection.open(self._address, self._authkey)
             self.engine = self._connection.engine
+            self._model = self._connection.model
         return self._connection
 
     @contextlib.contextmanager
@@ -167,6 +177,7 @@ class _EngineConnection:
         self._socket = socket
         self.engine = hello.engine
         self.input_size = hello.input_size
+        self.model = (hello.model, hello.revision)
         self.slot = slot_fd
         #: Whether the model has begun with the current request.
         self.started = False

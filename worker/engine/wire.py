@@ -51,6 +51,9 @@ class Hello(_Message):
     input_size: int
     #: Number of the engine, as in `worker.engine.process.StartRequest`.
     engine: int
+    #: Of the captions.
+    model: str
+    revision: str
 
 
 class Announce(_Message):

@@ -127,7 +127,9 @@ class Server:
         self._model = model
         self._hang_timeout_s = settings.request_timeout_s * _HANG_TIMEOUT_SHARE
         self._authkey = authkey
-        self._hello = wire.Hello(input_size=model.input_size, engine=number)
+        self._hello = wire.Hello(
+            input_size=model.input_size, engine=number, model=model.name, revision=model.revision
+        )
         max_batch = min(settings.max_batch, model.largest_batch)
         self._batcher: Batcher[PendingRequest] = Batcher(max_batch, settings.max_wait_ms / 1000)
         self._listener = socket.socket(fileno=listener_fd)
