@@ -103,7 +103,7 @@ class PoolCheck:
             self._arrange(pause_s, 1)
             return _outcome("a worker is slow to start")
         reason = reason or "Cloud Run names no reason: read the log of the worker pool"
-        log.error("pool_without_worker", code="pool_without_worker", error=reason, number=request.number)
+        log.error("pool_without_worker", error=reason, number=request.number)
         return self._try_again(request, reason, pause_s)
 
     def _stay_held(self, request: CheckRequest, problem: PoolProblem | None, pause_s: float) -> Outcome:

@@ -141,7 +141,7 @@ class Activator:
             log.info("pool_released", reason="its image or settings have changed")
             return False
         self._held = (mark, self._clock() + _HELD_FOR_S)
-        log.warning("pool_stays_held", code="pool_held")
+        log.warning("pool_stays_held")
         return True
 
     def _call(self, instances: int) -> None:
