@@ -11,7 +11,7 @@ import pytest
 from psycopg.rows import TupleRow
 from sqlalchemy import Connection, text
 
-from benchmarks.query_plans import fill, plans_of
+from benchmarks.query_plans import fill, nested_plans_of, plans_of
 
 _PAGE = Path(__file__).resolve().parents[2] / "docs"
 #: Without those of LISTEN, which have no rows.
@@ -198,3 +198,8 @@ def test_the_search_function_finds_the_same_by_both_ways(connection: Connection,
         found = text("SELECT id FROM search_captions(:word, :most)")
         values = {"word": word, "most": most}
         assert connection.execute(found, values).all() == connection.execute(expected, values).all()
+    for word, index in (("dog", "pk_caption_search"), ("armadillo", "ix_caption_search_words")):
+        plans = nested_plans_of(connection, partial(connection.execute, found, {"word": word, "most": 5}))
+        assert any(index in plan.indexes for plan in plans)
+        # Those of the newest 5,000, not all 12,000: the walk ends with the fifth hit.
+        assert max(plan.rows_read for plan in plans) <= 5_000, (word, plans)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from db.reads import CaptionRecord
 from dropline.contract import Status
+from operations.export.coco import CocoFile
 from operations.export.lines import COLUMNS, as_csv, as_json_lines, csv_head
 from operations.export.texts import text_name, unsafe_reason
 
@@ -59,6 +60,19 @@ def test_csv_by_rfc_4180() -> None:
     assert '"\'=HYPERLINK(""x"")"' in written
     assert ",400,,'=HYPERLINK" not in written
     assert ",400," in written
+
+
+def test_a_row_that_is_added_twice_is_once_in_a_coco_file(tmp_path: Path) -> None:
+    """After an interruption, the rows since the last mark are added again."""
+    rows = [a_row(caption="a cat"), a_row(id=2, task="<DETAILED_CAPTION>", caption="a grey cat")]
+    coco = CocoFile(tmp_path / "rows.sqlite", with_regions=False)
+    assert (coco.add(rows[:1]), coco.add(rows)) == (0, 0)
+    written = io.BytesIO()
+    coco.write(written)
+    coco.close()
+    document = json.loads(written.getvalue())
+    assert [each["caption"] for each in document["annotations"]] == ["a cat", "a grey cat"]
+    assert len(document["images"]) == 1
 
 
 @pytest.mark.parametrize(
