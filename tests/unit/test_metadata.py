@@ -5,7 +5,14 @@ import regex
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from dropline.contract import METADATA_CAPTION, METADATA_MODEL, METADATA_PROMPT, METADATA_TASK, SeenMetadata
+from dropline.contract import (
+    METADATA_CAPTION,
+    METADATA_MODEL,
+    METADATA_PROMPT,
+    METADATA_TASK,
+    PERSON,
+    SeenMetadata,
+)
 from dropline.object_metadata import MAX_BYTES, seen_metadata, total_bytes
 from dropline.settings import MetadataSettings
 from dropline.storage.metadata import SHORTEST_CUT_BYTES, fit_beside, fit_metadata, printable, shorten
@@ -126,6 +133,19 @@ def test_people_keep_their_captions(existing: dict[str, str], theirs: str, capti
     fitted = fit_metadata(existing | {METADATA_CAPTION: theirs}, ours(caption), LIMITS)
     assert not fitted.values
     assert fitted.outcome.code == "metadata_kept"
+
+
+def test_an_edited_caption_gives_way_to_a_person_and_to_a_revert() -> None:
+    """Not to a late write-back of the model's caption; a revert leaves a caption of which Postgres has no copy."""
+    edited = ours("Grandma", model=PERSON)
+    late = fit_metadata(edited, ours("a woman"), LIMITS)
+    assert (late.values, late.outcome.code) == ({}, "metadata_kept")
+    assert f"{METADATA_MODEL}=person" in str(late.outcome.note)
+    assert fit_metadata(edited, ours("a woman"), LIMITS, is_reverted=True).values == ours("a woman")
+    theirs = {METADATA_CAPTION: "Grandma"}
+    assert fit_metadata(theirs, ours("a woman"), LIMITS, is_reverted=True).outcome.code == "metadata_kept"
+    for existing in (edited, theirs, ours("a woman")):
+        assert fit_metadata(existing, ours("Grandma, 1962", model=PERSON), LIMITS).outcome.written
 
 
 def test_an_empty_caption_is_nobodys() -> None:

@@ -238,3 +238,27 @@ def test_a_crash_between_commit_and_enqueue(app: Flask, rows: Any, queue: Queue)
     queue.client.flushall()
     assert deliver(app, push()).status_code == 204
     assert queue.row_ids() == [row["id"] for row in rows()]
+
+
+@pytest.mark.parametrize("model", [{}, {"caption-model": "person", "caption-prompt": "<CAPTION>"}])
+def test_an_object_with_a_persons_caption_needs_no_worker(
+    app: Flask, rows: Any, queue: Queue, model: dict[str, str]
+) -> None:
+    """The row has the caption by the event, and a second delivery changes nothing; a further task is queued."""
+    metadata = {"caption": "Grandma", **model}
+    for _ in range(2):
+        assert deliver(app, push(metadata=metadata)).status_code == 204
+    (row,) = rows()
+    assert (row["status"], row["caption"], row["model"], row["edited_by"]) == (
+        "captioned",
+        "Grandma",
+        "person",
+        "object metadata",
+    )
+    assert row["edited_at"] == row["event_time"]
+    assert queue.row_ids() == []
+    several = push("several.jpg", metadata={**metadata, "caption-task": "caption, od"})
+    assert deliver(app, several).status_code == 204
+    _, first, second = rows()
+    assert (first["status"], second["status"], second["edited_by"]) == ("captioned", "queued", None)
+    assert queue.row_ids() == [second["id"]]
