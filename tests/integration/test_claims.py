@@ -7,7 +7,16 @@ from sqlalchemy import Connection, text
 
 from db import claims, object_rows
 from db.claims import Claimed, Due, Ended
-from dropline.contract import Claim, ObjectFacts, ObjectVersion, Status, WriteBack, WriteOutcome
+from dropline.contract import (
+    Claim,
+    ObjectFacts,
+    ObjectVersion,
+    Status,
+    TaskPrompt,
+    TaskRequest,
+    WriteBack,
+    WriteOutcome,
+)
 from tests.support.rows import (
     CHILD,
     G1,
@@ -466,3 +475,31 @@ def test_a_write_back_to_a_deleted_object_changes_nothing(connection: Connection
     object_rows.tombstone(connection, G1)
     assert not finish_write_back(connection, row_id, written=True)
     assert status_of(connection, row_id) is Status.DELETED
+
+
+def test_a_claim_takes_the_other_tasks_of_the_object_version(connection: Connection) -> None:
+    """Those that are due, and whose attempts were not lost; not another object, and not another generation."""
+    tasks = [TaskRequest(prompt) for prompt in (TaskPrompt.CAPTION, TaskPrompt.OD, TaskPrompt.OCR)]
+    first, second, third = (drop(connection, G1, task) for task in tasks)
+    drop(connection, ObjectVersion("drops", "b.jpg", 1))
+    claimed = claim(connection, second)
+    assert isinstance(claimed.work, Claim)
+    assert claimed.work.row_id == second
+    assert [each.row_id for each in claimed.siblings] == [first, third]
+    assert {row_of(connection, row_id)["claimed_by"] for row_id in (first, second, third)} == {CHILD}
+    assert claims.release(connection, CHILD) == 3
+
+
+def test_a_row_whose_attempt_was_lost_is_claimed_alone(connection: Connection) -> None:
+    """It takes no sibling along, and no sibling takes it."""
+    lost = drop(connection, G1)
+    take(connection, lost)
+    claims.release(connection, CHILD)
+    fresh, fresher = drop(connection, G1, OTHER_TASK), drop(connection, G1, TaskRequest(TaskPrompt.OD))
+    alone, together = claim(connection, lost), claim(connection, fresh)
+    assert isinstance(alone.work, Claim)
+    assert (alone.work.row_id, alone.siblings) == (lost, ())
+    assert [each.row_id for each in together.siblings] == [fresher]
+    claims.release(connection, CHILD)
+    latest = drop(connection, G1, TaskRequest(TaskPrompt.OCR))
+    assert [claim(connection, row_id).siblings for row_id in (latest, lost, fresh, fresher)] == [()] * 4

@@ -132,10 +132,13 @@ def test_a_caption_of_a_person_is_not_copied(connection: Connection) -> None:
 
 
 def test_a_redo_takes_only_captions_made_since(connection: Connection) -> None:
-    """By the same model, one of the identical rows is captioned anew, and the other takes the new caption."""
+    """By the same model, one of the identical rows is captioned anew, and the other takes the new caption.
+
+    Both are originals, as rows from before the first lookup are.
+    """
     first = caption(connection, "a.png", "old words")
     second = drop(connection, "b.png")
-    record(connection, take(connection, second))
+    record(connection, take(connection, second, model=None), "old words")
     for row_id in (first, second):
         redo(connection, row_id)
     connection.commit()
@@ -145,7 +148,8 @@ def test_a_redo_takes_only_captions_made_since(connection: Connection) -> None:
     record(connection, work, "new words")
     connection.commit()
     record(connection, take(connection, second))
-    assert row_of(connection, second)["caption"] == "new words"
+    row = row_of(connection, second)
+    assert (row["caption"], row["copied_from"]) == ("new words", first)
 
 
 def test_a_queued_row_waits_for_one_at_work(connection: Connection) -> None:
