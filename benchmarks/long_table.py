@@ -23,7 +23,7 @@ from benchmarks.figures import shown
 from benchmarks.provenance import Provenance
 from benchmarks.query_plans import Plan, nested_plans_of
 from benchmarks.stack import open_directory
-from db import changes, claims, exports, object_rows, reads, retention, search
+from db import attempts, changes, claims, due_rows, exports, object_rows, reads, retention, search
 from db.caption_filter import CaptionFilter
 from db.connections import Connector
 from db.exports import Chosen
@@ -239,7 +239,7 @@ def _calls(connection: Connection, rows: int) -> Iterator[tuple[str, Callable[[]
         partial(UNWRITTEN_ROWS.count_redrivable, connection, everything, None),
         5,
     )
-    yield "look (also after FLUSHALL): due rows for four children", partial(claims.look, connection, 4), 50
+    yield "look (also after FLUSHALL): due rows for four children", partial(due_rows.look, connection, 4), 50
     generations = iter(range(rows + 1, 2 * rows))
     yield "event of a new object: insert", lambda: _register(connection, next(generations)), 300
     yield "claim, the message's row is the first", lambda: claims.claim(connection, 0, 600, "benchmark/1"), 300
@@ -300,7 +300,7 @@ def _record(connection: Connection, work: object) -> None:
     if not isinstance(work, Claim):
         raise DroplineError("no row was due: the table has too few queued rows")
     caption = Caption("a picture of a dog", None, "demo", "r1")
-    claims.record_caption(
+    attempts.record_caption(
         connection, work, caption, Dimensions(400, 300), size_bytes=438_000, write_back_lease_s=600
     )
 

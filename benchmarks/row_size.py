@@ -19,7 +19,7 @@ from pydantic import SecretStr
 
 from benchmarks.figures import Figure, section, shown
 from benchmarks.stack import open_directory
-from db import claims, object_rows
+from db import attempts, claims, object_rows
 from db.session import Database
 from dropline.contract import (
     Caption,
@@ -177,11 +177,11 @@ def _insert_and_update(captions_database: Database, number: int, caption: str) -
     write_back = WriteBack(row.row_id, version, "<CAPTION>", caption, DEFAULT_CHECKPOINT, _CHILD)
     answer = Caption(caption, None, DEFAULT_CHECKPOINT, DEFAULT_REVISION)
     with captions_database.transaction() as connection:
-        claims.record_caption(
+        attempts.record_caption(
             connection, claim, answer, Dimensions(1600, 1200), size_bytes=438_000 + number, write_back_lease_s=180
         )
     with captions_database.transaction() as connection:
-        claims.finish_write_back(connection, write_back, WriteOutcome(written=True))
+        attempts.finish_write_back(connection, write_back, WriteOutcome(written=True))
 
 
 def _captions(count: int, words: int) -> Iterator[str]:

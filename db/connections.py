@@ -36,7 +36,7 @@ _PINNED = {
     "bytea_output": "hex",
     "extra_float_digits": "1",
     "standard_conforming_strings": "on",
-    # The statements of `db.object_rows` and `db.claims` are written for this level.
+    # The statements of `db.object_rows`, `db.claims` and `db.attempts` are written for this level.
     "default_transaction_isolation": "read committed",
     "default_transaction_deferrable": "off",
     "idle_in_transaction_session_timeout": "60000",

@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from db import backfills, bulk_rows, claims
+from db import backfills, bulk_rows, due_rows
 from db.backfills import BackfillRecord, MeasuredRate
 from db.bulk_rows import BulkRow, Registered
 from db.session import Database
@@ -213,7 +213,7 @@ class Backfiller:
     def _wake_for_due_rows(self) -> None:
         """A run that was killed behind its last batch left due rows, and perhaps a sleeping pool."""
         with self._database.transaction() as connection:
-            due = claims.look(connection, 1)
+            due = due_rows.look(connection, 1)
         if due.row_ids:
             self._wake_workers(due.row_ids[0])
 

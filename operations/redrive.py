@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 
-from db import claims, pool_problems
+from db import due_rows, pool_problems
 from db.redrivable import DEAD_LETTERS, UNWRITTEN_ROWS, Redrivable, RedrivenRow, RowFilter
 from db.session import Connection, Database, writer_settings
 from db.start_check import OPERATOR
@@ -127,7 +127,7 @@ class Redriver:
 def wake_for_due_rows(database: Database, enqueue: Callable[[int], None], wake: Callable[[], None]) -> None:
     """A command that was killed, or could not wake the workers, left due rows and perhaps a sleeping pool."""
     with operator_transaction(database) as connection:
-        due = claims.look(connection, 1)
+        due = due_rows.look(connection, 1)
     if due.row_ids:
         enqueue(due.row_ids[0])
         wake()

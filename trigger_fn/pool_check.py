@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from db import claims, pool_problems, workers
+from db import due_rows, pool_problems, workers
 from db.pool_problems import PoolProblem
 from db.session import Database
 from dropline.broker.workers import AliveWorkers, NotListed
@@ -72,7 +72,7 @@ class PoolCheck:
     def _run(self, request: CheckRequest) -> Outcome:
         with self._database.transaction() as connection:
             problem = pool_problems.find(connection, self._name)
-            due_in_s = claims.rest(connection)
+            due_in_s = due_rows.rest(connection)
         if problem is not None and not problem.is_turn_of(request.number):
             return _outcome("another check runs")
         if due_in_s is None:

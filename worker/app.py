@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from celery import Celery, signals
 
-from db import breakers, claims, reads
+from db import breakers, claims, due_rows, reads
 from db.due_signals import DueSignals
 from db.session import Database
 from db.start_check import WORKER
@@ -184,7 +184,7 @@ class ProcessResources:
             return None
         self._queue.restore_overdue()
         with self.database().statement() as connection:
-            due = claims.look(connection, self._settings.worker.concurrency)
+            due = due_rows.look(connection, self._settings.worker.concurrency)
         for row_id in due.row_ids:
             self.wake(row_id)
         log.info("looked_at_queue", due=len(due.row_ids), next_in_s=due.next_in_s)
@@ -221,7 +221,7 @@ class ProcessResources:
             DatabaseUnavailable: Postgres is unreachable.
         """
         with self.database().statement() as connection:
-            return claims.rest(connection)
+            return due_rows.rest(connection)
 
     def seconds_since_caption(self) -> float:
         """Seconds since any worker captioned an image: Redis gives messages to the workers in turn.

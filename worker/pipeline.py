@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar, assert_never
 
-from db import claims
-from db.claims import Due, Ended, with_time
+from db import attempts, claims
+from db.attempts import Ended
 from db.copies import Waits
+from db.due_rows import Due, with_time
 from db.session import Connection, Database
 from dropline.contract import Caption, Claim, Dimensions, ObjectVersion, Original, Status, WriteBack, WriteOutcome
 from dropline.errors import (
@@ -194,10 +195,10 @@ class Pipeline:
             )
         return Outcome(Status.CAPTIONED, recorded.others, write_back)
 
-    def _commit_caption(self, claim: Claim, result: "_Result") -> claims.Recorded:
+    def _commit_caption(self, claim: Claim, result: "_Result") -> attempts.Recorded:
         lease_s = self._settings.lease_s if self._settings.metadata.write else None
         with self._database.statement() as connection:
-            return claims.record_caption(
+            return attempts.record_caption(
                 connection,
                 claim,
                 result.caption,
@@ -253,11 +254,11 @@ class Pipeline:
         log.warning(
             "write_back_failed", row_id=write_back.row_id, code=error.code, error=str(error), retry_in_s=delay_s
         )
-        ended = self._end(lambda connection: claims.postpone_write_back(connection, write_back, delay_s))
+        ended = self._end(lambda connection: attempts.postpone_write_back(connection, write_back, delay_s))
         return _outcome(ended, Status.CAPTIONED)
 
     def _finish_write_back(self, write_back: WriteBack, outcome: WriteOutcome) -> Outcome:
-        ended = self._end(lambda connection: claims.finish_write_back(connection, write_back, outcome))
+        ended = self._end(lambda connection: attempts.finish_write_back(connection, write_back, outcome))
         if outcome.code:
             log.warning("metadata_incomplete", row_id=write_back.row_id, code=outcome.code, note=outcome.note)
         return _outcome(ended, Status.CAPTIONED)
@@ -278,14 +279,14 @@ class Pipeline:
         code, message, delay_s = decision.code, decision.message, decision.delay_s
         log.warning("attempt_failed", row_id=claim.row_id, code=code, error=message, retry_in_s=round(delay_s, 3))
         ended = self._end(
-            lambda connection: claims.requeue(
+            lambda connection: attempts.requeue(
                 connection, claim, code, message, lost=decision.lost, slow=decision.slow, delay_s=delay_s
             )
         )
         return _outcome(ended, Status.QUEUED)
 
     def _fail(self, claim: Claim, code: str, message: str) -> Outcome:
-        ended = self._end(lambda connection: claims.fail(connection, claim, code, message))
+        ended = self._end(lambda connection: attempts.fail(connection, claim, code, message))
         log.warning("caption_failed", row_id=claim.row_id, object=claim.version.uri, code=code, error=message)
         return _outcome(ended, Status.FAILED)
 
@@ -296,9 +297,9 @@ class Pipeline:
             return self._not_captioned(claim, error)
         newer = live is not None and live > claim.version.generation
         if newer:
-            return _outcome(self._end(lambda connection: claims.supersede(connection, claim)), Status.SUPERSEDED)
+            return _outcome(self._end(lambda connection: attempts.supersede(connection, claim)), Status.SUPERSEDED)
         erase = self._settings.retention.erase_on_delete
-        ended = self._end(lambda connection: claims.mark_deleted(connection, claim, erase=erase))
+        ended = self._end(lambda connection: attempts.mark_deleted(connection, claim, erase=erase))
         return _outcome(ended, Status.DELETED)
 
     def _backoff(self, failing_s: float) -> float:

@@ -10,7 +10,7 @@ from billiard.exceptions import Terminated, WorkerLostError
 from celery import Celery, Task
 from celery.worker.request import Request
 
-from db.claims import Due
+from db.due_rows import Due
 from dropline.contract import CAPTION_QUEUE, CAPTION_TASK
 from dropline.errors import AccessDenied, BrokerUnavailable, DatabaseUnavailable
 from dropline.log import get_logger

@@ -15,7 +15,7 @@ depends_on = None
 
 _UNFINISHED = "status = 'queued' OR lease_until IS NOT NULL OR (redo AND status = 'captioned')"
 _INDEXES = {
-    # The expression is that of `db.claims`.
+    # The expression is that of `db.due_rows`.
     "ix_captions_due": f"(priority, (COALESCE(lease_until, not_before, queued_at))) WHERE {_UNFINISHED}",
     "ix_captions_claimed_by": "(claimed_by) WHERE lease_until IS NOT NULL",
 }

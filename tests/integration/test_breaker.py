@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection
 
-from db import breakers, claims, workers
+from db import attempts, breakers, workers
 from db.workers import NewWorker
 from tests.support.engines import wait_until
 from tests.support.failpoints import arm, armed
@@ -58,9 +58,9 @@ def lose(connection: Connection, row_id: int, times: int) -> None:
         end_waits(connection)
         taken = take(connection, row_id)
         if number < 3:
-            claims.requeue(connection, taken, "engine_lost", "died", lost=True, delay_s=9)
+            attempts.requeue(connection, taken, "engine_lost", "died", lost=True, delay_s=9)
         else:
-            claims.fail(connection, taken, "engine_lost", "died")
+            attempts.fail(connection, taken, "engine_lost", "died")
 
 
 def state(connection: Connection, row_id: int) -> tuple[str, int, bool]:
@@ -104,7 +104,7 @@ def test_a_row_that_keeps_its_caption_is_redone(connection: Connection) -> None:
 def test_another_failure_stays(connection: Connection, code: str) -> None:
     """Only a row that the death of an engine set aside is queued again."""
     row_id = drop(connection, G1)
-    claims.fail(connection, take(connection, row_id), code, "words")
+    attempts.fail(connection, take(connection, row_id), code, "words")
     breakers.give_back(connection, {row_id: 1})
     assert state(connection, row_id) == ("failed", 0, False)
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import Connection, select, text
 
-from db import claims, object_rows
+from db import attempts, object_rows
 from db.caption_filter import CaptionFilter, has_newer_generation
 from db.models import CaptionRow
 from dropline.contract import Caption, ObjectVersion, Status
@@ -25,7 +25,9 @@ def rows(connection: Connection) -> Connection:
     for bucket, name, generation, task, caption, days in captions:
         row_id = drop(connection, ObjectVersion(bucket, name, generation), task)
         claim = take(connection, row_id)
-        assert claims.record_caption(connection, claim, caption, IMAGE, size_bytes=1, write_back_lease_s=None).held
+        assert attempts.record_caption(
+            connection, claim, caption, IMAGE, size_bytes=1, write_back_lease_s=None
+        ).held
         connection.execute(
             text("UPDATE captions SET captioned_at = :at WHERE id = :id"),
             {"at": NOW - timedelta(days=days), "id": row_id},

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from sqlalchemy import Connection, text
 
-from db import claims
+from db import attempts
 from db.session import Database
 from dropline.contract import Caption
 from tests.support.engines import wait_until
@@ -30,7 +30,7 @@ def test_a_replaced_caption_is_kept_with_its_model_and_time(connection: Connecti
     first = take(connection, row_id)
     old = Caption("two dogs", {"labels": ["dog"]}, "old", "r0")
     for _ in range(2):
-        assert claims.record_caption(connection, first, old, IMAGE, size_bytes=1, write_back_lease_s=None).held
+        assert attempts.record_caption(connection, first, old, IMAGE, size_bytes=1, write_back_lease_s=None).held
     assert history_of(connection, row_id) == []
     before = row_of(connection, row_id)
     redo(connection, row_id)

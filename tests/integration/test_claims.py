@@ -5,8 +5,10 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import Connection, text
 
-from db import claims, object_rows
-from db.claims import Claimed, Due, Ended
+from db import attempts, claims, due_rows, object_rows
+from db.attempts import Ended
+from db.claims import Claimed
+from db.due_rows import Due
 from dropline.contract import (
     Claim,
     ObjectFacts,
@@ -46,7 +48,7 @@ def claim(connection: Connection, hint: int = 0, child: str = CHILD) -> Claimed:
 
 
 def requeue(connection: Connection, claim: Claim, *, lost: bool = False, delay_s: float = 0.0) -> Ended:
-    return claims.requeue(connection, claim, "storage_unavailable", "429", lost=lost, delay_s=delay_s)
+    return attempts.requeue(connection, claim, "storage_unavailable", "429", lost=lost, delay_s=delay_s)
 
 
 def seconds_to(connection: Connection, row_id: int, column: str) -> float:
@@ -115,7 +117,7 @@ def test_a_child_without_a_lease_has_none_to_release(connection: Connection) -> 
     record(connection, take(connection, finished))
     requeue(connection, take(connection, requeued), delay_s=600)
     record(connection, take(connection, postponed), write_back=True)
-    claims.postpone_write_back(connection, write_back_of(postponed, G1_OF_C), 600)
+    attempts.postpone_write_back(connection, write_back_of(postponed, G1_OF_C), 600)
     assert claims.release(connection, CHILD) == 0
     assert claim(connection, requeued).work is None
     assert status_of(connection, finished) is Status.CAPTIONED
@@ -128,9 +130,9 @@ def test_a_finished_row_is_not_claimed(connection: Connection, ending: str) -> N
     taken = take(connection, row_id)
     endings: dict[str, Callable[[], object]] = {
         "record": lambda: record(connection, taken),
-        "fail": lambda: claims.fail(connection, taken, "code", "words"),
-        "supersede": lambda: claims.supersede(connection, taken),
-        "mark_deleted": lambda: claims.mark_deleted(connection, taken),
+        "fail": lambda: attempts.fail(connection, taken, "code", "words"),
+        "supersede": lambda: attempts.supersede(connection, taken),
+        "mark_deleted": lambda: attempts.mark_deleted(connection, taken),
         "tombstone": lambda: object_rows.tombstone(connection, G1),
     }
     endings[ending]()
@@ -149,10 +151,10 @@ def test_a_caption_is_recorded_whole(connection: Connection) -> None:
     requeue(connection, take(connection, row_id))
     taken = take(connection, row_id)
     boxes = {"boxes": [[0, 0, 1.5, 2]], "labels": ["\N{CAT FACE}"]}
-    recorded = claims.record_caption(
+    recorded = attempts.record_caption(
         connection, taken, a_caption("a\x00b \N{CAT FACE}", boxes), IMAGE, size_bytes=7, write_back_lease_s=None
     )
-    assert recorded == claims.Recorded(held=True, is_write_back_due=False, others=Due())
+    assert recorded == attempts.Recorded(held=True, is_write_back_due=False, others=Due())
     row = row_of(connection, row_id)
     assert row["caption"] == "a\N{REPLACEMENT CHARACTER}b \N{CAT FACE}"
     assert (row["result"], row["model"], row["model_revision"]) == (boxes, "demo", "r1")
@@ -202,10 +204,10 @@ def test_a_result_for_a_generation_that_is_gone_changes_nothing(
 def _act(connection: Connection, act: str, claim: Claim) -> bool:
     acts: dict[str, Callable[[], bool]] = {
         "record": lambda: record(connection, claim),
-        "fail": lambda: claims.fail(connection, claim, "code", "words").held,
+        "fail": lambda: attempts.fail(connection, claim, "code", "words").held,
         "put_back": lambda: requeue(connection, claim).held,
-        "supersede": lambda: claims.supersede(connection, claim).held,
-        "mark_deleted": lambda: claims.mark_deleted(connection, claim).held,
+        "supersede": lambda: attempts.supersede(connection, claim).held,
+        "mark_deleted": lambda: attempts.mark_deleted(connection, claim).held,
     }
     return acts[act]()
 
@@ -223,7 +225,7 @@ def test_a_soft_time_limit_has_a_count_of_its_own(connection: Connection) -> Non
     """The limit counts no death; the next claim has the count."""
     row_id = drop(connection, G1)
     for _ in range(2):
-        claims.requeue(
+        attempts.requeue(
             connection, take(connection, row_id), "inference_timeout", "", lost=False, slow=True, delay_s=0
         )
     taken = take(connection, row_id)
@@ -260,7 +262,7 @@ def test_the_claim_has_the_time_since_the_first_transient_error(connection: Conn
     requeue(connection, take(connection, row_id), lost=True)
     taken = take(connection, row_id)
     assert taken.failing_s == pytest.approx(3600, abs=60)
-    claims.fail(connection, taken, "code", "words")
+    attempts.fail(connection, taken, "code", "words")
     row = row_of(connection, row_id)
     assert (row["failing_since"], row["not_before"]) == (None, None)
 
@@ -268,7 +270,7 @@ def test_the_claim_has_the_time_since_the_first_transient_error(connection: Conn
 def test_a_failure_has_a_reason(connection: Connection) -> None:
     """The dead letter has an error code, a message, and no lease."""
     row_id = drop(connection, G1)
-    assert claims.fail(connection, take(connection, row_id), "truncated_image", "ends at byte 7").held
+    assert attempts.fail(connection, take(connection, row_id), "truncated_image", "ends at byte 7").held
     row = row_of(connection, row_id)
     expected = (Status.FAILED, "truncated_image", "ends at byte 7", None)
     assert (row["status"], row["error_code"], row["error"], row["lease_until"]) == expected
@@ -294,7 +296,7 @@ def test_a_postponed_write_back_is_claimed_after_its_back_off(connection: Connec
     """The claim has the time since the first error; the row keeps its caption, and no error."""
     row_id = drop(connection, G1)
     record(connection, take(connection, row_id), write_back=True)
-    ended = claims.postpone_write_back(connection, write_back_of(row_id), 300)
+    ended = attempts.postpone_write_back(connection, write_back_of(row_id), 300)
     assert ended == Ended(held=True, others=Due((), 300))
     assert seconds_to(connection, row_id, "lease_until") == pytest.approx(300, abs=60)
     assert claim(connection, row_id).work is None
@@ -317,8 +319,8 @@ def test_the_end_of_a_write_back_of_another_child_changes_nothing(connection: Co
     before = row_of(connection, row_id)
     stale, fresh = write_back_of(row_id), write_back_of(row_id, child=OTHER_CHILD)
     acts: dict[str, Callable[[WriteBack], Ended]] = {
-        "finish": lambda each: claims.finish_write_back(connection, each, WriteOutcome(written=True)),
-        "postpone": lambda each: claims.postpone_write_back(connection, each, 5),
+        "finish": lambda each: attempts.finish_write_back(connection, each, WriteOutcome(written=True)),
+        "postpone": lambda each: attempts.postpone_write_back(connection, each, 5),
     }
     ended = acts[act](stale)
     assert (ended.held, ended.others) == (False, Due())
@@ -361,38 +363,38 @@ def test_each_end_names_another_due_row_and_the_next_time(connection: Connection
     assert (stale.held, stale.others.row_ids) == (False, (fresh,))
     assert stale.others.next_in_s == pytest.approx(300, abs=60)
     for row_id, others in ((fresh, (bulk,)), (bulk, ())):
-        ended = claims.fail(connection, take(connection, row_id), "code", "words")
+        ended = attempts.fail(connection, take(connection, row_id), "code", "words")
         assert (ended.held, ended.others.row_ids) == (True, others)
         assert ended.others.next_in_s == pytest.approx(100, abs=60)
 
 
 def test_a_look_has_the_due_rows_and_the_next_time(connection: Connection) -> None:
     """At most as many rows as asked for, the most urgent first; an empty table has neither."""
-    assert claims.look(connection, 5) == Due()
+    assert due_rows.look(connection, 5) == Due()
     ids = [drop(connection, ObjectVersion("drops", f"{number}.jpg", 1)) for number in range(4)]
     connection.execute(text("UPDATE captions SET priority = 1 WHERE id = :id"), {"id": ids[0]})
-    assert claims.look(connection, 5) == Due((*ids[1:], ids[0]))
-    assert claims.look(connection, 2) == Due(tuple(ids[1:3]))
+    assert due_rows.look(connection, 5) == Due((*ids[1:], ids[0]))
+    assert due_rows.look(connection, 2) == Due(tuple(ids[1:3]))
     take(connection, ids[1])
-    found = claims.look(connection, 5)
+    found = due_rows.look(connection, 5)
     assert found.row_ids == (*ids[2:], ids[0])
     assert found.next_in_s == pytest.approx(LEASE_S, abs=60)
     record(connection, Claim(ids[1], G1, TASK, 1, 0))
-    assert claims.look(connection, 0) == Due()
+    assert due_rows.look(connection, 0) == Due()
 
 
 def test_the_rest_of_all_rows_ends_with_the_first_that_is_due(connection: Connection) -> None:
     """No rest without unfinished rows; none, but 0, while a row is due or at work."""
-    assert claims.rest(connection) is None
+    assert due_rows.rest(connection) is None
     first = drop(connection, G1)
-    assert claims.rest(connection) == 0
+    assert due_rows.rest(connection) == 0
     requeue(connection, take(connection, first), delay_s=900)
     second = drop(connection, G1_OF_B)
     requeue(connection, take(connection, second), delay_s=600)
-    assert claims.rest(connection) == pytest.approx(600, abs=60)
+    assert due_rows.rest(connection) == pytest.approx(600, abs=60)
     third = drop(connection, G1_OF_C)
     take(connection, third, lease_s=3600)
-    assert claims.rest(connection) == 0
+    assert due_rows.rest(connection) == 0
 
 
 def test_a_captioned_row_is_captioned_again(connection: Connection) -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, Route, expect
 from sqlalchemy import Connection, text
 
-from db import claims
+from db import attempts
 from db.session import Database
 from dropline import caption_id
 from dropline.contract import Dimensions, ObjectVersion, TaskPrompt, TaskRequest
@@ -61,7 +61,7 @@ def _fill(database: Database) -> None:
         claim = take(connection, drop(connection, _BOXES, _OBJECTS))
         result = {"bboxes": [[40, 20, 140, 120], [200, 60, 390, 190]], "labels": ["cat", _EVIL]}
         caption = a_caption("cat, something", result)
-        claims.record_caption(
+        attempts.record_caption(
             connection, claim, caption, Dimensions(400, 200), size_bytes=9, write_back_lease_s=None
         )
         drop(connection, ObjectVersion("drops", "waiting.png", 1))
@@ -132,7 +132,7 @@ def test_a_label_hides_no_small_box_and_no_other_label(browser: Browser, gallery
     with database.transaction() as connection:
         claim = take(connection, drop(connection, _BOXES, _PROPOSAL))
         caption = a_caption("five", result)
-        claims.record_caption(
+        attempts.record_caption(
             connection, claim, caption, Dimensions(400, 200), size_bytes=9, write_back_lease_s=None
         )
     with tab(browser, gallery) as page:
@@ -169,7 +169,7 @@ def test_no_box_is_drawn_over_a_placeholder(browser: Browser, gallery: str, data
     box = {"bboxes": [[40, 20, 140, 120]], "labels": ["cat"]}
     with database.transaction() as connection:
         claim = take(connection, drop(connection, gone, _OBJECTS))
-        claims.record_caption(
+        attempts.record_caption(
             connection, claim, a_caption("cat", box), Dimensions(400, 300), size_bytes=9, write_back_lease_s=None
         )
     with tab(browser, gallery) as page:

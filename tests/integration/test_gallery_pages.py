@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from db import claims, object_rows
+from db import attempts, object_rows
 from db.session import Database
 from dropline import caption_id
 from dropline.contract import Dimensions, ObjectVersion, TaskPrompt, TaskRequest
@@ -100,7 +100,7 @@ def test_texts_stay_texts(client: TestClient, database: Database) -> None:
     with database.transaction() as connection:
         claim = take(connection, drop(connection, version, _OBJECTS))
         caption = a_caption(_EVIL, {"bboxes": [[1, 2, 3, 4]], "labels": [_EVIL]})
-        assert claims.record_caption(
+        assert attempts.record_caption(
             connection, claim, caption, Dimensions(9, 9), size_bytes=9, write_back_lease_s=None
         ).held
     fail_object(database, an_object("y.png"), "corrupt_image", _EVIL)
@@ -160,7 +160,7 @@ def a_picture_with_boxes(database: Database, version: ObjectVersion) -> str:
     with database.transaction() as connection:
         claim = take(connection, drop(connection, version, _OBJECTS))
         caption = a_caption("cat", {"bboxes": [[10, 20, 110, 220]], "labels": ["cat"]})
-        claims.record_caption(
+        attempts.record_caption(
             connection, claim, caption, Dimensions(640, 480), size_bytes=9, write_back_lease_s=None
         )
     return address_of(version, _OBJECTS)
@@ -226,7 +226,7 @@ def test_a_picture_has_its_answers_generations_and_boxes(
         record(connection, take(connection, drop(connection, G2)), "the second generation")
         claim = take(connection, drop(connection, G2, _OBJECTS))
         caption = a_caption("cat", {"bboxes": [[10, 20, 110, 220]], "labels": ["cat"]})
-        assert claims.record_caption(
+        assert attempts.record_caption(
             connection, claim, caption, Dimensions(640, 480), size_bytes=9, write_back_lease_s=None
         ).held
     html = shown(client, address_of(G2, _OBJECTS))

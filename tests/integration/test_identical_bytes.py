@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import Connection, text
 
-from db import claims, copies, object_rows
+from db import attempts, claims, copies, object_rows
 from db.claims import Claimed
 from db.copies import Model, Waits
 from db.session import Database
@@ -41,7 +41,7 @@ def take(connection: Connection, row_id: int, model: Model | None = MODEL) -> Cl
 def record(connection: Connection, work: Claim, words: str = "a red circle") -> None:
     """Record a caption: the original's, or a new one of the model."""
     original = work.original
-    recorded = claims.record_caption(
+    recorded = attempts.record_caption(
         connection,
         work,
         a_caption(words) if original is None else original.caption,

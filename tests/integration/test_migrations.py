@@ -16,7 +16,7 @@ from psycopg import errors, sql
 from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 
-from db import claims
+from db import due_rows
 from dropline.errors import SettingsError
 from local_emulators.postgres import PostgresServer
 from migrations.run import check, config, downgrade, upgrade
@@ -90,10 +90,10 @@ OLD_ROWS = """
 """
 
 
-def due_rows(url: str) -> tuple[int, float | None]:
+def rows_due(url: str) -> tuple[int, float | None]:
     """The number of due rows, and the seconds until the next row is due."""
     with open_connection(url) as connection:
-        found = claims.look(connection, 10)
+        found = due_rows.look(connection, 10)
     return len(found.row_ids), found.next_in_s
 
 
@@ -110,24 +110,24 @@ def test_rows_of_the_release_before_are_due_after_an_upgrade_and_rows_in_a_back_
     with psycopg.connect(url) as connection:
         connection.execute("CREATE INDEX ix_captions_due ON captions (id)")
     upgrade(url)
-    assert due_rows(url)[0] == 1
+    assert rows_due(url)[0] == 1
     with psycopg.connect(url) as connection:
         assert connection.execute(QUEUE_INDEXES).fetchall() == [("ix_captions_claimed_by",), ("ix_captions_due",)]
         connection.execute("UPDATE captions SET not_before = now() + interval '1 day' WHERE status = 'queued'")
-    due, next_in_s = due_rows(url)
+    due, next_in_s = rows_due(url)
     assert due == 0
     assert next_in_s == pytest.approx(300, abs=120)
     downgrade(url, "0005")
     with psycopg.connect(url) as connection:
         assert connection.execute(QUEUE_INDEXES).fetchall() == [("ix_captions_lease",), ("ix_captions_queued",)]
     upgrade(url)
-    assert due_rows(url)[0] == 1
+    assert rows_due(url)[0] == 1
 
 
 def test_a_row_inserted_by_plain_sql_is_due(login: Login, database_url: str) -> None:
     """The function of the release before, and any program with its role, send no priority and need no message."""
     login("dropline_ingest").execute(INSERT)
-    assert due_rows(database_url) == (1, None)
+    assert rows_due(database_url) == (1, None)
 
 
 def test_an_upgrade_of_a_migrated_database_changes_nothing(database_url: str) -> None:

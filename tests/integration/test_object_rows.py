@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import Connection, text
 
 from benchmarks.query_plans import nested_plans_of
-from db import claims, object_rows
+from db import attempts, claims, object_rows
 from db.listen import listening
 from dropline.contract import Claim, ObjectFacts, ObjectVersion, Status, TaskPrompt, TaskRequest, WriteBack
 from tests.support.rows import (
@@ -68,7 +68,7 @@ def test_one_task_of_a_generation_is_written_back(connection: Connection, reques
     found = claims.claim(connection, own, LEASE_S, CHILD)
     assert isinstance(found.work, Claim)
     due = [
-        claims.record_caption(connection, claim, a_caption(), IMAGE, size_bytes=9, write_back_lease_s=LEASE_S)
+        attempts.record_caption(connection, claim, a_caption(), IMAGE, size_bytes=9, write_back_lease_s=LEASE_S)
         for claim in sorted(
             (found.work, *found.siblings), key=lambda claim: (own, later, asked).index(claim.row_id)
         )

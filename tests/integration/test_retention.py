@@ -10,7 +10,7 @@ from psycopg.errors import InsufficientPrivilege
 from sqlalchemy import Connection, text
 
 from benchmarks.query_plans import nested_plans_of
-from db import claims, object_rows, retention
+from db import attempts, claims, object_rows, retention
 from db.session import Database
 from dropline.contract import ObjectFacts, ObjectVersion, Status
 from dropline.settings import RetentionSettings
@@ -69,7 +69,7 @@ def test_old_rows_of_gone_objects_are_purged_and_no_others(connection: Connectio
         a_row(connection, name, "a cat")
     redo(connection, connection.execute(text("SELECT id FROM captions WHERE object_name = 'redone'")).scalar_one())
     failed = a_row(connection, "failed")
-    assert claims.fail(connection, take(connection, failed), "x", "y").held
+    assert attempts.fail(connection, take(connection, failed), "x", "y").held
     running = a_row(connection, "running")
     claims.claim(connection, running, LEASE_S, "test/2")
     a_row(connection, "queued")
@@ -220,7 +220,7 @@ def test_fault_47_a_deletion_found_by_the_worker_erases_the_caption_of_before(co
     for words in ("an old secret", "a secret"):
         record(connection, take(connection, row_id), words)
         redo(connection, row_id)
-    assert claims.mark_deleted(connection, take(connection, row_id), erase=True).held
+    assert attempts.mark_deleted(connection, take(connection, row_id), erase=True).held
     assert history_of(connection, row_id) == []
     row = row_of(connection, row_id)
     assert (row["status"], row["caption"], row["result"]) == ("deleted", None, None)

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, text
 
-from db import claims, object_rows
-from db.claims import Due, Ended, Recorded
+from db import attempts, claims, object_rows
+from db.attempts import Ended, Recorded
+from db.due_rows import Due
 from db.listen import parse_notice
 from db.redrivable import DEAD_LETTERS, UNWRITTEN_ROWS, Redrivable, RowFilter
 from dropline.contract import (
@@ -161,7 +162,7 @@ class Life:
         words = f"attempt {claim.attempt}"
         lease_s = LEASE_S if write_back else None
         others = self.expected_others(token.key)
-        done = claims.record_caption(
+        done = attempts.record_caption(
             self.connection, claim, a_caption(words), IMAGE, size_bytes=1, write_back_lease_s=lease_s
         )
         held = self.model.record(token, words, write_back=write_back)
@@ -181,9 +182,9 @@ class Life:
             return
         claim, token = self.claims[-min(number, len(self.claims))]
         acts: dict[str, tuple[Callable[[], Ended], Status, str | None]] = {
-            "fail": (lambda: claims.fail(self.connection, claim, "bad", "words"), Status.FAILED, "bad"),
-            "supersede": (lambda: claims.supersede(self.connection, claim), Status.SUPERSEDED, None),
-            "mark_deleted": (lambda: claims.mark_deleted(self.connection, claim), Status.DELETED, None),
+            "fail": (lambda: attempts.fail(self.connection, claim, "bad", "words"), Status.FAILED, "bad"),
+            "supersede": (lambda: attempts.supersede(self.connection, claim), Status.SUPERSEDED, None),
+            "mark_deleted": (lambda: attempts.mark_deleted(self.connection, claim), Status.DELETED, None),
         }
         act, status, code = acts[how]
         others = self.expected_others(token.key)
@@ -196,7 +197,7 @@ class Life:
             return
         claim, token = self.claims[-min(number, len(self.claims))]
         (rows, is_one_awaited) = self.expected_others(token.key)
-        ended = claims.requeue(self.connection, claim, "later", "words", lost=lost, delay_s=delay_s)
+        ended = attempts.requeue(self.connection, claim, "later", "words", lost=lost, delay_s=delay_s)
         not_before = NotBefore.TO_COME if delay_s else NotBefore.PAST
         assert ended.held == self.model.requeue(token, "later", not_before, lost=lost)
         check_due(ended, (rows, is_one_awaited or ended.held))
@@ -207,7 +208,7 @@ class Life:
         write_back, copy = self.copies[-min(number, len(self.copies))]
         outcome = WriteOutcome(written, None if written else "left_out", None if written else "words")
         others = self.expected_others(copy.key)
-        ended = claims.finish_write_back(self.connection, write_back, outcome)
+        ended = attempts.finish_write_back(self.connection, write_back, outcome)
         assert ended.held == self.model.finish_write_back(copy, written=written)
         check_due(ended, others)
 
@@ -216,7 +217,7 @@ class Life:
             return
         write_back, copy = self.copies[-min(number, len(self.copies))]
         (rows, is_one_awaited) = self.expected_others(copy.key)
-        ended = claims.postpone_write_back(self.connection, write_back, LEASE_S)
+        ended = attempts.postpone_write_back(self.connection, write_back, LEASE_S)
         assert ended.held == self.model.postpone_write_back(copy)
         check_due(ended, (rows, is_one_awaited or ended.held))
 

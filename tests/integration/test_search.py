@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, text
 
 from benchmarks.query_plans import fill, page_queries, plans_of
-from db import claims, object_rows, reads, search, word_search
+from db import attempts, object_rows, reads, search, word_search
 from db.reads import CaptionRecord
 from db.search import Search
 from dropline.contract import ObjectVersion, Status, TaskPrompt, TaskRequest
@@ -53,7 +53,7 @@ def pictures(connection: Connection) -> Connection:
     captioned(connection, "a/triangle.png", "a red triangle")
     captioned(connection, "b/cat.png", "cat, dog", OBJECTS)
     failed = drop(connection, an_object("b/broken.png"))
-    claims.fail(connection, take(connection, failed), "corrupt_image", "damaged")
+    attempts.fail(connection, take(connection, failed), "corrupt_image", "damaged")
     drop(connection, an_object("c/new.png"), OTHER_TASK)
     object_rows.tombstone(connection, an_object("c/tombstone.png"))
     return connection

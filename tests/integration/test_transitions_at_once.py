@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import Connection, text
 
-from db import claims, object_rows
+from db import claims, due_rows, object_rows
 from db.session import Database
 from dropline.contract import ObjectVersion
 from tests.support.rows import LEASE_S, drop
@@ -95,5 +95,5 @@ def test_looks_at_once_find_the_same_rows(database: Database) -> None:
     with database.transaction() as one, database.transaction() as other:
         other.execute(text("SET LOCAL lock_timeout = '1ms'"))
         claims.claim(one, ids[0], LEASE_S, "test/1")
-        assert claims.look(one, 5).row_ids == tuple(ids[1:])
-        assert claims.look(other, 5).row_ids == tuple(ids)
+        assert due_rows.look(one, 5).row_ids == tuple(ids[1:])
+        assert due_rows.look(other, 5).row_ids == tuple(ids)

@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from benchmarks.stack import Messages
-from db import claims
+from db import attempts, claims
 from dropline.broker.transport import Channel
 from dropline.contract import CAPTION_QUEUE, Caption, Claim, Dimensions, ObjectVersion
 from dropline.errors import DatabaseUnavailable
@@ -151,7 +151,7 @@ def test_boxes_whose_labels_postgres_cannot_hold_are_recorded(rig: Rig) -> None:
         claim = claims.claim(connection, row_id, 60, "test/1").work
         assert isinstance(claim, Claim)
         caption = Caption("a", {"labels": ["a\x00b", "\ud800"], "bboxes": [[1.5]]}, "model", "revision")
-        assert claims.record_caption(
+        assert attempts.record_caption(
             connection, claim, caption, Dimensions(1, 1), size_bytes=1, write_back_lease_s=None
         ).held
     assert rig.row(row_id)["result"] == {"labels": ["a\N{REPLACEMENT CHARACTER}b", "?"], "bboxes": [[1.5]]}

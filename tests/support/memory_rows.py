@@ -12,8 +12,10 @@ from typing import cast
 
 import pytest
 
-from db import claims
-from db.claims import Claimed, Due, Ended, Recorded
+from db import attempts, claims
+from db.attempts import Ended, Recorded
+from db.claims import Claimed
+from db.due_rows import Due
 from db.session import Connection, Database
 from dropline.contract import (
     Caption,
@@ -59,8 +61,8 @@ class MemoryRows:
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> Database:
         """Put the double in the place of `db`: the database to pass to the code under test."""
+        monkeypatch.setattr(claims, "claim", self.claim)
         for name in (
-            "claim",
             "record_caption",
             "finish_write_back",
             "postpone_write_back",
@@ -69,7 +71,7 @@ class MemoryRows:
             "supersede",
             "mark_deleted",
         ):
-            monkeypatch.setattr(claims, name, getattr(self, name))
+            monkeypatch.setattr(attempts, name, getattr(self, name))
         return cast("Database", self)
 
     def register(
@@ -164,7 +166,7 @@ class MemoryRows:
         write_back_lease_s: float | None,
         copied_from: int | None = None,
     ) -> Recorded:
-        """See `db.claims.record_caption`."""
+        """See `db.attempts.record_caption`."""
         assert copied_from is None, "the double knows no identical bytes"
         self._step(connection, "record_caption")
         write_back, others = write_back_lease_s is not None, self._others(claim.row_id)
@@ -176,7 +178,7 @@ class MemoryRows:
         return Recorded(held=True, is_write_back_due=self.row(claim.row_id).lease is not None, others=others)
 
     def finish_write_back(self, connection: object, write_back: WriteBack, outcome: WriteOutcome) -> Ended:
-        """See `db.claims.finish_write_back`."""
+        """See `db.attempts.finish_write_back`."""
         self._step(connection, "finish_write_back")
         done = self.model.finish_write_back(self._copy(write_back), written=outcome.written)
         if done:
@@ -185,13 +187,13 @@ class MemoryRows:
         return Ended(done, self._others(write_back.row_id))
 
     def postpone_write_back(self, connection: object, write_back: WriteBack, delay_s: float) -> Ended:
-        """See `db.claims.postpone_write_back`."""
+        """See `db.attempts.postpone_write_back`."""
         self._step(connection, "postpone_write_back")
         done = self.model.postpone_write_back(self._copy(write_back))
         return self._postponed(done, write_back.row_id, delay_s)
 
     def fail(self, connection: object, claim: Claim, code: str, error: str) -> Ended:
-        """See `db.claims.fail`."""
+        """See `db.attempts.fail`."""
         self._step(connection, "fail")
         return self._give_up(claim, Status.FAILED, code, error)
 
@@ -206,7 +208,7 @@ class MemoryRows:
         delay_s: float,
         slow: bool = False,
     ) -> Ended:
-        """See `db.claims.requeue`."""
+        """See `db.attempts.requeue`."""
         self._step(connection, "requeue")
         held = self.model.requeue(self._token(claim), code, NotBefore.TO_COME, lost=lost)
         if held:
@@ -215,12 +217,12 @@ class MemoryRows:
         return self._postponed(held, claim.row_id, delay_s)
 
     def supersede(self, connection: object, claim: Claim) -> Ended:
-        """See `db.claims.supersede`."""
+        """See `db.attempts.supersede`."""
         self._step(connection, "supersede")
         return self._give_up(claim, Status.SUPERSEDED, None, None)
 
     def mark_deleted(self, connection: object, claim: Claim, *, erase: bool) -> Ended:
-        """See `db.claims.mark_deleted`."""
+        """See `db.attempts.mark_deleted`."""
         self._step(connection, "mark_deleted")
         return self._give_up(claim, Status.DELETED, None, None)
 

@@ -1,7 +1,7 @@
 """Simulation of the queue in virtual time: rows in Postgres, messages on Redis, workers with the real alarm.
 
-Claims and ends of rows follow `db.claims`; the alarm is `worker.alarm.Alarm`, over a hub and a channel of the
-world. Time passes only in `advance`.
+Claims and ends of rows follow `db.claims` and `db.attempts`; the alarm is `worker.alarm.Alarm`, over a hub and a
+channel of the world. Time passes only in `advance`.
 """
 
 from collections import deque

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import SecretStr
 from sqlalchemy import Connection, text
 
-from db import claims, filtered, object_rows
+from db import attempts, claims, filtered, object_rows
 from db.connections import Connector
 from db.session import Database, make_engine
 from dropline.contract import (
@@ -80,7 +80,7 @@ def take(connection: Connection, row_id: int, lease_s: float = LEASE_S) -> Claim
 def record(connection: Connection, claim: Claim, words: str = "a red circle", *, write_back: bool = False) -> bool:
     """Record a caption, as the worker."""
     lease_s = LEASE_S if write_back else None
-    recorded = claims.record_caption(
+    recorded = attempts.record_caption(
         connection, claim, a_caption(words), IMAGE, size_bytes=99, write_back_lease_s=lease_s
     )
     return recorded.held
@@ -106,7 +106,7 @@ def fail_object(database: Database, version: ObjectVersion, code: str, error: st
     """Insert a dead letter: the row's id."""
     with database.transaction() as connection:
         row_id = drop(connection, version)
-        assert claims.fail(connection, take(connection, row_id), code, error).held
+        assert attempts.fail(connection, take(connection, row_id), code, error).held
     return row_id
 
 
@@ -121,7 +121,7 @@ def finish_write_back(
 ) -> bool:
     """End the write-back of the row, as the worker."""
     write_back = WriteBack(row_id, G1, str(TASK), "a red circle", "demo", CHILD)
-    return claims.finish_write_back(connection, write_back, WriteOutcome(written, code, note)).held
+    return attempts.finish_write_back(connection, write_back, WriteOutcome(written, code, note)).held
 
 
 def end_waits(connection: Connection) -> None:

@@ -3,7 +3,7 @@
 import pytest
 from billiard.exceptions import SoftTimeLimitExceeded
 
-from db.claims import Due
+from db.due_rows import Due
 from dropline.contract import Dimensions, ObjectVersion, Status, TaskPrompt, TaskRequest
 from dropline.errors import (
     AccessDenied,

@@ -11,7 +11,7 @@ from celery import Celery
 from celery.app.trace import build_tracer
 from celery.exceptions import Reject
 
-from db.claims import Due
+from db.due_rows import Due
 from dropline.contract import CAPTION_QUEUE, CAPTION_TASK
 from dropline.errors import AccessDenied, BrokerUnavailable, DatabaseUnavailable
 from tests.support.memory_broker import MemoryBroker

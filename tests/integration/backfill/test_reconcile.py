@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from cli.exit_codes import ExitCode
-from db import claims, object_rows
+from db import attempts, claims, object_rows
 from dropline.contract import Claim, ObjectVersion, WriteBack, WriteOutcome
 from dropline.errors import ForeignBucket
 from dropline.storage.listing import Listing
@@ -33,7 +33,7 @@ def caption_and_write(bulk: BulkRig, name: str, metadata: dict[str, str] | None)
         row_id = drop(connection, version)
         assert record(connection, take(connection, row_id), write_back=True)
         work = WriteBack(row_id, version, "<CAPTION>", "a red circle", "demo", CHILD)
-        assert claims.finish_write_back(connection, work, WriteOutcome(written=True)).held
+        assert attempts.finish_write_back(connection, work, WriteOutcome(written=True)).held
     return row_id
 
 

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from db import claims
+from db import attempts, claims
 from dropline.contract import Claim, ObjectVersion, Status
 from operations.waiting import wait_for_rows
 from tests.support.bulk import BulkRig
@@ -18,7 +18,7 @@ def caption_next(bulk: BulkRig, *, fails: bool = False) -> None:
         assert isinstance(work, Claim)
     with bulk.database.transaction() as connection:
         if fails:
-            assert claims.fail(connection, work, "corrupt_image", "damaged").held
+            assert attempts.fail(connection, work, "corrupt_image", "damaged").held
         else:
             assert record(connection, work)
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from cli.exit_codes import ExitCode
 from cli.main import app
-from db import claims
+from db import attempts
 from db.session import Database
 from dropline.contract import FilterReason, ObjectVersion, TaskPrompt
 from dropline.demo_model import DEMO_NOTICE
@@ -183,7 +183,7 @@ def test_the_picture_is_written_with_its_boxes(
     def answer(version: ObjectVersion) -> None:
         with database.transaction() as connection:
             claim = take(connection, drop(connection, version))
-            claims.record_caption(
+            attempts.record_caption(
                 connection, claim, a_caption("sky", results.pop(0)), IMAGE, size_bytes=99, write_back_lease_s=None
             )
 

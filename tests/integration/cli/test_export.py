@@ -13,7 +13,7 @@ from google.cloud.storage import Client
 from sqlalchemy import Connection, text
 
 from cli.exit_codes import ExitCode
-from db import claims, exports
+from db import attempts, exports
 from db.session import Database
 from dropline.contract import ObjectFacts, ObjectVersion, TaskRequest
 from dropline.selection import Filtered, Selection
@@ -36,7 +36,7 @@ def answer(connection: Connection, name: str, task: str, words: str, result: dic
     """A row with regions."""
     claim = take(connection, drop(connection, version(name), TaskRequest.parse(task)))
     caption = a_caption(words, result)
-    assert claims.record_caption(connection, claim, caption, IMAGE, size_bytes=9, write_back_lease_s=None).held
+    assert attempts.record_caption(connection, claim, caption, IMAGE, size_bytes=9, write_back_lease_s=None).held
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, text
 
-from db import claims, edits, object_rows
+from db import attempts, claims, edits, object_rows
 from db.caption_filter import CaptionFilter
 from db.edits import EditedRow, EditTarget
 from db.listen import listening
@@ -108,8 +108,8 @@ def test_a_row_without_a_caption_is_captioned_by_an_edit(
     assert history(connection, row_id) == []
     if claim is not None:
         assert not record(connection, claim)
-        assert not claims.fail(connection, claim, "x", "y").held
-        assert not claims.requeue(connection, claim, "x", "y", lost=True, delay_s=1).held
+        assert not attempts.fail(connection, claim, "x", "y").held
+        assert not attempts.requeue(connection, claim, "x", "y", lost=True, delay_s=1).held
     before = row_of(connection, row_id)
     assert (before["caption"], before["lost_attempts"]) == (WORDS, 0)
 
@@ -157,7 +157,7 @@ def finish_due(connection: Connection) -> None:
     """Carry out the write-back that an edit has made due."""
     work = claims.claim(connection, 1, LEASE_S, CHILD).work
     assert isinstance(work, WriteBack)
-    assert claims.finish_write_back(connection, work, WriteOutcome(written=True)).held
+    assert attempts.finish_write_back(connection, work, WriteOutcome(written=True)).held
 
 
 def test_a_revert_puts_the_newest_caption_of_the_model_back(database: Database, connection: Connection) -> None:
@@ -188,7 +188,7 @@ def test_a_revert_without_a_caption_of_the_model_has_the_model_make_one(
     assert (revert(database).is_due, revert(database).is_changed) == (True, False)
     claim = take(connection, row_id)
     assert claim.is_reverted
-    assert claims.fail(connection, claim, "invalid_image", "no image").held
+    assert attempts.fail(connection, claim, "invalid_image", "no image").held
     row = row_of(connection, row_id)
     assert (row["status"], row["caption"], row["edited_by"]) == ("captioned", WORDS, "Ana")
     revert(database)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, text
 
-from db import claims, object_rows, reads
+from db import claims, due_rows, object_rows, reads
 from db.session import Database
 from dropline.contract import ObjectFacts, ObjectVersion, TaskRequest
 from tests.support.rows import CHILD, LEASE_S, TASK
@@ -59,8 +59,8 @@ def _read_by(database: Database, act: Callable[[Connection], object]) -> tuple[i
     [
         lambda connection: claims.claim(connection, 10, LEASE_S, CHILD),
         lambda connection: claims.claim(connection, 999_999_999, LEASE_S, CHILD),
-        lambda connection: claims.look(connection, 5),
-        claims.rest,
+        lambda connection: due_rows.look(connection, 5),
+        due_rows.rest,
         lambda connection: object_rows.register_object(
             connection, ObjectVersion("drops", "new.jpg", 1), ObjectFacts(), TASK
         ),

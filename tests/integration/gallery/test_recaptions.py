@@ -6,7 +6,7 @@ import httpx2
 import pytest
 from sqlalchemy import text
 
-from db import claims
+from db import attempts
 from dropline import AsyncClient, Client, caption_id
 from dropline.contract import ObjectVersion, TaskRequest
 from operations import recaption as operation
@@ -121,7 +121,7 @@ def test_the_page_redoes_a_caption_and_shows_earlier_ones(gallery: GalleryRig, c
     assert "A new caption is on the way" in page
     assert "Caption again" not in page
     with gallery.database.transaction() as connection:
-        assert claims.fail(connection, take(connection, row_id), "bad", "the reason").held
+        assert attempts.fail(connection, take(connection, row_id), "bad", "the reason").held
     page = client.get(path).text
     assert "The last try for a new caption failed at" in page
     assert "the reason" in page

@@ -9,7 +9,7 @@ import redis
 from sqlalchemy import Connection, text
 
 from cli.exit_codes import ExitCode
-from db import claims
+from db import attempts
 from db.session import Database
 from tests.support.engines import wait_until
 from tests.support.recaptions import insert_captioned, start_worker, to_redo
@@ -99,7 +99,7 @@ def test_the_command_waits_for_the_new_captions(connection: Connection, database
             wait_until(lambda: len(to_redo(worker)) == 3)
             for row_id in (1, 2, 3):
                 claim = take(worker, row_id)
-                assert record(worker, claim) if row_id < 3 else claims.fail(worker, claim, "bad", "words").held
+                assert record(worker, claim) if row_id < 3 else attempts.fail(worker, claim, "bad", "words").held
 
     thread = threading.Thread(target=work)
     thread.start()

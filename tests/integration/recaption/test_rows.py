@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import Connection, text
 
-from db import claims, object_rows, reads
+from db import attempts, claims, object_rows, reads
 from db.caption_filter import CaptionFilter
 from db.recaptions import Kind, Target
 from db.session import Database
@@ -93,7 +93,7 @@ def test_what_is_left(database: Database, connection: Connection) -> None:
     drop(connection, ObjectVersion("drops", "0000002.png", 2))
     connection.execute(text("UPDATE captions SET lease_until = now() + interval '1 h' WHERE id = 3"))
     redo(connection, 4)
-    assert claims.fail(connection, _claimed(connection, 4), "decoder_crashed", "words").held
+    assert attempts.fail(connection, _claimed(connection, 4), "decoder_crashed", "words").held
     object_rows.tombstone(connection, ObjectVersion("drops", "0000005.png", 1))
     assert run(database) == {
         Kind.TAKEN: 1,
@@ -129,7 +129,7 @@ def test_a_failed_redo_is_retried_on_request_alone(database: Database, connectio
     start_worker(connection)
     insert_captioned(connection, 1, 1)
     run(database)
-    assert claims.fail(connection, take(connection, 1), "unsupported_format", "words").held
+    assert attempts.fail(connection, take(connection, 1), "unsupported_format", "words").held
     row = row_of(connection, 1)
     assert (row["status"], row["caption"], row["redo"]) == ("captioned", "caption 1", False)
     assert row["error_code"] == "unsupported_format"

@@ -12,7 +12,7 @@ import redis
 from sqlalchemy import Connection, text
 
 from cli.exit_codes import ExitCode
-from db import claims
+from db import attempts, claims
 from db.session import Database
 from dropline.contract import Claim
 from dropline.errors import BrokerUnavailable
@@ -135,7 +135,7 @@ def test_a_row_that_fails_again_meanwhile_is_not_sent_again(
     def refused_at_once(_hint: int) -> None:
         with database.transaction() as worker:
             while isinstance(work := claims.claim(worker, 0, LEASE_S, CHILD).work, Claim):
-                claims.fail(worker, work, "not_an_image", "PDF")
+                attempts.fail(worker, work, "not_an_image", "PDF")
                 failed.append(work.row_id)
 
     redriver.enqueue = refused_at_once

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from sqlalchemy import Connection, text
 
 from cli.exit_codes import ExitCode
-from db import claims, object_rows
+from db import attempts, object_rows
 from db.redrivable import DEAD_LETTERS
 from db.session import Database
 from dropline.broker.queue import CaptionQueue
@@ -43,7 +43,7 @@ def test_failed_rows_wait_again_with_all_their_attempts(
             end_waits(inside)
         claim = take(inside, row_id)
         assert claim.lost_attempts == 2
-        assert claims.fail(inside, claim, "worker_lost", "crashes").held
+        assert attempts.fail(inside, claim, "worker_lost", "crashes").held
     before = row_of(connection, row_id)
     assert redrive("--all") == {
         "dry_run": False,
@@ -76,7 +76,7 @@ def test_the_message_is_the_one_that_the_function_sends(
 
 def requeue(connection: Connection, claim: Claim, delay_s: float = 0.0) -> bool:
     """End the attempt with a transient error."""
-    ended = claims.requeue(connection, claim, "storage_unavailable", "503", lost=False, delay_s=delay_s)
+    ended = attempts.requeue(connection, claim, "storage_unavailable", "503", lost=False, delay_s=delay_s)
     return ended.held
 
 
@@ -88,7 +88,7 @@ def test_retries_are_counted_anew(database: Database, connection: Connection) ->
             assert requeue(inside, take(inside, row_id))
         claim = take(inside, row_id)
         assert claim.retries == 5
-        assert claims.fail(inside, claim, "storage_unavailable", "503").held
+        assert attempts.fail(inside, claim, "storage_unavailable", "503").held
     redrive("--all")
     first = take(connection, row_id)
     assert (first.attempt, first.retries, first.lost_attempts) == (7, 0, 0)
@@ -102,12 +102,12 @@ def test_a_late_result_of_an_earlier_life_is_refused(database: Database, connect
     with database.transaction() as inside:
         row_id = drop(inside, named(1))
         late = take(inside, row_id)
-        assert claims.fail(inside, late, "inference_timeout", "too slow").held
+        assert attempts.fail(inside, late, "inference_timeout", "too slow").held
     redrive("--all")
     assert not record(connection, late, "late")
     new = take(connection, row_id)
     assert not record(connection, late, "late")
-    assert not claims.fail(connection, late, "late", "late").held
+    assert not attempts.fail(connection, late, "late", "late").held
     assert record(connection, new, "in time")
     assert row_of(connection, row_id)["caption"] == "in time"
 

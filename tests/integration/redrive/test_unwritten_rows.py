@@ -9,7 +9,7 @@ import redis
 from sqlalchemy import Connection, text
 
 from cli.exit_codes import ExitCode
-from db import claims, object_rows
+from db import attempts, claims, object_rows
 from db.session import Database
 from dropline.contract import ObjectVersion, WriteBack
 from dropline.settings import Settings
@@ -161,7 +161,7 @@ def test_only_unwritten_rows_are_touched(database: Database, connection: Connect
     caption_object(database, named(3))
     with database.transaction() as inside:
         assert record(inside, take(inside, drop(inside, named(4))), write_back=True)
-        claims.requeue(
+        attempts.requeue(
             inside, take(inside, drop(inside, named(5))), "storage_unavailable", "503", lost=True, delay_s=600
         )
         take(inside, drop(inside, named(6)))
