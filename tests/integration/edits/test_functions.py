@@ -140,6 +140,19 @@ def test_a_persons_caption_is_not_overwritten_by_an_attempt_that_holds_the_row(
     assert row_of(connection, row_id)["caption"] == WORDS
 
 
+def test_a_claim_from_before_an_edit_stays_refused_after_a_revert(
+    database: Database, connection: Connection
+) -> None:
+    """The row is the model's again, and the attempt number alone refuses the late result, as of an old worker."""
+    row_id = caption_object(database, G1)
+    redo(connection, row_id)
+    claim = take(connection, row_id)
+    edit(database)
+    revert(database)
+    assert not record(connection, claim, "a blue circle")
+    assert row_of(connection, row_id)["caption"] == "a red circle"
+
+
 def test_a_redo_leaves_a_persons_caption(database: Database, connection: Connection) -> None:
     """Also by force; a caption that was reverted is the model's."""
     caption_object(database, G1)

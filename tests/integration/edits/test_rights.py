@@ -65,15 +65,20 @@ def test_other_roles_do_not_edit(login: Login, role: str) -> None:
 
 
 def test_the_search_path_of_the_caller_leads_nowhere(database: Database, login: Login, database_url: str) -> None:
-    """A table of the same name in a temporary schema, and an operator, are not those of the function."""
+    """Neither a table of the caller nor a function that stands before that of Postgres is used."""
     caption_object(database, G1)
-    editor = login("dropline_editor")
     with psycopg.connect(database_url) as owner:
         owner.execute("GRANT TEMPORARY ON DATABASE " + owner.info.dbname + " TO dropline_editor")
+        owner.execute(
+            "CREATE FUNCTION public.clock_timestamp() RETURNS timestamptz LANGUAGE sql RETURN 'epoch'::timestamptz"
+        )
+    editor = login("dropline_editor")
     editor.execute("CREATE TEMPORARY TABLE captions (LIKE public.captions)")
-    editor.execute("SET search_path = pg_temp, public")
+    editor.execute("SET search_path = pg_temp, public, pg_catalog")
+    assert editor.execute("SELECT clock_timestamp() = 'epoch'").fetchone() == (True,)
     assert editor.execute(EDIT).fetchone() == (True,)
     assert editor.execute("SELECT count(*) FROM pg_temp.captions").fetchone() == (0,)
+    assert editor.execute("SELECT edited_at > 'epoch' FROM public.captions").fetchone() == (True,)
 
 
 def test_the_calls_of_the_page_run_as_an_editor(database: Database, login: Login) -> None:
