@@ -128,7 +128,7 @@ ORDER = [
     ("service_networking_connection", "redis_instance"),
     ("service_networking_connection", "sql_database_instance"),
     ("sql_user", "cloud_run_v2_job migrations"),
-    ("project_iam_member", "cloud_run_v2_job migrations"),
+    ("project_iam_member cloudsql", "cloud_run_v2_job migrations"),
     ("cloud_run_v2_job migrations", "cloud_run_v2_service "),
     ("cloud_run_v2_job migrations", "cloud_run_v2_job redrive"),
     ("cloud_run_v2_job migrations", "cloud_run_v2_worker_pool"),
