@@ -154,7 +154,11 @@ def _requested(task: str | None, usual: tuple[TaskRequest, ...]) -> Accept | Rej
 def _stand_in(usual: tuple[TaskRequest, ...], asked: tuple[TaskRequest, ...]) -> TaskRequest:
     """The task of a `failed` row for invalid tasks: a usual one, else any, without a row of its own."""
     plain = [TaskRequest(prompt) for prompt in TaskPrompt if not (prompt.takes_text or prompt.takes_region)]
-    return next(task for task in (*usual, *plain) if task not in asked)
+    # A list may ask for each plain task; tasks with words are as many as there are words.
+    with_words = [
+        TaskRequest(TaskPrompt.CAPTION_TO_PHRASE_GROUNDING, word) for word in ("wrong task", "wrong entry")
+    ]
+    return next(task for task in (*usual, *plain, *with_words) if task not in asked)
 
 
 def task_of_metadata(metadata: Mapping[str, Any]) -> str | None:

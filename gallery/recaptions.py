@@ -52,7 +52,7 @@ def router(resources: Resources) -> APIRouter:
         methods=["POST"],
         status_code=HTTPStatus.ACCEPTED,
         response_model=SubmittedCaption,
-        summary="Caption one row again, whatever made its caption",
+        summary="Caption one row again, unless its caption is a person's",
     )
     routes.add_api_route(
         "/captions/{id}/history",

@@ -10,7 +10,7 @@ from dropline.contract import TaskRequest
 from dropline.errors import ClientError, InvalidTask
 from dropline.selection import Accept, Filtered, Reject, Selection
 from dropline.storage.listing import ListedObject
-from dropline.storage.name_globs import compile_glob, is_glob, literal_prefix
+from dropline.storage.name_globs import compile_glob, is_glob, literal_prefix, matches
 
 _SOURCE = re.compile(r"gs://(?P<bucket>[a-z0-9][a-z0-9._-]+)(?:/(?P<pattern>.*))?", re.DOTALL)
 #: Neither Postgres nor Cloud Storage can have these in a name.
@@ -56,7 +56,7 @@ class Source:
     def matches(self, name: str) -> bool:
         """Whether an object of the bucket belongs to the source."""
         if is_glob(self.pattern):
-            return compile_glob(self.pattern).fullmatch(name) is not None
+            return matches(self.pattern, name)
         return name.startswith(self.pattern)
 
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO
 
 from dropline.contract import ObjectFacts, ObjectVersion, parse_uri
 from dropline.errors import ClientError
@@ -125,14 +125,20 @@ class ListedNames:
 
     def stretches(self) -> Generator[Stretch, None, None]:
         """See `Objects`."""
-        with self._path.open(newline="", encoding="utf-8") as file, ThreadPoolExecutor(_REQUESTS) as threads:
-            rows = itertools.islice(enumerate(csv.reader(file), 1), self._line, None)
+        with self._path.open(newline="", encoding="utf-8-sig") as file, ThreadPoolExecutor(_REQUESTS) as threads:
+            rows = itertools.islice(enumerate(self._rows(file), 1), self._line, None)
             while rows_now := list(itertools.islice(rows, _LINES)):
                 wanted = [(line, row[0].strip()) for line, row in rows_now if row and row[0].strip()]
                 named = [(line, text) for line, text in wanted if line > 1 or text.lower() not in _HEADERS]
                 found = threads.map(lambda each: Item(each[0], self._find(*each)), named)
                 yield Stretch(0, list(found), is_last=False)
         yield Stretch(0, [], is_last=True)
+
+    def _rows(self, file: TextIO) -> Iterator[list[str]]:
+        try:
+            yield from csv.reader(file)
+        except (UnicodeError, csv.Error) as error:
+            raise ClientError(f"{self._path} is no CSV file in UTF-8 ({error}); save it as one") from None
 
     def _find(self, line: int, text: str) -> ListedObject | None:
         """The object of a line; with a generation, no request is needed."""

@@ -5,6 +5,7 @@ one is recorded. The pass reads the table in windows of ids; see `db.recaptions`
 """
 
 import time
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -113,7 +114,7 @@ class Recaptioner:
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
     #: Ids of the taken rows.
-    taken: list[int] = field(default_factory=list)
+    taken: "array[int]" = field(default_factory=lambda: array("q"))
     #: Rows that passed the filter so far, by kind; `TAKEN` counts rows before they were taken.
     seen: Counter[Kind] = field(default_factory=Counter)
 
@@ -250,7 +251,7 @@ class Recaptioner:
         """Take a batch: the last id that was picked; None if no row is left."""
         with self._transaction() as connection:
             batch = work.take(connection, after, window.last, size)
-        self.taken += batch.row_ids
+        self.taken.extend(batch.row_ids)
         if batch.row_ids:
             try:
                 self.enqueue(batch.row_ids[0])

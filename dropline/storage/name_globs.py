@@ -7,10 +7,16 @@ texts; `**/` matches no level too. `[*]` is an asterisk.
 import functools
 import re
 
+import regex
+
 from dropline.errors import ClientError
 
 _SPECIAL = re.compile(r"[*?\[{]")
 _PIECE = re.compile(r"\*\*/|\*\*|\*|\?|\[!?\]?[^\]]*\]|[{},]|.", re.DOTALL)
+#: Most nested braces.
+_DEEPEST = 8
+#: Longest time for one name, in seconds.
+_LONGEST_S = 1.0
 _FIXED = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
 
 
@@ -25,18 +31,34 @@ def is_glob(pattern: str) -> bool:
     return _SPECIAL.search(pattern) is not None
 
 
+def matches(pattern: str, name: str) -> bool:
+    """Whether a glob matches a whole name.
+
+    Raises:
+        ClientError: the glob cannot be read, or the search takes too long: a stranger may have written both texts.
+    """
+    try:
+        return compile_glob(pattern).fullmatch(name, concurrent=True, timeout=_LONGEST_S) is not None
+    except TimeoutError:
+        raise ClientError(
+            f"the glob {pattern!r} takes longer than {_LONGEST_S:g} s for the name {name!r}; use fewer asterisks"
+        ) from None
+
+
 @functools.lru_cache(maxsize=16)
-def compile_glob(pattern: str) -> re.Pattern[str]:
+def compile_glob(pattern: str) -> "regex.Pattern[str]":
     """A regular expression for whole names.
 
     Raises:
-        ClientError: a bracket or a brace is not closed.
+        ClientError: a bracket or a brace is not closed, or braces are nested too deeply.
     """
     depth = 0
     parts = []
     for piece in _PIECE.findall(pattern):
         if piece == "{":
             depth += 1
+            if depth > _DEEPEST:
+                raise _unreadable(pattern, f"more than {_DEEPEST} braces are nested")
             parts.append("(?:")
         elif piece == "}" and depth:
             depth -= 1
@@ -48,8 +70,8 @@ def compile_glob(pattern: str) -> re.Pattern[str]:
     if depth:
         raise _unreadable(pattern, "a brace is not closed")
     try:
-        return re.compile("".join(parts), re.DOTALL)
-    except re.error as error:
+        return regex.compile("".join(parts), regex.DOTALL)
+    except regex.error as error:
         raise _unreadable(pattern, str(error)) from None
 
 

@@ -172,7 +172,7 @@ def test_a_batch_that_was_too_large_halves_the_limit() -> None:
 def _full_batches_until_a_larger_one(limit: BatchLimit) -> int:
     before, count = limit.value, 0
     while limit.value == before:
-        limit.did_fit(before - 1)  # says nothing
+        limit.did_fit(before // 2)  # says nothing
         limit.did_fit(before)
         count += 1
     return count
@@ -188,6 +188,15 @@ def test_the_limit_grows_back_when_memory_is_free_again() -> None:
         assert 8 <= _full_batches_until_a_larger_one(limit) <= 1024
         values.append(limit.value)
     assert values == [3, 6, 12]
+
+
+def test_the_limit_grows_back_with_several_tasks_of_each_image() -> None:
+    """Batches of three tasks per image never have the seven tasks of a limit."""
+    limit = BatchLimit(15)
+    limit.did_not_fit(15)
+    for _ in range(1024):
+        limit.did_fit(limit.value // 3 * 3)
+    assert limit.value == 15
 
 
 def test_a_limit_that_stays_too_large_is_tried_less_and_less_often() -> None:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dropline.errors import ClientError
-from dropline.storage.name_globs import compile_glob, is_glob, literal_prefix
+from dropline.storage.name_globs import compile_glob, is_glob, literal_prefix, matches
 from dropline.storage.name_ranges import MOST_RANGES, NameRange, NamesFrom, after_prefix, plan_ranges
 
 # Few different characters, so that names have common beginnings; the ends of the code points are among them.
@@ -106,6 +106,18 @@ def test_a_glob_that_is_not_closed_is_refused(pattern: str) -> None:
     """With the way to write the character itself."""
     with pytest.raises(ClientError, match=r"\[\[\]"):
         compile_glob(pattern)
+
+
+def test_a_costly_glob_ends_with_an_error() -> None:
+    """A search without a time limit would stop all other requests of the gallery."""
+    with pytest.raises(ClientError, match="fewer asterisks"):
+        matches("{**[ab],**a}" * 40 + "[cd]?", "d" + "ab" * 500)
+
+
+def test_deeply_nested_braces_are_refused() -> None:
+    """The compiler of regular expressions would exceed its recursion limit."""
+    with pytest.raises(ClientError, match="nested"):
+        compile_glob("{" * 1000 + "}" * 1000)
 
 
 def test_the_listing_begins_at_the_text_before_the_glob() -> None:

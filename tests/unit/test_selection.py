@@ -249,6 +249,16 @@ def test_a_wrong_entry_of_a_list_fails_beside_the_right_ones() -> None:
     assert verdict.wrong.task == TaskRequest(TaskPrompt.DETAILED_CAPTION)
 
 
+def test_a_wrong_entry_beside_each_plain_task() -> None:
+    """The failed row has a task of its own, also where the list asks for all tasks without words."""
+    plain = [each for each in TaskPrompt if not (each.takes_text or each.takes_region)]
+    verdict = judge(event(task=", ".join([*plain, "<POEM>"])))
+    assert isinstance(verdict, Accept)
+    assert verdict.tasks == tuple(map(TaskRequest, plain))
+    assert verdict.wrong is not None
+    assert verdict.wrong.task not in verdict.tasks
+
+
 def test_a_wrong_glob_is_told_at_start() -> None:
     """A wrong glob raises SettingsError at the start, before the first event."""
     with pytest.raises(SettingsError):

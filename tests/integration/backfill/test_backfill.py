@@ -215,6 +215,18 @@ def test_a_list_names_objects_by_name_or_uri(bulk: BulkRig, tmp_path: Path) -> N
         with_list(bulk.request(), tmp_path / "none")
 
 
+def test_a_list_of_a_spreadsheet(bulk: BulkRig, tmp_path: Path) -> None:
+    """A byte order mark is no part of a name; another encoding is an error with the file's name."""
+    bulk.put_all(["a.jpg"])
+    path = tmp_path / "names.csv"
+    path.write_text("name\na.jpg\n", encoding="utf-8-sig")
+    record = bulk.backfiller().run(with_list(bulk.request(), path), path)
+    assert (record.listed, record.queued, record.left_out) == (1, 1, {})
+    path.write_text("ä.jpg\n", encoding="utf-16")
+    with pytest.raises(ClientError, match="is no CSV file in UTF-8"):
+        bulk.backfiller().run(with_list(bulk.request(), path), path)
+
+
 def test_a_list_continues_behind_its_last_batch(
     bulk: BulkRig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

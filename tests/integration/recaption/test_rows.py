@@ -212,7 +212,7 @@ def test_many_rows_are_taken_in_batches_and_windows(
     wakes: list[int] = []
     recaptioner = recaptioner_of(database, messages.append, lambda: wakes.append(1))
     recaptioner.recaption(recaptioner.work_of(Request()))
-    assert recaptioner.taken == list(range(1, rows + 1)) == to_redo(connection)
+    assert list(recaptioner.taken) == list(range(1, rows + 1)) == to_redo(connection)
     assert len(messages) == len(wakes) <= 8
     assert messages[0] == 1
 

@@ -55,8 +55,11 @@ class BatchLimit:
         self._left = self._patience
 
     def did_fit(self, size: int) -> None:
-        """Count a batch that ended; smaller ones than the limit say nothing about larger ones."""
-        if size < self.value:
+        """Count a batch that ended, if it had more than half of the limit; a smaller one says nothing.
+
+        A batch of images with several tasks each may be full with fewer tasks than the limit.
+        """
+        if 2 * size <= self.value and self.value > 1:
             return
         if self.value == self._most:
             self._patience = _FIRST_PATIENCE
