@@ -42,7 +42,9 @@ class CaptionFilter:
         names = (part for bucket, name, _ in self.objects for part in (bucket, name))
         for value in (*names, self.bucket, self.prefix, self.task, self.model, self.revision):
             if storable_text(value) != value:
-                raise ClientError(f"{value!r} has a character that no row has; correct the filter")
+                raise ClientError(
+                    f"{value!r} has NUL, or is not UTF-8; no row has such a text: correct the filter"
+                )
 
     def conditions(self) -> list[ColumnElement[bool]]:
         """The conditions as SQL on `captions`."""

@@ -27,7 +27,8 @@ def attack(name: str) -> bytes:
 
 def test_slow_files_fail_once_and_delay_a_good_one_by_no_more_than_the_limit(hostile_rig: Rig) -> None:
     """Four endless files hold four children for the time limit, once each; the good image waits no longer."""
-    ids = [hostile_rig.drop(f"{n}.png", attack("loop")) for n in range(4)]
+    # Different bytes: of identical files, one is decoded at a time.
+    ids = [hostile_rig.drop(f"{n}.png", attack("loop") + b" " * n) for n in range(4)]
     good = hostile_rig.drop("good.png", png())
     hostile_rig.worker(**_LIMIT)
     *slow, captioned = hostile_rig.wait_settled([*ids, good])
@@ -54,8 +55,7 @@ def test_a_crashing_file_fails_once_with_its_reason_and_its_child_lives(hostile_
 
 def test_43_large_images_are_captioned_in_turn_by_a_worker_with_little_memory(rig: Rig) -> None:
     """Two images above the share and an ordinary one arrive at once; each needs one attempt."""
-    large = png(size=(7000, 6000))
-    ids = [rig.drop(f"{n}.png", large) for n in range(2)] + [rig.drop("good.png", png())]
+    ids = [rig.drop(f"{n}.png", png((n, 2, 3), (7000, 6000))) for n in range(2)] + [rig.drop("good.png", png())]
     worker = rig.worker(
         DROPLINE_WORKER__CONCURRENCY="4",
         DROPLINE_WORKER__MEMORY_BYTES="3450000000",

@@ -72,7 +72,10 @@ def test_a_copy_that_was_refused_is_made_once_the_cause_is_gone(
 
 def test_a_persons_caption_that_was_removed_makes_room(rig: Rig, gcs_proxy: GcsProxy, redrive: Redrive) -> None:
     """A remaining caption of a person is left alone, and the row has the same error again."""
-    removed, kept = (rig.upload(name, png(), caption="Grandma, 1962") for name in ("removed.png", "kept.png"))
+    removed, kept = (
+        rig.upload(f"{name}.png", png((1, 2, colour)), caption="Grandma, 1962")
+        for name, colour in (("removed", 3), ("kept", 4))
+    )
     rig.worker()
     rows = settled(rig, removed, kept)
     assert [outcome(row) for row in rows] == [("captioned", "metadata_kept", False, 1)] * 2
@@ -85,7 +88,7 @@ def test_a_persons_caption_that_was_removed_makes_room(rig: Rig, gcs_proxy: GcsP
     ]
     assert rig.metadata(removed)["caption"] == "010203"
     assert rig.metadata(kept) == {"caption": "Grandma, 1962"}
-    assert inferences(rig.directory) == ["010203", "010203"]
+    assert sorted(inferences(rig.directory)) == ["010203", "010204"]
 
 
 def test_a_redrive_killed_outright_leaves_its_rows_to_a_worker(rig: Rig, gcs_proxy: GcsProxy) -> None:
