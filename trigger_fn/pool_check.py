@@ -81,8 +81,9 @@ class PoolCheck:
             return self._end(problem, "a worker is ready")
         pause_s = check_pause_s(self._policy, request.number + 1)
         if due_in_s > pause_s:
+            outcome = self._end(problem, "no row is due")
             self._arrange(due_in_s, 0)
-            return _outcome("no row is due")
+            return outcome
         return self._wake(request, problem, pause_s)
 
     def _wake(self, request: CheckRequest, problem: PoolProblem | None, pause_s: float) -> Outcome:
@@ -95,8 +96,9 @@ class PoolCheck:
         if held is not None or document.instances == 0:
             # Another image or other settings; or an apply, or a person, has set 0 while the mark was `awake`.
             log.warning("pool_was_at_zero", instances=document.instances, held=held is not None)
+            outcome = self._end(problem, "woken")
             self._activator.scale_up_again(0)
-            return _outcome("woken")
+            return outcome
         reason = self._find_reason(request.operation, document)
         if not reason and request.number == 0:
             # The image of a worker has gigabytes: the first start on a machine may take this long.
@@ -148,6 +150,7 @@ class PoolCheck:
                 return newest is not None and newest.stopped_at is None
 
     def _end(self, problem: PoolProblem | None, result: str) -> Outcome:
+        """End these checks. Call before a new check 0 is arranged: otherwise it would count as a second chain."""
         if problem is not None:
             with self._database.transaction() as connection:
                 pool_problems.end_checks(connection, self._name)

@@ -267,6 +267,39 @@ def test_a_repeated_check_and_a_second_event_do_not_multiply_the_checks(
     assert len(tasks.tasks) == taken
 
 
+@pytest.mark.parametrize("change", ["set to 0", "held, another image", "due later"])
+def test_checks_that_begin_at_0_again_go_on(
+    rig: Rig,
+    pool: PoolSettings,
+    cloud_run: FakeCloudRun,
+    tasks: FakeCloudTasks,
+    app: Flask,
+    redis: "Redis",
+    change: str,
+) -> None:
+    """The next check was to be number 1 or later: the new check 0 takes its place, and is no second chain."""
+    cloud_run.operation_failure = NO_GPU
+    assert send(app, ObjectVersion(rig.bucket, "a.png", 1)) == 204
+    assert call_last(app, tasks) == 204
+    if change == "held, another image":
+        hold(rig, pool, redis)
+        tasks.tasks.pop()  # The earlier checks go on.
+        cloud_run.image = "worker:2"
+    elif change == "set to 0":
+        cloud_run.set(0)
+    else:
+        set_not_before(rig, "1 hour")
+    assert checks(tasks)[-1][0] == 1
+    assert call_last(app, tasks) == 204
+    assert checks(tasks)[-1][0] == 0
+    set_not_before(rig, "0")
+    # The time of the earlier check 1 is not reached.
+    assert call_last(app, tasks) == 204
+    assert checks(tasks)[-1][0] == 1
+    (problem,) = problems(rig)
+    assert problem["checks"] == 1
+
+
 def test_a_slow_first_start_is_no_problem(
     rig: Rig, cloud_run: FakeCloudRun, tasks: FakeCloudTasks, app: Flask
 ) -> None:
