@@ -101,10 +101,13 @@ class IdleTimer:
             return
         try:
             self._scaler().forget_awake()
-            # After the mark is gone: an event that read `awake` has its row by now.
-            self._scaler().hand_over()
         except DroplineError as error:
             log.info("mark_not_removed", code=error.code, error=str(error))
+        try:
+            # After the mark is gone: an event that read `awake` has its row by now. Redis is not needed.
+            self._scaler().hand_over()
+        except DroplineError as error:
+            log.warning("rows_not_handed_over", code=error.code, error=str(error))
 
     def _disarm(self) -> None:
         if self._entry is not None:

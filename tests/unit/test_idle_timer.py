@@ -35,6 +35,10 @@ class FakeDeactivator:
         self.failing_wakes: list[DroplineError] = []
         self.tried: list[float] = []
         self.woken: list[float] = []
+        #: Set for a Redis, and a Postgres, that is away when the worker stops.
+        self.failing_forget: DroplineError | None = None
+        self.failing_hand_over: DroplineError | None = None
+        self.forget_tried = False
         self.forgotten = 0
         self.handed_over = 0
 
@@ -46,13 +50,16 @@ class FakeDeactivator:
         return answer
 
     def forget_awake(self) -> None:
-        if self._answers:
-            raise BrokerUnavailable("away")
+        self.forget_tried = True
+        if self.failing_forget is not None:
+            raise self.failing_forget
         self.forgotten += 1
 
     def hand_over(self) -> None:
         """Have the worker pool checked."""
-        assert self.forgotten, "an event that reads `awake` later would be missed"
+        assert self.forget_tried, "an event that reads `awake` later would be missed"
+        if self.failing_hand_over is not None:
+            raise self.failing_hand_over
         self.handed_over += 1
 
     def scale_up_again(self) -> None:
@@ -191,11 +198,26 @@ def test_a_new_connection_arms_the_timer_once() -> None:
 
 
 def test_a_worker_that_stops_removes_the_mark() -> None:
-    """The next event scales up; without Redis, the worker stops all the same."""
+    """The next event scales up."""
     bench = Bench()
     bench.timer.end()
     assert (bench.deactivator.forgotten, bench.deactivator.handed_over) == (1, 1)
-    Bench(ScaleToZeroOutcome.ASLEEP).timer.end()
+
+
+def test_a_worker_that_stops_without_redis_has_its_rows_handed_over() -> None:
+    """The check of the worker pool needs Postgres and Cloud Tasks alone."""
+    bench = Bench()
+    bench.deactivator.failing_forget = BrokerUnavailable("away")
+    bench.timer.end()
+    assert (bench.deactivator.forgotten, bench.deactivator.handed_over) == (0, 1)
+
+
+def test_a_worker_that_stops_without_postgres_removes_the_mark() -> None:
+    """The worker ends all the same."""
+    bench = Bench()
+    bench.deactivator.failing_hand_over = DatabaseUnavailable("away")
+    bench.timer.end()
+    assert (bench.deactivator.forgotten, bench.deactivator.handed_over) == (1, 0)
 
 
 def test_a_worker_that_has_scaled_to_zero_leaves_the_mark() -> None:
