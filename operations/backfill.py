@@ -109,7 +109,7 @@ class Backfiller:
         chooser = Chooser(self._selection, request, request.since)
         listed = existing = queued = adopted = failed = size = 0
         left_out: Counter[str] = Counter()
-        for batch in _batches(objects, chooser, lambda: BATCH):
+        for batch in _batches(objects, chooser, lambda: _Limits(BATCH)):
             with self._database.transaction() as connection:
                 new = bulk_rows.missing(connection, request.source.bucket, batch.rows)
             listed += batch.listed
@@ -164,7 +164,7 @@ class Backfiller:
         run = _Run(self._database, request, record, runner, pacer or Pacer(request.rate))
         wake = Spaced(self._wake_workers, _WAKE_EVERY_S)
         chooser = Chooser(self._selection, request, record.since)
-        with closing(_batches(objects, chooser, run.most)) as batches:
+        with closing(_batches(objects, chooser, run.limits)) as batches:
             for batch in batches:
                 registered = run.insert(objects, batch)
                 if registered.first_queued_id is not None:
@@ -236,6 +236,16 @@ class _Batch:
     is_last: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    """The rows of a batch."""
+
+    #: Most rows; one object may have more.
+    size: int
+    #: Rows until the backfill has all that were asked for; None: no limit.
+    left: int | None = None
+
+
 @dataclass(slots=True)
 class _Run:
     """The batches of one run."""
@@ -248,12 +258,10 @@ class _Run:
     #: Rows that this run has queued.
     queued: int = 0
 
-    def most(self) -> int:
-        """Rows of the next batch; 0: the backfill has all its rows."""
-        size = self.pacer.most(BATCH)
-        if self.request.most is None:
-            return size
-        return max(0, min(size, self.request.most - inserted(self.record)))
+    def limits(self) -> _Limits:
+        """Those of the next batch."""
+        most = self.request.most
+        return _Limits(self.pacer.most(BATCH), None if most is None else max(0, most - inserted(self.record)))
 
     def insert(self, objects: Objects, batch: _Batch) -> Registered:
         """Commit a batch and the cursor behind it."""
@@ -281,24 +289,25 @@ class _Run:
             return backfills.finish(connection, self.record.id, self.runner)
 
 
-def _batches(objects: Objects, chooser: Chooser, most: Callable[[], int]) -> Generator[_Batch, None, None]:
-    """The items in batches; `most` gives the rows of the next one, and ends the iterator with 0."""
+def _batches(objects: Objects, chooser: Chooser, limits: Callable[[], _Limits]) -> Generator[_Batch, None, None]:
+    """The items in batches; `limits` gives those of the next one, and ends the iterator where none are left."""
     with closing(objects.stretches()) as stretches:
         for stretch in stretches:
             items = deque(stretch.items)
             while items or (stretch.is_last and not stretch.items):
-                size = most()
-                if not size:
+                now = limits()
+                if now.left == 0:
                     return
-                yield _next_batch(stretch.part, items, stretch.is_last, chooser, size)
+                yield _next_batch(stretch.part, items, stretch.is_last, chooser, now)
                 if not items:
                     break
 
 
-def _next_batch(part: int, items: deque[Item], is_last: bool, chooser: Chooser, size: int) -> _Batch:
+def _next_batch(part: int, items: deque[Item], is_last: bool, chooser: Chooser, limits: _Limits) -> _Batch:
     rows: list[BulkRow] = []
     left_out: Counter[str] = Counter()
     position, listed = None, 0
+    size = limits.size if limits.left is None else min(limits.size, limits.left)
     while items and len(rows) < size and listed < _MOST_ITEMS:
         item = items[0]
         choice = "missing" if item.found is None else chooser.choose(item.found)
@@ -307,8 +316,8 @@ def _next_batch(part: int, items: deque[Item], is_last: bool, chooser: Chooser, 
         elif rows and len(rows) + len(choice) > size:
             break
         else:
-            # An object with more tasks than rows are wanted loses the last ones to the next backfill.
-            rows += choice[: size - len(rows)]
+            # The cursor is then behind the object: only `--max` may cut it, and the next backfill has the rest.
+            rows += choice[: limits.left]
         items.popleft()
         position, listed = item.position, listed + 1
     return _Batch(part, rows, left_out, listed, position, is_last and not items)

@@ -13,6 +13,7 @@ from dropline.contract import ObjectVersion, TaskRequest
 from dropline.errors import BackfillTakenOver, ClientError, ForeignBucket, ObjectMissing
 from operations.backfill import with_list
 from operations.backfill_request import BackfillRequest, Source
+from operations.pacing import Pacer
 from tests.support.bulk import BulkRig
 from tests.support.rows import caption_object, drop
 from tests.support.shell import run
@@ -123,6 +124,20 @@ def test_an_object_with_several_tasks_has_a_row_for_each(bulk: BulkRig, monkeypa
     assert rows == [("a.jpg", "<OD>"), ("b.jpg", "<OD>"), ("c.jpg", "<OD>")]
     again = bulk.backfiller().run(bulk.request())
     assert (again.listed, again.existing, again.queued) == (3, 9, 0)
+
+
+@pytest.mark.parametrize("rate", [1, 2])
+def test_a_low_rate_cuts_no_object(bulk: BulkRig, rate: float) -> None:
+    """An object with three tasks has its three rows, and the next batch waits for all of them; `--max` cuts."""
+    for name in ("a.jpg", "b.jpg"):
+        bulk.put(name, metadata={"caption-task": "<OD>, <CAPTION>, <OCR>"})
+    waits: list[float] = []
+    pacer = Pacer(rate, lambda: sum(waits), waits.append)
+    record = bulk.backfiller().run(bulk.request(rate=rate, most=5), pacer=pacer)
+    assert (record.listed, record.queued) == (2, 5)
+    assert waits == [pytest.approx(3 / rate)]
+    assert bulk.backfiller().run(bulk.request(rate=rate), pacer=pacer).queued == 1
+    assert len(bulk.rows()) == 6
 
 
 def test_the_caption_of_a_person_in_the_metadata_is_that_of_the_row(bulk: BulkRig) -> None:
