@@ -57,8 +57,8 @@ def backfill(
             "--from",
             metavar="FILE",
             help=(
-                "Take the names, or gs:// URIs, in the first column of this CSV file, and do not list. Each name "
-                "costs one request; a URI with `#GENERATION` costs none."
+                "Take the names, or gs:// URIs, in the first column of this CSV file, and do not list. Each one "
+                "costs one request, except a URI with `#GENERATION` that has a row."
             ),
         ),
     ] = None,

@@ -4,7 +4,7 @@ Each function takes a connection in a transaction of the caller.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -145,6 +145,20 @@ def missing(connection: Connection, bucket: str, rows: Sequence[BulkRow]) -> lis
     ]
     found = connection.execute(_MISSING, {"bucket": bucket, "objects": json.dumps(keys)})
     return [rows[number] for number in sorted(found.scalars())]
+
+
+_WITH_ROWS = text("""
+    SELECT name, generation FROM jsonb_to_recordset(CAST(:objects AS jsonb)) AS each (name text, generation bigint)
+    WHERE EXISTS (SELECT FROM captions WHERE bucket = :bucket AND object_name = each.name
+                  AND captions.generation = each.generation)
+""")
+
+
+def with_rows(connection: Connection, bucket: str, versions: Iterable[ObjectVersion]) -> set[ObjectVersion]:
+    """Those of the object versions, of one bucket, that have a row: of any task, in any status."""
+    keys = [{"name": version.name, "generation": version.generation} for version in versions]
+    found = connection.execute(_WITH_ROWS, {"bucket": bucket, "objects": json.dumps(keys)})
+    return {ObjectVersion(bucket, row.name, row.generation) for row in found}
 
 
 def _json_of(rows: Sequence[BulkRow]) -> str:

@@ -186,8 +186,12 @@ class Backfiller:
 
     def _objects(self, request: BackfillRequest, names: Path | None, cursor: dict[str, object]) -> Objects:
         if names is not None:
-            return ListedNames(self._listing, request.source, names, cursor)
+            return ListedNames(self._listing, request.source, names, cursor, self._with_rows)
         return BucketObjects(self._listing, request.source, cursor)
+
+    def _with_rows(self, bucket: str, versions: set[ObjectVersion]) -> set[ObjectVersion]:
+        with self._database.transaction() as connection:
+            return bulk_rows.with_rows(connection, bucket, versions)
 
     def _require_ours(self, request: BackfillRequest) -> None:
         bucket = request.source.bucket

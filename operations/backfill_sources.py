@@ -111,8 +111,22 @@ class BucketObjects:
 class ListedNames:
     """The objects of a file: the first column has a name, or a URI, with `#` and a generation or without."""
 
-    def __init__(self, listing: Listing, source: Source, path: Path, cursor: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        listing: Listing,
+        source: Source,
+        path: Path,
+        cursor: dict[str, Any],
+        with_rows: Callable[[str, set[ObjectVersion]], set[ObjectVersion]],
+    ) -> None:
         """Continue at a cursor; an empty one is the beginning.
+
+        Args:
+            listing: of the bucket.
+            source: bucket, and prefix or glob.
+            path: of the file.
+            cursor: from the property `cursor`.
+            with_rows: those of the object versions of a bucket that have a row.
 
         Raises:
             ClientError: the file cannot be read.
@@ -120,6 +134,7 @@ class ListedNames:
         self._listing = listing
         self._source = source
         self._path = path
+        self._with_rows = with_rows
         self._line = int(cursor.get("line", 0))
         self._lines = digest_of(path)[1]
 
@@ -129,9 +144,8 @@ class ListedNames:
             rows = itertools.islice(enumerate(self._rows(file), 1), self._line, None)
             while rows_now := list(itertools.islice(rows, _LINES)):
                 wanted = [(line, row[0].strip()) for line, row in rows_now if row and row[0].strip()]
-                named = [(line, text) for line, text in wanted if line > 1 or text.lower() not in _HEADERS]
-                found = threads.map(lambda each: Item(each[0], self._find(*each)), named)
-                yield Stretch(0, list(found), is_last=False)
+                lines = [each for each in wanted if each[0] > 1 or each[1].lower() not in _HEADERS]
+                yield Stretch(0, self._items(lines, threads), is_last=False)
         yield Stretch(0, [], is_last=True)
 
     def _rows(self, file: TextIO) -> Iterator[list[str]]:
@@ -140,19 +154,32 @@ class ListedNames:
         except (UnicodeError, csv.Error) as error:
             raise ClientError(f"{self._path} is no CSV file in UTF-8 ({error}); save it as one") from None
 
-    def _find(self, line: int, text: str) -> ListedObject | None:
-        """The object of a line; with a generation, no request is needed."""
-        bucket, name, generation = self._source.bucket, text, None
-        if text.startswith("gs://"):
-            bucket, name, generation = parse_uri(text)
+    def _items(self, lines: list[tuple[int, str]], threads: ThreadPoolExecutor) -> list[Item]:
+        named = [self._parse(line, text) for line, text in lines]
+        exact = {each for each in named if isinstance(each, ObjectVersion) and _is_possible(each)}
+        known = self._with_rows(self._source.bucket, exact) if exact else set()
+        found = threads.map(lambda each: self._find(each, is_known=each in known), named)
+        return [Item(line, each) for (line, _), each in zip(lines, found, strict=True)]
+
+    def _parse(self, line: int, text: str) -> ObjectVersion | str:
+        """The object version of a line, or only its name."""
+        if not text.startswith("gs://"):
+            return text
+        bucket, name, generation = parse_uri(text)
         if bucket != self._source.bucket:
             raise ClientError(
                 f"line {line} of {self._path} names an object of gs://{bucket}, and the backfill is one of "
                 f"gs://{self._source.bucket}; split the list by bucket"
             )
-        if generation is not None:
-            return ListedObject(ObjectVersion(bucket, name, generation), ObjectFacts())
-        return self._listing.find(bucket, name)
+        return name if generation is None else ObjectVersion(bucket, name, generation)
+
+    def _find(self, named: ObjectVersion | str, *, is_known: bool) -> ListedObject | None:
+        if isinstance(named, str):
+            return self._listing.find(self._source.bucket, named)
+        # A row of a generation that the bucket never had would supersede the rows of the real one.
+        if is_known or (_is_possible(named) and self._listing.has_generation(named)):
+            return ListedObject(named, ObjectFacts())
+        return None
 
     def advance(self, part: int, position: str | int | None, *, is_done: bool) -> None:  # noqa: ARG002
         """See `Objects`."""
@@ -168,6 +195,11 @@ class ListedNames:
     def part_read(self) -> float:
         """See `Objects`."""
         return min(1.0, self._line / max(1, self._lines))
+
+
+def _is_possible(version: ObjectVersion) -> bool:
+    """Whether Cloud Storage can have the version, and Postgres can look for it."""
+    return 0 < version.generation < 2**63 and "\x00" not in version.name
 
 
 def digest_of(path: Path) -> tuple[str, int]:

@@ -211,18 +211,23 @@ def test_the_number_of_rows_is_limited_over_kills(bulk: BulkRig, monkeypatch: py
 
 
 def test_a_list_names_objects_by_name_or_uri(bulk: BulkRig, tmp_path: Path) -> None:
-    """With a generation no request is made, and an object that is gone gets a row, as by an event."""
+    """With a generation, the object must be in the bucket, or have a row."""
     bulk.put_all(["a.jpg", "b, c.jpg", "other.jpg"])
+    generation = bulk.put("d.jpg")
     path = tmp_path / "names.csv"
-    path.write_text(f'name,size\na.jpg,1\n"b, c.jpg"\n\n{bulk.uri}/d.jpg#7\nmissing.jpg\nnot/here.png\n')
+    path.write_text(
+        f'name,size\na.jpg,1\n"b, c.jpg"\n\n{bulk.uri}/d.jpg#{generation}\nmissing.jpg\nnot/here.png\n'
+    )
     request = with_list(bulk.request(), path)
     assert bulk.backfiller().plan(request, path).queued == 3
     record = bulk.backfiller().run(request, path)
     assert (record.listed, record.queued, record.left_out) == (5, 3, {"missing": 2})
     rows = {row["object_name"]: row for row in bulk.rows()}
     assert set(rows) == {"a.jpg", "b, c.jpg", "d.jpg"}
-    assert (rows["d.jpg"]["generation"], rows["d.jpg"]["metageneration"]) == (7, None)
-    assert bulk.backfiller().run(request, path).queued == 0
+    assert (rows["d.jpg"]["generation"], rows["d.jpg"]["metageneration"]) == (generation, None)
+    bulk.bucket.blob("d.jpg").delete()
+    again = bulk.backfiller().run(request, path)
+    assert (again.queued, again.existing, again.left_out) == (0, 3, {"missing": 2})
     path.write_text("gs://another/a.jpg\n")
     with pytest.raises(ClientError, match="line 1"):
         bulk.backfiller().run(with_list(bulk.request(), path), path)
@@ -242,13 +247,27 @@ def test_a_list_of_a_spreadsheet(bulk: BulkRig, tmp_path: Path) -> None:
         bulk.backfiller().run(with_list(bulk.request(), path), path)
 
 
+def test_a_list_with_wrong_generations_ends_no_row(bulk: BulkRig, tmp_path: Path) -> None:
+    """A generation that the bucket does not have gets no row, which would supersede that of the real one."""
+    real = bulk.put("a.jpg")
+    bulk.backfiller().run(bulk.request())
+    path = tmp_path / "names.csv"
+    path.write_text("".join(f"{bulk.uri}/a.jpg#{wrong}\n" for wrong in (real + 1, real - 1, 0, 10**30)))
+    request = with_list(bulk.request(), path)
+    assert bulk.backfiller().plan(request, path).queued == 0
+    record = bulk.backfiller().run(request, path)
+    assert (record.queued, record.left_out) == (0, {"missing": 4})
+    assert [(row["generation"], row["status"]) for row in bulk.rows()] == [(real, "queued")]
+
+
 def test_a_list_continues_behind_its_last_batch(
     bulk: BulkRig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The cursor is the line; an unchanged file is known by its digest."""
     monkeypatch.setattr("operations.backfill.BATCH", 3)
     path = tmp_path / "names.csv"
-    path.write_text("".join(f"{bulk.uri}/{number}.jpg#1\n" for number in range(10)))
+    names = [f"{number}.jpg" for number in range(10)]
+    path.write_text("".join(f"{bulk.uri}/{name}#{bulk.put(name)}\n" for name in names))
     request = with_list(bulk.request(), path)
 
     def kill(_record: BackfillRecord, _part: float) -> None:
