@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
@@ -184,7 +185,7 @@ def _text_place(settings: Settings, to: str) -> Iterator[TextPlace]:
     bucket, prefix = _bucket_and_name(to)
     storage = ExportStorage.connect(settings)
     whole = f"{prefix.rstrip('/')}/" if prefix else ""
-    yield TextBucket(lambda name, text: storage.write_text(bucket, name, text), whole)
+    yield TextBucket(partial(storage.write_text, bucket), whole)
 
 
 def _print_refused(refused: Refused) -> None:

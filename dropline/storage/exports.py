@@ -9,8 +9,10 @@ from dropline.storage.bucket import Storage
 
 #: Bytes of one request of a resumable upload; a multiple of 256 KiB.
 _CHUNK_BYTES = 8 * 2**20
-#: Of the metadata of a text: an export may replace it.
-_MARK = {"dropline-export": "text"}
+#: Of the metadata of a text: the image that it is of, as `gs://…`. An export of this image may replace the text.
+_MARK = "dropline-export"
+#: Attempts to replace a text that other exports replace at the same time.
+_MOST_ATTEMPTS = 5
 
 
 class ExportStorage:
@@ -40,8 +42,17 @@ class ExportStorage:
         ):
             yield cast("BinaryIO", out)
 
-    def write_text(self, bucket: str, name: str, text: str) -> bool:
-        """Write a text, or replace the text of an earlier export; False if another program's object is there.
+    def write_text(self, bucket: str, name: str, text: str, image: str) -> str:
+        """Write the text of an image, or replace that of an earlier export.
+
+        Args:
+            bucket: of the text.
+            name: of the text.
+            text: its content.
+            image: `gs://…` of the image, without a generation; another image's text is never replaced.
+
+        Returns:
+            Empty, or the reason why no text is written.
 
         Raises:
             ObjectMissing: the bucket does not exist.
@@ -49,20 +60,37 @@ class ExportStorage:
         """
         from google.api_core.exceptions import PreconditionFailed
 
+        generation = 0
         with self._storage.named_errors(f"gs://{bucket}/{name}", "storage.objects.create", f"gs://{bucket}"):
-            try:
-                self._upload(bucket, name, text, 0)
-            except PreconditionFailed:
-                found = self._storage.blob(bucket, name)
-                found.reload()
-                if not _MARK.items() <= (found.metadata or {}).items():
-                    return False
-                self._upload(bucket, name, text, int(found.generation))
-        return True
+            for _ in range(_MOST_ATTEMPTS):
+                try:
+                    self._upload(bucket, name, text, image, generation)
+                except PreconditionFailed:
+                    generation, owner = self._found(bucket, name)
+                else:
+                    return ""
+                if generation and owner != image:
+                    return f"the object {name} is the text of {owner}" if owner else _foreign(name)
+        return f"other exports replace the object {name} all the time"
 
-    def _upload(self, bucket: str, name: str, text: str, generation: int) -> None:
+    def _found(self, bucket: str, name: str) -> tuple[int, str]:
+        """The generation of a text, and the image that it is of; 0 without an object."""
+        from google.api_core.exceptions import NotFound
+
+        found = self._storage.blob(bucket, name)
+        try:
+            found.reload()
+        except NotFound:
+            return 0, ""
+        return int(found.generation), (found.metadata or {}).get(_MARK, "")
+
+    def _upload(self, bucket: str, name: str, text: str, image: str, generation: int) -> None:
         blob = self._storage.blob(bucket, name)
-        blob.metadata = dict(_MARK)
+        blob.metadata = {_MARK: image}
         blob.upload_from_string(
             text.encode(), content_type="text/plain; charset=utf-8", if_generation_match=generation
         )
+
+
+def _foreign(name: str) -> str:
+    return f"the object {name} is there, and no export wrote it"

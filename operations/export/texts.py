@@ -81,6 +81,11 @@ def _put(place: TextPlace, row: CaptionRecord) -> str:
     return place.put(row, name) if name else "the name ends with a slash"
 
 
+def _image(row: CaptionRecord) -> str:
+    """The object whose text it is, in any generation: a text outlives an overwritten version."""
+    return f"gs://{row.bucket}/{row.object_name}"
+
+
 def text_name(object_name: str) -> str:
     """The name of the text beside an image: its last extension is replaced; empty for a name of a folder."""
     folder, slash, last = object_name.rpartition("/")
@@ -150,17 +155,15 @@ class TextDirectory:
 class TextBucket:
     """Texts in a bucket, below a prefix."""
 
-    #: Writes a text as an object; False if another program's object is there.
-    write: Callable[[str, str], bool]
+    #: Writes a text as an object, by its name, the text and the URI of the image; the reason why not, or empty.
+    write: Callable[[str, str, str], str]
     prefix: str
 
     def put(self, row: CaptionRecord, name: str) -> str:
         whole = self.prefix + name
         if len(whole.encode()) > _MOST_OBJECT_NAME:
             return "the name is too long for an object"
-        if not self.write(whole, f"{row.caption}\n"):
-            return f"the object {whole} is there, and no export wrote it"
-        return ""
+        return self.write(whole, f"{row.caption}\n", _image(row))
 
 
 def shown(refused: Refused) -> Sequence[str]:

@@ -5,6 +5,7 @@ import io
 import json
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from db.session import Database
 from dropline.contract import ObjectFacts, ObjectVersion, TaskRequest
 from dropline.selection import Filtered, Selection
 from dropline.settings import EventSettings
+from dropline.storage.bucket import Storage
+from dropline.storage.exports import ExportStorage
 from local_emulators.gcs import GcsServer
 from operations.export import run as running
 from tests.support.rows import IMAGE, a_caption, caption_object, drop, fail_object, take
@@ -334,6 +337,63 @@ def test_texts_in_a_bucket(gcs_server: GcsServer) -> None:
     assert is_filtered(blob)
     again = run("export", "--format", "txt", "--prefix", "cats/", "--to", f"gs://{BUCKET}/texts")
     assert again.exit_code == ExitCode.OK, again.stderr
+
+
+def test_no_two_images_share_a_text_in_a_bucket(database: Database, gcs_server: GcsServer) -> None:
+    """Names with another extension and in another bucket: the first keeps the text, also at a repetition."""
+    bucket = objects(gcs_server).bucket(BUCKET)
+    caption_object(database, version("shared/a.jpg"), "first")
+    assert run("export", "--format", "txt", "--to", f"gs://{BUCKET}").exit_code == ExitCode.OK
+    for other in (version("shared/a.png"), version("shared/a.jpg", bucket="elsewhere")):
+        caption_object(database, other, "second")
+    result = run("export", "--format", "txt", "--to", f"gs://{BUCKET}")
+    assert result.exit_code == ExitCode.FAILED
+    assert result.stderr.count(f"is the text of gs://{BUCKET}/shared/a.jpg") == 2
+    assert "1 texts written" in result.stderr
+    assert bucket.blob("shared/a.txt").download_as_bytes() == b"first\n"
+
+
+def test_texts_that_several_exports_write_at_once(gcs_server: GcsServer) -> None:
+    """Each race ends with a text of one image; an export that loses is told the owner."""
+    storage = ExportStorage(Storage.on_emulator(gcs_server.url, "test"))
+
+    def write(number: int) -> str:
+        return storage.write_text(BUCKET, f"raced/{number // 8}.txt", "x", f"gs://{BUCKET}/{number % 2}.jpg")
+
+    with ThreadPoolExecutor(8) as pool:
+        reasons = list(pool.map(write, range(64)))
+    for name in range(8):
+        owners = {reason == "" for reason in reasons[8 * name : 8 * name + 8 : 2]}
+        others = {reason == "" for reason in reasons[8 * name + 1 : 8 * name + 8 : 2]}
+        assert {*owners, *others} == {True, False}
+        assert len(owners) == len(others) == 1
+
+
+def test_a_text_that_is_deleted_or_replaced_meanwhile(
+    gcs_server: GcsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look at the object and its replacement: the text is written all the same."""
+    storage = ExportStorage(Storage.on_emulator(gcs_server.url, "test"))
+    bucket = objects(gcs_server).bucket(BUCKET)
+    image = f"gs://{BUCKET}/gone.jpg"
+    assert storage.write_text(BUCKET, "gone.txt", "old", image) == ""
+    found, changes = ExportStorage._found, ["delete", "replace"]
+
+    def meanwhile(self: ExportStorage, *arguments: str) -> tuple[int, str]:
+        seen = found(self, *arguments)
+        match changes.pop(0) if changes else "":
+            case "delete":
+                bucket.blob("gone.txt").delete()
+            case "replace":
+                with monkeypatch.context() as patch:
+                    patch.setattr(ExportStorage, "_found", found)
+                    assert storage.write_text(BUCKET, "gone.txt", "of the other", image) == ""
+        return seen
+
+    monkeypatch.setattr(ExportStorage, "_found", meanwhile)
+    assert storage.write_text(BUCKET, "gone.txt", "new", image) == ""
+    assert changes == []
+    assert bucket.blob("gone.txt").download_as_bytes() == b"new"
 
 
 @pytest.mark.usefixtures("rows")
