@@ -3,11 +3,14 @@
 Object names are untrusted: no name leads out of the directory, and no two names share a file.
 """
 
+import errno
+import itertools
 import os
 import sqlite3
 import unicodedata
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -25,8 +28,11 @@ _MOST_OBJECT_NAME = 1024
 #: Objects that are written at the same time.
 _AT_ONCE = 16
 _MOST_SHOWN = 10
+#: The beginning of the names of an export's own files.
+_OWN = ".dropline-export"
 #: Beside the texts: the names that have a file, to find two that fall together.
-_NAMES = ".dropline-export.sqlite"
+_NAMES = f"{_OWN}.sqlite"
+_SECOND = "an image has one text, that of an earlier row; choose rows with --task, --model or --revision"
 
 
 class TextPlace(Protocol):
@@ -65,15 +71,36 @@ def export_texts(
     """
     refused = Refused()
     progress.last = exports.last_id(database)
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
+    with ThreadPoolExecutor(_AT_ONCE) as pool, closing(_Images()) as images:
         for part in exports.parts(database, chosen, 0, progress.last):
-            rows = [row for row in part.rows if row.caption is not None and (row.write_back or not own_task)]
-            reasons = pool.map(lambda row: _put(place, row), rows)
-            failures = [(row, reason) for row, reason in zip(rows, reasons, strict=True) if reason]
-            for row, reason in failures:
-                refused.add(row, reason)
-            progress.count(len(part.rows), len(part.rows) - len(rows) + len(failures), part.done)
+            wanted = [row for row in part.rows if row.caption is not None and (row.write_back or not own_task)]
+            firsts = [row for row in wanted if images.is_new(row)]
+            reasons = dict(
+                zip((row.id for row in firsts), pool.map(lambda row: _put(place, row), firsts), strict=True)
+            )
+            for row in wanted:
+                if reason := reasons.get(row.id, _SECOND):
+                    refused.add(row, reason)
+            written = sum(not reason for reason in reasons.values())
+            progress.count(len(part.rows), len(part.rows) - written, part.done)
     return refused
+
+
+class _Images:
+    """The images of an export that have a text; in constant memory."""
+
+    def __init__(self) -> None:
+        # A temporary file of SQLite's own, beyond the pages that it keeps in memory.
+        self._data = sqlite3.connect("", isolation_level=None)
+        self._data.execute("PRAGMA journal_mode = OFF")
+        self._data.execute("CREATE TABLE images (image TEXT PRIMARY KEY) WITHOUT ROWID")
+
+    def is_new(self, row: CaptionRecord) -> bool:
+        """Whether no earlier row is of the same image."""
+        return self._data.execute("INSERT OR IGNORE INTO images VALUES (?)", (_image(row),)).rowcount == 1
+
+    def close(self) -> None:
+        self._data.close()
 
 
 def _put(place: TextPlace, row: CaptionRecord) -> str:
@@ -113,6 +140,7 @@ class TextDirectory:
     def __init__(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self._root = directory.resolve()
+        self._numbers = itertools.count()
         # One thread at a time has the lock of SQLite.
         self._names = sqlite3.connect(self._root / _NAMES, check_same_thread=False, isolation_level=None)
         self._names.execute("PRAGMA synchronous = OFF")
@@ -127,6 +155,10 @@ class TextDirectory:
             return self._write(self._root.joinpath(*name.split("/")), str(row.caption))
         except (FileExistsError, NotADirectoryError, IsADirectoryError):
             return "a part of its path is a file, or its file is a directory"
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            return "the name is too long for a file"
 
     def _other_owner(self, name: str, uri: str) -> str:
         key = unicodedata.normalize("NFC", name).casefold()
@@ -138,12 +170,16 @@ class TextDirectory:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.parent.resolve().is_relative_to(self._root):
             return "a link leads out of the directory"
-        new = path.with_name(f".{path.name[:200]}.{os.getpid()}.new")
+        new = path.with_name(f"{_OWN}-{os.getpid()}-{next(self._numbers)}.new")
         # No link is followed, and a reader never sees half a caption.
         handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o666)
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(f"{caption}\n")
-        new.replace(path)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+                file.write(f"{caption}\n")
+            new.replace(path)
+        except OSError:
+            new.unlink(missing_ok=True)
+            raise
         return ""
 
     def close(self) -> None:

@@ -1,8 +1,10 @@
 """`dropline export` with a real Postgres and Cloud Storage."""
 
 import csv
+import errno
 import io
 import json
+import os
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -281,6 +283,55 @@ def test_no_name_leads_out_of_the_directory_and_no_two_names_share_a_file(
     assert all(each.startswith("set/") for each in written)
     assert "3 texts written" in result.stderr
     assert "no text for" in result.stderr
+
+
+def test_long_names_of_many_bytes_have_their_own_texts(tmp_path: Path, database: Database) -> None:
+    """Names of 255 bytes, which share their first 200 characters, written at the same time."""
+    names = [f"{'長' * 80}{number:011}.jpg" for number in range(40)]
+    names += [f"{'a' * 240}{number:011}.jpg" for number in range(40)]
+    for name in names:
+        caption_object(database, version(name), name)
+    result = run("export", "--format", "txt", "--to", tmp_path / "set")
+    assert result.exit_code == ExitCode.OK, result.stderr
+    found = {path.name: path.read_text() for path in (tmp_path / "set").glob("*.txt")}
+    assert found == {f"{name.removesuffix('.jpg')}.txt": f"{name}\n" for name in names}
+    assert {path.name for path in (tmp_path / "set").iterdir()} == {*found, ".dropline-export.sqlite"}
+
+
+def test_a_name_that_the_file_system_has_no_room_for_is_refused(
+    tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some file systems have shorter names; the other texts are written."""
+    for name in ("a.jpg", f"folder/{'n' * 150}.jpg"):
+        caption_object(database, version(name), "a")
+    opened = os.open
+
+    def with_short_names(path: Path, *arguments: Any) -> int:
+        if "folder" in str(path):
+            raise OSError(errno.ENAMETOOLONG, "File name too long")
+        return opened(path, *arguments)
+
+    monkeypatch.setattr(os, "open", with_short_names)
+    result = run("export", "--format", "txt", "--to", tmp_path / "set")
+    assert result.exit_code == ExitCode.FAILED
+    assert "the name is too long for a file" in result.stderr
+    assert [path.name for path in tmp_path.rglob("*.txt")] == ["a.txt"]
+
+
+@pytest.mark.parametrize("place", ["directory", "bucket"])
+def test_an_image_has_one_text(tmp_path: Path, connection: Connection, gcs_server: GcsServer, place: str) -> None:
+    """Rows of one version, in one part or in two: the first is written, and the others are refused."""
+    segments = [f"<REGION_TO_SEGMENTATION><loc_{n}><loc_{n}><loc_3><loc_4>" for n in range(8)]
+    for number, task in enumerate(segments):
+        answer(connection, "many.jpg", task, f"number {number}", OUTLINE)
+    to = tmp_path / "set" if place == "directory" else f"gs://{BUCKET}/many"
+    result = run("export", "--format", "txt", "--task", "region-to-segmentation", "--to", to)
+    assert result.exit_code == ExitCode.FAILED
+    assert "1 texts written" in result.stderr
+    assert result.stderr.count("an image has one text, that of an earlier row") == 7
+    blob = objects(gcs_server).bucket(BUCKET).blob("many/many.txt")
+    written = (tmp_path / "set" / "many.txt").read_bytes() if place == "directory" else blob.download_as_bytes()
+    assert written == b"number 0\n"
 
 
 def objects(gcs_server: GcsServer) -> Client:
