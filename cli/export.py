@@ -91,6 +91,8 @@ def export(
         # Before a file or a directory is made.
         database.check()
         if format is Format.TXT:
+            if every_generation:
+                raise ClientError("--format txt has one text for an image; leave --every-generation out")
             _export_texts(settings, database, chosen, to, own_task=prompt is None)
         else:
             named = replace(row_filter, older_than=None)

@@ -144,12 +144,12 @@ class TextDirectory:
         # One thread at a time has the lock of SQLite.
         self._names = sqlite3.connect(self._root / _NAMES, check_same_thread=False, isolation_level=None)
         self._names.execute("PRAGMA synchronous = OFF")
-        self._names.execute("CREATE TABLE IF NOT EXISTS names (file TEXT PRIMARY KEY, uri TEXT) WITHOUT ROWID")
+        self._names.execute("CREATE TABLE IF NOT EXISTS names (file TEXT PRIMARY KEY, image TEXT) WITHOUT ROWID")
 
     def put(self, row: CaptionRecord, name: str) -> str:
         if reason := unsafe_reason(name):
             return reason
-        if other := self._other_owner(name, row.version.uri):
+        if other := self._other_owner(name, _image(row)):
             return f"its file is that of {other}"
         try:
             return self._write(self._root.joinpath(*name.split("/")), str(row.caption))
@@ -160,11 +160,11 @@ class TextDirectory:
                 raise
             return "the name is too long for a file"
 
-    def _other_owner(self, name: str, uri: str) -> str:
+    def _other_owner(self, name: str, image: str) -> str:
         key = unicodedata.normalize("NFC", name).casefold()
-        self._names.execute("INSERT OR IGNORE INTO names VALUES (?, ?)", (key, uri))
-        (owner,) = self._names.execute("SELECT uri FROM names WHERE file = ?", (key,)).fetchone()
-        return "" if owner == uri else str(owner)
+        self._names.execute("INSERT OR IGNORE INTO names VALUES (?, ?)", (key, image))
+        (owner,) = self._names.execute("SELECT image FROM names WHERE file = ?", (key,)).fetchone()
+        return "" if owner == image else str(owner)
 
     def _write(self, path: Path, caption: str) -> str:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -256,6 +256,18 @@ def test_a_text_beside_each_image(tmp_path: Path, database: Database) -> None:
     assert (tmp_path / "od" / "cats" / "1.txt").read_text() == "cat, dog\n"
 
 
+def test_an_overwritten_image_gets_a_new_text(tmp_path: Path, database: Database, gcs_server: GcsServer) -> None:
+    """The text is the image's, not that of one version: no stale caption stays."""
+    bucket = objects(gcs_server).bucket(BUCKET)
+    for generation in (1, 2):
+        caption_object(database, version("over.jpg", generation), f"generation {generation}")
+        for to in (tmp_path / "set", f"gs://{BUCKET}/over"):
+            result = run("export", "--format", "txt", "--to", to)
+            assert result.exit_code == ExitCode.OK, result.stderr
+        assert (tmp_path / "set" / "over.txt").read_text() == f"generation {generation}\n"
+        assert bucket.blob("over/over.txt").download_as_bytes().decode() == f"generation {generation}\n"
+
+
 def test_no_name_leads_out_of_the_directory_and_no_two_names_share_a_file(
     tmp_path: Path, database: Database
 ) -> None:
@@ -452,6 +464,7 @@ def test_a_text_that_is_deleted_or_replaced_meanwhile(
     ("arguments", "told"),
     [
         (("--format", "txt"), "--to DIR"),
+        (("--format", "txt", "--to", "/nowhere", "--every-generation"), "--every-generation"),
         (("--format", "xml"), "xml"),
         (("--task", "nonsense"), "no task of Florence-2"),
         (("--to", "gs://"), "names no bucket"),
