@@ -129,6 +129,8 @@ def unsafe_reason(name: str) -> str:
         return "the name has a control character"
     if "\\" in name:
         return "the name has a backslash"
+    if any(unicodedata.normalize("NFC", part).casefold().startswith(_OWN) for part in parts):
+        return f"{_OWN} begins the names of the export's own files"
     if any(len(part.encode()) > _MOST_PART for part in parts) or len(name.encode()) > _MOST_PATH:
         return "the name is too long for a file"
     return ""

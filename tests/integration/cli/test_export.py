@@ -273,6 +273,7 @@ def test_no_name_leads_out_of_the_directory_and_no_two_names_share_a_file(
 ) -> None:
     """Hostile names, names that fall together, a link, and a file where another name has a folder."""
     hostile = (
+        ".dropline-export.sqlite-journal/x.jpg",
         "../out.jpg",
         "/abs.jpg",
         "a/../../out.jpg",
@@ -295,6 +296,8 @@ def test_no_name_leads_out_of_the_directory_and_no_two_names_share_a_file(
     assert all(each.startswith("set/") for each in written)
     assert "3 texts written" in result.stderr
     assert "no text for" in result.stderr
+    again = run("export", "--format", "txt", "--to", inside)
+    assert "3 texts written" in again.stderr
 
 
 def test_long_names_of_many_bytes_have_their_own_texts(tmp_path: Path, database: Database) -> None:
