@@ -70,7 +70,8 @@ def parts(database: Database, chosen: Chosen, after: int, last: int) -> Iterator
     if few is not None:
         for start in range(0, len(few), PART):
             with database.transaction() as connection:
-                yield read_few(connection, chosen, few[start : start + PART])
+                part = read_few(connection, chosen, few[start : start + PART])
+            yield part
         return
     while after < last:
         with database.transaction() as connection:

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, text
 
 from cli.exit_codes import ExitCode
 from db import attempts, exports
+from db.caption_filter import CaptionFilter
 from db.session import Database
 from dropline.contract import ObjectFacts, ObjectVersion, TaskRequest
 from dropline.selection import Filtered, Selection
@@ -103,6 +104,19 @@ def test_filters(
     """The newest captions without options; each row once, in the order of the ids, by an index or without one."""
     monkeypatch.setattr(exports, "_FEW", few)
     assert names(*arguments) == expected
+
+
+@pytest.mark.parametrize("prefix", ["", "dogs/"])
+def test_no_transaction_waits_for_a_slow_reader(rows: Database, small_parts: None, prefix: str) -> None:
+    """By an index or without one: Postgres ends transactions that are idle."""
+    waiting = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in tr%'"
+    )
+    chosen = exports.Chosen(CaptionFilter(prefix=prefix), every_generation=True)
+    for part in exports.parts(rows, chosen, 0, exports.last_id(rows)):
+        assert part.rows
+        with rows.transaction() as connection:
+            assert connection.execute(waiting).scalar_one() == 0
 
 
 @pytest.mark.usefixtures("rows")
