@@ -81,12 +81,15 @@ def parts(database: Database, chosen: Chosen, after: int, last: int) -> Iterator
 
 
 def few_ids(connection: Connection, chosen: Chosen, after: int, last: int) -> list[int] | None:
-    """The ids of all rows by the index of the filter; None if there are more than some thousands."""
+    """The ids of all rows that the index of the filter leads to; None if there are more than some thousands.
+
+    The other conditions are left to `read_few`: before a limit they would have all rows of a broad prefix read.
+    """
     connection.execute(text("SELECT set_config('enable_seqscan', 'off', true)"))
-    wanted = select(CaptionRow.id).where(*chosen.row_filter.conditions(), CaptionRow.id <= last)
-    # The primary key is no way to few rows: the condition of an expression.
-    found = connection.execute(wanted.where(CaptionRow.id + 0 > after).limit(_FEW + 1)).scalars().all()
-    return sorted(found) if len(found) <= _FEW else None
+    indexed = CaptionFilter(objects=chosen.row_filter.objects, prefix=chosen.row_filter.prefix)
+    wanted = select(CaptionRow.id).where(*indexed.conditions()).limit(_FEW + 1)
+    found = connection.execute(wanted).scalars().all()
+    return sorted(each for each in found if after < each <= last) if len(found) <= _FEW else None
 
 
 def read_few(connection: Connection, chosen: Chosen, ids: list[int]) -> Part:

@@ -19,7 +19,7 @@ from cli.exit_codes import ExitCode
 from db import attempts, exports
 from db.caption_filter import CaptionFilter
 from db.session import Database
-from dropline.contract import ObjectFacts, ObjectVersion, TaskRequest
+from dropline.contract import ObjectFacts, ObjectVersion, Status, TaskRequest
 from dropline.selection import Filtered, Selection
 from dropline.settings import EventSettings
 from dropline.storage.bucket import Storage
@@ -117,6 +117,21 @@ def test_no_transaction_waits_for_a_slow_reader(rows: Database, small_parts: Non
         assert part.rows
         with rows.transaction() as connection:
             assert connection.execute(waiting).scalar_one() == 0
+
+
+@pytest.mark.parametrize(("most", "expected"), [(4, 4), (3, None)])
+@pytest.mark.parametrize(
+    "conditions", [{"model": "another"}, {"bucket": "another"}, {"statuses": (Status.FAILED,)}]
+)
+def test_a_broad_prefix_is_no_way_to_a_few_rows(
+    rows: Database, monkeypatch: pytest.MonkeyPatch, most: int, expected: int | None, conditions: dict[str, Any]
+) -> None:
+    """The rows of the prefix are counted, not those that pass: else one statement reads all of them."""
+    monkeypatch.setattr(exports, "_FEW", most)
+    chosen = exports.Chosen(CaptionFilter(prefix="dogs/", **conditions))
+    with rows.transaction() as connection:
+        found = exports.few_ids(connection, chosen, 0, 10**9)
+    assert (None if found is None else len(found)) == expected
 
 
 @pytest.mark.usefixtures("rows")
