@@ -108,18 +108,29 @@ def export_to_file(database: Database, wanted: Wanted, path: Path, progress: Pro
     with _locked(directory):
         state = _State.read(directory, wanted)
         wanted = wanted.captioned_before(state.older_than)
-        with closing(work_in(directory, wanted.format, with_regions=wanted.with_regions)) as work:
-            _go_on(database, wanted, progress, work, state)
-            whole = directory / "whole"
-            work.finish(whole)
+        whole = directory / "whole"
+        if whole.exists():
+            # The earlier process ended between the end of its work and the next lines.
+            _begin(progress, state)
+        else:
+            with closing(work_in(directory, wanted.format, with_regions=wanted.with_regions)) as work:
+                _go_on(database, wanted, progress, work, state)
+                work.finish(whole)
+        # First the state: without it the next call begins again, and takes no other file for its rows.
+        state.path.unlink()
         whole.replace(path)
         remove(directory)
 
 
-def _go_on(database: Database, wanted: Wanted, progress: Progress, work: Work, state: "_State") -> None:
+def _begin(progress: Progress, state: "_State") -> None:
     progress.is_resumed = state.last > 0
-    progress.last, progress.done = state.last or exports.last_id(database), state.after
+    progress.last, progress.done = state.last, state.after
     progress.rows, progress.left_out = state.rows, state.left_out
+
+
+def _go_on(database: Database, wanted: Wanted, progress: Progress, work: Work, state: "_State") -> None:
+    _begin(progress, state)
+    progress.last = progress.last or exports.last_id(database)
     if progress.is_resumed:
         work.go_back(state.mark)
     for number, part in enumerate(exports.parts(database, wanted.chosen, state.after, progress.last), 1):

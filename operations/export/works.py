@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from db.reads import CaptionRecord
+from dropline.errors import ClientError
 from operations.export.coco import CocoFile
 from operations.export.lines import FORMATS
 from operations.export.parquet import ParquetFile, pyarrow
@@ -23,10 +24,14 @@ class Work(Protocol):
         """Have all rows on the disk; the value for `go_back`."""
 
     def go_back(self, mark: int) -> None:
-        """Forget what was added after a mark of an earlier process."""
+        """Forget what was added after a mark of an earlier process.
+
+        Raises:
+            ClientError: rows from before the mark are gone.
+        """
 
     def finish(self, path: Path) -> None:
-        """Make the finished file; `path` is in the same file system."""
+        """Make the finished file, which is whole as soon as it is there; `path` is in the same file system."""
 
     def close(self) -> None:
         """Close the files."""
@@ -53,6 +58,9 @@ class LinesWork:
 
     def go_back(self, mark: int) -> None:
         self._file.flush()
+        if os.fstat(self._file.fileno()).st_size < mark:
+            # A longer file would have zeros there.
+            raise lost_rows(self._path)
         self._file.truncate(mark)
         self._file.seek(mark)
 
@@ -80,10 +88,12 @@ class CocoWork:
         pass
 
     def finish(self, path: Path) -> None:
-        with path.open("wb") as out:
+        new = path.with_suffix(".new")
+        with new.open("wb") as out:
             self._coco.write(out)
             out.flush()
             os.fsync(out.fileno())
+        new.replace(path)
 
     def close(self) -> None:
         self._coco.close()
@@ -113,14 +123,18 @@ class ParquetWork:
         return self._number
 
     def go_back(self, mark: int) -> None:
+        if not all(self._path(number).exists() for number in range(1, mark + 1)):
+            raise lost_rows(self._path(mark))
         self._number = mark
 
     def finish(self, path: Path) -> None:
         self.mark()
-        with closing(ParquetFile(path)) as whole:
+        new = path.with_suffix(".new")
+        with closing(ParquetFile(new)) as whole:
             for number in range(1, self._number + 1):
                 whole.add_file(self._path(number))
-        _sync(path)
+        _sync(new)
+        new.replace(path)
 
     def close(self) -> None:
         if self._file is not None:
@@ -153,6 +167,11 @@ def stream(out: BinaryIO, name: str, parts: Iterable[Sequence[CaptionRecord]]) -
 def remove(directory: Path) -> None:
     """Remove a directory of an export."""
     shutil.rmtree(directory)
+
+
+def lost_rows(path: Path) -> ClientError:
+    """The error of an unfinished export whose rows are gone."""
+    return ClientError(f"{path} lacks rows that its export had written; delete {path.parent} to begin again")
 
 
 def _sync(path: Path) -> None:
