@@ -1,28 +1,36 @@
 """Exports over HTTP: rows as lines, sent while they are read, in constant memory."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.responses import StreamingResponse
+from starlette.types import Message, Receive, Scope, Send
 
 from db import exports
 from db.caption_filter import CaptionFilter
 from db.exports import Chosen
 from dropline.contract import Status, TaskPrompt, TaskRequest
-from gallery.access import Scope, requires
+from dropline.log import get_logger
+from gallery.access import Scope as Right
+from gallery.access import requires
 from gallery.limits import Overloaded
 from gallery.resources import Resources
 from gallery.schemas import PROBLEMS
 from gallery.threads import in_thread
 from operations.export.lines import FORMATS
 
+log = get_logger(__name__)
+
 _TYPES = {"jsonl": "application/x-ndjson", "csv": "text/csv"}
 #: Exports at the same time: each reads the table as fast as its client takes the lines.
 _MOST_EXPORTS = 4
-#: A client that takes no line for this long is disconnected, in seconds.
+#: Of these of one sender, so that one with slow connections leaves room for the others.
+_MOST_OF_A_SENDER = 2
+#: A client that does not take the lines of a part in this time is disconnected, in seconds.
 _STALLED_S = 60.0
 _LINES = {"schema": {"type": "string"}}
 
@@ -36,13 +44,14 @@ def router(resources: Resources) -> APIRouter:
 
     @routes.get(
         "/export",
-        dependencies=[Depends(requires(Scope.READ))],
+        dependencies=[Depends(requires(Right.READ))],
         response_class=Response,
         responses=PROBLEMS
         | {200: {"description": "A row in each line.", "content": dict.fromkeys(_TYPES.values(), _LINES)}},
         summary="All rows that meet every condition, as lines",
     )
     async def export(
+        request: Request,
         format: Annotated[Literal["jsonl", "csv"], Query(description="JSON lines, or CSV.")] = "jsonl",  # noqa: A002
         bucket: Text = "",
         prefix: Annotated[str, Query(max_length=1100, description="Of the object name.")] = "",
@@ -69,25 +78,36 @@ def router(resources: Resources) -> APIRouter:
         parts = _Parts(resources, Chosen(row_filter))
         # Before the first byte: an outage is a problem, not half an answer.
         await parts.begin()
-        running.take()
-        return _Lines(parts.lines(format), running.give_back, _TYPES[format])
+        sender = request.state.principal.name
+        running.take(sender)
+        return _Lines(parts.lines(format), lambda: running.give_back(sender), _TYPES[format])
 
     return routes
 
 
 class _Running:
-    """The number of exports that run."""
+    """The exports that run, by their senders."""
 
     def __init__(self) -> None:
-        self._count = 0
+        self._counts: Counter[str] = Counter()
 
-    def take(self) -> None:
-        if self._count >= _MOST_EXPORTS:
+    def take(self, sender: str) -> None:
+        """Count one more.
+
+        Raises:
+            Overloaded: no more are allowed, or no more of this sender.
+        """
+        if self._counts[sender] >= _MOST_OF_A_SENDER:
+            raise Overloaded(
+                f"{_MOST_OF_A_SENDER} exports of {sender} run, and no more may; `dropline export` has no limit"
+            )
+        if self._counts.total() >= _MOST_EXPORTS:
             raise Overloaded(f"{_MOST_EXPORTS} exports run, and no more may; `dropline export` has no limit")
-        self._count += 1
+        self._counts[sender] += 1
 
-    def give_back(self) -> None:
-        self._count -= 1
+    def give_back(self, sender: str) -> None:
+        """Count one less."""
+        self._counts -= Counter({sender: 1})
 
 
 class _Parts:
@@ -124,20 +144,24 @@ class _Lines(StreamingResponse):
         super().__init__(lines, media_type=media_type)
         self._end = end
 
-    async def __call__(self, *arguments: Any) -> None:
-        try:
-            await super().__call__(*arguments)
-        finally:
-            self._end()
-
-    async def stream_response(self, send: Any) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the lines; a client that takes none is disconnected."""
 
-        async def send_in_time(message: Any) -> None:
-            async with asyncio.timeout(_STALLED_S):
-                await send(message)
+        async def send_in_time(message: Message) -> None:
+            try:
+                async with asyncio.timeout(_STALLED_S):
+                    await send(message)
+            except TimeoutError:
+                log.info("slow_export_disconnected")
+                scope["app"].state.disconnect(scope["client"])
+                # Ended by the disconnection: an unfinished answer to a connected client would be an error.
+                await asyncio.sleep(1)
+                raise
 
-        await super().stream_response(send_in_time)
+        try:
+            await super().__call__(scope, receive, send_in_time)
+        finally:
+            self._end()
 
 
 def _task_prefix(task: str) -> str:

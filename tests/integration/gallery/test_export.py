@@ -3,6 +3,10 @@
 import csv
 import io
 import json
+import socket
+import threading
+import time
+from urllib.parse import urlsplit
 
 import httpx2
 import pytest
@@ -12,6 +16,7 @@ from dropline import Client
 from dropline.client import Problem
 from dropline.contract import ObjectVersion
 from gallery import exports as route
+from gallery.limits import Overloaded
 from tests.support.gallery_rig import GalleryRig
 from tests.support.rows import caption_object, fail_object
 
@@ -65,6 +70,48 @@ def test_more_exports_than_are_allowed_are_refused(
     monkeypatch.setattr(route, "_MOST_EXPORTS", 1)
     assert client.get("/api/export").status_code == 200
     assert client.get("/api/export").status_code == 200
+
+
+def test_exports_of_one_sender_leave_room_for_others() -> None:
+    """And a place that is given back is free."""
+    running = route._Running()
+    for _ in range(2):
+        running.take("one")
+    with pytest.raises(Overloaded, match="2 exports of one run"):
+        running.take("one")
+    running.take("other")
+    running.take("third")
+    with pytest.raises(Overloaded, match="4 exports run"):
+        running.take("third")
+    running.give_back("one")
+    running.take("third")
+
+
+def test_a_client_that_takes_nothing_is_cut_off(
+    gallery: GalleryRig, client: httpx2.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection ends, with the bytes that wait for it, and the place is free."""
+    for name, value in {"_STALLED_S": 0.5, "_MOST_EXPORTS": 1}.items():
+        monkeypatch.setattr(route, name, value)
+    monkeypatch.setattr(exports, "PART", 2)
+    for number in range(40):
+        caption_object(gallery.database, ObjectVersion("drops", f"{number}.jpg", 1), 250_000 * "x")
+    address = urlsplit(gallery.url)
+    with socket.socket() as stalled:
+        stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        stalled.connect((address.hostname, address.port))
+        stalled.sendall(f"GET /api/export HTTP/1.1\r\nHost: {address.netloc}\r\n\r\n".encode())
+        assert stalled.recv(1)
+        end = time.monotonic() + 60
+        while gallery.server.server_state.connections and time.monotonic() < end:
+            threading.Event().wait(0.01)
+        assert not gallery.server.server_state.connections
+        stalled.settimeout(60)
+        received = b"".join(iter(lambda: stalled.recv(1_000_000), b""))
+        assert len(received) < 40 * 250_000
+        assert not received.endswith(b"0\r\n\r\n")
+    monkeypatch.setattr(route, "_STALLED_S", 60.0)
+    assert client.get("/api/export", params={"prefix": "none/"}).status_code == 200
 
 
 @pytest.mark.usefixtures("rows")
