@@ -33,6 +33,8 @@ _RIGHTS = (
     "GRANT INSERT ON caption_history TO dropline_worker",
     "GRANT UPDATE (redo_failed_at) ON captions TO dropline_gallery",
     "ALTER TABLE caption_history OWNER TO dropline_migrator",
+    # Else each login could make it the trigger of a temporary table, and erase any caption's history.
+    "REVOKE ALL ON FUNCTION erase_caption_history() FROM PUBLIC",
     "ALTER FUNCTION erase_caption_history() OWNER TO dropline_migrator",
 )
 

@@ -48,6 +48,8 @@ BEGIN
     RETURN NULL;
 END $$
 """
+# Else each login could make it the trigger of a temporary table, and write any copy. A downgrade keeps it.
+_RIGHTS = "REVOKE ALL ON FUNCTION copy_caption() FROM PUBLIC"
 _OLD_COPY = """
 CREATE OR REPLACE FUNCTION copy_caption() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, public, pg_temp AS $$
@@ -84,7 +86,7 @@ WHERE c.status NOT IN ('deleted', 'superseded')
 def upgrade() -> None:
     """Make the language a setting, and let Postgres expect few overwritten rows."""
     # The view first: a reader of the view locks it before the table.
-    for statement in (_VIEW.format(newer=_NEWER), *_SETTING, *_COLUMNS, _COPY):
+    for statement in (_VIEW.format(newer=_NEWER), *_SETTING, *_COLUMNS, _COPY, _RIGHTS):
         op.execute(statement)
 
 
