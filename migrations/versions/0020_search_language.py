@@ -63,6 +63,18 @@ BEGIN
     RETURN NULL;
 END $$
 """
+# Committed before the steps that follow: a downgrade that is repeated after a long wait for a lock finds it done.
+_OLD_COLUMNS = """
+DO $$ BEGIN
+    IF EXISTS (SELECT FROM pg_attribute
+               WHERE attrelid = 'caption_search'::regclass AND attname = 'language' AND NOT attisdropped) THEN
+        LOCK TABLE captions IN SHARE MODE;
+        ALTER TABLE caption_search DROP COLUMN words, DROP COLUMN language;
+        ALTER TABLE caption_search
+            ADD COLUMN words tsvector GENERATED ALWAYS AS (to_tsvector('english', caption)) STORED;
+    END IF;
+END $$
+"""
 # Postgres takes each comparison of two columns for true in one case of three. With one comparison it expects a
 # newer generation for a third of all rows, and a search for the newest captions with a word walks `captions`
 # instead of `caption_search`: past each queued row, and there may be a million. The second and the third say the
@@ -96,12 +108,7 @@ def downgrade() -> None:
     with op.get_context().autocommit_block():
         op.execute(_VIEW.format(newer="newer.generation > c.generation"))
         op.execute(_OLD_COPY)
-    op.execute("LOCK TABLE captions IN SHARE MODE")
-    op.execute("ALTER TABLE caption_search DROP COLUMN words, DROP COLUMN language")
-    op.execute(
-        "ALTER TABLE caption_search ADD COLUMN words tsvector "
-        "GENERATED ALWAYS AS (to_tsvector('english', caption)) STORED"
-    )
+    op.execute(_OLD_COLUMNS)
     with op.get_context().autocommit_block():
         op.execute("DROP TABLE IF EXISTS search_language")
         for name in ("ix_caption_search_words", "ix_caption_search_words_next"):

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
@@ -16,6 +17,8 @@ from db.search_language import change_language
 from dropline.contract import ObjectVersion
 from dropline.errors import ClientError, DatabaseUnavailable, DroplineError
 from local_emulators.postgres import PostgresServer
+from migrations.run import downgrade, upgrade
+from tests.support.engines import wait_until
 from tests.support.rows import drop, record, settings_of, take
 from tests.support.shell import run
 
@@ -127,6 +130,37 @@ def test_a_row_that_is_locked_is_left_for_the_trigger(
         assert change(database_url, "german", lock) == 1
     assert found(german, "häuser -katze") == ["2.jpg", "1.jpg"]
     assert change(database_url, "german") == 1
+
+
+_COLUMNS = """
+    SELECT attname FROM pg_attribute
+    WHERE attrelid = 'caption_search'::regclass AND attnum > 0 AND NOT attisdropped ORDER BY 1
+"""
+_WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
+
+def test_a_downgrade_that_waited_too_long_for_a_lock_goes_on(postgres_server: PostgresServer) -> None:
+    """Its first steps are committed when a reader of the setting holds it up. Begun anew, it rewrites no row."""
+    postgres_server.create_database("language_down")
+    url = postgres_server.url_for("language_down")
+    upgrade(url, "0020")
+    file = "SELECT pg_relation_filenode('caption_search')"
+    with (
+        psycopg.connect(url) as reader,
+        psycopg.connect(url, autocommit=True) as other,
+        ThreadPoolExecutor() as pool,
+    ):
+        reader.execute("SELECT FROM search_language")
+        migration = pool.submit(downgrade, url, "0019")
+        wait_until(lambda: other.execute(_WAITING).fetchone() == (1,))
+        wait_until(lambda: other.execute(_WAITING).fetchone() == (0,))
+        rewritten = other.execute(file).fetchone()
+        assert other.execute(_COLUMNS).fetchall() == [("caption",), ("id",), ("words",)]
+        reader.rollback()
+        migration.result(120)
+        assert other.execute(file).fetchone() == rewritten
+        assert other.execute("SELECT to_regclass('search_language')").fetchone() == (None,)
+    upgrade(url)
 
 
 def test_a_second_change_at_the_same_time_is_refused(database_url: str) -> None:
