@@ -22,6 +22,7 @@ class Ended:
 
     #: False if the row has moved on: another attempt, a newer generation or a deletion.
     held: bool
+    #: With the time of the own row, if it is due again.
     others: Due
 
 
@@ -39,8 +40,9 @@ class Recorded:
 def _ending(update: str) -> TextClause:
     """A statement that ends an attempt with `update`, and reads the other unfinished rows."""
     return text(f"""
-        WITH ended AS ({update} RETURNING id), {others("id IS DISTINCT FROM :row_id")}
-        SELECT EXISTS (SELECT FROM ended) AS held, {OTHERS}
+        WITH ended AS ({update} RETURNING lease_until), {others("id IS DISTINCT FROM :row_id")}
+        SELECT EXISTS (SELECT FROM ended) AS held,
+               EXISTS (SELECT FROM ended WHERE lease_until <= now()) AS is_due, {OTHERS}
     """)
 
 
@@ -113,9 +115,12 @@ def record_caption(
 
 
 # A second record of the same attempt, whose first COMMIT was not answered, makes the write-back due once more.
+# After a redo that failed, the error is that of the redo.
 _FINISH_WRITE_BACK = _ending("""
-    UPDATE captions SET lease_until = NULL, failing_since = NULL, updated_at = now(), error_code = :code,
-           error = :error, metadata_written_at = CASE WHEN :written THEN now() ELSE metadata_written_at END
+    UPDATE captions SET lease_until = NULL, failing_since = NULL, updated_at = now(),
+           error_code = CASE WHEN redo_failed_at IS NULL THEN :code ELSE error_code END,
+           error = CASE WHEN redo_failed_at IS NULL THEN :error ELSE error END,
+           metadata_written_at = CASE WHEN :written THEN now() ELSE metadata_written_at END
     WHERE id = :row_id AND status = 'captioned' AND NOT redo AND claimed_by = :claimed_by
 """)
 # No child holds a postponed write-back: the death of the child must not end the back-off.
@@ -147,10 +152,14 @@ def _held_by(write_back: WriteBack) -> dict[str, Any]:
 # redone.
 _HELD = """WHERE id = :row_id AND attempts = :attempt
            AND (status = 'running' OR (status = 'captioned' AND redo AND lease_until IS NOT NULL))"""
-_OVER = "lease_until = NULL, not_before = NULL, failing_since = NULL, redo = false, updated_at = now()"
+_SETTLED = "not_before = NULL, failing_since = NULL, redo = false, updated_at = now()"
+_OVER = f"lease_until = NULL, {_SETTLED}"
+# A revert may have come before the write-back of the edit: without the model, the person's caption is written.
 _FAIL = _ending(f"""
     UPDATE captions SET status = CASE WHEN redo THEN status ELSE 'failed' END, error_code = :code, error = :error,
-           redo_failed_at = CASE WHEN redo THEN now() END, {_OVER} {_HELD}
+           redo_failed_at = CASE WHEN redo THEN now() END,
+           lease_until = CASE WHEN redo AND write_back AND edited_by IS NOT NULL AND metadata_written_at IS NULL
+                              THEN now() END, {_SETTLED} {_HELD}
 """)
 _REQUEUE = _ending(f"""
     UPDATE captions SET status = CASE WHEN redo THEN status ELSE 'queued' END, error_code = :code, error = :error,
@@ -169,7 +178,8 @@ _MARK_DELETED = _ending(f"""
 def fail(connection: Connection, claim: Claim, code: str, error: str) -> Ended:
     """Set the row to `failed`, if it still has the attempt number of `claim`.
 
-    A row that is to be redone stays captioned, and has the time of the failure.
+    A row that is to be redone stays captioned, and has the time of the failure. It is due if the metadata lack a
+    person's caption.
     """
     return _end_attempt(connection, _FAIL, claim, code=code, error=storable_text(error))
 
@@ -209,7 +219,7 @@ def _end_attempt(connection: Connection, statement: TextClause, claim: Claim, **
 
 def _end(connection: Connection, statement: TextClause, values: dict[str, Any]) -> Ended:
     row = connection.execute(statement, values).one()
-    return Ended(row.held, due_of(row))
+    return Ended(row.held, with_time(due_of(row), 0.0) if row.is_due else due_of(row))
 
 
 def _with_own(ended: Ended, delay_s: float) -> Ended:

@@ -42,7 +42,7 @@ _FIND = text("""
 _GIVE_BACK = text("""
     UPDATE captions SET lost_attempts = GREATEST(0, lost_attempts - given.attempts), updated_at = now(),
            status = CASE WHEN status = 'failed' THEN 'queued' ELSE status END, redo = redo OR status = 'captioned',
-           redo_failed_at = NULL
+           redo_failed_at = NULL, lease_until = CASE WHEN redo OR status <> 'captioned' THEN lease_until END
     FROM unnest(CAST(:ids AS bigint[]), CAST(:attempts AS bigint[])) AS given (id, attempts)
     WHERE captions.id = given.id
           AND (status IN ('queued', 'running') OR (status = 'captioned' AND redo) OR

@@ -306,7 +306,9 @@ class ObjectModel:
             return False
         news = row.lease is not None or written
         row.lease, row.failing = None, False
-        row.written, row.code = row.written or written, None if written else "left_out"
+        row.written = row.written or written
+        if not row.redo_failed:
+            row.code = None if written else "left_out"
         if news:
             self._notify(copy.key)
         return True

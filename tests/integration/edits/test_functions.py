@@ -215,6 +215,27 @@ def test_a_revert_without_a_caption_of_the_model_has_the_model_make_one(
     )
 
 
+@pytest.mark.parametrize("is_written", [False, True])
+def test_a_persons_caption_reaches_the_metadata_after_a_revert_that_failed(
+    database: Database, connection: Connection, *, is_written: bool
+) -> None:
+    """The revert came before the write-back of the edit. The row keeps the model's error."""
+    row_id = fail_object(database, G1, "invalid_image", "no image")
+    edit(database)
+    if is_written:
+        finish_due(connection)
+    revert(database)
+    ended = attempts.fail(connection, take(connection, row_id), "invalid_image", "no image")
+    assert (ended.held, ended.others.next_in_s) == (True, None if is_written else 0)
+    if is_written:
+        assert claims.claim(connection, row_id, LEASE_S, CHILD).work is None
+        return
+    finish_due(connection)
+    row = row_of(connection, row_id)
+    assert (row["caption"], row["lease_until"], row["error_code"]) == (WORDS, None, "invalid_image")
+    assert None not in (row["metadata_written_at"], row["redo_failed_at"])
+
+
 def test_an_edit_takes_back_a_pending_revert(database: Database, connection: Connection) -> None:
     """The same words again: the model does not run."""
     row_id = fail_object(database, G1, "invalid_image", "no image")
