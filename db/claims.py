@@ -29,30 +29,37 @@ class Claimed:
     waits: bool = False
 
 
-def _longest_waiting(priority: int, lock: str = "") -> str:
-    return first_due(priority, f"ORDER BY {DUE_AT} LIMIT 1 {lock}")
+# An attempt whose process died may have been the work of one task alone, so its row is claimed by itself.
+_FRESH = f"{NEEDS_ATTEMPT} AND lease_until IS NULL AND lost_attempts = 0 AND slow_attempts = 0"
+# Those of the locked row: an edit may have committed since the snapshot of the statement.
+_LOCKED = f"id, bucket, object_name, generation, {_FRESH} AS is_fresh"
+
+
+def _longest_waiting(priority: int) -> str:
+    return first_due(priority, f"ORDER BY {DUE_AT} LIMIT 1")
+
+
+def _lock_longest_waiting(priority: int) -> str:
+    return first_due(priority, f"ORDER BY {DUE_AT} LIMIT 1 FOR UPDATE SKIP LOCKED", _LOCKED)
 
 
 # The common table expressions with FOR UPDATE are evaluated until one has a row.
 _PICK = f"""
-    hinted AS (SELECT id FROM captions AS hint WHERE id = :hint AND {UNFINISHED} AND {DUE_AT} <= now()
+    hinted AS (SELECT {_LOCKED} FROM captions AS hint WHERE id = :hint AND {UNFINISHED} AND {DUE_AT} <= now()
                AND (priority = 0 OR {_longest_waiting(0)} IS NULL)
                AND (priority < 2 OR {_longest_waiting(1)} IS NULL)
                FOR UPDATE SKIP LOCKED),
-    first_0 AS {_longest_waiting(0, "FOR UPDATE SKIP LOCKED")},
-    first_1 AS {_longest_waiting(1, "FOR UPDATE SKIP LOCKED")},
-    first_2 AS {_longest_waiting(2, "FOR UPDATE SKIP LOCKED")},
-    picked AS (SELECT id FROM hinted UNION ALL SELECT id FROM first_0 UNION ALL SELECT id FROM first_1
-               UNION ALL SELECT id FROM first_2 LIMIT 1)"""
-# An attempt whose process died may have been the work of one task alone, so its row is claimed by itself.
-_FRESH = f"{NEEDS_ATTEMPT} AND lease_until IS NULL AND lost_attempts = 0 AND slow_attempts = 0"
+    first_0 AS {_lock_longest_waiting(0)},
+    first_1 AS {_lock_longest_waiting(1)},
+    first_2 AS {_lock_longest_waiting(2)},
+    picked AS (SELECT * FROM hinted UNION ALL SELECT * FROM first_0 UNION ALL SELECT * FROM first_1
+               UNION ALL SELECT * FROM first_2 LIMIT 1)"""
 # The subquery of the conditions on the object is evaluated first: the condition is one of the unique index.
 _SIBLINGS = f"""
     siblings AS (
         SELECT id FROM captions AS sibling
         WHERE (bucket, object_name, generation) =
-              (SELECT bucket, object_name, generation FROM captions
-               WHERE id = (SELECT id FROM picked) AND {_FRESH})
+              (SELECT bucket, object_name, generation FROM picked WHERE is_fresh)
               AND id <> (SELECT id FROM picked) AND {_FRESH} AND {UNFINISHED} AND {DUE_AT} <= now()
         LIMIT {MAX_TASKS - 1} FOR UPDATE SKIP LOCKED),
     taken AS (SELECT id FROM picked UNION ALL SELECT id FROM siblings)"""

@@ -39,9 +39,9 @@ def _due(priority: int) -> str:
     return f"{UNFINISHED} AND priority = {priority} AND {DUE_AT} <= now()"
 
 
-def first_due(priority: int, rest: str) -> str:
+def first_due(priority: int, rest: str, columns: str = "id") -> str:
     """The due row of one priority that has waited longest."""
-    return f"(SELECT id FROM captions WHERE {_due(priority)} {rest})"
+    return f"(SELECT {columns} FROM captions WHERE {_due(priority)} {rest})"
 
 
 def _first_at(priority: int) -> str:

@@ -7,10 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import Connection, text
 
-from db import claims, due_rows, object_rows
+from db import claims, due_rows, edits, object_rows
+from db.edits import EditTarget
 from db.session import Database
-from dropline.contract import ObjectVersion
-from tests.support.rows import LEASE_S, drop
+from dropline.contract import ObjectVersion, Status, WriteBack
+from tests.support.engines import wait_until
+from tests.support.rows import CHILD, G1, LEASE_S, OTHER_TASK, drop, status_of
 
 
 @pytest.mark.parametrize("round_", range(20))
@@ -97,3 +99,36 @@ def test_looks_at_once_find_the_same_rows(database: Database) -> None:
         claims.claim(one, ids[0], LEASE_S, "test/1")
         assert due_rows.look(one, 5).row_ids == tuple(ids[1:])
         assert due_rows.look(other, 5).row_ids == tuple(ids)
+
+
+_WAITING = text("""
+    SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database
+    WHERE datname = current_database() AND locktype = 'advisory' AND NOT granted
+""")
+
+
+def test_an_edit_after_the_snapshot_of_a_claim_leaves_the_siblings(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The claim locks the row as the edit has left it: it is a write-back, and takes no further task along."""
+    paused = str(claims._CLAIM).replace(
+        "WHERE id = :hint", "WHERE (SELECT pg_advisory_xact_lock(1)) IS NOT NULL AND id = :hint"
+    )
+    monkeypatch.setattr(claims, "_CLAIM", text(paused))
+    with database.transaction() as connection:
+        own, further = drop(connection, G1), drop(connection, G1, OTHER_TASK)
+
+    def claim() -> claims.Claimed:
+        with database.transaction() as connection:
+            return claims.claim(connection, own, LEASE_S, CHILD)
+
+    with ThreadPoolExecutor(1) as pool:
+        with database.transaction() as connection:
+            connection.execute(text("SELECT pg_advisory_xact_lock(1)"))
+            claimed = pool.submit(claim)
+            wait_until(lambda: connection.execute(_WAITING).scalar_one() == 1)
+            edits.edit(connection, EditTarget(G1.bucket, G1.name, None, "<CAPTION>"), "Grandma", "Ana", None)
+        assert isinstance(claimed.result(60).work, WriteBack)
+    with database.transaction() as connection:
+        assert status_of(connection, further) is Status.QUEUED
+        assert due_rows.look(connection, 5).row_ids == (further,)
