@@ -18,12 +18,19 @@ from dropline.errors import InvalidTask
 from dropline.regions import Box, Outline, Polygon, regions_of
 
 _SCHEMA = """
-    CREATE TABLE IF NOT EXISTS images (id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, document TEXT NOT NULL);
+    CREATE TABLE IF NOT EXISTS images (
+        id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, row_id INTEGER NOT NULL, document TEXT NOT NULL);
     CREATE TABLE IF NOT EXISTS categories (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
     CREATE TABLE IF NOT EXISTS annotations (
         row_id INTEGER NOT NULL, number INTEGER NOT NULL, image INTEGER NOT NULL, category INTEGER,
         document TEXT NOT NULL, PRIMARY KEY (row_id, number)) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS added (one INTEGER PRIMARY KEY CHECK (one = 1), last INTEGER NOT NULL);
 """
+_BEHIND = (
+    "DELETE FROM annotations WHERE row_id > ?",
+    # Of the first row of the image: the others come after it.
+    "DELETE FROM images WHERE row_id > ?",
+)
 #: Label of a region without one.
 _NO_LABEL = "region"
 
@@ -50,17 +57,38 @@ class CocoFile:
                 left_out += 1
                 continue
             self._add(row)
+        if rows:
+            self._data.execute("INSERT OR REPLACE INTO added VALUES (1, ?)", (rows[-1].id,))
         self._data.commit()
         return left_out
 
+    def last(self) -> int:
+        """The id of the row that was added last; 0 before the first one. All rows are on the disk."""
+        found = self._data.execute("SELECT last FROM added").fetchone()
+        return int(found[0]) if found else 0
+
+    def forget_after(self, last: int) -> None:
+        """Remove the rows with larger ids, as if they had not been added: they may have changed since."""
+        for statement in _BEHIND:
+            self._data.execute(statement, (last,))
+        self._data.execute(
+            "DELETE FROM categories WHERE id NOT IN (SELECT category FROM annotations WHERE category IS NOT NULL)"
+        )
+        self._data.execute("UPDATE added SET last = ?", (last,))
+        self._data.commit()
+
     def _add(self, row: CaptionRecord) -> None:
         key = f"{row.bucket}/{row.object_name}#{row.generation}"
-        self._data.execute("INSERT OR IGNORE INTO images (key, document) VALUES (?, ?)", (key, _dump(_image(row))))
+        self._data.execute(
+            "INSERT OR IGNORE INTO images (key, row_id, document) VALUES (?, ?, ?)",
+            (key, row.id, _dump(_image(row))),
+        )
+        self._data.execute("DELETE FROM annotations WHERE row_id = ?", (row.id,))
         (image,) = self._data.execute("SELECT id FROM images WHERE key = ?", (key,)).fetchone()
         for number, (label, annotation) in enumerate(self._annotations(row)):
             category = None if label is None else self._category(label)
             self._data.execute(
-                "INSERT OR REPLACE INTO annotations VALUES (?, ?, ?, ?, ?)",
+                "INSERT INTO annotations VALUES (?, ?, ?, ?, ?)",
                 (row.id, number, image, category, _dump(annotation)),
             )
 

@@ -73,19 +73,22 @@ class LinesWork:
 
 
 class CocoWork:
-    """COCO: an SQLite file, which takes rows twice."""
+    """COCO: an SQLite file. A mark is the id of the last row."""
 
     def __init__(self, directory: Path, *, with_regions: bool) -> None:
-        self._coco = CocoFile(directory / "rows.sqlite", with_regions=with_regions)
+        self._path = directory / "rows.sqlite"
+        self._coco = CocoFile(self._path, with_regions=with_regions)
 
     def add(self, rows: Sequence[CaptionRecord]) -> int:
         return self._coco.add(rows)
 
     def mark(self) -> int:
-        return 0
+        return self._coco.last()
 
     def go_back(self, mark: int) -> None:
-        pass
+        if self._coco.last() < mark:
+            raise lost_rows(self._path)
+        self._coco.forget_after(mark)
 
     def finish(self, path: Path) -> None:
         new = path.with_suffix(".new")

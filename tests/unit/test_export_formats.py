@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,6 +17,7 @@ from dropline.contract import Status
 from operations.export.coco import CocoFile
 from operations.export.lines import COLUMNS, as_csv, as_json_lines, csv_head
 from operations.export.texts import text_name, unsafe_reason
+from operations.export.works import work_in
 
 NOW = datetime(2026, 11, 27, 10, 0, tzinfo=UTC)
 #: Any text that Postgres can have.
@@ -73,6 +75,42 @@ def test_a_row_that_is_added_twice_is_once_in_a_coco_file(tmp_path: Path) -> Non
     document = json.loads(written.getvalue())
     assert [each["caption"] for each in document["annotations"]] == ["a cat", "a grey cat"]
     assert len(document["images"]) == 1
+
+
+def test_rows_that_change_after_the_mark_are_not_mixed(tmp_path: Path) -> None:
+    """The repetition has each row as it is now: with fewer boxes, with other labels, or not at all."""
+
+    def boxes(row_id: int, *labels: str) -> CaptionRecord:
+        result = {"bboxes": [[0, 0, 5, 5]] * len(labels), "labels": list(labels)}
+        return a_row(id=row_id, object_name=f"{row_id}.jpg", task="<OD>", caption="boxes", result=result)
+
+    kept, changed = boxes(1, "cat"), [boxes(2, "dog"), boxes(4, "cat", "bird")]
+    with closing(work_in(tmp_path, "coco", with_regions=True)) as first:
+        first.add([kept])
+        mark = first.mark()
+        first.add([boxes(2, "dog", "fox", "cat"), boxes(3, "owl")])
+    with closing(work_in(tmp_path, "coco", with_regions=True)) as again:
+        again.go_back(mark)
+        again.add(changed)
+        again.finish(tmp_path / "again")
+    (tmp_path / "new").mkdir()
+    with closing(work_in(tmp_path / "new", "coco", with_regions=True)) as new:
+        new.add([kept, *changed])
+        new.finish(tmp_path / "whole")
+    assert json.loads((tmp_path / "again").read_bytes()) == json.loads((tmp_path / "whole").read_bytes())
+
+
+def test_a_row_of_coco_that_is_added_again_has_its_newest_boxes_alone(tmp_path: Path) -> None:
+    """No box of the earlier answer stays."""
+    rows = [
+        a_row(task="<OD>", caption="boxes", result={"bboxes": [[0, 0, 5, 5]] * count, "labels": ["a"] * count})
+        for count in (3, 1)
+    ]
+    with closing(work_in(tmp_path, "coco", with_regions=True)) as work:
+        for row in rows:
+            work.add([row])
+        work.finish(tmp_path / "whole")
+    assert len(json.loads((tmp_path / "whole").read_bytes())["annotations"]) == 1
 
 
 @pytest.mark.parametrize(

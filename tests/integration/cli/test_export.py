@@ -237,7 +237,7 @@ def kill_at(patch: pytest.MonkeyPatch, at: str, file: Path) -> None:
 
 
 @pytest.mark.usefixtures("rows", "small_parts")
-@pytest.mark.parametrize("name", ["jsonl", "csv", "parquet"])
+@pytest.mark.parametrize("name", FORMATS)
 def test_an_unfinished_export_without_its_rows_is_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
 ) -> None:
