@@ -5,9 +5,15 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection
 
+from db import exports
+from db.session import Database
 from local_emulators import gcs
 from local_emulators.gcs import GcsServer
+from operations.export import run as running
+from tests.support.exports import BOXES, OUTLINE, answer, version
+from tests.support.rows import caption_object, fail_object
 from tests.support.shell import BUCKET, AfterUpload, act_after_upload
 
 
@@ -35,3 +41,24 @@ def image(tmp_path: Path) -> Path:
     path = tmp_path / "a.png"
     path.write_bytes(b"\x89PNG")
     return path
+
+
+@pytest.fixture
+def rows(database: Database, connection: Connection) -> Database:
+    """Captions, an overwritten one, a failed row, and answers with boxes."""
+    for name in ("cats/1.jpg", "cats/2.jpg", "dogs/1.jpg"):
+        caption_object(database, version(name), f"a picture of {name}")
+    caption_object(database, version("dogs/2.jpg"), "overwritten")
+    caption_object(database, version("dogs/2.jpg", 2), "=SUM(1)")
+    fail_object(database, version("dogs/3.jpg"), "not_an_image", "no image")
+    answer(connection, "cats/1.jpg", "<OD>", "cat, dog", BOXES)
+    answer(connection, "cats/2.jpg", "<REGION_TO_SEGMENTATION><loc_1><loc_2><loc_3><loc_4>", "cat", OUTLINE)
+    return database
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts of two rows, statements that read three ids, and a mark after each part."""
+    monkeypatch.setattr(exports, "PART", 2)
+    monkeypatch.setattr(exports, "SPAN", 3)
+    monkeypatch.setattr(running, "_PARTS_OF_A_MARK", 2)
