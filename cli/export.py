@@ -2,6 +2,7 @@
 
 import enum
 import json
+import sqlite3
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -181,6 +182,8 @@ def _text_place(settings: Settings, to: str) -> Iterator[TextPlace]:
             opened = TextDirectory(Path(to))
         except OSError as error:
             raise ClientError(f"{to} cannot be written ({error.strerror or error}); give a directory") from error
+        except sqlite3.Error as error:
+            raise ClientError(f"{to} can have no file of names ({error}); give another directory") from error
         with closing(opened) as place:
             yield place
         return

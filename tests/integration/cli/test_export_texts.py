@@ -117,6 +117,14 @@ def test_a_name_that_the_file_system_has_no_room_for_is_refused(
     assert [path.name for path in tmp_path.rglob("*.txt")] == ["a.txt"]
 
 
+def test_a_directory_that_can_have_no_file_of_names_is_refused(tmp_path: Path) -> None:
+    """With exit code 2: here the name of the file is a directory's."""
+    (tmp_path / ".dropline-export.sqlite").mkdir()
+    result = run("export", "--format", "txt", "--to", tmp_path)
+    assert result.exit_code == ExitCode.USAGE
+    assert "no file of names" in result.stderr
+
+
 @pytest.mark.parametrize("place", ["directory", "bucket"])
 def test_an_image_has_one_text(tmp_path: Path, connection: Connection, gcs_server: GcsServer, place: str) -> None:
     """Rows of one version, in one part or in two: the first is written, and the others are refused."""
