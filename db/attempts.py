@@ -37,12 +37,22 @@ class Recorded:
     others: Due
 
 
-def _ending(update: str) -> TextClause:
-    """A statement that ends an attempt with `update`, and reads the other unfinished rows."""
+def _ending(update: str, stale: str = "") -> TextClause:
+    """A statement that ends an attempt with `update`, and reads the other unfinished rows.
+
+    Args:
+        update: of the own row, if the attempt holds it.
+        stale: another update of the own row, if the attempt does not hold it.
+    """
+    ended = f"ended AS ({update} RETURNING lease_until)"
+    leases = "SELECT lease_until FROM ended"
+    if stale:
+        ended += f", stale AS ({stale} RETURNING lease_until)"
+        leases += " UNION ALL SELECT lease_until FROM stale"
     return text(f"""
-        WITH ended AS ({update} RETURNING lease_until), {others("id IS DISTINCT FROM :row_id")}
+        WITH {ended}, {others("id IS DISTINCT FROM :row_id")}
         SELECT EXISTS (SELECT FROM ended) AS held,
-               EXISTS (SELECT FROM ended WHERE lease_until <= now()) AS is_due, {OTHERS}
+               EXISTS (SELECT FROM ({leases}) AS own WHERE lease_until <= now()) AS is_due, {OTHERS}
     """)
 
 
@@ -114,38 +124,60 @@ def record_caption(
     return Recorded(row.held, row.is_write_back_due, due_of(row))
 
 
+# A write-back that no longer holds its row may have put a replaced caption over that of the row, also after the
+# child with the newer caption has written it: the row is written again, and that child loses it. With the same
+# caption nothing is to be done, so two children do not make work for each other, and a repetition after a lost
+# answer has no effect. A row that waits for a child is written anyway; a row to be redone, after the redo.
+_WRITE_AGAIN = """
+    UPDATE captions SET metadata_written_at = NULL, updated_at = now(),
+           lease_until = CASE WHEN redo THEN lease_until ELSE now() END,
+           claimed_by = CASE WHEN redo THEN claimed_by END
+    WHERE id = :row_id AND status = 'captioned' AND write_back AND claimed_by IS DISTINCT FROM :claimed_by
+          AND (lease_until IS NULL OR claimed_by IS NOT NULL)
+          AND (caption IS DISTINCT FROM :caption OR model IS DISTINCT FROM :model)
+"""
 # A second record of the same attempt, whose first COMMIT was not answered, makes the write-back due once more.
 # After a redo that failed, the error is that of the redo.
-_FINISH_WRITE_BACK = _ending("""
+_FINISH_WRITE_BACK = _ending(
+    """
     UPDATE captions SET lease_until = NULL, failing_since = NULL, updated_at = now(),
            error_code = CASE WHEN redo_failed_at IS NULL THEN :code ELSE error_code END,
            error = CASE WHEN redo_failed_at IS NULL THEN :error ELSE error END,
            metadata_written_at = CASE WHEN :written THEN now() ELSE metadata_written_at END
     WHERE id = :row_id AND status = 'captioned' AND NOT redo AND claimed_by = :claimed_by
-""")
+    """,
+    _WRITE_AGAIN,
+)
 # No child holds a postponed write-back: the death of the child must not end the back-off.
-_POSTPONE_WRITE_BACK = _ending("""
+_POSTPONE_WRITE_BACK = _ending(
+    """
     UPDATE captions SET lease_until = now() + make_interval(secs => :delay_s), claimed_by = NULL,
            updated_at = now(), failing_since = COALESCE(failing_since, now())
     WHERE id = :row_id AND status = 'captioned' AND NOT redo AND lease_until IS NOT NULL
           AND claimed_by = :claimed_by
-""")
+    """,
+    _WRITE_AGAIN,
+)
 
 
 def finish_write_back(connection: Connection, write_back: WriteBack, outcome: WriteOutcome) -> Ended:
-    """End the lease of a write-back and record its outcome, if the claim still holds the row."""
+    """End the lease of a write-back and record its outcome, if the claim still holds the row.
+
+    Else the row is due again, if it has another caption by now.
+    """
     values = {"written": outcome.written, "code": outcome.code, "error": storable_text(outcome.note)}
     return _end(connection, _FINISH_WRITE_BACK, _held_by(write_back) | values)
 
 
 def postpone_write_back(connection: Connection, write_back: WriteBack, delay_s: float) -> Ended:
-    """Make a write-back due again in `delay_s` seconds, after a transient error."""
+    """Make a write-back due again in `delay_s` seconds, after a transient error, as `finish_write_back` does."""
     ended = _end(connection, _POSTPONE_WRITE_BACK, _held_by(write_back) | {"delay_s": delay_s})
     return _with_own(ended, delay_s)
 
 
 def _held_by(write_back: WriteBack) -> dict[str, Any]:
-    return {"row_id": write_back.row_id, "claimed_by": write_back.claimed_by}
+    words = {"caption": storable_text(write_back.caption), "model": write_back.model}
+    return {"row_id": write_back.row_id, "claimed_by": write_back.claimed_by} | words
 
 
 # A row that keeps its old caption stays captioned. Without a lease, no attempt of it has begun since it is to be

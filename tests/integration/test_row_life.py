@@ -173,7 +173,7 @@ class Life:
             self.copies.append(
                 (
                     WriteBack(claim.row_id, claim.version, token.key[1], words, "demo", row.claimed_by),
-                    Copy(token.key, row.claimed_by),
+                    Copy(token.key, row.claimed_by, words),
                 )
             )
 
@@ -207,10 +207,10 @@ class Life:
             return
         write_back, copy = self.copies[-min(number, len(self.copies))]
         outcome = WriteOutcome(written, None if written else "left_out", None if written else "words")
-        others = self.expected_others(copy.key)
+        (rows, is_one_awaited) = self.expected_others(copy.key)
         ended = attempts.finish_write_back(self.connection, write_back, outcome)
         assert ended.held == self.model.finish_write_back(copy, written=written)
-        check_due(ended, others)
+        check_due(ended, (rows, is_one_awaited or self.model.is_due_again))
 
     def postpone(self, number: int) -> None:
         if not self.copies:
@@ -219,7 +219,7 @@ class Life:
         (rows, is_one_awaited) = self.expected_others(copy.key)
         ended = attempts.postpone_write_back(self.connection, write_back, LEASE_S)
         assert ended.held == self.model.postpone_write_back(copy)
-        check_due(ended, (rows, is_one_awaited or ended.held))
+        check_due(ended, (rows, is_one_awaited or ended.held or self.model.is_due_again))
 
     def release(self, child: str) -> None:
         assert claims.release(self.connection, child) == self.model.release(child)

@@ -260,7 +260,7 @@ class MemoryRows:
         return Token(self._keys[row_id], row.attempts, row.lost_attempts, row.before_redrive)
 
     def _copy(self, write_back: WriteBack) -> Copy:
-        return Copy(self._keys[write_back.row_id], write_back.claimed_by)
+        return Copy(self._keys[write_back.row_id], write_back.claimed_by, write_back.caption)
 
     def _id_of(self, key: Key) -> int:
         return next(row_id for row_id, found in self._keys.items() if found == key)

@@ -109,6 +109,7 @@ class Copy:
 
     key: Key
     claimed_by: str
+    caption: str | None
 
 
 @dataclass
@@ -118,6 +119,8 @@ class ObjectModel:
     rows: dict[Key, Row] = field(default_factory=dict)
     notices: list[tuple[Key, Status, bool]] = field(default_factory=list)
     step: int = 0
+    #: True if the end of the last write-back was refused, and its row is due.
+    is_due_again: bool = False
 
     def finalize(self, key: Key, *, own_task: bool = True) -> Status:
         """A FINALIZE, or a request for a further task: the status of the row."""
@@ -221,7 +224,7 @@ class ObjectModel:
         row = self.rows[key]
         lost, row.lease, row.claimed_by = row.lease is not None, Lease.HELD, child
         if not row.needs_attempt:
-            return Copy(key, child)
+            return Copy(key, child, row.caption)
         row.attempts += 1
         row.lost_attempts += lost
         row.status = Status.RUNNING if row.status is Status.QUEUED else row.status
@@ -303,7 +306,9 @@ class ObjectModel:
         """End a write-back, with or without success."""
         row = self.rows[copy.key]
         if row.status is not Status.CAPTIONED or row.redo or row.claimed_by != copy.claimed_by:
+            self.is_due_again = self._write_again(row, copy)
             return False
+        self.is_due_again = False
         news = row.lease is not None or written
         row.lease, row.failing = None, False
         row.written = row.written or written
@@ -318,9 +323,25 @@ class ObjectModel:
         row = self.rows[copy.key]
         is_held = row.lease is not None and row.claimed_by == copy.claimed_by and not row.redo
         if row.status is not Status.CAPTIONED or not is_held:
+            self.is_due_again = self._write_again(row, copy)
             return False
+        self.is_due_again = False
         row.lease, row.failing, row.claimed_by = Lease.HELD, True, None
         return True
+
+    def _write_again(self, row: Row, copy: Copy) -> bool:
+        """The metadata may have a replaced caption: True if the row is due."""
+        is_another = row.claimed_by != copy.claimed_by and row.caption != copy.caption
+        waits = row.lease is not None and row.claimed_by is None
+        if row.status is not Status.CAPTIONED or not row.write_back or waits or not is_another:
+            return False
+        news, row.written = row.written, False
+        if not row.redo:
+            self._expire(row)
+            row.claimed_by = None
+        if news:
+            self._notify(copy.key)
+        return row.lease is Lease.OVER
 
     def release(self, child: str) -> int:
         """A child has died: the number of rows whose lease has ended."""
