@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection
 
-from db import attempts, breakers, workers
+from db import attempts, breakers, edits, workers
+from db.session import Database
 from db.workers import NewWorker
 from tests.support.engines import wait_until
 from tests.support.failpoints import arm, armed
-from tests.support.rows import G1, drop, end_waits, record, redo, row_of, take
+from tests.support.rows import G1, drop, end_waits, fail_object, record, redo, row_of, take
 from tests.support.shell import run
 from tests.support.worker_rig import DEADLINE_S, Rig, png
 
@@ -96,6 +97,19 @@ def test_a_row_that_keeps_its_caption_is_redone(connection: Connection) -> None:
     lose(connection, row_id, 3)
     assert state(connection, row_id) == ("captioned", 3, False)
     breakers.give_back(connection, {row_id: 3})
+    assert state(connection, row_id) == ("captioned", 0, True)
+    assert take(connection, row_id).lost_attempts == 0
+
+
+def test_a_redo_given_back_has_no_lease(database: Database, connection: Connection) -> None:
+    """After a revert, the row was due for the write-back of the person's caption. No attempt was lost."""
+    row_id = fail_object(database, G1, "not_an_image", "words")
+    with database.transaction() as of_ana:
+        target = edits.EditTarget(G1.bucket, G1.name)
+        edits.edit(of_ana, target, "Grandma", "Ana", None)
+        edits.revert(of_ana, target, "Ana", None)
+    attempts.fail(connection, take(connection, row_id), "engine_lost", "died")
+    breakers.give_back(connection, {row_id: 1})
     assert state(connection, row_id) == ("captioned", 0, True)
     assert take(connection, row_id).lost_attempts == 0
 
