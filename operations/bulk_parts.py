@@ -1,17 +1,14 @@
 """The connections of bulk work: Postgres as the function's login, Cloud Storage, Redis and the worker pool."""
 
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 
-from db.session import Database, writer_settings
+from db.session import Database
 from db.start_check import BULK
-from dropline.deadline import Deadline
-from dropline.scaling.activation import open_activator
 from dropline.settings import Settings
 from dropline.storage.listing import Listing
-from operations.redrive import wake_with_retries
+from operations.redrive import open_operator
 
-_ENQUEUE_S = 10.0
 _STATEMENT_TIMEOUT_MS = 60_000
 
 #: With the functions that send a message of a row, and wake the worker pool.
@@ -23,23 +20,12 @@ def open_bulk_parts(
     settings: Settings, application_name: str, on_wait: Callable[[str], None]
 ) -> Iterator[BulkParts]:
     """Postgres, Cloud Storage, and the functions that send a message and wake the pool; as `open_backfiller`."""
-    writer = writer_settings(settings)
-    statement_timeout_ms = max(writer.statement_timeout_ms, _STATEMENT_TIMEOUT_MS)
-    operator = writer.model_copy(update={"statement_timeout_ms": statement_timeout_ms})
-    # Celery is slow to import.
-    from dropline.broker.queue import CaptionQueue
-
-    with (
-        closing(CaptionQueue.connect(settings.broker)) as queue,
-        open_activator(settings.pool, settings.broker) as activator,
-        closing(Database.connect(operator, application_name, BULK, connections=2)) as database,
-    ):
-
-        def enqueue(row_id: int) -> None:
-            queue.enqueue(row_id, Deadline.after(_ENQUEUE_S))
-
-        def wake() -> None:
-            if activator is not None:
-                wake_with_retries(activator.ensure_awake, 2 * settings.pool.lease_s, on_wait)
-
-        yield database, Listing.connect(settings), enqueue, wake
+    with open_operator(
+        settings,
+        application_name,
+        on_wait,
+        needs=BULK,
+        connections=2,
+        statement_timeout_ms=_STATEMENT_TIMEOUT_MS,
+    ) as operator:
+        yield operator.database, Listing.connect(settings), operator.enqueue, operator.wake

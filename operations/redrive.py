@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from db import due_rows, pool_problems
 from db.redrivable import DEAD_LETTERS, UNWRITTEN_ROWS, Redrivable, RedrivenRow, RowFilter
 from db.session import Connection, Database, writer_settings
-from db.start_check import OPERATOR
+from db.start_check import OPERATOR, Needs
 from dropline.deadline import Deadline
 from dropline.errors import AccessDenied, DroplineError, TransientError
 from dropline.log import get_logger
@@ -165,10 +165,24 @@ class Operator:
 
 
 @contextmanager
-def open_operator(settings: Settings, application_name: str, on_wait: Callable[[str], None]) -> Iterator[Operator]:
-    """The parts of such a command, opened on first use; arguments and errors as of `open_redriver`."""
+def open_operator(
+    settings: Settings,
+    application_name: str,
+    on_wait: Callable[[str], None],
+    *,
+    needs: Needs = OPERATOR,
+    connections: int = 1,
+    statement_timeout_ms: int = _STATEMENT_TIMEOUT_MS,
+) -> Iterator[Operator]:
+    """The parts of such a command, opened on first use; further arguments and errors as of `open_redriver`.
+
+    Args:
+        needs: the rights that the login must have.
+        connections: to Postgres, at most.
+        statement_timeout_ms: at least this, whatever the settings say.
+    """
     writer = writer_settings(settings)
-    statement_timeout_ms = max(writer.statement_timeout_ms, _STATEMENT_TIMEOUT_MS)
+    statement_timeout_ms = max(writer.statement_timeout_ms, statement_timeout_ms)
     operator = writer.model_copy(update={"statement_timeout_ms": statement_timeout_ms})
     # Celery is slow to import, and an upload sends no message.
     from dropline.broker.queue import CaptionQueue
@@ -176,7 +190,7 @@ def open_operator(settings: Settings, application_name: str, on_wait: Callable[[
     with (
         closing(CaptionQueue.connect(settings.broker)) as queue,
         open_activator(settings.pool, settings.broker) as activator,
-        closing(Database.connect(operator, application_name, OPERATOR, connections=1)) as database,
+        closing(Database.connect(operator, application_name, needs, connections=connections)) as database,
     ):
 
         def enqueue(row_id: int) -> None:
