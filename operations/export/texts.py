@@ -8,7 +8,7 @@ import itertools
 import os
 import sqlite3
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -75,9 +75,8 @@ def export_texts(
         for part in exports.parts(database, chosen, 0, progress.last):
             wanted = [row for row in part.rows if row.caption is not None and (row.write_back or not own_task)]
             firsts = [row for row in wanted if images.is_new(row)]
-            reasons = dict(
-                zip((row.id for row in firsts), pool.map(lambda row: _put(place, row), firsts), strict=True)
-            )
+            groups = pool.map(lambda rows: [(row.id, _put(place, row)) for row in rows], _by_file(firsts))
+            reasons = dict(itertools.chain.from_iterable(groups))
             for row in wanted:
                 if reason := reasons.get(row.id, _SECOND):
                     refused.add(row, reason)
@@ -101,6 +100,19 @@ class _Images:
 
     def close(self) -> None:
         self._data.close()
+
+
+def _by_file(rows: Sequence[CaptionRecord]) -> Iterable[Sequence[CaptionRecord]]:
+    """Rows in groups that would share a file: one thread writes a group, so the earliest row has the file."""
+    groups: dict[str, list[CaptionRecord]] = {}
+    for row in rows:
+        groups.setdefault(_key(text_name(row.object_name)), []).append(row)
+    return groups.values()
+
+
+def _key(name: str) -> str:
+    """One key for names that differ in case or in the form of Unicode: they are one file on some systems."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _put(place: TextPlace, row: CaptionRecord) -> str:
@@ -129,7 +141,7 @@ def unsafe_reason(name: str) -> str:
         return "the name has a control character"
     if "\\" in name:
         return "the name has a backslash"
-    if any(unicodedata.normalize("NFC", part).casefold().startswith(_OWN) for part in parts):
+    if any(_key(part).startswith(_OWN) for part in parts):
         return f"{_OWN} begins the names of the export's own files"
     if any(len(part.encode()) > _MOST_PART for part in parts) or len(name.encode()) > _MOST_PATH:
         return "the name is too long for a file"
@@ -137,7 +149,7 @@ def unsafe_reason(name: str) -> str:
 
 
 class TextDirectory:
-    """Texts in a directory. Names that differ in case or in the form of Unicode are one file on some systems."""
+    """Texts in a directory."""
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
@@ -163,7 +175,7 @@ class TextDirectory:
             return "the name is too long for a file"
 
     def _other_owner(self, name: str, image: str) -> str:
-        key = unicodedata.normalize("NFC", name).casefold()
+        key = _key(name)
         self._names.execute("INSERT OR IGNORE INTO names VALUES (?, ?)", (key, image))
         (owner,) = self._names.execute("SELECT image FROM names WHERE file = ?", (key,)).fetchone()
         return "" if owner == image else str(owner)

@@ -84,6 +84,19 @@ def test_no_name_leads_out_of_the_directory_and_no_two_names_share_a_file(
     assert "3 texts written" in again.stderr
 
 
+def test_the_earliest_row_has_a_shared_file(tmp_path: Path, database: Database, gcs_server: GcsServer) -> None:
+    """Many threads write; which of two names that fall together has the text does not depend on them."""
+    for number in range(40):
+        for name in (f"{number}/a.jpg", f"{number}/a.png"):
+            caption_object(database, version(name), name)
+    texts = {f"{number}/a.txt": f"{number}/a.jpg\n" for number in range(40)}
+    assert "40 texts written" in run("export", "--format", "txt", "--to", tmp_path).stderr
+    assert {name: (tmp_path / name).read_text() for name in texts} == texts
+    assert "40 texts written" in run("export", "--format", "txt", "--to", f"gs://{BUCKET}/texts").stderr
+    bucket = objects(gcs_server).bucket(BUCKET)
+    assert {name: bucket.blob(f"texts/{name}").download_as_bytes().decode() for name in texts} == texts
+
+
 def test_long_names_of_many_bytes_have_their_own_texts(tmp_path: Path, database: Database) -> None:
     """Names of 255 bytes, which share their first 200 characters, written at the same time."""
     names = [f"{'長' * 80}{number:011}.jpg" for number in range(40)]
