@@ -14,7 +14,7 @@ locals {
 
   # Without the name prefix: all deployments in a project run the same images.
   registry = coalesce(var.registry, "${var.region}-docker.pkg.dev/${var.project}/dropline")
-  image = {
+  image_references = {
     function   = coalesce(var.images.function, "${local.registry}/function:${var.image_tag}")
     worker     = coalesce(var.images.worker, "${local.registry}/worker:${var.image_tag}")
     migrations = coalesce(var.images.migrations, "${local.registry}/migrations:${var.image_tag}")

@@ -12,7 +12,7 @@ output "try_it" {
 }
 
 output "images" {
-  description = "Deployed container images; all must be in the registry before the first apply."
+  description = "Deployed container images, by digest; all must be in the registry before the first plan."
   value       = local.image
 }
 

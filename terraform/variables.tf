@@ -87,26 +87,41 @@ variable "registry" {
   description = "Registry of the container images that `images` leaves out; null: REGION-docker.pkg.dev/PROJECT/dropline, which must exist before the first apply. A registry of another project must grant `roles/artifactregistry.reader` to the Cloud Run service agent of this project (`service-NUMBER@serverless-robot-prod.iam.gserviceaccount.com`)."
   type        = string
   default     = null
+
+  validation {
+    condition     = var.registry == null || can(regex("^[a-z0-9-]+-docker\\.pkg\\.dev/[^/:@]+/[^/:@]+$", var.registry))
+    error_message = "Give a repository of Artifact Registry as LOCATION-docker.pkg.dev/PROJECT/REPOSITORY: Terraform reads the digest behind each tag there. For images of another registry, set all three of `images`, with digests."
+  }
 }
 
 variable "images" {
-  description = "Container images; the defaults are REGISTRY/function, REGISTRY/worker and REGISTRY/migrations with the tag `image_tag`."
+  description = "Container images by digest (`…/worker@sha256:…`), or by tag in Artifact Registry (`LOCATION-docker.pkg.dev/PROJECT/REPOSITORY/NAME:TAG`): each plan reads the digest behind a tag, and the apply deploys the digest. The defaults are REGISTRY/function, REGISTRY/worker and REGISTRY/migrations with the tag `image_tag`."
   type = object({
     function   = optional(string)
     worker     = optional(string)
     migrations = optional(string)
   })
-  default = {}
+  default  = {}
+  nullable = false
+
+  validation {
+    condition = alltrue([
+      for image in values(var.images) : image == null
+      || can(regex("@sha256:[0-9a-f]{64}$", image))
+      || can(regex("^[a-z0-9-]+-docker\\.pkg\\.dev/[^/:@]+/[^/:@]+/[^/:@]+:[^/:@]+$", image)) && !endswith(coalesce(image, "-"), ":latest")
+    ])
+    error_message = "Give each image by digest (REGISTRY/NAME@sha256:…), or by a tag other than latest in Artifact Registry (LOCATION-docker.pkg.dev/PROJECT/REPOSITORY/NAME:TAG). Terraform cannot read the digest behind a tag of another registry, and a tag can move to another image."
+  }
 }
 
 variable "image_tag" {
-  description = "Tag of the images that `images` leaves out: a version of Dropline."
+  description = "Tag of the images that `images` leaves out: a version of Dropline. The digest behind the tag is deployed, so a tag that has moved shows as a change in the next plan."
   type        = string
   default     = "0.1.0"
 
   validation {
     condition     = var.image_tag != "latest" && var.image_tag != ""
-    error_message = "Give a version, not latest: latest does not identify the running image, and Terraform cannot detect a new image behind an unchanged tag."
+    error_message = "Give a version, not latest: latest does not identify the running version."
   }
 }
 

@@ -58,7 +58,7 @@ RESOURCES = (
     "storage_bucket_iam_member",
     "storage_notification",
 )
-DATA_SOURCES = ("project", "storage_project_service_account")
+DATA_SOURCES = ("artifact_registry_docker_image", "project", "storage_project_service_account")
 #: The provider's own arguments; the bindings have no getters with the types.
 _PROVIDER: dict[str, Any] = {
     "billing_project": "string",

@@ -9,6 +9,11 @@ mock_provider "google" {
       email = "somebody@drop-project.iam.gserviceaccount.com"
     }
   }
+  mock_data "google_artifact_registry_docker_image" {
+    defaults = {
+      self_link = "europe-west4-docker.pkg.dev/drop-project/dropline/image@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+    }
+  }
   mock_data "google_storage_project_service_account" {
     defaults = {
       member = "serviceAccount:service-1@gs-project-accounts.iam.gserviceaccount.com"
@@ -29,8 +34,13 @@ run "a_project_is_enough" {
   }
 
   assert {
-    condition     = output.images.worker == "europe-west4-docker.pkg.dev/drop-project/dropline/worker:0.1.0"
+    condition     = data.google_artifact_registry_docker_image.this["worker"].project == "drop-project" && data.google_artifact_registry_docker_image.this["worker"].location == "europe-west4" && data.google_artifact_registry_docker_image.this["worker"].repository_id == "dropline" && data.google_artifact_registry_docker_image.this["worker"].image_name == "worker:0.1.0"
     error_message = "Without a choice the images are in the project's registry."
+  }
+
+  assert {
+    condition     = alltrue([for image in values(output.images) : endswith(image, "@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa")])
+    error_message = "What is deployed is the digest behind the tag."
   }
 }
 
@@ -41,7 +51,7 @@ run "a_registry_of_ones_own" {
   }
 
   assert {
-    condition     = output.images.function == "europe-docker.pkg.dev/shared/images/function:0.1.0"
+    condition     = alltrue([for part, image in data.google_artifact_registry_docker_image.this : image.location == "europe" && image.project == "shared" && image.repository_id == "images" && image.image_name == "${part}:0.1.0"])
     error_message = "All images come from the named registry."
   }
 }
@@ -131,13 +141,37 @@ run "a_reader_has_an_address" {
 run "an_image_of_ones_own" {
   command = plan
   variables {
-    images = { worker = "example.com/worker:7" }
+    images = { worker = "example.com/team/worker@sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb" }
   }
 
   assert {
-    condition     = output.images.worker == "example.com/worker:7" && endswith(output.images.function, "function:0.1.0")
-    error_message = "One image can be replaced alone."
+    condition     = output.images.worker == "example.com/team/worker@sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb" && keys(data.google_artifact_registry_docker_image.this) == ["function", "migrations"]
+    error_message = "One image can be replaced alone, and a digest is not looked up."
   }
+}
+
+run "an_image_of_another_registry_that_can_move" {
+  command = plan
+  variables {
+    images = { migrations = "example.com/migrations:7" }
+  }
+  expect_failures = [var.images]
+}
+
+run "an_image_that_always_moves" {
+  command = plan
+  variables {
+    images = { function = "europe-west4-docker.pkg.dev/drop-project/dropline/function:latest" }
+  }
+  expect_failures = [var.images]
+}
+
+run "a_registry_without_digests" {
+  command = plan
+  variables {
+    registry = "docker.io/dropline"
+  }
+  expect_failures = [var.registry]
 }
 
 run "a_second_one_beside_the_first" {
@@ -152,7 +186,7 @@ run "a_second_one_beside_the_first" {
   }
 
   assert {
-    condition     = output.images.worker == "europe-west4-docker.pkg.dev/drop-project/dropline/worker:0.1.0"
+    condition     = data.google_artifact_registry_docker_image.this["worker"].repository_id == "dropline"
     error_message = "Both run the same images."
   }
 }

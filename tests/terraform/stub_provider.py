@@ -3,9 +3,10 @@
 Names, types, nesting, required, optional and computed come from `schema/google.json`. Values known only to Google
 are unknown in a plan, as with the real provider. With STUB_KNOWN=1 the plan already has made-up values, so that
 policies can read the values. An apply makes the values up too, and appends a line to the file STUB_LOG for each
-created or deleted resource.
+created or deleted resource. STUB_MOVED names an image whose tag has moved to another digest.
 """
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -48,6 +49,13 @@ _MADE_UP: dict[tuple[str, str], Any] = {
         "serviceAccount:service-1@gs-project-accounts.iam.gserviceaccount.com"
     ),
 }
+
+
+def image_digest(known: dict[str, Any]) -> str:
+    """The digest behind `NAME:TAG`; another digest if STUB_MOVED names the image."""
+    image = known["image_name"]
+    moved = os.environ.get("STUB_MOVED") == image
+    return hashlib.sha256(f"{image}{' moved' if moved else ''}".encode()).hexdigest()
 
 
 class Kind:
@@ -107,6 +115,10 @@ def blocks(found: dict[str, Any]) -> list[NestedBlock]:
 
 def made_up(type_name: str, attribute: str, kind: Any, flags: str, known: dict[str, Any]) -> Any:
     """A made-up value for an attribute known only to Google; None for a provider's default: schemas lack those."""
+    if (type_name, attribute) == ("google_artifact_registry_docker_image", "self_link"):
+        name, _, _ = known["image_name"].partition(":")
+        place = f"{known['location']}-docker.pkg.dev/{known['project']}/{known['repository_id']}"
+        return f"{place}/{name}@sha256:{image_digest(known)}"
     value = _MADE_UP.get((type_name, attribute))
     if value is None and attribute != "id" and "o" in flags:
         return None

@@ -199,6 +199,37 @@ def test_migrations_run_when_something_of_them_changes(
     assert other != token
 
 
+@pytest.mark.parametrize("image", ["function", "worker", "migrations"])
+def test_a_tag_that_moved_shows_in_the_plan(
+    terraform: Terraform, sources: Path, tmp_path: Path, image: str
+) -> None:
+    """An image that was pushed again under its tag is deployed by the next apply; migrations run again."""
+    options = [
+        "-input=false",
+        "-no-color",
+        f"-state={tmp_path / 'state'}",
+        *(f"-var={k}={v}" for k, v in EXAMPLES["minimal"].items()),
+    ]
+    directory = sources / "examples" / "minimal"
+    terraform.run(directory, "apply", "-auto-approve", *options)
+    planned = terraform.run(directory, "plan", *options, STUB_MOVED=f"{image}:0.1.0")
+    changed = set(re.findall(r"^ +# module\.dropline\.(\S+) (?:will|must) be", planned, re.MULTILINE))
+    assert (
+        changed
+        == {
+            "function": {
+                "module.function.google_cloud_run_v2_service.this",
+                "module.function.google_cloud_run_v2_job.redrive",
+            },
+            "worker": {"module.worker.google_cloud_run_v2_worker_pool.this"},
+            "migrations": {
+                "module.database.google_cloud_run_v2_job.migrations",
+                "module.database.terraform_data.migrations",
+            },
+        }[image]
+    )
+
+
 def test_a_web_page_fits(terraform: Terraform, sources: Path, tmp_path: Path) -> None:
     """The README's web page can be planned beside Dropline, and logs in to Postgres as a reader."""
     copy = tmp_path / "terraform"
@@ -215,7 +246,7 @@ def test_a_web_page_fits(terraform: Terraform, sources: Path, tmp_path: Path) ->
     urls = [each["value"] for each in container["env"] if each["name"] == "DATABASE_URL"]
     account = service["template"][0]["service_account"]
     assert [make_url(url).username for url in urls] == [account.removesuffix(".gserviceaccount.com")]
-    assert proxy["image"].startswith("gcr.io/cloud-sql-connectors/cloud-sql-proxy:")
+    assert proxy["image"].startswith("gcr.io/cloud-sql-connectors/cloud-sql-proxy@sha256:")
     migrations = container_of(plan, "migrations")["command"]
     assert f"--grant=dropline_reader={account.removesuffix('.gserviceaccount.com')}" in migrations
 

@@ -56,14 +56,25 @@ variable "readers" {
 }
 
 variable "migrations_image" {
-  description = "Container image of the migrations; an apply with another image runs the migrations."
+  description = "Container image of the migrations, by digest; an apply with another image runs the migrations."
   type        = string
+
+  validation {
+    condition     = can(regex("@sha256:[0-9a-f]{64}$", var.migrations_image))
+    error_message = "Give the image by digest (REGISTRY/NAME@sha256:…): a tag can move to another image."
+  }
 }
 
+# Version 2.25.4, a manifest for several architectures. docs/terraform-checks.md says where the digest was read.
 variable "proxy_image" {
-  description = "Container image of the Cloud SQL Auth Proxy."
+  description = "Container image of the Cloud SQL Auth Proxy, by digest."
   type        = string
-  default     = "gcr.io/cloud-sql-connectors/cloud-sql-proxy:2.18.2"
+  default     = "gcr.io/cloud-sql-connectors/cloud-sql-proxy@sha256:88501f0a695a586988add1b8a206fdf3f29f9a1a3deeb9b45ef2b1481ea6be83"
+
+  validation {
+    condition     = can(regex("@sha256:[0-9a-f]{64}$", var.proxy_image))
+    error_message = "Give the image by digest (REGISTRY/NAME@sha256:…): a tag can move to another image."
+  }
 }
 
 variable "postgres_version" {

@@ -20,8 +20,13 @@ variable "labels" {
 }
 
 variable "image" {
-  description = "Container image of the function."
+  description = "Container image of the function, by digest."
   type        = string
+
+  validation {
+    condition     = can(regex("@sha256:[0-9a-f]{64}$", var.image))
+    error_message = "Give the image by digest (REGISTRY/NAME@sha256:…): a tag can move to another image."
+  }
 }
 
 variable "service_account" {
@@ -62,6 +67,11 @@ variable "proxy" {
     health_port = number
     stop        = object({ args = list(string), url = string })
   })
+
+  validation {
+    condition     = can(regex("@sha256:[0-9a-f]{64}$", var.proxy.image))
+    error_message = "Give the image by digest (REGISTRY/NAME@sha256:…): a tag can move to another image."
+  }
 }
 
 variable "broker_url_secret" {

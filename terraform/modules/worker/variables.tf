@@ -20,8 +20,13 @@ variable "labels" {
 }
 
 variable "image" {
-  description = "Container image of the worker with the model inside, so that a start needs no download from the model hub."
+  description = "Container image of the worker, by digest, with the model inside, so that a start needs no download from the model hub."
   type        = string
+
+  validation {
+    condition     = can(regex("@sha256:[0-9a-f]{64}$", var.image))
+    error_message = "Give the image by digest (REGISTRY/NAME@sha256:…): a tag can move to another image."
+  }
 }
 
 variable "service_account" {
@@ -56,6 +61,11 @@ variable "proxy" {
     args        = list(string)
     health_port = number
   })
+
+  validation {
+    condition     = can(regex("@sha256:[0-9a-f]{64}$", var.proxy.image))
+    error_message = "Give the image by digest (REGISTRY/NAME@sha256:…): a tag can move to another image."
+  }
 }
 
 variable "broker_url_secret" {

@@ -12,7 +12,7 @@ variables {
   name             = "dropline"
   network          = "network"
   subnetwork       = "subnetwork"
-  migrations_image = "migrations:1"
+  migrations_image = "registry.example/migrations@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
   readers          = { ana = "ana@example.com", bi = "bi@drop-project.iam.gserviceaccount.com" }
   logins = {
     ingest   = "f@drop-project.iam.gserviceaccount.com"
@@ -84,7 +84,7 @@ run "a_trial_goes_with_its_instance" {
 run "another_image_is_another_execution" {
   command = apply
   variables {
-    migrations_image = "migrations:2"
+    migrations_image = "registry.example/migrations@sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
   }
 
   assert {
@@ -96,7 +96,7 @@ run "another_image_is_another_execution" {
 run "another_reader_is_another_execution" {
   command = apply
   variables {
-    migrations_image = "migrations:2"
+    migrations_image = "registry.example/migrations@sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
     readers          = {}
   }
 
@@ -144,4 +144,13 @@ run "a_reader_with_too_long_a_name" {
     readers = { ana = "a-name-that-is-much-longer-than-those-of-postgres@a-rather-long-domain.example.com" }
   }
   expect_failures = [var.readers]
+}
+
+run "images_that_can_move" {
+  command = plan
+  variables {
+    migrations_image = "europe-west4-docker.pkg.dev/drop-project/dropline/migrations:0.1.0"
+    proxy_image      = "gcr.io/cloud-sql-connectors/cloud-sql-proxy:2.25.4"
+  }
+  expect_failures = [var.migrations_image, var.proxy_image]
 }

@@ -14,7 +14,7 @@ variables {
   subnetwork   = "subnetwork"
   database_url = "postgresql://login@127.0.0.1:5432/dropline?sslmode=disable"
   proxy = {
-    image       = "proxy:1"
+    image       = "registry.example/proxy@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
     args        = ["--port=5432"]
     health_port = 9801
     stop        = { args = ["--quitquitquit"], url = "http://127.0.0.1:9091/quitquitquit" }
@@ -26,7 +26,7 @@ variables {
     file      = "ca.pem"
   }
   buckets              = ["drops"]
-  image                = "function:1"
+  image                = "registry.example/function@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
   service_account      = "dropline-function@drop-project.iam.gserviceaccount.com"
   push_service_account = "dropline-push@drop-project.iam.gserviceaccount.com"
 }
@@ -175,4 +175,12 @@ run "redriving_is_the_function_in_another_form" {
     condition     = strcontains(google_cloud_run_v2_job.redrive.template[0].template[0].containers[0].command[2], "\"http://127.0.0.1:9091/quitquitquit\"") && contains(google_cloud_run_v2_job.redrive.template[0].template[0].containers[1].args, "--quitquitquit")
     error_message = "The proxy must end with the job."
   }
+}
+
+run "an_image_that_can_move" {
+  command = plan
+  variables {
+    image = "europe-west4-docker.pkg.dev/drop-project/dropline/function:0.1.0"
+  }
+  expect_failures = [var.image]
 }

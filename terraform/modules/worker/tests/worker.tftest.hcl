@@ -8,7 +8,7 @@ variables {
   subnetwork   = "subnetwork"
   database_url = "postgresql://login@127.0.0.1:5432/dropline?sslmode=disable"
   proxy = {
-    image       = "proxy:1"
+    image       = "registry.example/proxy@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
     args        = ["--port=5432"]
     health_port = 9801
     stop        = { args = ["--quitquitquit"], url = "http://127.0.0.1:9091/quitquitquit" }
@@ -20,7 +20,7 @@ variables {
     file      = "ca.pem"
   }
   buckets         = ["drops"]
-  image           = "worker:1"
+  image           = "registry.example/worker@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
   service_account = "dropline-worker@drop-project.iam.gserviceaccount.com"
   wake = {
     url             = "https://dropline-function-1.us-central1.run.app/wake"
@@ -261,4 +261,12 @@ run "a_lease_shorter_than_a_call" {
     scalers = { worker = "dropline-worker@drop-project.iam.gserviceaccount.com" }
   }
   expect_failures = [var.sleep]
+}
+
+run "an_image_that_can_move" {
+  command = plan
+  variables {
+    image = "europe-west4-docker.pkg.dev/drop-project/dropline/worker:0.1.0"
+  }
+  expect_failures = [var.image]
 }
