@@ -102,7 +102,7 @@ def record_caption(
     The same attempt may record twice: the answer to a COMMIT can be lost.
 
     Args:
-        size_bytes: of the downloaded object.
+        size_bytes: of the stored bytes of the object.
         write_back_lease_s: the lease of the write-back that follows; None if metadata is not written.
         copied_from: id of the row whose caption it is; None: the model captioned this row.
     """

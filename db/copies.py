@@ -1,6 +1,7 @@
 """Identical bytes: the row whose caption another row takes, and the row that it waits for.
 
-Two rows have identical bytes if MD5, size and, where both are known, CRC32C are equal. The design is in
+Two rows have identical bytes if MD5, size and, where both are known, CRC32C are equal. All three are those of the
+stored bytes, before a content encoding is undone. The design is in
 `docs/decisions/0025-identical-bytes-are-captioned-once.md`.
 """
 
@@ -133,8 +134,8 @@ def settle(
         connection: in a transaction of its own.
         claim: of a row that is not captioned yet.
         model: that would caption the row.
-        md5_hash: of the bytes, in base64.
-        size_bytes: of the object.
+        md5_hash: of the stored bytes, in base64.
+        size_bytes: of the stored bytes.
     """
     connection.execute(_LOCK, {"md5_hash": md5_hash})
     values = {"row_id": claim.row_id, "attempt": claim.attempt, "md5_hash": md5_hash, "size_bytes": size_bytes}

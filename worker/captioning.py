@@ -10,7 +10,7 @@ from dropline.contract import Caption, Claim, Dimensions, ObjectVersion, Origina
 from dropline.errors import DroplineError, EngineLost, InvalidImage
 from dropline.images.decoded import Decoded
 from dropline.settings import Settings
-from dropline.storage.encodings import Content
+from dropline.storage.encodings import Content, Identity
 from worker.breaker import EngineUse
 from worker.engine.wire import CaptionRequest
 
@@ -62,14 +62,14 @@ class Answers:
 
     #: None if no claim needed the model.
     image: Dimensions | None
-    #: Of the downloaded object.
+    #: Of the object's stored bytes.
     size_bytes: int
     #: For each claim, in order: the caption or the error, or what was known of the bytes.
     outcomes: Sequence[Caption | DroplineError | Original | Waits]
 
 
-#: What is known of a claim by the bytes of its object; None: the claim needs the model.
-Known = Callable[[Claim, bytes], Original | Waits | None]
+#: What is known of a claim by the stored bytes of its object; None: the claim needs the model.
+Known = Callable[[Claim, Callable[[], Identity]], Original | Waits | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,11 +149,11 @@ class Captioning:
         decoded = None
         try:
             content = self._store.download(claims[0].version, self._settings.events.max_size_bytes)
-            found = {claim.row_id: known(claim, content.data) for claim in claims}
+            found = {claim.row_id: known(claim, content.identity) for claim in claims}
             answered = {row_id: each for row_id, each in found.items() if each is not None}
             if len(answered) < len(claims):
                 decoded = self._decode(content)
-            return _Fetched(len(content.data), answered, decoded)
+            return _Fetched(content.size_bytes, answered, decoded)
         finally:
             if decoded is None:
                 self._captioner.retract()

@@ -1,7 +1,5 @@
 """Identical bytes once: which claims take a caption that is there, and which wait for another row."""
 
-import base64
-import hashlib
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
@@ -9,6 +7,7 @@ from db import copies
 from db.copies import Model, Waits
 from db.session import Database
 from dropline.contract import Claim, Original
+from dropline.storage.encodings import Identity
 
 T = TypeVar("T")
 
@@ -52,12 +51,17 @@ class Identical:
             return None
         return self._settle(claim, claim.md5_hash, claim.size_bytes)
 
-    def of_bytes(self, claim: Claim, data: bytes) -> Original | Waits | None:
-        """What is known of the bytes of an object whose event had no MD5; None: the row needs the model."""
+    def of_bytes(self, claim: Claim, identity: Callable[[], Identity]) -> Original | Waits | None:
+        """What is known of the bytes of an object whose event had no MD5; None: the row needs the model.
+
+        Args:
+            claim: of a row.
+            identity: hashes the object's stored bytes, as the MD5 of an event does.
+        """
         if claim.md5_hash is not None and claim.size_bytes is not None:
             return None
-        digest = hashlib.md5(data, usedforsecurity=False).digest()
-        return self._settle(claim, base64.b64encode(digest).decode(), len(data))
+        stored = identity()
+        return self._settle(claim, stored.md5_hash, stored.size_bytes)
 
     def _settle(self, claim: Claim, md5_hash: str, size_bytes: int) -> Original | Waits | None:
         model = self.model

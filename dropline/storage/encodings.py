@@ -6,11 +6,13 @@ member by member: `zlib` stops after the first member, and copies the rest of it
 which takes quadratic time for many members.
 """
 
+import base64
+import hashlib
 import io
 import re
 import zlib
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Final, Self
 
 from dropline.contract import ObjectVersion
 from dropline.errors import ImageRefused, InvalidImage
@@ -37,12 +39,38 @@ _NOT_DECODED = frozenset({
 
 
 @dataclass(frozen=True, slots=True)
+class Identity:
+    """Size and MD5 of an object's stored bytes: what Cloud Storage and its events name."""
+
+    size_bytes: int
+    #: In base64.
+    md5_hash: str
+
+    @classmethod
+    def of(cls, stored: bytes) -> Self:
+        """Hash the bytes."""
+        digest = hashlib.md5(stored, usedforsecurity=False).digest()
+        return cls(len(stored), base64.b64encode(digest).decode())
+
+
+@dataclass(frozen=True, slots=True)
 class Content:
     """The bytes of an object, without the codings that can be undone."""
 
     data: bytes
     #: A coding in the object's `Content-Encoding` that was not undone.
     coding: str | None = None
+    #: Of the stored bytes, if a coding was undone; the stored bytes themselves are not kept.
+    undone: Identity | None = field(default=None, compare=False)
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the object: that of its stored bytes."""
+        return len(self.data) if self.undone is None else self.undone.size_bytes
+
+    def identity(self) -> Identity:
+        """Size and MD5 of the stored bytes; hashes `data` if no coding was undone."""
+        return self.undone or Identity.of(self.data)
 
     def explain(self, error: InvalidImage) -> InvalidImage:
         """Return the error of decoding `data`, or the coding as the cause of bytes that are no image."""
@@ -90,7 +118,8 @@ def decode_content(stored: bytes, encoding: str | None, version: ObjectVersion, 
     data = stored
     for coding in reversed(codings):
         data = _undo(coding, data, BoundedBuffer(version, max_bytes))
-    return Content(data, next((name for name in reversed(names) if name in _NOT_DECODED), None))
+    left = next((name for name in reversed(names) if name in _NOT_DECODED), None)
+    return Content(data, left, None if data is stored else Identity.of(stored))
 
 
 def _undo(coding: str, data: bytes, plain: BoundedBuffer) -> bytes:

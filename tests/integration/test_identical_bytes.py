@@ -1,7 +1,6 @@
 """Identical bytes are captioned once: the lookup in the statements, and real workers with real services."""
 
-import base64
-import hashlib
+import gzip
 from dataclasses import replace
 
 import pytest
@@ -12,6 +11,7 @@ from db.claims import Claimed
 from db.copies import Model, Waits
 from db.session import Database
 from dropline.contract import Claim, ObjectFacts, ObjectVersion, TaskPrompt, TaskRequest
+from dropline.storage.encodings import Identity
 from tests.support.failpoints import arm, armed, inferences, uses
 from tests.support.rows import CHILD, IMAGE, LEASE_S, TASK, a_caption, end_waits, redo, row_of
 from tests.support.worker_rig import Rig, png
@@ -219,15 +219,15 @@ NAMES = [f"{name}.png" for name in "abcde"]
 LABEL = "010203"
 
 
-def facts_of(data: bytes) -> ObjectFacts:
+def facts_of(stored: bytes) -> ObjectFacts:
     """As in the event of a simple upload."""
-    digest = hashlib.md5(data, usedforsecurity=False).digest()
-    return ObjectFacts("image/png", len(data), base64.b64encode(digest).decode())
+    identity = Identity.of(stored)
+    return ObjectFacts("image/png", identity.size_bytes, identity.md5_hash)
 
 
-def five(rig: Rig, data: bytes, facts: ObjectFacts) -> list[int]:
+def five(rig: Rig, stored: bytes, facts: ObjectFacts, encoding: str | None = None) -> list[int]:
     """The same bytes under five names, all dropped before a message is sent: the ids of the rows."""
-    versions = [rig.upload(name, data) for name in NAMES]
+    versions = [rig.upload(name, stored, encoding=encoding) for name in NAMES]
     with rig.database.transaction() as connection:
         rows = [object_rows.register_object(connection, version, facts, TASK).row_id for version in versions]
     for row_id in rows:
@@ -249,6 +249,19 @@ def test_the_same_picture_under_five_names_is_one_inference(rig: Rig, is_known: 
     assert [(row["width"], row["height"], row["size_bytes"]) for row in rows] == [(40, 30, len(png()))] * 5
     if is_known:
         assert (uses(rig.directory, "download"), uses(rig.directory, "decode")) == (1, 1)
+
+
+@pytest.mark.parametrize("is_known", [True, False], ids=["MD5 of the event", "hashed after the download"])
+def test_the_same_gzip_under_five_names_is_one_inference(rig: Rig, is_known: bool) -> None:
+    """MD5 and size are those of the stored bytes, which the event has too; the recorded size is that of the event."""
+    stored = gzip.compress(png(), mtime=0)
+    assert len(stored) != len(png())
+    rig.worker(DROPLINE_WORKER__CONCURRENCY="2")
+    rows = rig.wait_settled(five(rig, stored, facts_of(stored) if is_known else ObjectFacts(), "gzip"))
+    assert [(row["status"], row["caption"]) for row in rows] == [("captioned", LABEL)] * 5
+    assert inferences(rig.directory) == [LABEL]
+    identity = Identity.of(stored)
+    assert {(row["size_bytes"], row["md5_hash"]) for row in rows} == {(identity.size_bytes, identity.md5_hash)}
 
 
 def test_without_the_setting_each_picture_is_captioned(rig: Rig) -> None:

@@ -84,10 +84,18 @@ class Rig:
         )
         return self.supervisor.start(command)
 
-    def upload(self, name: str, data: bytes, content_type: str = "image/png", **metadata: str) -> ObjectVersion:
+    def upload(
+        self,
+        name: str,
+        data: bytes,
+        content_type: str = "image/png",
+        encoding: str | None = None,
+        **metadata: str,
+    ) -> ObjectVersion:
         """Upload an object; returns the new object version."""
         blob = self.gcs.bucket(self.bucket).blob(name)
         blob.metadata = metadata or None
+        blob.content_encoding = encoding
         blob.upload_from_string(data, content_type=content_type)
         assert blob.generation is not None
         return ObjectVersion(self.bucket, name, int(blob.generation))
