@@ -114,7 +114,9 @@ def _print_answers(answers: Sequence[Answer]) -> None:
         print_table(("input", "status", "caption, or why there is none"), lines)
     elif (row := answers[0].row) is not None and row.status is Status.CAPTIONED:
         print_line(str(row.caption))
-    results.print_model_notice(answer.row for answer in answers if answer.row is not None)
+    rows = [answer.row for answer in answers if answer.row is not None]
+    results.print_model_notice(rows)
+    results.print_copies_notice(rows)
 
 
 def _status(answer: Answer) -> Any:

@@ -42,6 +42,7 @@ COMMANDS = {
         "Caption rows of another model or revision again; the old caption stays until the new one is there."
     ),
     "edit": "Replace a caption by a person's, in Postgres and in the object's metadata.",
+    "edits": "Show the latest captions that people have written: when, who, and of which object.",
     "redrive": "Queue failed rows again, with all their attempts; put the cause right first.",
 }
 #: Commands that stop processes after Ctrl-C, for as long as it takes.

@@ -67,6 +67,15 @@ def print_model_notice(rows: Iterable[CaptionRecord]) -> None:
         print_note(notice)
 
 
+def print_copies_notice(rows: Iterable[CaptionRecord]) -> None:
+    """Print a remark on captions that were taken from rows with identical bytes, if there are any."""
+    originals = [row.copied_from for row in rows if row.copied_from is not None]
+    if len(originals) == 1:
+        print_note(f"identical bytes were captioned before: the caption is that of the row {originals[0]}")
+    elif originals:
+        print_note(f"identical bytes were captioned before: {len(originals)} captions are those of other rows")
+
+
 def document(row: CaptionRecord) -> dict[str, Any]:
     """The URI of the object and all columns of the row, for programs."""
     return {"uri": row.version.uri, **row.document()}

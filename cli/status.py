@@ -59,6 +59,7 @@ def _read_database(settings: DatabaseSettings) -> dict[str, Any]:
         throughput = reads.throughput(connection, _RATE_MINUTES)
         return {
             "rows": reads.status_counts(connection),
+            "to_redo": reads.redo_count(connection),
             "counted_to": reads.MOST_COUNTED,
             "oldest_queued_s": throughput.oldest_queued_s,
             "captions_per_minute": throughput.captions_per_minute,
@@ -94,6 +95,7 @@ def _print(document: dict[str, Any]) -> None:
     print_table(
         ("status", "rows"), ((status_text(name), _number(rows)) for name, rows in document["rows"].items())
     )
+    _print_redo(document["to_redo"])
     if document["failures"]:
         columns = ("rows", "failed because", "for example")
         print_table(
@@ -122,6 +124,11 @@ def _print(document: dict[str, Any]) -> None:
     print_line(f"{rate:.1f} captions per minute over the last {_RATE_MINUTES} minutes")
     if document["queues"] is not None:
         print_line("on Redis: " + ", ".join(f"{name} {count}" for name, count in document["queues"].items()))
+
+
+def _print_redo(rows: int) -> None:
+    if rows:
+        print_line(f"{_number(rows)} of the captioned rows are to be captioned again")
 
 
 def _problem_words(problem: dict[str, Any]) -> str:

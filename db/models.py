@@ -16,7 +16,6 @@ from sqlalchemy import (
     MetaData,
     SmallInteger,
     Text,
-    UniqueConstraint,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB, TSVECTOR
@@ -134,7 +133,16 @@ class CaptionRow(Base):
     reverted_at: Mapped[datetime | None]
 
     __table_args__ = (
-        UniqueConstraint("bucket", "object_name", "generation", "task"),
+        # With the operators of bytes, in the order of a listing; a constraint could not have them.
+        Index(
+            "uq_captions_bucket_object_name_generation_task",
+            "bucket",
+            "object_name",
+            "generation",
+            "task",
+            unique=True,
+            postgresql_ops={"object_name": "text_pattern_ops"},
+        ),
         Index(
             "ix_captions_due",
             "priority",
@@ -186,6 +194,9 @@ class CaptionRow(Base):
             postgresql_where=text("md5_hash IS NOT NULL AND status IN ('queued', 'running')"),
         ),
         Index("ix_captions_queued_at", "queued_at", postgresql_where=text("status = 'queued'")),
+        Index("ix_captions_redo", "id", postgresql_where=text("redo AND status = 'captioned'")),
+        # Of people; the captions that arrived with their objects may be many.
+        Index("ix_captions_edited_at", "edited_at", postgresql_where=text("edited_by <> 'object metadata'")),
         Index(
             "ix_captions_unwritten",
             "id",

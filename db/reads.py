@@ -130,6 +130,7 @@ _STATUS_COUNTS = text(f"""
            {counted("status = 'superseded'", "ORDER BY status, id")} AS superseded,
            {counted("status = 'deleted'", "ORDER BY status, id")} AS deleted
 """)
+_REDO_COUNT = text(f"""SELECT {counted("redo AND status = 'captioned'", "ORDER BY id")} AS rows""")
 # Each code is found by a probe of the index behind the code before.
 _FAILURES = text(f"""
     WITH RECURSIVE codes AS (
@@ -153,6 +154,8 @@ _ROW_OF_TASK = text(
     f"{_SELECT} WHERE bucket = :bucket AND object_name = :name AND generation = :generation AND task = :task"
 )
 _ONE_ROW = text(f"{_SELECT} WHERE id = :row_id")
+# The condition is that of the index ix_captions_edited_at.
+_LATEST_EDITS = text(f"{_SELECT} WHERE edited_by <> 'object metadata' ORDER BY edited_at DESC LIMIT :most")
 _THROUGHPUT = text("""
     SELECT (SELECT EXTRACT(EPOCH FROM now() - min(queued_at))::float8 FROM captions WHERE status = 'queued')
            AS oldest_queued_s,
@@ -175,6 +178,11 @@ def status_counts(connection: Connection) -> dict[Status, int]:
     """The number of rows by status, `MOST_COUNTED` at most; 0 for a status without rows."""
     found = connection.execute(_STATUS_COUNTS, {"most": MOST_COUNTED}).mappings().one()
     return {status: int(found[status.value]) for status in Status}
+
+
+def redo_count(connection: Connection) -> int:
+    """The number of captioned rows that are to be captioned again, `MOST_COUNTED` at most."""
+    return int(connection.execute(_REDO_COUNT, {"most": MOST_COUNTED}).scalar_one())
 
 
 def failures(connection: Connection) -> list[FailureCount]:
@@ -201,6 +209,15 @@ def row_of(connection: Connection, version: ObjectVersion, task: str) -> Caption
     values = {"bucket": version.bucket, "name": version.name, "generation": version.generation, "task": task}
     found = connection.execute(_ROW_OF_TASK, values).mappings().one_or_none()
     return None if found is None else CaptionRecord.from_columns(found)
+
+
+def latest_edits(connection: Connection, most: int) -> list[CaptionRecord]:
+    """At most `most` rows with the caption of a person, the latest edit first.
+
+    Captions that arrived in the metadata of their objects are left out.
+    """
+    found = connection.execute(_LATEST_EDITS, {"most": most}).mappings()
+    return [CaptionRecord.from_columns(row) for row in found]
 
 
 def throughput(connection: Connection, minutes: int) -> Throughput:

@@ -54,12 +54,12 @@ class ComparedRow:
 
 
 _COLUMNS = ", ".join(field.name for field in fields(ComparedRow))
-# The operators of text_pattern_ops compare the bytes of names, as a listing does, by ix_captions_object_versions.
+# The operators of text_pattern_ops compare the bytes of names, as a listing does, by the unique index of versions.
 _PAGE = text(f"""
     SELECT {_COLUMNS} FROM captions
-    WHERE object_name ~>=~ :start AND (CAST(:until AS text) IS NULL OR object_name ~<~ :until)
+    WHERE bucket = :bucket
+          AND object_name ~>=~ :start AND (CAST(:until AS text) IS NULL OR object_name ~<~ :until)
           AND (object_name ~>~ :name OR (object_name = :name AND (generation, id) > (:generation, :id)))
-          AND bucket = :bucket
     ORDER BY object_name USING ~<~, generation, id LIMIT :most
 """)  # noqa: S608 - the names of fields
 _OF_OBJECT = text(f"""

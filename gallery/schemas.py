@@ -87,7 +87,7 @@ class Caption(BaseModel):
     redo: bool = Field(description="A new caption is on the way; this one stays until then.")
     redo_failed_at: datetime | None = Field(description="When the last redo was given up; `error` has the reason.")
     copied_from: int | None = Field(
-        description="`id` of the row whose caption was taken for identical bytes; null: the model's own."
+        description="Number of the row whose caption was taken for identical bytes; null: the model's own."
     )
 
 

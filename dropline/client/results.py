@@ -62,6 +62,8 @@ class Caption:
     #: Who wrote the caption, and when; None: the model.
     edited_by: str | None
     edited_at: datetime | None
+    #: Number of the row whose caption was taken for identical bytes; None: the model captioned this row.
+    copied_from: int | None
     #: Of the upright original, in pixels.
     width: int | None
     height: int | None
@@ -107,6 +109,7 @@ class Caption:
             model_revision=_text_or_none(row, "model_revision"),
             edited_by=_text_or_none(row, "edited_by"),
             edited_at=_time_or_none(row, "edited_at"),
+            copied_from=_whole_or_none(row, "copied_from"),
             content_type=_text_or_none(row, "content_type"),
             error_code=code,
             error=_text_or_none(row, "error"),

@@ -14,6 +14,7 @@ COLUMNS = (
     *("bucket", "object_name", "generation", "task", "status", "caption", "result", "model", "model_revision"),
     *("content_type", "size_bytes", "md5_hash", "crc32c", "width", "height", "error_code", "error"),
     *("event_time", "queued_at", "captioned_at", "metadata_written_at", "updated_at", "edited_by", "edited_at"),
+    "copied_from",
 )
 #: Beside the line feed, some readers take these for the end of a line; JSON escapes those of ASCII.
 _LINE_BREAKS = {ord(each): f"\\u{ord(each):04x}" for each in "\x85\u2028\u2029"}

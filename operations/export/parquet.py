@@ -9,7 +9,7 @@ from db.reads import CaptionRecord
 from dropline.errors import ClientError
 from operations.export.lines import COLUMNS, document
 
-_WHOLE = ("generation", "size_bytes", "width", "height")
+_WHOLE = ("generation", "size_bytes", "width", "height", "copied_from")
 _TIMES = ("event_time", "queued_at", "captioned_at", "metadata_written_at", "updated_at", "edited_at")
 
 

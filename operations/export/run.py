@@ -17,11 +17,13 @@ from db.reads import CaptionRecord
 from db.session import Database
 from dropline.errors import ClientError
 from operations.export.coco import CocoFile
+from operations.export.lines import COLUMNS
 from operations.export.works import Work, remove, stream, work_in
 
 #: Parts after which the state of an export to a file is written.
 _PARTS_OF_A_MARK = 20
 _LOCK = "lock"
+_COLUMNS = " ".join(COLUMNS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +149,8 @@ class _State:
     path: Path
     export: str
     older_than: str
+    #: Of the rows that are written already.
+    columns: str = ""
     last: int = 0
     after: int = 0
     mark: int = 0
@@ -160,7 +164,7 @@ class _State:
         if not path.exists():
             _remove_rows(directory)
             moment = wanted.chosen.row_filter.older_than
-            return cls(path, wanted.options, moment.isoformat() if moment else "")
+            return cls(path, wanted.options, moment.isoformat() if moment else "", _COLUMNS)
         try:
             found: dict[str, Any] = json.loads(path.read_bytes())
             state = cls(path, **found)
@@ -170,6 +174,11 @@ class _State:
             raise ClientError(
                 f"{directory} has an unfinished export with other options: repeat that one, delete the directory, "
                 "or write to another file"
+            )
+        if state.columns != _COLUMNS:
+            raise ClientError(
+                f"{directory} has an unfinished export of another release, which has other columns: delete the "
+                "directory, or write to another file"
             )
         return state
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import ProgrammingError
 
 from db import backfills, bulk_rows, claims, object_rows
 from db.bulk_rows import BulkRow, Registered
@@ -100,3 +101,15 @@ def test_a_batch_and_its_cursor_are_committed_together_and_a_second_process_take
     with pytest.raises(BackfillTakenOver):
         backfills.finish(connection, first.id, "two")
     assert backfills.start(connection, "gs://drops", options, None, "three").id != first.id
+
+
+def test_bulk_rows_and_single_tasks_have_the_rules_of_events(connection: Connection) -> None:
+    """`register_tasks` alone has the rules: without the function, no other one inserts a row."""
+    connection.execute(
+        text("""
+            DO $$ BEGIN EXECUTE (SELECT 'DROP FUNCTION ' || oid::regprocedure FROM pg_proc
+                                 WHERE proname = 'register_tasks'); END $$
+        """)
+    )
+    with pytest.raises(ProgrammingError, match="register_tasks"):
+        bulk_rows.register(connection, "drops", [named("a.jpg")])

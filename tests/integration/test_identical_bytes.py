@@ -253,7 +253,7 @@ def test_the_same_picture_under_five_names_is_one_inference(rig: Rig, is_known: 
 
 @pytest.mark.parametrize("is_known", [True, False], ids=["MD5 of the event", "hashed after the download"])
 def test_the_same_gzip_under_five_names_is_one_inference(rig: Rig, is_known: bool) -> None:
-    """MD5 and size are those of the stored bytes, which the event has too; the recorded size is that of the event."""
+    """MD5 and size are those of the stored bytes, as in the event; so is the recorded size."""
     stored = gzip.compress(png(), mtime=0)
     assert len(stored) != len(png())
     rig.worker(DROPLINE_WORKER__CONCURRENCY="2")

@@ -71,8 +71,9 @@ def test_a_file_is_submitted_and_its_caption_awaited(call: Call, tmp_path: Path)
 @pytest.mark.parametrize("uri", ["gs://drops/a.jpg", "https://example.org/a.jpg"])
 def test_an_address_is_sent_as_json(call: Call, uri: str) -> None:
     """An address is no path."""
-    script = Script([answer(202, SUBMITTED), answer(200, ROW)])
-    assert str(call(script, "caption", uri, task="<OPEN_VOCABULARY_DETECTION>", text="a cat")) == "a cat"
+    script = Script([answer(202, SUBMITTED), answer(200, ROW | {"copied_from": 3})])
+    found = call(script, "caption", uri, task="<OPEN_VOCABULARY_DETECTION>", text="a cat")
+    assert (str(found), found.copied_from) == ("a cat", 3)
     assert json.loads(script.requests[0].content) == {
         "uri": uri,
         "task": "<OPEN_VOCABULARY_DETECTION>",

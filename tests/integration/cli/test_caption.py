@@ -214,6 +214,25 @@ def test_one_input_prints_its_caption_alone(
 
 
 @pytest.mark.usefixtures("alive")
+def test_a_caption_of_identical_bytes_is_told(
+    image: Path, database: Database, after_creation: Callable[[AfterUpload], None]
+) -> None:
+    """On standard error: the caption alone is the output; the JSON has the column."""
+
+    def act(version: ObjectVersion) -> None:
+        row_id = caption_object(database, version)
+        with database.transaction() as connection:
+            connection.execute(text("UPDATE captions SET copied_from = 77 WHERE id = :id"), {"id": row_id})
+
+    after_creation(act)
+    result = run("caption", image, "--timeout", 120)
+    assert (result.exit_code, result.stdout) == (ExitCode.OK, "a red circle\n")
+    assert "the caption is that of the row 77" in result.stderr
+    (found,) = json.loads(run("caption", image, "--timeout", 120, "--json").stdout)
+    assert found["copied_from"] == 77
+
+
+@pytest.mark.usefixtures("alive")
 def test_several_inputs_are_a_table_in_their_order(
     image: Path, tmp_path: Path, database: Database, after_creation: Callable[[AfterUpload], None]
 ) -> None:

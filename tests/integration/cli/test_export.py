@@ -96,18 +96,21 @@ def test_a_broad_prefix_is_no_way_to_a_few_rows(
     assert (None if found is None else len(found)) == expected
 
 
-@pytest.mark.usefixtures("rows")
-def test_formats_have_the_same_rows(tmp_path: Path) -> None:
+def test_formats_have_the_same_rows(rows: Database, tmp_path: Path) -> None:
     """Lines, CSV and Parquet, on standard output and in a file."""
     pq = pytest.importorskip("pyarrow.parquet")
+    with rows.transaction() as connection:
+        connection.execute(text("UPDATE captions SET copied_from = 77 WHERE id = (SELECT min(id) FROM captions)"))
     lines = exported()
+    assert [row["copied_from"] for row in lines[:2]] == [77, None]
     read = csv.DictReader(io.StringIO(run("export", "--format", "csv").stdout, newline=""))
     assert [row["uri"] for row in read] == [row["uri"] for row in lines]
     assert "'=SUM(1)" in run("export", "--format", "csv", "--prefix", "dogs/2").stdout
     file = tmp_path / "a.parquet"
     assert run("export", "--format", "parquet", "--to", file).exit_code == ExitCode.OK
     table = pq.read_table(file).to_pylist()
-    assert [row["caption"] for row in table] == [row["caption"] for row in lines]
+    for name in ("caption", "copied_from"):
+        assert [row[name] for row in table] == [row[name] for row in lines]
     assert json.loads(table[4]["result"]) == BOXES
     assert table[0]["captioned_at"].isoformat() == lines[0]["captioned_at"]
 

@@ -1,5 +1,6 @@
 """Exports that were cut short, with a real Postgres and Cloud Storage."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,23 @@ def test_an_unfinished_export_without_its_rows_is_refused(
     assert result.exit_code == ExitCode.USAGE
     assert "file.part to begin again" in result.stderr
     assert not file.exists()
+
+
+@pytest.mark.usefixtures("rows", "small_parts")
+def test_an_unfinished_export_with_the_columns_of_another_release_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Lines with different columns in one file would be a damaged file."""
+    file = tmp_path / "file.csv"
+    command = ("export", "--format", "csv", "--to", file)
+    cut_short(monkeypatch, 2, *command)
+    state = tmp_path / "file.csv.part" / "state.json"
+    values = json.loads(state.read_text())
+    del values["columns"]
+    state.write_text(json.dumps(values))
+    refused = run(*command)
+    assert (refused.exit_code, file.exists()) == (ExitCode.USAGE, False)
+    assert "other columns" in refused.stderr
 
 
 @pytest.mark.usefixtures("rows", "small_parts")

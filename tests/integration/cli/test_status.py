@@ -13,7 +13,7 @@ from db.workers import NewWorker
 from dropline.broker.workers import new_worker_name
 from dropline.contract import CAPTION_QUEUE, FilterReason, ObjectVersion
 from local_emulators.ports import free_ports
-from tests.support.rows import caption_object, drop, fail_object, filter_object
+from tests.support.rows import caption_object, drop, fail_object, filter_object, redo
 from tests.support.shell import BUCKET, G1, HOSTILE, SHOWN, run
 
 
@@ -42,6 +42,18 @@ def test_status_counts(database: Database) -> None:
     assert document["captions_per_minute"] == 0.2
     assert document["queues"] is None
     assert (document["workers"]["state"], document["workers"]["newest"]) == ("not_known", None)
+
+
+def test_status_counts_rows_to_redo(database: Database) -> None:
+    """They are `captioned` all the time."""
+    ids = [caption_object(database, ObjectVersion(BUCKET, f"{number}.jpg", 1)) for number in range(3)]
+    assert "captioned again" not in run("status").stdout
+    with database.transaction() as connection:
+        for row_id in ids[:2]:
+            redo(connection, row_id)
+    document = json.loads(run("status", "--json").stdout)
+    assert (document["rows"]["captioned"], document["to_redo"]) == (3, 2)
+    assert "2 of the captioned rows are to be captioned again" in run("status").stdout
 
 
 def test_a_count_that_has_ended_is_marked(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,10 +1,12 @@
 """`dropline edit`, with real Postgres and Redis."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import redis
+from sqlalchemy import text
 
 from cli import edit as command
 from cli.exit_codes import ExitCode
@@ -69,6 +71,27 @@ def test_people_read_a_table_and_what_follows(database: Database) -> None:
     assert "ana" in shown.output
     assert "nothing changed" in run("edit", URI, "Grandma, 1962").output
     assert "a worker makes one" in run("edit", URI, "--revert").output
+
+
+def test_the_latest_edits_are_shown(database: Database) -> None:
+    """The latest first; the model's captions, and those of the objects' metadata, are left out."""
+    assert "no caption of a person" in run("edits").output
+    others = [replace(G1, name=name) for name in ("model.jpg", "own.jpg", "older.jpg")]
+    for version in (G1, *others):
+        caption_object(database, version)
+    with database.transaction() as connection:
+        adopt = "UPDATE captions SET edited_by = 'object metadata', edited_at = now() WHERE object_name = :name"
+        connection.execute(text(adopt), {"name": "own.jpg"})
+    edited(f"gs://{G1.bucket}/older.jpg", "Grandpa, 1961", "--by", "Bob")
+    edited(URI, "Grandma, 1962")
+    found = json.loads(run("edits", "--json").stdout)
+    assert [(row["caption"], row["edited_by"]) for row in found] == [
+        ("Grandma, 1962", "ana"),
+        ("Grandpa, 1961", "Bob"),
+    ]
+    shown = run("edits", "--limit", "1").stdout
+    assert "Grandma, 1962" in shown
+    assert "Grandpa" not in shown
 
 
 @pytest.mark.parametrize(
