@@ -14,11 +14,11 @@ locals {
 
   # Without the name prefix: all deployments in a project run the same images.
   registry = coalesce(var.registry, "${var.region}-docker.pkg.dev/${var.project}/dropline")
-  image_references = {
+  image_references = merge(local.gallery_image, {
     function   = coalesce(var.images.function, "${local.registry}/function:${var.image_tag}")
     worker     = coalesce(var.images.worker, "${local.registry}/worker:${var.image_tag}")
     migrations = coalesce(var.images.migrations, "${local.registry}/migrations:${var.image_tag}")
-  }
+  })
 }
 
 module "network" {
@@ -56,10 +56,10 @@ module "queue" {
   tier                = var.redis.tier
   memory_gb           = var.redis.memory_gb
   deletion_protection = var.deletion_protection
-  readers = {
+  readers = merge({
     function = google_service_account.this["function"].email
     worker   = google_service_account.this["worker"].email
-  }
+  }, var.gallery == null ? {} : { gallery = google_service_account.gallery[0].email })
 
   depends_on = [google_project_service.this]
 }
@@ -75,6 +75,8 @@ module "database" {
   subnetwork          = module.network.subnetwork
   migrations_image    = local.image.migrations
   readers             = var.database_readers
+  editors             = var.database_editors
+  gallery             = var.gallery == null ? null : { email = google_service_account.gallery[0].email, writes = local.gallery_writes }
   tier                = var.database.tier
   disk_gb             = var.database.disk_gb
   highly_available    = var.database.highly_available
@@ -147,10 +149,10 @@ module "worker" {
     service_account = google_service_account.this["push"].email
     audience        = "${var.name}-push"
   }
-  scalers = var.worker_scale_to_zero ? {
+  scalers = merge(local.gallery_wakes, var.worker_scale_to_zero ? {
     function = google_service_account.this["function"].email
     worker   = google_service_account.this["worker"].email
-  } : {}
+  } : {})
 
   depends_on = [google_project_service.this]
 }

@@ -21,6 +21,11 @@ output "function_service" {
   value       = module.function.service
 }
 
+output "gallery_url" {
+  description = "Address of the gallery; null without a gallery."
+  value       = one(module.gallery[*].url)
+}
+
 output "worker_pool" {
   description = "Name of the worker pool."
   value       = module.worker.pool
@@ -67,5 +72,8 @@ output "push_dead_letters" {
 
 output "service_accounts" {
   description = "E-mail addresses of the service accounts, by process."
-  value       = { for process, account in google_service_account.this : process => account.email }
+  value = merge(
+    { for process, account in google_service_account.this : process => account.email },
+    { for account in google_service_account.gallery : "gallery" => account.email },
+  )
 }

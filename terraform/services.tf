@@ -17,6 +17,7 @@ resource "google_project_service" "this" {
       "sqladmin.googleapis.com",
       "storage.googleapis.com",
     ],
+    try(length(var.gallery.members), 0) > 0 ? ["iap.googleapis.com"] : [],
     var.budget == null ? [] : ["billingbudgets.googleapis.com"],
   ))
 

@@ -90,16 +90,17 @@ variable "registry" {
 
   validation {
     condition     = var.registry == null || can(regex("^[a-z0-9-]+-docker\\.pkg\\.dev/[^/:@]+/[^/:@]+$", var.registry))
-    error_message = "Give a repository of Artifact Registry as LOCATION-docker.pkg.dev/PROJECT/REPOSITORY: Terraform reads the digest behind each tag there. For images of another registry, set all three of `images`, with digests."
+    error_message = "Give a repository of Artifact Registry as LOCATION-docker.pkg.dev/PROJECT/REPOSITORY: Terraform reads the digest behind each tag there. For images of another registry, set all of `images`, with digests."
   }
 }
 
 variable "images" {
-  description = "Container images by digest (`…/worker@sha256:…`), or by tag in Artifact Registry (`LOCATION-docker.pkg.dev/PROJECT/REPOSITORY/NAME:TAG`): each plan reads the digest behind a tag, and the apply deploys the digest. The defaults are REGISTRY/function, REGISTRY/worker and REGISTRY/migrations with the tag `image_tag`."
+  description = "Container images by digest (`…/worker@sha256:…`), or by tag in Artifact Registry (`LOCATION-docker.pkg.dev/PROJECT/REPOSITORY/NAME:TAG`): each plan reads the digest behind a tag, and the apply deploys the digest. The defaults are REGISTRY/function, REGISTRY/worker, REGISTRY/migrations and REGISTRY/gallery with the tag `image_tag`."
   type = object({
     function   = optional(string)
     worker     = optional(string)
     migrations = optional(string)
+    gallery    = optional(string)
   })
   default  = {}
   nullable = false
@@ -221,6 +222,27 @@ variable "database_readers" {
   description = "E-mail addresses, in lower case, of people and service accounts with read access to captions in SQL, by a name of your choice."
   type        = map(string)
   default     = {}
+}
+
+variable "database_editors" {
+  description = "E-mail addresses, in lower case, of people and service accounts that may also edit captions in SQL (docs/edit.md), by a name of your choice."
+  type        = map(string)
+  default     = {}
+}
+
+variable "gallery" {
+  description = "The gallery (docs/gallery.md): page, JSON API and events. Either `members` whom Identity-Aware Proxy admits, such as `user:ana@example.com`, or `tokens`, as `dropline gallery token` prints them. `scopes`: what everyone whom the proxy admits may do, and the most that a token may. null: no gallery."
+  type = object({
+    members = optional(list(string), [])
+    tokens  = optional(list(string), [])
+    scopes  = optional(set(string), ["read", "submit", "edit"])
+    instances = optional(object({
+      min = optional(number, 0)
+      max = optional(number, 3)
+    }), {})
+    memory = optional(string, "2Gi")
+  })
+  default = null
 }
 
 variable "redis" {

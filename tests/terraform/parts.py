@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from tests.terraform.workspace import Plan
+from tests.terraform.workspace import Plan, Resource
 
 CLOUD_RUN = ("cloud_run_v2_service", "cloud_run_v2_worker_pool", "cloud_run_v2_job")
 #: The type of each part and the end of the part's address; a part's own container has the part's name.
@@ -30,6 +30,11 @@ def containers(plan: Plan) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every container of every part, with the address of the part."""
     for each in plan.of(*CLOUD_RUN):
         yield from ((each.address, container) for container in instance_of(each.values)["containers"])
+
+
+def is_of_gallery(resource: Resource) -> bool:
+    """Whether the resource belongs to the gallery's module."""
+    return ".module.gallery[0]." in f".{resource.address}"
 
 
 def instance_of(values: dict[str, Any]) -> dict[str, Any]:

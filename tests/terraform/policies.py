@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from tests.terraform.parts import containers
+from tests.terraform.parts import containers, is_of_gallery
 from tests.terraform.run_policies import RUN_POLICIES
 from tests.terraform.sleep_policies import SLEEP_POLICIES
 from tests.terraform.workspace import PROJECT, SCHEMA, Plan, Policy
@@ -17,6 +17,7 @@ _PROJECT_ROLES = {"roles/cloudsql.client", "roles/cloudsql.instanceUser"}
 _ROLES = {
     *_PROJECT_ROLES,
     "roles/cloudtasks.enqueuer",
+    "roles/iap.httpsResourceAccessor",
     "roles/iam.serviceAccountOpenIdTokenCreator",
     "roles/iam.serviceAccountUser",
     "roles/pubsub.publisher",
@@ -46,7 +47,14 @@ _CUSTOM_ROLES = (
     _FOLLOWER,
     {"storage.objects.get", "storage.objects.update"},
     {"run.workerpools.get", "run.workerpools.update"},
+    # The gallery, with the scopes read, submit and edit.
+    {"storage.objects.get"},
+    {"storage.objects.get", "storage.objects.create"},
+    {"storage.objects.get", "storage.objects.list"},
+    {"storage.objects.get", "storage.objects.create", "storage.objects.list"},
 )
+#: The end of the custom role's name with rights on a bucket, by process.
+_STORAGE_ROLES = {"worker": "_captioner", "gallery": "_gallery"}
 
 
 def no_public_access(plan: Plan) -> Iterator[str]:
@@ -60,11 +68,13 @@ def no_public_access(plan: Plan) -> Iterator[str]:
 
 
 def no_open_doors(plan: Plan) -> Iterator[str]:
-    """No bucket can be made public, and the function cannot be reached from outside."""
+    """No bucket can be made public, and no service but the gallery can be reached from outside."""
     for each in plan.of("storage_bucket"):
         if each.values["public_access_prevention"] != "enforced" or not each.values["uniform_bucket_level_access"]:
             yield f"{each.address} can be made public"
     for each in plan.of("cloud_run_v2_service"):
+        if is_of_gallery(each):
+            continue
         if each.values["ingress"] != "INGRESS_TRAFFIC_INTERNAL_ONLY" or each.values["invoker_iam_disabled"]:
             yield f"{each.address} can be reached from outside"
 
@@ -183,7 +193,9 @@ def only_the_push_account_invokes(plan: Plan) -> Iterator[str]:
     push = plan.one("pubsub_subscription", ".push")["push_config"][0]
     account = push["oidc_token"][0]["service_account_email"] if push["oidc_token"] else "nobody"
     invokers = [
-        (each.values["role"], each.values["member"]) for each in plan.of("cloud_run_v2_service_iam_member")
+        (each.values["role"], each.values["member"])
+        for each in plan.of("cloud_run_v2_service_iam_member")
+        if not is_of_gallery(each)
     ]
     if invokers != [("roles/run.invoker", f"serviceAccount:{account}")]:
         yield f"the function's members are {invokers}, and the subscription pushes as {account}"
@@ -197,14 +209,13 @@ def events_are_new_and_gone_objects(plan: Plan) -> Iterator[str]:
 
 
 def storage_rights_are_narrow(plan: Plan) -> Iterator[str]:
-    """The worker may read and update objects; no other account has a right on a bucket."""
+    """The worker may read and update objects, the gallery read, create and list; nobody else has such a right."""
     for each in plan.of("project_iam_custom_role"):
         if set(each.values["permissions"]) not in _CUSTOM_ROLES:
             yield f"{each.address} allows {each.values['permissions']}"
-    roles = {f"/roles/{each.values['role_id']}" for each in plan.of("project_iam_custom_role")}
     for each in plan.of("storage_bucket_iam_member"):
-        ours = any(each.values["role"].endswith(role) for role in roles)
-        if not ours or not re.match(r"serviceAccount:[a-z0-9-]+-worker@", each.values["member"]):
+        member = re.match(r"serviceAccount:[a-z0-9-]+-(worker|gallery)@", each.values["member"])
+        if member is None or not each.values["role"].endswith(_STORAGE_ROLES[member[1]]):
             yield f"{each.address} gives {each.values['role']} to {each.values['member']}"
 
 

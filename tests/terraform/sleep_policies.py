@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
-from tests.terraform.parts import container_of, part
+from tests.terraform.parts import PARTS, container_of, instance_of, is_of_gallery, part
 from tests.terraform.workspace import Plan, Policy, Resource
 from trigger_fn.endpoint import WAKE_PATH
 
@@ -41,7 +41,7 @@ def tasks_reach_the_function(plan: Plan) -> Iterator[str]:
         return
     (queue,) = (each.values for each in queues)
     settings = _pool_settings(plan, "function")
-    function = plan.one("cloud_run_v2_service")
+    function = plan.one(*PARTS["function"])
     path = f"projects/{queue['project']}/locations/{queue['location']}/queues/{queue['name']}"
     if settings["DROPLINE_POOL__WAKE_QUEUE"] != path:
         yield f"the tasks go to {settings['DROPLINE_POOL__WAKE_QUEUE']}, not to {path}"
@@ -65,7 +65,7 @@ def events_outlive_a_falling_asleep(plan: Plan) -> Iterator[str]:
 
 
 def scalers_change_one_pool_only(plan: Plan) -> Iterator[str]:
-    """With scale to zero only, function and worker may change the planned pool, as the pool's account.
+    """With scale to zero only, function, worker and gallery may change the planned pool, as the pool's account.
 
     And only they may put calls into the queue of Cloud Tasks, as the account that may call the function.
     """
@@ -74,8 +74,10 @@ def scalers_change_one_pool_only(plan: Plan) -> Iterator[str]:
     caller = account.replace("-worker@", "-push@")
     wanted = {
         grant
-        for name in ("function", "worker")
-        for member in [f"serviceAccount:{part(plan, name)['service_account']}"]
+        for member in (
+            *(f"serviceAccount:{part(plan, name)['service_account']}" for name in ("function", "worker")),
+            *_waking_galleries(plan),
+        )
         for grant in (
             (pool, "scaler", member),
             (account, "iam.serviceAccountUser", member),
@@ -87,6 +89,16 @@ def scalers_change_one_pool_only(plan: Plan) -> Iterator[str]:
     given = {grant for each in plan.resources for grant in _grants(each)}
     if given != wanted:
         yield f"who may change pools: {given - wanted} too much, {wanted - given} missing"
+
+
+def _waking_galleries(plan: Plan) -> Iterator[str]:
+    """The member of a gallery that submits or edits."""
+    for each in plan.of("cloud_run_v2_service"):
+        instance = instance_of(each.values)
+        if is_of_gallery(each) and any(
+            variable["name"] == "DROPLINE_POOL__NAME" for variable in instance["containers"][0]["env"]
+        ):
+            yield f"serviceAccount:{instance['service_account']}"
 
 
 def _grants(each: Resource) -> Iterator[tuple[str, str, str]]:

@@ -7,10 +7,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from sqlalchemy.engine import make_url
 
 from tests.terraform.conftest import EXAMPLES
-from tests.terraform.parts import container_of
 from tests.terraform.workspace import SOURCES, Terraform, TerraformFailed, copy_sources
 from tools import terraform_pages
 
@@ -228,30 +226,6 @@ def test_a_tag_that_moved_shows_in_the_plan(
             },
         }[image]
     )
-
-
-def test_a_web_page_fits(terraform: Terraform, sources: Path, tmp_path: Path) -> None:
-    """The README's web page can be planned beside Dropline, and logs in to Postgres as a reader."""
-    copy = tmp_path / "terraform"
-    shutil.copytree(sources, copy, symlinks=True)
-    (page,) = re.findall(r"^```hcl\n(.*?)^```", (SOURCES / "README.md").read_text(), re.MULTILINE | re.DOTALL)
-    directory = copy / "examples" / "minimal"
-    (directory / "main.tf").write_text(_PROVIDER + page)
-    terraform.init(directory)
-    assert terraform.plan(directory, EXAMPLES["minimal"], known=False).of("cloud_run_v2_service")
-    plan = terraform.plan(directory, EXAMPLES["minimal"])
-    (service,) = [each.values for each in plan.of("cloud_run_v2_service") if each.address.endswith(".page")]
-    assert service["iap_enabled"]
-    container, proxy = service["template"][0]["containers"]
-    urls = [each["value"] for each in container["env"] if each["name"] == "DATABASE_URL"]
-    account = service["template"][0]["service_account"]
-    assert [make_url(url).username for url in urls] == [account.removesuffix(".gserviceaccount.com")]
-    assert proxy["image"].startswith("gcr.io/cloud-sql-connectors/cloud-sql-proxy@sha256:")
-    migrations = container_of(plan, "migrations")["command"]
-    assert f"--grant=dropline_reader={account.removesuffix('.gserviceaccount.com')}" in migrations
-
-
-_PROVIDER = 'provider "google" {\n  project = var.project\n}\n\n'
 
 
 def backends(directory: Path) -> list[str]:

@@ -91,7 +91,7 @@ resource "google_cloud_run_v2_job" "migrations" {
     replace_triggered_by = [terraform_data.migrations]
   }
 
-  depends_on = [google_sql_database.this, google_sql_user.service, google_sql_user.reader, google_project_iam_member.login]
+  depends_on = [google_sql_database.this, google_sql_user.service, google_sql_user.reader, google_sql_user.editor, google_sql_user.gallery, google_project_iam_member.login]
 }
 
 locals {
@@ -132,6 +132,7 @@ locals {
     ["python", "-m", "migrations.deploy"],
     [for role, login in local.login : "--grant=dropline_${role}=${login}" if role != "migrator"],
     [for login in local.reader_login : "--grant=dropline_reader=${login}"],
+    local.further_grants,
     ["--afterwards=${local.proxy_stop.url}"],
   )
 }

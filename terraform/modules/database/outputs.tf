@@ -10,6 +10,12 @@ output "reader_urls" {
   depends_on  = [google_cloud_run_v2_job.migrations]
 }
 
+output "gallery_url" {
+  description = "Postgres URL of the gallery, without a password, through the sidecar proxy; null without a gallery."
+  value       = var.gallery == null ? null : "postgresql://${urlencode(local.gallery_login)}${local.parameters}"
+  depends_on  = [google_cloud_run_v2_job.migrations]
+}
+
 output "proxy" {
   description = "The Cloud SQL Auth Proxy, a sidecar of each container that needs Postgres. In a job the proxy also needs `stop.args`, and a POST to `stop.url` stops the proxy."
   value = {

@@ -30,6 +30,7 @@ locals {
   members = merge(
     { for role, email in var.logins : role => "serviceAccount:${email}" },
     { for name, email in var.readers : "reader ${name}" => endswith(email, ".gserviceaccount.com") ? "serviceAccount:${email}" : "user:${email}" },
+    local.further_members,
   )
 }
 

@@ -55,6 +55,31 @@ variable "readers" {
   }
 }
 
+variable "editors" {
+  description = "E-mail addresses of people and service accounts with read access to captions in SQL, and the right to edit captions (docs/edit.md), by a name of your choice."
+  type        = map(string)
+  default     = {}
+
+  validation {
+    condition     = alltrue([for email in values(var.editors) : can(regex("^[^@ ]+@[^@ ]+$", email)) && email == lower(email) && length(trimsuffix(email, ".gserviceaccount.com")) <= 63])
+    error_message = "Give e-mail addresses in lower case, of at most 63 characters without .gserviceaccount.com: Cloud SQL accepts no other login."
+  }
+
+  validation {
+    condition     = length(setintersection(values(var.editors), values(var.readers))) == 0
+    error_message = "An address is in readers and in editors. Remove it from readers: an editor may read everything that a reader may."
+  }
+}
+
+variable "gallery" {
+  description = "The gallery's service account; `writes`: the gallery submits or edits, so its login has the role dropline_gallery instead of dropline_reader. null: no gallery."
+  type = object({
+    email  = string
+    writes = bool
+  })
+  default = null
+}
+
 variable "migrations_image" {
   description = "Container image of the migrations, by digest; an apply with another image runs the migrations."
   type        = string

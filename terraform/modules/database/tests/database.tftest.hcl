@@ -154,3 +154,52 @@ run "images_that_can_move" {
   }
   expect_failures = [var.migrations_image, var.proxy_image]
 }
+
+run "an_editor_reads_too" {
+  command = plan
+  variables {
+    editors = { eva = "eva@example.com" }
+  }
+
+  assert {
+    condition     = google_sql_user.editor["eva"].type == "CLOUD_IAM_USER" && length(setsubtract(["--grant=dropline_reader=eva@example.com", "--grant=dropline_editor=eva@example.com"], local.deploy)) == 0
+    error_message = "The migrations grant an editor both roles."
+  }
+
+  assert {
+    condition     = contains(keys(google_project_iam_member.login), "roles/cloudsql.instanceUser/editor eva")
+    error_message = "An editor may log in."
+  }
+}
+
+run "an_editor_who_is_a_reader" {
+  command = plan
+  variables {
+    editors = { ana = "ana@example.com" }
+  }
+  expect_failures = [var.editors]
+}
+
+run "a_gallery_that_only_reads" {
+  command = plan
+  variables {
+    gallery = { email = "g@drop-project.iam.gserviceaccount.com", writes = false }
+  }
+
+  assert {
+    condition     = contains(local.deploy, "--grant=dropline_reader=g@drop-project.iam") && output.gallery_url == "postgresql://g%40drop-project.iam@127.0.0.1:5432/dropline?sslmode=disable"
+    error_message = "A gallery without the scopes submit and edit logs in as a reader."
+  }
+}
+
+run "a_gallery_that_writes" {
+  command = plan
+  variables {
+    gallery = { email = "g@drop-project.iam.gserviceaccount.com", writes = true }
+  }
+
+  assert {
+    condition     = contains(local.deploy, "--grant=dropline_gallery=g@drop-project.iam")
+    error_message = "A gallery with the scopes submit or edit has the role for both."
+  }
+}

@@ -1,0 +1,50 @@
+# The gallery, which is off by default. Its account, like those of the other processes, is made here.
+locals {
+  gallery_image  = var.gallery == null ? {} : { gallery = coalesce(var.images.gallery, "${local.registry}/gallery:${var.image_tag}") }
+  gallery_writes = var.gallery != null && length(setintersection(try(var.gallery.scopes, []), ["submit", "edit"])) > 0
+
+  # Who submits or edits wakes the workers.
+  gallery_wakes = local.gallery_writes && var.worker_scale_to_zero ? { gallery = google_service_account.gallery[0].email } : {}
+}
+
+resource "google_service_account" "gallery" {
+  count = var.gallery == null ? 0 : 1
+
+  project      = var.project
+  account_id   = "${var.name}-gallery"
+  display_name = "Dropline: gallery"
+  description  = "Gallery: shows captions and objects; takes uploads and edits if its scopes include them."
+
+  depends_on = [google_project_service.this]
+}
+
+module "gallery" {
+  source = "./modules/gallery"
+  count  = var.gallery == null ? 0 : 1
+
+  project            = var.project
+  project_number     = data.google_project.this.number
+  region             = var.region
+  name               = var.name
+  labels             = local.labels
+  image              = local.image.gallery
+  service_account    = google_service_account.gallery[0].email
+  members            = var.gallery.members
+  tokens             = var.gallery.tokens
+  scopes             = var.gallery.scopes
+  network            = module.network.network
+  subnetwork         = module.network.subnetwork
+  database_url       = module.database.gallery_url
+  proxy              = module.database.proxy
+  broker_url_secret  = module.queue.url_secret
+  broker_certificate = module.queue.certificate
+  buckets            = local.buckets[*].name
+  default_task       = var.default_task
+  task_by_prefix     = var.task_by_prefix
+  max_size_bytes     = var.max_size_bytes
+  instances          = var.gallery.instances
+  memory             = var.gallery.memory
+  environment        = merge(var.environment, local.gallery_writes ? module.worker.pool_settings : {})
+
+  depends_on = [google_project_service.this, module.storage]
+}

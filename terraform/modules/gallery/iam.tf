@@ -1,0 +1,74 @@
+# The rights on objects that the scopes need, and no others.
+resource "google_project_iam_custom_role" "gallery" {
+  project     = var.project
+  role_id     = "${replace(var.name, "-", "_")}_gallery"
+  title       = "Dropline gallery (${var.name})"
+  description = "Reads objects; with the scope submit creates objects, with the scope edit lists objects."
+  permissions = concat(
+    ["storage.objects.get"],
+    # Uploads. Without storage.objects.delete an upload cannot replace an object.
+    contains(var.scopes, "submit") ? ["storage.objects.create"] : [],
+    # Backfills.
+    local.may_edit ? ["storage.objects.list"] : [],
+  )
+}
+
+resource "google_storage_bucket_iam_member" "gallery" {
+  for_each = toset(var.buckets)
+
+  bucket = each.value
+  role   = "projects/${var.project}/roles/${google_project_iam_custom_role.gallery.role_id}"
+  member = "serviceAccount:${var.service_account}"
+
+  depends_on = [google_project_iam_custom_role.gallery]
+}
+
+# With Identity-Aware Proxy, its service agent alone may call the service, and the proxy admits the members.
+resource "google_cloud_run_v2_service_iam_member" "proxy" {
+  count = local.has_iap ? 1 : 0
+
+  project  = var.project
+  location = google_cloud_run_v2_service.gallery.location
+  name     = google_cloud_run_v2_service.gallery.name
+  role     = "roles/run.invoker"
+  member   = "serviceAccount:service-${var.project_number}@gcp-sa-iap.iam.gserviceaccount.com"
+}
+
+resource "google_iap_web_cloud_run_service_iam_member" "person" {
+  for_each = toset(var.members)
+
+  project                = var.project
+  location               = google_cloud_run_v2_service.gallery.location
+  cloud_run_service_name = google_cloud_run_v2_service.gallery.name
+  role                   = "roles/iap.httpsResourceAccessor"
+  member                 = each.value
+}
+
+# Names, scopes and SHA-256 of the tokens; the tokens themselves are nowhere in Google Cloud.
+resource "google_secret_manager_secret" "tokens" {
+  count = length(var.tokens) > 0 ? 1 : 0
+
+  project   = var.project
+  secret_id = "${var.name}-gallery-tokens"
+  labels    = var.labels
+
+  replication {
+    auto {}
+  }
+}
+
+resource "google_secret_manager_secret_version" "tokens" {
+  count = length(var.tokens) > 0 ? 1 : 0
+
+  secret      = google_secret_manager_secret.tokens[0].id
+  secret_data = jsonencode(var.tokens)
+}
+
+resource "google_secret_manager_secret_iam_member" "tokens" {
+  count = length(var.tokens) > 0 ? 1 : 0
+
+  project   = var.project
+  secret_id = google_secret_manager_secret.tokens[0].secret_id
+  role      = "roles/secretmanager.secretAccessor"
+  member    = "serviceAccount:${var.service_account}"
+}

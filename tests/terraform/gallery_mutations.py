@@ -1,0 +1,46 @@
+"""Changes of the gallery in `terraform/` that break a policy of `gallery_policies.py`, or one of all plans."""
+
+from tests.terraform import gallery_policies, policies, sleep_policies
+from tests.terraform.mutation import Mutation
+
+_SERVICE = "gallery/main.tf"
+_RIGHTS = "gallery/iam.tf"
+
+GALLERY_MUTATIONS = (
+    Mutation(gallery_policies.every_request_is_checked, _SERVICE, "= local.has_iap\n", "= false\n"),
+    Mutation(gallery_policies.every_request_is_checked, _SERVICE, "= !local.has_iap", "= true"),
+    Mutation(gallery_policies.every_request_is_checked, _RIGHTS, "@gcp-sa-iap.", "@gcp-sa-pubsub."),
+    Mutation(
+        gallery_policies.every_request_is_checked, _SERVICE, "/services/${var.name}-gallery", "/services/other"
+    ),
+    Mutation(
+        gallery_policies.nobody_is_admitted_by_default,
+        _RIGHTS,
+        "  member                 = each.value",
+        '  member = "allAuthenticatedUsers"',
+    ),
+    Mutation(
+        gallery_policies.rights_follow_the_scopes,
+        _RIGHTS,
+        'local.may_edit ? ["storage.objects.list"]',
+        'true ? ["storage.objects.list"]',
+    ),
+    Mutation(
+        gallery_policies.rights_follow_the_scopes,
+        "database/further.tf",
+        'var.gallery.writes ? "dropline_gallery"',
+        'var.gallery.writes ? "dropline_ingest"',
+    ),
+    Mutation(
+        policies.storage_rights_are_narrow,
+        _RIGHTS,
+        '"projects/${var.project}/roles/${google_project_iam_custom_role.gallery.role_id}"',
+        '"roles/storage.objectUser"',
+    ),
+    Mutation(
+        sleep_policies.scalers_change_one_pool_only,
+        "main.tf",
+        "merge(local.gallery_wakes, ",
+        "merge(",
+    ),
+)

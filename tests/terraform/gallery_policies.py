@@ -1,0 +1,78 @@
+"""The policies for a plan with the gallery, which other machines can reach."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from tests.terraform.parts import instance_of, is_of_gallery
+from tests.terraform.workspace import Plan, Policy
+
+_AGENT = "@gcp-sa-iap.iam.gserviceaccount.com"
+#: The right on objects by scope.
+RIGHTS = {"read": "storage.objects.get", "submit": "storage.objects.create", "edit": "storage.objects.list"}
+
+
+def service(plan: Plan) -> dict[str, Any]:
+    """The gallery's service."""
+    (found,) = [each.values for each in plan.of("cloud_run_v2_service") if is_of_gallery(each)]
+    return found
+
+
+def environment(plan: Plan) -> dict[str, Any]:
+    """The gallery's environment; the value of a variable from a secret is the reference."""
+    container = instance_of(service(plan))["containers"][0]
+    return {each["name"]: each["value"] or each["value_source"] for each in container["env"]}
+
+
+def every_request_is_checked(plan: Plan) -> Iterator[str]:
+    """Either Identity-Aware Proxy alone calls the gallery, or the gallery has tokens of its own."""
+    found, variables = service(plan), environment(plan)
+    invokers = [
+        (each.values["role"], each.values["member"])
+        for each in plan.of("cloud_run_v2_service_iam_member")
+        if is_of_gallery(each)
+    ]
+    if found["iap_enabled"]:
+        if found["invoker_iam_disabled"] or "DROPLINE_GALLERY__TOKENS" in variables:
+            yield f"{found['name']} can be called past the proxy"
+        if [role for role, member in invokers if member.endswith(_AGENT)] != ["roles/run.invoker"] or invokers[1:]:
+            yield f"{found['name']} is called by {invokers}"
+        if not str(variables.get("DROPLINE_GALLERY__IAP_AUDIENCE")).endswith(f"/services/{found['name']}"):
+            yield f"{found['name']} verifies no header of the proxy: {variables}"
+    elif not isinstance(variables.get("DROPLINE_GALLERY__TOKENS"), list) or invokers:
+        yield f"{found['name']} has neither proxy nor tokens, or is called by {invokers}"
+
+
+def nobody_is_admitted_by_default(plan: Plan) -> Iterator[str]:
+    """The proxy admits named people, groups and domains alone."""
+    for each in plan.of("iap_web_cloud_run_service_iam_member"):
+        if each.values["member"].startswith("all") or each.values["role"] != "roles/iap.httpsResourceAccessor":
+            yield f"{each.address} admits {each.values['member']} as {each.values['role']}"
+
+
+def rights_follow_the_scopes(plan: Plan) -> Iterator[str]:
+    """The rights on objects, the role in Postgres and the right to wake workers are those that the scopes need."""
+    scopes = {
+        scope
+        for scope, right in RIGHTS.items()
+        if right in plan.one("project_iam_custom_role", ".gallery")["permissions"]
+    }
+    variables = environment(plan)
+    told = variables.get("DROPLINE_GALLERY__IAP_SCOPES")
+    if told is not None and {scope for scope in RIGHTS if f'"{scope}"' in told} != scopes:
+        yield f"the scopes are {told}, and the rights are for {scopes}"
+    account = instance_of(service(plan))["service_account"].removesuffix(".gserviceaccount.com")
+    command = plan.one("cloud_run_v2_job", ".migrations")["template"][0]["template"][0]["containers"][0]["command"]
+    role = "dropline_reader" if scopes == {"read"} else "dropline_gallery"
+    granted = [each for each in command if each.startswith("--grant=") and each.endswith(f"={account}")]
+    if granted != [f"--grant={role}={account}"]:
+        yield f"the login has {granted}, and the scopes are {scopes}"
+    wakes = "DROPLINE_POOL__NAME" in variables
+    if scopes == {"read"} and wakes:
+        yield "a gallery that only reads wakes workers"
+
+
+GALLERY_POLICIES: tuple[Policy, ...] = (
+    every_request_is_checked,
+    nobody_is_admitted_by_default,
+    rights_follow_the_scopes,
+)
