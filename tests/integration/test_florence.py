@@ -27,6 +27,7 @@ from worker.engine.runtime.checkpoint import find_checkpoint
 from worker.engine.runtime.florence import FlorenceModel, Generated, normalisation
 from worker.engine.runtime.loading import load_florence
 from worker.engine.runtime.model import BatchTooLarge
+from worker.engine.runtime.network.slots import GreedySlots
 from worker.engine.runtime.network.text import Decoder
 from worker.engine.wire import CaptionRequest
 
@@ -218,7 +219,9 @@ def test_an_answer_that_repeats_itself_up_to_the_limit_is_no_caption(
     florence = _load(checkpoint, max_new_tokens=100, num_beams=1)
     word = florence._processor.tokenizer.convert_tokens_to_ids("a")
     _allow(florence, monkeypatch, 0, word)
-    monkeypatch.setattr(florence._generator, "_rules", replace(florence._rules, ngram=0))
+    generator = florence._generator
+    assert isinstance(generator, GreedySlots)
+    monkeypatch.setattr(generator._search, "rules", replace(florence._rules, ngram=0))
     (answer,) = florence.caption([_with_task(requests[0], TaskPrompt.CAPTION)])
     assert isinstance(answer, InferenceFailed)
     assert answer.code == "repetitive_answer"

@@ -73,20 +73,25 @@ def text(images: int, tokens: int, channels: int, heads: int, beams: int, positi
     keys, values = _random(images, tokens, 2 * channels).split(channels, -1)
     query = _random(rows, channels)
     _compare("cross_attention", lambda do: do.cross_attention(query, keys, values, heads, lengths))
-    position = torch.tensor([positions - 2], device=_DEVICE)
+    same = torch.full((rows,), positions - 2, device=_DEVICE)
     ancestry = torch.randint(0, rows, (rows, positions), dtype=torch.int32, device=_DEVICE)
-    ancestry[:, positions - 2 :] = torch.arange(rows, dtype=torch.int32, device=_DEVICE)[:, None]
+    itself = torch.arange(rows, dtype=torch.int32, device=_DEVICE)[:, None]
+    ancestry[:, positions - 2 :] = itself
+    # Without beams, rows have positions and pasts of their own.
+    apart = torch.tensor([max(1, positions - 2 - row) for row in range(rows)], device=_DEVICE)
     own, owned, token = (
         _random(rows, positions, channels),
         _random(rows, positions, channels),
         _random(rows, 3 * channels),
     )
 
-    def attend(do: Any) -> tuple[Tensor, ...]:
-        caches = own.clone(), owned.clone()
-        return do.self_attention(token, *caches, heads, position, ancestry), *caches
+    for last, past in ((same, ancestry), (apart, itself.repeat(1, positions))):
 
-    _compare("self_attention", attend)
+        def attend(do: Any, last: Tensor = last, past: Tensor = past) -> tuple[Tensor, ...]:
+            caches = own.clone(), owned.clone()
+            return do.self_attention(token, *caches, heads, last, past), *caches
+
+        _compare("self_attention", attend)
     norm, linear = _norm(channels), Linear(_random(64, channels, scale=0.1), _random(64))
     _compare(
         "add_norm",
@@ -95,10 +100,10 @@ def text(images: int, tokens: int, channels: int, heads: int, beams: int, positi
         ),
     )
     _compare("linear_gelu", lambda do: do.linear_gelu(query, linear))
-    _most_likely(rows, positions, position)
+    _most_likely(rows, positions, apart)
 
 
-def _most_likely(rows: int, positions: int, position: Tensor) -> None:
+def _most_likely(rows: int, positions: int, last: Tensor) -> None:
     logits, banned = _random(rows, 5000), torch.rand(rows, 5000, device=_DEVICE) < 0.5
     logits[:, :4] += 5
     tokens = torch.randint(0, 4, (rows, positions), device=_DEVICE)
@@ -106,7 +111,7 @@ def _most_likely(rows: int, positions: int, position: Tensor) -> None:
     logits[-1, 7], banned[-1, 7] = torch.nan, False
     for ngram in (0, 2, 3):
         found, expected = (
-            do.most_likely(logits.clone(), banned, tokens, position, ngram) for do in (_TRITON, _PORTABLE)
+            do.most_likely(logits.clone(), banned, tokens, last, ngram) for do in (_TRITON, _PORTABLE)
         )
         if found[1].tolist() != expected[1].tolist() or found[0][:-1].tolist() != expected[0][:-1].tolist():
             raise SystemExit(f"most_likely with runs of {ngram}: {found}, not {expected}")

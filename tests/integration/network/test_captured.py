@@ -5,16 +5,16 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dropline.contract import TaskPrompt
 from tests.integration.network.test_parity import Pair, Question, noise, tiny
-from worker.engine.runtime.network.captured import CapturedGenerator, Work
+from worker.engine.runtime.network.form import Form, SameLane, Work
 from worker.engine.runtime.network.operations import PortableOperations
-from worker.engine.runtime.network.search import Search, search_for
+from worker.engine.runtime.network.search import BeamSearch, GreedySearch
+from worker.engine.runtime.network.slots import GreedySlots
 
 __all__ = ["tiny"]
 
@@ -37,16 +37,34 @@ class Watch(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("beams", [1, 3])
-def test_a_step_of_the_search_takes_no_number_from_the_host(tiny: Pair, beams: int) -> None:
+def test_a_step_of_a_greedy_search_takes_no_number_from_the_host(tiny: Pair) -> None:
     """A captured copy from the host would read freed memory in each later run."""
     banned = torch.zeros((2, tiny.vocabulary), dtype=torch.bool)
-    search: Search = search_for(tiny.rules(beams, early_stopping=True), PortableOperations(), 2, banned)
-    logits = torch.randn(2 * beams, tiny.vocabulary)
+    search = GreedySearch(tiny.rules(1, early_stopping=False), PortableOperations(), 2, banned)
+    logits = torch.randn(2, tiny.vocabulary)
+    with torch.inference_mode():
+        search.begin(torch.arange(2), torch.zeros_like(banned), torch.full((2,), 9))
+        with Watch() as watch:
+            search.last_tokens(2)
+            search.advance(logits)
+            search.advance(logits)
+    _check(watch)
+
+
+def test_a_step_of_a_beam_search_takes_no_number_from_the_host(tiny: Pair) -> None:
+    """Nor does its begin, which is captured too."""
+    banned = torch.zeros((2, tiny.vocabulary), dtype=torch.bool)
+    search = BeamSearch(tiny.rules(3, early_stopping=True), PortableOperations(), 2, banned)
+    logits = torch.randn(6, tiny.vocabulary)
     with torch.inference_mode(), Watch() as watch:
-        search.begin(lambda _tokens, _position: None)
+        search.begin(lambda _tokens, _positions: None)
+        search.last_tokens(6)
         search.advance(logits)
         search.advance(logits)
+    _check(watch)
+
+
+def _check(watch: Watch) -> None:
     assert len(watch.names) > 20
     assert [name for name in watch.names if any(part in name for part in FROM_OR_TO_HOST)] == []
 
@@ -64,15 +82,16 @@ def test_the_tensors_of_captured_work_stay_alive(tiny: Pair) -> None:
 
         return replay
 
-    rules = tiny.rules(1, early_stopping=False)
-    generator = CapturedGenerator(tiny.network, rules, 2, tiny.size, tiny.vocabulary, capture)
+    form = Form(capture, capture, SameLane(), exact=False)
+    slots = GreedySlots(tiny.network, tiny.rules(1, False), 2, tiny.size, tiny.vocabulary, form)
     questions = [
         Question(image, prompt)
         for image, prompt in zip(noise(2), (TaskPrompt.CAPTION, TaskPrompt.OD), strict=True)
     ]
-    generator(tiny.batch(questions))
-    generator(tiny.batch(questions[:1]))
-    generator(tiny.batch(questions))
+    for batch in (questions, questions[:1], questions):
+        slots.prepare(tiny.batch(batch))
+        slots.advance()
+        slots.reset()
     assert len(held) > 10
 
 

@@ -20,10 +20,12 @@ from worker.engine.runtime.answers import AnswerRules, check_answer
 from worker.engine.runtime.checkpoint import Checkpoint
 from worker.engine.runtime.device_errors import Fault, fault_of
 from worker.engine.runtime.model import NON_FINITE_LOGITS, BatchTooLarge, DeviceBroken
-from worker.engine.runtime.network.captured import CapturedGenerator, cuda_graphs
-from worker.engine.runtime.network.generation import Batch, DirectGenerator, Generator, Network
+from worker.engine.runtime.network.beams import BeamBatches
+from worker.engine.runtime.network.form import direct_form, graph_form
+from worker.engine.runtime.network.generation import Batch, Network
 from worker.engine.runtime.network.operations import Operations, PortableOperations
 from worker.engine.runtime.network.search import SearchRules
+from worker.engine.runtime.network.slots import GreedySlots
 from worker.engine.slot import Pixels
 from worker.engine.wire import CaptionRequest
 
@@ -72,16 +74,15 @@ class FlorenceModel:
         self._generator = self._build_generator(model, vocabulary)
 
     @torch.inference_mode()
-    def _build_generator(self, model: Any, vocabulary: int) -> Generator:
+    def _build_generator(self, model: Any, vocabulary: int) -> GreedySlots | BeamBatches:
         images = self._processor.image_processor
         scale, shift = normalisation(images.image_mean, images.image_std, images.rescale_factor, model.device)
         on_gpu = self._device.type == "cuda"
         operations = triton_operations() if on_gpu else PortableOperations()
         network = Network(model, self._processor.num_image_tokens, scale, shift, operations)
-        if on_gpu:
-            graphs = cuda_graphs(self._device)
-            return CapturedGenerator(network, self._rules, self._max_batch, self.input_size, vocabulary, graphs)
-        return DirectGenerator(network, self._rules)
+        form = graph_form(self._device) if on_gpu else direct_form()
+        build = GreedySlots if self._rules.beams == 1 else BeamBatches
+        return build(network, self._rules, self._max_batch, self.input_size, vocabulary, form)
 
     def allocate(self) -> Pixels:
         """Memory for one image; page-locked if a GPU reads the image."""

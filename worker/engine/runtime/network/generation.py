@@ -1,14 +1,16 @@
 """From pixels and prompts to the tokens of the answers."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from worker.engine.runtime.network.operations import Operations
-from worker.engine.runtime.network.search import Search, SearchRules, search_for
+from worker.engine.runtime.network.search import BeamSearch, Search, SearchRules
 from worker.engine.runtime.network.text import Caches, Decoder, Encoder
 from worker.engine.runtime.network.vision import VisionTower
 
@@ -28,6 +30,19 @@ class Batch:
     #: Most tokens of each answer.
     limits: Sequence[int]
 
+    def parts(self, most: int) -> Iterator["Batch"]:
+        """The batch in parts of at most `most` prompts, each with the images of its prompts alone."""
+        for start in range(0, len(self.prompts), most):
+            part = slice(start, start + most)
+            shown = list(dict.fromkeys(self.images[part]))
+            yield Batch(
+                pixels=[self.pixels[image] for image in shown],
+                images=[shown.index(image) for image in self.images[part]],
+                prompts=self.prompts[part],
+                banned=self.banned[part],
+                limits=self.limits[part],
+            )
+
 
 @dataclass(frozen=True, slots=True)
 class Answers:
@@ -40,7 +55,7 @@ class Answers:
 
 
 class Generator(Protocol):
-    """Generates the answers of a batch; one implementation per kind of device."""
+    """Generates the answers of a batch; one implementation per kind of search."""
 
     def __call__(self, batch: Batch) -> Answers:
         """The answers, in the batch's order."""
@@ -74,70 +89,62 @@ class Network:
         self._dtype: torch.dtype = model.dtype
         self._width: int = model.config.text_config.hidden_size
 
-    def encode(
+    def read(
         self,
-        pixels: Tensor,
+        seen: Tensor,
+        images: Tensor,
         prompts: Tensor,
         lengths: Tensor,
+        slots: Tensor,
         cross: list[Tensor],
-        images: Tensor | None = None,
     ) -> None:
-        """Fill `cross` with the decoder's view of images and prompts; see `Encoder` and `Decoder.read`.
+        """Fill slots of `cross` with the decoder's view of images and prompts; see `Encoder` and `Decoder.read`.
 
         Args:
-            pixels: each image once.
+            seen: image tokens of each image, once.
+            images: int64 `[B]`, the place of each prompt's image in `seen`.
             prompts: of the batch.
             lengths: of the prompts, with the image tokens.
-            cross: of the batch.
-            images: int64 `[B]`, the place of each prompt's image in `pixels`; None: one prompt for each image.
+            slots: int64 `[B]`, of each prompt.
+            cross: of all slots.
         """
-        seen = self.vision(pixels)
-        seen = seen if images is None else seen.index_select(0, images)
-        self.decoder.read(self.encoder(seen, prompts, lengths), cross)
+        encoded = self.encoder(seen.index_select(0, images), prompts, lengths)
+        self.decoder.read(encoded, slots, cross)
 
-    def begin(self, search: Search, caches: Caches) -> None:
+    def begin(self, search: BeamSearch, caches: Caches) -> None:
         """Start the answers of a search."""
-        search.begin(lambda tokens, position: self.decoder.fill(tokens, position, caches))
+        search.begin(lambda tokens, positions: self.decoder.fill(tokens, positions, caches))
 
     def step(self, search: Search, caches: Caches) -> None:
-        """One more token for every running answer."""
-        search.advance(self.decoder.step(search.last_tokens(), search.position, caches))
+        """One more token for every running answer in the rows of the caches."""
+        rows = len(caches.ancestry)
+        search.advance(self.decoder.step(search.last_tokens(rows), search.positions[:rows], caches))
 
     def own_caches(self, rows: int, positions: int) -> tuple[list[Tensor], list[Tensor]]:
         """Memory for the keys and the values of generated tokens; see `Caches`."""
-        return self._caches(rows, positions, self._width), self._caches(rows, positions, self._width)
+        shape = (rows, positions, self._width)
+        keys, values = (
+            [torch.empty(shape, dtype=self._dtype, device=self.device) for _ in range(self.decoder.layers)]
+            for _ in range(2)
+        )
+        return keys, values
 
-    def cross_caches(self, images: int, tokens: int) -> list[Tensor]:
-        """Memory for the keys and values of images and prompts; see `Caches`."""
-        return self._caches(images, tokens, 2 * self._width)
+    def cross_caches(self, slots: int) -> list[Tensor]:
+        """Memory for the keys and values of images and prompts, all zeros; see `Caches`."""
+        shape = (slots, self.positions, 2 * self._width)
+        return [zeros(shape, self._dtype, self.device) for _ in range(self.decoder.layers)]
 
-    def _caches(self, *shape: int) -> list[Tensor]:
-        return [torch.empty(shape, dtype=self._dtype, device=self.device) for _ in range(self.decoder.layers)]
+    def image_memory(self, images: int) -> Tensor:
+        """Memory for the tokens of images, `[images, image_tokens, C]`."""
+        return torch.empty((images, self.image_tokens, self._width), dtype=self._dtype, device=self.device)
 
 
-class DirectGenerator:
-    """Runs layer after layer, as a CPU does best."""
-
-    def __init__(self, network: Network, rules: SearchRules) -> None:
-        self._network, self._rules = network, rules
-
-    @torch.inference_mode()
-    def __call__(self, batch: Batch) -> Answers:
-        """See `Generator`."""
-        network, rules, answers = self._network, self._rules, len(batch.prompts)
-        prompts, lengths = padded_prompts(batch.prompts, max(map(len, batch.prompts)), network.image_tokens)
-        search = search_for(rules, network.operations, answers, batch.banned)
-        search.limits.copy_(limits_within(rules, batch.limits))
-        keys, values = network.own_caches(len(search.tokens), 1 + rules.limit)
-        cross = network.cross_caches(answers, network.image_tokens + prompts.shape[1])
-        caches = Caches(keys, values, cross, lengths.to(network.device), search.ancestry)
-        pixels = torch.stack(list(batch.pixels)).to(network.device)
-        places = None if len(pixels) == answers else torch.tensor(batch.images, device=network.device)
-        network.encode(pixels, prompts.to(network.device), caches.lengths, cross, places)
-        network.begin(search, caches)
-        while not search.done:
-            network.step(search, caches)
-        return on_host(search, answers, int(search.position) + 1)
+def zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Zeros; those of a CPU take no memory before they are written."""
+    if device.type != "cpu":
+        return torch.zeros(shape, dtype=dtype, device=device)
+    # Numpy takes large zeros from the operating system, which shares one page among them; torch writes them.
+    return torch.from_numpy(np.zeros(math.prod(shape) * dtype.itemsize, np.uint8)).view(dtype).view(shape)
 
 
 def padded_prompts(prompts: Sequence[Sequence[int]], width: int, image_tokens: int) -> tuple[Tensor, Tensor]:
@@ -149,8 +156,3 @@ def padded_prompts(prompts: Sequence[Sequence[int]], width: int, image_tokens: i
 def limits_within(rules: SearchRules, limits: Sequence[int]) -> Tensor:
     """int64 `[B]`: the limits, none above that of the rules."""
     return torch.tensor([min(limit, rules.limit) for limit in limits])
-
-
-def on_host(search: Search, images: int, length: int) -> Answers:
-    """The answers of the first images, up to a length."""
-    return Answers(search.answers()[:images, :length].tolist(), search.broken[:images].tolist())

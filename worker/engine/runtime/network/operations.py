@@ -112,16 +112,16 @@ class Operations(Protocol):
         ...
 
     def self_attention(
-        self, qkv: Tensor, keys: Tensor, values: Tensor, heads: int, position: Tensor, ancestry: Tensor
+        self, qkv: Tensor, keys: Tensor, values: Tensor, heads: int, positions: Tensor, ancestry: Tensor
     ) -> Tensor:
         """Attention of one token per row to itself and the tokens before it; keeps its keys and values.
 
         Args:
             qkv: query, key and value of the token, `[R, 3C]`.
-            keys: `[R, T, C]`, filled before `position`; this call fills `position`.
+            keys: `[R, T, C]`, filled before a row's position; this call fills the position.
             values: as `keys`.
             heads: of the attention.
-            position: int64 `[1]`, of the token.
+            positions: int64 `[R]`, of each row's token.
             ancestry: int32 `[R, T]`; the row in `keys` and `values` that holds each position of a row's answer.
 
         Returns:
@@ -130,15 +130,15 @@ class Operations(Protocol):
         ...
 
     def most_likely(
-        self, logits: Tensor, banned: Tensor, tokens: Tensor, position: Tensor, ngram: int
+        self, logits: Tensor, banned: Tensor, tokens: Tensor, positions: Tensor, ngram: int
     ) -> tuple[Tensor, Tensor]:
         """The most likely token of every row, int64 `[R]`, and whether its logits are no answer, bool `[R]`.
 
         Args:
             logits: `[R, vocabulary]`; may be changed.
             banned: bool `[R, vocabulary]`.
-            tokens: int64 `[R, T]`, the answers so far, filled up to `position`.
-            position: int64 `[1]`.
+            tokens: int64 `[R, T]`, the answers so far, filled up to the row's position.
+            positions: int64 `[R]`.
             ngram: no run of so many tokens comes twice; 0: any may.
         """
         ...
@@ -148,7 +148,7 @@ class Operations(Protocol):
 
         Args:
             query: `[R, C]`; the rows of one image follow one another.
-            keys: `[B, S, C]`; may be a view with strides.
+            keys: `[B, S, C]`, finite; may be a view with strides.
             values: as `keys`.
             heads: of the attention.
             lengths: int32 `[B]`, of the images' tokens.
@@ -220,39 +220,49 @@ class PortableOperations:
         return attended.transpose(1, 2).reshape(batch, tokens, triple // 3)
 
     def self_attention(
-        self, qkv: Tensor, keys: Tensor, values: Tensor, heads: int, position: Tensor, ancestry: Tensor
+        self, qkv: Tensor, keys: Tensor, values: Tensor, heads: int, positions: Tensor, ancestry: Tensor
     ) -> Tensor:
         """See `Operations`."""
         rows, triple = qkv.shape
-        channels, length = triple // 3, int(position) + 1
+        channels, length = triple // 3, int(positions.max()) + 1
         query, key, value = qkv.split(channels, -1)
-        keys[:, length - 1], values[:, length - 1] = key, value
-        own = ancestry[:, :length].long(), torch.arange(length, device=qkv.device)
+        places = torch.arange(rows, device=qkv.device), positions
+        keys[places], values[places] = key, value
+        steps = torch.arange(length, device=qkv.device)
+        own = ancestry[:, :length].long(), steps
+        key, value = (part[own] for part in (keys, values))
+        mask = None
+        if int(positions.min()) + 1 < length:
+            mask = steps <= positions[:, None]
+            # Behind a row's position is anything: a weight of zero does not take away what is not finite.
+            for part in (key, value):
+                part.masked_fill_(~mask[:, :, None], 0)
+            mask = mask[:, None, None]
         shape = (rows, length, heads, channels // heads)
-        key, value = (part[own].view(shape).transpose(1, 2) for part in (keys, values))
+        key, value = key.view(shape).transpose(1, 2), value.view(shape).transpose(1, 2)
         query = query.reshape(rows, heads, 1, -1)
-        return functional.scaled_dot_product_attention(query, key, value).reshape(rows, channels)
+        return functional.scaled_dot_product_attention(query, key, value, mask).reshape(rows, channels)
 
     def most_likely(
-        self, logits: Tensor, banned: Tensor, tokens: Tensor, position: Tensor, ngram: int
+        self, logits: Tensor, banned: Tensor, tokens: Tensor, positions: Tensor, ngram: int
     ) -> tuple[Tensor, Tensor]:
         """See `Operations`."""
-        scores, broken = allowed_scores(logits.float(), banned, tokens, position, ngram)
+        scores, broken = allowed_scores(logits.float(), banned, tokens, positions, ngram)
         return scores.argmax(-1), broken
 
     def cross_attention(self, query: Tensor, keys: Tensor, values: Tensor, heads: int, lengths: Tensor) -> Tensor:
         """See `Operations`."""
-        images, tokens = keys.shape[:2]
+        images, tokens = len(keys), int(lengths.max())
         rows, channels = query.shape
         size = channels // heads
-        key, value = (part.unflatten(-1, (heads, size)).transpose(1, 2) for part in (keys, values))
+        key, value = (part[:, :tokens].unflatten(-1, (heads, size)).transpose(1, 2) for part in (keys, values))
         asked = query.view(images, rows // images, heads, size).transpose(1, 2)
         attended = functional.scaled_dot_product_attention(asked, key, value, _mask(lengths, tokens))
         return attended.transpose(1, 2).reshape(rows, channels)
 
 
 def allowed_scores(
-    scores: Tensor, banned: Tensor, tokens: Tensor, position: Tensor, ngram: int
+    scores: Tensor, banned: Tensor, tokens: Tensor, positions: Tensor, ngram: int
 ) -> tuple[Tensor, Tensor]:
     """The scores, float32 `[R, vocabulary]`, minus infinity for tokens that the rules forbid; in place.
 
@@ -262,18 +272,18 @@ def allowed_scores(
     scores = scores.masked_fill_(banned, -torch.inf)
     broken = ~torch.isfinite(scores.amax(-1))
     if 0 < ngram <= tokens.shape[1]:
-        _ban_repetitions(scores, tokens, position, ngram)
+        _ban_repetitions(scores, tokens, positions, ngram)
         broken |= torch.isneginf(scores.amax(-1))
     return scores, broken
 
 
-def _ban_repetitions(scores: Tensor, tokens: Tensor, position: Tensor, ngram: int) -> None:
+def _ban_repetitions(scores: Tensor, tokens: Tensor, positions: Tensor, ngram: int) -> None:
     count = tokens.shape[1] - ngram + 1
-    # A run that does not end at or before `position` is compared with nothing.
-    same = (torch.arange(count, device=scores.device) + ngram - 1 <= position)[None]
+    # A run that does not end at or before the row's position is compared with nothing.
+    same = torch.arange(count, device=scores.device)[None] + ngram - 1 <= positions[:, None]
     for offset in range(ngram - 1):
-        index = (position - (ngram - 2) + offset).clamp(min=0)
-        same = same & (tokens[:, offset : offset + count] == tokens.index_select(1, index))
+        index = (positions - (ngram - 2) + offset).clamp(min=0)
+        same = same & (tokens[:, offset : offset + count] == tokens.gather(1, index[:, None]))
     penalty = torch.full_like(same, torch.inf, dtype=scores.dtype).masked_fill_(same, -torch.inf)
     scores.scatter_reduce_(1, tokens[:, ngram - 1 :], penalty, "amin")
 

@@ -89,7 +89,7 @@ class SearchRules:
 
 
 class Search(ABC):
-    """The answers of a batch while they grow. Rows are images × beams, an image's beams in a row."""
+    """Answers while they grow. Rows are answers × beams, an answer's beams in a row."""
 
     def __init__(self, rules: SearchRules, operations: Operations, images: int, banned: Tensor) -> None:
         """Room for `images` answers, each of at most `rules.limit` tokens.
@@ -97,96 +97,77 @@ class Search(ABC):
         Args:
             rules: of the search.
             operations: of the device.
-            images: in the batch.
-            banned: bool, `[images, vocabulary]`; filled by the caller before `begin`.
+            images: the most answers at a time.
+            banned: bool, `[images, vocabulary]`.
         """
         device = banned.device
         self.rules, self.banned = rules, banned
         self._do, self._images, self._rows = operations, images, images * rules.beams
         #: int64 `[rows, 1 + limit]`: the running answers.
-        self.tokens = torch.empty((self._rows, 1 + rules.limit), dtype=torch.int64, device=device)
-        #: int64 `[1]`: index of the last token of every running answer.
-        self.position = torch.zeros(1, dtype=torch.int64, device=device)
+        self.tokens = torch.full((self._rows, 1 + rules.limit), rules.padding, device=device)
+        #: int64 `[rows]`: index of the last token of every answer.
+        self.positions = torch.zeros(self._rows, dtype=torch.int64, device=device)
+        self._own = torch.arange(self._rows, dtype=torch.int32, device=device)
         #: int32 `[rows, 1 + limit]`: see `network.text.Caches`.
-        self.ancestry = torch.empty((self._rows, 1 + rules.limit), dtype=torch.int32, device=device)
+        self.ancestry = self._own[:, None].repeat(1, 1 + rules.limit)
         #: bool `[images]`: a logit was not finite.
         self.broken = torch.zeros(images, dtype=torch.bool, device=device)
         #: int64 `[images]`: most tokens of each answer, at most the limit of the rules.
         self.limits = torch.full((images,), rules.limit, dtype=torch.int64, device=device)
-        #: bool `[images]`: places of a batch that hold no image.
-        self.unused = torch.zeros(images, dtype=torch.bool, device=device)
-        #: bool `[1]`: every answer has ended.
-        self.done = torch.zeros(1, dtype=torch.bool, device=device)
-        self._own = torch.arange(self._rows, dtype=torch.int32, device=device)
 
-    def begin(self, fill: Callable[[Tensor, Tensor], object]) -> None:
-        """Start new answers.
-
-        Args:
-            fill: runs the decoder for the tokens `[rows]` at a position `[1]`, without logits; called for the
-                start token where the first token of an answer is a forced one.
-        """
-        self.tokens.fill_(self.rules.padding)
-        self.tokens[:, 0].fill_(self.rules.start)
-        self.ancestry.copy_(self._own[:, None])
-        self.position.zero_()
-        self.broken.zero_()
-        self.done.zero_()
-        if self.rules.forced_first is not None:
-            fill(self.tokens[:, 0], self.position)
-            self.tokens[:, 1].fill_(self.rules.forced_first)
-            self.position.fill_(1)
-
-    def last_tokens(self) -> Tensor:
-        """int64 `[rows]`: the tokens at `position`."""
-        return self.tokens.index_select(1, self.position)[:, 0]
+    def last_tokens(self, rows: int) -> Tensor:
+        """int64 `[rows]`: the last token of each of the first rows."""
+        return self.tokens[:rows].gather(1, self.positions[:rows, None])[:, 0]
 
     @abstractmethod
     def advance(self, logits: Tensor) -> None:
         """Append a token to every running answer; logits are `[rows, vocabulary]`."""
 
-    @abstractmethod
-    def answers(self) -> Tensor:
-        """int64 `[images, 1 + limit]`: the best answers, padded."""
-
-    def _note_broken(self, rows: Tensor) -> None:
-        self.broken |= rows.view(self._images, self.rules.beams).any(1)
-
-    @property
-    def _at_limit(self) -> Tensor:
-        """bool `[images]`: the next token is the last one of the answer."""
-        return self.position + 1 >= self.limits
-
 
 class GreedySearch(Search):
-    """Appends the most likely token."""
+    """Appends the most likely token. Each row has an answer of its own, which begins and ends by itself."""
 
-    def __init__(self, rules: SearchRules, operations: Operations, images: int, banned: Tensor) -> None:
-        super().__init__(rules, operations, images, banned)
-        self._ended = torch.zeros(images, dtype=torch.bool, device=banned.device)
+    def __init__(self, rules: SearchRules, operations: Operations, slots: int, banned: Tensor) -> None:
+        """Room for an answer in each slot.
 
-    def begin(self, fill: Callable[[Tensor, Tensor], object]) -> None:
-        """See `Search`."""
-        super().begin(fill)
-        self._ended.copy_(self.unused)
+        Args:
+            rules: of the search.
+            operations: of the device.
+            slots: the most answers at a time.
+            banned: bool, `[slots, vocabulary]`; filled by `begin`.
+        """
+        super().__init__(rules, operations, slots, banned)
+        #: bool `[slots]`: the slot's answer has ended, or there is none.
+        self.ended = torch.ones(slots, dtype=torch.bool, device=banned.device)
+
+    def begin(self, slots: Tensor, banned: Tensor, limits: Tensor) -> None:
+        """Start answers in slots, int64 `[n]`, with their banned tokens `[n, vocabulary]` and limits `[n]`."""
+        # The tokens behind an answer's last one are read by the ban of runs, and compared with nothing.
+        self.tokens.index_fill_(0, slots, self.rules.padding)
+        self.tokens[:, 0].index_fill_(0, slots, self.rules.start)
+        self.positions.index_fill_(0, slots, 0)
+        self.broken.index_fill_(0, slots, value=False)
+        self.ended.index_fill_(0, slots, value=False)
+        self.limits.index_copy_(0, slots, limits)
+        self.banned.index_copy_(0, slots, banned)
 
     def advance(self, logits: Tensor) -> None:
-        """See `Search`."""
-        rules = self.rules
-        chosen, broken = self._do.most_likely(logits, self.banned, self.tokens, self.position, rules.ngram)
-        self._note_broken(broken)
-        chosen = chosen.masked_fill(broken, rules.end)
+        """Append a token to the running answers of the first rows; logits are `[rows, vocabulary]`."""
+        rules, rows = self.rules, len(logits)
+        tokens, positions, ended = self.tokens[:rows], self.positions[:rows], self.ended[:rows]
+        running = ~ended
+        chosen, broken = self._do.most_likely(logits, self.banned[:rows], tokens, positions, rules.ngram)
+        self.broken[:rows] |= broken & running
+        if rules.forced_first is not None:
+            chosen = chosen.masked_fill(positions == 0, rules.forced_first)
+        at_limit = positions + 1 >= self.limits[:rows]
         if rules.forced_last is not None:
-            chosen = chosen.masked_fill(self._at_limit, rules.forced_last)
-        chosen = chosen.masked_fill(self._ended, rules.padding)
-        self._ended |= (chosen == rules.end) | self._at_limit
-        self.position += 1
-        self.tokens.index_copy_(1, self.position, chosen[:, None])
-        self.done.copy_(self._ended.all())
-
-    def answers(self) -> Tensor:
-        """See `Search`."""
-        return self.tokens
+            chosen = chosen.masked_fill(at_limit, rules.forced_last)
+        chosen = chosen.masked_fill(broken, rules.end)
+        chosen = torch.where(running, chosen, self.last_tokens(rows))
+        positions += running
+        tokens.scatter_(1, positions[:, None], chosen[:, None])
+        ended |= (chosen == rules.end) | at_limit | broken
 
 
 class BeamSearch(Search):
@@ -195,6 +176,12 @@ class BeamSearch(Search):
     def __init__(self, rules: SearchRules, operations: Operations, images: int, banned: Tensor) -> None:
         super().__init__(rules, operations, images, banned)
         device, beams = banned.device, rules.beams
+        #: int64 `[1]`: all rows have the same position.
+        self._position = self.positions[:1]
+        #: bool `[images]`: places of a batch that hold no image.
+        self.unused = torch.zeros(images, dtype=torch.bool, device=device)
+        #: bool `[1]`: every answer has ended.
+        self.done = torch.zeros(1, dtype=torch.bool, device=device)
         self._only_end = torch.full((banned.shape[1],), -torch.inf, device=device)
         self._only_end[rules.end] = 0
         self._only_last = torch.full_like(self._only_end, -torch.inf)
@@ -208,8 +195,22 @@ class BeamSearch(Search):
         self._first_rows = torch.arange(images, device=device)[:, None] * beams
 
     def begin(self, fill: Callable[[Tensor, Tensor], object]) -> None:
-        """See `Search`."""
-        super().begin(fill)
+        """Start new answers.
+
+        Args:
+            fill: runs the decoder for the tokens `[rows]` at their positions `[rows]`, without logits; called for
+                the start token where the first token of an answer is a forced one.
+        """
+        self.tokens.fill_(self.rules.padding)
+        self.tokens[:, 0].fill_(self.rules.start)
+        self.ancestry.copy_(self._own[:, None])
+        self.positions.zero_()
+        self.broken.zero_()
+        self.done.zero_()
+        if self.rules.forced_first is not None:
+            fill(self.tokens[:, 0], self.positions)
+            self.tokens[:, 1].fill_(self.rules.forced_first)
+            self.positions.fill_(1)
         # All beams of an image begin alike: only the first one may have children.
         self._scores.fill_(_NEVER)
         self._scores[:, 0].zero_()
@@ -229,7 +230,7 @@ class BeamSearch(Search):
         parents = order // (2 * beams)
         tokens = tokens.view(images, -1).gather(1, order)
         answers = self._gather(self.tokens.view(images, beams, -1), parents)
-        answers.index_copy_(2, self.position + 1, tokens[:, :, None])
+        answers.index_copy_(2, self._position + 1, tokens[:, :, None])
         at_limit = self._at_limit[:, None]
         ended = (tokens == self.rules.end) | at_limit
         self._keep_ended(answers, scores, ended)
@@ -237,14 +238,19 @@ class BeamSearch(Search):
         self._settle(at_limit)
 
     def answers(self) -> Tensor:
-        """See `Search`."""
+        """int64 `[images, 1 + limit]`: the best answers, padded."""
         return self._best[:, 0]
+
+    @property
+    def _at_limit(self) -> Tensor:
+        """bool `[images]`: the next token is the last one of the answer."""
+        return self._position + 1 >= self.limits
 
     def _allowed(self, scores: Tensor) -> Tensor:
         rules = self.rules
         banned = self.banned.repeat_interleave(rules.beams, 0)
-        scores, broken = allowed_scores(scores, banned, self.tokens, self.position, rules.ngram)
-        self._note_broken(broken)
+        scores, broken = allowed_scores(scores, banned, self.tokens, self.positions, rules.ngram)
+        self.broken |= broken.view(self._images, rules.beams).any(1)
         if rules.forced_last is not None:
             at_limit = self._at_limit.repeat_interleave(rules.beams)[:, None]
             scores = torch.where(at_limit, self._only_last, scores)
@@ -255,7 +261,7 @@ class BeamSearch(Search):
         closed = ended.clone()
         closed[:, beams:].zero_()
         # Tokens behind the start token, the new one included.
-        scores = scores / (self.position + 1.0) ** self.rules.length_penalty
+        scores = scores / (self._position + 1.0) ** self.rules.length_penalty
         if self.rules.early_stopping:
             scores = scores + self._full.all(1, keepdim=True) * _NEVER
         scores = scores + ~self._hopeful * _NEVER + ~closed * _NEVER
@@ -270,12 +276,12 @@ class BeamSearch(Search):
         self.tokens.copy_(self._gather(answers, order).flatten(0, 1))
         rows = (self._first_rows + parents.gather(1, order)).flatten()
         self.ancestry.copy_(self.ancestry.index_select(0, rows))
-        self.position += 1
+        self.positions += 1
         # The next token's keys and values go into the row itself.
-        self.ancestry.index_copy_(1, self.position, self._own[:, None])
+        self.ancestry.index_copy_(1, self._position, self._own[:, None])
 
     def _settle(self, at_limit: Tensor) -> None:
-        possible = self._scores[:, :1] / self.position.float() ** self.rules.length_penalty
+        possible = self._scores[:, :1] / self._position.float() ** self.rules.length_penalty
         worst = self._best_scores.amin(1, keepdim=True).expand_as(self._full).masked_fill(~self._full, _NEVER)
         self._hopeful &= (possible > worst).any(1, keepdim=True) & ~at_limit
         over = ~self._hopeful.any()
@@ -287,8 +293,3 @@ class BeamSearch(Search):
     def _gather(sequences: Tensor, order: Tensor) -> Tensor:
         """`[images, k, T]` of `[images, n, T]` by the indices `[images, k]`."""
         return sequences.gather(1, order[:, :, None].expand(-1, -1, sequences.shape[2]))
-
-
-def search_for(rules: SearchRules, operations: Operations, images: int, banned: Tensor) -> Search:
-    """The search of the rules."""
-    return (GreedySearch if rules.beams == 1 else BeamSearch)(rules, operations, images, banned)

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from worker.engine.runtime.network.operations import Linear, Operations
 from worker.engine.runtime.network.vision import linear_of, norm_of
@@ -93,10 +94,10 @@ class _DecoderLayer:
         self._widen, self._narrow = linear_of(module.fc1), linear_of(module.fc2)
         self._last_norm = norm_of(module.final_layer_norm)
 
-    def __call__(self, hidden: Tensor, position: Tensor, caches: Caches, layer: int) -> Tensor:
+    def __call__(self, hidden: Tensor, positions: Tensor, caches: Caches, layer: int) -> Tensor:
         channels = hidden.shape[-1]
         attended = self._do.self_attention(
-            self._qkv(hidden), caches.keys[layer], caches.values[layer], self._heads, position, caches.ancestry
+            self._qkv(hidden), caches.keys[layer], caches.values[layer], self._heads, positions, caches.ancestry
         )
         hidden = self._do.add_norm(self._out(attended), hidden, self._norm)
         image_keys, image_values = caches.cross[layer].split(channels, -1)
@@ -124,20 +125,26 @@ class Decoder:
         """The number of layers."""
         return len(self._layers)
 
-    def read(self, encoded: Tensor, cross: list[Tensor]) -> None:
-        """Fill `cross`, one `[B, S, 2C]` per layer, with the keys and values of the encoder's hidden states."""
+    def read(self, encoded: Tensor, slots: Tensor, cross: list[Tensor]) -> None:
+        """Keep the keys and values of the encoder's hidden states.
+
+        Args:
+            encoded: `[B, S, C]`.
+            slots: int64 `[B]`, the place of each in `cross`.
+            cross: one `[slots, S or more, 2C]` per layer.
+        """
+        tokens = encoded.shape[1]
         for layer, out in zip(self._layers, cross, strict=True):
-            weight, bias = layer.cross_keys_and_values
-            torch.addmm(bias, encoded.flatten(0, 1), weight.T, out=out.flatten(0, 1))
+            out[:, :tokens].index_copy_(0, slots, functional.linear(encoded, *layer.cross_keys_and_values))
 
-    def step(self, tokens: Tensor, position: Tensor, caches: Caches) -> Tensor:
-        """Logits `[R, vocabulary]` behind the tokens, int64 `[R]`, at a position `[1]`; fills the caches."""
-        return self._head(self.fill(tokens, position, caches))
+    def step(self, tokens: Tensor, positions: Tensor, caches: Caches) -> Tensor:
+        """Logits `[R, vocabulary]` behind the tokens, int64 `[R]`, at their positions `[R]`; fills the caches."""
+        return self._head(self.fill(tokens, positions, caches))
 
-    def fill(self, tokens: Tensor, position: Tensor, caches: Caches) -> Tensor:
-        """Hidden states `[R, C]` of the tokens; fills the caches at the position."""
+    def fill(self, tokens: Tensor, positions: Tensor, caches: Caches) -> Tensor:
+        """Hidden states `[R, C]` of the tokens; fills the caches at the positions."""
         words = self._embeddings[tokens] * self._scale if self._scale != 1 else self._embeddings[tokens]
-        hidden = self._do.norm(words + self._positions.index_select(0, position), self._norm)
+        hidden = self._do.norm(words + self._positions.index_select(0, positions), self._norm)
         for number, layer in enumerate(self._layers):
-            hidden = layer(hidden, position, caches, number)
+            hidden = layer(hidden, positions, caches, number)
         return hidden

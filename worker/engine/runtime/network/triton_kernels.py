@@ -271,7 +271,7 @@ def self_attention(
 ):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)
     head = tl.program_id(1) * SIZE
-    length = tl.load(position).to(tl.int32)
+    length = tl.load(position + row).to(tl.int32)
     features = tl.arange(0, SIZE_BLOCK)
     known = features < SIZE
     own = qkv + row * (3 * CHANNELS) + head + features
@@ -341,7 +341,7 @@ def cross_attention(
 @triton.jit
 def ban(logits, tokens, position, positions, vocabulary, NGRAM: tl.constexpr, BLOCK: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
-    last = tl.load(position).to(tl.int32)
+    last = tl.load(position + row).to(tl.int32)
     answer = tokens + row * positions
     for start in range(0, last - NGRAM + 2, BLOCK):
         windows = start + tl.arange(0, BLOCK)

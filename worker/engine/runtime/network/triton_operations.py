@@ -127,7 +127,7 @@ class TritonOperations:
         return out
 
     def self_attention(
-        self, qkv: Tensor, keys: Tensor, values: Tensor, heads: int, position: Tensor, ancestry: Tensor
+        self, qkv: Tensor, keys: Tensor, values: Tensor, heads: int, positions: Tensor, ancestry: Tensor
     ) -> Tensor:
         """See `Operations`."""
         rows, triple = qkv.shape
@@ -135,7 +135,7 @@ class TritonOperations:
         size = channels // heads
         out = empty((rows, channels), dtype=qkv.dtype, device=qkv.device)
         kernels.self_attention[(rows, heads)](
-            qkv, keys, values, position, ancestry, out, keys.shape[1], size**-0.5, CHANNELS=channels, SIZE=size,
+            qkv, keys, values, positions, ancestry, out, keys.shape[1], size**-0.5, CHANNELS=channels, SIZE=size,
             SIZE_BLOCK=_padded(size), KEYS=32, num_warps=2,
         )  # fmt: skip
         return out
@@ -152,13 +152,13 @@ class TritonOperations:
         return out
 
     def most_likely(
-        self, logits: Tensor, banned: Tensor, tokens: Tensor, position: Tensor, ngram: int
+        self, logits: Tensor, banned: Tensor, tokens: Tensor, positions: Tensor, ngram: int
     ) -> tuple[Tensor, Tensor]:
         """See `Operations`."""
         rows, vocabulary = logits.shape
         if ngram:
             kernels.ban[(rows,)](
-                logits, tokens, position, tokens.shape[1], vocabulary, NGRAM=ngram, BLOCK=128, num_warps=2
+                logits, tokens, positions, tokens.shape[1], vocabulary, NGRAM=ngram, BLOCK=128, num_warps=2
             )
         shape = (rows, _PARTS)
         values = empty(shape, dtype=float32, device=logits.device)

@@ -1,0 +1,166 @@
+"""Greedy answers that join others in mid-flight: the tokens of transformers, whatever the neighbours."""
+
+from collections.abc import Callable, Sequence
+
+import pytest
+import torch
+
+from dropline.contract import TaskPrompt
+from tests.integration.network.test_parity import (
+    GENERATORS,
+    LIMIT,
+    MOST,
+    Build,
+    Pair,
+    Question,
+    noise,
+    tiny,
+    without_padding,
+)
+from worker.engine.runtime.network.form import Form, Work, uncaptured
+from worker.engine.runtime.network.slots import Ended, GreedySlots
+from worker.engine.runtime.network.text import Decoder
+
+__all__ = ["tiny"]
+
+
+def greedy(tiny: Pair, build: Build) -> GreedySlots:
+    slots = build(tiny, tiny.rules(1, early_stopping=False))
+    assert isinstance(slots, GreedySlots)
+    return slots
+
+
+def answer_all(slots: GreedySlots, pair: Pair, groups: Sequence[Sequence[Question]]) -> list[Ended]:
+    """Hand in one group after the other, each as soon as the slots take it; the answers in the groups' order."""
+    waiting, found, order = list(groups), dict[int, Ended](), list[int]()
+    while waiting or slots.busy:
+        if waiting and slots.wanted(len(waiting[0])):
+            order += slots.prepare(pair.batch(waiting.pop(0)))
+        found |= {ended.number: ended for ended in slots.advance()}
+    return [found[number] for number in order]
+
+
+@GENERATORS
+def test_answers_that_join_others_in_mid_flight(tiny: Pair, build: Build) -> None:
+    """All prompts with limits of all kinds, one image after the other, and groups of one image among them."""
+    rules = tiny.rules(1, early_stopping=False)
+    limits = [LIMIT, 3, LIMIT, 9, 2, 14]
+    questions = [
+        Question(image, prompt, limits[place % len(limits)])
+        for place, (image, prompt) in enumerate(zip(noise(15), TaskPrompt, strict=True))
+    ]
+    first = questions[0].image
+    together = [Question(first, prompt) for prompt in (TaskPrompt.OD, TaskPrompt.OCR, TaskPrompt.CAPTION)]
+    groups = [*([question] for question in questions[:8]), together, *([question] for question in questions[8:])]
+    found = answer_all(greedy(tiny, build), tiny, groups)
+    expected = [tiny.expected(question, rules) for group in groups for question in group]
+    assert [without_padding(ended.tokens) for ended in found] == expected
+
+
+@GENERATORS
+def test_a_long_answer_holds_up_no_short_one(tiny: Pair, build: Build) -> None:
+    """Short answers leave and make room for others while the long one, which began first, goes on."""
+    slots = greedy(tiny, build)
+    long, *images = noise(2 * MOST + 1)
+    (number,) = slots.prepare(tiny.batch([Question(long, TaskPrompt.DENSE_REGION_CAPTION, LIMIT)]))
+    waiting = [Question(image, TaskPrompt.CAPTION, 2) for image in images]
+    order: list[int] = []
+    while slots.busy or waiting:
+        if waiting and slots.wanted(1):
+            slots.prepare(tiny.batch([waiting.pop()]))
+        order += [ended.number for ended in slots.advance()]
+    assert order.index(number) >= 3
+    assert sorted(order) == list(range(2 * MOST + 1))
+
+
+@GENERATORS
+def test_an_answer_without_finite_logits_leaves_no_trace(
+    tiny: Pair, build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next answer in its slot, and those beside it, are those of a fresh memory."""
+    slots = greedy(tiny, build)
+    questions = [Question(image, TaskPrompt.CAPTION, 6 + 3 * place) for place, image in enumerate(noise(3))]
+    expected = [ended.tokens for ended in answer_all(slots, tiny, [questions])]
+    read = Decoder.read
+
+    def ruin(decoder: Decoder, encoded: torch.Tensor, *others: object) -> None:
+        encoded[1] = torch.nan
+        read(decoder, encoded, *others)  # type: ignore[arg-type]  # handed on as they came
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Decoder, "read", ruin)
+        ruined = answer_all(slots, tiny, [questions])
+    assert [ended.broken for ended in ruined] == [False, True, False]
+    assert [ruined[0].tokens, ruined[2].tokens] == [expected[0], expected[2]]
+    # A shorter prompt leaves the end of the slot as it was; a longer answer beside it reads the end, masked.
+    again = answer_all(slots, tiny, [questions])
+    assert [(ended.tokens, ended.broken) for ended in again] == [(tokens, False) for tokens in expected]
+
+
+@GENERATORS
+def test_a_batch_in_between_changes_nothing(tiny: Pair, build: Build) -> None:
+    """A whole batch is answered while others are under way, which go on; and nothing is left after a reset."""
+    slots = greedy(tiny, build)
+    questions = [Question(image, TaskPrompt.OCR) for image in noise(MOST + 2)]
+    expected = [ended.tokens for ended in answer_all(slots, tiny, [questions[:MOST], questions[MOST:]])]
+    numbers = slots.prepare(tiny.batch(questions[:4]))
+    slots.advance()
+    waiting = slots.prepare(tiny.batch(questions[4:MOST]))
+    between = slots(tiny.batch(questions[MOST:]))
+    assert [without_padding(tokens) for tokens in between.tokens] == [
+        without_padding(tokens) for tokens in expected[MOST:]
+    ]
+    found: dict[int, Ended] = {}
+    while slots.busy:
+        found |= {ended.number: ended for ended in slots.advance()}
+    assert [without_padding(found[number].tokens) for number in [*numbers, *waiting]] == [
+        without_padding(tokens) for tokens in expected[:MOST]
+    ]
+    slots.prepare(tiny.batch(questions[:2]))
+    slots.advance()
+    slots.reset()
+    assert not slots.busy
+    assert [without_padding(ended.tokens) for ended in answer_all(slots, tiny, [questions[:1]])] == [
+        without_padding(expected[0])
+    ]
+
+
+class LateLane:
+    """Work that is done as late as is allowed, as on a stream of its own."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Work] = []
+        self.polls = 0
+
+    def start(self, work: Callable[[], None]) -> None:
+        self.waiting.append(work)
+        self.polls = 0
+
+    def ready(self) -> bool:
+        self.polls += 1
+        return self.polls > 2
+
+    def join(self) -> None:
+        for work in self.waiting:
+            work()
+        self.waiting.clear()
+
+
+def test_images_are_seen_while_others_are_answered(tiny: Pair) -> None:
+    """As on a second stream of a GPU: while the images are being seen, the running answers get their tokens."""
+    lane = LateLane()
+    form = Form(uncaptured, uncaptured, lane, exact=False)
+    slots = GreedySlots(tiny.network, tiny.rules(1, False), MOST, tiny.size, tiny.vocabulary, form)
+    first, second = (Question(image, TaskPrompt.OCR) for image in noise(2))
+    expected = [slots(tiny.batch([question])).tokens[0] for question in (first, second)]
+    (one,) = slots.prepare(tiny.batch([first]))
+    found = {ended.number: ended.tokens for ended in slots.advance()}
+    position = int(slots._search.positions[0])
+    (other,) = slots.prepare(tiny.batch([second]))
+    found |= {ended.number: ended.tokens for ended in slots.advance()}
+    assert lane.waiting, "the images are still being seen"
+    assert int(slots._search.positions[0]) > position
+    assert slots.wanted(5) == 0
+    while slots.busy:
+        found |= {ended.number: ended.tokens for ended in slots.advance()}
+    assert [found[one], found[other]] == expected

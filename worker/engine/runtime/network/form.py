@@ -1,0 +1,140 @@
+"""How a device runs the network: work as it is, or captured as graphs; in turn, or beside other work."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+#: Prompts are padded to a multiple of so many tokens, so that few lengths need a graph.
+_PROMPT_STEP = 16
+
+Work = Callable[[], None]
+#: Turns work on a device into work that does the same again, on the same memory.
+Capture = Callable[[Work], Work]
+
+
+class Lane(Protocol):
+    """Runs work beside the device's main work, one piece at a time."""
+
+    def start(self, work: Work) -> None:
+        """Start work once the main work so far is done."""
+        ...
+
+    def ready(self) -> bool:
+        """Whether the work has ended; never blocks."""
+        ...
+
+    def join(self) -> None:
+        """Let the main work that follows wait for the work."""
+        ...
+
+
+class SameLane:
+    """Runs work at once. Two threads of a CPU would share the cores that one uses already."""
+
+    def start(self, work: Work) -> None:
+        """See `Lane`."""
+        work()
+
+    def ready(self) -> bool:
+        """See `Lane`."""
+        return True
+
+    def join(self) -> None:
+        """See `Lane`."""
+
+
+class SideStream:
+    """A second stream of a GPU: tokens are bound by the memory, and leave the matrix units to the images."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._stream = torch.cuda.Stream(device)
+        self._ended = torch.cuda.Event()
+
+    def start(self, work: Work) -> None:
+        """See `Lane`."""
+        self._stream.wait_stream(torch.cuda.current_stream(self._device))
+        with torch.cuda.stream(self._stream):
+            work()
+            self._ended.record()
+
+    def ready(self) -> bool:
+        """See `Lane`."""
+        return self._ended.query()
+
+    def join(self) -> None:
+        """See `Lane`."""
+        torch.cuda.current_stream(self._device).wait_event(self._ended)
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """The form of one kind of device."""
+
+    #: Of the main work.
+    capture: Capture
+    #: Of the work in the lane.
+    capture_aside: Capture
+    lane: Lane
+    #: Sizes stay as they are; else they are rounded up to a few, since each has graphs of its own.
+    exact: bool
+
+    def rounded(self, count: int, most: int) -> int:
+        """The size of the graph for so many images, prompts or rows: a power of two, or the most."""
+        return count if self.exact else min(1 << (count - 1).bit_length(), most)
+
+    def padded_width(self, longest: int, most: int) -> int:
+        """Tokens of padded prompts."""
+        return longest if self.exact else min(-(-longest // _PROMPT_STEP) * _PROMPT_STEP, most)
+
+    def images_at_once(self, count: int) -> int:
+        """Images in one pass of the vision tower; several at once gain a CPU nothing."""
+        return 1 if self.exact else count
+
+    def worthwhile(self, waiting: int) -> int:
+        """The most images that a next group should have, of so many that wait."""
+        return 1 if self.exact else 1 << (waiting.bit_length() - 1)
+
+
+def uncaptured(work: Work) -> Work:
+    """The work itself, on the same memory."""
+    return work
+
+
+def direct_form() -> Form:
+    """Layer after layer, as a CPU does best."""
+    return Form(uncaptured, uncaptured, SameLane(), exact=True)
+
+
+def graph_form(device: torch.device) -> Form:
+    """Graphs of a GPU. Graphs that run at the same time need pools of their own."""
+    return Form(cuda_graphs(device), cuda_graphs(device), SideStream(device), exact=False)
+
+
+def cuda_graphs(device: torch.device) -> Capture:
+    """Captures work on a GPU as CUDA graphs, which share one pool of memory."""
+    pool = torch.cuda.graph_pool_handle()
+
+    def capture(work: Work) -> Work:
+        # Once outside of the graph: kernels are compiled, and libraries reserve their memory.
+        stream = torch.cuda.Stream(device)
+        stream.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(stream):
+            work()
+        torch.cuda.current_stream(device).wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        try:
+            # Other threads may reserve page-locked memory for a new child meanwhile.
+            with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+                work()
+        except RuntimeError as error:
+            # The end of a broken capture raises an error of its own, which hides that the memory ran out.
+            if isinstance(error.__context__, torch.OutOfMemoryError):
+                raise error.__context__ from None
+            raise
+        replay: Work = graph.replay
+        return replay
+
+    return capture
