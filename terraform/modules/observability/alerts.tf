@@ -60,7 +60,7 @@ resource "google_monitoring_alert_policy" "this" {
   }
 
   documentation {
-    content   = each.value.what
+    content   = "${each.value.what}\n\nMore: docs/operate.md#${each.value.page}"
     mime_type = "text/markdown"
   }
 

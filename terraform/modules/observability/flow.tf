@@ -6,11 +6,25 @@ locals {
       filter = "${local.function_log} AND jsonPayload.message=\"event_accepted\" AND jsonPayload.enqueued=true"
       what   = "Images queued by the function."
       source = "cloud_run_revision"
+      label  = null
     }
     finished = {
       filter = "${local.worker_log} AND jsonPayload.message=\"finished\""
       what   = "Images finished by the worker, captioned or failed."
       source = "cloud_run_worker_pool"
+      label  = null
+    }
+    failed = {
+      filter = "${local.worker_log} AND jsonPayload.message=\"caption_failed\""
+      what   = "Images that failed for good, by code."
+      source = "cloud_run_worker_pool"
+      label  = "code"
+    }
+    skipped = {
+      filter = "${local.function_log} AND jsonPayload.message=\"event_filtered\""
+      what   = "Objects that a rule filters, by reason."
+      source = "cloud_run_revision"
+      label  = "reason"
     }
   }
 
@@ -25,6 +39,7 @@ locals {
   stalls = merge(
     {
       images_wait = {
+        page     = "the-worker-pool-does-not-scale-up"
         title    = "images wait to be captioned"
         query    = "${local.increase.accepted} > 0 unless ${local.increase.finished} > 0"
         window   = 2 * var.thresholds.image_waits_s
@@ -35,6 +50,7 @@ locals {
     },
     var.pool_idle_s == null ? {} : {
       pool_awake = {
+        page     = "the-worker-pool-does-not-scale-to-zero"
         title    = "workers are awake without work"
         query    = "${local.awake} > 0 unless ${local.increase.finished} > 0"
         window   = var.pool_idle_s + 3600
@@ -58,5 +74,15 @@ resource "google_logging_metric" "this" {
     metric_kind = "DELTA"
     value_type  = "INT64"
     unit        = "1"
+
+    dynamic "labels" {
+      for_each = each.value.label[*]
+      content {
+        key        = labels.value
+        value_type = "STRING"
+      }
+    }
   }
+
+  label_extractors = { for label in each.value.label[*] : label => "EXTRACT(jsonPayload.${label})" }
 }

@@ -6,24 +6,28 @@ locals {
   # metric is created, and the first apply would fail.
   logged = {
     captions_failed = {
+      page     = "failed-rows"
       title    = "images are put aside"
       filter   = "${local.worker_log} AND jsonPayload.message=\"caption_failed\""
       severity = "WARNING"
       what     = "SELECT error_code, count(*) FROM captions WHERE status = 'failed' GROUP BY 1; docs/error-codes.md explains each code. Remove the cause, then run the job ${var.name}-redrive, which queues the images again."
     }
     no_worker = {
+      page     = "the-worker-pool-does-not-scale-up"
       title    = "no worker starts"
       filter   = "${local.function_log} AND jsonPayload.message=\"pool_without_worker\""
       severity = "ERROR"
       what     = "Images wait, and no worker is ready. The log line has Cloud Run's reason, as `dropline status` has: mostly no GPU quota (NvidiaL4GpuAllocNoZonalRedundancyPerProjectRegion) or no free GPU. Tried again automatically, at least once an hour."
     }
     pool_held = {
+      page     = "a-held-worker-pool"
       title    = "the workers are held at zero"
       filter   = "${local.worker_log} AND jsonPayload.message=\"pool_held\""
       severity = "ERROR"
       what     = "Several starts of a worker failed in a row, so the worker pool was set to zero; images wait. The log line has the error. The next event after a change of image or settings wakes the workers, or run the job ${var.name}-redrive with --all (docs/operate.md, A held worker pool)."
     }
     pool_refused = {
+      page     = "the-worker-pool-does-not-scale-up"
       title    = "the workers are not woken"
       filter   = "((${local.function_log}) OR (${local.worker_log})) AND (jsonPayload.code=\"scaling_denied\" OR jsonPayload.message=\"pool_not_woken_again\")"
       severity = "ERROR"
