@@ -11,9 +11,13 @@ from collections.abc import Sequence
 from psycopg import sql
 
 from db.connections import Connector
+from db.search_language import change_language
 from db.session import make_engine
+from dropline.log import get_logger
 from dropline.settings import load_settings, require
 from migrations.run import migration_settings, run_and_exit, upgrade
+
+log = get_logger(__name__)
 
 #: A role of Dropline, and a login.
 Grant = tuple[str, str]
@@ -57,9 +61,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--afterwards", metavar="URL", help="posted to at the end, to stop a proxy beside this one"
     )
+    parser.add_argument(
+        "--search-language",
+        metavar="NAME",
+        help="the language of searches from now on, as `dropline search-language`",
+    )
     options = parser.parse_args(arguments)
     try:
-        deploy(require(load_settings().database.url, "DROPLINE_DATABASE__URL"), options.grant)
+        settings = load_settings().database
+        deploy(require(settings.url, "DROPLINE_DATABASE__URL"), options.grant)
+        if options.search_language:
+            rows = change_language(settings, options.search_language, log.info, lambda _: None)
+            log.info("search_language_changed", language=options.search_language, rewritten=rows)
     finally:
         if options.afterwards:
             _post(options.afterwards)

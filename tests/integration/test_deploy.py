@@ -112,3 +112,12 @@ def test_a_login_without_createrole_migrates_where_the_role_exists(address: str)
             deploy.main(GRANTS)
         admin.execute("CREATE ROLE dropline_gallery")
     deploy.main(GRANTS)
+
+
+@pytest.mark.usefixtures("migrator")
+def test_the_job_changes_the_language_of_searches(address: str) -> None:
+    """The migrations' login, which is no superuser, changes the language; a repetition is harmless."""
+    for _ in range(2):
+        deploy.main([*GRANTS, "--search-language=german"])
+        with psycopg.connect(url_of(READER, address)) as reader:
+            assert reader.execute("SELECT language::text FROM search_language").fetchall() == [("german",)]
