@@ -1,8 +1,9 @@
 """A small, untrained Florence-2: the engine's captions equal those of transformers, image by image."""
 
+import contextlib
 import re
 import shutil
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -321,26 +322,31 @@ def test_another_kind_of_model_is_refused(tmp_path: Path) -> None:
         _load(tmp_path)
 
 
-@pytest.fixture(scope="module")
-def engine(checkpoint: Path) -> Iterator[EngineProcess]:
-    """A real engine process, ready."""
-    engine = EngineProcess(_settings(checkpoint), LogSettings())
-    try:
+@pytest.mark.parametrize("beams", [1, 3])
+def test_the_process_captions_as_the_model_does(
+    checkpoint: Path, requests: list[CaptionRequest], beams: int
+) -> None:
+    """The captions through shared memory and socket are the model's, asked one at a time and all at once.
+
+    Greedy ones join others in mid-flight. A prompt that is too long fails alone.
+    """
+    florence = _load(checkpoint, num_beams=beams)
+    expected = [florence.caption([item])[0] for item in requests]
+    long = TaskRequest(TaskPrompt.OPEN_VOCABULARY_DETECTION, "x" * POSITIONS)
+    engine = EngineProcess(_settings(checkpoint, num_beams=beams, max_batch=4), LogSettings())
+    with contextlib.closing(engine):
         engine.start()
         engine.wait_ready(DEADLINE_S)
-        yield engine
-    finally:
-        engine.close()
 
+        def ask(item: CaptionRequest) -> list[Any]:
+            refused = CaptionRequest(item.pixels, long, item.original)
+            with EngineClient(engine.address, engine.authkey) as client:
+                assert client.input_size == SIZE
+                client.announce()
+                return client.caption_all([item, refused, item], timeout_s=DEADLINE_S)
 
-def test_the_process_captions_as_the_model_does(
-    engine: EngineProcess, florence: FlorenceModel, requests: list[CaptionRequest]
-) -> None:
-    """The caption through shared memory and socket is the model's, with the checkpoint's name and revision."""
-    with EngineClient(engine.address, engine.authkey) as client:
-        assert client.input_size == SIZE
-        for item in requests:
-            client.announce()
-            answer = client.caption(item, timeout_s=DEADLINE_S)
-            assert answer == florence.caption([item])[0]
-            assert (answer.model, answer.model_revision) == (florence.name, florence.revision)
+        assert ask(requests[0])[0] == expected[0]
+        with ThreadPoolExecutor(len(requests)) as threads:
+            for answers, caption in zip(threads.map(ask, requests), expected, strict=True):
+                assert [answers[0], answers[2]] == [caption, caption]
+                assert "shorten the text" in str(answers[1])

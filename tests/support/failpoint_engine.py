@@ -27,6 +27,7 @@ class CountingModel:
     input_size = 32
     device = "none"
     dtype = "none"
+    stream = None
     name = "counting"
     revision = "test"
     largest_batch = 64

@@ -34,6 +34,7 @@ class ScriptedModel:
     largest_batch = sys.maxsize
     device = "none"
     dtype = "none"
+    stream = None
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory

@@ -136,29 +136,43 @@ class Batcher(Generic[B]):
             self._closed = True
             self._changed.notify_all()
 
-    def next_batch(self) -> list[B]:
+    def next_batch(self, wanted: Callable[[int], int] | None = None) -> list[B]:
         """Block until a request is queued, then return a batch in order of arrival; empty once closed.
 
         A request with more tasks than the maximum is a batch of its own.
+
+        Args:
+            wanted: the most tasks of the batch, at least 1, by the number of tasks that wait; None: `max_batch`.
         """
         with self._changed:
             while not self._closed:
                 self._changed.wait_for(lambda: self._queue or self._closed)
                 self._changed.wait_for(self._need_not_wait, self._max_wait_s)
                 if self._queue and not self._closed:
-                    return self._take()
+                    return self._take(wanted(self._waiting) if wanted else self.max_batch)
             return []
 
+    def take(self, wanted: Callable[[int], int]) -> list[B]:
+        """As `next_batch`, at once, where it may be empty; a request that must run alone is left in the queue."""
+        with self._changed:
+            if self._closed or not self._queue or self._queue[0].isolated:
+                return []
+            room = wanted(self._waiting)
+            return self._take(room) if room else []
+
+    @property
+    def _waiting(self) -> int:
+        return sum(request.size for request in self._queue)
+
     def _need_not_wait(self) -> bool:
-        full = sum(request.size for request in self._queue) >= self.max_batch
+        full = self._waiting >= self.max_batch
         return full or not self._announced or not self._queue or self._queue[0].isolated or self._closed
 
-    def _take(self) -> list[B]:
+    def _take(self, room: int) -> list[B]:
         if self._queue[0].isolated:
             return [self._queue.popleft()]
         batch: list[B] = []
         left: deque[B] = deque()
-        room = self.max_batch
         for request in self._queue:
             if (request.size <= room or not batch) and not request.isolated:
                 batch.append(request)

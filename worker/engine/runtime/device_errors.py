@@ -1,8 +1,14 @@
 """Errors of torch on a device, by their words: torch raises a plain RuntimeError for most of them."""
 
 import enum
+from collections.abc import Callable
+from typing import TypeVar
 
 import torch
+
+from worker.engine.runtime.model import BatchTooLarge, DeviceBroken
+
+T = TypeVar("T")
 
 
 class Fault(enum.Enum):
@@ -45,3 +51,23 @@ def fault_of(error: RuntimeError) -> Fault:
     if isinstance(error, torch.OutOfMemoryError) or any(each in words for each in _MEMORY):
         return Fault.MEMORY
     return Fault.BROKEN if any(each in words for each in _BROKEN) else Fault.OTHER
+
+
+def guarded(call: Callable[[], T]) -> T:
+    """The result of a call.
+
+    Raises:
+        BatchTooLarge: the device's memory ran out.
+        DeviceBroken: the device can be used no more by this process.
+    """
+    try:
+        return call()
+    except RuntimeError as error:
+        fault, reason = fault_of(error), str(error)
+        if fault is Fault.OTHER:
+            raise
+        if fault is Fault.BROKEN:
+            raise DeviceBroken(reason) from error
+    # Outside the handler, no frame holds the tensors of the failed attempt.
+    torch.cuda.empty_cache()
+    raise BatchTooLarge(reason)

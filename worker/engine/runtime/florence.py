@@ -18,8 +18,9 @@ from dropline.errors import InferenceFailed, SettingsError
 from dropline.settings import EngineSettings
 from worker.engine.runtime.answers import AnswerRules, check_answer
 from worker.engine.runtime.checkpoint import Checkpoint
-from worker.engine.runtime.device_errors import Fault, fault_of
-from worker.engine.runtime.model import NON_FINITE_LOGITS, BatchTooLarge, DeviceBroken
+from worker.engine.runtime.device_errors import guarded
+from worker.engine.runtime.florence_stream import FlorenceStream
+from worker.engine.runtime.model import NON_FINITE_LOGITS, BatchTooLarge, Stream
 from worker.engine.runtime.network.beams import BeamBatches
 from worker.engine.runtime.network.form import direct_form, graph_form
 from worker.engine.runtime.network.generation import Batch, Network
@@ -72,6 +73,9 @@ class FlorenceModel:
         self._grammars = AnswerRules(processor, vocabulary, model.device)
         self._rules = _search_rules(model, checkpoint, settings)
         self._generator = self._build_generator(model, vocabulary)
+        #: The tokens of the prompts without a text.
+        self._prompts: dict[TaskPrompt, list[int]] = {}
+        self.stream: Stream | None = self._stream()
 
     @torch.inference_mode()
     def _build_generator(self, model: Any, vocabulary: int) -> GreedySlots | BeamBatches:
@@ -99,19 +103,8 @@ class FlorenceModel:
             DeviceBroken: the device can be used no more by this process.
             InferenceFailed: a prompt has more tokens than the model reads.
         """
-        try:
-            answers = self.generate(batch)
-        except RuntimeError as error:
-            fault, reason = fault_of(error), str(error)
-            if fault is Fault.OTHER:
-                raise
-            if fault is Fault.BROKEN:
-                raise DeviceBroken(reason) from error
-        else:
-            return [self.postprocess(answer, request) for answer, request in zip(answers, batch, strict=True)]
-        # Outside the handler, no frame holds the tensors of the failed attempt.
-        torch.cuda.empty_cache()
-        raise BatchTooLarge(reason)
+        answers = guarded(lambda: self.generate(batch))
+        return [self.postprocess(answer, request) for answer, request in zip(answers, batch, strict=True)]
 
     def generate(self, batch: Sequence[CaptionRequest]) -> list[Generated]:
         """The generated token ids of every request; an image of several requests is seen once.
@@ -119,18 +112,30 @@ class FlorenceModel:
         Raises:
             InferenceFailed: a prompt has more tokens than the model reads.
         """
-        images = {id(request.pixels): request.pixels for request in batch}
-        places = {key: place for place, key in enumerate(images)}
-        answers = self._generator(
-            Batch(
-                pixels=[torch.from_numpy(pixels) for pixels in images.values()],
-                images=[places[id(request.pixels)] for request in batch],
-                prompts=[self._prompt_ids(request.task) for request in batch],
-                banned=self._grammars.banned([request.task.prompt for request in batch]),
-                limits=[self._limit_of(request.task.prompt) for request in batch],
-            )
-        )
+        answers = self._generator(self._batch_of(batch))
         return [Generated(*answer) for answer in zip(answers.tokens, answers.broken, strict=True)]
+
+    def _batch_of(self, requests: Sequence[CaptionRequest]) -> Batch:
+        images = {id(request.pixels): request.pixels for request in requests}
+        places = {key: place for place, key in enumerate(images)}
+        return Batch(
+            pixels=[torch.from_numpy(pixels) for pixels in images.values()],
+            images=[places[id(request.pixels)] for request in requests],
+            prompts=[self._prompt_ids(request.task) for request in requests],
+            banned=self._grammars.banned([request.task.prompt for request in requests]),
+            limits=[self._limit_of(request.task.prompt) for request in requests],
+        )
+
+    def _stream(self) -> FlorenceStream | None:
+        if not isinstance(self._generator, GreedySlots):
+            return None
+        return FlorenceStream(
+            self._generator,
+            batch_of=self._batch_of,
+            check=lambda request: self._prompt_ids(request.task),
+            guarded=guarded,
+            caption=lambda ended, request: self.postprocess(Generated(ended.tokens, ended.broken), request),
+        )
 
     def postprocess(self, answer: Generated, request: CaptionRequest) -> Caption | InferenceFailed:
         """The caption of the generated token ids, or the error of an answer that is no answer."""
@@ -172,11 +177,12 @@ class FlorenceModel:
         self._check_logits(self.caption([self._grey_request()])[0])
 
     def _largest_batch_in_memory(self) -> int:
-        request, fits = self._grey_request(), 1
+        fits = 1
         while fits < self._max_batch:
             size = min(2 * fits, self._max_batch)
             try:
-                self.caption([request] * size)
+                # Each with an image of its own: the tasks of one image see it once.
+                self.caption([self._grey_request() for _ in range(size)])
             except BatchTooLarge:
                 break
             fits = size
@@ -209,7 +215,14 @@ class FlorenceModel:
         return min(self._limits.get(prompt, self._rules.limit), self._rules.limit)
 
     def _prompt_ids(self, task: TaskRequest) -> list[int]:
-        """The tokens behind the image's."""
+        """The tokens behind the image's; those of a prompt without a text are made once."""
+        if task.text:
+            return self._tokenised(task)
+        if task.prompt not in self._prompts:
+            self._prompts[task.prompt] = self._tokenised(task)
+        return self._prompts[task.prompt]
+
+    def _tokenised(self, task: TaskRequest) -> list[int]:
         processor, tokenizer = self._processor, self._processor.tokenizer
         prompt = task.prompt.value
         text = processor.task_prompts_without_inputs.get(prompt)

@@ -25,6 +25,37 @@ class DeviceBroken(Exception):
     """The process can use the device no more: the process has to end, whatever the image."""
 
 
+class Stream(Protocol):
+    """Answers that begin and end by themselves, while others go on. One thread uses a stream and its model."""
+
+    #: The most tasks at a time.
+    most: int
+
+    def wanted(self, waiting: int) -> int:
+        """How many of so many waiting tasks `add` should take now; 0: none before the next `advance`."""
+        ...
+
+    def add(self, requests: Sequence[CaptionRequest]) -> None:
+        """Take tasks; those of one image have the same array of pixels. Only after a positive `wanted`.
+
+        Raises:
+            BatchTooLarge, DeviceBroken: as of `Model.caption`.
+        """
+        ...
+
+    def advance(self) -> list[tuple[CaptionRequest, Caption | InferenceFailed]]:
+        """Let all answers grow by some tokens; returns the tasks that have ended, each once.
+
+        Raises:
+            BatchTooLarge, DeviceBroken: as of `Model.caption`.
+        """
+        ...
+
+    def reset(self) -> None:
+        """Forget all tasks, after an error."""
+        ...
+
+
 class Model(Protocol):
     """A loaded model. One thread uses a model; only `allocate` is thread-safe."""
 
@@ -39,6 +70,11 @@ class Model(Protocol):
     #: Device and dtype, for the log.
     device: str
     dtype: str
+
+    @property
+    def stream(self) -> Stream | None:
+        """None: the model answers in batches alone."""
+        ...
 
     def allocate(self) -> Pixels:
         """Memory for one image, uint8 `[input_size, input_size, 3]`, of the kind that the device reads fastest."""
@@ -74,6 +110,7 @@ class StubModel:
     largest_batch = sys.maxsize
     device = "none"
     dtype = "none"
+    stream = None
 
     def allocate(self) -> Pixels:
         """Plain memory for one image."""

@@ -22,7 +22,8 @@ from dropline.settings import EngineSettings
 from worker.engine import slot, wire
 from worker.engine.process import LoadedModel
 from worker.engine.runtime.batcher import Batcher, run_with_bisection
-from worker.engine.runtime.model import NON_FINITE_LOGITS, BatchTooLarge, Model
+from worker.engine.runtime.flow import Flow
+from worker.engine.runtime.model import NON_FINITE_LOGITS, BatchTooLarge, Model, Stream
 from worker.engine.slot import Pixels
 from worker.engine.wire import CaptionRequest
 
@@ -151,12 +152,27 @@ class Server:
             Exception: the model is broken for every image; the process has to end.
         """
         threading.Thread(target=self._accept, name="accept", daemon=True).start()
+        if self._model.stream:
+            self._flow(self._model.stream).run()
         while batch := self._batcher.next_batch():
             self._caption(batch)
 
     def stop(self) -> None:
-        """Let `run` return after the current batch."""
+        """Let `run` return after the requests that are under way."""
         self._batcher.close()
+
+    def _flow(self, stream: Stream) -> Flow[PendingRequest]:
+        return Flow(
+            stream,
+            self._batcher,
+            watched=lambda: _exit_if_hanging(self._hang_timeout_s),
+            probe=self._probe_model,
+            started=lambda pending: pending.child.send(wire.Started(id=pending.id)),
+            answer=lambda pending, outcomes: pending.child.send(
+                wire.Answered(id=pending.id, outcomes=tuple(map(_message, outcomes)))
+            ),
+            in_batches=self._caption,
+        )
 
     def _accept(self) -> None:
         # An engine that accepts no connections is useless: every error of this thread ends the engine.

@@ -99,6 +99,11 @@ class GreedySlots:
         self._kept: list[Ended] = []
 
     @property
+    def most(self) -> int:
+        """The most answers at a time."""
+        return self._slots
+
+    @property
     def busy(self) -> bool:
         """Whether an answer has been asked for and not returned."""
         return bool(self._occupied.numbers or self._prepared or self._kept)
