@@ -32,12 +32,12 @@ module "gallery" {
   members            = var.gallery.members
   tokens             = var.gallery.tokens
   scopes             = var.gallery.scopes
-  network            = module.network.network
-  subnetwork         = module.network.subnetwork
+  network            = local.network.network
+  subnetwork         = local.network.subnetwork
   database_url       = module.database.gallery_url
   proxy              = module.database.proxy
-  broker_url_secret  = module.queue.url_secret
-  broker_certificate = module.queue.certificate
+  broker_url_secret  = local.redis.url_secret
+  broker_certificate = local.redis.certificate
   buckets            = local.buckets[*].name
   default_task       = var.default_task
   task_by_prefix     = var.task_by_prefix
@@ -46,5 +46,5 @@ module "gallery" {
   memory             = var.gallery.memory
   environment        = merge(var.environment, local.gallery_writes ? module.worker.pool_settings : {})
 
-  depends_on = [google_project_service.this, module.storage]
+  depends_on = [google_project_service.this, module.storage, google_secret_manager_secret_iam_member.redis_reader]
 }

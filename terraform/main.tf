@@ -3,6 +3,7 @@ locals {
 
   buckets = length(var.buckets) > 0 ? var.buckets : [{
     name          = "${var.project}-${var.name}-drops"
+    project       = null
     create        = true
     location      = null
     storage_class = "STANDARD"
@@ -23,6 +24,7 @@ locals {
 
 module "network" {
   source = "./modules/network"
+  count  = var.network == null ? 1 : 0
 
   project = var.project
   region  = var.region
@@ -47,19 +49,17 @@ module "storage" {
 
 module "queue" {
   source = "./modules/queue"
+  count  = var.redis.existing == null ? 1 : 0
 
   project             = var.project
   region              = var.region
   name                = var.name
   labels              = local.labels
-  network             = module.network.network
+  network             = local.network.network
   tier                = var.redis.tier
   memory_gb           = var.redis.memory_gb
   deletion_protection = var.deletion_protection
-  readers = merge({
-    function = google_service_account.this["function"].email
-    worker   = google_service_account.this["worker"].email
-  }, var.gallery == null ? {} : { gallery = google_service_account.gallery[0].email })
+  readers             = local.redis_readers
 
   depends_on = [google_project_service.this]
 }
@@ -71,8 +71,9 @@ module "database" {
   region              = var.region
   name                = var.name
   labels              = local.labels
-  network             = module.network.network
-  subnetwork          = module.network.subnetwork
+  network             = local.network.network
+  subnetwork          = local.network.subnetwork
+  existing            = var.database.existing
   migrations_image    = local.image.migrations
   readers             = var.database_readers
   editors             = var.database_editors
@@ -101,12 +102,12 @@ module "function" {
   image                = local.image.function
   service_account      = google_service_account.this["function"].email
   push_service_account = google_service_account.this["push"].email
-  network              = module.network.network
-  subnetwork           = module.network.subnetwork
+  network              = local.network.network
+  subnetwork           = local.network.subnetwork
   database_url         = module.database.urls["ingest"]
   proxy                = module.database.proxy
-  broker_url_secret    = module.queue.url_secret
-  broker_certificate   = module.queue.certificate
+  broker_url_secret    = local.redis.url_secret
+  broker_certificate   = local.redis.certificate
   buckets              = local.buckets[*].name
   default_task         = var.default_task
   task_by_prefix       = var.task_by_prefix
@@ -114,7 +115,7 @@ module "function" {
   instances            = var.function_instances
   environment          = merge(var.environment, module.worker.pool_settings)
 
-  depends_on = [google_project_service.this]
+  depends_on = [google_project_service.this, google_secret_manager_secret_iam_member.redis_reader]
 }
 
 module "worker" {
@@ -126,13 +127,14 @@ module "worker" {
   labels             = local.labels
   image              = local.image.worker
   service_account    = google_service_account.this["worker"].email
-  network            = module.network.network
-  subnetwork         = module.network.subnetwork
+  network            = local.network.network
+  subnetwork         = local.network.subnetwork
   database_url       = module.database.urls["worker"]
   proxy              = module.database.proxy
-  broker_url_secret  = module.queue.url_secret
-  broker_certificate = module.queue.certificate
+  broker_url_secret  = local.redis.url_secret
+  broker_certificate = local.redis.certificate
   buckets            = module.storage.names
+  buckets_elsewhere  = local.buckets_elsewhere
   accelerator        = var.worker.accelerator == "none" ? null : var.worker.accelerator
   cpu                = var.worker.cpu
   memory             = var.worker.memory
@@ -154,21 +156,22 @@ module "worker" {
     worker   = google_service_account.this["worker"].email
   } : {})
 
-  depends_on = [google_project_service.this]
+  depends_on = [google_project_service.this, google_secret_manager_secret_iam_member.redis_reader]
 }
 
 module "events" {
   source = "./modules/events"
 
-  project              = var.project
-  project_number       = data.google_project.this.number
-  name                 = var.name
-  labels               = local.labels
-  storage_agent        = local.storage_agent
-  push_endpoint        = module.function.push_endpoint
-  push_service_account = google_service_account.this["push"].email
-  push_audience        = module.function.push_audience
-  retry                = var.retry
+  project                  = var.project
+  project_number           = data.google_project.this.number
+  name                     = var.name
+  labels                   = local.labels
+  storage_agent            = local.storage_agent
+  storage_agents_elsewhere = { for project, agent in data.google_storage_project_service_account.elsewhere : project => agent.member }
+  push_endpoint            = module.function.push_endpoint
+  push_service_account     = google_service_account.this["push"].email
+  push_audience            = module.function.push_audience
+  retry                    = var.retry
   sources = flatten([
     for bucket in local.buckets : [for prefix in bucket.prefixes : { bucket = bucket.name, prefix = prefix }]
   ])
@@ -190,7 +193,7 @@ module "observability" {
   function_service         = module.function.service
   worker_pool              = module.worker.pool
   pool_idle_s              = var.worker_scale_to_zero ? var.worker_sleep.idle_s : null
-  redis_instance           = module.queue.instance
+  redis_instance           = one(module.queue[*].instance)
   database_instance        = module.database.instance
   thresholds               = var.alert_thresholds
   budget                   = var.budget

@@ -42,8 +42,8 @@ output "jobs" {
 output "room" {
   description = "Values for a further service, for example a web page: network, subnetwork, sidecar proxy, and the Postgres URL by name in `database_readers`."
   value = {
-    network       = module.network.network
-    subnetwork    = module.network.subnetwork
+    network       = local.network.network
+    subnetwork    = local.network.subnetwork
     proxy         = module.database.proxy
     database_urls = module.database.reader_urls
   }

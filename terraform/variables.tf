@@ -53,15 +53,32 @@ variable "labels" {
 }
 
 variable "buckets" {
-  description = "Buckets whose images are captioned, each whole or limited to prefixes; `create = false` for an existing bucket of this project. Empty: a single new bucket, PROJECT-NAME-drops."
+  description = "Buckets whose images are captioned, each whole or limited to prefixes; `create = false` for an existing bucket, `project` for an existing bucket of another project. Empty: a single new bucket, PROJECT-NAME-drops."
   type = list(object({
     name          = string
+    project       = optional(string)
     create        = optional(bool, true)
     location      = optional(string)
     storage_class = optional(string, "STANDARD")
     prefixes      = optional(list(string), [""])
   }))
   default = []
+
+  validation {
+    condition     = alltrue([for bucket in var.buckets : bucket.project == null || bucket.project == var.project || !bucket.create])
+    error_message = "A bucket of another project must exist already: set create = false."
+  }
+
+  # The gallery's role for storage is one of this project, which a bucket of another project refuses.
+  validation {
+    condition     = var.gallery == null || alltrue([for bucket in var.buckets : bucket.project == null || bucket.project == var.project])
+    error_message = "The gallery reads no buckets of other projects. Leave gallery out, or the bucket's project."
+  }
+
+  validation {
+    condition     = alltrue([for bucket in var.buckets : bucket.project == null || can(regex("^[a-z][a-z0-9-]{4,28}[a-z0-9]$", bucket.project))])
+    error_message = "Give the id of a bucket's project (my-project-123), not its name or number."
+  }
 
   validation {
     condition     = alltrue([for bucket in var.buckets : length(bucket.prefixes) > 0])
@@ -208,14 +225,19 @@ variable "worker" {
 }
 
 variable "database" {
-  description = "Postgres: machine type, initial disk size in GB, standby in a second zone, connection limit."
+  description = "Postgres: machine type, initial disk size in GB, standby in a second zone, connection limit. `existing`: a Cloud SQL instance to use instead of a new one, which may be of another project; the other values are then without effect. The instance needs Postgres 16 or newer, the flag `cloudsql.iam_authentication`, and a private address in the network. Terraform makes the database `database` in the instance, and logins."
   type = object({
+    existing = optional(object({
+      connection_name = string
+      database        = optional(string, "dropline")
+    }))
     tier             = optional(string, "db-custom-1-3840")
     disk_gb          = optional(number, 10)
     highly_available = optional(bool, false)
     max_connections  = optional(number, 200)
   })
-  default = {}
+  default  = {}
+  nullable = false
 }
 
 variable "database_readers" {
@@ -246,8 +268,12 @@ variable "gallery" {
 }
 
 variable "redis" {
-  description = "Redis. `tier`: STANDARD_HA has a standby in a second zone; BASIC, for a trial, costs less, and is away for minutes during maintenance (no image is lost: Postgres keeps the queue). `memory_gb`: memory in GiB."
+  description = "Redis. `tier`: STANDARD_HA has a standby in a second zone; BASIC, for a trial, costs less, and is away for minutes during maintenance (no image is lost: Postgres keeps the queue). `memory_gb`: memory in GiB. `existing`: a Redis to use instead of a new one, without another program's queue and with `maxmemory-policy` noeviction. `url_secret`: the secret with the URL, `projects/PROJECT/secrets/NAME`. `certificate_secret`: the secret with the certificate of the server's certificate authority, mounted as `/etc/dropline/redis/ca.pem`: the URL must name this file (`ssl_ca_certs`). null: a certificate of a public authority, or no encryption."
   type = object({
+    existing = optional(object({
+      url_secret         = string
+      certificate_secret = optional(string)
+    }))
     tier      = optional(string, "STANDARD_HA")
     memory_gb = optional(number, 1)
   })
@@ -257,6 +283,14 @@ variable "redis" {
   validation {
     condition     = contains(["STANDARD_HA", "BASIC"], var.redis.tier)
     error_message = "Give STANDARD_HA or BASIC."
+  }
+
+  validation {
+    condition = var.redis.existing == null ? true : alltrue([
+      for secret in compact([var.redis.existing.url_secret, var.redis.existing.certificate_secret]) :
+      can(regex("^projects/[^/]+/secrets/[A-Za-z0-9_-]+$", secret))
+    ])
+    error_message = "Give the secrets of an existing Redis as projects/PROJECT/secrets/NAME, without a version: the URL has a password, which must not be in a variable."
   }
 }
 
@@ -282,8 +316,32 @@ variable "retry" {
   }
 }
 
+variable "network" {
+  description = "An existing network to use instead of a new one, for example the Shared VPC of a host project. `network`: `projects/PROJECT/global/networks/NAME`, with private services access (Postgres and Redis get their addresses from it). `subnetwork`: `projects/PROJECT/regions/REGION/subnetworks/NAME`, a subnetwork of at least /26 with Private Google Access. In another project, this project's Cloud Run service agent needs roles/compute.networkUser on the subnetwork. null: a new network."
+  type = object({
+    network    = string
+    subnetwork = string
+  })
+  default = null
+
+  validation {
+    condition     = var.network == null ? true : can(regex("^projects/[^/]+/global/networks/[a-z0-9-]+$", var.network.network))
+    error_message = "Give the network as projects/PROJECT/global/networks/NAME."
+  }
+
+  validation {
+    condition     = var.network == null ? true : can(regex("^projects/[^/]+/regions/${var.region}/subnetworks/[a-z0-9-]+$", var.network.subnetwork))
+    error_message = "Give the subnetwork as projects/PROJECT/regions/REGION/subnetworks/NAME, in the region of the deployment."
+  }
+
+  validation {
+    condition     = var.network == null ? true : try(split("/", var.network.network)[1] == split("/", var.network.subnetwork)[1], true)
+    error_message = "Network and subnetwork are of different projects. Give a subnetwork of the network."
+  }
+}
+
 variable "network_cidr" {
-  description = "IP range of the subnetwork for Cloud Run instances."
+  description = "IP range of the subnetwork for Cloud Run instances; without effect with an existing network."
   type        = string
   default     = "10.20.0.0/22"
 }

@@ -263,3 +263,84 @@ run "a_name_of_googles_own" {
   }
   expect_failures = [var.name]
 }
+
+run "an_existing_network" {
+  command = plan
+  variables {
+    network = { network = "projects/host/global/networks/shared", subnetwork = "projects/host/regions/europe-west4/subnetworks/run" }
+  }
+
+  assert {
+    condition     = length(module.network) == 0 && output.room.subnetwork == "projects/host/regions/europe-west4/subnetworks/run"
+    error_message = "An existing network is used, and none is made."
+  }
+}
+
+run "a_subnetwork_of_another_region" {
+  command = plan
+  variables {
+    network = { network = "projects/host/global/networks/shared", subnetwork = "projects/host/regions/us-central1/subnetworks/run" }
+  }
+  expect_failures = [var.network]
+}
+
+run "a_subnetwork_of_another_project" {
+  command = plan
+  variables {
+    network = { network = "projects/host/global/networks/shared", subnetwork = "projects/other/regions/europe-west4/subnetworks/run" }
+  }
+  expect_failures = [var.network]
+}
+
+run "a_network_by_its_name" {
+  command = plan
+  variables {
+    network = { network = "shared", subnetwork = "projects/host/regions/europe-west4/subnetworks/run" }
+  }
+  expect_failures = [var.network]
+}
+
+run "a_redis_with_its_password" {
+  command = plan
+  variables {
+    redis = { existing = { url_secret = "redis://:word@10.0.0.3:6379/0" } }
+  }
+  expect_failures = [var.redis]
+}
+
+run "a_new_bucket_in_another_project" {
+  command = plan
+  variables {
+    buckets = [{ name = "theirs", project = "other-project" }]
+  }
+  expect_failures = [var.buckets]
+}
+
+run "a_bucket_of_a_project_number" {
+  command = plan
+  variables {
+    buckets = [{ name = "theirs", project = "123456789012", create = false }]
+  }
+  expect_failures = [var.buckets]
+}
+
+run "an_existing_bucket_of_this_project" {
+  command = apply
+  variables {
+    buckets = [{ name = "ours", project = "drop-project", create = false }]
+  }
+
+  assert {
+    condition     = length(data.google_storage_project_service_account.elsewhere) == 0
+    error_message = "The project itself is no other project."
+  }
+}
+
+run "a_gallery_of_a_bucket_of_another_project" {
+  command = plan
+  variables {
+    buckets = [{ name = "theirs", project = "other-project", create = false }]
+    gallery = { members = ["user:ana@example.com"] }
+  }
+  expect_failures = [var.buckets]
+}

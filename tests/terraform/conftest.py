@@ -27,6 +27,27 @@ EXAMPLES = {
         "on_call": "oncall@example.com",
         "billing_account": "000000-111111-222222",
     },
+    "existing": {
+        "project": PROJECT,
+        "host_project": "host-project",
+        "network": "shared",
+        "subnetwork": "dropline-europe-west4",
+        "postgres": "data-project:europe-west4:main",
+        "redis_url_secret": "projects/data-project/secrets/redis-url",
+        "redis_certificate_secret": "projects/data-project/secrets/redis-ca",
+        "data_project": "data-project",
+        "buckets": '["their-pictures", "their-scans"]',
+    },
+    "cpu": {"project": PROJECT},
+}
+
+#: The secrets of the existing Redis in the example `existing`, as its owner has to make them.
+GIVEN_SECRETS = {
+    "projects/data-project/secrets/redis-url": (
+        "rediss://:word@10.1.2.3:6378/0?ssl_cert_reqs=required&ssl_ca_certs=/etc/dropline/redis/ca.pem"
+        "&ssl_check_hostname=false"
+    ),
+    "projects/data-project/secrets/redis-ca": "their certificate authority",
 }
 
 
@@ -45,7 +66,7 @@ def terraform(tmp_path_factory: pytest.TempPathFactory) -> Terraform:
 
 @pytest.fixture(scope="session")
 def sources(terraform: Terraform, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of `terraform/` with both examples initialised. Tests change only further copies."""
+    """A copy of `terraform/` with all examples initialised. Tests change only further copies."""
     target = copy_sources(tmp_path_factory.mktemp("sources") / "terraform")
     for name in EXAMPLES:
         terraform.init(target / "examples" / name)
@@ -54,7 +75,7 @@ def sources(terraform: Terraform, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture(scope="session")
 def plans(terraform: Terraform, sources: Path) -> dict[str, Plan]:
-    """The plans of both examples, with all values known."""
+    """The plans of all examples, with all values known."""
     return {name: terraform.plan(sources / "examples" / name, variables) for name, variables in EXAMPLES.items()}
 
 

@@ -81,7 +81,10 @@ def no_open_doors(plan: Plan) -> Iterator[str]:
 
 def no_broad_roles(plan: Plan) -> Iterator[str]:
     """Only narrow roles and Dropline's own are given; for the whole project, one login and one look."""
-    ours = {f"projects/{PROJECT}/roles/{each.values['role_id']}" for each in plan.of("project_iam_custom_role")}
+    ours = {
+        f"projects/{each.values['project']}/roles/{each.values['role_id']}"
+        for each in plan.of("project_iam_custom_role")
+    }
     for each in plan.resources:
         role = each.values.get("role")
         if role and role not in _ROLES | ours:

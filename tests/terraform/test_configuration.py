@@ -89,7 +89,10 @@ def test_the_stub_knows_the_real_schema(
 def test_applying_and_destroying_go_in_order(
     terraform: Terraform, sources: Path, tmp_path: Path, example: str
 ) -> None:
-    """No resource is used before creation or after deletion, and a second plan has no changes."""
+    """No resource is used before creation or after deletion, and a second plan has no changes.
+
+    The example `existing` makes fewer resources than the others; the order of the rest is the same.
+    """
     state = f"-state={tmp_path / 'state'}"
     variables = [f"-var={name}={value}" for name, value in EXAMPLES[example].items()]
     options = ["-input=false", "-no-color", "-parallelism=4", state, *variables]
@@ -103,6 +106,8 @@ def test_applying_and_destroying_go_in_order(
     deleted = [name_of(line) for line in lines if line["action"] == "delete"]
     assert sorted(created) == sorted(deleted)
     for first, then in ORDER:
+        if example == "existing" and not (begin(created, first) and begin(created, then)):
+            continue
         assert last(created, first) < created.index(next(each for each in created if each.startswith(then)))
         assert last(deleted, then) < deleted.index(next(each for each in deleted if each.startswith(first)))
 
@@ -150,6 +155,11 @@ def name_of(line: dict[str, dict[str, str]]) -> str:
     named = state.get("topic") or state.get("role") if "iam" in str(line["type"]) else state.get("name")
     short = (named or "").rpartition("/")[2].removeprefix("dropline-").removeprefix("pictures-")
     return f"{str(line['type']).removeprefix('google_')} {short}"
+
+
+def begin(names: list[str], beginning: str) -> bool:
+    """Whether any name has the beginning."""
+    return any(name.startswith(beginning) for name in names)
 
 
 def last(names: list[str], beginning: str) -> int:

@@ -1,4 +1,4 @@
-"""The policies hold for both examples, and each policy fails for a plan that breaks the rule."""
+"""The policies hold for all examples, and each policy fails for a plan that breaks the rule."""
 
 import shutil
 from pathlib import Path
@@ -14,7 +14,7 @@ from tests.terraform.workspace import Plan, Policy, Terraform
 
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy.__name__)
 def test_the_plan_keeps_the_policy(plan: Plan, policy: Policy) -> None:
-    """Neither example breaks the policy."""
+    """No example breaks the policy."""
     assert list(policy(plan)) == []
 
 

@@ -20,8 +20,8 @@ locals {
 resource "google_sql_user" "editor" {
   for_each = var.editors
 
-  project  = var.project
-  instance = google_sql_database_instance.this.name
+  project  = local.instance_project
+  instance = local.instance
   name     = local.editor_login[each.key]
   type     = endswith(each.value, ".gserviceaccount.com") ? "CLOUD_IAM_SERVICE_ACCOUNT" : "CLOUD_IAM_USER"
 
@@ -32,8 +32,8 @@ resource "google_sql_user" "editor" {
 resource "google_sql_user" "gallery" {
   count = var.gallery == null ? 0 : 1
 
-  project  = var.project
-  instance = google_sql_database_instance.this.name
+  project  = local.instance_project
+  instance = local.instance
   name     = local.gallery_login
   type     = "CLOUD_IAM_SERVICE_ACCOUNT"
 

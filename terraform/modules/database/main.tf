@@ -1,5 +1,14 @@
 locals {
-  database = "dropline"
+  database = var.existing == null ? "dropline" : var.existing.database
+
+  # The parts of an existing instance's connection name, PROJECT:REGION:NAME; the project's id may have a colon itself.
+  given = try(regex("^(?P<project>.+):(?P<region>[^:]+):(?P<name>[^:]+)$", var.existing.connection_name), null)
+
+  # Known before the apply; `instance` is available after the instance.
+  instance_project = local.given == null ? var.project : local.given.project
+  instance_name    = local.given == null ? var.name : local.given.name
+  instance         = local.given == null ? google_sql_database_instance.this[0].name : local.given.name
+  connection_name  = local.given == null ? google_sql_database_instance.this[0].connection_name : var.existing.connection_name
 
   # The Cloud SQL login of a service account is the e-mail address without the ending .gserviceaccount.com.
   login        = { for role, email in var.logins : role => trimsuffix(email, ".gserviceaccount.com") }
@@ -7,6 +16,8 @@ locals {
 }
 
 resource "google_sql_database_instance" "this" {
+  count = local.given == null ? 1 : 0
+
   project             = var.project
   name                = var.name
   region              = var.region
@@ -92,10 +103,11 @@ resource "google_sql_database_instance" "this" {
 }
 
 resource "google_sql_database" "this" {
-  project  = var.project
+  project  = local.instance_project
   name     = local.database
-  instance = google_sql_database_instance.this.name
+  instance = local.instance
 
-  # The database is deleted with the instance: a DROP DATABASE fails while clients are connected.
+  # The database is deleted with the instance: a DROP DATABASE fails while clients are connected. In an existing instance the
+  # database stays.
   deletion_policy = var.deletion_protection ? "PREVENT" : "ABANDON"
 }

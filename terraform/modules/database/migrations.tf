@@ -111,7 +111,7 @@ locals {
     "--health-check",
     "--http-address=0.0.0.0",
     "--http-port=${local.health_port}",
-    google_sql_database_instance.this.connection_name,
+    local.connection_name,
   ]
 
   urls = {

@@ -27,13 +27,13 @@ output "proxy" {
 }
 
 output "instance" {
-  description = "Name of the instance."
-  value       = google_sql_database_instance.this.name
+  description = "Name of the instance; null for an existing instance."
+  value       = one(google_sql_database_instance.this[*].name)
 }
 
 output "connection_name" {
   description = "Connection name of the instance, for a separate proxy."
-  value       = google_sql_database_instance.this.connection_name
+  value       = local.connection_name
 }
 
 output "migrations_job" {

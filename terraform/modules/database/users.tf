@@ -1,8 +1,8 @@
 resource "google_sql_user" "service" {
   for_each = local.login
 
-  project  = var.project
-  instance = google_sql_database_instance.this.name
+  project  = local.instance_project
+  instance = local.instance
   name     = each.value
   type     = "CLOUD_IAM_SERVICE_ACCOUNT"
 
@@ -16,8 +16,8 @@ resource "google_sql_user" "service" {
 resource "google_sql_user" "reader" {
   for_each = var.readers
 
-  project  = var.project
-  instance = google_sql_database_instance.this.name
+  project  = local.instance_project
+  instance = local.instance
   name     = local.reader_login[each.key]
   type     = endswith(each.value, ".gserviceaccount.com") ? "CLOUD_IAM_SERVICE_ACCOUNT" : "CLOUD_IAM_USER"
 
@@ -41,12 +41,12 @@ resource "google_project_iam_member" "login" {
     "${pair[0]}/${pair[1]}" => { role = pair[0], member = local.members[pair[1]] }
   }
 
-  project = var.project
+  project = local.instance_project
   role    = each.value.role
   member  = each.value.member
 
   condition {
-    title      = "${var.name} only"
-    expression = "resource.name == \"projects/${var.project}/instances/${var.name}\" && resource.type == \"sqladmin.googleapis.com/Instance\""
+    title      = "${local.instance_name} only"
+    expression = "resource.name == \"projects/${local.instance_project}/instances/${local.instance_name}\" && resource.type == \"sqladmin.googleapis.com/Instance\""
   }
 }

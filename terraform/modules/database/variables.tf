@@ -29,6 +29,25 @@ variable "subnetwork" {
   type        = string
 }
 
+variable "existing" {
+  description = "A Cloud SQL instance to use instead of a new one: its connection name, PROJECT:REGION:NAME, and the name of the database that Terraform makes in it. null: a new instance."
+  type = object({
+    connection_name = string
+    database        = optional(string, "dropline")
+  })
+  default = null
+
+  validation {
+    condition     = var.existing == null ? true : can(regex("^[a-z][a-z0-9.:-]+:[a-z]+-[a-z]+[0-9]+:[a-z][a-z0-9-]*$", var.existing.connection_name))
+    error_message = "Give the connection name of the instance, PROJECT:REGION:NAME, as in gcloud sql instances describe."
+  }
+
+  validation {
+    condition     = var.existing == null ? true : can(regex("^[a-z][a-z0-9_-]{0,62}$", var.existing.database))
+    error_message = "Give a name of the database of up to 63 lower case letters, digits, dashes and underscores."
+  }
+}
+
 variable "logins" {
   description = "E-mail addresses of the service accounts with the logins `ingest` (the function), `worker` and `migrator`."
   type        = map(string)

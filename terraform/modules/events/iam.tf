@@ -9,6 +9,16 @@ resource "google_pubsub_topic_iam_member" "storage_publishes" {
   member  = var.storage_agent
 }
 
+# Cloud Storage publishes events as the service agent of the bucket's project.
+resource "google_pubsub_topic_iam_member" "storage_publishes_elsewhere" {
+  for_each = var.storage_agents_elsewhere
+
+  project = var.project
+  topic   = google_pubsub_topic.objects.name
+  role    = "roles/pubsub.publisher"
+  member  = each.value
+}
+
 resource "google_pubsub_topic_iam_member" "pubsub_publishes_dead_letters" {
   project = var.project
   topic   = google_pubsub_topic.dead_letters.name

@@ -89,6 +89,7 @@ resource "google_storage_notification" "this" {
   # the events.
   depends_on = [
     google_pubsub_topic_iam_member.storage_publishes,
+    google_pubsub_topic_iam_member.storage_publishes_elsewhere,
     google_pubsub_subscription_iam_member.pubsub_acknowledges_dead_letters,
   ]
 }

@@ -33,12 +33,23 @@ variable "sources" {
 }
 
 variable "storage_agent" {
-  description = "Cloud Storage service agent of the buckets' project, as an IAM member."
+  description = "Cloud Storage service agent of this project, as an IAM member."
   type        = string
 
   validation {
     condition     = startswith(var.storage_agent, "serviceAccount:")
     error_message = "Give the service agent as an IAM member: serviceAccount:…@gs-project-accounts.iam.gserviceaccount.com."
+  }
+}
+
+variable "storage_agents_elsewhere" {
+  description = "Cloud Storage service agents of other projects with buckets, as IAM members, by project."
+  type        = map(string)
+  default     = {}
+
+  validation {
+    condition     = alltrue([for agent in values(var.storage_agents_elsewhere) : startswith(agent, "serviceAccount:")])
+    error_message = "Give each service agent as an IAM member: serviceAccount:…@gs-project-accounts.iam.gserviceaccount.com."
   }
 }
 

@@ -41,9 +41,12 @@ resource "google_cloud_run_v2_job" "redrive" {
           }
         }
 
-        volume_mounts {
-          name       = "redis-certificate"
-          mount_path = var.broker_certificate.directory
+        dynamic "volume_mounts" {
+          for_each = var.broker_certificate[*]
+          content {
+            name       = "redis-certificate"
+            mount_path = volume_mounts.value.directory
+          }
         }
 
         resources {
@@ -76,13 +79,16 @@ resource "google_cloud_run_v2_job" "redrive" {
         }
       }
 
-      volumes {
-        name = "redis-certificate"
-        secret {
-          secret = var.broker_certificate.secret
-          items {
-            path    = var.broker_certificate.file
-            version = "latest"
+      dynamic "volumes" {
+        for_each = var.broker_certificate[*]
+        content {
+          name = "redis-certificate"
+          secret {
+            secret = volumes.value.secret
+            items {
+              path    = volumes.value.file
+              version = "latest"
+            }
           }
         }
       }

@@ -75,17 +75,18 @@ variable "proxy" {
 }
 
 variable "broker_url_secret" {
-  description = "Id of the secret with the URL of Redis."
+  description = "Id of the secret with the URL of Redis; of another project: `projects/PROJECT/secrets/NAME`."
   type        = string
 }
 
 variable "broker_certificate" {
-  description = "Secret with the certificate of Redis's certificate authority, and the mount path."
+  description = "Secret with the certificate of Redis's certificate authority, and the mount path; null: no file is mounted."
   type = object({
     secret    = string
     directory = string
     file      = string
   })
+  default = null
 }
 
 variable "buckets" {

@@ -10,7 +10,9 @@ resource "google_monitoring_notification_channel" "email" {
 
 # Alerts on Google's own metrics.
 locals {
-  measured = {
+  measured = merge(local.measured_always, local.measured_redis, local.measured_postgres)
+
+  measured_always = {
     dead_letters = {
       page      = "dead-letters-of-pubsub"
       title     = "events became dead letters"
@@ -44,6 +46,10 @@ locals {
       severity  = "WARNING"
       what      = "503: Postgres or Redis is unavailable or full; the function's log has the cause (event_deferred)."
     }
+  }
+
+  # An existing Redis or Postgres has alerts of its owner.
+  measured_redis = var.redis_instance == null ? {} : {
     redis_memory = {
       page      = "alerts-and-what-to-do"
       title     = "Redis is nearly full"
@@ -55,6 +61,9 @@ locals {
       severity  = "ERROR"
       what      = "At most 2,000 messages wait in the queue dropline.captions, so another program uses the memory. When Redis is full, the function returns 503 and Pub/Sub keeps the events."
     }
+  }
+
+  measured_postgres = var.database_instance == null ? {} : {
     database_disk = {
       page      = "alerts-and-what-to-do"
       title     = "the disk of Postgres is nearly full"

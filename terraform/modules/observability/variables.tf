@@ -57,13 +57,15 @@ variable "pool_idle_s" {
 }
 
 variable "redis_instance" {
-  description = "Name of the Redis instance."
+  description = "Name of the Redis instance; null: no alert, an existing instance has alerts of its owner."
   type        = string
+  default     = null
 }
 
 variable "database_instance" {
-  description = "Name of the Cloud SQL instance."
+  description = "Name of the Cloud SQL instance; null: no alert, an existing instance has alerts of its owner."
   type        = string
+  default     = null
 }
 
 variable "thresholds" {

@@ -7,12 +7,26 @@ resource "google_project_iam_custom_role" "captioner" {
   permissions = ["storage.objects.get", "storage.objects.update"]
 }
 
+# The same role in each other project with buckets.
+resource "google_project_iam_custom_role" "captioner_elsewhere" {
+  for_each = toset(values(var.buckets_elsewhere))
+
+  project     = each.value
+  role_id     = "${replace("${var.name}_${var.project}", "-", "_")}_captioner"
+  title       = "Dropline captioner (${var.name} in ${var.project})"
+  description = google_project_iam_custom_role.captioner.description
+  permissions = google_project_iam_custom_role.captioner.permissions
+}
+
 resource "google_storage_bucket_iam_member" "captioner" {
   for_each = var.buckets
 
   bucket = each.value
-  role   = "projects/${var.project}/roles/${google_project_iam_custom_role.captioner.role_id}"
+  role = (contains(keys(var.buckets_elsewhere), each.value)
+    ? "projects/${var.buckets_elsewhere[each.value]}/roles/${google_project_iam_custom_role.captioner_elsewhere[var.buckets_elsewhere[each.value]].role_id}"
+    : "projects/${var.project}/roles/${google_project_iam_custom_role.captioner.role_id}"
+  )
   member = "serviceAccount:${var.service_account}"
 
-  depends_on = [google_project_iam_custom_role.captioner]
+  depends_on = [google_project_iam_custom_role.captioner, google_project_iam_custom_role.captioner_elsewhere]
 }

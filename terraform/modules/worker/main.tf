@@ -97,9 +97,12 @@ resource "google_cloud_run_v2_worker_pool" "this" {
         }
       }
 
-      volume_mounts {
-        name       = "redis-certificate"
-        mount_path = var.broker_certificate.directory
+      dynamic "volume_mounts" {
+        for_each = var.broker_certificate[*]
+        content {
+          name       = "redis-certificate"
+          mount_path = volume_mounts.value.directory
+        }
       }
     }
 
@@ -125,13 +128,16 @@ resource "google_cloud_run_v2_worker_pool" "this" {
       }
     }
 
-    volumes {
-      name = "redis-certificate"
-      secret {
-        secret = var.broker_certificate.secret
-        items {
-          path    = var.broker_certificate.file
-          version = "latest"
+    dynamic "volumes" {
+      for_each = var.broker_certificate[*]
+      content {
+        name = "redis-certificate"
+        secret {
+          secret = volumes.value.secret
+          items {
+            path    = volumes.value.file
+            version = "latest"
+          }
         }
       }
     }

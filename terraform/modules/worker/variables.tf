@@ -69,22 +69,34 @@ variable "proxy" {
 }
 
 variable "broker_url_secret" {
-  description = "Id of the secret with the URL of Redis."
+  description = "Id of the secret with the URL of Redis; of another project: `projects/PROJECT/secrets/NAME`."
   type        = string
 }
 
 variable "broker_certificate" {
-  description = "Secret with the certificate of Redis's certificate authority, and the mount path."
+  description = "Secret with the certificate of Redis's certificate authority, and the mount path; null: no file is mounted."
   type = object({
     secret    = string
     directory = string
     file      = string
   })
+  default = null
 }
 
 variable "buckets" {
   description = "Buckets for the worker's right to read objects and write object metadata."
   type        = set(string)
+}
+
+variable "buckets_elsewhere" {
+  description = "The project of each bucket of another project, by bucket. Such a project gets a custom role of its own: a custom role can only be given in its project."
+  type        = map(string)
+  default     = {}
+
+  validation {
+    condition     = alltrue([for bucket in keys(var.buckets_elsewhere) : contains(var.buckets, bucket)])
+    error_message = "A bucket of another project is not in buckets."
+  }
 }
 
 variable "accelerator" {

@@ -76,7 +76,7 @@ run "a_trial_goes_with_its_instance" {
   }
 
   assert {
-    condition     = google_sql_database.this.deletion_policy == "ABANDON" && !google_sql_database_instance.this.deletion_protection && !google_sql_database_instance.this.settings[0].deletion_protection_enabled
+    condition     = google_sql_database.this.deletion_policy == "ABANDON" && !google_sql_database_instance.this[0].deletion_protection && !google_sql_database_instance.this[0].settings[0].deletion_protection_enabled
     error_message = "Without protection the instance goes, and the database with it."
   }
 }
@@ -104,6 +104,54 @@ run "another_reader_is_another_execution" {
     condition     = google_cloud_run_v2_job.migrations.run_execution_token != run.another_image_is_another_execution.execution
     error_message = "Readers get their role from the migrations."
   }
+}
+
+run "an_existing_instance" {
+  command = apply
+  variables {
+    existing = { connection_name = "data-project:us-central1:main" }
+  }
+
+  assert {
+    condition     = length(google_sql_database_instance.this) == 0 && output.instance == null && output.connection_name == "data-project:us-central1:main"
+    error_message = "No instance is made beside the existing one."
+  }
+
+  assert {
+    condition     = google_sql_database.this.project == "data-project" && google_sql_database.this.instance == "main" && google_sql_database.this.name == "dropline"
+    error_message = "The database is made in the existing instance."
+  }
+
+  assert {
+    condition     = alltrue([for user in google_sql_user.service : user.project == "data-project" && user.instance == "main"])
+    error_message = "The logins are made in the existing instance."
+  }
+
+  assert {
+    condition     = alltrue([for member in google_project_iam_member.login : member.project == "data-project" && strcontains(member.condition[0].expression, "projects/data-project/instances/main")])
+    error_message = "The rights to log in are limited to the existing instance."
+  }
+
+  assert {
+    condition     = contains(output.proxy.args, "data-project:us-central1:main")
+    error_message = "The proxy connects to the existing instance."
+  }
+}
+
+run "an_existing_instance_by_its_name_alone" {
+  command = plan
+  variables {
+    existing = { connection_name = "main" }
+  }
+  expect_failures = [var.existing]
+}
+
+run "a_database_with_a_strange_name" {
+  command = plan
+  variables {
+    existing = { connection_name = "data-project:us-central1:main", database = "Captions!" }
+  }
+  expect_failures = [var.existing]
 }
 
 run "an_old_postgres" {

@@ -1,0 +1,57 @@
+# Parts that exist already and are given instead of being made. The database module has its own: an existing Postgres still
+# gets a database, logins and migrations.
+locals {
+  network = var.network == null ? {
+    network    = module.network[0].network
+    subnetwork = module.network[0].subnetwork
+  } : { network = var.network.network, subnetwork = var.network.subnetwork }
+
+  redis_readers = merge({
+    function = google_service_account.this["function"].email
+    worker   = google_service_account.this["worker"].email
+  }, var.gallery == null ? {} : { gallery = google_service_account.gallery[0].email })
+
+  redis = var.redis.existing == null ? {
+    url_secret  = module.queue[0].url_secret
+    certificate = module.queue[0].certificate
+    } : {
+    url_secret = var.redis.existing.url_secret
+    certificate = var.redis.existing.certificate_secret == null ? null : {
+      secret    = var.redis.existing.certificate_secret
+      directory = "/etc/dropline/redis"
+      file      = "ca.pem"
+    }
+  }
+
+  # The secrets of an existing Redis: PROJECT and NAME of each.
+  redis_secrets = {
+    for kind, path in {
+      url = try(var.redis.existing.url_secret, null)
+      ca  = try(var.redis.existing.certificate_secret, null)
+    } : kind => { project = split("/", path)[1], name = split("/", path)[3] } if path != null
+  }
+
+  # Buckets of other projects, by name, with the project.
+  buckets_elsewhere = {
+    for bucket in local.buckets : bucket.name => bucket.project if bucket.project != null && bucket.project != var.project
+  }
+}
+
+# Cloud Storage publishes events as the service agent of the bucket's project. Reading this data source also creates the agent.
+data "google_storage_project_service_account" "elsewhere" {
+  for_each = toset(values(local.buckets_elsewhere))
+
+  project = each.value
+}
+
+resource "google_secret_manager_secret_iam_member" "redis_reader" {
+  for_each = {
+    for pair in setproduct(keys(local.redis_secrets), keys(local.redis_readers)) :
+    "${pair[0]}-${pair[1]}" => { secret = local.redis_secrets[pair[0]], member = local.redis_readers[pair[1]] }
+  }
+
+  project   = each.value.secret.project
+  secret_id = each.value.secret.name
+  role      = "roles/secretmanager.secretAccessor"
+  member    = "serviceAccount:${each.value.member}"
+}
