@@ -61,9 +61,11 @@ _SHOWN = (Status.QUEUED, Status.RUNNING, Status.CAPTIONED, Status.FAILED)
 # deleted; half of the deleted ones are old. Each caption has the word picture, and one of 50,000 words whose
 # frequencies are those of a language (Zipf): Postgres estimates a rare word by the rarest ones that it has met.
 _FILL = """
-    INSERT INTO captions (bucket, object_name, generation, task, status, caption, model, captioned_at, queued_at,
-                          updated_at, error_code, error, width, height, attempts, metadata_written_at, changed_in)
-    SELECT 'drops', 'holiday/' || n %% 3000 || '/IMG_' || n || '.jpg', n, '<CAPTION>', kind,
+    INSERT INTO captions (bucket, object_name, generation, task, md5_hash, size_bytes, status, caption, model,
+                          model_revision, captioned_at, queued_at, updated_at, error_code, error, width, height, attempts,
+                          metadata_written_at, changed_in)
+    SELECT 'drops', 'holiday/' || n %% 3000 || '/IMG_' || n || '.jpg', n, '<CAPTION>',
+           encode(decode(md5(n::text), 'hex'), 'base64'), 400000 + n %% 1000, kind,
            CASE WHEN kind IN ('captioned', 'deleted') THEN 'a picture of a '
                 || (ARRAY['red', 'green', 'blue', 'white', 'striped', 'wooden'])[1 + n %% 6] || ' '
                 || (ARRAY['dog', 'cat', 'house', 'boat', 'tree', 'bicycle', 'child'])[1 + n %% 7] || ' beside a '
@@ -72,6 +74,7 @@ _FILL = """
                 || CASE WHEN n %% 1000 = 501 THEN ' and an armadillo' ELSE '' END
                 || CASE WHEN n = %(rows)s::bigint / 2 + 1 THEN ' and a quokka' ELSE '' END END,
            CASE WHEN kind IN ('captioned', 'deleted') THEN 'florence-community/Florence-2-base-ft' END,
+           CASE WHEN kind IN ('captioned', 'deleted') THEN 'main' END,
            CASE WHEN kind IN ('captioned', 'deleted') THEN at END, at,
            CASE WHEN kind = 'deleted' AND n %% 80 = 2 THEN at - interval '40 days' ELSE at END,
            CASE WHEN kind = 'failed' THEN 'corrupt_image' WHEN n %% 50 = 1 AND kind = 'captioned'

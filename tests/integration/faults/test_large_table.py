@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import Connection, text
 
 from db import claims, due_rows, object_rows, reads
+from db.copies import Model
 from db.session import Database
 from dropline.contract import ObjectFacts, ObjectVersion, TaskRequest
 from tests.support.rows import CHILD, LEASE_S, TASK
@@ -18,9 +19,12 @@ _GENERATIONS = 20_000
 _MOST_FETCHED = 60
 
 _FILL = text("""
-    INSERT INTO captions (bucket, object_name, generation, task, status, caption, model, captioned_at, queued_at)
-    SELECT 'drops', n || '.jpg', 1, '<CAPTION>', CASE mod(n, :each) WHEN 0 THEN 'queued' ELSE 'captioned' END,
+    INSERT INTO captions (bucket, object_name, generation, task, md5_hash, status, caption, model, model_revision,
+                          captioned_at, queued_at)
+    SELECT 'drops', n || '.jpg', 1, '<CAPTION>', md5(n::text),
+           CASE mod(n, :each) WHEN 0 THEN 'queued' ELSE 'captioned' END,
            CASE WHEN mod(n, :each) > 0 THEN 'a red circle' END, CASE WHEN mod(n, :each) > 0 THEN 'm' END,
+           CASE WHEN mod(n, :each) > 0 THEN 'main' END,
            CASE WHEN mod(n, :each) > 0 THEN now() - interval '1 hour' END, now() - make_interval(secs => n)
     FROM generate_series(1, :rows) AS n
 """)
@@ -33,6 +37,8 @@ _FETCHED = text("""
     SELECT COALESCE(sum(seq_tup_read), 0)::int AS scanned, COALESCE(sum(idx_tup_fetch), 0)::int AS fetched
     FROM pg_stat_xact_user_tables WHERE relname = 'captions'
 """)
+# psycopg prepares a statement at its fifth repetition, and Postgres compares plans after five executions.
+_PLANS = text("SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE statement LIKE '%claimed AS%'")
 
 
 @pytest.fixture
@@ -73,6 +79,16 @@ def test_fault_40_statements_read_few_rows(large: Database, act: Callable[[Conne
     scanned, fetched = _read_by(large, act)
     assert scanned == 0
     assert fetched <= _MOST_FETCHED
+
+
+@pytest.mark.parametrize("model", [None, Model("m", "main")], ids=["no copies", "copies"])
+def test_a_claim_is_not_planned_anew(large: Database, model: Model | None) -> None:
+    """Postgres keeps one plan of the longest statement: to plan it takes several times as long as to run it."""
+    with large.transaction() as connection:
+        for _ in range(20):
+            assert claims.claim(connection, 0, LEASE_S, CHILD, model).work
+        plans: Any = connection.execute(_PLANS).one()
+    assert plans.custom_plans < plans.generic_plans
 
 
 def test_fault_46_an_event_of_an_object_with_a_long_history(connection: Connection, database: Database) -> None:
