@@ -350,3 +350,21 @@ def test_the_process_captions_as_the_model_does(
             for answers, caption in zip(threads.map(ask, requests), expected, strict=True):
                 assert [answers[0], answers[2]] == [caption, caption]
                 assert "shorten the text" in str(answers[1])
+
+
+def test_no_more_tasks_are_under_way_than_are_answered_in_time(
+    checkpoint: Path, requests: list[CaptionRequest]
+) -> None:
+    """On a CPU, where the time of one image limits them: the next one begins when another has ended."""
+    florence = _load(checkpoint, num_beams=1)
+    florence.largest_batch = 2
+    stream = florence.stream
+    assert stream
+    for item in requests[:2]:
+        assert stream.wanted(9) == 1
+        stream.add([item])
+        stream.advance()
+    assert stream.wanted(9) == 0
+    while not stream.advance():
+        pass
+    assert stream.wanted(9) == 1

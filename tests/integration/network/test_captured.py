@@ -82,7 +82,7 @@ def test_the_tensors_of_captured_work_stay_alive(tiny: Pair) -> None:
 
         return replay
 
-    form = Form(capture, capture, SameLane(), exact=False)
+    form = Form(capture, capture, SameLane(), exact=False, tokens_per_look=4)
     slots = GreedySlots(tiny.network, tiny.rules(1, False), 2, tiny.size, tiny.vocabulary, form)
     questions = [
         Question(image, prompt)

@@ -115,7 +115,7 @@ def direct(pair: Pair, rules: SearchRules) -> GreedySlots | BeamBatches:
 
 def captured(pair: Pair, rules: SearchRules) -> GreedySlots | BeamBatches:
     """In the sizes of graphs, on a device without graphs: the capture repeats the work, on the same memory."""
-    return generator(pair, rules, Form(uncaptured, uncaptured, SameLane(), exact=False))
+    return generator(pair, rules, Form(uncaptured, uncaptured, SameLane(), exact=False, tokens_per_look=4))
 
 
 Build = Callable[[Pair, SearchRules], GreedySlots | BeamBatches]

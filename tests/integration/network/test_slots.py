@@ -149,7 +149,7 @@ class LateLane:
 def test_images_are_seen_while_others_are_answered(tiny: Pair) -> None:
     """As on a second stream of a GPU: while the images are being seen, the running answers get their tokens."""
     lane = LateLane()
-    form = Form(uncaptured, uncaptured, lane, exact=False)
+    form = Form(uncaptured, uncaptured, lane, exact=False, tokens_per_look=4)
     slots = GreedySlots(tiny.network, tiny.rules(1, False), MOST, tiny.size, tiny.vocabulary, form)
     first, second = (Question(image, TaskPrompt.OCR) for image in noise(2))
     expected = [slots(tiny.batch([question])).tokens[0] for question in (first, second)]

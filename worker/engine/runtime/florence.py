@@ -131,6 +131,8 @@ class FlorenceModel:
             return None
         return FlorenceStream(
             self._generator,
+            # A GPU sees the next images while all slots are taken.
+            largest=lambda: self.largest_batch if self._device.type == "cpu" else sys.maxsize,
             batch_of=self._batch_of,
             check=lambda request: self._prompt_ids(request.task),
             guarded=guarded,

@@ -16,6 +16,7 @@ class FlorenceStream:
         self,
         slots: GreedySlots,
         *,
+        largest: Callable[[], int],
         batch_of: Callable[[Sequence[CaptionRequest]], Batch],
         check: Callable[[CaptionRequest], object],
         guarded: Callable[[Callable[[], list[Ended]]], list[Ended]],
@@ -25,12 +26,14 @@ class FlorenceStream:
 
         Args:
             slots: of the network.
+            largest: the most tasks under way, of which each is answered well before the children's time limit.
             batch_of: the input of the network for requests.
             check: raises `InferenceFailed` for a request that the model cannot read.
             guarded: turns the device's errors into those of `Model`.
             caption: the caption of an answer, or the error of an answer that is none.
         """
         self._slots, self._batch_of, self._check = slots, batch_of, check
+        self._largest = largest
         self._guarded, self._caption = guarded, caption
         self._requests: dict[int, CaptionRequest] = {}
         self._refused: list[tuple[CaptionRequest, InferenceFailed]] = []
@@ -38,7 +41,7 @@ class FlorenceStream:
 
     def wanted(self, waiting: int) -> int:
         """See `Stream`."""
-        return self._slots.wanted(waiting)
+        return max(0, min(self._slots.wanted(waiting), self._largest() - len(self._requests)))
 
     def add(self, requests: Sequence[CaptionRequest]) -> None:
         """See `Stream`."""

@@ -10,9 +10,6 @@ from worker.engine.runtime.network.reading import Reader
 from worker.engine.runtime.network.search import BeamSearch, SearchRules
 from worker.engine.runtime.network.text import Caches
 
-#: See `worker.engine.runtime.network.slots`.
-_TOKENS_PER_LOOK = 4
-
 
 @dataclass(frozen=True, slots=True)
 class _Captured:
@@ -70,9 +67,7 @@ class BeamBatches:
         longest = min(max(batch.limits), self._rules.limit)
         length = self._rules.first_length
         while length <= longest and not (length > self._rules.first_length and search.done):
-            for _ in range(min(_TOKENS_PER_LOOK, longest + 1 - length)):
-                if self._form.exact and length > self._rules.first_length and search.done:
-                    break
+            for _ in range(min(self._form.tokens_per_look, longest + 1 - length)):
                 captured.add_token()
                 length += 1
         found = Answers(search.answers()[:count, :length].tolist(), search.broken[:count].tolist())

@@ -80,6 +80,8 @@ class Form:
     lane: Lane
     #: Sizes stay as they are; else they are rounded up to a few, since each has graphs of its own.
     exact: bool
+    #: Tokens between two looks of the host at the answers. A look makes a GPU wait for the host.
+    tokens_per_look: int
 
     def rounded(self, count: int, most: int) -> int:
         """The size of the graph for so many images, prompts or rows: a power of two, or the most."""
@@ -105,12 +107,13 @@ def uncaptured(work: Work) -> Work:
 
 def direct_form() -> Form:
     """Layer after layer, as a CPU does best."""
-    return Form(uncaptured, uncaptured, SameLane(), exact=True)
+    # One token between two images that wait: many answers share it. More would answer sooner, and cost more.
+    return Form(uncaptured, uncaptured, SameLane(), exact=True, tokens_per_look=1)
 
 
 def graph_form(device: torch.device) -> Form:
     """Graphs of a GPU. Graphs that run at the same time need pools of their own."""
-    return Form(cuda_graphs(device), cuda_graphs(device), SideStream(device), exact=False)
+    return Form(cuda_graphs(device), cuda_graphs(device), SideStream(device), exact=False, tokens_per_look=4)
 
 
 def cuda_graphs(device: torch.device) -> Capture:

@@ -13,8 +13,6 @@ from worker.engine.runtime.network.reading import Reader
 from worker.engine.runtime.network.search import GreedySearch, SearchRules
 from worker.engine.runtime.network.text import Caches
 
-#: Tokens between two looks of the host at the answers: each look makes the device wait for the host.
-_TOKENS_PER_LOOK = 4
 #: While others run, prompts wait until there is room for all of them or for one in so many slots: few prompts at a
 #: time use a GPU badly.
 _SLOTS_PER_START = 8
@@ -166,10 +164,8 @@ class GreedySlots:
             return []
         rows = self._form.rounded(max(self._occupied.numbers) + 1, self._slots)
         step = self._step(rows)
-        for _ in range(_TOKENS_PER_LOOK):
+        for _ in range(self._form.tokens_per_look):
             step()
-            if self._form.exact and bool(self._search.ended.all()):
-                break
         return self._leave(rows)
 
     def _begin(self) -> None:
