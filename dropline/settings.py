@@ -284,8 +284,8 @@ class EngineSettings(_Group):
     max_new_tokens: int = Field(default=1024, ge=2, le=4096, description="Longest answer, in tokens.")
     max_new_tokens_by_task: dict[TaskName, Annotated[int, Field(ge=2)]] = Field(
         default=dict(_TOKENS_BY_TASK),
-        description="Longest answer of a task, in tokens, where less than `max_new_tokens`; a long answer holds "
-        "up its batch.",
+        description="Longest answer of a task, in tokens, where less than `max_new_tokens`; a longer one holds "
+        "its place in the engine. With beams it holds up its batch.",
     )
     threads: int = Field(default=0, ge=0, le=256, description="Torch threads on a CPU; 0: torch's default.")
     start_timeout_s: int = Field(default=600, ge=1, description="Longest time to load the model.")

@@ -80,7 +80,8 @@ def test_an_answer_without_finite_logits_leaves_no_trace(
     """The next answer in its slot, and those beside it, are those of a fresh memory."""
     slots = greedy(tiny, build)
     questions = [Question(image, TaskPrompt.CAPTION, 6 + 3 * place) for place, image in enumerate(noise(3))]
-    expected = [ended.tokens for ended in answer_all(slots, tiny, [questions])]
+    long = Question(questions[0].image, TaskPrompt.OPEN_VOCABULARY_DETECTION, text="x" * 40)
+    expected = [ended.tokens for ended in answer_all(greedy(tiny, build), tiny, [questions])]
     read = Decoder.read
 
     def ruin(decoder: Decoder, encoded: torch.Tensor, *others: object) -> None:
@@ -89,12 +90,12 @@ def test_an_answer_without_finite_logits_leaves_no_trace(
 
     with monkeypatch.context() as patch:
         patch.setattr(Decoder, "read", ruin)
-        ruined = answer_all(slots, tiny, [questions])
+        ruined = answer_all(slots, tiny, [[questions[0], long, questions[2]]])
     assert [ended.broken for ended in ruined] == [False, True, False]
     assert [ruined[0].tokens, ruined[2].tokens] == [expected[0], expected[2]]
-    # A shorter prompt leaves the end of the slot as it was; a longer answer beside it reads the end, masked.
-    again = answer_all(slots, tiny, [questions])
-    assert [(ended.tokens, ended.broken) for ended in again] == [(tokens, False) for tokens in expected]
+    # The second prompt leaves the end of its slot as it was; the long one beside it makes the step read the end.
+    again = answer_all(slots, tiny, [questions, [long]])
+    assert [(ended.tokens, ended.broken) for ended in again[:3]] == [(tokens, False) for tokens in expected]
 
 
 @GENERATORS

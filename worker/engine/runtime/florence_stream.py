@@ -1,4 +1,4 @@
-"""Florence-2 as a stream: greedy answers that begin and end by themselves."""
+"""Florence-2 as a stream of greedy answers."""
 
 from collections.abc import Callable, Sequence
 
@@ -29,8 +29,8 @@ class FlorenceStream:
             largest: the most tasks under way, of which each is answered well before the children's time limit.
             batch_of: the input of the network for requests.
             check: raises `InferenceFailed` for a request that the model cannot read.
-            guarded: turns the device's errors into those of `Model`.
-            caption: the caption of an answer, or the error of an answer that is none.
+            guarded: turns errors of the device into errors of `Model`.
+            caption: the caption of an answer, or an error.
         """
         self._slots, self._batch_of, self._check = slots, batch_of, check
         self._largest = largest

@@ -1,4 +1,4 @@
-"""Answers requests through a stream: each begins when there is room, and ends with the last of its tasks."""
+"""Answers requests through a stream: a request begins when there is room, and ends with the last task."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -36,7 +36,7 @@ class _Flight(Generic[P]):
 
 
 class Flow(Generic[P]):
-    """Feeds a stream from the queue, and takes requests out of it that have ended."""
+    """Feeds a stream from the queue, and answers ended requests."""
 
     def __init__(
         self,
@@ -58,8 +58,8 @@ class Flow(Generic[P]):
             probe: raises if the model itself is broken.
             started: called once for each request, before it begins.
             answer: called with the outcomes of all tasks of a request.
-            in_batches: answers requests in plain batches, and finds one that fails; for a request that must run
-                alone or has more tasks than the stream holds, and for all that were under way at an error.
+            in_batches: answers requests in plain batches, and finds a failing one; for isolated requests, requests
+                with more tasks than the stream holds, and all requests under way at an error.
         """
         self._stream, self._batcher, self._watched = stream, batcher, watched
         self._probe, self._started, self._answer, self._in_batches = probe, started, answer, in_batches
@@ -67,7 +67,7 @@ class Flow(Generic[P]):
         self._flights: dict[int, tuple[_Flight[P], int]] = {}
 
     def run(self) -> None:
-        """Answer requests until the queue is closed, and then those that are under way.
+        """Answer requests until the queue is closed, then the requests under way.
 
         Raises:
             Exception: the model is broken for every image.
@@ -99,7 +99,7 @@ class Flow(Generic[P]):
                 ended = self._stream.advance()
         except DeviceBroken:
             raise
-        except Exception as error:  # noqa: BLE001 - in batches, the request that is at fault fails alone
+        except Exception as error:  # noqa: BLE001 - in batches, the request at fault fails alone
             _log.warning("stream_failed", size=len(self._flights), error=f"{type(error).__name__}: {error}")
         else:
             if group:

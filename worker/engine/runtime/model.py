@@ -26,13 +26,13 @@ class DeviceBroken(Exception):
 
 
 class Stream(Protocol):
-    """Answers that begin and end by themselves, while others go on. One thread uses a stream and its model."""
+    """Answers that begin and end in mid-flight. One thread uses a stream and the model."""
 
     #: The most tasks at a time.
     most: int
 
     def wanted(self, waiting: int) -> int:
-        """How many of so many waiting tasks `add` should take now; 0: none before the next `advance`."""
+        """Tasks that `add` takes now, by the number of waiting tasks; 0: none before the next `advance`."""
         ...
 
     def add(self, requests: Sequence[CaptionRequest]) -> None:
@@ -44,7 +44,7 @@ class Stream(Protocol):
         ...
 
     def advance(self) -> list[tuple[CaptionRequest, Caption | InferenceFailed]]:
-        """Let all answers grow by some tokens; returns the tasks that have ended, each once.
+        """Let all answers grow by some tokens; returns the ended tasks, each once.
 
         Raises:
             BatchTooLarge, DeviceBroken: as of `Model.caption`.

@@ -1,4 +1,4 @@
-"""How a device runs the network: work as it is, or captured as graphs; in turn, or beside other work."""
+"""How a device runs the network: work plain or captured as graphs, in turn or beside other work."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import torch
 _PROMPT_STEP = 16
 
 Work = Callable[[], None]
-#: Turns work on a device into work that does the same again, on the same memory.
+#: Turns work on a device into repeated work on the same memory.
 Capture = Callable[[Work], Work]
 
 
@@ -31,7 +31,7 @@ class Lane(Protocol):
 
 
 class SameLane:
-    """Runs work at once. Two threads of a CPU would share the cores that one uses already."""
+    """Runs work at once: two threads of a CPU share the cores."""
 
     def start(self, work: Work) -> None:
         """See `Lane`."""
@@ -78,7 +78,7 @@ class Form:
     #: Of the work in the lane.
     capture_aside: Capture
     lane: Lane
-    #: Sizes stay as they are; else they are rounded up to a few, since each has graphs of its own.
+    #: Sizes stay exact; else sizes are rounded up to a few, since each size has graphs.
     exact: bool
     #: Tokens between two looks of the host at the answers. A look makes a GPU wait for the host.
     tokens_per_look: int
@@ -96,7 +96,7 @@ class Form:
         return 1 if self.exact else count
 
     def worthwhile(self, waiting: int) -> int:
-        """The most images that a next group should have, of so many that wait."""
+        """Images of the next group, by the number of waiting images."""
         return 1 if self.exact else 1 << (waiting.bit_length() - 1)
 
 
@@ -107,7 +107,7 @@ def uncaptured(work: Work) -> Work:
 
 def direct_form() -> Form:
     """Layer after layer, as a CPU does best."""
-    # One token between two images that wait: many answers share it. More would answer sooner, and cost more.
+    # One token between two waiting images: many answers share a step. Four answer sooner, and cost 8 %.
     return Form(uncaptured, uncaptured, SameLane(), exact=True, tokens_per_look=1)
 
 

@@ -99,7 +99,7 @@ class Reader:
         )
 
     def clear(self, slot: int) -> None:
-        """Make a slot's keys and values finite, after an answer that was not: others may read them masked."""
+        """Zero a slot after an answer with a broken logit: a masked NaN is still NaN."""
         for part in self._cross:
             part[slot].zero_()
 

@@ -1,4 +1,4 @@
-"""Greedy answers that begin and end by themselves: one that is done leaves its slot, and the next takes it."""
+"""Greedy answers in slots: an ended answer leaves the slot, and the next answer begins there."""
 
 import heapq
 import itertools
@@ -13,8 +13,8 @@ from worker.engine.runtime.network.reading import Reader
 from worker.engine.runtime.network.search import GreedySearch, SearchRules
 from worker.engine.runtime.network.text import Caches
 
-#: While others run, prompts wait until there is room for all of them or for one in so many slots: few prompts at a
-#: time use a GPU badly.
+#: Prompts wait until all of a group have room, or one in so many slots is free, unless the slots are empty: few
+#: prompts at a time use a GPU badly.
 _SLOTS_PER_START = 8
 
 
@@ -32,7 +32,7 @@ class Ended:
 
 @dataclass(slots=True)
 class _Prepared:
-    """Prompts whose images are seen, or are being seen."""
+    """Prompts with images in the lane."""
 
     batch: Batch
     numbers: list[int]
@@ -67,7 +67,7 @@ class _Occupied:
 
 
 class GreedySlots:
-    """See `Generator`; also takes prompts while others are answered."""
+    """See `Generator`; takes prompts in mid-flight too."""
 
     def __init__(
         self, network: Network, rules: SearchRules, slots: int, size: int, vocabulary: int, form: Form
@@ -107,7 +107,7 @@ class GreedySlots:
         return bool(self._occupied.numbers or self._prepared or self._kept)
 
     def wanted(self, waiting: int) -> int:
-        """How many of so many waiting prompts `prepare` should take now; 0: none before the next `advance`."""
+        """Prompts that `prepare` takes now, by the number of waiting ones; 0: none before the next `advance`."""
         return 0 if self._prepared or not waiting else min(self._form.worthwhile(waiting), self._slots)
 
     @torch.inference_mode()
