@@ -271,7 +271,11 @@ class EngineSettings(_Group):
         default=DEFAULT_CHECKPOINT, description="Florence-2 checkpoint: a hub name, a directory, or `demo`."
     )
     revision: str = Field(default="", description="Commit of a hub checkpoint; empty: the default's pinned one.")
-    device: str = Field(default="auto", description="`auto`, `cpu`, `cuda` or `cuda:N`.")
+    device: str = Field(
+        default="auto",
+        description="`cpu`, `cuda:N`, or several of them separated by commas: the worker has an engine on each. "
+        "`cuda`: every visible GPU. `auto`: every visible GPU, or the CPU where there is none.",
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto", description="auto: bfloat16 on a device with hardware support, else float32."
     )
@@ -297,6 +301,11 @@ class EngineSettings(_Group):
         "0: by the table in docs/operate.md.",
     )
     stub: bool = Field(default=False, description="Answer without a model; for benchmarks of the event path only.")
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The device of each engine, in order."""
+        return tuple(device.strip() for device in self.device.split(","))
 
 
 class MetadataSettings(_Group):

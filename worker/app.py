@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Set
 from contextlib import closing
 from typing import TypeVar
 
+from billiard.process import current_process
 from celery import Celery, signals
 
 from db import breakers, claims, due_rows, reads
@@ -33,10 +34,9 @@ from dropline.settings import Settings, load_settings
 from dropline.storage.objects import make_store
 from worker.alarm import Alarm
 from worker.celery_app import make_celery, run_worker
+from worker.devices import with_devices
 from worker.edit_signals import EditSignals
-from worker.engine.client import EngineClient
-from worker.engine.process import EngineProcess
-from worker.engine_keeper import EngineKeeper
+from worker.engines import Engines
 from worker.failed_starts import FailedStarts
 from worker.gate import Gate
 from worker.idle_timer import IdleTimer
@@ -59,6 +59,7 @@ def main() -> int:
     """Run a worker until a signal stops the process; returns the exit code."""
     settings = load_settings()
     configure_process_logging(settings.log.level, settings.log.format, "worker")
+    settings = with_devices(settings)
     try:
         app = build(settings)
         check_database(settings)
@@ -109,26 +110,31 @@ def build(
     share = None if plan is None else plan.decoder_share(settings.images.decode_timeout_s)
     app = make_celery(settings)
     queue = CaptionQueue(app)
-    engine = EngineProcess(settings.engine, settings.log, module=engine_module)
-    keeper = EngineKeeper(engine, settings.engine.start_timeout_s, settings.engine.request_timeout_s)
+    engines = Engines(settings, engine_module)
     resources = ProcessResources(
         settings,
-        engine,
+        engines,
         queue,
         app.connection_name,
         lambda: DecoderProcess(settings.images, share=share, module=decoder_module),
     )
     alarm = Alarm(app.connection_name, settings.lease_s + 1, resources.look, AlarmChannel(settings.broker))
-    gate = Gate(settings.worker, resources.save_breaker, alarm.look)
+    gate = Gate(
+        settings.worker,
+        resources.save_breaker,
+        alarm.look,
+        devices=engines.devices,
+        set_trust=engines.board.set_trust,
+    )
     register_tasks(app, resources, alarm, gate)
     idle_timer = _idle_timer(settings, resources, alarm)
     failed_starts = _failed_starts(settings, resources.due_in_s)
     registration = Registration(
-        lambda: _connect(settings), app.connection_name, lambda: engine.loaded, failed_starts.clear
+        lambda: _connect(settings), app.connection_name, lambda: engines.loaded, failed_starts.clear
     )
     edit_signals = EditSignals(DueSignals(settings.database, "dropline-worker-edits"), alarm.look)
-    install_steps(app, keeper, queue, alarm, gate, idle_timer, registration, edit_signals, failed_starts.note)
-    _connect_signals(keeper, registration)
+    install_steps(app, engines, queue, alarm, gate, idle_timer, registration, edit_signals, failed_starts.note)
+    _connect_signals(engines, registration)
     _report_memory(plan)
     _report_sandbox(DecoderProcess(settings.images, module=decoder_module))
     return app
@@ -150,13 +156,13 @@ class ProcessResources:
     def __init__(
         self,
         settings: Settings,
-        engine: EngineProcess,
+        engines: Engines,
         queue: CaptionQueue,
         name: str,
         make_decoder: Callable[[], DecoderProcess],
     ) -> None:
         self._settings = settings
-        self._engine = engine
+        self._engines = engines
         self._queue = queue
         self._name = name
         self._make_decoder = make_decoder
@@ -197,7 +203,8 @@ class ProcessResources:
         self._purge().row_ended()
 
     def release_lease(self, child: int) -> None:
-        """Release the lease of a dead child; if Postgres is unreachable, the lease runs out later."""
+        """Release engine and lease of a dead child; if Postgres is unreachable, the lease runs out later."""
+        self._engines.board.forget(child)
         try:
             with self.database().statement() as connection:
                 claims.release(connection, self._child_name(child))
@@ -237,7 +244,8 @@ class ProcessResources:
         return _connect(self._settings)
 
     def _make_pipeline(self) -> Pipeline:
-        client = EngineClient(self._engine.address, self._engine.authkey)
+        # A child has the index of the dead child that it replaces.
+        client = self._engines.client(current_process().index)
         decoder = self._make_decoder()
         # The decoder process starts during the first download; `decode` starts it again where that fails.
         with contextlib.suppress(DecoderUnavailable):
@@ -292,7 +300,7 @@ def _failed_starts(settings: Settings, due_in_s: Callable[[], float | None] = la
     )
 
 
-def _connect_signals(keeper: EngineKeeper, registration: Registration) -> None:
+def _connect_signals(engines: Engines, registration: Registration) -> None:
     # Celery holds receivers weakly by default, and the functions below have no other reference.
     @signals.setup_logging.connect(weak=False)
     def _keep_our_logging(**_: object) -> None:
@@ -306,7 +314,7 @@ def _connect_signals(keeper: EngineKeeper, registration: Registration) -> None:
     def _end(**_: object) -> None:
         # First: the engine may take the rest of the time that a container has to stop.
         registration.close()
-        keeper.stop()
+        engines.stop()
 
 
 def _report_memory(plan: MemoryPlan | None) -> None:

@@ -75,7 +75,7 @@ class Breaker:
         owed, self._owed = dict(self._owed), Counter()
         return owed
 
-    def still_owe(self, attempts: dict[int, int]) -> None:
+    def still_owe(self, attempts: Mapping[int, int]) -> None:
         """Put back what `take_owed` returned, since it was not given back."""
         self._owed.update(attempts)
 

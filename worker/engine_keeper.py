@@ -10,7 +10,7 @@ from typing import Protocol
 from kombu.asynchronous import Hub
 from kombu.asynchronous.timer import Entry
 
-from dropline.errors import DroplineError, SettingsError
+from dropline.errors import DroplineError, EngineUnavailable, SettingsError
 from dropline.log import get_logger
 from worker.engine.process import EngineProcess
 
@@ -30,10 +30,19 @@ class Stoppable(Protocol):
 class EngineKeeper:
     """Starts one engine, restarts the engine after its death, and stops the engine."""
 
-    def __init__(self, engine: EngineProcess, start_timeout_s: float, stop_grace_s: float) -> None:
+    def __init__(
+        self, engine: EngineProcess, start_timeout_s: float, note: Callable[[bool], None] = lambda _: None
+    ) -> None:
+        """Create a keeper of an engine that is not started.
+
+        Args:
+            engine: of this keeper alone.
+            start_timeout_s: longest time to load the model, in seconds.
+            note: called with True when the engine is ready, and with False when it has ended.
+        """
         self._engine = engine
         self._start_timeout_s = start_timeout_s
-        self._stop_grace_s = stop_grace_s
+        self._note = note
         self._hub: Hub | None = None
         self._worker: Stoppable | None = None
         self._watched: dict[int, Callable[..., None]] = {}
@@ -42,25 +51,39 @@ class EngineKeeper:
         self._failures = 0
         self._stopped = False
 
-    def start(self, hub: Hub, worker: Stoppable, on_signal: Callable[[], None]) -> None:
-        """Start the engine and wait until the engine is ready: a worker without a model takes no tasks.
+    def start(self, hub: Hub, worker: Stoppable) -> None:
+        """Start the engine; `wait_ready` follows.
 
         Args:
             hub: the parent's event loop, which does not run yet.
             worker: stopped when the engine cannot be started again.
+
+        Raises:
+            EngineUnavailable: the system cannot start a process.
+        """
+        self._hub, self._worker = hub, worker
+        self._engine.start()
+
+    def wait_ready(self, deadline: float, signals_fd: int, on_signal: Callable[[], None]) -> None:
+        """Wait until the started engine is ready.
+
+        Args:
+            deadline: of `time.monotonic`.
+            signals_fd: as of `signals_readable`.
             on_signal: called after each signal during the wait; raises to end the wait.
 
         Raises:
             SettingsError: the checkpoint cannot be used.
-            EngineUnavailable: the engine did not become ready.
+            EngineUnavailable: the engine did not become ready, and has ended.
         """
-        self._hub, self._worker = hub, worker
-        self._engine.start()
-        deadline = time.monotonic() + self._start_timeout_s
-        with _signals_readable() as fd:
-            while not self._engine.wait_ready(max(0.0, deadline - time.monotonic()), interrupt_fd=fd):
-                os.read(fd, 4096)
+        try:
+            while not self._engine.wait_ready(max(0.0, deadline - time.monotonic()), interrupt_fd=signals_fd):
+                os.read(signals_fd, 4096)
                 on_signal()
+        except EngineUnavailable:
+            self._engine.stop(0)
+            raise
+        self._note(True)
         self._watch(self._engine.sentinel, self._on_death)
 
     def resume(self) -> None:
@@ -73,14 +96,19 @@ class EngineKeeper:
         for fd, callback in self._watched.items():
             self._hub.add_reader(fd, callback, fd)
 
-    def stop(self) -> None:
-        """Let the current batch end, then end the engine; no restart follows."""
+    def ask_to_stop(self) -> None:
+        """Let the engine end after its current batch; no restart follows. `stop` follows."""
         self._stopped = True
         self._unwatch()
-        self._engine.stop(self._stop_grace_s)
+        self._engine.ask_to_stop()
+
+    def stop(self, grace_s: float) -> None:
+        """End the engine, after its current batch if that ends within `grace_s` seconds."""
+        self._engine.stop(grace_s)
         self._engine.close()
 
     def _on_death(self, *_: object) -> None:
+        self._note(False)
         self._unwatch()
         # A dying engine's descriptors can close a moment before the process can be reaped.
         self._engine.stop(0)
@@ -130,6 +158,7 @@ class EngineKeeper:
             self._restart_later()
         else:
             self._failures = 0
+            self._note(True)
             log.info("engine_restarted", pid=self._engine.pid)
             self._watch(self._engine.sentinel, self._on_death)
 
@@ -149,7 +178,7 @@ class EngineKeeper:
 
 
 @contextmanager
-def _signals_readable() -> Iterator[int]:
+def signals_readable() -> Iterator[int]:
     """A descriptor that becomes readable at each handled signal: `select` alone would continue to wait."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)

@@ -1,7 +1,9 @@
-"""The gate of a worker: while the breaker is open, the parent takes one message at a time, after pauses."""
+"""The gate of a worker: while all breakers are open, the parent takes one message at a time, after pauses."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from celery.worker import state
@@ -12,6 +14,7 @@ from dropline.errors import DroplineError
 from dropline.log import get_logger
 from dropline.settings import WorkerSettings
 from worker.breaker import DEATHS, Breaker, Change, EngineUse
+from worker.engine.board import Trust
 
 log = get_logger(__name__)
 
@@ -20,10 +23,32 @@ _LONGEST_PAUSE_S = 64.0
 
 #: Saves the reason of an open breaker, or None, and gives lost attempts back: their number by row.
 Save = Callable[[str | None, Mapping[int, int]], None]
+SetTrust = Callable[[Trust], None]
+
+
+class _Door:
+    """The breaker of one engine, with its probes."""
+
+    def __init__(self, name: str, set_trust: SetTrust, *, is_alone: bool) -> None:
+        #: Of the engine, in reasons for people.
+        self.name = name
+        self.set_trust = set_trust
+        #: True if the worker has no other engine.
+        self.is_alone = is_alone
+        self.breaker = Breaker()
+        self.is_probing = False
+        #: Probes since the breaker opened.
+        self.probes = 0
+        self.opened_at = 0.0
+        self.entry: Entry | None = None
 
 
 class Gate:
-    """Lets the parent take messages, all or one as a probe, in the parent's event loop."""
+    """Lets the parent take messages, all or one as a probe, in the parent's event loop.
+
+    Each engine of the worker has a breaker. While one of several is open, the children leave its engine alone but
+    for one image as a probe, and work with the others. While all are open, the parent takes one message at a time.
+    """
 
     def __init__(
         self,
@@ -31,8 +56,11 @@ class Gate:
         save: Save,
         look: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
+        *,
+        devices: Sequence[str] = ("",),
+        set_trust: Callable[[int, Trust], None] = lambda _engine, _trust: None,
     ) -> None:
-        """Create an open gate, with a closed breaker.
+        """Create an open gate, with closed breakers.
 
         Args:
             settings: the pauses between probes grow from `retry_base_s` to `retry_cap_s`; `retry_for_s` after its
@@ -40,19 +68,25 @@ class Gate:
             save: may raise a DroplineError.
             look: at the queue in Postgres; sends messages for due rows.
             clock: for tests.
+            devices: of the engines, in order.
+            set_trust: notes what the breaker of an engine says, for the children.
         """
         self._settings = settings
         self._save = save
         self._look = look
         self._clock = clock
-        self._breaker = Breaker()
-        self._is_probing = False
-        self._probes = 0
-        self._opened_at = 0.0
+        alone = len(devices) == 1
+        self._doors = [
+            _Door(
+                "the engine" if alone else f"engine {number} ({device})",
+                partial(set_trust, number - 1),
+                is_alone=alone,
+            )
+            for number, device in enumerate(devices, 1)
+        ]
         self._is_saved = True
         self._failures = 0
         self._hub: Hub | None = None
-        self._probe_entry: Entry | None = None
         self._save_entry: Entry | None = None
 
     def start(self, hub: Hub, channel: Any) -> None:
@@ -60,72 +94,83 @@ class Gate:
         self._hub = hub
         can_consume = channel.qos.can_consume
         channel.qos.can_consume = lambda: self.may_take() and can_consume()
-        if self._breaker.is_open:
-            self._wait()
+        for door in self._doors:
+            if door.breaker.is_open:
+                self._wait(door)
         if not self._is_saved:
             self._write()
 
     def stop(self) -> None:
         """Disarm the timers."""
-        _cancel(self._probe_entry)
+        for door in self._doors:
+            _cancel(door.entry)
         _cancel(self._save_entry)
         self._hub = None
 
     def may_take(self) -> bool:
         """True if the parent may take another message; kombu asks in each round of the event loop."""
+        if not all(door.breaker.is_open for door in self._doors):
+            return True
         # A probe that says nothing about the engine, as that of a deleted object, is followed by another.
-        return not self._breaker.is_open or (self._is_probing and not state.reserved_requests)
+        return any(door.is_probing for door in self._doors) and not state.reserved_requests
 
     def report(self, use: EngineUse) -> None:
-        """A child reports what the engine did with an image."""
-        change = self._breaker.report(use)
+        """A child reports what an engine did with an image; the number of the engine says which one it is."""
+        door = self._doors[(use.engine - 1) % len(self._doors)]
+        change = door.breaker.report(use)
         match change:
             case Change.OPENED:
-                self._opened_at, self._probes = self._clock(), 0
-                log.error("breaker_opened", reason=_REASON, engine=use.engine, row_id=use.row_id)
-                self._wait()
+                door.opened_at, door.probes = self._clock(), 0
+                log.error("breaker_opened", reason=_reason(door), engine=use.engine, row_id=use.row_id)
+                self._wait(door)
             case Change.DIED_AGAIN:
                 log.warning("breaker_stays_open", engine=use.engine, row_id=use.row_id)
-                self._wait()
+                self._wait(door)
             case Change.CLOSED:
-                log.info("breaker_closed", row_id=use.row_id, open_s=round(self._clock() - self._opened_at, 1))
-        if self._breaker.is_open or change is Change.CLOSED:
+                log.info("breaker_closed", row_id=use.row_id, open_s=round(self._clock() - door.opened_at, 1))
+        if door.breaker.is_open or change is Change.CLOSED:
             self._write()
         if change is Change.CLOSED:
-            self._reopen_gate()
+            self._reopen(door)
 
-    def _wait(self) -> None:
-        self._is_probing = False
-        _cancel(self._probe_entry)
-        pause_s = min(self._settings.retry_cap_s, self._settings.retry_base_s * 2.0**self._probes)
+    def _wait(self, door: _Door) -> None:
+        door.is_probing = False
+        door.set_trust(Trust.OPEN)
+        _cancel(door.entry)
+        pause_s = min(self._settings.retry_cap_s, self._settings.retry_base_s * 2.0**door.probes)
         if self._hub is not None:
-            self._probe_entry = self._hub.call_later(pause_s, self._probe)
+            door.entry = self._hub.call_later(pause_s, partial(self._probe, door))
 
-    def _probe(self) -> None:
-        if self._clock() - self._opened_at >= self._settings.retry_for_s:
+    def _probe(self, door: _Door) -> None:
+        if self._clock() - door.opened_at >= self._settings.retry_for_s:
             log.error("breaker_given_up", retry_for_s=self._settings.retry_for_s)
-            self._breaker.give_up()
+            door.breaker.give_up()
             self._write()
-            self._reopen_gate()
+            self._reopen(door)
             return
         # The exponent is bounded: 2.0**1024 is an error.
-        self._probes = min(self._probes + 1, 64)
-        self._is_probing = True
-        log.info("breaker_probes", probe=self._probes)
+        door.probes = min(door.probes + 1, 64)
+        door.is_probing = True
+        door.set_trust(Trust.PROBE)
+        log.info("breaker_probes", probe=door.probes)
         self._look()
 
-    def _reopen_gate(self) -> None:
-        self._is_probing = False
-        _cancel(self._probe_entry)
+    def _reopen(self, door: _Door) -> None:
+        door.is_probing = False
+        door.set_trust(Trust.CLOSED)
+        _cancel(door.entry)
         self._look()
 
     def _write(self) -> None:
         _cancel(self._save_entry)
-        owed = self._breaker.take_owed()
+        owed: Counter[int] = Counter()
+        for door in self._doors:
+            owed.update(door.breaker.take_owed())
+        reasons = [_reason(door) for door in self._doors if door.breaker.is_open]
         try:
-            self._save(_REASON if self._breaker.is_open else None, owed)
+            self._save("; ".join(reasons) or None, owed)
         except DroplineError as error:
-            self._breaker.still_owe(owed)
+            self._doors[0].breaker.still_owe(owed)
             self._is_saved = False
             pause_s = min(_LONGEST_PAUSE_S, 2.0**self._failures)
             self._failures += 1
@@ -136,7 +181,9 @@ class Gate:
             self._is_saved, self._failures = True, 0
 
 
-_REASON = f"the engine died on {DEATHS} different images in a row, so rows wait, and one image at a time is tried"
+def _reason(door: _Door) -> str:
+    waits = "so rows wait, and one image at a time is tried" if door.is_alone else "and gets one image at a time"
+    return f"{door.name} died on {DEATHS} different images in a row, {waits}"
 
 
 def _cancel(entry: Entry | None) -> None:

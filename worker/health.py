@@ -1,13 +1,15 @@
-"""`python -m worker.health`: exit code 0 if a worker's engine is ready, else 1 and the reason.
+"""`python -m worker.health`: exit code 0 if an engine of a worker is ready, else 1 and the reason.
 
 For a container's health check. The engine greets every connection once its model is loaded. Before that, and after
 the engine's death, the connection waits in the parent's backlog. An engine does not outlive its parent, so one
 greeting proves both alive. Redis and Postgres are not checked: a restart of the container would not repair either.
 """
 
+import contextlib
 import sys
 import tempfile
 import time
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from worker.engine.sockets import connect, find_addresses
@@ -16,6 +18,7 @@ from worker.engine.sockets import connect, find_addresses
 _TIMEOUT_S = 10.0
 #: In bytes; the challenge of `multiprocessing.connection` is far shorter.
 _MAX_GREETING_BYTES = 1024
+_NOT_READY = "the engine is not ready; look for engine_ready in the worker's log"
 
 
 def main(arguments: list[str]) -> int:
@@ -40,28 +43,38 @@ def find_problem(directory: Path, timeout_s: float) -> str:
             f"no worker runs, or its directory for temporary files is not {directory}: start `python -m worker`, "
             "or give the worker's directory for temporary files (TMPDIR) as the argument"
         )
-    deadline = time.monotonic() + timeout_s
     problems: list[str] = []
     abandoned = 0
-    for address in addresses:
-        try:
-            _wait_for_greeting(address, deadline)
-        except ConnectionRefusedError:
-            abandoned += 1
-        except (EOFError, OSError) as error:
-            problems.append(f"{address}: {str(error) or 'the engine has just died'}")
-        else:
+    with contextlib.ExitStack() as cleanup:
+        waiting: dict[Connection, Path] = {}
+        for address in addresses:
+            try:
+                waiting[cleanup.enter_context(connect(address, timeout_s))] = address
+            except ConnectionRefusedError:
+                abandoned += 1
+            except OSError as error:
+                problems.append(f"{address}: {error}")
+        if _greets(waiting, problems, timeout_s):
             return ""
+    problems += [f"{address}: {_NOT_READY}" for address in waiting.values()]
     if abandoned:
         problems.append(f"sockets of killed workers in {directory}: {abandoned}")
     return "; ".join(problems)
 
 
-def _wait_for_greeting(address: Path, deadline: float) -> None:
-    with connect(address, max(0.0, deadline - time.monotonic())) as connection:
-        if not connection.poll(max(0.0, deadline - time.monotonic())):
-            raise TimeoutError("the engine is not ready; look for engine_ready in the worker's log")
-        connection.recv_bytes(_MAX_GREETING_BYTES)
+def _greets(waiting: dict[Connection, Path], problems: list[str], timeout_s: float) -> bool:
+    """Wait for the first greeting of all engines: one that loads must not take the time of a ready one."""
+    deadline = time.monotonic() + timeout_s
+    while waiting and (greeted := wait(list(waiting), max(0.0, deadline - time.monotonic()))):
+        for connection in greeted:
+            assert isinstance(connection, Connection)
+            try:
+                connection.recv_bytes(_MAX_GREETING_BYTES)
+            except (EOFError, OSError) as error:
+                problems.append(f"{waiting.pop(connection)}: {str(error) or 'the engine has just died'}")
+            else:
+                return True
+    return False
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The sum of a worker's memory: from settings and a limit to the share of each decoder, or a refusal.
 
-    parent + engine + reserve
+    parent + engines + reserve
     + children · (child + download + decoder process + share)
     + (full - share)        one image at a time may have the full limit
     ≤ limit
@@ -25,6 +25,8 @@ _MB = 1_000_000
 PARENT_BYTES = 150 * _MB
 #: A child's own pages, its slot, its part of the engine's page-locked memory, and the buffers of its sockets.
 CHILD_BYTES = 80 * _MB
+#: Of each child for each further engine: a slot and its part of that engine's page-locked memory.
+CONNECTION_BYTES = 4 * _MB
 #: A decoder process, and all that its process for images has allocated before the first image.
 DECODER_BYTES = 100 * _MB
 #: The engine with the stub.
@@ -127,12 +129,14 @@ def plan_memory(settings: Settings, limit: MemoryLimit) -> MemoryPlan:
 def _fixed_parts(settings: Settings, limit_bytes: int) -> tuple[Part, ...]:
     """All but the memory for decoding."""
     children = settings.worker.concurrency
+    engines = len(settings.engine.devices)
+    child = CHILD_BYTES + (engines - 1) * CONNECTION_BYTES
     download = DOWNLOAD_COPIES * settings.events.max_size_bytes
     return (
         Part("the worker's parent", PARENT_BYTES),
-        Part(_engine_name(settings.engine), _engine_bytes(settings.engine)),
+        Part(_engine_name(settings.engine), engines * _engine_bytes(settings.engine)),
         Part(f"1/{RESERVE_PARTS} in reserve", limit_bytes // RESERVE_PARTS),
-        Part(f"{children} × a child, {_mb(CHILD_BYTES)}", children * CHILD_BYTES),
+        Part(f"{children} × a child, {_mb(child)}", children * child),
         Part(f"{children} × a download, {_mb(download)}", children * download),
         Part(f"{children} × a decoder process, {_mb(DECODER_BYTES)}", children * DECODER_BYTES),
     )
@@ -154,7 +158,9 @@ def _engine_bytes(engine: EngineSettings) -> int:
 
 
 def _engine_name(engine: EngineSettings) -> str:
-    return "the engine (stub)" if engine.stub else f"the engine ({engine.checkpoint})"
+    name = "stub" if engine.stub else engine.checkpoint
+    number = len(engine.devices)
+    return f"the engine ({name})" if number == 1 else f"{number} × an engine ({name})"
 
 
 def _refusal(settings: Settings, limit: MemoryLimit, parts: tuple[Part, ...]) -> str:

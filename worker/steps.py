@@ -11,7 +11,7 @@ from dropline.errors import BrokerUnavailable, DroplineError
 from dropline.log import get_logger
 from worker.alarm import Alarm
 from worker.edit_signals import EditSignals
-from worker.engine_keeper import EngineKeeper
+from worker.engines import Engines
 from worker.gate import Gate
 from worker.idle_timer import IdleTimer
 from worker.registration import Registration
@@ -21,7 +21,7 @@ log = get_logger(__name__)
 
 def install_steps(
     app: Celery,
-    keeper: EngineKeeper,
+    engines: Engines,
     queue: CaptionQueue,
     alarm: Alarm,
     gate: Gate,
@@ -31,8 +31,8 @@ def install_steps(
     note_failed_start: Callable[[DroplineError], None],
 ) -> None:
     """Add the steps to the app's worker and consumer blueprints."""
-    app.steps["worker"].add(_engine_step(keeper, note_failed_start))
-    app.steps["consumer"].add(_alarm_step(keeper, queue, alarm))
+    app.steps["worker"].add(_engine_step(engines, note_failed_start))
+    app.steps["consumer"].add(_alarm_step(engines, queue, alarm))
     app.steps["consumer"].add(_gate_step(gate))
     app.steps["consumer"].add(_registration_step(registration))
     app.steps["consumer"].add(_edit_signals_step(edit_signals))
@@ -41,16 +41,16 @@ def install_steps(
 
 
 def _engine_step(
-    keeper: EngineKeeper, note_failed_start: Callable[[DroplineError], None]
+    engines: Engines, note_failed_start: Callable[[DroplineError], None]
 ) -> type[bootsteps.StartStopStep]:
     class EngineStep(bootsteps.StartStopStep):
-        """Starts the engine before the consumer; the signal `worker_shutdown` stops the engine last."""
+        """Starts the engines before the consumer; the signal `worker_shutdown` stops them last."""
 
         requires = ("celery.worker.components:Hub",)
 
         def start(self, parent: Any) -> None:
             try:
-                keeper.start(parent.hub, parent, state.maybe_shutdown)
+                engines.start(parent.hub, parent, state.maybe_shutdown)
             except DroplineError as error:
                 log.error("engine_not_started", error=str(error))
                 note_failed_start(error)
@@ -59,14 +59,14 @@ def _engine_step(
     return EngineStep
 
 
-def _alarm_step(keeper: EngineKeeper, queue: CaptionQueue, alarm: Alarm) -> type[bootsteps.StartStopStep]:
+def _alarm_step(engines: Engines, queue: CaptionQueue, alarm: Alarm) -> type[bootsteps.StartStopStep]:
     class AlarmStep(bootsteps.StartStopStep):
         """Runs at every start of the consumer: when the worker is ready and when it has reconnected."""
 
         requires = ("celery.worker.consumer.tasks:Tasks",)
 
         def start(self, parent: Any) -> None:
-            keeper.resume()
+            engines.resume()
             # In the event loop's second round, after the BRPOP is armed: a later loss of a message on Redis also
             # breaks the connection of the BRPOP, and the reconnection looks again.
             soon = parent.hub.call_soon

@@ -102,6 +102,19 @@ def test_one_ready_engine_is_enough(engine: EngineProcess, temporary: Path) -> N
     assert not find_problem(temporary, DEADLINE_S)
 
 
+def test_an_engine_that_loads_does_not_hide_a_ready_one(engine: EngineProcess, temporary: Path) -> None:
+    """A worker with two engines is healthy while one of them is started again, whichever has the first address."""
+    starting = [
+        EngineProcess(EngineSettings(), LogSettings(), module="tests.support.scripted_engine") for _ in "ab"
+    ]
+    try:
+        start(engine)
+        assert not find_problem(temporary, DEADLINE_S)
+    finally:
+        for each in starting:
+            each.close()
+
+
 def test_health_checks_do_not_disturb_an_engine(engine: EngineProcess, temporary: Path) -> None:
     """The engine captions images between health checks."""
     start(engine)

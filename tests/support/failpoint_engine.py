@@ -39,6 +39,7 @@ class CountingModel:
     def caption(self, batch: Sequence[CaptionRequest]) -> list[Caption | InferenceFailed]:
         """One label per request; each inference is counted, and each look at an image."""
         labels = [bytes(request.pixels[0, 0]).hex() for request in batch]
+        failpoints.note_engine()
         for pixels in {id(request.pixels): request.pixels for request in batch}.values():
             failpoints.note_image(bytes(pixels[0, 0]).hex())
         if failpoints.are_engines_dying():

@@ -124,6 +124,16 @@ def images(directory: Path) -> list[str]:
     return _lines(directory / "images")
 
 
+def note_engine() -> None:
+    """Count a batch of this engine."""
+    _append("engines", str(os.getpid()))
+
+
+def engines(directory: Path) -> list[int]:
+    """Process ids of the engines, one for each batch, in order."""
+    return [int(line) for line in _lines(directory / "engines")]
+
+
 def note_use(name: str) -> None:
     """Count a download or a decoding."""
     _append("uses", name)

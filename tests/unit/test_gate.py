@@ -13,6 +13,7 @@ from dropline.errors import DatabaseUnavailable
 from dropline.settings import WorkerSettings
 from tests.support.clock import ManualClock
 from worker.breaker import DEATHS, EngineUse
+from worker.engine.board import Trust
 from worker.gate import Gate
 
 SETTINGS = WorkerSettings(retry_base_s=1, retry_cap_s=10, retry_for_s=1000)
@@ -25,15 +26,24 @@ class Message:
 class Bench:
     """A gate, the channel that it guards, and the recorded effects."""
 
-    def __init__(self) -> None:
+    def __init__(self, *devices: str) -> None:
         self.clock = ManualClock()
+        #: What the children know, by engine.
+        self.trust: dict[int, Trust] = {}
         #: Saved reasons and attempts.
         self.saved: list[tuple[str | None, Mapping[int, int]]] = []
         self.looked_at: list[float] = []
         self.is_postgres_away = False
         self.channel_has_room = True
         self.channel = SimpleNamespace(qos=SimpleNamespace(can_consume=lambda: self.channel_has_room))
-        self.gate = Gate(SETTINGS, self._save, lambda: self.looked_at.append(self.clock.now), self.clock.time)
+        self.gate = Gate(
+            SETTINGS,
+            self._save,
+            lambda: self.looked_at.append(self.clock.now),
+            self.clock.time,
+            devices=devices or ("",),
+            set_trust=self.trust.__setitem__,
+        )
         self.engine = 0
         self.start()
 
@@ -212,3 +222,38 @@ def test_the_channel_is_any_object_with_kombus_question(bench: Bench) -> None:
     bench.start()
     assert not bench.may_take()
     assert old.qos.can_consume()
+
+
+def test_a_broken_engine_of_two_stops_no_message() -> None:
+    """The captions of the other engine do not close the breaker; one of a later start of the same engine does."""
+    bench = Bench("cuda:0", "cuda:1")
+    for engine, row_id in ((1, 11), (3, 12), (5, 13)):
+        bench.gate.report(EngineUse(2, 10 + row_id, lost=False))
+        bench.gate.report(EngineUse(engine, row_id, lost=True))
+    assert bench.may_take()
+    assert bench.trust == {0: Trust.OPEN}
+    ((reason, lost),) = bench.saved
+    assert lost == {11: 1, 12: 1, 13: 1}
+    assert reason == "engine 1 (cuda:0) died on 3 different images in a row, and gets one image at a time"
+    bench.clock.advance(1.1)
+    assert bench.trust == {0: Trust.PROBE}
+    bench.gate.report(EngineUse(2, 99, lost=False))
+    assert bench.trust == {0: Trust.PROBE}
+    bench.gate.report(EngineUse(7, 14, lost=False))
+    assert bench.trust == {0: Trust.CLOSED}
+    assert bench.saved[-1] == (None, {})
+
+
+def test_with_two_broken_engines_one_message_passes_at_a_time() -> None:
+    """Both reasons are saved; the probe of either is enough."""
+    bench = Bench("cuda:0", "cuda:1")
+    for start in range(DEATHS):
+        for index in range(2):
+            bench.gate.report(EngineUse(2 * start + index + 1, 10 * start + index, lost=True))
+    assert not bench.may_take()
+    assert (bench.saved[-1][0] or "").count("different images in a row") == 2
+    bench.clock.advance(1.1)
+    assert bench.may_take()
+    bench.gate.report(EngineUse(8, 77, lost=False))
+    assert bench.may_take()
+    assert bench.trust == {0: Trust.PROBE, 1: Trust.CLOSED}

@@ -84,10 +84,19 @@ def test_the_page_has_the_parts() -> None:
         ("the engine, with the demo model on a CPU | ", memory.DEMO_ENGINE_BYTES),
         ("the engine, with any other checkpoint | ", memory.ENGINE_BYTES),
         ("per child: the child | ", memory.CHILD_BYTES),
+        ("per child and further engine: slot and page-locked memory | ", memory.CONNECTION_BYTES),
         ("per child: a decoder process | ", memory.DECODER_BYTES),
         ("the share | the rest, at least ", memory.LEAST_SHARE_BYTES),
     ):
         assert f"{words}{count // 1_000_000:,} |" in page
+
+
+def test_each_engine_counts() -> None:
+    """And each child's connection to it."""
+    one, three = (
+        plan_memory(settings_of(device=",".join(["cuda:0"] * engines)), _MACHINE).total_bytes for engines in (1, 3)
+    )
+    assert three - one == 2 * (memory.ENGINE_BYTES + 4 * memory.CONNECTION_BYTES)
 
 
 def test_a_machine_with_room_for_all_has_no_turns() -> None:

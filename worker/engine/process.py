@@ -37,7 +37,7 @@ class StartRequest(BaseModel):
     ready_fd: int
     #: Descriptor that the engine only holds: the closing reports the engine's death to the parent.
     sentinel_fd: int
-    #: Number of this engine, counted from 1 over the starts of the worker.
+    #: Number of this engine; see `EngineProcess`.
     number: int
 
 
@@ -77,10 +77,19 @@ class EngineProcess:
 
     To notice the death in an event loop, watch `sentinel`. Remove `sentinel` and `ready_fd` from the loop before
     `start` and `stop`, which close both.
+
+    Each start has a number, from 1. Of several engines of a worker, each counts in steps of their number: the
+    number says which of them it is.
     """
 
     def __init__(
-        self, settings: EngineSettings, log: LogSettings, *, module: str = "worker.engine.runtime"
+        self,
+        settings: EngineSettings,
+        log: LogSettings,
+        *,
+        module: str = "worker.engine.runtime",
+        index: int = 0,
+        engines: int = 1,
     ) -> None:
         """Prepare a private directory for the socket.
 
@@ -88,6 +97,8 @@ class EngineProcess:
             settings: of the engine.
             log: of the engine's log lines.
             module: for `python -m`.
+            index: of this engine among those of the worker, from 0.
+            engines: number of engines of the worker.
 
         Raises:
             SettingsError: the directory for temporary files has too long a path for a socket.
@@ -99,7 +110,9 @@ class EngineProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._fds: list[int] = []
         self._ready = False
-        self._starts = 0
+        #: Number of the next engine.
+        self._number = index + 1
+        self._engines = engines
         #: The model of the engine that was ready last; None before the first.
         self.loaded: LoadedModel | None = None
         #: Path of the socket that clients connect to.
@@ -182,16 +195,21 @@ class EngineProcess:
         self._read_report()
         return True
 
-    def stop(self, grace_s: float) -> None:
-        """Let the current batch end, for at most `grace_s` seconds; then kill. `start` may follow.
-
-        Does nothing when no engine runs.
-        """
+    def ask_to_stop(self) -> None:
+        """Let the engine end after its current batch; returns at once. `stop` follows."""
         if self._process and self._process.stdin:
             # An explicit line: end of file is not enough, as later forked children hold copies of the pipe.
             with contextlib.suppress(BrokenPipeError):
                 self._process.stdin.write(b"stop\n")
                 self._process.stdin.flush()
+
+    def stop(self, grace_s: float) -> None:
+        """Let the current batch end, for at most `grace_s` seconds; then kill. `start` may follow.
+
+        Does nothing when no engine runs.
+        """
+        self.ask_to_stop()
+        if self._process:
             try:
                 self._process.wait(grace_s)
             except subprocess.TimeoutExpired:
@@ -210,7 +228,7 @@ class EngineProcess:
         return self._fds
 
     def _spawn(self, ready_fd: int, sentinel_fd: int) -> None:
-        self._starts += 1
+        number, self._number = self._number, self._number + self._engines
         self._process = subprocess.Popen(
             [sys.executable, "-m", self._module],
             stdin=subprocess.PIPE,
@@ -228,7 +246,7 @@ class EngineProcess:
             authkey=self.authkey.hex(),
             ready_fd=ready_fd,
             sentinel_fd=sentinel_fd,
-            number=self._starts,
+            number=number,
         )
         assert self._process.stdin
         self._process.stdin.write(request.model_dump_json().encode() + b"\n")
