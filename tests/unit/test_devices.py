@@ -1,5 +1,6 @@
 """The devices of a worker's engines, with a driver that is not there."""
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -56,7 +57,7 @@ def test_the_stub_has_one_engine() -> None:
 def test_torch_counts_where_the_driver_finds_several(monkeypatch: pytest.MonkeyPatch) -> None:
     """A build of torch for CPUs can use none of them; a driver that refuses counts as none."""
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 5)
-    assert [gpus.count(lambda number=number: Driver(number)) for number in (0, 1, 2)] == [0, 1, 5]
+    assert [gpus.count(partial(Driver, number)) for number in (0, 1, 2)] == [0, 1, 5]
     assert gpus.count(lambda: Driver(2, error=100)) == 0
 
     def missing() -> Driver:
