@@ -226,6 +226,12 @@ class WorkerSettings(_Group):
         description="Price of one worker for an hour, in your currency, for the estimates of `dropline backfill "
         "--dry-run`; 0: unknown.",
     )
+    health_port: int = Field(
+        default=0,
+        ge=0,
+        le=65535,
+        description="Port of the worker for HTTP probes (`GET /healthz`); 0: none.",
+    )
     look_for_rows: bool = Field(
         default=True,
         description="Look in Postgres for due rows at a start, a reconnection and an alarm; off only for the "

@@ -39,6 +39,7 @@ from worker.edit_signals import EditSignals
 from worker.engines import Engines
 from worker.failed_starts import FailedStarts
 from worker.gate import Gate
+from worker.health_port import EngineHealth, HealthPort
 from worker.idle_timer import IdleTimer
 from worker.memory import MemoryPlan, find_plan, log_plan
 from worker.pipeline import Pipeline
@@ -135,6 +136,7 @@ def build(
     edit_signals = EditSignals(DueSignals(settings.database, "dropline-worker-edits"), alarm.look)
     install_steps(app, engines, queue, alarm, gate, idle_timer, registration, edit_signals, failed_starts.note)
     _connect_signals(engines, registration)
+    _open_health_port(settings, engines)
     _report_memory(plan)
     _report_sandbox(DecoderProcess(settings.images, module=decoder_module))
     return app
@@ -315,6 +317,23 @@ def _connect_signals(engines: Engines, registration: Registration) -> None:
         # First: the engine may take the rest of the time that a container has to stop.
         registration.close()
         engines.stop()
+
+
+def _open_health_port(settings: Settings, engines: Engines) -> None:
+    """Before the engines start, so that a probe of the start finds the port at once."""
+    number = settings.worker.health_port
+    if number == 0:
+        return
+    port = HealthPort(number, EngineHealth(engines.addresses, settings.engine.start_timeout_s))
+
+    @signals.worker_init.connect(weak=False)
+    def _listen(**_: object) -> None:
+        try:
+            port.start()
+        except DroplineError as error:
+            # Celery logs other exceptions of receivers, and goes on.
+            log.critical("worker_not_started", code=error.code, error=str(error))
+            raise SystemExit(1) from error
 
 
 def _report_memory(plan: MemoryPlan | None) -> None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from kombu.asynchronous import Hub
 
@@ -49,6 +50,11 @@ class Engines:
             EngineKeeper(process, self._start_timeout_s, self._note_of(index))
             for index, process in enumerate(self._processes)
         ]
+
+    @property
+    def addresses(self) -> list[Path]:
+        """The sockets of all engines."""
+        return [Path(process.address) for process in self._processes]
 
     @property
     def loaded(self) -> LoadedModel | None:

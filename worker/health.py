@@ -9,6 +9,7 @@ import contextlib
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
@@ -43,6 +44,16 @@ def find_problem(directory: Path, timeout_s: float) -> str:
             f"no worker runs, or its directory for temporary files is not {directory}: start `python -m worker`, "
             "or give the worker's directory for temporary files (TMPDIR) as the argument"
         )
+    return greeting_problem(addresses, timeout_s)
+
+
+def greeting_problem(addresses: Sequence[Path], timeout_s: float) -> str:
+    """The reason why no engine greets; empty if an engine greets.
+
+    Args:
+        addresses: the engines' sockets.
+        timeout_s: longest wait for all engines together, in seconds.
+    """
     problems: list[str] = []
     abandoned = 0
     with contextlib.ExitStack() as cleanup:
@@ -58,7 +69,7 @@ def find_problem(directory: Path, timeout_s: float) -> str:
             return ""
     problems += [f"{address}: {_NOT_READY}" for address in waiting.values()]
     if abandoned:
-        problems.append(f"sockets of killed workers in {directory}: {abandoned}")
+        problems.append(f"sockets of killed workers in {addresses[0].parent.parent}: {abandoned}")
     return "; ".join(problems)
 
 

@@ -243,6 +243,8 @@ MUTATIONS = (
     ),
     Mutation(run_policies.an_idle_function_costs_nothing, _FUNCTION, "        cpu_idle = true\n", ""),
     Mutation(run_policies.an_idle_function_costs_nothing, "database/migrations.tf", '    "--lazy-refresh",\n', ""),
+    Mutation(run_policies.whatever_runs_on_is_probed, _POOL, "tostring(local.health_port)", '"8081"'),
+    Mutation(run_policies.whatever_runs_on_is_probed, _POOL, "failure_threshold = 24", "failure_threshold = 120"),
     Mutation(policies.everything_is_labelled, "main.tf", '{ app = "dropline" }', "{}"),
     Mutation(
         policies.everything_is_labelled,

@@ -6,6 +6,10 @@ from collections.abc import Iterator
 from tests.terraform.parts import CLOUD_RUN, containers, instance_of, is_of_gallery
 from tests.terraform.workspace import Plan, Policy
 
+#: Cloud Run's limit for the probe of a start without a GPU, in seconds.
+_LONGEST_START_S = 240
+_HEALTH_PORT = "DROPLINE_WORKER__HEALTH_PORT"
+
 
 def processes_run_as_themselves(plan: Plan) -> Iterator[str]:
     """Each part runs as a different service account of Dropline; only the redrive job shares the function's."""
@@ -78,6 +82,24 @@ def an_idle_function_costs_nothing(plan: Plan) -> Iterator[str]:
                 yield f"{each.address}: the proxy wants to renew its certificate between requests"
 
 
+def whatever_runs_on_is_probed(plan: Plan) -> Iterator[str]:
+    """Services and worker pools have probes of start and life, which a slow answer does not fail at once."""
+    for each in plan.of("cloud_run_v2_service", "cloud_run_v2_worker_pool"):
+        container = instance_of(each.values)["containers"][0]
+        starts, lives = container["startup_probe"], container["liveness_probe"]
+        if not starts or not lives:
+            yield f"{each.address} has no probe"
+            continue
+        if starts[0]["period_seconds"] * starts[0]["failure_threshold"] > _LONGEST_START_S:
+            yield f"{each.address} has a longer start than Cloud Run allows"
+        if lives[0]["failure_threshold"] < 3 or lives[0]["period_seconds"] < 60:
+            yield f"{each.address} is ended by a single slow answer, or pays for many probes"
+        ports = {probe[0]["http_get"][0]["port"] for probe in (starts, lives)}
+        told = {variable["value"] for variable in container["env"] if variable["name"] == _HEALTH_PORT}
+        if told and told != {str(port) for port in ports}:
+            yield f"{each.address} is asked at {ports}, and listens on {told}"
+
+
 RUN_POLICIES: tuple[Policy, ...] = (
     processes_run_as_themselves,
     everybody_reaches_google,
@@ -86,6 +108,7 @@ RUN_POLICIES: tuple[Policy, ...] = (
     an_instance_fits_into_cloud_run,
     the_function_takes_many_at_once,
     an_idle_function_costs_nothing,
+    whatever_runs_on_is_probed,
 )
 
 

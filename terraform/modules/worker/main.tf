@@ -1,5 +1,6 @@
 locals {
-  gpu = var.accelerator != null
+  gpu         = var.accelerator != null
+  health_port = 8080
 
   limits = merge(
     { cpu = var.cpu, memory = var.memory },
@@ -33,6 +34,7 @@ locals {
       DROPLINE_DATABASE__URL          = var.database_url
       DROPLINE_EVENTS__MAX_SIZE_BYTES = tostring(var.max_size_bytes)
       DROPLINE_WORKER__CONCURRENCY    = tostring(var.concurrency)
+      DROPLINE_WORKER__HEALTH_PORT    = tostring(local.health_port)
       DROPLINE_ENGINE__DEVICE         = local.gpu ? "cuda" : "cpu"
     },
     var.checkpoint == null ? {} : { DROPLINE_ENGINE__CHECKPOINT = var.checkpoint },
@@ -102,6 +104,28 @@ resource "google_cloud_run_v2_worker_pool" "this" {
         content {
           name       = "redis-certificate"
           mount_path = volume_mounts.value.directory
+        }
+      }
+
+      # The port is open before the model is loaded: Cloud Run allows a start of 240 seconds, and a model may take longer.
+      startup_probe {
+        period_seconds    = 5
+        timeout_seconds   = 5
+        failure_threshold = 24
+        http_get {
+          path = "/healthz"
+          port = local.health_port
+        }
+      }
+
+      # 503 only if the engine has not greeted for longer than its start may take (DROPLINE_ENGINE__START_TIMEOUT_S).
+      liveness_probe {
+        period_seconds    = 60
+        timeout_seconds   = 15
+        failure_threshold = 3
+        http_get {
+          path = "/healthz"
+          port = local.health_port
         }
       }
     }
