@@ -1,7 +1,10 @@
 """The worker's port for probes, with real engines."""
 
 import http.client
+import signal
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +12,8 @@ import pytest
 
 from dropline.errors import SettingsError
 from dropline.settings import EngineSettings, LogSettings
+from local_emulators.ports import free_ports
+from tests.support.worker_rig import Rig, png
 from worker.engine.process import EngineProcess
 from worker.health_port import EngineHealth, HealthPort
 
@@ -101,3 +106,17 @@ def test_a_port_that_is_taken_is_an_error_of_the_settings(port: HealthPort, engi
     other = HealthPort(port.port, EngineHealth([Path(engine.address)], START_TIMEOUT_S))
     with pytest.raises(SettingsError, match="DROPLINE_WORKER__HEALTH_PORT"):
         other.start()
+
+
+def test_a_worker_answers_beside_its_work(rig: Rig) -> None:
+    """A real worker listens at the port of the setting, and goes on with it while it captions."""
+    (number,) = free_ports(1)
+    worker = rig.worker(DROPLINE_WORKER__HEALTH_PORT=str(number))
+    (row,) = rig.wait_settled([rig.drop("a.png", png((1, 2, 3)))])
+    assert row["status"] == "captioned"
+    with urllib.request.urlopen(f"http://127.0.0.1:{number}/healthz", timeout=DEADLINE_S) as answer:
+        assert answer.read() == b"healthy\n"
+    worker.signal(signal.SIGTERM)
+    assert worker.wait_for_exit(DEADLINE_S)
+    with pytest.raises(urllib.error.URLError):
+        urllib.request.urlopen(f"http://127.0.0.1:{number}/healthz", timeout=DEADLINE_S)
