@@ -81,8 +81,15 @@ def test_every_part_has_the_role_it_needs(compose: dict[str, Any]) -> None:
     assert users == {"migrate": "postgres", "function": "dropline_ingest", "worker": "dropline_worker"}
     roles = compose["configs"]["roles"]["content"]
     assert all(
-        f"CREATE ROLE {role} LOGIN" in roles for role in ("dropline_ingest", "dropline_worker", "dropline_gallery")
+        f"CREATE ROLE {role} LOGIN" in roles
+        for role in ("dropline_ingest", "dropline_worker", "dropline_gallery", "dropline_editor")
     )
+
+
+def test_every_setting_can_be_given(compose: dict[str, Any]) -> None:
+    """Function, worker and gallery read one optional file with further settings, since some must agree."""
+    files = {name: part["env_file"] for name, part in compose["services"].items() if "env_file" in part}
+    assert files == dict.fromkeys(("function", "worker", "gallery"), [{"path": "dropline.env", "required": False}])
 
 
 def test_the_gallery_reads_and_writes_as_two_roles_and_has_a_token(compose: dict[str, Any]) -> None:
