@@ -4,10 +4,16 @@
 # A tag can move to another image. For reproducible builds pin the base image by digest:
 # --build-arg PYTHON_IMAGE=python:3.11.16-slim-trixie@sha256:…
 ARG PYTHON_IMAGE=python:3.11.16-slim-trixie
+# The Cloud SQL Auth Proxy for the jobs of function and migrations: a static program for the platform of the build. The same
+# digest as `proxy_image` in terraform/modules/database. To build without gcr.io, name a copy of this image.
+ARG PROXY_IMAGE=gcr.io/cloud-sql-connectors/cloud-sql-proxy:2.25.4@sha256:88501f0a695a586988add1b8a206fdf3f29f9a1a3deeb9b45ef2b1481ea6be83
 # The model in the worker image, so that a start needs no download: a checkpoint of the Hugging Face hub at a commit; `demo`,
 # the small packaged model; or `none`, with the path of a mounted directory in DROPLINE_ENGINE__CHECKPOINT.
 ARG CHECKPOINT=florence-community/Florence-2-base-ft
 ARG REVISION=0b03b6f15a4a211370fb204aee4e7dd48887ea37
+
+
+FROM ${PROXY_IMAGE} AS cloud-sql-proxy
 
 
 # ---- Build stages, with pip and a build backend. Only /opt/dropline is copied into the final images.
@@ -92,6 +98,7 @@ USER 10001:10001
 # The function: no model, no torch. The redrive job uses the same image.
 FROM runtime AS function
 COPY --from=function-packages /opt/dropline /opt/dropline
+COPY --from=cloud-sql-proxy /cloud-sql-proxy /opt/dropline/bin/cloud-sql-proxy
 COPY --from=code /opt/dropline/lib /opt/dropline/lib
 # Gunicorn listens on 0.0.0.0 at this port; Cloud Run also sets PORT.
 ENV PORT=8080
@@ -129,6 +136,7 @@ CMD ["python", "-m", "worker"]
 # The database schema, roles and logins: a job, run once per release.
 FROM runtime AS migrations
 COPY --from=migrations-packages /opt/dropline /opt/dropline
+COPY --from=cloud-sql-proxy /cloud-sql-proxy /opt/dropline/bin/cloud-sql-proxy
 COPY --from=code /opt/dropline/lib /opt/dropline/lib
 HEALTHCHECK NONE
 CMD ["python", "-m", "migrations.deploy"]

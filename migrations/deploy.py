@@ -5,7 +5,6 @@ roles, so the grants come after.
 """
 
 import argparse
-import urllib.request
 from collections.abc import Sequence
 
 from psycopg import sql
@@ -21,8 +20,6 @@ log = get_logger(__name__)
 
 #: A role of Dropline, and a login.
 Grant = tuple[str, str]
-
-_STOP_TIMEOUT_S = 10
 
 
 def deploy(url: str, grants: Sequence[Grant]) -> None:
@@ -59,30 +56,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Migrates DROPLINE_DATABASE__URL, and grants Dropline's roles.")
     parser.add_argument("--grant", type=parse_grant, action="append", default=[], metavar="ROLE=LOGIN")
     parser.add_argument(
-        "--afterwards", metavar="URL", help="posted to at the end, to stop a proxy beside this one"
-    )
-    parser.add_argument(
         "--search-language",
         metavar="NAME",
         help="the language of searches from now on, as `dropline search-language`",
     )
     options = parser.parse_args(arguments)
-    try:
-        settings = load_settings().database
-        deploy(require(settings.url, "DROPLINE_DATABASE__URL"), options.grant)
-        if options.search_language:
-            rows = change_language(settings, options.search_language, log.info, lambda _: None)
-            log.info("search_language_changed", language=options.search_language, rewritten=rows)
-    finally:
-        if options.afterwards:
-            _post(options.afterwards)
-
-
-def _post(url: str) -> None:
-    if not url.startswith("http://127.0.0.1:"):
-        raise SystemExit(f"--afterwards is {url}, but stops only what runs beside this: http://127.0.0.1:PORT/…")
-    request = urllib.request.Request(url, method="POST")  # noqa: S310 - its scheme is checked above
-    urllib.request.urlopen(request, timeout=_STOP_TIMEOUT_S).close()  # noqa: S310
+    settings = load_settings().database
+    deploy(require(settings.url, "DROPLINE_DATABASE__URL"), options.grant)
+    if options.search_language:
+        rows = change_language(settings, options.search_language, log.info, lambda _: None)
+        log.info("search_language_changed", language=options.search_language, rewritten=rows)
 
 
 if __name__ == "__main__":

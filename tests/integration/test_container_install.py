@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 import subprocess
 import tempfile
 import time
@@ -174,6 +175,14 @@ def wait_until_it_serves(server: "subprocess.Popen[bytes]", port: int) -> None:
 def test_the_functions_image_has_the_command_line(images: ImageBuild) -> None:
     """The image of the function has the command `dropline`, which the redrive job runs."""
     assert "Usage" in output(run(images, "function", "dropline", "--help"))
+
+
+@pytest.mark.parametrize("name", ["function", "migrations"])
+def test_the_images_of_the_jobs_have_the_proxy(images: ImageBuild, name: str) -> None:
+    """The program that Terraform's jobs name is on the PATH, and so is the module that runs it."""
+    found = shutil.which("cloud-sql-proxy", path=images.environment(name)["PATH"]) if images.enter(name) else None
+    assert found == images.moved("/opt/dropline/bin/cloud-sql-proxy")
+    assert "--startup" in output(run(images, name, "python", "-m", "db.with_proxy", "--help"))
 
 
 def test_the_migrations_say_what_they_miss(images: ImageBuild) -> None:

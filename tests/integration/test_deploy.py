@@ -1,10 +1,7 @@
 """`python -m migrations.deploy`, with an administrator who is not a superuser, as in Cloud SQL."""
 
-import threading
 from argparse import ArgumentTypeError
 from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
@@ -52,23 +49,6 @@ def migrator(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DROPLINE_DATABASE__URL", url)
 
 
-@contextmanager
-def stoppable() -> Iterator[tuple[str, list[str]]]:
-    """The admin server of a proxy: the address for stopping the proxy, and the paths of received POST requests."""
-    stopped: list[str] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            stopped.append(self.path)
-            self.send_response(200)
-            self.end_headers()
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/quitquitquit", stopped
-        server.shutdown()
-
-
 @pytest.mark.usefixtures("migrator")
 def test_logins_may_do_what_their_role_may(address: str) -> None:
     """After one deployment and a repetition, the login of the function inserts, and a reader only reads."""
@@ -80,17 +60,6 @@ def test_logins_may_do_what_their_role_may(address: str) -> None:
         assert reader.execute("SELECT count(*) FROM current_captions").fetchone() == (1,)
         with pytest.raises(errors.InsufficientPrivilege):
             reader.execute(INSERT)
-
-
-@pytest.mark.usefixtures("migrator")
-def test_the_proxy_is_stopped_either_way() -> None:
-    """The proxy is stopped after a success, and after the error of a grant to an unknown login."""
-    with stoppable() as (url, stopped):
-        deploy.main([*GRANTS, f"--afterwards={url}"])
-        assert stopped == ["/quitquitquit"]
-        with pytest.raises(Exception, match="nobody"):
-            deploy.main(["--grant=dropline_reader=nobody", f"--afterwards={url}"])
-        assert stopped == ["/quitquitquit"] * 2
 
 
 @pytest.mark.parametrize("text", ["postgres=me", "dropline_reader", "dropline_reader="])

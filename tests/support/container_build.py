@@ -1,7 +1,8 @@
 """Builds a stage of the Dockerfile without a container engine: the stage's commands run in ordinary directories.
 
 The base image is a fresh virtual environment of the running Python. The RUN instructions of runtime stages are
-left out, because these instructions make an account and check the model.
+left out, because these instructions make an account and check the model. A file copied from a stage without
+instructions, which is another image, is an empty one.
 """
 
 import os
@@ -108,6 +109,9 @@ class ImageBuild:
         for source in sources:
             if other:
                 origin = self.build(other) / source[1:]
+                if len(self._dockerfile.stages[other].own) == 1:
+                    destination.touch(mode=0o755)
+                    continue
                 shutil.copytree(origin, destination, symlinks=True, dirs_exist_ok=True)
             else:
                 _copy_from_context(source, destination)

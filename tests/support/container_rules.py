@@ -9,15 +9,21 @@ from tests.support.dockerfile import Dockerfile, Instruction, Stage
 IMAGES = {"function": True, "worker": True, "migrations": False, "gallery": True}
 _TARGETS = (*IMAGES, "local")
 _PINNED = re.compile(r"python:\d+\.\d+\.\d+-slim-[a-z]+(@sha256:[0-9a-f]{64})?")
+_BY_DIGEST = re.compile(r"[a-z0-9./-]+:\d+\.\d+\.\d+@sha256:[0-9a-f]{64}")
+#: The stage of the Cloud SQL Auth Proxy, which has one program.
+_PROXY = "cloud-sql-proxy"
 _SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|API_?KEY|CREDENTIAL", re.IGNORECASE)
 
 
 def base_is_pinned(dockerfile: Dockerfile) -> Iterator[str]:
-    """Every stage begins with another stage, or with the base image, and the base's tag is an exact version."""
+    """Every stage begins with another stage or the base image, at an exact version; the proxy has a digest."""
     if not _PINNED.fullmatch(dockerfile.arguments.get("PYTHON_IMAGE", "")):
         yield "PYTHON_IMAGE has no exact version"
+    if not _BY_DIGEST.fullmatch(dockerfile.arguments.get("PROXY_IMAGE", "")):
+        yield "PROXY_IMAGE has no version and digest"
     for stage in dockerfile.stages.values():
-        if stage.base not in dockerfile.stages and stage.base != "${PYTHON_IMAGE}":
+        base = "${PROXY_IMAGE}" if stage.name == _PROXY else "${PYTHON_IMAGE}"
+        if stage.base not in dockerfile.stages and stage.base != base:
             yield f"{stage.name} begins with {stage.base}"
 
 
@@ -71,10 +77,13 @@ def packages_are_pinned(dockerfile: Dockerfile) -> Iterator[str]:
 
 
 def images_are_lean(dockerfile: Dockerfile) -> Iterator[str]:
-    """An image takes finished directories from other stages: no sources, no pip."""
+    """An image takes finished directories, and the proxy, from other stages: no sources, no pip."""
     for stage in (dockerfile.stages["runtime"], *_targets(dockerfile)):
         for copy in (*stage.all("COPY"), *stage.all("ADD")):
-            if not copy.flag("from") or not copy.words[0].startswith("/opt/"):
+            finished = (
+                copy.words[0].startswith("/opt/") or copy.words[0] == f"/{copy.flag('from')}" == f"/{_PROXY}"
+            )
+            if not copy.flag("from") or not finished:
                 yield f"{stage.name}: COPY {copy.value}"
         if any("pip" in run.words for run in stage.all("RUN")):
             yield f"{stage.name} installs"

@@ -48,8 +48,8 @@ MUTATIONS = (
     Mutation(
         policies.arguments_hold_no_secrets,
         "database/migrations.tf",
-        "args  = concat(local.proxy_arguments",
-        'args = concat(["--dsn=postgresql://me:hunter2@127.0.0.1/dropline"], local.proxy_arguments',
+        '"--", "cloud-sql-proxy"],',
+        '"--", "cloud-sql-proxy", "--dsn=postgresql://me:hunter2@127.0.0.1/dropline"],',
     ),
     Mutation(
         policies.secrets_come_from_secret_manager,
@@ -61,8 +61,8 @@ MUTATIONS = (
         Mutation(
             policies.arguments_hold_no_secrets,
             "database/migrations.tf",
-            "args  = concat(local.proxy_arguments",
-            f"args = concat([{arguments}], local.proxy_arguments",
+            '"--", "cloud-sql-proxy"],',
+            f'"--", "cloud-sql-proxy", {arguments}],',
         )
         for arguments in (
             '"--token=hunter2"',
@@ -222,6 +222,18 @@ MUTATIONS = (
         "database/migrations.tf",
         "= var.migrations_image\n        command",
         '= "registry.example/migrations:0.1.0"\n        command',
+    ),
+    *(
+        Mutation(
+            run_policies.a_job_ends_with_its_container,
+            file,
+            "      vpc_access {",
+            f'      containers {{\n        name = "proxy"\n        image = {image}\n      }}\n      vpc_access {{',
+        )
+        for file, image in (
+            ("database/migrations.tf", "var.proxy_image"),
+            ("function/redrive.tf", "var.proxy.image"),
+        )
     ),
     Mutation(run_policies.a_gpu_gets_what_it_needs, _POOL, '{ "nvidia.com/gpu" = "1" }', "{}"),
     Mutation(run_policies.a_gpu_gets_what_it_needs, _POOL, "local.gpu ? true : null", "null"),

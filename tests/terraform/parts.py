@@ -37,6 +37,13 @@ def is_of_gallery(resource: Resource) -> bool:
     return ".module.gallery[0]." in f".{resource.address}"
 
 
+def split_command(command: list[str]) -> tuple[list[str], list[str], list[str]]:
+    """The parts of a job's command: the options of `db.with_proxy`, the proxy, and Dropline's own command."""
+    first = command.index("--")
+    second = command.index("--", first + 1)
+    return command[:first], command[first + 1 : second], command[second + 1 :]
+
+
 def instance_of(values: dict[str, Any]) -> dict[str, Any]:
     """The instance template in a resource of Cloud Run; a job nests the template a level deeper."""
     template: dict[str, Any] = values["template"][0]

@@ -43,6 +43,14 @@ def images_are_pinned(plan: Plan) -> Iterator[str]:
             yield f"{address} runs {container['image']}"
 
 
+def a_job_ends_with_its_container(plan: Plan) -> Iterator[str]:
+    """A job has one container: a sidecar may run on when the main container has died, and the job with it."""
+    for each in plan.of("cloud_run_v2_job"):
+        names = [container["name"] for container in instance_of(each.values)["containers"]]
+        if len(names) != 1:
+            yield f"{each.address} may hang: it has the containers {', '.join(names)}"
+
+
 def a_gpu_gets_what_it_needs(plan: Plan) -> Iterator[str]:
     """A pool with a GPU has the GPU's limit, at least 4 CPUs and 16 GiB, and a single zone, which has quota."""
     for each in plan.of("cloud_run_v2_worker_pool"):
@@ -104,6 +112,7 @@ RUN_POLICIES: tuple[Policy, ...] = (
     processes_run_as_themselves,
     everybody_reaches_google,
     images_are_pinned,
+    a_job_ends_with_its_container,
     a_gpu_gets_what_it_needs,
     an_instance_fits_into_cloud_run,
     the_function_takes_many_at_once,

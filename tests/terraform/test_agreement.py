@@ -6,7 +6,7 @@ import tomllib
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import pytest
 from sqlalchemy.engine import make_url
@@ -21,7 +21,7 @@ from tests.support.deliveries import push
 from tests.support.dockerfile import read_dockerfile
 from tests.support.function import serve
 from tests.terraform.conftest import GIVEN_SECRETS
-from tests.terraform.parts import PARTS, container_of, part
+from tests.terraform.parts import PARTS, container_of, containers, part, split_command
 from tests.terraform.workspace import PROJECT, ROOT, Plan
 from trigger_fn.endpoint import REQUEST_BUDGET_S, Endpoint
 from trigger_fn.intake import Intake
@@ -156,17 +156,37 @@ def test_redis_is_verified_by_the_mounted_certificate(
 def test_postgres_is_reached_through_the_proxy(plan: Plan, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Host and port are the proxy's, the proxy starts first, and the login exists and has no password."""
     url = make_url(require(settings_of(plan, name, monkeypatch).database.url, "DROPLINE_DATABASE__URL"))
-    (proxy,) = [each for each in part(plan, name)["containers"] if each["name"] == "cloud-sql-proxy"]
-    port = proxy["startup_probe"][0]["http_get"][0]["port"]
-    assert {f"--port={url.port}", "--auto-iam-authn", "--private-ip", f"--http-port={port}"} <= set(proxy["args"])
+    arguments, startup = proxy_of(plan, name)
+    assert {f"--port={url.port}", "--auto-iam-authn", "--private-ip", f"--http-port={startup.port}"} <= arguments
+    assert startup.path == "/startup"
     assert (url.host, url.password, url.database) == ("127.0.0.1", None, plan.one("sql_database")["name"])
     assert url.username in {each.values["name"] for each in plan.of("sql_user")}
+
+
+def proxy_of(plan: Plan, name: str) -> tuple[set[str], SplitResult]:
+    """The arguments of the proxy, a sidecar or part of a job's command, and the address of its readiness."""
+    beside = [each for each in part(plan, name)["containers"] if each["name"] == "cloud-sql-proxy"]
+    if not beside:
+        options, proxy, _ = split_command(container_of(plan, name)["command"])
+        (startup,) = [option.partition("=")[2] for option in options if option.startswith("--startup=")]
+        assert proxy[0] == "cloud-sql-proxy"
+        return set(proxy[1:]), urlsplit(startup)
     assert container_of(plan, name)["depends_on"] == ["cloud-sql-proxy"]
+    probe = beside[0]["startup_probe"][0]["http_get"][0]
+    return set(beside[0]["args"]), urlsplit(f"http://127.0.0.1:{probe['port']}{probe['path']}")
+
+
+def test_the_jobs_run_the_sidecars_proxy(plan: Plan) -> None:
+    """The images contain the version of the proxy that the services have beside them."""
+    image = read_dockerfile().arguments["PROXY_IMAGE"]
+    (proxy,) = {each["image"] for _, each in containers(plan) if each["name"] == "cloud-sql-proxy"}
+    name, _, digest = proxy.partition("@")
+    assert re.fullmatch(rf"{re.escape(name)}:[0-9.]+@{digest}", image)
 
 
 def test_logins_get_the_roles_of_the_migrations(plan: Plan) -> None:
     """The job grants roles of the migrations to existing logins, and each login but the job's own gets a role."""
-    command = container_of(plan, "migrations")["command"]
+    command = split_command(container_of(plan, "migrations")["command"])[2]
     assert command[:3] == ["python", "-m", "migrations.deploy"]
     grants = dict(parse_grant(each.partition("=")[2])[::-1] for each in command if each.startswith("--grant="))
     made = "".join(path.read_text() for path in (ROOT / "migrations" / "versions").glob("*.py"))

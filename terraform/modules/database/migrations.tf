@@ -3,10 +3,9 @@
 resource "terraform_data" "migrations" {
   input = {
     image      = var.migrations_image
-    command    = local.deploy
+    command    = concat(local.proxy_command, local.deploy)
     url        = local.urls["migrator"]
     account    = var.logins["migrator"]
-    proxy      = concat([var.proxy_image], local.proxy_arguments, local.proxy_stop.args)
     labels     = var.labels
     subnetwork = var.subnetwork
   }
@@ -30,10 +29,9 @@ resource "google_cloud_run_v2_job" "migrations" {
       max_retries     = 3
 
       containers {
-        name       = "migrations"
-        image      = var.migrations_image
-        command    = local.deploy
-        depends_on = ["cloud-sql-proxy"]
+        name    = "migrations"
+        image   = var.migrations_image
+        command = concat(local.proxy_command, local.deploy)
 
         env {
           name  = "DROPLINE_DATABASE__URL"
@@ -43,29 +41,7 @@ resource "google_cloud_run_v2_job" "migrations" {
         resources {
           limits = {
             cpu    = "1"
-            memory = "512Mi"
-          }
-        }
-      }
-
-      containers {
-        name  = "cloud-sql-proxy"
-        image = var.proxy_image
-        args  = concat(local.proxy_arguments, local.proxy_stop.args)
-
-        resources {
-          limits = {
-            cpu    = "1"
-            memory = "512Mi"
-          }
-        }
-
-        startup_probe {
-          period_seconds    = 2
-          failure_threshold = 60
-          http_get {
-            path = "/startup"
-            port = local.health_port
+            memory = "1Gi"
           }
         }
       }
@@ -122,17 +98,18 @@ locals {
     ])
   }
 
-  # A job ends only after all containers have ended, so the main container stops the proxy.
-  proxy_stop = {
-    args = ["--quitquitquit", "--admin-port=9091"]
-    url  = "http://127.0.0.1:9091/quitquitquit"
-  }
+  # In a job, the proxy is a child process in the job's only container: a sidecar would keep a job alive whose main container
+  # has died. Function and migrations have the proxy in their images (docs/decisions/0027-a-job-has-one-container.md).
+  proxy_command = concat(
+    ["python", "-m", "db.with_proxy", "--startup=http://127.0.0.1:${local.health_port}/startup", "--", "cloud-sql-proxy"],
+    local.proxy_arguments,
+    ["--"],
+  )
 
   deploy = concat(
     ["python", "-m", "migrations.deploy"],
     [for role, login in local.login : "--grant=dropline_${role}=${login}" if role != "migrator"],
     [for login in local.reader_login : "--grant=dropline_reader=${login}"],
     local.further_grants,
-    ["--afterwards=${local.proxy_stop.url}"],
   )
 }

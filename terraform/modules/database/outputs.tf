@@ -17,12 +17,12 @@ output "gallery_url" {
 }
 
 output "proxy" {
-  description = "The Cloud SQL Auth Proxy, a sidecar of each container that needs Postgres. In a job the proxy also needs `stop.args`, and a POST to `stop.url` stops the proxy."
+  description = "The Cloud SQL Auth Proxy, a sidecar of each service and worker pool that needs Postgres. `job_command` is for the beginning of a job's command: the proxy runs in the job's own container, whose image contains the proxy."
   value = {
     image       = var.proxy_image
     args        = local.proxy_arguments
     health_port = local.health_port
-    stop        = local.proxy_stop
+    job_command = local.proxy_command
   }
 }
 

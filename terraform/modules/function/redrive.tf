@@ -15,10 +15,9 @@ resource "google_cloud_run_v2_job" "redrive" {
       max_retries = 0
 
       containers {
-        name       = "redrive"
-        image      = var.image
-        command    = ["sh", "-c", templatefile("${path.module}/redrive.sh.tftpl", { stop_url = var.proxy.stop.url }), "redrive"]
-        depends_on = ["cloud-sql-proxy"]
+        name    = "redrive"
+        image   = var.image
+        command = concat(var.proxy.job_command, ["dropline", "redrive"])
 
         # The default only counts failed images; --args replaces these arguments.
         args = ["--all", "--dry-run"]
@@ -52,29 +51,7 @@ resource "google_cloud_run_v2_job" "redrive" {
         resources {
           limits = {
             cpu    = var.cpu
-            memory = var.memory
-          }
-        }
-      }
-
-      containers {
-        name  = "cloud-sql-proxy"
-        image = var.proxy.image
-        args  = concat(var.proxy.args, var.proxy.stop.args)
-
-        resources {
-          limits = {
-            cpu    = "1"
-            memory = "512Mi"
-          }
-        }
-
-        startup_probe {
-          period_seconds    = 2
-          failure_threshold = 60
-          http_get {
-            path = "/startup"
-            port = var.proxy.health_port
+            memory = "1Gi"
           }
         }
       }

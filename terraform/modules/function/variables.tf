@@ -60,12 +60,12 @@ variable "database_url" {
 }
 
 variable "proxy" {
-  description = "The Cloud SQL Auth Proxy, a sidecar of the function; `stop` has the arguments and the URL for stopping the proxy at the end of a job."
+  description = "The Cloud SQL Auth Proxy, a sidecar of the function; `job_command` is the beginning of the redrive job's command, which runs the proxy in the job's own container."
   type = object({
     image       = string
     args        = list(string)
     health_port = number
-    stop        = object({ args = list(string), url = string })
+    job_command = list(string)
   })
 
   validation {

@@ -17,7 +17,7 @@ variables {
     image       = "registry.example/proxy@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
     args        = ["--port=5432"]
     health_port = 9801
-    stop        = { args = ["--quitquitquit"], url = "http://127.0.0.1:9091/quitquitquit" }
+    job_command = ["python", "-m", "db.with_proxy", "--startup=http://127.0.0.1:9801/startup", "--", "cloud-sql-proxy", "--"]
   }
   broker_url_secret = "url"
   broker_certificate = {
@@ -172,8 +172,8 @@ run "redriving_is_the_function_in_another_form" {
   }
 
   assert {
-    condition     = strcontains(google_cloud_run_v2_job.redrive.template[0].template[0].containers[0].command[2], "\"http://127.0.0.1:9091/quitquitquit\"") && contains(google_cloud_run_v2_job.redrive.template[0].template[0].containers[1].args, "--quitquitquit")
-    error_message = "The proxy must end with the job."
+    condition     = length(google_cloud_run_v2_job.redrive.template[0].template[0].containers) == 1 && google_cloud_run_v2_job.redrive.template[0].template[0].containers[0].command == tolist(concat(var.proxy.job_command, ["dropline", "redrive"]))
+    error_message = "The job has one container, and so ends with it; the proxy runs inside."
   }
 }
 

@@ -11,7 +11,6 @@ variables {
     image       = "registry.example/proxy@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
     args        = ["--port=5432"]
     health_port = 9801
-    stop        = { args = ["--quitquitquit"], url = "http://127.0.0.1:9091/quitquitquit" }
   }
   broker_url_secret = "url"
   broker_certificate = {
