@@ -41,21 +41,21 @@ RUN pip --python /opt/dropline/bin/python install --constraint constraints.txt "
 FROM build AS migrations-packages
 RUN pip --python /opt/dropline/bin/python install --constraint constraints.txt "$(echo requirements/*.whl)"
 
-# The default torch for Linux installs the CUDA libraries as packages, so a base image without CUDA is enough: an nvidia/cuda
-# image would add a second copy of the libraries and another Python. The driver comes from the host.
-# The default torch is built with CUDA 13, for drivers from version 580. For an older driver, or without a GPU, set
-# PIP_EXTRA_INDEX_URL to the index on pytorch.org for CUDA 12.6 or for CPU, and TORCH_CONSTRAINTS to constraints.txt.
+# torch installs the CUDA libraries as packages, so a base image without CUDA is enough: an nvidia/cuda image would add a second
+# copy of the libraries and another Python. The driver comes from the host. Cloud Run's L4 has driver 535 (CUDA 12.2), so torch
+# is the build for CUDA 12.6: PyPI's own build, for CUDA 13, needs 580. The pin `+cu126` lets no other build through. For another
+# build set TORCH_CONSTRAINTS to constraints.txt, and PIP_EXTRA_INDEX_URL to its index, or to nothing for PyPI's own.
 FROM build AS worker-packages
 # `worker,heic` also decodes HEIC.
 ARG EXTRAS=worker
-ARG PIP_EXTRA_INDEX_URL=
+ARG PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cu126
 ARG TORCH_CONSTRAINTS=constraints-cuda.txt
 COPY constraints-cuda.txt ./
-# pip only warns about an invalid index URL and would install the default torch, without pins for torch's dependencies.
+# pip only warns about an invalid index URL and would install PyPI's torch.
 RUN case "$PIP_EXTRA_INDEX_URL|$TORCH_CONSTRAINTS" in \
-    "|constraints-cuda.txt" | "https://"*"|"* | "http://"*"|"*) ;; \
+    "|constraints.txt" | "https://"*"|"* | "http://"*"|"*) ;; \
     *) echo "PIP_EXTRA_INDEX_URL is '$PIP_EXTRA_INDEX_URL' and TORCH_CONSTRAINTS is '$TORCH_CONSTRAINTS': give the" \
-    "address of an index and constraints.txt, or neither of the two (docs/deploy.md, The GPU's driver)" >&2; exit 1 ;; \
+    "address of an index, or constraints.txt and no index (docs/deploy.md, The GPU's driver)" >&2; exit 1 ;; \
     esac
 RUN pip --python /opt/dropline/bin/python install --constraint constraints.txt --constraint "$TORCH_CONSTRAINTS" \
     "$(echo requirements/*.whl)[$EXTRAS]"

@@ -1,12 +1,14 @@
-"""The files of exact versions: `constraints.txt`, and `constraints-cuda.txt` for the packages of torch for CUDA.
+r"""The files of exact versions: `constraints.txt`, and `constraints-cuda.txt` for the packages of torch for CUDA.
 
     python -m tools.pins > constraints.txt
-    pip --isolated install --dry-run --ignore-installed --quiet --report report.json torch==VERSION
+    pip install --dry-run --ignore-installed --quiet --report report.json --extra-index-url INDEX \
+        torch==VERSION+cu126
     python -m tools.pins --cuda report.json > constraints-cuda.txt
 
 `constraints.txt` has the packages of the current environment, without Dropline and without local version labels
 (`2.13.0+cpu`): each machine chooses its build of torch. `make test` does not run with torch for CUDA, so the
-second file is made from pip's report of a dry run on Linux, with the Python of the container images.
+second file is made from pip's report of a dry run on Linux, with the Python of the container images and the
+Dockerfile's index. The pin of torch has the label, so no other build is installed.
 """
 
 import argparse
@@ -33,13 +35,16 @@ def pins(installed: Iterable[tuple[str, str]]) -> list[str]:
 def cuda_pins(report: dict[str, Any], pinned: Collection[str]) -> list[str]:
     """The lines of `constraints-cuda.txt`: a header and one `name==version` per package without another pin.
 
+    A package with a local version label, which is torch, has a line in any case.
+
     Args:
         report: pip's report, with torch.
         pinned: normalised names in `constraints.txt`.
     """
     versions = {normalised(each["metadata"]["name"]): each["metadata"]["version"] for each in report["install"]}
     header = _CUDA_HEADER.format(torch=versions["torch"].partition("+")[0])
-    return [header, *(f"{name}=={versions[name]}" for name in sorted(versions.keys() - set(pinned)))]
+    labelled = {name for name, version in versions.items() if "+" in version}
+    return [header, *(f"{name}=={versions[name]}" for name in sorted(versions.keys() - set(pinned) | labelled))]
 
 
 def names_in(constraints: str) -> set[str]:

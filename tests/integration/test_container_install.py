@@ -2,10 +2,12 @@
 
 import contextlib
 import json
+import re
 import shutil
 import subprocess
 import tempfile
 import time
+import zipfile
 from collections.abc import Iterator
 from http.client import HTTPConnection
 from pathlib import Path
@@ -35,6 +37,13 @@ NOT_NEEDED = {
 }
 #: The gallery decodes images, and reads and writes objects.
 GALLERY_NEEDS = {"numpy", "pillow", "google-cloud-storage"}
+TORCH_REQUIRES = (
+    *("filelock", "typing-extensions>=4.10.0", "setuptools>=77.0.3", "sympy>=1.13.3", "networkx>=2.5.1", "jinja2"),
+    "fsspec>=0.8.5",
+    "cuda-toolkit[nvrtc,cudart,cupti,cufft,curand,cusolver,cusparse,cublas,cufile,nvjitlink,nvtx]==12.6.3",
+    *("cuda-bindings<13,>=12.9.4", "nvidia-cudnn-cu12==9.10.2.21", "nvidia-cusparselt-cu12==0.7.1"),
+    *("nvidia-nccl-cu12==2.29.3", "nvidia-nvshmem-cu12==3.4.5", "triton==3.7.1"),
+)
 FUNCTION = {
     "DROPLINE_DATABASE__URL": "postgresql://user:password@127.0.0.1:1/dropline",
     "DROPLINE_BROKER__URL": "redis://127.0.0.1:1/0",
@@ -197,10 +206,11 @@ def test_the_migrations_say_what_they_miss(images: ImageBuild) -> None:
 @pytest.mark.parametrize(
     ("index", "constraints", "taken"),
     [
-        ("", "constraints-cuda.txt", True),
-        ("https://index.example/whl/cu126", "constraints.txt", True),
+        ("https://index.example/whl/cu126", "constraints-cuda.txt", True),
+        ("https://index.example/whl/cpu", "constraints.txt", True),
+        ("", "constraints.txt", True),
         ("INDEX-FOR-CUDA-12.6", "constraints.txt", False),
-        ("", "constraints.txt", False),
+        ("", "constraints-cuda.txt", False),
     ],
 )
 def test_an_index_that_is_none_stops_the_build(index: str, constraints: str, taken: bool) -> None:
@@ -217,18 +227,38 @@ def test_an_index_that_is_none_stops_the_build(index: str, constraints: str, tak
     assert taken or "give the address of an index" in finished.stderr
 
 
-def test_the_worker_would_get_its_extra_at_the_pinned_versions(images: ImageBuild) -> None:
-    """The packages of the extra `worker` resolve to the pinned versions.
+def standing_in_for_torch(directory: Path) -> Path:
+    """A directory with an empty wheel of torch for CUDA 12.6, whose index cannot be reached here.
 
-    A dry run avoids installing torch, which is large. The build of torch depends on the machine, so the local part
-    of a version is ignored.
+    The requirements are those of this build in public configurations; the wheel's own metadata was not read. The
+    packages come from PyPI.
+    """
+    (torch,) = re.findall(r"^torch==(\S+)$", (ROOT / "constraints-cuda.txt").read_text(), re.MULTILINE)
+    metadata = f"Metadata-Version: 2.1\nName: torch\nVersion: {torch}\n"
+    metadata += "".join(f"Requires-Dist: {each}\n" for each in TORCH_REQUIRES)
+    info = f"torch-{torch}.dist-info"
+    with zipfile.ZipFile(directory / f"torch-{torch}-py3-none-any.whl", "w") as wheel:
+        wheel.writestr(f"{info}/METADATA", metadata)
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{info}/RECORD", "")
+    return directory
+
+
+def test_the_worker_would_get_its_extra_at_the_pinned_versions(images: ImageBuild, tmp_path: Path) -> None:
+    """The packages of the extra `worker` resolve to the pinned versions, with torch for CUDA 12.6 and not PyPI's.
+
+    A dry run avoids installing torch, which is large.
     """
     _check_of_the_index, install = read_dockerfile().stages["worker-packages"].all("RUN")
     command = images.moved(install.value).replace(" install ", " install --dry-run --quiet --report report.json ")
     root = images.enter("build")
     build = root / "build"
     (build / "constraints-cuda.txt").write_text((ROOT / "constraints-cuda.txt").read_text())
-    arguments = {"EXTRAS": "worker", "TORCH_CONSTRAINTS": "constraints-cuda.txt"}
+    arguments = {
+        "EXTRAS": "worker",
+        "TORCH_CONSTRAINTS": "constraints-cuda.txt",
+        "PIP_FIND_LINKS": str(standing_in_for_torch(tmp_path)),
+    }
     finished = subprocess.run(
         ["/bin/sh", "-euc", command],
         cwd=build, env=images.environment("build") | arguments, capture_output=True, text=True, check=False,
@@ -236,7 +266,7 @@ def test_the_worker_would_get_its_extra_at_the_pinned_versions(images: ImageBuil
     )  # fmt: skip
     assert finished.returncode == 0, finished.stderr
     chosen = {
-        each["metadata"]["name"].lower().replace("_", "-"): each["metadata"]["version"].partition("+")[0]
+        each["metadata"]["name"].lower().replace("_", "-"): each["metadata"]["version"]
         for each in json.loads((build / "report.json").read_text())["install"]
     }
     pins = [

@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from dropline.settings import DEFAULT_CHECKPOINT, DEFAULT_REVISION, EngineSettings
 from tests.support import container_rules
 from tests.support.container_build import context_entries
-from tests.support.dockerfile import DOCKERFILE, ROOT, read_dockerfile
+from tests.support.dockerfile import DOCKERFILE, ROOT, Instruction, read_dockerfile
 from tools.pins import cuda_pins, names_in
 from worker import health
 from worker.engine.runtime import checkpoint
@@ -122,15 +122,36 @@ def test_what_is_fetched_is_what_is_looked_for() -> None:
 
 
 def test_the_cuda_packages_belong_to_the_pinned_torch() -> None:
-    """The CUDA pins name the pinned torch, because a new torch needs new pins; no package has two pins."""
+    """The CUDA pins are of the pinned torch, the Dockerfile's build and one CUDA; no package has two pins."""
     header, *pins = (ROOT / "constraints-cuda.txt").read_text().splitlines()
     constraints = (ROOT / "constraints.txt").read_text()
     torch = re.search(r"^torch==(\S+)$", constraints, re.MULTILINE)
     assert torch
     assert f"torch {torch[1]} " in header
-    assert {"nvidia-cudnn-cu13", "triton"} <= names_in("\n".join(pins))
-    assert not names_in("\n".join(pins)) & names_in(constraints)
-    assert all(re.fullmatch(r"[a-z0-9-]+==[0-9.]+", pin) for pin in pins)
+    (index,) = [each.pairs["PIP_EXTRA_INDEX_URL"] for each in worker_arguments("PIP_EXTRA_INDEX_URL")]
+    build = index.rpartition("/")[2]
+    assert f"torch=={torch[1]}+{build}" in pins
+    others = [pin for pin in pins if not pin.startswith("torch==")]
+    assert {"nvidia-cudnn-cu12", "triton"} <= names_in("\n".join(others))
+    assert not names_in("\n".join(others)) & names_in(constraints)
+    assert all(re.fullmatch(r"[a-z0-9-]+==[0-9.]+", pin) for pin in others)
+    assert not re.search(r"-cu(?!12\b)\d", "\n".join(pins))
+
+
+def worker_arguments(name: str) -> list[Instruction]:
+    """The declarations of a build argument of the worker's packages."""
+    return [each for each in read_dockerfile().stages["worker-packages"].all("ARG") if name in each.pairs]
+
+
+def test_the_default_build_is_for_the_driver_of_cloud_run() -> None:
+    """The worker's image has torch for CUDA 12.6, and a version of torch without such a build is kept out."""
+    (index,) = [each.pairs["PIP_EXTRA_INDEX_URL"] for each in worker_arguments("PIP_EXTRA_INDEX_URL")]
+    (pins,) = [each.pairs["TORCH_CONSTRAINTS"] for each in worker_arguments("TORCH_CONSTRAINTS")]
+    assert (index.rpartition("/")[2], pins) == ("cu126", "constraints-cuda.txt")
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    (torch,) = {each for extra in extras.values() for each in map(Requirement, extra) if each.name == "torch"}
+    assert torch.specifier.contains("2.14.9")
+    assert not torch.specifier.contains("2.15.0")
 
 
 def test_cuda_pins_leave_out_what_is_pinned_already() -> None:
@@ -143,7 +164,7 @@ def test_cuda_pins_leave_out_what_is_pinned_already() -> None:
     }
     header, *pins = cuda_pins(report, names_in("# a comment==1\ntorch==2.0\nfilelock==3\n"))
     assert "torch 2.0 " in header
-    assert pins == ["nvidia-nccl-cu13==2"]
+    assert pins == ["nvidia-nccl-cu13==2", "torch==2.0+cu1"]
 
 
 def test_the_builder_gets_what_the_wheel_is_made_from_and_nothing_else() -> None:

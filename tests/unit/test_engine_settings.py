@@ -135,7 +135,7 @@ def test_an_unknown_device_is_refused(device: str) -> None:
 
 def test_a_missing_gpu_is_refused() -> None:
     """For a number beyond the last GPU, the error counts the GPUs."""
-    with pytest.raises(SettingsError, match="CUDA_VISIBLE_DEVICES"):
+    with pytest.raises(SettingsError, match=f"finds {torch.cuda.device_count()} CUDA devices"):
         choose_device(EngineSettings(device=f"cuda:{torch.cuda.device_count()}"))
 
 

@@ -9,9 +9,13 @@ from transformers import Florence2ForConditionalGeneration, Florence2Processor, 
 from transformers import logging as transformers_logging
 
 from dropline.errors import SettingsError
+from dropline.log import get_logger
 from dropline.settings import EngineSettings
 from worker.engine.runtime.checkpoint import Checkpoint
+from worker.engine.runtime.driver import driver_misfit, find_driver
 from worker.engine.runtime.florence import FlorenceModel
+
+_log = get_logger(__name__)
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _DEVICE = re.compile(r"cpu|cuda(:\d+)?")
@@ -69,7 +73,7 @@ def choose_device(settings: EngineSettings) -> torch.device:
         SettingsError: the device does not exist.
     """
     if settings.device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device("cuda" if torch.cuda.is_available() else _cpu_with_reason())
     if not _DEVICE.fullmatch(settings.device):
         raise SettingsError(
             f"DROPLINE_ENGINE__DEVICE is {settings.device!r}, but must be auto, cpu, cuda or cuda:N"
@@ -77,11 +81,21 @@ def choose_device(settings: EngineSettings) -> torch.device:
     device = torch.device(settings.device)
     gpus = torch.cuda.device_count()
     if device.type == "cuda" and (device.index or 0) >= gpus:
+        misfit = driver_misfit(find_driver(), torch.__version__, torch.version.cuda) if gpus == 0 else None
         raise SettingsError(
             f"DROPLINE_ENGINE__DEVICE is {settings.device!r}, but torch {torch.__version__} finds {gpus} CUDA "
-            "devices; check the driver and CUDA_VISIBLE_DEVICES, or set DROPLINE_ENGINE__DEVICE=auto"
+            f"devices: {misfit or 'check CUDA_VISIBLE_DEVICES'}; or set DROPLINE_ENGINE__DEVICE=auto"
         )
     return device
+
+
+def _cpu_with_reason() -> str:
+    """The CPU; a warning names a driver that torch's CUDA does not work with."""
+    driver = find_driver()
+    misfit = driver_misfit(driver, torch.__version__, torch.version.cuda)
+    if driver and torch.version.cuda and misfit:
+        _log.warning("gpu_not_used", reason=misfit)
+    return "cpu"
 
 
 def choose_dtype(settings: EngineSettings, device: torch.device) -> torch.dtype:
