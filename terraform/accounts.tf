@@ -17,5 +17,5 @@ resource "google_service_account" "this" {
   display_name = "Dropline: ${each.key}"
   description  = each.value
 
-  depends_on = [google_project_service.this]
+  depends_on = [time_sleep.services]
 }

@@ -15,7 +15,7 @@ resource "google_service_account" "gallery" {
   display_name = "Dropline: gallery"
   description  = "Gallery: shows captions and objects; takes uploads and edits if its scopes include them."
 
-  depends_on = [google_project_service.this]
+  depends_on = [time_sleep.services]
 }
 
 module "gallery" {
@@ -23,7 +23,7 @@ module "gallery" {
   count  = var.gallery == null ? 0 : 1
 
   project            = var.project
-  project_number     = data.google_project.this.number
+  project_number     = local.project_number
   region             = var.region
   name               = var.name
   labels             = local.labels
@@ -46,5 +46,5 @@ module "gallery" {
   memory             = var.gallery.memory
   environment        = merge(var.environment, local.gallery_writes ? module.worker.pool_settings : {})
 
-  depends_on = [google_project_service.this, module.storage, google_secret_manager_secret_iam_member.redis_reader]
+  depends_on = [google_project_service_identity.this, module.storage, google_secret_manager_secret_iam_member.redis_reader]
 }

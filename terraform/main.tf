@@ -11,7 +11,7 @@ locals {
   }]
 
   # Spelt out rather than read from the data source, so that the first plan shows the member of each role.
-  storage_agent = "serviceAccount:service-${data.google_project.this.number}@gs-project-accounts.iam.gserviceaccount.com"
+  storage_agent = "serviceAccount:service-${local.project_number}@gs-project-accounts.iam.gserviceaccount.com"
 
   # Without the name prefix: all deployments in a project run the same images.
   registry = coalesce(var.registry, "${var.region}-docker.pkg.dev/${var.project}/dropline")
@@ -32,7 +32,7 @@ module "network" {
   labels  = local.labels
   cidr    = var.network_cidr
 
-  depends_on = [google_project_service.this]
+  depends_on = [time_sleep.services]
 }
 
 module "storage" {
@@ -44,7 +44,7 @@ module "storage" {
   buckets             = local.buckets
   deletion_protection = var.deletion_protection
 
-  depends_on = [google_project_service.this]
+  depends_on = [time_sleep.services]
 }
 
 module "queue" {
@@ -61,7 +61,7 @@ module "queue" {
   deletion_protection = var.deletion_protection
   readers             = local.redis_readers
 
-  depends_on = [google_project_service.this]
+  depends_on = [time_sleep.services]
 }
 
 module "database" {
@@ -83,13 +83,14 @@ module "database" {
   highly_available    = var.database.highly_available
   max_connections     = var.database.max_connections
   deletion_protection = var.deletion_protection
+  suffix              = local.suffix
   logins = {
     ingest   = google_service_account.this["function"].email
     worker   = google_service_account.this["worker"].email
     migrator = google_service_account.this["migrator"].email
   }
 
-  depends_on = [google_project_service.this]
+  depends_on = [time_sleep.services]
 }
 
 module "function" {
@@ -115,7 +116,7 @@ module "function" {
   instances            = var.function_instances
   environment          = merge(var.environment, module.worker.pool_settings)
 
-  depends_on = [google_project_service.this, google_secret_manager_secret_iam_member.redis_reader]
+  depends_on = [time_sleep.services, google_secret_manager_secret_iam_member.redis_reader]
 }
 
 module "worker" {
@@ -144,10 +145,11 @@ module "worker" {
   revision           = var.worker.revision
   max_size_bytes     = var.max_size_bytes
   environment        = var.environment
+  suffix             = local.suffix
   sleep              = var.worker_scale_to_zero ? var.worker_sleep : null
   wake = {
     # Cloud Run's second address of the service, known before the service is: its settings have the address of itself.
-    url             = "https://${var.name}-function-${data.google_project.this.number}.${var.region}.run.app/wake"
+    url             = "https://${var.name}-function-${local.project_number}.${var.region}.run.app/wake"
     service_account = google_service_account.this["push"].email
     audience        = "${var.name}-push"
   }
@@ -156,14 +158,14 @@ module "worker" {
     worker   = google_service_account.this["worker"].email
   } : {})
 
-  depends_on = [google_project_service.this, google_secret_manager_secret_iam_member.redis_reader]
+  depends_on = [time_sleep.services, google_secret_manager_secret_iam_member.redis_reader]
 }
 
 module "events" {
   source = "./modules/events"
 
   project                  = var.project
-  project_number           = data.google_project.this.number
+  pubsub_agent             = google_project_service_identity.this["pubsub.googleapis.com"].member
   name                     = var.name
   labels                   = local.labels
   storage_agent            = local.storage_agent
@@ -177,14 +179,14 @@ module "events" {
   ])
 
   # A notification needs an existing bucket, and a role binding needs an existing Cloud Storage service agent.
-  depends_on = [google_project_service.this, module.storage, data.google_storage_project_service_account.this]
+  depends_on = [time_sleep.services, module.storage, data.google_storage_project_service_account.this]
 }
 
 module "observability" {
   source = "./modules/observability"
 
   project                  = var.project
-  project_number           = data.google_project.this.number
+  project_number           = local.project_number
   name                     = var.name
   labels                   = local.labels
   emails                   = var.alert_emails
@@ -198,5 +200,5 @@ module "observability" {
   thresholds               = var.alert_thresholds
   budget                   = var.budget
 
-  depends_on = [google_project_service.this]
+  depends_on = [time_sleep.services]
 }

@@ -6,5 +6,13 @@ terraform {
       source  = "hashicorp/google"
       version = "~> 8.7"
     }
+    google-beta = {
+      source  = "hashicorp/google-beta"
+      version = "~> 8.7"
+    }
+    time = {
+      source  = "hashicorp/time"
+      version = "~> 0.13"
+    }
   }
 }

@@ -3,6 +3,9 @@
 pip download --no-deps cdktn-provider-google==21.1.0
 python -m tools.provider_schema cdktn_provider_google-21.1.0-py3-none-any.whl > tests/terraform/schema/google.json
 
+The same for `cdktn-provider-google-beta` 21.1.0 and `cdktn-provider-time` 14.0.2, into `google-beta.json` and
+`time.json`.
+
 The bindings are generated from the provider, so names, types, required / optional / computed and the nesting of
 blocks are the provider's own. Enums, conflicts, formats, defaults and the rules of Google's APIs are missing.
 """
@@ -61,6 +64,11 @@ RESOURCES = (
     "storage_notification",
 )
 DATA_SOURCES = ("artifact_registry_docker_image", "project", "storage_project_service_account")
+#: The same of the two smaller providers, by the name of the directory in their bindings.
+SMALL = {
+    "google-beta": {"google-project-service-identity": "google_project_service_identity"},
+    "time": {"sleep": "time_sleep"},
+}
 #: The provider's own arguments; the bindings have no getters with the types.
 _PROVIDER: dict[str, Any] = {
     "billing_project": "string",
@@ -149,26 +157,45 @@ def schema(wheel: Path) -> dict[str, Any]:
         name = next(each for each in archive.namelist() if each.endswith(".jsii.tgz"))
         with tarfile.open(fileobj=io.BytesIO(archive.read(name))) as package:
             texts = _texts(package)
-    version = re.search(r"providers/hashicorp/google/([\d.]+)/docs", texts["storage-bucket"])
-    if version is None:
-        raise SystemExit(f"{wheel} does not say which provider it was made from; use cdktn-provider-google")
+    if "storage-bucket" not in texts:
+        return _small(texts)
     return {
-        "version": version[1],
-        "provider": {"attributes": {name: [kind, "o"] for name, kind in _PROVIDER.items()}},
+        "version": _version(texts["storage-bucket"])[1],
+        "provider": _PROVIDER_BLOCK,
         "resources": {f"google_{name}": _resource(texts, name) for name in RESOURCES},
         "data_sources": {f"google_{name}": _top(texts[f"data-google-{_dashed(name)}"]) for name in DATA_SOURCES},
     }
 
 
+def _small(texts: Mapping[str, str]) -> dict[str, Any]:
+    provider, version = _version(next(iter(texts.values())))
+    return {
+        "version": version,
+        "provider": {"attributes": {}} if provider == "time" else _PROVIDER_BLOCK,
+        "resources": {kind: _top(texts[directory]) for directory, kind in SMALL[provider].items()},
+        "data_sources": {},
+    }
+
+
+def _version(source: str) -> tuple[str, str]:
+    """The provider's name and version, from a link to its documentation."""
+    found = re.search(r"providers/hashicorp/([a-z-]+)/([\d.]+)/docs", source)
+    if found is None:
+        raise SystemExit("the bindings do not say which provider they were made from; use cdktn-provider-google")
+    return found[1], found[2]
+
+
 def _texts(package: tarfile.TarFile) -> dict[str, str]:
-    wanted = {*map(_dashed, RESOURCES), *(f"data-google-{_dashed(name)}" for name in DATA_SOURCES)}
     found = {}
     for member in package:
         path = Path(member.name)
-        file = package.extractfile(member) if path.name == "index.js" and path.parent.name in wanted else None
-        if file is not None:
+        file = package.extractfile(member) if path.name == "index.js" else None
+        if file is not None and path.parent.name in _WANTED | _WANTED_SMALL:
             found[path.parent.name] = file.read().decode().partition("//# sourceMappingURL")[0]
-    if missing := wanted - found.keys():
+    small = {name: text for name, text in found.items() if name in _WANTED_SMALL}
+    if small:
+        return small
+    if missing := _WANTED - found.keys():
         raise SystemExit(
             f"the bindings have no {', '.join(sorted(missing))}; correct RESOURCES or take another version"
         )
@@ -211,6 +238,11 @@ def _element(name: str) -> str:
 
 def _dashed(name: str) -> str:
     return name.replace("_", "-")
+
+
+_WANTED = {*map(_dashed, RESOURCES), *(f"data-google-{_dashed(name)}" for name in DATA_SOURCES)}
+_WANTED_SMALL = {directory for each in SMALL.values() for directory in each}
+_PROVIDER_BLOCK = {"attributes": {name: [kind, "o"] for name, kind in _PROVIDER.items()}}
 
 
 def main() -> None:

@@ -1,3 +1,13 @@
+mock_provider "google-beta" {
+  mock_resource "google_project_service_identity" {
+    defaults = {
+      member = "serviceAccount:service-123456789012@gcp-sa-pubsub.iam.gserviceaccount.com"
+    }
+  }
+}
+
+mock_provider "time" {}
+
 mock_provider "google" {
   mock_resource "google_cloud_run_v2_service" {
     defaults = {

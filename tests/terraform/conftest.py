@@ -66,10 +66,11 @@ def terraform(tmp_path_factory: pytest.TempPathFactory) -> Terraform:
 
 @pytest.fixture(scope="session")
 def sources(terraform: Terraform, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of `terraform/` with all examples initialised. Tests change only further copies."""
+    """A copy of `terraform/` with all examples initialised and begun. Tests change only further copies."""
     target = copy_sources(tmp_path_factory.mktemp("sources") / "terraform")
-    for name in EXAMPLES:
+    for name, variables in EXAMPLES.items():
         terraform.init(target / "examples" / name)
+        terraform.start(target / "examples" / name, variables)
     return target
 
 

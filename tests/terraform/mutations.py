@@ -1,6 +1,7 @@
 """Changes of `terraform/`. Each change breaks a policy, and the policy is of use only if it notices the change."""
 
 from tests.terraform import policies, run_policies
+from tests.terraform.fresh_mutations import FRESH_MUTATIONS
 from tests.terraform.mutation import Mutation
 from tests.terraform.sleep_mutations import SLEEP_MUTATIONS
 
@@ -277,4 +278,5 @@ MUTATIONS = (
         "private_ip_google_access = false",
     ),
     *SLEEP_MUTATIONS,
+    *FRESH_MUTATIONS,
 )

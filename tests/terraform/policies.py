@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from tests.terraform.fresh_policies import FRESH_POLICIES
 from tests.terraform.parts import containers, is_of_gallery
 from tests.terraform.run_policies import RUN_POLICIES
 from tests.terraform.sleep_policies import SLEEP_POLICIES
@@ -286,6 +287,7 @@ POLICIES: tuple[Policy, ...] = (
     everything_is_labelled,
     *RUN_POLICIES,
     *SLEEP_POLICIES,
+    *FRESH_POLICIES,
 )
 
 

@@ -36,7 +36,12 @@ SLEEP_MUTATIONS = (
     Mutation(sleep_policies.tasks_reach_the_function, "main.tf", ".run.app/wake", ".run.app/"),
     Mutation(sleep_policies.tasks_reach_the_function, "main.tf", '= "${var.name}-push"', '= "another"'),
     Mutation(sleep_policies.tasks_reach_the_function, _WAKE, "max_attempts  = -1", "max_attempts = 5"),
-    Mutation(sleep_policies.tasks_reach_the_function, _WAKE, "queues/${var.name}-wake", "queues/${var.name}"),
+    Mutation(
+        sleep_policies.tasks_reach_the_function,
+        _WAKE,
+        'queues/${try(google_cloud_tasks_queue.wake[0].name, "")}',
+        "queues/${var.name}",
+    ),
     Mutation(
         sleep_policies.scalers_change_one_pool_only,
         _WAKE,

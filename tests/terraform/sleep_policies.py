@@ -70,6 +70,7 @@ def scalers_change_one_pool_only(plan: Plan) -> Iterator[str]:
     And only they may put calls into the queue of Cloud Tasks, as the account that may call the function.
     """
     pool = plan.one("cloud_run_v2_worker_pool")["name"]
+    queue = "".join(each.values["name"] for each in plan.of("cloud_tasks_queue"))
     account = part(plan, "worker")["service_account"]
     caller = account.replace("-worker@", "-push@")
     wanted = {
@@ -82,7 +83,7 @@ def scalers_change_one_pool_only(plan: Plan) -> Iterator[str]:
             (pool, "scaler", member),
             (account, "iam.serviceAccountUser", member),
             (caller, "iam.serviceAccountUser", member),
-            (pool.replace("-worker", "-wake"), "cloudtasks.enqueuer", member),
+            (queue, "cloudtasks.enqueuer", member),
         )
         if _sleeps(plan)
     }
@@ -104,7 +105,7 @@ def _waking_galleries(plan: Plan) -> Iterator[str]:
 def _grants(each: Resource) -> Iterator[tuple[str, str, str]]:
     """Target, role and member of each right to change parts of Cloud Run or to act as a service account."""
     role = str(each.values.get("role", "")).rpartition("/")[2]
-    kind = "scaler" if role.endswith("_scaler") else role
+    kind = "scaler" if "_scaler" in role else role
     of_run = role.startswith("run.") and role != "run.invoker"
     if (
         kind in ("scaler", "iam.serviceAccountUser", "cloudtasks.enqueuer")

@@ -1,14 +1,18 @@
-"""A provider `hashicorp/google` with the real names and types, but no cloud. Runs in a separate environment.
+"""A provider with the real names and types, but no cloud and no waiting. Runs in a separate environment.
 
-Names, types, nesting, required, optional and computed come from `schema/google.json`. Values known only to Google
+Its argument names the provider: `google`, `google-beta` or `time`. Names, types, nesting, required, optional and
+computed come from `schema/`. Values known only to Google
 are unknown in a plan, as with the real provider. With STUB_KNOWN=1 the plan already has made-up values, so that
 policies can read the values. An apply makes the values up too, and appends a line to the file STUB_LOG for each
-created or deleted resource. STUB_MOVED names an image whose tag has moved to another digest.
+created or deleted resource, and for each data source that is read. STUB_RESERVED is a file with the names that
+Google keeps after a deletion; they cannot be created again. STUB_MOVED names an image whose tag
+has moved to another digest.
 """
 
 import hashlib
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +22,14 @@ from tf.gen import tfplugin_pb2 as pb
 from tf.types import Unknown
 from tf.utils import read_dynamic_value, to_dynamic_value
 
-SCHEMA = json.loads((Path(__file__).parent / "schema" / "google.json").read_text())
+PROVIDER = sys.argv[1]
+SCHEMA = json.loads((Path(__file__).parent / "schema" / f"{PROVIDER}.json").read_text())
+#: Names of these types cannot be used again for days or weeks: the type, and the attribute with the name.
+_RESERVED_BY_GOOGLE = {
+    "google_cloud_tasks_queue": "name",
+    "google_project_iam_custom_role": "role_id",
+    "google_sql_database_instance": "name",
+}
 _MODES = {
     "list": pb.Schema.NestedBlock.NestingMode.LIST,
     "set": pb.Schema.NestedBlock.NestingMode.SET,
@@ -28,6 +39,9 @@ _MODES = {
 _MADE_UP: dict[tuple[str, str], Any] = {
     ("google_cloud_run_v2_service", "uri"): "https://{name}-stub.a.run.app",
     ("google_project", "number"): "123456789012",
+    ("google_project_service_identity", "member"): (
+        "serviceAccount:service-123456789012@gcp-sa-{short_service}.iam.gserviceaccount.com"
+    ),
     ("google_pubsub_subscription", "id"): "projects/{project}/subscriptions/{name}",
     ("google_pubsub_topic", "id"): "projects/{project}/topics/{name}",
     ("google_redis_instance", "auth_string"): "stub-auth",
@@ -138,6 +152,7 @@ def filled(type_name: str, found: dict[str, Any], state: dict[str, Any]) -> dict
     """`state` with all values known; a resource without a project gets the provider's project."""
     known = {key: value for key, value in state.items() if not unknown(value)}
     known["project"] = known.get("project") or known.get("project_id") or Google.project
+    known["short_service"] = known.get("service", "").partition(".")[0]
     return state | {
         name: known["project"] if name == "project" else made_up(type_name, name, kind, flags, known)
         for name, (kind, flags) in found["attributes"].items()
@@ -160,7 +175,7 @@ class Stub:
 
     @classmethod
     def get_name(cls) -> str:
-        return cls.type_name.removeprefix("google_")
+        return cls.type_name.partition("_")[2]
 
     @classmethod
     def get_schema(cls) -> schema.Schema:
@@ -178,10 +193,14 @@ class Stub:
     def read(self, context: Any, current: Any) -> Any:
         # For a data source, `current` is the configuration.
         del context
+        if self.type_name in SCHEMA["data_sources"]:
+            note("read", self.type_name, current)
         return filled(self.type_name, self.found, current)
 
     def create(self, context: Any, planned: Any) -> Any:
-        del context
+        if is_reserved(self.type_name, planned):
+            context.diagnostics.add_error(f"{self.type_name}: the name of a deleted resource cannot be used yet")
+            return None
         made = filled(self.type_name, self.found, planned)
         note("create", self.type_name, made)
         return made
@@ -193,6 +212,7 @@ class Stub:
     def delete(self, context: Any, current: Any) -> None:
         del context
         note("delete", self.type_name, current)
+        reserve(self.type_name, current)
 
     def upgrade(self, context: Any, version: int, old: Any) -> Any:
         del context, version
@@ -204,10 +224,30 @@ def stubs(kind: str) -> list[type]:
     return [type(name, (Stub,), {"type_name": name, "found": found}) for name, found in SCHEMA[kind].items()]
 
 
+def name_of(type_name: str, state: dict[str, Any]) -> str | None:
+    """`TYPE NAME` if Google keeps the name after a deletion."""
+    attribute = _RESERVED_BY_GOOGLE.get(type_name)
+    return None if attribute is None else f"{type_name} {state[attribute]}"
+
+
+def is_reserved(type_name: str, state: dict[str, Any]) -> bool:
+    path = Path(os.environ.get("STUB_RESERVED", ""))
+    return path.is_file() and name_of(type_name, state) in path.read_text().splitlines()
+
+
+def reserve(type_name: str, state: dict[str, Any]) -> None:
+    name = name_of(type_name, state)
+    if name is not None and "STUB_RESERVED" in os.environ:
+        with Path(os.environ["STUB_RESERVED"]).open("a", encoding="utf-8") as names:
+            names.write(f"{name}\n")
+
+
 def note(action: str, type_name: str, state: dict[str, Any]) -> None:
     path = os.environ.get("STUB_LOG")
     if path:
-        shown = {key: value for key, value in state.items() if isinstance(value, str)}
+        shown = {
+            key: value for key, value in (state | (state.get("triggers") or {})).items() if isinstance(value, str)
+        }
         with Path(path).open("a", encoding="utf-8") as log:
             log.write(json.dumps({"action": action, "type": type_name, "state": shown}) + "\n")
 
@@ -218,10 +258,10 @@ class Google:
     project = "stub-project"
 
     def get_model_prefix(self) -> str:
-        return "google_"
+        return f"{PROVIDER.partition('-')[0]}_"
 
     def full_name(self) -> str:
-        return "registry.terraform.io/hashicorp/google"
+        return f"registry.terraform.io/hashicorp/{PROVIDER}"
 
     def get_provider_schema(self, diagnostics: Any) -> schema.Schema:
         del diagnostics

@@ -17,6 +17,10 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 SOURCES = ROOT / "terraform"
 SCHEMA: dict[str, Any] = json.loads((HERE / "schema" / "google.json").read_text())
+#: The version of each provider that the stub stands in for.
+PROVIDERS: dict[str, str] = {
+    path.stem: json.loads(path.read_text())["version"] for path in sorted((HERE / "schema").glob("*.json"))
+}
 PROJECT = "drop-project"
 
 _CLI_CONFIG = """
@@ -108,10 +112,17 @@ class Terraform:
         """Install the modules and the stub."""
         self.run(directory, "init", "-input=false", "-no-color")
 
+    def start(self, directory: Path, variables: Mapping[str, str]) -> None:
+        """Begin an apply: the services are on, and the project's number and the suffix are in the state."""
+        arguments = [f"-var={name}={value}" for name, value in variables.items()]
+        targets = [f"-target=module.dropline.terraform_data.{name}" for name in ("project_number", "suffix")]
+        self.run(directory, "apply", "-auto-approve", "-input=false", "-no-color", *targets, *arguments)
+
     def plan(self, directory: Path, variables: Mapping[str, str], *, known: bool = True) -> Plan:
-        """Plan from an empty state; `known` makes up the values known only to Google, to make all readable."""
+        """Plan from an empty state; or with `known` after `start`, the values that only Google knows made up."""
         path = directory / f"plan-{known}"
         arguments = [f"-var={name}={value}" for name, value in variables.items()]
+        arguments += [] if known else [f"-state={directory / 'no-state'}"]
         stub = {"STUB_KNOWN": "1"} if known else {}
         self.run(directory, "plan", "-input=false", "-no-color", f"-out={path}", *arguments, **stub)
         return Plan(json.loads(self.run(directory, "show", "-json", str(path))))
@@ -127,14 +138,14 @@ def copy_sources(target: Path) -> Path:
 
 def make_terraform(executable: str, python: Path, directory: Path) -> Terraform:
     """The command with a provider mirror in `directory`; the mirror holds the stub, run by `python`."""
-    version = SCHEMA["version"]
     system = f"{platform.system().lower()}_{_ARCHITECTURES[platform.machine().lower()]}"
     mirror = directory / "mirror"
-    provider = mirror / "registry.terraform.io" / "hashicorp" / "google" / version / system
-    provider.mkdir(parents=True)
-    script = provider / f"terraform-provider-google_v{version}"
-    script.write_text(f'#!/bin/sh\nexec "{python}" "{HERE / "stub_provider.py"}"\n')
-    script.chmod(0o755)
+    for name, version in PROVIDERS.items():
+        provider = mirror / "registry.terraform.io" / "hashicorp" / name / version / system
+        provider.mkdir(parents=True)
+        script = provider / f"terraform-provider-{name}_v{version}"
+        script.write_text(f'#!/bin/sh\nexec "{python}" "{HERE / "stub_provider.py"}" {name}\n')
+        script.chmod(0o755)
     config = directory / "terraform.rc"
     config.write_text(_CLI_CONFIG.format(path=json.dumps(str(mirror))))
     environment = {

@@ -6,7 +6,7 @@ locals {
 
   # Known before the apply; `instance` is available after the instance.
   instance_project = local.given == null ? var.project : local.given.project
-  instance_name    = local.given == null ? var.name : local.given.name
+  instance_name    = local.given == null ? google_sql_database_instance.this[0].name : local.given.name
   instance         = local.given == null ? google_sql_database_instance.this[0].name : local.given.name
   connection_name  = local.given == null ? google_sql_database_instance.this[0].connection_name : var.existing.connection_name
 
@@ -19,7 +19,7 @@ resource "google_sql_database_instance" "this" {
   count = local.given == null ? 1 : 0
 
   project             = var.project
-  name                = var.name
+  name                = join("-", compact([var.name, var.suffix]))
   region              = var.region
   database_version    = var.postgres_version
   deletion_protection = var.deletion_protection
@@ -99,6 +99,11 @@ resource "google_sql_database_instance" "this" {
       name  = "log_lock_waits"
       value = "on"
     }
+  }
+
+  # An instance that exists keeps its name.
+  lifecycle {
+    ignore_changes = [name]
   }
 }
 

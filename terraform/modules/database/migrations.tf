@@ -67,7 +67,7 @@ resource "google_cloud_run_v2_job" "migrations" {
     replace_triggered_by = [terraform_data.migrations]
   }
 
-  depends_on = [google_sql_database.this, google_sql_user.service, google_sql_user.reader, google_sql_user.editor, google_sql_user.gallery, google_project_iam_member.login]
+  depends_on = [google_sql_database.this, google_sql_user.service, google_sql_user.reader, google_sql_user.editor, google_sql_user.gallery, time_sleep.login]
 }
 
 locals {

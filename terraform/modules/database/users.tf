@@ -50,3 +50,9 @@ resource "google_project_iam_member" "login" {
     expression = "resource.name == \"projects/${local.instance_project}/instances/${local.instance_name}\" && resource.type == \"sqladmin.googleapis.com/Instance\""
   }
 }
+
+# A role is in effect everywhere only after minutes, and the migrations log in at once.
+resource "time_sleep" "login" {
+  create_duration = "120s"
+  triggers        = { of = "logins", roles = join(" ", [for each in google_project_iam_member.login : each.id]) }
+}

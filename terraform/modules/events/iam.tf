@@ -1,7 +1,3 @@
-locals {
-  pubsub_agent = "serviceAccount:service-${var.project_number}@gcp-sa-pubsub.iam.gserviceaccount.com"
-}
-
 resource "google_pubsub_topic_iam_member" "storage_publishes" {
   project = var.project
   topic   = google_pubsub_topic.objects.name
@@ -23,7 +19,7 @@ resource "google_pubsub_topic_iam_member" "pubsub_publishes_dead_letters" {
   project = var.project
   topic   = google_pubsub_topic.dead_letters.name
   role    = "roles/pubsub.publisher"
-  member  = local.pubsub_agent
+  member  = var.pubsub_agent
 }
 
 # To forward a dead letter, Pub/Sub must acknowledge the message on the source subscription.
@@ -31,15 +27,18 @@ resource "google_pubsub_subscription_iam_member" "pubsub_acknowledges_dead_lette
   project      = var.project
   subscription = google_pubsub_subscription.push.name
   role         = "roles/pubsub.subscriber"
-  member       = local.pubsub_agent
+  member       = var.pubsub_agent
 }
 
 # Service agents of projects from before April 2021 do not have this right by default.
 resource "google_service_account_iam_member" "pubsub_signs_push_tokens" {
   service_account_id = "projects/${var.project}/serviceAccounts/${var.push_service_account}"
   role               = "roles/iam.serviceAccountOpenIdTokenCreator"
-  member             = local.pubsub_agent
+  member             = var.pubsub_agent
+}
 
-  # Pub/Sub's service agent is created with the first Pub/Sub resource of the project.
-  depends_on = [google_pubsub_topic.dead_letters]
+# A role is in effect everywhere only after minutes, and a notification without the right to publish is refused.
+resource "time_sleep" "storage_publishes" {
+  create_duration = "120s"
+  triggers        = { of = "publishers", roles = google_pubsub_topic_iam_member.storage_publishes.id }
 }

@@ -88,8 +88,7 @@ resource "google_storage_notification" "this" {
   # Cloud Storage checks the right to publish when a notification is created. A topic without a subscription would discard
   # the events.
   depends_on = [
-    google_pubsub_topic_iam_member.storage_publishes,
-    google_pubsub_topic_iam_member.storage_publishes_elsewhere,
+    time_sleep.storage_publishes,
     google_pubsub_subscription_iam_member.pubsub_acknowledges_dead_letters,
   ]
 }

@@ -3,9 +3,14 @@ variable "project" {
   type        = string
 }
 
-variable "project_number" {
-  description = "Number of the project, part of the name of Pub/Sub's service agent."
+variable "pubsub_agent" {
+  description = "Pub/Sub's service agent of this project, as an IAM member; it must exist."
   type        = string
+
+  validation {
+    condition     = startswith(var.pubsub_agent, "serviceAccount:")
+    error_message = "Give the service agent as an IAM member: serviceAccount:…@gcp-sa-pubsub.iam.gserviceaccount.com."
+  }
 }
 
 variable "name" {

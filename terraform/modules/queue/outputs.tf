@@ -1,7 +1,7 @@
 output "url_secret" {
   description = "Id of the secret with the URL of Redis; for DROPLINE_BROKER__URL. Available after the readers have access."
   value       = google_secret_manager_secret.this["url"].secret_id
-  depends_on  = [google_secret_manager_secret_version.url, google_secret_manager_secret_iam_member.reader]
+  depends_on  = [google_secret_manager_secret_version.url, time_sleep.readers]
 }
 
 output "certificate" {
@@ -11,7 +11,7 @@ output "certificate" {
     directory = local.ca_directory
     file      = local.ca_file
   }
-  depends_on = [google_secret_manager_secret_version.ca, google_secret_manager_secret_iam_member.reader]
+  depends_on = [google_secret_manager_secret_version.ca, time_sleep.readers]
 }
 
 output "instance" {

@@ -39,3 +39,9 @@ resource "google_secret_manager_secret_iam_member" "reader" {
   role      = "roles/secretmanager.secretAccessor"
   member    = "serviceAccount:${each.value.member}"
 }
+
+# A role is in effect everywhere only after minutes, and Cloud Run refuses a container whose account cannot read its secrets.
+resource "time_sleep" "readers" {
+  create_duration = "120s"
+  triggers        = { of = "secrets", roles = join(" ", [for each in google_secret_manager_secret_iam_member.reader : each.id]) }
+}

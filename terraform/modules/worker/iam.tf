@@ -1,10 +1,19 @@
+locals {
+  # A deleted custom role keeps its name for weeks. A role that exists keeps its name too.
+  role_suffix = var.suffix == "" ? "" : "_${var.suffix}"
+}
+
 # The rights to read an object and to change object metadata, and no others: no predefined role is that narrow.
 resource "google_project_iam_custom_role" "captioner" {
   project     = var.project
-  role_id     = "${replace(var.name, "-", "_")}_captioner"
+  role_id     = "${replace(var.name, "-", "_")}_captioner${local.role_suffix}"
   title       = "Dropline captioner (${var.name})"
   description = "Reads objects and writes object metadata."
   permissions = ["storage.objects.get", "storage.objects.update"]
+
+  lifecycle {
+    ignore_changes = [role_id]
+  }
 }
 
 # The same role in each other project with buckets.
@@ -29,4 +38,10 @@ resource "google_storage_bucket_iam_member" "captioner" {
   member = "serviceAccount:${var.service_account}"
 
   depends_on = [google_project_iam_custom_role.captioner, google_project_iam_custom_role.captioner_elsewhere]
+}
+
+# A role is in effect everywhere only after minutes, and a worker without the right to read objects would fail images for good.
+resource "time_sleep" "captioner" {
+  create_duration = "120s"
+  triggers        = { of = "objects", roles = join(" ", [for each in google_storage_bucket_iam_member.captioner : each.id]) }
 }

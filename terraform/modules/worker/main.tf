@@ -181,6 +181,5 @@ resource "google_cloud_run_v2_worker_pool" "this" {
     replace_triggered_by = [terraform_data.instances]
   }
 
-  # A worker without the right to read objects would fail images for good, so the right comes first.
-  depends_on = [google_storage_bucket_iam_member.captioner]
+  depends_on = [time_sleep.captioner]
 }

@@ -4,10 +4,14 @@ resource "google_project_iam_custom_role" "scaler" {
   count = length(var.scalers) > 0 ? 1 : 0
 
   project     = var.project
-  role_id     = "${replace(var.name, "-", "_")}_scaler"
+  role_id     = "${replace(var.name, "-", "_")}_scaler${local.role_suffix}"
   title       = "Dropline scaler (${var.name})"
   description = "Sets the number of instances of a worker pool."
   permissions = ["run.workerpools.get", "run.workerpools.update"]
+
+  lifecycle {
+    ignore_changes = [role_id]
+  }
 }
 
 resource "google_cloud_run_v2_worker_pool_iam_member" "scaler" {

@@ -1,14 +1,14 @@
 # The queue of Cloud Tasks whose tasks call the function: at the time of a row in a long back-off, and some minutes after the worker
 # pool was woken, to check that a worker is ready.
 locals {
-  queue_path = "projects/${var.project}/locations/${var.region}/queues/${var.name}-wake"
+  queue_path = "projects/${var.project}/locations/${var.region}/queues/${try(google_cloud_tasks_queue.wake[0].name, "")}"
 }
 
 resource "google_cloud_tasks_queue" "wake" {
   count = length(var.scalers) > 0 ? 1 : 0
 
   project  = var.project
-  name     = "${var.name}-wake"
+  name     = join("-", compact([var.name, "wake", var.suffix]))
   location = var.region
 
   # A task is called until the function takes it, as an event is: the function answers 503 while Postgres, Redis or Cloud Run is away.
@@ -22,6 +22,11 @@ resource "google_cloud_tasks_queue" "wake" {
   rate_limits {
     max_dispatches_per_second = 1
     max_concurrent_dispatches = 2
+  }
+
+  # A queue that exists keeps its name.
+  lifecycle {
+    ignore_changes = [name]
   }
 }
 
@@ -49,10 +54,14 @@ resource "google_project_iam_custom_role" "follower" {
   count = contains(keys(var.scalers), "function") ? 1 : 0
 
   project     = var.project
-  role_id     = "${replace(var.name, "-", "_")}_follower"
+  role_id     = "${replace(var.name, "-", "_")}_follower${local.role_suffix}"
   title       = "Dropline follower (${var.name})"
   description = "Reads the operations of Cloud Run."
   permissions = ["run.operations.get"]
+
+  lifecycle {
+    ignore_changes = [role_id]
+  }
 }
 
 resource "google_project_iam_member" "follower" {

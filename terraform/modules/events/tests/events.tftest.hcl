@@ -1,8 +1,10 @@
+mock_provider "time" {}
+
 mock_provider "google" {}
 
 variables {
   project              = "drop-project"
-  project_number       = "123456789012"
+  pubsub_agent         = "serviceAccount:service-123456789012@gcp-sa-pubsub.iam.gserviceaccount.com"
   name                 = "dropline"
   sources              = [{ bucket = "drops" }]
   storage_agent        = "serviceAccount:service-123456789012@gs-project-accounts.iam.gserviceaccount.com"

@@ -1,3 +1,5 @@
+mock_provider "time" {}
+
 mock_provider "google" {}
 
 variables {
