@@ -35,7 +35,7 @@ def plan(terraform: Terraform, directory: Path, body: str) -> None:
     (root / "main.tf").write_text(provider + body.replace(_SOURCE, '"../terraform"'))
     (root / "backend_override.tf").write_text(_LOCAL_STATE)
     terraform.init(root)
-    terraform.plan(root, {})
+    terraform.plan(root, {}, known=False)
 
 
 @pytest.mark.parametrize("body", [body for _, body in roots()], ids=[name for name, _ in roots()])
