@@ -42,6 +42,8 @@ data "google_storage_project_service_account" "elsewhere" {
   for_each = toset(values(local.buckets_elsewhere))
 
   project = each.value
+
+  depends_on = [time_sleep.services]
 }
 
 resource "google_secret_manager_secret_iam_member" "redis_reader" {
@@ -54,4 +56,12 @@ resource "google_secret_manager_secret_iam_member" "redis_reader" {
   secret_id = each.value.secret.name
   role      = "roles/secretmanager.secretAccessor"
   member    = "serviceAccount:${each.value.member}"
+}
+
+# As for the secrets of a Redis that Terraform makes.
+resource "time_sleep" "redis_readers" {
+  count = var.redis.existing == null ? 0 : 1
+
+  create_duration = "120s"
+  triggers        = { of = "secrets", roles = join(" ", [for each in google_secret_manager_secret_iam_member.redis_reader : each.id]) }
 }

@@ -44,7 +44,8 @@ module "gallery" {
   max_size_bytes     = var.max_size_bytes
   instances          = var.gallery.instances
   memory             = var.gallery.memory
+  suffix             = local.suffix
   environment        = merge(var.environment, local.gallery_writes ? module.worker.pool_settings : {})
 
-  depends_on = [google_project_service_identity.this, module.storage, google_secret_manager_secret_iam_member.redis_reader]
+  depends_on = [google_project_service_identity.this, module.storage, time_sleep.redis_readers]
 }

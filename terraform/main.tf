@@ -116,7 +116,7 @@ module "function" {
   instances            = var.function_instances
   environment          = merge(var.environment, module.worker.pool_settings)
 
-  depends_on = [time_sleep.services, google_secret_manager_secret_iam_member.redis_reader]
+  depends_on = [time_sleep.services, time_sleep.redis_readers]
 }
 
 module "worker" {
@@ -158,7 +158,7 @@ module "worker" {
     worker   = google_service_account.this["worker"].email
   } : {})
 
-  depends_on = [time_sleep.services, google_secret_manager_secret_iam_member.redis_reader]
+  depends_on = [time_sleep.services, time_sleep.redis_readers]
 }
 
 module "events" {

@@ -219,7 +219,7 @@ def storage_rights_are_narrow(plan: Plan) -> Iterator[str]:
             yield f"{each.address} allows {each.values['permissions']}"
     for each in plan.of("storage_bucket_iam_member"):
         member = re.match(r"serviceAccount:[a-z0-9-]+-(worker|gallery)@", each.values["member"])
-        if member is None or not each.values["role"].endswith(_STORAGE_ROLES[member[1]]):
+        if member is None or _STORAGE_ROLES[member[1]] not in each.values["role"]:
             yield f"{each.address} gives {each.values['role']} to {each.values['member']}"
 
 

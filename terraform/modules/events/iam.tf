@@ -40,5 +40,11 @@ resource "google_service_account_iam_member" "pubsub_signs_push_tokens" {
 # A role is in effect everywhere only after minutes, and a notification without the right to publish is refused.
 resource "time_sleep" "storage_publishes" {
   create_duration = "120s"
-  triggers        = { of = "publishers", roles = google_pubsub_topic_iam_member.storage_publishes.id }
+  triggers = {
+    of = "publishers"
+    roles = join(" ", concat(
+      [google_pubsub_topic_iam_member.storage_publishes.id],
+      [for each in google_pubsub_topic_iam_member.storage_publishes_elsewhere : each.id],
+    ))
+  }
 }

@@ -1,7 +1,7 @@
 # The rights on objects that the scopes need, and no others.
 resource "google_project_iam_custom_role" "gallery" {
   project     = var.project
-  role_id     = "${replace(var.name, "-", "_")}_gallery"
+  role_id     = "${replace(var.name, "-", "_")}_gallery${var.suffix == "" ? "" : "_${var.suffix}"}"
   title       = "Dropline gallery (${var.name})"
   description = "Reads objects; with the scope submit creates objects, with the scope edit lists objects."
   permissions = concat(
@@ -11,6 +11,11 @@ resource "google_project_iam_custom_role" "gallery" {
     # Backfills.
     local.may_edit ? ["storage.objects.list"] : [],
   )
+
+  # A role that exists keeps its name.
+  lifecycle {
+    ignore_changes = [role_id]
+  }
 }
 
 resource "google_storage_bucket_iam_member" "gallery" {
@@ -71,4 +76,12 @@ resource "google_secret_manager_secret_iam_member" "tokens" {
   secret_id = google_secret_manager_secret.tokens[0].secret_id
   role      = "roles/secretmanager.secretAccessor"
   member    = "serviceAccount:${var.service_account}"
+}
+
+# A role is in effect everywhere only after minutes, and Cloud Run refuses a container whose account cannot read its secrets.
+resource "time_sleep" "tokens" {
+  count = length(var.tokens) > 0 ? 1 : 0
+
+  create_duration = "120s"
+  triggers        = { of = "tokens", roles = google_secret_manager_secret_iam_member.tokens[0].id }
 }

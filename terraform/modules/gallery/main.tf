@@ -178,5 +178,5 @@ resource "google_cloud_run_v2_service" "gallery" {
     }
   }
 
-  depends_on = [google_storage_bucket_iam_member.gallery, google_secret_manager_secret_iam_member.tokens]
+  depends_on = [google_storage_bucket_iam_member.gallery, time_sleep.tokens]
 }

@@ -179,3 +179,14 @@ variable "memory" {
   type        = string
   default     = "2Gi"
 }
+
+variable "suffix" {
+  description = "End of the names that Google keeps after a deletion; empty: none. What exists keeps its name."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = can(regex("^[a-z0-9]{0,8}$", var.suffix))
+    error_message = "Give at most eight lower case letters and digits."
+  }
+}

@@ -21,10 +21,14 @@ resource "google_project_iam_custom_role" "captioner_elsewhere" {
   for_each = toset(values(var.buckets_elsewhere))
 
   project     = each.value
-  role_id     = "${replace("${var.name}_${var.project}", "-", "_")}_captioner"
+  role_id     = "${replace("${var.name}_${var.project}", "-", "_")}_captioner${local.role_suffix}"
   title       = "Dropline captioner (${var.name} in ${var.project})"
   description = google_project_iam_custom_role.captioner.description
   permissions = google_project_iam_custom_role.captioner.permissions
+
+  lifecycle {
+    ignore_changes = [role_id]
+  }
 }
 
 resource "google_storage_bucket_iam_member" "captioner" {

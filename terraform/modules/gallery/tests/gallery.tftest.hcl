@@ -1,5 +1,7 @@
 mock_provider "google" {}
 
+mock_provider "time" {}
+
 variables {
   project           = "drop-project"
   project_number    = "123456789012"
