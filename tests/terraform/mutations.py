@@ -116,7 +116,7 @@ MUTATIONS = (
         'the events of a weekend.\n  message_retention_duration = "86400s"',
     ),
     Mutation(
-        policies.agents_have_their_roles, _GRANTS, "member  = var.storage_agent", "member = local.pubsub_agent"
+        policies.agents_have_their_roles, _GRANTS, "member  = var.storage_agent", "member = var.pubsub_agent"
     ),
     Mutation(policies.agents_have_their_roles, _GRANTS, "roles/pubsub.subscriber", "roles/pubsub.viewer"),
     Mutation(policies.agents_have_their_roles, _GRANTS, "serviceAccountOpenIdTokenCreator", "serviceAccountUser"),
