@@ -2,6 +2,8 @@
 
 import os
 import shutil
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from tests.terraform.workspace import (
     Plan,
     Terraform,
     copy_sources,
+    knowing_providers,
     make_terraform,
     stub_python,
 )
@@ -52,7 +55,7 @@ GIVEN_SECRETS = {
 
 
 @pytest.fixture(scope="session")
-def terraform(tmp_path_factory: pytest.TempPathFactory) -> Terraform:
+def terraform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terraform]:
     """The command `terraform`; needs no network after the stub's environment is installed."""
     executable = shutil.which("terraform")
     if executable is None:
@@ -61,7 +64,9 @@ def terraform(tmp_path_factory: pytest.TempPathFactory) -> Terraform:
             pytest.fail(message)
         pytest.skip(message)
     python = stub_python(ROOT / ".local")
-    return make_terraform(executable, python, tmp_path_factory.mktemp("terraform"))
+    directory = tmp_path_factory.mktemp("terraform")
+    with knowing_providers(python, directory) as knowing:
+        yield replace(make_terraform(executable, python, directory), knowing=knowing)
 
 
 @pytest.fixture(scope="session")

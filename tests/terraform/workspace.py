@@ -8,7 +8,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,8 @@ class Terraform:
     executable: str
     #: Environment of every run, without credentials.
     environment: Mapping[str, str]
+    #: Further environment of a plan whose values are to be known.
+    knowing: Mapping[str, str] = field(default_factory=dict)
 
     def run(self, directory: Path, *arguments: str, **variables: str) -> str:
         """Run the command, and return the standard output.
@@ -123,9 +126,9 @@ class Terraform:
         path = directory / f"plan-{known}"
         arguments = [f"-var={name}={value}" for name, value in variables.items()]
         arguments += [] if known else [f"-state={directory / 'no-state'}"]
-        stub = {"STUB_KNOWN": "1"} if known else {}
+        stub = self.knowing if known else {}
         self.run(directory, "plan", "-input=false", "-no-color", f"-out={path}", *arguments, **stub)
-        return Plan(json.loads(self.run(directory, "show", "-json", str(path))))
+        return Plan(json.loads(self.run(directory, "show", "-json", str(path), **stub)))
 
 
 def copy_sources(target: Path) -> Path:
@@ -157,6 +160,35 @@ def make_terraform(executable: str, python: Path, directory: Path) -> Terraform:
         "CHECKPOINT_DISABLE": "1",
     }
     return Terraform(executable, environment)
+
+
+@contextmanager
+def knowing_providers(python: Path, directory: Path) -> Iterator[dict[str, str]]:
+    """Run the stub once per provider for all plans with known values; yields the environment that Terraform needs.
+
+    Otherwise Terraform starts each provider several times per plan, and the start takes longest.
+    """
+    environment = {"PATH": os.environ.get("PATH", ""), "HOME": str(directory), "STUB_KNOWN": "1"}
+    servers = [
+        subprocess.Popen(
+            [str(python), "-u", str(HERE / "stub_provider.py"), name, "--dev"],
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for name in PROVIDERS
+    ]
+    try:
+        addresses: dict[str, Any] = {}
+        for server in servers:
+            assert server.stdout is not None
+            line = next(line for line in server.stdout if "TF_REATTACH_PROVIDERS=" in line)
+            addresses |= json.loads(line.partition("=")[2].strip().strip("'"))
+        yield {"TF_REATTACH_PROVIDERS": json.dumps(addresses)}
+    finally:
+        for server in servers:
+            server.kill()
+            server.communicate()
 
 
 def stub_python(cache: Path) -> Path:
