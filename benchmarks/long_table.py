@@ -62,8 +62,8 @@ _SHOWN = (Status.QUEUED, Status.RUNNING, Status.CAPTIONED, Status.FAILED)
 # frequencies are those of a language (Zipf): Postgres estimates a rare word by the rarest ones that it has met.
 _FILL = """
     INSERT INTO captions (bucket, object_name, generation, task, md5_hash, size_bytes, status, caption, model,
-                          model_revision, captioned_at, queued_at, updated_at, error_code, error, width, height, attempts,
-                          metadata_written_at, changed_in)
+                          model_revision, captioned_at, queued_at, updated_at, error_code, error, width, height,
+                          attempts, metadata_written_at, changed_in)
     SELECT 'drops', 'holiday/' || n %% 3000 || '/IMG_' || n || '.jpg', n, '<CAPTION>',
            encode(decode(md5(n::text), 'hex'), 'base64'), 400000 + n %% 1000, kind,
            CASE WHEN kind IN ('captioned', 'deleted') THEN 'a picture of a '

@@ -2,8 +2,8 @@
 
 Revision: 0026, after 0025. Function and worker of the release before run with both revisions.
 
-Postgres has no use for the statistics of a partial index on an expression: it expected one captioned row in 200 for
-the same bytes, so a plan for all claims looked costly, and each claim was planned anew, for some milliseconds.
+Postgres does not use the statistics of a partial index on an expression: it expected one captioned row in 200 for
+the same bytes. So a plan for all claims looked costly, and each claim was planned anew, for some milliseconds.
 """
 
 from alembic import op

@@ -89,7 +89,8 @@ def test_every_part_has_the_role_it_needs(compose: dict[str, Any]) -> None:
 def test_every_setting_can_be_given(compose: dict[str, Any]) -> None:
     """Function, worker and gallery read one optional file with further settings, since some must agree."""
     files = {name: part["env_file"] for name, part in compose["services"].items() if "env_file" in part}
-    assert files == dict.fromkeys(("function", "worker", "gallery"), [{"path": "dropline.env", "required": False}])
+    optional = [{"path": "dropline.env", "required": False}]
+    assert files == {"function": optional, "worker": optional, "gallery": optional}
 
 
 def test_the_gallery_reads_and_writes_as_two_roles_and_has_a_token(compose: dict[str, Any]) -> None:
