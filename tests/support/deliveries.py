@@ -1,12 +1,18 @@
 """Deliveries of storage events, as from Pub/Sub and Eventarc: headers and a body."""
 
 import base64
+import hashlib
 import json
 from dataclasses import dataclass, field
 from typing import Any
 
 BUCKET = "drops"
 GENERATION = 1_700_000_000_000_001
+
+
+def md5_of(name: str = "cat.jpg", generation: int | str = GENERATION) -> str:
+    """An MD5 for each object version, as of different bytes: rows with one MD5 wait for each other."""
+    return base64.b64encode(hashlib.md5(f"{name}#{generation}".encode(), usedforsecurity=False).digest()).decode()
 
 
 @dataclass(frozen=True)
@@ -27,7 +33,7 @@ def resource(name: str = "cat.jpg", generation: int = GENERATION, **fields: Any)
         "metageneration": "1",
         "contentType": "image/jpeg",
         "size": "51200",
-        "md5Hash": "1B2M2Y8AsgTpgAmY7PhCfg==",
+        "md5Hash": md5_of(name, generation),
         "crc32c": "AAAAAA==",
         "timeCreated": "2026-11-22T13:00:00.123Z",
     }

@@ -18,6 +18,7 @@ from tests.support.deliveries import (
     GENERATION,
     Delivery,
     binary_cloud_event,
+    md5_of,
     push,
     resource,
     structured_cloud_event,
@@ -62,7 +63,7 @@ def test_a_push_with_payload_tells_everything() -> None:
         ObjectFacts(
             "image/jpeg",
             51200,
-            "1B2M2Y8AsgTpgAmY7PhCfg==",
+            md5_of(),
             "AAAAAA==",
             datetime(2026, 11, 22, 13, 0, 0, 123456, tzinfo=UTC),
             SeenMetadata(metageneration=1, size_bytes=len("caption-task<OD>ownerme")),
