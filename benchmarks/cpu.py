@@ -67,6 +67,10 @@ class ProcessSnapshot:
         """
         return sum(self._process(pid).ticks for pid in self.tree(root)) / self.ticks_per_second
 
+    def children(self, parent: int) -> list[int]:
+        """The process ids of the children of a process."""
+        return [process.pid for process in self.processes if process.parent == parent]
+
     def tree(self, root: int) -> list[int]:
         """The process ids of a process and all its descendants.
 
@@ -85,16 +89,13 @@ class ProcessSnapshot:
         raise RunInvalidError(f"process {pid} ended during the run, so its CPU time is not known; run it again")
 
 
-def child_that_runs(parent: int, module: str) -> int:
-    """The process id of the child of `parent` with the module in its command line.
-
-    Raises:
-        RunInvalidError: no such child exists.
-    """
-    for process in _all_processes():
-        if process.parent == parent and module.encode() in _command_line(process.pid):
-            return process.pid
-    raise RunInvalidError(f"process {parent} has no child that runs {module}")
+def children_that_run(parent: int, module: str) -> list[int]:
+    """The process ids of the children of `parent` with the module in their command lines."""
+    return [
+        process.pid
+        for process in _all_processes()
+        if process.parent == parent and module.encode() in _command_line(process.pid)
+    ]
 
 
 def resident_bytes(pid: int) -> int:

@@ -15,7 +15,7 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud.storage import Client
 
 from benchmarks.checks import RunInvalidError
-from benchmarks.cpu import ProcessSnapshot, child_that_runs, resident_bytes
+from benchmarks.cpu import ProcessSnapshot, children_that_run, resident_bytes
 from db.listen import Listener, listening
 from dropline.broker.messages import row_id_of
 from dropline.contract import CAPTION_QUEUE
@@ -101,17 +101,26 @@ class BenchmarkStack:
         return {name: now.tree_s(self._stack.services[name].pid) for name in names}
 
     def worker_cpu_seconds(self) -> dict[str, float]:
-        """CPU seconds of the running worker: in all, of its children, of its parent and of its engine.
+        """CPU seconds of the running worker: in all, of its children, decoders, parent and engines.
 
         Raises:
-            RunInvalidError: the worker or its engine has ended.
+            RunInvalidError: the worker or all of its engines have ended.
         """
-        engine_pid = child_that_runs(self.worker.pid, "worker.engine.runtime")
+        engines = children_that_run(self.worker.pid, "worker.engine.runtime")
+        if not engines:
+            raise RunInvalidError(f"process {self.worker.pid} has no engine; look at the worker's log")
         now = ProcessSnapshot.take()
-        whole, parent, engine = now.tree_s(self.worker.pid), now.alone_s(self.worker.pid), now.tree_s(engine_pid)
+        whole, parent = now.tree_s(self.worker.pid), now.alone_s(self.worker.pid)
+        engine = sum(now.tree_s(pid) for pid in engines)
+        decoders = sum(
+            now.tree_s(pid)
+            for child in now.children(self.worker.pid)
+            for pid in children_that_run(child, "dropline.images.decoder_process")
+        )
         return {
             "worker": whole,
-            "of which its children": whole - parent - engine,
+            "of which its children": whole - parent - engine - decoders,
+            "of which their decoders": decoders,
             "of which its parent": parent,
             "of which its engine": engine,
         }

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import psycopg
+
 from benchmarks.checks import RowTimes, RunInvalidError, require_captioned_once, require_enqueued
 from benchmarks.cpu import cpu_ms_each
 from benchmarks.figures import Figure, cpu_figures, shown
@@ -31,7 +33,7 @@ class WorkerResult:
     images_per_s: float
     #: Images before the CPU was counted.
     warm_up: int
-    #: Per image: the worker in all, its children, parent and engine, and the servers.
+    #: Per image: the worker in all, its children, their decoders, parent and engine, and the servers.
     cpu_ms: dict[str, float]
     #: CPU of parent, children and engine before the worker was ready.
     start_up_cpu_s: float
@@ -68,6 +70,7 @@ def measure_worker(images: Iterable[ImageFile], description: str) -> WorkerResul
         sizes: list[int] = []
         count = upload_all(stack, _sized(images, sizes))
         _require_all_queued(stack, count)
+        _as_from_cloud_storage(stack)
         readings = _work(stack, count)
         rows = row_times(stack)
         require_captioned_once(rows, count)
@@ -133,6 +136,15 @@ def seconds_at_work(rows: Sequence[RowTimes]) -> float:
 def _require_all_queued(stack: BenchmarkStack, count: int) -> None:
     stack.messages.wait_for(count, DEADLINE_S)
     require_enqueued([row.id for row in row_times(stack)], stack.messages.rows(), count)
+
+
+def _as_from_cloud_storage(stack: BenchmarkStack) -> None:
+    """Give the rows the metageneration of a new object, which the emulator's events lack.
+
+    With it the write-back is one PATCH; without it, a read of the metadata comes first.
+    """
+    with psycopg.connect(stack.command_environment()["DROPLINE_DATABASE__URL"], autocommit=True) as connection:
+        connection.execute("UPDATE captions SET metageneration = 1, metadata_bytes = 0")
 
 
 def _sized(images: Iterable[ImageFile], sizes: list[int]) -> Iterable[ImageFile]:

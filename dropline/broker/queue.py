@@ -60,8 +60,16 @@ class CaptionQueue:
             most: no message is sent while the queue has this many.
         """
         try:
-            with _errors_named(f"Redis did not take the message for row {row_id}"), at_most(most):
-                self._app.send_task(CAPTION_TASK, [row_id], queue=CAPTION_QUEUE, retry=False)
+            with (
+                _errors_named(f"Redis did not take the message for row {row_id}"),
+                at_most(most),
+                self._app.producer_or_acquire() as producer,
+            ):
+                # During a backlog the queue is full most of the time, and a message that is not sent costs less
+                # than one that is built and refused. The command that sends looks once more.
+                if most < MOST_MESSAGES and _waiting(producer) >= most:
+                    return
+                self._app.send_task(CAPTION_TASK, [row_id], queue=CAPTION_QUEUE, retry=False, producer=producer)
         except BrokerUnavailable as error:
             # The caller sends again: a delivery is repeated, and a look at the queue too.
             if "WRONGTYPE" in str(error):
@@ -101,6 +109,11 @@ class CaptionQueue:
     def _channel(self, complaint: str) -> Iterator[Any]:
         with _errors_named(complaint), self._app.connection_for_write() as connection:
             yield connection.default_channel
+
+
+def _waiting(producer: Any) -> int:
+    """Messages on the queue."""
+    return int(producer.channel.client.llen(CAPTION_QUEUE))
 
 
 @contextmanager

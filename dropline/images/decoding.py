@@ -62,11 +62,12 @@ def decode(data: bytes, side_px: int, limits: ImageSettings) -> Decoded:
     kind = detect_format(data)
     with _named_errors(kind, limits), _no_pixel_limit():
         picture = _read(kind, data, side_px, limits)
-        pixels = np.array(rendered(picture, side_px))
+        # `np.array` of an image copies the samples three times.
+        pixels = np.frombuffer(rendered(picture, side_px).tobytes(), np.uint8).reshape(side_px, side_px, 3)
     width, height = picture.dimensions.width, picture.dimensions.height
     if picture.orientation in _WIDTH_AND_HEIGHT_SWAPPED:
         width, height = height, width
-    return Decoded(np.ascontiguousarray(pixels, dtype=np.uint8), Dimensions(width, height))
+    return Decoded(pixels, Dimensions(width, height))
 
 
 def _read(kind: ImageFormat, data: bytes, side_px: int, limits: ImageSettings) -> Picture:

@@ -62,6 +62,11 @@ class MemoryBroker:
         with app.connection_for_write() as connection:
             return connection.default_channel.basic_get(CAPTION_QUEUE)
 
+    def llen(self, queue: str) -> int:
+        """Redis's LLEN."""
+        self._check()
+        return len(self._on(queue))
+
     def client_list(self) -> list[dict[str, str]]:
         """Redis's CLIENT LIST: no connection is known."""
         self._check()

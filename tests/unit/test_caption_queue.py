@@ -86,6 +86,15 @@ def test_the_sender_limits_the_length_of_the_queue(queue: Queue) -> None:
     assert queue.broker.limits == [3, MOST_MESSAGES]
 
 
+def test_a_full_queue_is_asked_before_a_message_is_built(queue: Queue) -> None:
+    """The command that sends asks again, so two senders at once exceed no limit."""
+    queue.captions.wake(7, 1)
+    queue.captions.wake(8, 1)
+    queue.captions.wake(9, 2)
+    assert [message["args"] for message in queue.broker.sent(CAPTION_QUEUE)] == [[7], [9]]
+    assert queue.broker.limits == [1, 2]
+
+
 def test_messages_of_dead_workers_return(queue: Queue) -> None:
     """All overdue messages are restored at once."""
     for row_id in range(1, 31):
