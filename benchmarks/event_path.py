@@ -41,6 +41,7 @@ def main(
     images: Annotated[int, typer.Option(help="Small images through the worker.", min=2)] = 1000,
     photos: Annotated[int, typer.Option(help="1600×1200 JPEGs through the worker.", min=2)] = 300,
     latency: Annotated[int, typer.Option(help="Drops one at a time.", min=1)] = 50,
+    children: Annotated[int, typer.Option(help="Images in the worker at the same time.", min=1)] = 4,
     only: Annotated[list[Part] | None, typer.Option(help="This part alone; may be repeated.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of Markdown.")] = False,
 ) -> None:
@@ -48,8 +49,8 @@ def main(
     provenance = Provenance.gather("benchmarks.event_path", sys.argv[1:], EVENT_PATH_PACKAGES)
     measures: dict[Part, Callable[[], Result]] = {
         Part.FUNCTION: lambda: measure_function(events),
-        Part.WORKER: lambda: measure_worker(small_images(images), "PNGs of 64×48"),
-        Part.PHOTOGRAPHS: lambda: measure_worker(photographs(photos), "JPEGs of 1600×1200"),
+        Part.WORKER: lambda: measure_worker(small_images(images), "PNGs of 64×48", children),
+        Part.PHOTOGRAPHS: lambda: measure_worker(photographs(photos), "JPEGs of 1600×1200", children),
         Part.LATENCY: lambda: measure_latency(latency),
         Part.IMPORT: measure_import,
     }

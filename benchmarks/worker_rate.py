@@ -58,14 +58,19 @@ class WorkerResult:
         ]
 
 
-def measure_worker(images: Iterable[ImageFile], description: str) -> WorkerResult:
+def measure_worker(images: Iterable[ImageFile], description: str, children: int) -> WorkerResult:
     """Drop all images while no worker runs, then start a worker and wait for the last write-back.
+
+    Args:
+        images: to upload.
+        description: of the images.
+        children: images in the worker at the same time.
 
     Raises:
         RunInvalidError: a row is missing or was not captioned exactly once.
         LocalStackError: the stack does not start.
     """
-    with benchmark_stack() as stack:
+    with benchmark_stack(concurrency=children) as stack:
         stack.worker.stop()
         sizes: list[int] = []
         count = upload_all(stack, _sized(images, sizes))
