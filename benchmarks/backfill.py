@@ -16,9 +16,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 import psycopg
@@ -27,22 +25,15 @@ import typer
 from benchmarks.checks import RunInvalidError
 from benchmarks.drop_latency import timed_drop, warm_up
 from benchmarks.figures import Figure, percentile, section, shown
+from benchmarks.full_bucket import BUCKET, TENTH, FullBucket, full_bucket
 from benchmarks.provenance import EVENT_PATH_PACKAGES, Provenance
-from benchmarks.stack import BenchmarkStack, benchmark_stack, open_directory
+from benchmarks.stack import BenchmarkStack, benchmark_stack
 from benchmarks.uploads import small_images, upload_all
 from db.listen import listening
 from dropline.errors import DroplineError
 from dropline.settings import DatabaseSettings
-from local_emulators import gcs, postgres, redis
-from local_emulators.ports import HOST, free_ports
-from local_emulators.postgres import PostgresServer
-from local_emulators.process import Command, process_environment, python_path
-from local_emulators.supervisor import Supervisor
-from migrations.run import upgrade
+from local_emulators.process import process_environment, python_path
 
-_BUCKET = "full"
-#: A tenth of the names begin with this.
-_TENTH = "0/"
 _KILLS = 3
 _RATE = 1000
 _RATE_S = 10
@@ -66,62 +57,6 @@ class Ran:
     seconds: float
     #: Largest resident memory.
     megabytes: float
-
-
-class Place:
-    """Postgres, Redis and a full bucket, without a function."""
-
-    def __init__(self, server: PostgresServer, redis_url: str, gcs_url: str) -> None:
-        self._server = server
-        self._redis_url = redis_url
-        self._gcs_url = gcs_url
-
-    def database(self, name: str) -> str:
-        """The URL of a new database."""
-        self._server.create_database(name)
-        url = self._server.url_for(name)
-        upgrade(url)
-        return url
-
-    def environment(self, url: str) -> dict[str, str]:
-        """The variables of a command."""
-        return {
-            "DROPLINE_DATABASE__URL": url,
-            "DROPLINE_BROKER__URL": self._redis_url,
-            "DROPLINE_EVENTS__BUCKETS": json.dumps([_BUCKET]),
-            "STORAGE_EMULATOR_HOST": self._gcs_url,
-        }
-
-
-@contextmanager
-def full_bucket(objects: int) -> Iterator[Place]:
-    """The services; the emulator reads the objects from files at its start."""
-    with open_directory() as directory, Supervisor(directory / "logs") as supervisor:
-        _write_files(directory / "data" / _BUCKET, objects)
-        port, redis_port, http, https = free_ports(4)
-        server = postgres.start(supervisor, directory / "postgres", port, "benchmark", "fsync=off")
-        broker = redis.start(supervisor, directory / "redis", redis_port, "benchmark")
-        command = Command(
-            name="gcs",
-            argv=(
-                str(gcs.server_binary()),
-                *("-scheme", "both", "-host", HOST, "-port", str(https), "-port-http", str(http)),
-                *("-backend", "memory", "-data", str(directory / "data")),
-            ),
-            ready_lines=("server started at http://",),
-            environment=process_environment(),
-            # The emulator looks through all objects for each one that it adds.
-            start_deadline_s=1800,
-        )
-        supervisor.start(command)
-        yield Place(server, broker.url, f"http://{HOST}:{http}")
-
-
-def _write_files(directory: Path, objects: int) -> None:
-    for number in range(objects):
-        folder = directory / str(number % 10)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{number:07}.jpg").write_bytes(b"x")
 
 
 def run_backfill(environment: dict[str, str], *arguments: str) -> Ran:
@@ -153,7 +88,7 @@ def _start(environment: dict[str, str], *arguments: str) -> "subprocess.Popen[st
 def _kill_after(environment: dict[str, str], url: str, rows: int) -> None:
     settings = DatabaseSettings.model_validate({"url": url})
     with listening(settings, "dropline-benchmark") as listener:
-        process = _start(environment, f"gs://{_BUCKET}")
+        process = _start(environment, f"gs://{BUCKET}")
         for number, _ in enumerate(listener.notices(_COMMAND_S), 1):
             if number >= rows:
                 break
@@ -175,19 +110,19 @@ def _require_each_once(url: str, objects: int) -> None:
         raise RunInvalidError(f"{objects} objects have {_counts(url)} rows and names")
 
 
-def measure_rows(place: Place, objects: int) -> list[Figure]:
+def measure_rows(full: FullBucket, objects: int) -> list[Figure]:
     """Memory, rate and resumption.
 
     Raises:
         RunInvalidError: an object has no row or two, or a second run changed something.
     """
     figures = [Figure("objects in the bucket", f"{objects:,}, one range of names per tenth")]
-    source = f"gs://{_BUCKET}"
-    url = place.database("memory")
-    environment = place.environment(url)
+    source = f"gs://{BUCKET}"
+    url = full.database("memory")
+    environment = full.environment(url)
     dry = run_backfill(environment, source, "--dry-run")
     figures.append(Figure("dry run of all", _shown(dry, objects)))
-    tenth = run_backfill(environment, f"{source}/{_TENTH}")
+    tenth = run_backfill(environment, f"{source}/{TENTH}")
     figures.append(Figure("a tenth of them inserted", _shown(tenth, objects // 10)))
     whole = run_backfill(environment, source)
     figures.append(Figure("the others inserted", _shown(whole, objects)))
@@ -196,9 +131,9 @@ def measure_rows(place: Place, objects: int) -> list[Figure]:
         raise RunInvalidError(f"the second run changed something: {again.document}")
     figures.append(Figure("a second run: 0 changes", _shown(again, objects)))
     _require_each_once(url, objects)
-    figures.append(_measure_rate(place))
-    url = place.database("kills")
-    environment = place.environment(url)
+    figures.append(_measure_rate(full))
+    url = full.database("kills")
+    environment = full.environment(url)
     seen = []
     for _ in range(_KILLS):
         _kill_after(environment, url, objects // 5)
@@ -216,10 +151,10 @@ def measure_rows(place: Place, objects: int) -> list[Figure]:
     return figures
 
 
-def _measure_rate(place: Place) -> Figure:
-    url = place.database("rate")
+def _measure_rate(full: FullBucket) -> Figure:
+    url = full.database("rate")
     wanted = _RATE * _RATE_S
-    run_backfill(place.environment(url), f"gs://{_BUCKET}", "--rate", str(_RATE), "--max", str(wanted))
+    run_backfill(full.environment(url), f"gs://{BUCKET}", "--rate", str(_RATE), "--max", str(wanted))
     with psycopg.connect(url) as connection:
         row = connection.execute(_BATCHES).fetchone()
     assert row is not None
@@ -352,8 +287,8 @@ def main(
     try:
         lines = []
         if objects:
-            with full_bucket(objects) as place:
-                lines += section("Rows of a full bucket", measure_rows(place, objects))
+            with full_bucket(objects) as full:
+                lines += section("Rows of a full bucket", measure_rows(full, objects))
         if bulk:
             lines += section("Fresh drops beside a backfill", measure_drops(bulk, drops))
     except DroplineError as error:
