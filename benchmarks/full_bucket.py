@@ -98,8 +98,8 @@ def write_objects(bucket: Path, objects: int) -> None:
             os.setxattr(file, _ATTRIBUTE, _facts(number))
         except OSError as error:
             raise RunInvalidError(
-                f"{file} takes no extended attribute ({error.strerror}); set TMPDIR to a directory of another file "
-                "system, such as ext4 or xfs"
+                f"{file} takes no extended attribute ({error.strerror}); set TMPDIR to a directory of another "
+                "file system, such as ext4 or xfs"
             ) from None
 
 

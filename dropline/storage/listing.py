@@ -98,6 +98,8 @@ class Listing(Storage):
     def _list(self, bucket: str, names: NameRange, pattern: str, page: int, fields: str, **options: Any) -> Any:
         return self._client.list_blobs(
             bucket,
+            # The offsets say it too; the emulator reads the files of all names that have the prefix.
+            prefix=names.prefix or None,
             start_offset=names.offset or None,
             end_offset=names.end,
             match_glob=pattern if is_glob(pattern) else None,

@@ -49,6 +49,17 @@ class NameRange:
         """The name at which a listing continues; the name itself may have been read."""
         return self.start if self.after is None else self.after
 
+    @property
+    def prefix(self) -> str:
+        """The longest beginning of `start` that all names from `start` to before `end` share."""
+        if self.end is None:
+            return ""
+        for length in range(len(self.start), 0, -1):
+            bound = after_prefix(self.start[:length])
+            if bound is not None and self.end <= bound:
+                return self.start[:length]
+        return ""
+
     def advanced(self, after: str | None, *, is_done: bool) -> Self:
         """The range after a batch whose last name is `after`; None: no name was read."""
         return type(self)(self.start, self.end, self.after if after is None else after, is_done)

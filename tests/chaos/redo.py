@@ -3,15 +3,10 @@
 import argparse
 import sys
 import time
-from contextlib import ExitStack, closing
+from contextlib import closing
 
-from local_emulators import gcs, postgres, redis
-from local_emulators.ports import free_ports
-from local_emulators.supervisor import Supervisor
-from migrations.run import upgrade
+from tests.chaos.services import running_rig
 from tests.support.redo_run import RedoRun, Report
-from tests.support.services import open_directory
-from tests.support.worker_rig import Rig, open_rig
 
 
 def main() -> int:
@@ -32,20 +27,10 @@ def main() -> int:
 
 
 def _run(rows: int, worker_kills: int, redis_kills: int, timeout_s: float) -> Report:
-    with ExitStack() as running:
-        directory = running.enter_context(open_directory())
-        supervisor = running.enter_context(Supervisor(directory / "logs"))
-        ports = free_ports(4)
-        server = postgres.start(supervisor, directory / "postgres", ports[0], "test", "fsync=off")
-        server.create_database("redo")
-        upgrade(server.url_for("redo"))
-        broker = redis.start(supervisor, directory / "redis", ports[1], "test")
-        storage = gcs.start(supervisor, ports[2], ports[3])
-        failpoints = directory / "failpoints"
-        failpoints.mkdir()
-        rig = Rig(server.url_for("redo"), broker.url, storage.url, "redo", failpoints, supervisor)
-        running.enter_context(open_rig(rig))
-        run = running.enter_context(closing(RedoRun(rig, broker, rows, timeout_s, ends_leases=False)))
+    with (
+        running_rig("redo") as (rig, broker),
+        closing(RedoRun(rig, broker, rows, timeout_s, ends_leases=False)) as run,
+    ):
         return run.carry_out(worker_kills, redis_kills)
 
 

@@ -32,6 +32,21 @@ def test_each_name_with_the_prefix_is_in_exactly_one_range(names: set[str], pref
         assert sum(within(name, each) for each in ranges) == expected or name == ""
 
 
+@given(start=st.text(_CHARACTERS, max_size=4), end=st.text(_CHARACTERS, max_size=4), names=_NAMES)
+def test_each_name_of_a_range_has_the_prefix_of_the_range(start: str, end: str, names: set[str]) -> None:
+    """Names of the range of a plan, or of any other, and names that begin as the range does."""
+    for each in (NameRange(start, end), NameRange(start, after_prefix(start)), NameRange(start, None)):
+        for name in (*names, start, *(start[:-1] + name for name in names)):
+            assert name.startswith(each.prefix) or not within(name, each)
+
+
+def test_a_range_of_one_beginning_has_it_as_its_prefix() -> None:
+    """The first range of a bucket and the last one have none."""
+    ends = [("", "1"), ("0/", "00"), ("photos/2026/b", "photos/2026/c"), ("photos/", "photos/2026/b"), ("9", None)]
+    found = [NameRange(start, end).prefix for start, end in ends]
+    assert found == ["", "0/", "photos/2026/b", "photos/", ""]
+
+
 @given(names=_NAMES)
 def test_the_order_of_strings_is_that_of_their_bytes(names: set[str]) -> None:
     """The ranges compare strings; Cloud Storage compares bytes."""
