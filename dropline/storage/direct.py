@@ -20,7 +20,6 @@ import google_crc32c
 import requests
 import urllib3
 from google.api_core import exceptions as api
-from google.auth.transport.requests import Request as AuthRequest
 from google.cloud.storage import Blob, Client
 from google.cloud.storage.exceptions import DataCorruption
 
@@ -62,7 +61,9 @@ class DirectRequests:
         self._headers = {"User-Agent": agent, "X-Goog-API-Client": agent}
         connect_s, read_s = timeout_s
         self._timeout = urllib3.Timeout(connect=connect_s, read=read_s)
-        self._auth_request = functools.partial(AuthRequest(), timeout=read_s)
+        # Of the session, which repeats requests for tokens.
+        auth_request = self._session._auth_request  # noqa: SLF001 - as above
+        self._auth_request = functools.partial(auth_request, timeout=read_s)
 
     def download(self, blob: Blob, to: BinaryIO) -> str | None:
         """Write the stored bytes of exactly the blob's generation, verified by checksum; their `Content-Encoding`.

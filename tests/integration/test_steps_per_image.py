@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterator
 from contextlib import closing
+from typing import Any
 
 import pytest
 from flask import Flask
@@ -12,6 +13,7 @@ from sqlalchemy import Connection
 from db.session import Database
 from dropline.contract import ObjectVersion
 from dropline.settings import EventSettings
+from dropline.storage.encodings import Identity
 from dropline.storage.objects import ObjectStore
 from tests.support.captioning import PNG, SETTINGS, FakeCaptioner, InProcessDecoder
 from tests.support.deliveries import push
@@ -46,7 +48,9 @@ def app(trips: RoundTrips, redis_url: str, bucket: Bucket, monkeypatch: pytest.M
 def report(app: Flask, bucket: Bucket, name: str, metadata: dict[str, str] | None = None) -> ObjectVersion:
     """Upload an image, and deliver its event as Cloud Storage writes it."""
     version = upload(bucket, name, PNG, metadata)
-    event = push(name, version.generation, bucket=bucket.name, size=str(len(PNG)), metadata=metadata)
+    stored = Identity.of(PNG)
+    facts: dict[str, Any] = {"size": str(stored.size_bytes), "md5Hash": stored.md5_hash, "metadata": metadata}
+    event = push(name, version.generation, bucket=bucket.name, **facts)
     assert deliver(app, event).status_code == 204
     return version
 
