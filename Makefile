@@ -14,6 +14,19 @@ PYTEST_ARGS ?=
 # How many processes run the tests, but for the acceptance tests, which count statements and requests. 0: no further
 # process, for a debugger.
 PYTEST_PROCESSES ?= 2
+# Of `make cloud-check`, `make images` and `make first-caption`: the project and its region in Google Cloud (docs/deploy.md).
+PROJECT ?=
+REGION ?=
+VERSION ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+# Of `make images`: more substitutions of cloudbuild.yaml; the bucket of Terraform's state; the root to connect to it.
+BUILD_ARGS ?=
+STATE_BUCKET ?= $(PROJECT)-tfstate
+TERRAFORM_ROOT ?= terraform/examples/minimal
+# Of `make first-caption`.
+BUCKET ?= $(if $(PROJECT),$(PROJECT)-dropline-drops)
+FILE ?=
+# Passed on to `dropline cloud check`.
+CHECK_ARGS ?=
 # Passed on to the benchmark.
 BENCH_ARGS ?=
 # Passed on to the soak, for example `--short` or `--seed 7`.
@@ -29,25 +42,41 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # `make demo` in a new checkout installs no tools of developers; `make install` adds them later.
 DEMO_STAMP := $(VENV)/.installed-demo
+# `make cloud-check` in a new checkout installs the command line alone.
+CLI_STAMP := $(VENV)/.installed-cli
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format types arrows unit terraform integration acceptance bench chaos fuzz constraints settings-page cli-page images-page terraform-pages cost-pages clean
+.PHONY: help install demo test lint format types arrows unit terraform integration acceptance bench chaos fuzz constraints settings-page cli-page images-page terraform-pages cost-pages cloud-check images first-caption clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
+EXTRA_$(STAMP) := dev
+EXTRA_$(DEMO_STAMP) := demo
+EXTRA_$(CLI_STAMP) := cli
+
 install: $(STAMP) ## set up .venv, nothing else
 
-$(STAMP) $(DEMO_STAMP): pyproject.toml constraints.txt
+$(STAMP) $(DEMO_STAMP) $(CLI_STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "Dropline needs Python 3.11 or newer, but $(PYTHON) is $$($(PYTHON) -V 2>&1); try: make PYTHON=python3.12" >&2; \
 	  exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install $(PIP_ARGS) --constraint constraints.txt --editable '.[$(if $(filter $@,$(STAMP)),dev,demo)]'
+	$(BIN)/python -m pip install $(PIP_ARGS) --constraint constraints.txt --editable '.[$(EXTRA_$@)]'
 	@touch $@
 
 demo: $(if $(wildcard $(STAMP)),$(STAMP),$(DEMO_STAMP)) ## start the whole stack, caption sample images, show the rows; Ctrl-C ends it
 	$(BIN)/dropline demo$(if $(filter-out 0,$(EXIT)), --exit)$(if $(MODEL), --model $(MODEL)) $(DEMO_ARGS)
+
+cloud-check: $(or $(wildcard $(STAMP)),$(wildcard $(DEMO_STAMP)),$(CLI_STAMP)) ## what a project in Google Cloud lacks: PROJECT=… REGION=…
+	$(BIN)/dropline cloud check --project '$(PROJECT)' --region '$(REGION)' $(CHECK_ARGS)
+
+images: ## build and push the container images with Cloud Build: PROJECT=… REGION=…
+	@PROJECT='$(PROJECT)' REGION='$(REGION)' VERSION='$(VERSION)' BUILD_ARGS='$(BUILD_ARGS)' STATE_BUCKET='$(STATE_BUCKET)' \
+	  TERRAFORM_ROOT='$(TERRAFORM_ROOT)' tools/cloud_images.sh
+
+first-caption: ## upload an image to a deployment and wait for its caption: PROJECT=… FILE=…
+	@BUCKET='$(BUCKET)' FILE='$(FILE)' tools/first_caption.sh
 
 test: lint types arrows unit terraform integration acceptance ## everything
 

@@ -43,6 +43,7 @@ COMMANDS = {
     ),
     "edit": "Replace a caption by a person's, in Postgres and in the object's metadata.",
     "edits": "Show the latest captions that people have written: when, who, and of which object.",
+    "cloud": "Check a project in Google Cloud before a deployment, reading only: `dropline cloud check`.",
     "redrive": "Queue failed rows again, with all their attempts; put the cause right first.",
 }
 #: Commands that stop processes after Ctrl-C, for as long as it takes.

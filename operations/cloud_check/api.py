@@ -1,0 +1,152 @@
+"""Requests to Google's REST APIs that only read, and their errors.
+
+`projects:testIamPermissions` is a POST that changes nothing.
+"""
+
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from dropline.errors import AccessDenied, TransientError
+
+if TYPE_CHECKING:
+    from requests import Response, Session
+
+_TIMEOUT_S = (5.0, 30.0)
+_SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+
+
+class CloudUnavailable(TransientError):
+    """Google's API cannot be reached, or answered 429 or 5xx."""
+
+    default_code = "cloud_unavailable"
+
+
+@dataclass(eq=False)
+class Refused(Exception):
+    """An API answered with a status of 4xx."""
+
+    host: str
+    status: int
+    message: str
+    #: The reason of Google's `ErrorInfo`, such as `SERVICE_DISABLED`; empty: none.
+    reason: str
+
+    @property
+    def is_disabled(self) -> bool:
+        """True if the API is not enabled in the project of the request."""
+        return self.reason == "SERVICE_DISABLED" or "it is disabled" in self.message
+
+    @property
+    def is_missing(self) -> bool:
+        """True if the resource does not exist."""
+        return self.status == HTTPStatus.NOT_FOUND
+
+
+class Api:
+    """Google's REST APIs."""
+
+    def __init__(self, session: "Session", endpoint: str = "") -> None:
+        """Use a session that adds the credentials.
+
+        Args:
+            session: adds the credentials to each request.
+            endpoint: address of a stand-in, which gets the host as the first part of the path; empty: Google.
+        """
+        self._session = session
+        self._endpoint = endpoint.rstrip("/")
+
+    def get(self, host: str, path: str, **parameters: Any) -> dict[str, Any]:
+        """The document at a path.
+
+        Raises:
+            Refused: the API answered with a status of 4xx.
+            AccessDenied: the credentials are not valid.
+            CloudUnavailable: no answer, or not Google's.
+        """
+        return self._send("GET", host, path, params=parameters)
+
+    def post(self, host: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """The answer to a POST that only reads; raises as `get`."""
+        return self._send("POST", host, path, json=body)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._session.close()
+
+    def _send(self, method: str, host: str, path: str, **arguments: Any) -> dict[str, Any]:
+        from google.auth.exceptions import GoogleAuthError, TransportError
+        from requests import RequestException
+
+        root = f"{self._endpoint}/{host}" if self._endpoint else f"https://{host}"
+        try:
+            response = self._session.request(
+                method, f"{root}/{path}", timeout=_TIMEOUT_S, allow_redirects=False, **arguments
+            )
+        except (RequestException, TransportError) as error:
+            raise CloudUnavailable(f"no answer from {host}: {error}") from error
+        except GoogleAuthError as error:
+            raise AccessDenied(
+                f"Google refused the credentials: {error}; run: gcloud auth login --update-adc"
+            ) from error
+        if response.status_code == HTTPStatus.UNAUTHORIZED:
+            raise AccessDenied(f"{host} refused the credentials; run: gcloud auth login --update-adc")
+        if response.status_code == HTTPStatus.TOO_MANY_REQUESTS or not _is_final(response):
+            raise CloudUnavailable(
+                f"{host} answered {response.status_code}: {response.text[:200]}; repeat the command"
+            )
+        if not response.ok:
+            raise _refusal(host, response)
+        return _document(host, response)
+
+
+def _is_final(response: "Response") -> bool:
+    return response.ok or 400 <= response.status_code < 500
+
+
+def _document(host: str, response: "Response") -> dict[str, Any]:
+    try:
+        found = response.json()
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise CloudUnavailable(f"the answer of {host} is not a document in JSON: {response.text[:200]!r}")
+    return found
+
+
+def _refusal(host: str, response: "Response") -> Refused:
+    try:
+        error = response.json()["error"]
+        details = [each for each in error.get("details", []) if isinstance(each, dict)]
+        reason = next((str(each["reason"]) for each in details if "reason" in each), "")
+        return Refused(host, response.status_code, str(error["message"]), reason)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return Refused(host, response.status_code, response.text[:200], "")
+
+
+def open_api(endpoint: str = "") -> Api:
+    """Google's APIs with the application default credentials; a stand-in without credentials.
+
+    Raises:
+        AccessDenied: there are no credentials.
+    """
+    import google.auth
+    from google.auth.credentials import AnonymousCredentials
+    from google.auth.exceptions import DefaultCredentialsError
+    from google.auth.transport.requests import AuthorizedSession
+
+    try:
+        credentials = (
+            AnonymousCredentials()  # type: ignore[no-untyped-call]
+            if endpoint
+            else google.auth.default(scopes=[_SCOPE])[0]  # type: ignore[no-untyped-call]
+        )
+    except DefaultCredentialsError as error:
+        raise AccessDenied(
+            f"there are no Google credentials: {error}; run: gcloud auth login --update-adc"
+        ) from error
+    session: Session = AuthorizedSession(credentials)  # type: ignore[no-untyped-call]
+    if endpoint:
+        # Ignore proxy settings: the stand-in runs on this machine.
+        session.trust_env = False
+    return Api(session, endpoint)
