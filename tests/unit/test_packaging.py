@@ -30,6 +30,7 @@ ROOMS = {
     "dropline/storage": ("cli", "worker"),
     "db": (),
     "operations": ("export",),
+    "operations/cloud_check": ("cli",),
     "cli": (),
     "migrations": (),
     "trigger_fn": ("function",),
