@@ -247,7 +247,7 @@ def test_an_event_of_an_object_with_a_long_history_reads_few_rows(connection: Co
         connection, lambda: object_rows.register_object(connection, newest, ObjectFacts(), TASK)
     )
     plans = [plan for plan in found if any("captions" in node for node in plan.nodes)]
-    assert len(plans) == 5
+    assert len(plans) == 4
     assert not any("ix_captions_ended" in plan.indexes for plan in plans), "the statuses may have changed since"
     assert all(plan.rows_read <= 3 and not plan.scans_captions for plan in plans), plans
     assert status_of(connection, unfinished) is Status.SUPERSEDED
