@@ -177,7 +177,8 @@ class Access:
         """
         if self.open_to_machine:
             return LOCAL
-        if token := _token(headers, cookies):
+        # Without tokens a cookie is one of an earlier time, and a header is meant for the proxy.
+        if self._entries and (token := _token(headers, cookies)):
             return self.owner_of(token)
         person = None if self._proxy is None else await self._proxy.verify(headers)
         if person is None:

@@ -1,5 +1,8 @@
 """Migrate, then grant Dropline's roles to logins: `python -m migrations.deploy --grant dropline_ingest=LOGIN …`.
 
+A login that is named has afterwards no role of people but those that a `--grant` gives it: an editor who becomes a
+reader edits no more.
+
 For a database in which each service account has a login of its own, as with IAM logins. The migrations create the
 roles, so the grants come after.
 """
@@ -18,12 +21,20 @@ from migrations.run import migration_settings, run_and_exit, upgrade
 
 log = get_logger(__name__)
 
+#: Roles of people and of the gallery, which a login may lose.
+_REVOCABLE = ("dropline_reader", "dropline_editor", "dropline_gallery")
+_HELD = """
+    SELECT role.rolname, login.rolname FROM pg_auth_members AS held
+    JOIN pg_roles AS role ON role.oid = held.roleid JOIN pg_roles AS login ON login.oid = held.member
+    WHERE role.rolname = ANY (%s) AND login.rolname = ANY (%s)
+"""
+
 #: A role of Dropline, and a login.
 Grant = tuple[str, str]
 
 
 def deploy(url: str, grants: Sequence[Grant]) -> None:
-    """Migrate to the newest revision, then grant. A repetition has no effect.
+    """Migrate to the newest revision, then grant and revoke. A repetition has no effect.
 
     Raises:
         sqlalchemy.exc.DBAPIError: Postgres refused, for example a grant to a login that does not exist.
@@ -35,6 +46,12 @@ def deploy(url: str, grants: Sequence[Grant]) -> None:
             for role, login in grants:
                 statement = sql.SQL("GRANT {} TO {}").format(sql.Identifier(role), sql.Identifier(login))
                 connection.exec_driver_sql(statement.as_string())
+            logins = sorted({login for _, login in grants})
+            held = connection.exec_driver_sql(_HELD, (list(_REVOCABLE), logins)).all()
+            for role, login in sorted({(role, login) for role, login in held} - set(grants)):
+                statement = sql.SQL("REVOKE {} FROM {}").format(sql.Identifier(role), sql.Identifier(login))
+                connection.exec_driver_sql(statement.as_string())
+                log.info("role_revoked", role=role, login=login)
     finally:
         engine.dispose()
 

@@ -1,6 +1,6 @@
 locals {
   accounts = {
-    function = "Function: accepts events, writes rows and messages. No access to Cloud Storage."
+    function = "Function: accepts events, writes rows and messages. With scale to zero it can run any image with the worker's rights."
     worker   = "Worker: reads objects, writes object metadata and rows."
     migrator = "Runs the migrations."
     push     = "The identity of Pub/Sub and Cloud Tasks towards the function."

@@ -3,6 +3,10 @@ locals {
   gallery_image  = var.gallery == null ? {} : { gallery = coalesce(var.images.gallery, "${local.registry}/gallery:${var.image_tag}") }
   gallery_writes = var.gallery != null && length(setintersection(try(var.gallery.scopes, []), ["submit", "edit"])) > 0
 
+  # An upload outside of the announced prefixes would have no event.
+  announced     = local.buckets[0].prefixes
+  submit_prefix = anytrue([for prefix in local.announced : startswith("submitted/", prefix)]) ? null : "${trimsuffix(local.announced[0], "/")}/submitted/"
+
   # Who submits or edits wakes the workers.
   gallery_wakes = local.gallery_writes && var.worker_scale_to_zero ? { gallery = google_service_account.gallery[0].email } : {}
 }
@@ -13,7 +17,7 @@ resource "google_service_account" "gallery" {
   project      = var.project
   account_id   = "${var.name}-gallery"
   display_name = "Dropline: gallery"
-  description  = "Gallery: shows captions and objects; takes uploads and edits if its scopes include them."
+  description  = "Gallery: shows captions and objects. With uploads or edits, and scale to zero, it can run any image with the worker's rights."
 
   depends_on = [time_sleep.services]
 }
@@ -39,6 +43,7 @@ module "gallery" {
   broker_url_secret  = local.redis.url_secret
   broker_certificate = local.redis.certificate
   buckets            = local.buckets[*].name
+  submit_prefix      = local.submit_prefix
   default_task       = var.default_task
   task_by_prefix     = var.task_by_prefix
   max_size_bytes     = var.max_size_bytes

@@ -190,6 +190,7 @@ module "observability" {
   name                     = var.name
   labels                   = local.labels
   emails                   = var.alert_emails
+  docs_url                 = var.docs_url
   push_subscription        = module.events.push_subscription
   dead_letter_subscription = module.events.dead_letter_subscription
   function_service         = module.function.service

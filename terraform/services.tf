@@ -36,7 +36,7 @@ resource "time_sleep" "services" {
 # refused. `terraform destroy` keeps the service agents.
 resource "google_project_service_identity" "this" {
   provider = google-beta
-  for_each = toset(concat(["pubsub.googleapis.com"], try(length(var.gallery.members), 0) > 0 ? ["iap.googleapis.com"] : []))
+  for_each = toset(concat(["pubsub.googleapis.com", "run.googleapis.com"], try(length(var.gallery.members), 0) > 0 ? ["iap.googleapis.com"] : []))
 
   project = var.project
   service = each.value

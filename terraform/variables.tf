@@ -175,6 +175,11 @@ variable "environment" {
     condition     = !anytrue([for name in keys(var.environment) : startswith(name, "DROPLINE_POOL__")])
     error_message = "Set scale to zero with worker_scale_to_zero and worker_sleep, not with DROPLINE_POOL__ settings: scaling also needs IAM roles."
   }
+
+  validation {
+    condition     = length(setintersection(keys(var.environment), ["DROPLINE_GALLERY__TOKENS", "DROPLINE_GALLERY__DATABASE_URL", "DROPLINE_GALLERY__IAP_AUDIENCE", "DROPLINE_GALLERY__IAP_SCOPES"])) == 0
+    error_message = "Say with gallery who may use the gallery, not with DROPLINE_GALLERY__ settings: the account's rights follow from gallery.scopes."
+  }
 }
 
 variable "function_instances" {
@@ -350,6 +355,12 @@ variable "alert_emails" {
   description = "E-mail addresses that receive alerts; empty: alerts appear only in the console."
   type        = set(string)
   default     = []
+}
+
+variable "docs_url" {
+  description = "Where the repository can be read, such as `https://github.com/ME/dropline/blob/main`, for the links of alerts to docs/operate.md; null: alerts name page and section."
+  type        = string
+  default     = null
 }
 
 variable "alert_thresholds" {

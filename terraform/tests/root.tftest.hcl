@@ -258,6 +258,39 @@ run "a_name_that_is_too_long_with_its_project" {
   expect_failures = [var.name]
 }
 
+run "a_gallery_of_a_bucket_with_prefixes" {
+  command = plan
+  variables {
+    buckets = [{ name = "drops", prefixes = ["in/", "new/"] }]
+    gallery = { members = ["user:ana@example.com"] }
+  }
+
+  assert {
+    condition     = local.submit_prefix == "in/submitted/"
+    error_message = "An upload has a name that the bucket announces."
+  }
+}
+
+run "a_gallery_of_a_whole_bucket" {
+  command = plan
+  variables {
+    gallery = { members = ["user:ana@example.com"] }
+  }
+
+  assert {
+    condition     = local.submit_prefix == null
+    error_message = "Uploads have the usual prefix."
+  }
+}
+
+run "a_token_beside_the_gallery" {
+  command = plan
+  variables {
+    environment = { DROPLINE_GALLERY__TOKENS = "[]" }
+  }
+  expect_failures = [var.environment]
+}
+
 run "more_prefixes_than_notifications" {
   command = plan
   variables {

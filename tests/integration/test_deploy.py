@@ -62,6 +62,26 @@ def test_logins_may_do_what_their_role_may(address: str) -> None:
             reader.execute(INSERT)
 
 
+@pytest.mark.usefixtures("migrator")
+def test_a_login_loses_the_role_that_is_no_longer_given(address: str) -> None:
+    """An editor who becomes a reader reads, and edits no more; other logins keep their roles."""
+    edit = f"--grant=dropline_editor={READER}"
+    call = "SELECT edit_caption('b', 'n', 'a cat')"
+    deploy.main([*GRANTS, edit])
+    with (
+        psycopg.connect(url_of(READER, address)) as person,
+        pytest.raises(psycopg.DatabaseError, match="has no row"),
+    ):
+        person.execute(call)
+    deploy.main(GRANTS)
+    with psycopg.connect(url_of(READER, address), autocommit=True) as person:
+        assert person.execute("SELECT count(*) FROM current_captions").fetchone() == (0,)
+        with pytest.raises(errors.InsufficientPrivilege):
+            person.execute(call)
+    with psycopg.connect(url_of(INGEST, address)) as function:
+        function.execute(INSERT)
+
+
 @pytest.mark.parametrize("text", ["postgres=me", "dropline_reader", "dropline_reader="])
 def test_a_grant_that_makes_no_sense_is_refused(text: str) -> None:
     """Only Dropline's roles are granted, and only to a named login."""

@@ -291,8 +291,24 @@ def test_the_dashboard_shows_metrics_that_exist(plan: Plan) -> None:
         query = chart["widget"]["xyChart"]["dataSets"][0]["timeSeriesQuery"]["timeSeriesFilter"]
         (metric,) = re.findall(r'metric\.type="([^"]+)"', query["filter"])
         assert metric in made.keys() | _KNOWN_METRICS
-        grouped = re.findall(r'metric\.label\."(\w+)"', "".join(query["aggregation"]["groupByFields"]))
+        grouped = re.findall(r'metric\.label\."(\w+)"', "".join(query["aggregation"].get("groupByFields", [])))
         assert set(grouped) == made.get(metric, set())
+
+
+def test_the_dashboard_has_no_value_that_monitoring_leaves_out(plan: Plan) -> None:
+    """The provider compares the text with that of Monitoring, which stores neither zeros nor empty lists."""
+    text = plan.one("monitoring_dashboard")["dashboard_json"]
+    assert [tile.get("yPos", 0) for tile in json.loads(text)["mosaicLayout"]["tiles"]] == [
+        0,
+        0,
+        16,
+        16,
+        32,
+        32,
+        48,
+        48,
+    ]
+    assert not re.search(r":(0|\[\]|null)[,}]", text)
 
 
 def test_alerts_lead_to_a_section_that_exists(plan: Plan) -> None:

@@ -1,6 +1,7 @@
 """Who may use the gallery: scopes, tokens, Host and Origin."""
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from gallery.access import (
     CredentialsRefused,
     ForeignSite,
     MissingCredentials,
+    Principal,
     Scope,
     TokenEntry,
     digest_of,
@@ -108,6 +110,23 @@ def test_without_a_token_or_with_another_one_nobody_is_identified() -> None:
     for token in ("other", digest_of(TOKEN), "\N{SNOWMAN}"):
         with pytest.raises(CredentialsRefused):
             asyncio.run(CLOSED.identify({"authorization": f"Bearer {token}"}, {}))
+
+
+class Proxy:
+    """An Identity-Aware Proxy that admits Ana."""
+
+    async def verify(self, headers: Mapping[str, str]) -> Principal | None:
+        return Principal("ana@example.com", frozenset(Scope)) if "x-goog-iap-jwt-assertion" in headers else None
+
+
+def test_behind_a_proxy_a_token_of_an_earlier_time_changes_nothing() -> None:
+    """A browser keeps its cookie for weeks, and a program's header with its identity is meant for the proxy."""
+    access = Access([], Proxy(), open_to_machine=False)
+    signed = {"x-goog-iap-jwt-assertion": "signed"}
+    for headers, cookies in [(signed, {"dropline_token": TOKEN}), (signed | {"authorization": "Bearer id"}, {})]:
+        assert asyncio.run(access.identify(headers, cookies)).name == "ana@example.com"
+    with pytest.raises(MissingCredentials):
+        asyncio.run(access.identify({}, {"dropline_token": TOKEN}))
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "gallery.example"])

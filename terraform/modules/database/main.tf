@@ -11,8 +11,10 @@ locals {
   connection_name  = local.given == null ? google_sql_database_instance.this[0].connection_name : var.existing.connection_name
 
   # The Cloud SQL login of a service account is the e-mail address without the ending .gserviceaccount.com.
-  login        = { for role, email in var.logins : role => trimsuffix(email, ".gserviceaccount.com") }
-  reader_login = { for name, email in var.readers : name => trimsuffix(email, ".gserviceaccount.com") }
+  login = { for role, email in var.logins : role => trimsuffix(email, ".gserviceaccount.com") }
+  # Readers and editors are one kind of login, so that a reader becomes an editor by a grant alone.
+  people       = merge(var.readers, var.editors)
+  person_login = { for name, email in local.people : name => trimsuffix(email, ".gserviceaccount.com") }
 }
 
 resource "google_sql_database_instance" "this" {

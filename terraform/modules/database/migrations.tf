@@ -67,7 +67,7 @@ resource "google_cloud_run_v2_job" "migrations" {
     replace_triggered_by = [terraform_data.migrations]
   }
 
-  depends_on = [google_sql_database.this, google_sql_user.service, google_sql_user.reader, google_sql_user.editor, google_sql_user.gallery, time_sleep.login]
+  depends_on = [google_sql_database.this, google_sql_user.service, google_sql_user.person, google_sql_user.gallery, time_sleep.login]
 }
 
 locals {
@@ -109,7 +109,7 @@ locals {
   deploy = concat(
     ["python", "-m", "migrations.deploy"],
     [for role, login in local.login : "--grant=dropline_${role}=${login}" if role != "migrator"],
-    [for login in local.reader_login : "--grant=dropline_reader=${login}"],
+    [for login in local.person_login : "--grant=dropline_reader=${login}"],
     local.further_grants,
   )
 }

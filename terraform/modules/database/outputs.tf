@@ -5,8 +5,8 @@ output "urls" {
 }
 
 output "reader_urls" {
-  description = "Postgres URL by reader's name, without a password, through the sidecar proxy."
-  value       = { for name, login in local.reader_login : name => "postgresql://${urlencode(login)}${local.parameters}" }
+  description = "Postgres URL by reader's or editor's name, without a password, through the sidecar proxy."
+  value       = { for name, login in local.person_login : name => "postgresql://${urlencode(login)}${local.parameters}" }
   depends_on  = [google_cloud_run_v2_job.migrations]
 }
 

@@ -13,23 +13,29 @@ resource "google_sql_user" "service" {
   deletion_policy = "ABANDON"
 }
 
-resource "google_sql_user" "reader" {
-  for_each = var.readers
+resource "google_sql_user" "person" {
+  for_each = local.people
 
   project  = local.instance_project
   instance = local.instance
-  name     = local.reader_login[each.key]
+  name     = local.person_login[each.key]
   type     = endswith(each.value, ".gserviceaccount.com") ? "CLOUD_IAM_SERVICE_ACCOUNT" : "CLOUD_IAM_USER"
 
-  # A reader owns no objects and can be dropped. A removed reader must not keep the role: a later IAM grant would restore the
-  # access.
+  # A person owns no objects and can be dropped. A removed person must not keep the roles: a later IAM grant would restore
+  # the access.
   deletion_policy = var.deletion_protection ? "DELETE" : "ABANDON"
+}
+
+moved {
+  from = google_sql_user.reader
+  to   = google_sql_user.person
 }
 
 locals {
   members = merge(
     { for role, email in var.logins : role => "serviceAccount:${email}" },
-    { for name, email in var.readers : "reader ${name}" => endswith(email, ".gserviceaccount.com") ? "serviceAccount:${email}" : "user:${email}" },
+    # Editors too: a person who becomes an editor keeps the rights to connect and to log in.
+    { for name, email in local.people : "reader ${name}" => endswith(email, ".gserviceaccount.com") ? "serviceAccount:${email}" : "user:${email}" },
     local.further_members,
   )
 }

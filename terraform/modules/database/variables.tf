@@ -85,8 +85,13 @@ variable "editors" {
   }
 
   validation {
-    condition     = length(setintersection(values(var.editors), values(var.readers))) == 0
-    error_message = "An address is in readers and in editors. Remove it from readers: an editor may read everything that a reader may."
+    condition     = length(setintersection(keys(var.editors), keys(var.readers))) == 0
+    error_message = "A name is in readers and in editors. Remove it from readers: an editor may read everything that a reader may."
+  }
+
+  validation {
+    condition     = length(distinct(concat(values(var.editors), values(var.readers)))) == length(var.editors) + length(var.readers)
+    error_message = "An address has two names, in readers or editors. Give one name: an editor may read everything that a reader may."
   }
 }
 

@@ -67,6 +67,11 @@ resource "google_secret_manager_secret_version" "tokens" {
 
   secret      = google_secret_manager_secret.tokens[0].id
   secret_data = jsonencode(var.tokens)
+
+  # Instances of the old revision read the old version until the new revision serves.
+  lifecycle {
+    create_before_destroy = true
+  }
 }
 
 resource "google_secret_manager_secret_iam_member" "tokens" {

@@ -1,4 +1,7 @@
 locals {
+  # An upload needs a name that the bucket announces.
+  submit_prefix = var.submit_prefix == null ? {} : { DROPLINE_SUBMIT__PREFIX = var.submit_prefix }
+
   port     = 8080
   has_iap  = length(var.members) > 0
   may_edit = contains(var.scopes, "edit")
@@ -7,7 +10,7 @@ locals {
   # Cloud Run's signed header names the service by the number of its project.
   iap_audience = "/projects/${var.project_number}/locations/${var.region}/services/${var.name}-gallery"
 
-  environment = merge(var.environment, {
+  environment = merge(local.submit_prefix, var.environment, {
     GOOGLE_CLOUD_PROJECT            = var.project
     DATABASE_URL                    = var.database_url
     DROPLINE_GALLERY__DATABASE_URL  = var.database_url

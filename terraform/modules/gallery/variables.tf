@@ -136,6 +136,17 @@ variable "buckets" {
   }
 }
 
+variable "submit_prefix" {
+  description = "Beginning of the names of uploads, where the first bucket announces certain prefixes alone; null: `submitted/`."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = can(regex("/$", coalesce(var.submit_prefix, "/")))
+    error_message = "Give a prefix that ends with a slash."
+  }
+}
+
 variable "default_task" {
   description = "As for the function."
   type        = string
@@ -178,6 +189,11 @@ variable "memory" {
   description = "Memory of an instance, which also holds the thumbnails."
   type        = string
   default     = "2Gi"
+
+  validation {
+    condition     = contains(["1Gi", "2Gi", "3Gi", "4Gi"], var.memory)
+    error_message = "Give 1Gi to 4Gi: the gallery has one CPU, and Cloud Run gives a CPU 4 GiB at most."
+  }
 }
 
 variable "suffix" {

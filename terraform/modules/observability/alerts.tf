@@ -60,7 +60,7 @@ resource "google_monitoring_alert_policy" "this" {
   }
 
   documentation {
-    content   = "${each.value.what}\n\nMore: docs/operate.md#${each.value.page}"
+    content   = "${each.value.what}\n\nMore: ${var.docs_url == null ? "" : "${trimsuffix(var.docs_url, "/")}/"}docs/operate.md#${each.value.page}"
     mime_type = "text/markdown"
   }
 

@@ -24,9 +24,8 @@ resource "google_monitoring_dashboard" "this" {
     labels      = { app = "" }
     mosaicLayout = {
       columns = 48
-      tiles = [for number, chart in local.charts : {
-        xPos   = 24 * (number % 2)
-        yPos   = 16 * floor(number / 2)
+      # Monitoring leaves zeros and empty lists out of what it stores: with them, each plan would show a change.
+      tiles = [for number, chart in local.charts : merge(number % 2 == 0 ? {} : { xPos = 24 }, number < 2 ? {} : { yPos = 16 * floor(number / 2) }, {
         width  = 24
         height = 16
         widget = {
@@ -37,18 +36,17 @@ resource "google_monitoring_dashboard" "this" {
               timeSeriesQuery = {
                 timeSeriesFilter = {
                   filter = chart.filter
-                  aggregation = {
+                  aggregation = merge(length(chart.by) == 0 ? {} : { groupByFields = chart.by }, {
                     alignmentPeriod    = "60s"
                     perSeriesAligner   = chart.aligner
                     crossSeriesReducer = chart.reducer
-                    groupByFields      = chart.by
-                  }
+                  })
                 }
               }
             }]
           }
         }
-      }]
+      })]
     }
   })
 

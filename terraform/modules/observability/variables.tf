@@ -30,6 +30,17 @@ variable "emails" {
   }
 }
 
+variable "docs_url" {
+  description = "Where the repository can be read, such as `https://github.com/ME/dropline/blob/main`, for the links of alerts; null: alerts name page and section."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = can(regex("^https?://[^ ]+$", coalesce(var.docs_url, "https://example.com")))
+    error_message = "Give an address, as https://github.com/ME/dropline/blob/main."
+  }
+}
+
 variable "push_subscription" {
   description = "Name of the push subscription."
   type        = string

@@ -20,8 +20,9 @@ resource "google_project_iam_custom_role" "captioner" {
 resource "google_project_iam_custom_role" "captioner_elsewhere" {
   for_each = toset(values(var.buckets_elsewhere))
 
-  project     = each.value
-  role_id     = "${replace("${var.name}_${var.project}", "-", "_")}_captioner${local.role_suffix}"
+  project = each.value
+  # 64 characters at most: name and project have 49 together.
+  role_id     = "${replace("${var.name}_${var.project}", "-", "_")}_capt${local.role_suffix}"
   title       = "Dropline captioner (${var.name} in ${var.project})"
   description = google_project_iam_custom_role.captioner.description
   permissions = google_project_iam_custom_role.captioner.permissions

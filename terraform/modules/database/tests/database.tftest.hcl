@@ -32,12 +32,12 @@ run "logins_are_accounts" {
   }
 
   assert {
-    condition     = google_sql_user.reader["ana"].type == "CLOUD_IAM_USER" && google_sql_user.reader["bi"].type == "CLOUD_IAM_SERVICE_ACCOUNT"
+    condition     = google_sql_user.person["ana"].type == "CLOUD_IAM_USER" && google_sql_user.person["bi"].type == "CLOUD_IAM_SERVICE_ACCOUNT"
     error_message = "A reader is a person or a service account."
   }
 
   assert {
-    condition     = google_sql_user.reader["ana"].deletion_policy == "DELETE"
+    condition     = google_sql_user.person["ana"].deletion_policy == "DELETE"
     error_message = "A removed reader must lose login and role: the migrations only grant roles."
   }
 
@@ -212,14 +212,41 @@ run "an_editor_reads_too" {
   }
 
   assert {
-    condition     = google_sql_user.editor["eva"].type == "CLOUD_IAM_USER" && length(setsubtract(["--grant=dropline_reader=eva@example.com", "--grant=dropline_editor=eva@example.com"], local.deploy)) == 0
+    condition     = google_sql_user.person["eva"].type == "CLOUD_IAM_USER" && length(setsubtract(["--grant=dropline_reader=eva@example.com", "--grant=dropline_editor=eva@example.com"], local.deploy)) == 0
     error_message = "The migrations grant an editor both roles."
   }
 
   assert {
-    condition     = contains(keys(google_project_iam_member.login), "roles/cloudsql.instanceUser/editor eva")
+    condition     = contains(keys(google_project_iam_member.login), "roles/cloudsql.instanceUser/reader eva")
     error_message = "An editor may log in."
   }
+}
+
+# A login that is made anew while the old one is dropped may be refused, or dropped after it was made.
+run "a_reader_becomes_an_editor_by_a_grant_alone" {
+  command = plan
+  variables {
+    readers = {}
+    editors = { ana = "ana@example.com", bi = "bi@drop-project.iam.gserviceaccount.com" }
+  }
+
+  assert {
+    condition     = google_sql_user.person["ana"].name == "ana@example.com" && contains(keys(google_project_iam_member.login), "roles/cloudsql.client/reader ana")
+    error_message = "Login and rights keep their addresses."
+  }
+
+  assert {
+    condition     = contains(local.deploy, "--grant=dropline_editor=ana@example.com")
+    error_message = "The role of an editor is granted."
+  }
+}
+
+run "an_address_with_two_names" {
+  command = plan
+  variables {
+    editors = { eva = "ana@example.com" }
+  }
+  expect_failures = [var.editors]
 }
 
 run "an_editor_who_is_a_reader" {

@@ -42,6 +42,26 @@ run "a_proxy_before_the_gallery" {
   }
 }
 
+run "uploads_are_announced" {
+  command = plan
+  variables {
+    submit_prefix = "incoming/submitted/"
+  }
+
+  assert {
+    condition     = one([for each in google_cloud_run_v2_service.gallery.template[0].containers[0].env : each.value if each.name == "DROPLINE_SUBMIT__PREFIX"]) == "incoming/submitted/"
+    error_message = "Uploads go where the bucket announces objects."
+  }
+}
+
+run "too_much_memory_for_a_cpu" {
+  command = plan
+  variables {
+    memory = "8Gi"
+  }
+  expect_failures = [var.memory]
+}
+
 run "tokens_of_its_own" {
   command = plan
   variables {
