@@ -11,7 +11,7 @@ from dropline.contract import Caption, Dimensions, TaskPrompt, TaskRequest
 from dropline.errors import DroplineError, InferenceFailed
 from worker.engine.runtime.batcher import Batcher
 from worker.engine.runtime.flow import Flow
-from worker.engine.runtime.model import NON_FINITE_LOGITS, DeviceBroken
+from worker.engine.runtime.model import NON_FINITE_LOGITS, BatchTooLarge, DeviceBroken
 from worker.engine.wire import CaptionRequest
 
 ORIGINAL = Dimensions(8, 8)
@@ -38,7 +38,7 @@ def request(child: int, tasks: int = 1, *, code: int = 0, isolated: bool = False
 
 
 #: Codes of images that fail.
-RAISE, NOT_FINITE, BREAK = 255, 254, 253
+RAISE, NOT_FINITE, BREAK, LARGE = 255, 254, 253, 100
 
 
 class ScriptedStream:
@@ -65,9 +65,15 @@ class ScriptedStream:
             raise DeviceBroken("an illegal memory access")
         if RAISE in codes:
             raise RuntimeError("a poisonous image")
-        ended = [(each, _outcome(code)) for each, code in self.running if code in (0, NOT_FINITE)]
-        self.running = [(each, code - 1) for each, code in self.running if code not in (0, NOT_FINITE)]
+        if sum(code >= LARGE for code in codes) > 2:
+            raise BatchTooLarge("out of memory")
+        over = (0, LARGE, NOT_FINITE)
+        ended = [(each, _outcome(code)) for each, code in self.running if code in over]
+        self.running = [(each, code - 1) for each, code in self.running if code not in over]
         return ended
+
+    def drop(self, requests: Sequence[CaptionRequest]) -> None:
+        self.running = [(each, code) for each, code in self.running if each not in requests]
 
     def reset(self) -> None:
         self.running.clear()
@@ -88,6 +94,8 @@ class Bench:
         self.answered: list[int] = []
         self.in_batches: list[list[int]] = []
         self.probes = 0
+        self.probe_error: Exception | None = None
+        self.gone: set[int] = set()
         self._left = len(requests)
         for each in requests:
             self.batcher.submit(each)
@@ -101,10 +109,13 @@ class Bench:
             started=lambda _: None,
             answer=self._answer,
             in_batches=self._in_batches,
+            is_gone=lambda pending: pending.child in self.gone,
         ).run()
 
     def _probe(self) -> None:
         self.probes += 1
+        if self.probe_error:
+            raise self.probe_error
 
     def _answer(self, pending: Request, outcomes: Sequence[Caption | DroplineError]) -> None:
         assert len(outcomes) == pending.size
@@ -164,6 +175,47 @@ def test_a_caption_without_finite_logits_has_the_model_probed() -> None:
     bench.run()
     assert bench.probes == 1
     assert bench.answered == [0, 1]
+
+
+def test_a_probe_without_memory_is_no_verdict() -> None:
+    """The answers under way, which the probe has ended, begin again in batches."""
+    bench = Bench([request(0, code=NOT_FINITE), request(1, code=3)])
+    bench.probe_error = BatchTooLarge("another program has the memory")
+    bench.run()
+    assert bench.in_batches == [[0, 1]]
+
+
+def test_fewer_are_under_way_after_the_memory_ran_out() -> None:
+    """One error, and not one for every few requests."""
+    bench = Bench([request(child, code=LARGE + 1) for child in range(12)])
+    bench.run()
+    assert bench.in_batches == [[0, 1, 2, 3]]
+    assert sorted(bench.answered) == list(range(4, 12))
+    assert max(bench.stream.loads[1:]) == 2
+
+
+def test_a_request_that_no_longer_fits_runs_in_batches() -> None:
+    """A request of more tasks than the memory holds is not tried whole again."""
+    bench = Bench([request(0, 4, code=LARGE + 1), request(1, 4, code=LARGE + 1)])
+    bench.run()
+    assert bench.in_batches == [[0], [1]]
+    assert len(bench.stream.loads) == 1
+
+
+def test_a_sender_that_is_gone_makes_room() -> None:
+    """Its tasks end; the others are answered."""
+    bench = Bench([request(0, 3, code=50), request(1), request(2), request(3)])
+    started = bench.stream.advance
+
+    def leaving() -> list[tuple[CaptionRequest, Caption | InferenceFailed]]:
+        bench.gone = {0}
+        return started()
+
+    bench.stream.advance = leaving  # type: ignore[method-assign]  # one stream of one test
+    bench._left -= 1
+    bench.run()
+    assert bench.answered == [1, 2, 3]
+    assert len(bench.stream.loads) < 5
 
 
 def test_a_broken_device_ends_the_flow() -> None:

@@ -126,6 +126,46 @@ def test_a_batch_in_between_changes_nothing(tiny: Pair, build: Build) -> None:
     ]
 
 
+@GENERATORS
+@pytest.mark.parametrize("work", ["read", "see", "_step"])
+def test_a_batch_that_fails_leaves_nothing_behind(
+    tiny: Pair, build: Build, monkeypatch: pytest.MonkeyPatch, work: str
+) -> None:
+    """Halves of a batch for which the memory ran out have their answers."""
+    slots = greedy(tiny, build)
+    questions = [Question(image, TaskPrompt.OCR) for image in noise(4)]
+    expected = slots(tiny.batch(questions)).tokens
+    owner: object = slots if work == "_step" else slots._reader
+    whole = getattr(owner, work)
+
+    def full(first: Sequence[object] | int, *others: object) -> object:
+        if (first if isinstance(first, int) else len(first)) > 2:
+            raise RuntimeError("out of memory")
+        return whole(first, *others)
+
+    monkeypatch.setattr(owner, work, full)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        slots(tiny.batch(questions))
+    halves = [*slots(tiny.batch(questions[:2])).tokens, *slots(tiny.batch(questions[2:])).tokens]
+    assert list(map(without_padding, halves)) == list(map(without_padding, expected))
+    assert not slots.busy
+
+
+@GENERATORS
+def test_a_dropped_answer_makes_room(tiny: Pair, build: Build) -> None:
+    """It ends at once; the one beside it goes on."""
+    slots = greedy(tiny, build)
+    questions = [Question(image, TaskPrompt.OCR) for image in noise(2)]
+    expected = without_padding(slots(tiny.batch(questions)).tokens[1])
+    dropped, other = slots.prepare(tiny.batch(questions))
+    slots.advance()
+    slots.drop([dropped])
+    found = [ended for _ in iter(lambda: slots.busy, False) for ended in slots.advance()]
+    assert found[0].number == dropped
+    assert [without_padding(ended.tokens) for ended in found if ended.number == other] == [expected]
+    assert len(found[0].tokens) < LIMIT
+
+
 class LateLane:
     """Work that is done as late as is allowed, as on a stream of its own."""
 

@@ -1,6 +1,7 @@
 """Florence-2: prompts, generation, captions and the start, around the network and transformers' processor."""
 
 import copy
+import math
 import shutil
 import sys
 import time
@@ -32,6 +33,8 @@ from worker.engine.wire import CaptionRequest
 
 #: Share of the children's request timeout that one batch may take on a CPU, where batching saves no time.
 _BATCH_TIME_SHARE = 0.25
+#: Share of it after which an answer under way on a CPU waits for no more images.
+_PATIENCE_SHARE = 0.4
 _LABEL_KEYS = ("labels", "bboxes_labels", "polygons_labels")
 #: Of coordinates, in pixels.
 _DECIMALS = 1
@@ -59,6 +62,7 @@ class FlorenceModel:
     ) -> None:
         self._processor = processor
         self._batch_budget_s = settings.request_timeout_s * _BATCH_TIME_SHARE
+        self._patience_s = settings.request_timeout_s * _PATIENCE_SHARE
         self._max_batch = settings.max_batch
         self._limits = settings.max_new_tokens_by_task
         self._max_prompt_tokens: int = model.config.text_config.max_position_embeddings
@@ -133,6 +137,7 @@ class FlorenceModel:
             self._generator,
             # A GPU sees the next images while all slots are taken.
             largest=lambda: self.largest_batch if self._device.type == "cpu" else sys.maxsize,
+            patience_s=self._patience_s if self._device.type == "cpu" else math.inf,
             batch_of=self._batch_of,
             check=lambda request: self._prompt_ids(request.task),
             guarded=guarded,

@@ -51,6 +51,14 @@ class Stream(Protocol):
         """
         ...
 
+    def drop(self, requests: Sequence[CaptionRequest]) -> None:
+        """End tasks whose sender is gone; `advance` does not return them.
+
+        Raises:
+            DeviceBroken: as of `Model.caption`.
+        """
+        ...
+
     def reset(self) -> None:
         """Forget all tasks, after an error."""
         ...

@@ -84,6 +84,11 @@ class ChildConnection:
             if not self._closed:
                 self._connection.send_bytes(message.encode())
 
+    @property
+    def closed(self) -> bool:
+        """Whether the child is gone."""
+        return self._closed
+
     def close(self) -> None:
         """Close the connection and the slot."""
         with self._sending:
@@ -172,6 +177,7 @@ class Server:
                 wire.Answered(id=pending.id, outcomes=tuple(map(_message, outcomes)))
             ),
             in_batches=self._caption,
+            is_gone=lambda pending: pending.child.closed,
         )
 
     def _accept(self) -> None:

@@ -2,7 +2,7 @@
 
 import heapq
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -128,17 +128,34 @@ class GreedySlots:
         kept, self._kept = self._kept, []
         return kept + self._advance()
 
+    def drop(self, numbers: Collection[int]) -> None:
+        """End answers under way; `advance` returns them as they are. Those that have not begun yet run on."""
+        slots = [slot for slot, number in self._occupied.numbers.items() if number in numbers]
+        with torch.inference_mode():
+            places = torch.tensor(slots, dtype=torch.int64, device=self._network.device)
+            self._search.ended.index_fill_(0, places, value=True)
+
     def reset(self) -> None:
         """Forget all answers, after an error."""
         with torch.inference_mode():
             self._form.lane.join()
             self._search.ended.fill_(value=True)
-            for slot in range(self._slots):
+            self._search.positions.zero_()
+            # No others: memory of a slot that was never used is not resident.
+            for slot in self._occupied.numbers:
                 self._reader.clear(slot)
         self._occupied, self._prepared, self._kept = _Occupied(self._slots), None, []
 
     def __call__(self, batch: Batch) -> Answers:
-        """See `Generator`. Answers that are under way go on meanwhile."""
+        """See `Generator`. Answers that are under way go on meanwhile; an error ends them too."""
+        try:
+            return self._answers_of(batch)
+        except BaseException:
+            # What is left of the batch would run again with the next one.
+            self.reset()
+            raise
+
+    def _answers_of(self, batch: Batch) -> Answers:
         found: dict[int, Ended] = {}
         order: list[int] = []
         for part in batch.parts(self._slots):
