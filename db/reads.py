@@ -155,7 +155,9 @@ _ROW_OF_TASK = text(
 )
 _ONE_ROW = text(f"{_SELECT} WHERE id = :row_id")
 # The condition is that of the index ix_captions_edited_at.
-_LATEST_EDITS = text(f"{_SELECT} WHERE edited_by <> 'object metadata' ORDER BY edited_at DESC LIMIT :most")
+_LATEST_EDITS = text(
+    f"{_SELECT} WHERE edited_by <> 'object metadata' AND reverted_at IS NULL ORDER BY edited_at DESC LIMIT :most"
+)
 _THROUGHPUT = text("""
     SELECT (SELECT EXTRACT(EPOCH FROM now() - min(queued_at))::float8 FROM captions WHERE status = 'queued')
            AS oldest_queued_s,

@@ -324,7 +324,7 @@ def _open_health_port(settings: Settings, engines: Engines) -> None:
     number = settings.worker.health_port
     if number == 0:
         return
-    port = HealthPort(number, EngineHealth(engines.addresses, settings.engine.start_timeout_s))
+    port = HealthPort(number, EngineHealth(lambda: engines.ready_addresses, settings.engine.start_timeout_s))
 
     @signals.worker_init.connect(weak=False)
     def _listen(**_: object) -> None:
@@ -334,6 +334,11 @@ def _open_health_port(settings: Settings, engines: Engines) -> None:
             # Celery logs other exceptions of receivers, and goes on.
             log.critical("worker_not_started", code=error.code, error=str(error))
             raise SystemExit(1) from error
+
+    @signals.worker_process_init.connect(weak=False)
+    def _close(**_: object) -> None:
+        # A child that outlives a killed parent would hold the port.
+        port.close()
 
 
 def _report_memory(plan: MemoryPlan | None) -> None:

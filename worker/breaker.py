@@ -79,6 +79,15 @@ class Breaker:
         """Put back what `take_owed` returned, since it was not given back."""
         self._owed.update(attempts)
 
+    def open(self) -> bool:
+        """Open for what happened at other engines too; False if open or given up."""
+        if self.is_open or self._exhausted:
+            return False
+        self.is_open = True
+        for each in self._deaths.values():
+            self._owe(each)
+        return True
+
     def give_up(self) -> None:
         """Close without a caption; lost attempts count again, and the breaker stays closed until a caption."""
         self.is_open, self._exhausted = False, True
@@ -95,9 +104,7 @@ class Breaker:
             return Change.DIED_AGAIN if is_new else Change.NOTHING
         if self._different_deaths() < DEATHS:
             return Change.NOTHING
-        self.is_open = True
-        for each in self._deaths.values():
-            self._owe(each)
+        self.open()
         return Change.OPENED
 
     def _captioned(self, use: EngineUse) -> Change:

@@ -31,7 +31,11 @@ class EngineKeeper:
     """Starts one engine, restarts the engine after its death, and stops the engine."""
 
     def __init__(
-        self, engine: EngineProcess, start_timeout_s: float, note: Callable[[bool], None] = lambda _: None
+        self,
+        engine: EngineProcess,
+        start_timeout_s: float,
+        note: Callable[[bool], None] = lambda _: None,
+        others_work: Callable[[], bool] = lambda: False,
     ) -> None:
         """Create a keeper of an engine that is not started.
 
@@ -39,10 +43,13 @@ class EngineKeeper:
             engine: of this keeper alone.
             start_timeout_s: longest time to load the model, in seconds.
             note: called with True when the engine is ready, and with False when it has ended.
+            others_work: whether the worker has another engine that is ready, so that an engine that cannot be used
+                does not end the worker.
         """
         self._engine = engine
         self._start_timeout_s = start_timeout_s
         self._note = note
+        self._others_work = others_work
         self._hub: Hub | None = None
         self._worker: Stoppable | None = None
         self._watched: dict[int, Callable[..., None]] = {}
@@ -96,6 +103,11 @@ class EngineKeeper:
         for fd, callback in self._watched.items():
             self._hub.add_reader(fd, callback, fd)
 
+    def retire(self) -> None:
+        """End the engine for good: its device cannot be used."""
+        self._stopped = True
+        self._engine.stop(0)
+
     def ask_to_stop(self) -> None:
         """Let the engine end after its current batch; no restart follows. `stop` follows."""
         self._stopped = True
@@ -126,6 +138,8 @@ class EngineKeeper:
             self._restart()
 
     def _restart(self) -> None:
+        # The engine may have died while nothing was watched.
+        self._note(False)
         try:
             self._unwatch()
             self._engine.start()
@@ -150,8 +164,10 @@ class EngineKeeper:
             self._engine.wait_ready(0)
         except SettingsError as error:
             log.error("engine_unusable", error=str(error))
+            self.retire()
             assert self._worker is not None
-            self._worker.stop(exitcode=1)
+            if not self._others_work():
+                self._worker.stop(exitcode=1)
         except DroplineError as error:
             log.error("engine_not_ready", error=str(error))
             self._engine.stop(0)

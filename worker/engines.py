@@ -6,7 +6,7 @@ from pathlib import Path
 
 from kombu.asynchronous import Hub
 
-from dropline.errors import EngineUnavailable
+from dropline.errors import DroplineError, EngineUnavailable, SettingsError
 from dropline.log import get_logger
 from dropline.settings import Settings
 from worker.engine.board import Board
@@ -47,14 +47,14 @@ class Engines:
         self._start_timeout_s = settings.engine.start_timeout_s
         self._stop_grace_s = settings.engine.request_timeout_s
         self._keepers = [
-            EngineKeeper(process, self._start_timeout_s, self._note_of(index))
+            EngineKeeper(process, self._start_timeout_s, self._note_of(index), self._any_ready)
             for index, process in enumerate(self._processes)
         ]
 
     @property
-    def addresses(self) -> list[Path]:
-        """The sockets of all engines."""
-        return [Path(process.address) for process in self._processes]
+    def ready_addresses(self) -> list[Path]:
+        """The sockets of the engines that are ready."""
+        return [Path(each.address) for number, each in enumerate(self._processes) if self.board.is_ready(number)]
 
     @property
     def loaded(self) -> LoadedModel | None:
@@ -75,7 +75,7 @@ class Engines:
         """Start all engines at once, and wait for them: a worker without a model takes no tasks.
 
         Where some become ready and others do not, the worker works with the ready ones. The others are started
-        again when the consumer starts (`resume`).
+        again when the consumer starts (`resume`), but not on a device that cannot be used.
 
         Args:
             hub: the parent's event loop, which does not run yet.
@@ -83,22 +83,39 @@ class Engines:
             on_signal: called after each signal during the wait; raises to end the wait.
 
         Raises:
-            SettingsError: the checkpoint or a device cannot be used.
-            EngineUnavailable: no engine became ready.
+            SettingsError, EngineUnavailable: no engine became ready; the error of the first one.
         """
+        failures: dict[str, DroplineError] = {}
+        started = []
+        for keeper, device in zip(self._keepers, self.devices, strict=True):
+            try:
+                keeper.start(hub, worker)
+            except EngineUnavailable as error:
+                failures[device] = error
+            else:
+                started.append((keeper, device))
+        failures |= self._wait_ready(started, on_signal)
+        if len(failures) == len(self._keepers):
+            raise next(iter(failures.values()))
+        for device, failure in failures.items():
+            log.error("engine_not_ready", device=device, error=str(failure))
+
+    def _wait_ready(
+        self, started: list[tuple[EngineKeeper, str]], on_signal: Callable[[], None]
+    ) -> dict[str, DroplineError]:
+        """The errors of those that do not become ready, by device."""
+        failures: dict[str, DroplineError] = {}
         deadline = time.monotonic() + self._start_timeout_s
-        for keeper in self._keepers:
-            keeper.start(hub, worker)
-        failures: list[EngineUnavailable] = []
         with signals_readable() as fd:
-            for keeper, device in zip(self._keepers, self.devices, strict=True):
+            for keeper, device in started:
                 try:
                     keeper.wait_ready(deadline, fd, on_signal)
                 except EngineUnavailable as error:
-                    log.error("engine_not_ready", device=device, error=str(error))
-                    failures.append(error)
-        if len(failures) == len(self._keepers):
-            raise failures[0]
+                    failures[device] = error
+                except SettingsError as error:
+                    failures[device] = error
+                    keeper.retire()
+        return failures
 
     def resume(self) -> None:
         """Watch all engines at a start of the consumer; start those that do not run."""
@@ -112,6 +129,9 @@ class Engines:
             keeper.ask_to_stop()
         for keeper in self._keepers:
             keeper.stop(max(0.0, deadline - time.monotonic()))
+
+    def _any_ready(self) -> bool:
+        return any(map(self.board.is_ready, range(len(self._processes))))
 
     def _note_of(self, index: int) -> Callable[[bool], None]:
         return lambda ready: self.board.set_ready(index, ready=ready)

@@ -1,8 +1,10 @@
 """The gate of a worker: while all breakers are open, the parent takes one message at a time, after pauses."""
 
+import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -40,6 +42,8 @@ class _Door:
         #: Probes since the breaker opened.
         self.probes = 0
         self.opened_at = 0.0
+        #: True if it opened for the deaths of all engines together.
+        self.by_all = False
         self.entry: Entry | None = None
 
 
@@ -84,6 +88,11 @@ class Gate:
             )
             for number, device in enumerate(devices, 1)
         ]
+        #: Of all engines together: an image is set aside after as many deaths as one engine needs for itself.
+        self._all = Breaker()
+        #: Numbers of the engines that died, and of captions, in the order of their reports.
+        self._order: dict[int, int] = {}
+        self._next = itertools.count(1)
         self._is_saved = True
         self._failures = 0
         self._hub: Hub | None = None
@@ -120,18 +129,38 @@ class Gate:
         change = door.breaker.report(use)
         match change:
             case Change.OPENED:
-                door.opened_at, door.probes = self._clock(), 0
-                log.error("breaker_opened", reason=_reason(door), engine=use.engine, row_id=use.row_id)
-                self._wait(door)
+                self._opened(door, use)
             case Change.DIED_AGAIN:
                 log.warning("breaker_stays_open", engine=use.engine, row_id=use.row_id)
                 self._wait(door)
             case Change.CLOSED:
                 log.info("breaker_closed", row_id=use.row_id, open_s=round(self._clock() - door.opened_at, 1))
+        if len(self._doors) > 1:
+            self._report_to_all(use)
         if door.breaker.is_open or change is Change.CLOSED:
             self._write()
         if change is Change.CLOSED:
             self._reopen(door)
+
+    def _report_to_all(self, use: EngineUse) -> None:
+        """A fault of the machine kills every engine, and each one too seldom for its own breaker."""
+        if use.lost:
+            number = self._order.setdefault(use.engine, next(self._next))
+        else:
+            # Whatever engine captioned it: all earlier deaths are explained by their images or engines.
+            number = next(self._next)
+            self._order.clear()
+        change = self._all.report(replace(use, engine=number))
+        self._all.take_owed()  # each engine's own breaker gives back
+        if change is Change.OPENED:
+            for door in self._doors:
+                if door.breaker.open():
+                    self._opened(door, use, by_all=True)
+
+    def _opened(self, door: _Door, use: EngineUse, *, by_all: bool = False) -> None:
+        door.opened_at, door.probes, door.by_all = self._clock(), 0, by_all
+        log.error("breaker_opened", reason=_reason(door), engine=use.engine, row_id=use.row_id)
+        self._wait(door)
 
     def _wait(self, door: _Door) -> None:
         door.is_probing = False
@@ -182,6 +211,8 @@ class Gate:
 
 
 def _reason(door: _Door) -> str:
+    if door.by_all:
+        return f"{door.name} gets one image at a time, since engines died on {DEATHS} different images in a row"
     waits = "so rows wait, and one image at a time is tried" if door.is_alone else "and gets one image at a time"
     return f"{door.name} died on {DEATHS} different images in a row, {waits}"
 

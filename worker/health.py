@@ -54,6 +54,8 @@ def greeting_problem(addresses: Sequence[Path], timeout_s: float) -> str:
         addresses: the engines' sockets.
         timeout_s: longest wait for all engines together, in seconds.
     """
+    if not addresses:
+        return _NOT_READY
     problems: list[str] = []
     abandoned = 0
     with contextlib.ExitStack() as cleanup:

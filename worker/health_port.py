@@ -1,10 +1,12 @@
 """An HTTP port of the worker's parent, for probes that cannot run a command, such as Cloud Run's.
 
 `GET /healthz` is answered 200 while an engine greets, or all have been silent for less time than a start may take;
-else 503 with the reason. One thread waits in `accept`: without a request nothing runs. Redis and Postgres are not
+else 503 with the reason. One thread waits in `accept`: without a
+request nothing runs. Redis and Postgres are not
 asked: a restart of the container would repair neither.
 """
 
+import socket
 import socketserver
 import threading
 import time
@@ -12,6 +14,7 @@ from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import Any
 
 from dropline.errors import SettingsError
 from worker.health import greeting_problem
@@ -21,6 +24,8 @@ _PATH = "/healthz"
 _GREETING_S = 2.0
 #: Longest wait for the head of a request, in seconds.
 _REQUEST_S = 5.0
+#: Pause after a connection that could not be accepted, in seconds.
+_PAUSE_S = 1.0
 
 
 class EngineHealth:
@@ -28,7 +33,7 @@ class EngineHealth:
 
     def __init__(
         self,
-        addresses: Sequence[Path],
+        addresses: Callable[[], Sequence[Path]],
         start_timeout_s: float,
         now: Callable[[], float] = time.monotonic,
         greeting_s: float = _GREETING_S,
@@ -36,7 +41,7 @@ class EngineHealth:
         """Begin the time in which all engines may be silent.
 
         Args:
-            addresses: the engines' sockets.
+            addresses: the sockets of the engines that are ready: connections to another one would wait for it.
             start_timeout_s: longest start of an engine, in seconds.
             now: a clock, in seconds.
             greeting_s: longest wait for a greeting, in seconds.
@@ -49,7 +54,7 @@ class EngineHealth:
 
     def problem(self) -> str:
         """Why the worker is not healthy; empty if it is."""
-        found = greeting_problem(self._addresses, self._greeting_s)
+        found = greeting_problem(self._addresses(), self._greeting_s)
         if not found:
             self._greeted_at = self._now()
             return ""
@@ -87,6 +92,11 @@ class HealthPort:
             ) from None
         threading.Thread(target=self._serve, args=(self._server,), name="health-port", daemon=True).start()
 
+    def close(self) -> None:
+        """Close this process's copy of the socket."""
+        if self._server is not None:
+            self._server.socket.close()
+
     @staticmethod
     def _serve(server: socketserver.TCPServer) -> None:
         # `serve_forever` looks twice a second whether to stop; this waits for the next request.
@@ -94,8 +104,19 @@ class HealthPort:
             server.handle_request()
 
 
-class _Server(socketserver.TCPServer):
+class _Server(socketserver.ThreadingTCPServer):
+    """A thread for each caller, so that a slow one holds up no other."""
+
     allow_reuse_address = True
+    daemon_threads = True
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        try:
+            return super().get_request()
+        except OSError:
+            # Such as too many open files: the next call would fail at once too.
+            time.sleep(_PAUSE_S)
+            raise
 
     def handle_error(self, *_: object) -> None:
         """A caller that went away is no event of the worker."""

@@ -3,10 +3,11 @@
 Revision: 0024, after 0023. Function and worker of the release before run with both revisions. The unique index of
 object versions and tasks gets the operators of bytes for the object name; equality is the same, so `ON CONFLICT`
 finds it. Such an index can be no constraint. The indexes are made while the function and the worker write; an
-upgrade that was cut short is repeated from the start.
+upgrade that was cut short makes those that are missing.
 """
 
 from alembic import op
+from sqlalchemy import text
 
 from migrations.locks import execute_concurrently
 
@@ -27,8 +28,7 @@ def upgrade() -> None:
     """Create the indexes; then the new unique index takes the place and the name of the constraint."""
     with op.get_context().autocommit_block():
         for name, definition in _INDEXES.items():
-            execute_concurrently(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
-            execute_concurrently(f"CREATE INDEX CONCURRENTLY {name} ON captions {definition}")
+            _create(name, f"CREATE INDEX CONCURRENTLY {name} ON captions {definition}")
         _create_versions("object_name text_pattern_ops")
     op.execute(f"ALTER TABLE captions DROP CONSTRAINT {_VERSIONS}")
     op.execute(f"ALTER INDEX {_NEW} RENAME TO {_VERSIONS}")
@@ -45,5 +45,13 @@ def downgrade() -> None:
 
 
 def _create_versions(name: str) -> None:
-    execute_concurrently(f"DROP INDEX CONCURRENTLY IF EXISTS {_NEW}")
-    execute_concurrently(f"CREATE UNIQUE INDEX CONCURRENTLY {_NEW} ON captions (bucket, {name}, generation, task)")
+    _create(_NEW, f"CREATE UNIQUE INDEX CONCURRENTLY {_NEW} ON captions (bucket, {name}, generation, task)")
+
+
+def _create(name: str, statement: str) -> None:
+    """Create an index, unless an earlier try has: the constraint's lock may be tried for again and again."""
+    is_valid = text("SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(:name)")
+    if op.get_bind().execute(is_valid, {"name": name}).scalar():
+        return
+    execute_concurrently(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
+    execute_concurrently(statement)

@@ -8,6 +8,8 @@ the same bytes. So a plan for all claims looked costly, and each claim was plann
 
 from alembic import op
 
+from migrations.locks import execute_concurrently
+
 revision = "0026"
 down_revision = "0025"
 branch_labels = None
@@ -18,11 +20,12 @@ def upgrade() -> None:
     """Make the statistics, and gather them: writes of rows go on meanwhile."""
     with op.get_context().autocommit_block():
         op.execute("DROP STATISTICS IF EXISTS st_captions_originals")
-        op.execute(
+        # They wait behind a long VACUUM, and nothing waits behind them.
+        execute_concurrently(
             "CREATE STATISTICS st_captions_originals"
             " ON (hashtext(((md5_hash || task) || model) || model_revision)) FROM captions"
         )
-        op.execute("ANALYZE captions")
+        execute_concurrently("ANALYZE captions")
 
 
 def downgrade() -> None:

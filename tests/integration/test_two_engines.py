@@ -48,6 +48,27 @@ def test_two_engines_share_the_images_and_one_goes_on_alone(rig: Rig) -> None:
     assert len(inferences(rig.directory)) == len(set(inferences(rig.directory))) == 36
 
 
+def test_a_device_that_cannot_be_used_does_not_stop_the_other(rig: Rig) -> None:
+    """The worker works with one engine, at its start and after a death; the other device is left alone."""
+    arm(rig.directory, "loading", "unusable")
+    worker = rig.worker(**_TWO)
+    assert worker.wait_for_line("engine_not_ready", DEADLINE_S)
+    (only,) = set(caption_some(rig, 5))
+    os.kill(only, signal.SIGKILL)
+    assert worker.wait_for_line("engine_restarted", DEADLINE_S)
+    assert len(set(caption_some(rig, 6))) == 1
+
+
+def test_an_engine_that_can_be_used_no_more_leaves_the_other_at_work(rig: Rig) -> None:
+    """As after a GPU has fallen off the bus."""
+    worker = rig.worker(**_TWO)
+    killed, other = sorted(set(caption_some(rig, 7)))
+    arm(rig.directory, "loading", "unusable")
+    os.kill(killed, signal.SIGKILL)
+    assert worker.wait_for_line("engine_unusable", DEADLINE_S)
+    assert set(caption_some(rig, 8)) == {other}
+
+
 def test_a_worker_starts_with_the_engines_that_become_ready(rig: Rig) -> None:
     """The other one is started again, and then has its share."""
     arm(rig.directory, "loading", "engine")

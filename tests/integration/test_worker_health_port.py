@@ -14,6 +14,7 @@ from dropline.errors import SettingsError
 from dropline.settings import EngineSettings, LogSettings
 from local_emulators.ports import free_ports
 from tests.support.worker_rig import Rig, png
+from worker import health_port
 from worker.engine.process import EngineProcess
 from worker.health_port import EngineHealth, HealthPort
 
@@ -52,7 +53,7 @@ def engine(tmp_path: Path) -> Iterator[EngineProcess]:
 @pytest.fixture
 def port(engine: EngineProcess, clock: Clock) -> HealthPort:
     """A port that listens."""
-    port = HealthPort(0, EngineHealth([Path(engine.address)], START_TIMEOUT_S, clock, BRIEF_S))
+    port = HealthPort(0, EngineHealth(lambda: [Path(engine.address)], START_TIMEOUT_S, clock, BRIEF_S))
     port.start()
     return port
 
@@ -101,9 +102,30 @@ def test_a_caller_that_says_nothing_holds_up_nobody_for_ever(port: HealthPort) -
     assert [thread.name for thread in threading.enumerate()].count("health-port") >= 1
 
 
+def test_a_slow_caller_holds_up_no_other(
+    engine: EngineProcess, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A probe is answered while another connection says nothing."""
+    monkeypatch.setattr(health_port, "_REQUEST_S", 100 * DEADLINE_S)
+    port = HealthPort(0, EngineHealth(lambda: [Path(engine.address)], START_TIMEOUT_S, clock, BRIEF_S))
+    port.start()
+    silent = http.client.HTTPConnection("127.0.0.1", port.port, timeout=DEADLINE_S)
+    silent.connect()
+    assert get(port)[0] == 200
+    silent.close()
+
+
+def test_before_any_engine_is_ready_none_is_asked(clock: Clock) -> None:
+    """A connection to an engine that does not run would wait for it."""
+    health = EngineHealth(list, START_TIMEOUT_S, clock, BRIEF_S)
+    assert health.problem() == ""
+    clock.now_s = START_TIMEOUT_S + 1
+    assert "the engine is not ready" in health.problem()
+
+
 def test_a_port_that_is_taken_is_an_error_of_the_settings(port: HealthPort, engine: EngineProcess) -> None:
     """The message names the setting."""
-    other = HealthPort(port.port, EngineHealth([Path(engine.address)], START_TIMEOUT_S))
+    other = HealthPort(port.port, EngineHealth(lambda: [Path(engine.address)], START_TIMEOUT_S))
     with pytest.raises(SettingsError, match="DROPLINE_WORKER__HEALTH_PORT"):
         other.start()
 

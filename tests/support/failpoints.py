@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
+from dropline.errors import SettingsError
+
 #: The directory of tokens and counted inferences; set for worker processes under test.
 DIRECTORY_VARIABLE = "FAILPOINT_DIRECTORY"
 #: Seconds of the model for a batch; 0 by default.
@@ -21,7 +23,7 @@ _DYING = "engines-dying"
 def arm(directory: Path, stage: str, victim: str, times: int = 1) -> None:
     """Let the next `times` passes through `stage` kill `victim`: `child`, `parent` or `engine`; `hang` blocks.
 
-    `gate` blocks until the `Gate` of the stage is opened.
+    `gate` blocks until the `Gate` of the stage is opened; `unusable` is an error of the settings.
     """
     for _ in range(times):
         (directory / f"{stage}:{victim}:{uuid4().hex}").touch()
@@ -169,6 +171,8 @@ def _carry_out(victim: str) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
         while True:
             signal.pause()
+    if victim == "unusable":
+        raise SettingsError("the device cannot be used")
     target = {"child": os.getpid, "parent": os.getppid, "engine": os.getpid}[victim]()
     os.kill(target, signal.SIGKILL)
     if victim == "parent":

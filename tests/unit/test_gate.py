@@ -244,6 +244,33 @@ def test_a_broken_engine_of_two_stops_no_message() -> None:
     assert bench.saved[-1] == (None, {})
 
 
+def test_a_fault_of_the_machine_opens_all_breakers_before_an_image_is_set_aside() -> None:
+    """Each engine died too seldom for its own breaker; all attempts are given back, and captions end it."""
+    bench = Bench("cuda:0", "cuda:1")
+    for engine, row_id in ((1, 11), (2, 12), (3, 13)):
+        bench.gate.report(EngineUse(engine, row_id, lost=True))
+    assert bench.trust == {0: Trust.OPEN, 1: Trust.OPEN}
+    assert not bench.may_take()
+    reason, lost = bench.saved[-1]
+    assert lost == {11: 1, 12: 1, 13: 1}
+    assert "engine 2 (cuda:1) gets one image at a time, since engines died on 3 different images" in (reason or "")
+    bench.clock.advance(1.1)
+    for engine in (4, 5):
+        bench.gate.report(EngineUse(engine, 20 + engine, lost=False))
+    assert bench.trust == {0: Trust.CLOSED, 1: Trust.CLOSED}
+    assert bench.saved[-1] == (None, {})
+
+
+def test_a_caption_of_either_engine_ends_a_row_of_deaths() -> None:
+    """Deaths with captions between them are those of their images."""
+    bench = Bench("cuda:0", "cuda:1")
+    for engine, row_id in ((1, 11), (2, 12), (3, 13), (4, 14)):
+        bench.gate.report(EngineUse(engine, row_id, lost=True))
+        bench.gate.report(EngineUse(1, 100 + row_id, lost=False))
+    assert bench.may_take()
+    assert bench.trust == {}
+
+
 def test_with_two_broken_engines_one_message_passes_at_a_time() -> None:
     """Both reasons are saved; the probe of either is enough."""
     bench = Bench("cuda:0", "cuda:1")

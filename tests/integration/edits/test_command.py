@@ -82,6 +82,9 @@ def test_the_latest_edits_are_shown(database: Database) -> None:
     with database.transaction() as connection:
         adopt = "UPDATE captions SET edited_by = 'object metadata', edited_at = now() WHERE object_name = :name"
         connection.execute(text(adopt), {"name": "own.jpg"})
+    # Without a caption of the model, a reverted edit stays until there is one.
+    edited(f"gs://{G1.bucket}/own.jpg", "Uncle, 1963")
+    assert run("edit", f"gs://{G1.bucket}/own.jpg", "--revert").exit_code == 0
     edited(f"gs://{G1.bucket}/older.jpg", "Grandpa, 1961", "--by", "Bob")
     edited(URI, "Grandma, 1962")
     found = json.loads(run("edits", "--json").stdout)

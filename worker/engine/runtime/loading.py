@@ -48,6 +48,9 @@ def load_weights(settings: EngineSettings, checkpoint: Checkpoint) -> LoadedChec
         SettingsError: the checkpoint, device or dtype cannot be used.
     """
     device = choose_device(settings)
+    if device.index is not None:
+        # Otherwise streams, graphs and the check of the dtype would be those of the first GPU.
+        torch.cuda.set_device(device)
     dtype = choose_dtype(settings, device)
     if settings.threads:
         torch.set_num_threads(settings.threads)
