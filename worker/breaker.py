@@ -3,7 +3,7 @@
 An attempt that ends with the engine's death counts against its image. Three such attempts set an image aside:
 right for an image that kills engines, wrong for an engine that dies on every image. So the breaker opens after a
 few deaths that no small number of images explains. While it is open, the worker tries one image at a time, after
-growing pauses, and each lost attempt is given back to its row. The first caption closes the breaker.
+growing pauses, and lost attempts are given back to their rows. The first caption closes the breaker.
 """
 
 from collections import Counter
@@ -13,6 +13,9 @@ from enum import Enum, auto
 
 #: Deaths in a row that open the breaker. No two of them have an image in common.
 DEATHS = 3
+#: Attempts that are given back to a row while a breaker is open. Where all due images kill engines, no caption
+#: closes the breaker, and each probe would keep the GPU awake for another pause.
+MOST_GIVEN_BACK = 20
 #: Suspects that are remembered; the oldest are forgotten first.
 _MOST_SUSPECTS = 10_000
 
@@ -57,6 +60,8 @@ class Breaker:
         self._deaths: dict[int, dict[int, _Image]] = {}
         #: Attempts that are to be given back, by row.
         self._owed: Counter[int] = Counter()
+        #: Attempts given back since the breaker opened, by row.
+        self._given_back: Counter[int] = Counter()
         #: Images with an attempt given back, and no caption since. A death on one of them is no sign of a broken
         #: engine: otherwise three images that kill engines would open the breaker again and again.
         self._suspects: dict[_Image, None] = {}
@@ -92,6 +97,7 @@ class Breaker:
         """Close without a caption; lost attempts count again, and the breaker stays closed until a caption."""
         self.is_open, self._exhausted = False, True
         self._deaths.clear()
+        self._given_back.clear()
 
     def _died(self, use: EngineUse) -> Change:
         if self._exhausted:
@@ -115,12 +121,15 @@ class Breaker:
         if not self.is_open or self._deaths:
             return Change.NOTHING
         self.is_open = False
+        self._given_back.clear()
         return Change.CLOSED
 
     def _owe(self, rows: Mapping[int, _Image]) -> None:
         for row_id, image in rows.items():
-            self._owed[row_id] += 1
             self._suspects[image] = None
+            if self._given_back[row_id] < MOST_GIVEN_BACK:
+                self._given_back[row_id] += 1
+                self._owed[row_id] += 1
         while len(self._suspects) > _MOST_SUSPECTS:
             del self._suspects[next(iter(self._suspects))]
 

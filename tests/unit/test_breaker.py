@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.breaker import DEATHS, Breaker, Change, EngineUse
+from worker.breaker import DEATHS, MOST_GIVEN_BACK, Breaker, Change, EngineUse
 
 #: Batches that engines die on, one after the other; each is a set of rows.
 BATCHES = st.lists(st.sets(st.integers(1, 12), min_size=1, max_size=4), min_size=1, max_size=12)
@@ -116,6 +116,21 @@ def test_three_images_that_kill_engines_open_the_breaker_once() -> None:
     for engine in range(5, 14):
         assert died(breaker, engine, 1 + engine % DEATHS) == [Change.NOTHING]
     assert breaker.take_owed() == {}
+
+
+def test_images_that_kill_engines_and_no_other_are_set_aside_in_the_end() -> None:
+    """No caption closes the breaker; after many attempts the next ones count."""
+    breaker, owed = opened(), Counter[int]()
+    for engine in range(4, 200):
+        died(breaker, engine, engine % 3 + 1)
+        owed.update(breaker.take_owed())
+    assert breaker.is_open
+    # One of each was given back when the breaker opened.
+    assert owed == dict.fromkeys((1, 2, 3), MOST_GIVEN_BACK - 1)
+    assert captioned(breaker, 200, 9) is Change.CLOSED
+    for engine, row in enumerate((11, 12, 13), 201):
+        died(breaker, engine, row)
+    assert breaker.take_owed() == {11: 1, 12: 1, 13: 1}
 
 
 def test_a_captioned_image_is_no_longer_suspected() -> None:
