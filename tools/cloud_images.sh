@@ -57,7 +57,7 @@ gcloud services enable \
   cloudbuild.googleapis.com storage.googleapis.com "--project=$PROJECT"
 
 say "registry $REGION-docker.pkg.dev/$PROJECT/dropline"
-found=$(patiently gcloud artifacts repositories list "--project=$PROJECT" "--location=$REGION" '--filter=name~/dropline$' '--format=value(name)')
+found=$(patiently gcloud artifacts repositories list "--project=$PROJECT" "--location=$REGION" '--filter=name~(^|/)dropline$' '--format=value(name)')
 if [ -z "$found" ]; then
   patiently gcloud artifacts repositories create dropline "--project=$PROJECT" "--location=$REGION" --repository-format=docker
 fi

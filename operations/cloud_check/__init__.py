@@ -1,8 +1,8 @@
-"""What a project in Google Cloud lacks before Dropline is deployed; every request only reads.
+"""The check of a project in Google Cloud before a deployment; every request only reads.
 
-- `findings`: what is reported.
+- `findings`: the results.
 - `api`: requests to Google's REST APIs, and their errors.
-- `needs`: what a deployment needs: services, permissions, constraints, regions.
+- `needs`: the needs of a deployment: services, permissions, regions.
 - `project`, `quota`, `names`, `policies`: the parts of the check.
-- `run`: all of them in order.
+- `run`: all parts in order.
 """

@@ -1,6 +1,6 @@
-"""Requests to Google's REST APIs that only read, and their errors.
+"""Requests to Google's REST APIs (read only), and their errors.
 
-`projects:testIamPermissions` is a POST that changes nothing.
+`projects:testIamPermissions` is a POST without a change.
 """
 
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ class Api:
     """Google's REST APIs."""
 
     def __init__(self, session: "Session", endpoint: str = "") -> None:
-        """Use a session that adds the credentials.
+        """Use a session with credentials.
 
         Args:
             session: adds the credentials to each request.
@@ -67,7 +67,7 @@ class Api:
         return self._send("GET", host, path, params=parameters)
 
     def post(self, host: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        """The answer to a POST that only reads; raises as `get`."""
+        """The answer to a POST without a change; raises as `get`."""
         return self._send("POST", host, path, json=body)
 
     def close(self) -> None:

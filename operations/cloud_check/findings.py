@@ -1,17 +1,17 @@
-"""What the check reports."""
+"""The results of the check."""
 
 import enum
 from dataclasses import dataclass
 
 
 class Level(enum.StrEnum):
-    """How much a finding matters."""
+    """The weight of a finding."""
 
-    #: Nothing to do.
+    #: No action is needed.
     OK = "ok"
-    #: A later command of the deployment does it.
+    #: A later command of the deployment takes the action.
     LATER = "later"
-    #: It may be wrong, or it could not be checked.
+    #: A possible fault, or a part that could not be checked.
     WARNING = "warning"
     #: The deployment would fail.
     BLOCKED = "blocked"
@@ -19,19 +19,19 @@ class Level(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One result of the check."""
+    """A result of the check."""
 
     level: Level
     #: The part of the check: `project`, `billing`, `services`, `rights`, `quota`, `region`, `names` or `policies`.
     part: str
     text: str
-    #: Commands for a shell that mend it; empty where there is nothing to mend, or no command.
+    #: Shell commands that mend the fault; may be empty.
     commands: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The deployment that is to be checked."""
+    """The planned deployment."""
 
     project: str
     region: str

@@ -1,4 +1,4 @@
-"""Names that may be taken: the buckets, whose names are unique worldwide, and the registry."""
+"""Taken names: those of the buckets, unique worldwide, and of the registry."""
 
 from collections.abc import Iterator
 

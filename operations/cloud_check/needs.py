@@ -1,4 +1,4 @@
-"""What a deployment needs of a project; tests compare it with `terraform/`, `tools/` and docs/deploy.md."""
+"""The needs of a deployment; tests compare the tables with `terraform/`, `tools/` and docs/deploy.md."""
 
 #: Services that `make images` enables.
 IMAGES_SERVICES = (
@@ -24,7 +24,7 @@ TERRAFORM_SERVICES = (
 )
 SERVICES = tuple(sorted((*IMAGES_SERVICES, *TERRAFORM_SERVICES)))
 
-#: Permission of the caller → the role of docs/deploy.md that has it.
+#: Permission of the caller → role with this permission, as in docs/deploy.md.
 PERMISSIONS = {
     "serviceusage.services.enable": "roles/serviceusage.serviceUsageAdmin",
     "resourcemanager.projects.setIamPolicy": "roles/resourcemanager.projectIamAdmin",

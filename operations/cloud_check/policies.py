@@ -1,4 +1,4 @@
-"""Organisation policies that would refuse the deployment (docs/deploy.md#policies-of-the-organisation)."""
+"""Organisation policies against the deployment (docs/deploy.md#policies-of-the-organisation)."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ class Rules:
     denies_all: bool = False
     allows_all: bool = False
     enforced: bool = False
-    #: Rules that hold only under a condition.
+    #: Some rules hold only under a condition.
     conditional: bool = False
 
     @classmethod
@@ -38,7 +38,7 @@ class Rules:
         )
 
     def refuses(self, value: str) -> bool:
-        """True if a list of plain values does not let a value through."""
+        """True if a list of plain values does not allow a value."""
         name = f"is:{value}"
         if self.denies_all or value in self.denied or name in self.denied:
             return True
@@ -49,11 +49,11 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Constraint:
-    """A constraint, and what it would refuse."""
+    """A constraint, and its judgement of a deployment."""
 
     name: str
     judge: Callable[[Rules, Plan], tuple[Level, str] | None]
-    #: The value that must be allowed; empty: the constraint is enforced or not.
+    #: The required value; empty: the constraint is enforced or not.
     value: Callable[[Plan], str] = field(default=lambda _: "")
 
 
@@ -90,7 +90,7 @@ def _judge(constraint: Constraint, rules: Rules, plan: Plan, project: Project) -
 
 
 def _commands(constraint: Constraint, plan: Plan, project: Project) -> tuple[str, ...]:
-    """The policy in effect; and what an administrator of organisation policies runs."""
+    """The commands for a person, and for an administrator of organisation policies."""
     if constraint.name == "iam.automaticIamGrantsForDefaultServiceAccounts":
         member = f"serviceAccount:{project.number}-compute@developer.gserviceaccount.com"
         role = "--role=roles/cloudbuild.builds.builder --condition=None"
@@ -106,7 +106,7 @@ def _commands(constraint: Constraint, plan: Plan, project: Project) -> tuple[str
 
 
 def _plain(value: str) -> Callable[[Rules, Plan], tuple[Level, str] | None]:
-    """A constraint that must let one value through."""
+    """A constraint with one required value."""
 
     def judge(rules: Rules, _: Plan) -> tuple[Level, str] | None:
         return (Level.BLOCKED, f"does not allow {value}") if rules.refuses(value) else None

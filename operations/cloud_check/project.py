@@ -14,7 +14,7 @@ _MANAGER = "cloudresourcemanager.googleapis.com"
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """What the other parts need of the project."""
+    """Values of the project for the other parts."""
 
     #: As Cloud Storage names the owner of a bucket.
     number: str
@@ -24,8 +24,8 @@ def read_project(api: Api, plan: Plan) -> Project:
     """Read the project.
 
     Raises:
-        ClientError: there is no such project, or it is being deleted.
-        AccessDenied: the caller may not see it, or Resource Manager's API is disabled.
+        ClientError: no such project, or one in deletion.
+        AccessDenied: the caller may not see the project, or Resource Manager's API is disabled.
     """
     try:
         found = api.get(_MANAGER, f"v3/projects/{plan.project}")
@@ -48,12 +48,12 @@ def read_project(api: Api, plan: Plan) -> Project:
 
 
 def enable(plan: Plan, *services: str) -> str:
-    """The command that enables services."""
+    """The command for enabling services."""
     return f"gcloud services enable {' '.join(services)} --project={plan.project}"
 
 
 def unchecked(plan: Plan, part: str, refused: Refused, right: str) -> Finding:
-    """A part that could not be checked: its API is disabled, or a right is missing."""
+    """A part without a check: the API is disabled, or a right is missing."""
     if refused.is_disabled:
         command = (enable(plan, refused.host),)
         return Finding(Level.WARNING, part, f"not checked: the API {refused.host} is disabled", command)
@@ -62,7 +62,7 @@ def unchecked(plan: Plan, part: str, refused: Refused, right: str) -> Finding:
 
 
 def grant(plan: Plan, role: str) -> str:
-    """The command that grants the caller a role."""
+    """The command for granting the caller a role."""
     member = '"user:$(gcloud config get-value account)"'
     return (
         f"gcloud projects add-iam-policy-binding {plan.project} --member={member} --role={role} --condition=None"

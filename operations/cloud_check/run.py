@@ -27,8 +27,8 @@ def check(plan: Plan, endpoint: str = "") -> Iterator[Finding]:
         endpoint: address of a stand-in for Google's APIs; empty: Google, with the environment's credentials.
 
     Raises:
-        ClientError: the project or the region has a wrong form, or there is no such project.
-        AccessDenied: there are no credentials, or the project cannot be read with them.
+        ClientError: the project or the region has a wrong form, or no such project.
+        AccessDenied: no credentials, or the project cannot be read with them.
         CloudUnavailable: an API cannot be reached.
     """
     _check_forms(plan)

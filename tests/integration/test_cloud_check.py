@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from cli.exit_codes import ExitCode
 from operations.cloud_check.needs import GPU_QUOTA, PERMISSIONS
@@ -94,6 +95,7 @@ def _rules(constraint: str, **rule: Any) -> Change:
             _rules("gcp.restrictNonCmekServices", values={"deniedValues": ["is:sqladmin.googleapis.com"]}),
             "blocked", "policies", "keys of your own for sqladmin", "describe gcp.restrictNonCmekServices",
         ),
+        (_rules("run.allowedIngress", denyAll=True), "blocked", "policies", "does not allow internal", "describe"),
         (_rules("compute.restrictVpcPeering", denyAll=True), "blocked", "policies", "every peering", "describe"),
         (
             _rules("run.allowedIngress", values={"allowedValues": ["all"]}),
@@ -137,6 +139,8 @@ def test_a_trial_on_cpus_needs_no_quota(google: FakeGoogle) -> None:
     """With `--gpus 0` neither the quota nor the region is asked for."""
     google.gpus = {}
     assert check(google, "--gpus", "0").exit_code == ExitCode.OK
+    assert not any(path.startswith("/cloudquotas") for _, path in google.requests)
+    assert findings(google, "--gpus", "0", level="warning") == []
     assert check(google).exit_code == ExitCode.FAILED
 
 
@@ -161,6 +165,23 @@ def test_what_cannot_be_read_is_a_warning(google: FakeGoogle, host: str, part: s
     command = f"gcloud services enable {host} --project={PROJECT}" if disabled else "add-iam-policy-binding"
     assert command in found["commands"][0]
     assert check(google).exit_code == ExitCode.OK
+
+
+@pytest.mark.parametrize("host", ["serviceusage.googleapis.com", "orgpolicy.googleapis.com"])
+def test_a_disabled_api_is_known_by_its_reason(google: FakeGoogle, host: str) -> None:
+    """The reason of the error is enough, whatever the text says."""
+    google.disabled, google.disabled_text = {host}, "not in use"
+    (found,) = findings(google, level="warning")
+    assert found["commands"] == [f"gcloud services enable {host} --project={PROJECT}"]
+
+
+def test_refused_credentials_have_the_way_to_log_in(google: FakeGoogle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A 401 in spite of a token, as for a revoked login, is no answer about the project."""
+    monkeypatch.setattr("google.auth.transport.requests.AuthorizedSession", lambda _: requests.Session())
+    google.failures = {MANAGER: 401}
+    done = check(google)
+    assert done.exit_code == ExitCode.FAILED
+    assert f"{MANAGER} refused the credentials; run: gcloud auth login" in done.stderr
 
 
 def test_a_region_without_a_list_of_google_is_a_warning(google: FakeGoogle) -> None:

@@ -62,6 +62,7 @@ class FakeGoogle:
     failures: dict[str, int] = field(default_factory=dict)
     #: Hosts whose API is disabled.
     disabled: set[str] = field(default_factory=set)
+    disabled_text: str = "has not been used in this project before or it is disabled"
     requests: list[tuple[str, str]] = field(default_factory=list)
 
     def project(self, name: str) -> dict[str, Any]:
@@ -186,8 +187,7 @@ def _document(google: FakeGoogle, host: str, path: str, arguments: dict[str, Any
     if host in google.failures:
         raise _Refusal(google.failures[host], "told to fail")
     if host in google.disabled:
-        message = f"{host} has not been used in project {NUMBER} before or it is disabled."
-        raise _Refusal(HTTPStatus.FORBIDDEN, message, "SERVICE_DISABLED")
+        raise _Refusal(HTTPStatus.FORBIDDEN, f"{host} {google.disabled_text}", "SERVICE_DISABLED")
     for pattern, name in _ROUTES.items():
         if found := re.fullmatch(pattern, path):
             method = getattr(google, "billing_info" if name == "billing" else name)
