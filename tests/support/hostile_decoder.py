@@ -89,7 +89,9 @@ def _read_memory(pid: int) -> int:
     buffer = ctypes.create_string_buffer(8)
     # The address of a variable of this process; any error but EPERM would mean that the call itself is allowed.
     near = Vector(ctypes.addressof(buffer), 8)
-    result = _LIBC.syscall(_PROCESS_VM_READV, pid, ctypes.byref(near), 1, ctypes.byref(near), 1, 0)
+    # The last argument is on the stack. A C int has four bytes there, the kernel reads eight: EINVAL by chance.
+    flags = ctypes.c_ulong(0)
+    result = _LIBC.syscall(_PROCESS_VM_READV, pid, ctypes.byref(near), 1, ctypes.byref(near), 1, flags)
     if result < 0 and ctypes.get_errno() == errno.EFAULT:
         return 0
     return _checked(result)

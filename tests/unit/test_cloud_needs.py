@@ -7,8 +7,13 @@ from operations.cloud_check.policies import CONSTRAINTS
 from tests.support.pages import ROOT
 
 PAGE = (ROOT / "docs" / "deploy.md").read_text()
-#: Roles without a part in the deployment itself, and roles for the check.
-_OTHER_ROLES = {"roles/cloudquotas.viewer", "roles/cloudquotas.admin", "roles/billing.costsManager"}
+#: Roles without a part in the deployment itself, roles for the check, and a role for a gallery with members alone.
+_OTHER_ROLES = {
+    "roles/iap.admin",
+    "roles/cloudquotas.viewer",
+    "roles/cloudquotas.admin",
+    "roles/billing.costsManager",
+}
 
 
 def services_in(text: str) -> set[str]:
