@@ -122,6 +122,8 @@ COPY --from=model /opt/models /opt/models
 COPY --from=code /opt/dropline/lib /opt/dropline/lib
 ARG CHECKPOINT
 ARG REVISION
+# The engine's kernels are compiled once for each directory: mount a volume to keep them over the life of a container.
+ENV TRITON_CACHE_DIR=/var/lib/dropline/triton
 # Cloud Run mounts the GPU driver's libraries in this directory.
 ENV LD_LIBRARY_PATH=/usr/local/nvidia/lib64
 # In offline mode a checkpoint name refers to the copy in this image; rows record the checkpoint and the commit.

@@ -297,7 +297,13 @@ class EngineSettings(_Group):
         description="Longest answer of a task, in tokens, where less than `max_new_tokens`; a longer one holds "
         "its place in the engine. With beams it holds up its batch.",
     )
-    threads: int = Field(default=0, ge=0, le=256, description="Torch threads on a CPU; 0: torch's default.")
+    threads: int = Field(
+        default=0,
+        ge=0,
+        le=256,
+        description="Torch threads of all engines on the CPU together, of which each has its part; 0: torch's "
+        "default for one engine, and the cores of the worker for several.",
+    )
     start_timeout_s: int = Field(default=600, ge=1, description="Longest time to load the model.")
     request_timeout_s: float = Field(default=100.0, gt=0, description="Longest wait of a child for an answer.")
     memory_bytes: int = Field(

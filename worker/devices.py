@@ -1,11 +1,12 @@
 """The devices of a worker, one for each engine. A program of its own counts the GPUs: the parent has no torch."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
 
 from dropline.log import get_logger
-from dropline.settings import Settings
+from dropline.settings import EngineSettings, Settings
 
 log = get_logger(__name__)
 
@@ -38,3 +39,27 @@ def with_devices(settings: Settings, count: Callable[[], int] = count_gpus) -> S
         return settings
     device = ",".join(f"cuda:{index}" for index in range(number))
     return settings.model_copy(update={"engine": settings.engine.model_copy(update={"device": device})})
+
+
+def usable_cores() -> int:
+    """Number of cores that this process may use."""
+    # macOS has no affinity.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def each_engine(settings: EngineSettings, cores: int | None = None) -> list[EngineSettings]:
+    """The settings of each engine: one device, and on the CPU its part of the threads.
+
+    Args:
+        settings: of all engines.
+        cores: to divide where no number of threads is set; None: those that this process may use.
+    """
+    alone = [settings.model_copy(update={"device": device}) for device in settings.devices]
+    on_cpu = [place for place, engine in enumerate(alone) if engine.device == "cpu"]
+    if len(on_cpu) < 2:
+        return alone
+    threads = settings.threads or cores or usable_cores()
+    least, more = divmod(threads, len(on_cpu))
+    for turn, place in enumerate(on_cpu):
+        alone[place] = alone[place].model_copy(update={"threads": max(1, least + (turn < more))})
+    return alone

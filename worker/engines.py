@@ -9,6 +9,7 @@ from kombu.asynchronous import Hub
 from dropline.errors import DroplineError, EngineUnavailable, SettingsError
 from dropline.log import get_logger
 from dropline.settings import Settings
+from worker.devices import each_engine
 from worker.engine.board import Board
 from worker.engine.client import EngineClient
 from worker.engine.process import EngineProcess, LoadedModel
@@ -35,14 +36,8 @@ class Engines:
         number = len(self.devices)
         self.board = Board(number, settings.worker.concurrency)
         self._processes = [
-            EngineProcess(
-                settings.engine.model_copy(update={"device": device}),
-                settings.log,
-                module=module,
-                index=index,
-                engines=number,
-            )
-            for index, device in enumerate(self.devices)
+            EngineProcess(engine, settings.log, module=module, index=index, engines=number)
+            for index, engine in enumerate(each_engine(settings.engine))
         ]
         self._start_timeout_s = settings.engine.start_timeout_s
         self._stop_grace_s = settings.engine.request_timeout_s

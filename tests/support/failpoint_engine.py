@@ -31,6 +31,7 @@ class CountingModel:
     name = "counting"
     revision = "test"
     largest_batch = 64
+    may_grow = False
 
     def allocate(self) -> Pixels:
         """Plain memory for one image."""

@@ -32,6 +32,7 @@ class ScriptedModel:
     name = "scripted"
     revision = "test"
     largest_batch = sys.maxsize
+    may_grow = False
     device = "none"
     dtype = "none"
     stream = None

@@ -190,6 +190,17 @@ def test_the_limit_grows_back_when_memory_is_free_again() -> None:
     assert values == [3, 6, 12]
 
 
+def test_a_limit_that_was_found_with_little_memory_grows() -> None:
+    """An engine that starts beside another program forms full batches after that program has ended."""
+    batcher: Batcher[Request] = Batcher(12, 0, begin=3)
+    values = [batcher.max_batch]
+    while batcher.max_batch < 12:
+        batcher.did_fit(batcher.max_batch)
+        if batcher.max_batch != values[-1]:
+            values.append(batcher.max_batch)
+    assert values == [3, 6, 12]
+
+
 def test_the_limit_grows_back_with_several_tasks_of_each_image() -> None:
     """Batches of three tasks per image never have the seven tasks of a limit."""
     limit = BatchLimit(15)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dropline.settings import EngineSettings, Settings
-from worker.devices import count_gpus, with_devices
+from worker.devices import count_gpus, each_engine, usable_cores, with_devices
 from worker.engine.runtime import gpus
 
 
@@ -52,6 +52,31 @@ def test_named_devices_are_taken_as_they_are(device: str, devices: tuple[str, ..
 def test_the_stub_has_one_engine() -> None:
     """It uses no GPU."""
     assert devices_of("auto", 3, stub=True) == ("auto",)
+
+
+@pytest.mark.parametrize(
+    ("device", "threads", "expected"),
+    [
+        ("cpu", 0, [0]),
+        ("cpu", 6, [6]),
+        ("cpu,cpu", 0, [4, 3]),
+        ("cpu,cpu", 5, [3, 2]),
+        ("cpu,cpu,cpu", 2, [1, 1, 1]),
+        ("cuda:0,cpu,cpu", 4, [4, 2, 2]),
+        ("cuda:0,cpu", 0, [0, 0]),
+    ],
+)
+def test_engines_on_the_cpu_share_the_threads(device: str, threads: int, expected: list[int]) -> None:
+    """Two engines with a thread for each core would take turns on the cores."""
+    engines = each_engine(EngineSettings(device=device, threads=threads), cores=7)
+    assert [engine.threads for engine in engines] == expected
+    assert ",".join(engine.device for engine in engines) == device
+
+
+def test_the_cores_of_this_process_are_divided() -> None:
+    """Without a setting, a thread for each core at most, and one for each engine at least."""
+    threads = sum(engine.threads for engine in each_engine(EngineSettings(device="cpu,cpu")))
+    assert threads == max(2, usable_cores())
 
 
 def test_torch_counts_where_the_driver_finds_several(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,9 +40,10 @@ class BatchLimit:
     Not thread-safe.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, begin: int | None = None) -> None:
+        """Begin with `begin`, by default with the most: memory may be short at the start alone."""
         self._most = most
-        self.value = most
+        self.value = most if begin is None else begin
         self._patience = _FIRST_PATIENCE
         #: Full batches until a larger one is tried.
         self._left = _FIRST_PATIENCE
@@ -81,8 +82,15 @@ class Batcher(Generic[B]):
     All tasks may share a batch: the images are 85 % of the work and of one size, and prompts are padded.
     """
 
-    def __init__(self, max_batch: int, max_wait_s: float) -> None:
-        self._limit = BatchLimit(max_batch)
+    def __init__(self, max_batch: int, max_wait_s: float, begin: int | None = None) -> None:
+        """An empty queue.
+
+        Args:
+            max_batch: most tasks in one batch, ever.
+            max_wait_s: longest wait for announced requests, in seconds.
+            begin: most tasks in the first batches; by default `max_batch`.
+        """
+        self._limit = BatchLimit(max_batch, begin)
         self._max_wait_s = max_wait_s
         self._queue: deque[B] = deque()
         #: Children whose next request is announced and has not arrived.

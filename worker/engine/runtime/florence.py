@@ -21,13 +21,14 @@ from worker.engine.runtime.answers import AnswerRules, check_answer
 from worker.engine.runtime.checkpoint import Checkpoint
 from worker.engine.runtime.device_errors import guarded
 from worker.engine.runtime.florence_stream import FlorenceStream
-from worker.engine.runtime.model import NON_FINITE_LOGITS, BatchTooLarge, Stream
+from worker.engine.runtime.model import NON_FINITE_LOGITS, Stream
 from worker.engine.runtime.network.beams import BeamBatches
-from worker.engine.runtime.network.form import direct_form, graph_form
+from worker.engine.runtime.network.form import Form, direct_form, graph_form
 from worker.engine.runtime.network.generation import Batch, Network
 from worker.engine.runtime.network.operations import Operations, PortableOperations
 from worker.engine.runtime.network.search import SearchRules
 from worker.engine.runtime.network.slots import GreedySlots
+from worker.engine.runtime.warmup import largest_batch, tasks_of_all_widths
 from worker.engine.slot import Pixels
 from worker.engine.wire import CaptionRequest
 
@@ -59,7 +60,9 @@ class FlorenceModel:
         processor: Florence2Processor,
         checkpoint: Checkpoint,
         settings: EngineSettings,
+        form: Form | None = None,
     ) -> None:
+        """Take a checkpoint that is on its device; `form` is by default that of the device."""
         self._processor = processor
         self._batch_budget_s = settings.request_timeout_s * _BATCH_TIME_SHARE
         self._patience_s = settings.request_timeout_s * _PATIENCE_SHARE
@@ -76,6 +79,9 @@ class FlorenceModel:
         vocabulary: int = model.config.text_config.vocab_size
         self._grammars = AnswerRules(processor, vocabulary, model.device)
         self._rules = _search_rules(model, checkpoint, settings)
+        self._form = form or (graph_form(self._device) if self._device.type == "cuda" else direct_form())
+        # Without graphs the time is the limit, which stays.
+        self.may_grow = not self._form.exact
         self._generator = self._build_generator(model, vocabulary)
         #: The tokens of the prompts without a text.
         self._prompts: dict[TaskPrompt, list[int]] = {}
@@ -88,9 +94,8 @@ class FlorenceModel:
         on_gpu = self._device.type == "cuda"
         operations = triton_operations() if on_gpu else PortableOperations()
         network = Network(model, self._processor.num_image_tokens, scale, shift, operations)
-        form = graph_form(self._device) if on_gpu else direct_form()
         build = GreedySlots if self._rules.beams == 1 else BeamBatches
-        return build(network, self._rules, self._max_batch, self.input_size, vocabulary, form)
+        return build(network, self._rules, self._max_batch, self.input_size, vocabulary, self._form)
 
     def allocate(self) -> Pixels:
         """Memory for one image; page-locked if a GPU reads the image."""
@@ -161,13 +166,15 @@ class FlorenceModel:
     def warmup(self) -> None:
         """Caption grey images, and find the largest batch: by the time on a CPU, by the memory on a GPU.
 
+        On a GPU, each size of a graph is captured: of images and answers, and of all prompts without a free text.
+
         Raises:
             SettingsError: the checkpoint's processor lacks a task, or its logits are not finite.
             BatchTooLarge: the device's memory does not hold one image.
         """
         self._check_tasks()
         self.probe()
-        if self._device.type == "cpu":
+        if self._form.exact:
             # The first run is slow.
             began = time.monotonic()
             self.probe()
@@ -184,16 +191,9 @@ class FlorenceModel:
         self._check_logits(self.caption([self._grey_request()])[0])
 
     def _largest_batch_in_memory(self) -> int:
-        fits = 1
-        while fits < self._max_batch:
-            size = min(2 * fits, self._max_batch)
-            try:
-                # Each with an image of its own: the tasks of one image see it once.
-                self.caption([self._grey_request() for _ in range(size)])
-            except BatchTooLarge:
-                break
-            fits = size
-        return fits
+        most = self._max_prompt_tokens - self._processor.num_image_tokens
+        tasks = tasks_of_all_widths(lambda task: self._form.padded_width(len(self._prompt_ids(task)), most))
+        return largest_batch(self.caption, tasks, self._grey_request, self._max_batch)
 
     def _grey_request(self) -> CaptionRequest:
         grey = self.allocate()

@@ -33,8 +33,10 @@ def load_model(settings: EngineSettings) -> Model:
         return StubModel()
     # Before the import of torch, which takes seconds: a missing checkpoint is reported at once.
     checkpoint = find_checkpoint(settings)
+    began = time.monotonic()
     from worker.engine.runtime.loading import load_florence
 
+    _log.info("engine_imported", seconds=_since(began))
     return load_florence(settings, checkpoint)
 
 
@@ -103,6 +105,7 @@ def _load_server(request: StartRequest, load: Callable[[EngineSettings], Model])
     settings = request.settings
     _log.info("engine_loading", checkpoint="stub" if settings.stub else settings.checkpoint)
     model = load(settings)
+    _log.info("engine_loaded", seconds=_since(began))
     model.warmup()
     server = Server(model, settings, request.listener_fd, bytes.fromhex(request.authkey), request.number)
     _log.info(
@@ -112,9 +115,14 @@ def _load_server(request: StartRequest, load: Callable[[EngineSettings], Model])
         device=model.device,
         dtype=model.dtype,
         input_size=model.input_size,
-        seconds=round(time.monotonic() - began, 1),
+        largest_batch=server.loaded.largest_batch,
+        seconds=_since(began),
     )
     return server
+
+
+def _since(began: float) -> float:
+    return round(time.monotonic() - began, 1)
 
 
 def _failure_report(settings: EngineSettings, error: Exception) -> StartReport:

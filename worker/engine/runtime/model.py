@@ -73,8 +73,10 @@ class Model(Protocol):
     name: str
     #: Commit of the checkpoint, or a digest of the weights.
     revision: str
-    #: The largest batch that ends well before the children's request timeout; set by `warmup`.
+    #: The largest batch that `warmup` found: on a CPU by the time of a batch, on a GPU by the free memory.
     largest_batch: int
+    #: True if a larger batch may fit later, when other programs have freed memory.
+    may_grow: bool
     #: Device and dtype, for the log.
     device: str
     dtype: str
@@ -116,6 +118,7 @@ class StubModel:
     name = "stub"
     revision = "stub"
     largest_batch = sys.maxsize
+    may_grow = False
     device = "none"
     dtype = "none"
     stream = None

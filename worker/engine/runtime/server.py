@@ -136,8 +136,9 @@ class Server:
         self._hello = wire.Hello(
             input_size=model.input_size, engine=number, model=model.name, revision=model.revision
         )
-        max_batch = min(settings.max_batch, model.largest_batch)
-        self._batcher: Batcher[PendingRequest] = Batcher(max_batch, settings.max_wait_ms / 1000)
+        found = min(settings.max_batch, model.largest_batch)
+        most = settings.max_batch if model.may_grow else found
+        self._batcher: Batcher[PendingRequest] = Batcher(most, settings.max_wait_ms / 1000, begin=found)
         self._listener = socket.socket(fileno=listener_fd)
 
     @property
