@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from cli.console import print_json, print_line, print_note, print_table, stderr_console
 from cli.exit_codes import ExitCode
+from cli.interrupt import remark_after_ctrl_c
 from cli.options import Json
 from cli.redrive import parse_since
 from db.backfills import BackfillRecord
@@ -29,6 +30,8 @@ _REASONS = {
     "old": "created before --since",
     "missing": "named in the list, and not in the bucket",
 }
+_STOPPED = "the rows so far are inserted, and workers caption them; the same command again inserts the others"
+_UNWAITED = "all rows are inserted; workers caption them without this command"
 
 
 def backfill(
@@ -92,9 +95,10 @@ def backfill(
         if dry_run:
             _print_plan(backfiller.plan(request, names), as_json=json)
             return
-        with _progress("listed") as advance:
+        with remark_after_ctrl_c(lambda: _STOPPED), _progress("listed") as advance:
             record = backfiller.run(request, names, on_progress=lambda _, part: advance(part))
-    ends = _wait(settings, record, request.source.bucket, timeout) if wait else None
+    with remark_after_ctrl_c(lambda: _UNWAITED):
+        ends = _wait(settings, record, request.source.bucket, timeout) if wait else None
     _print_record(record, ends, as_json=json)
     raise typer.Exit(_exit_code(ends))
 
@@ -143,6 +147,8 @@ def _print_plan(plan: BackfillPlan, *, as_json: bool) -> None:
         print_json(document)
         return
     _print_counts(plan, 0)
+    if not plan.queued:
+        return
     print_line(f"{_size(plan.queued_bytes)} would be downloaded")
     if plan.rate is None or plan.seconds is None:
         print_note("no estimate of the time: too few rows are captioned to measure the rate")

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -54,6 +54,16 @@ def ending_soon_after_ctrl_c() -> Iterator[None]:
     finally:
         signal.set_wakeup_fd(previous)
         os.close(writer)
+
+
+@contextmanager
+def remark_after_ctrl_c(words: Callable[[], str]) -> Iterator[None]:
+    """After Ctrl-C in the block, print `words()` as a note: the state in which the command leaves its work."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print_note(words())
+        raise
 
 
 class _Line:

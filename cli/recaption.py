@@ -10,6 +10,7 @@ import typer
 
 from cli.console import print_error, print_json, print_note, print_table
 from cli.exit_codes import ExitCode
+from cli.interrupt import remark_after_ctrl_c
 from cli.options import Json
 from cli.redrive import parse_since
 from db.caption_filter import CaptionFilter, task_beginning
@@ -147,7 +148,7 @@ class _Given:
             raise ClientError(f"--bucket {self.bucket!r}: give the bucket's name alone, without gs://")
         moment = parse_since(self.older_than, datetime.now(UTC), "--older-than") if self.older_than else None
         return CaptionFilter(
-            tuple(map(parse_uri, self.uris)),
+            tuple(map(_object, self.uris)),
             self.bucket,
             self.prefix,
             task_beginning(self.task),
@@ -156,6 +157,13 @@ class _Given:
             moment,
             tuple(map(_status, self.statuses)),
         )
+
+
+def _object(uri: str) -> tuple[str, str, int | None]:
+    try:
+        return parse_uri(uri)
+    except ClientError as error:
+        raise ClientError(f"{error}; for a whole bucket or a prefix: --bucket, --prefix") from None
 
 
 def _status(name: str) -> Status:
@@ -213,13 +221,15 @@ def _recaption(
 ) -> None:
     failure: DroplineError | None = None
     try:
-        recaptioner.recaption(work, most, rate)
+        with remark_after_ctrl_c(lambda: _stopped_words(work, len(recaptioner.taken))):
+            recaptioner.recaption(work, most, rate)
     except DroplineError as error:
         failure = error
     ends: Mapping[str, int] = {}
     unfinished = 0
     if failure is None and waits is not None and recaptioner.taken:
-        ends, unfinished = wait_for_captions(waits, recaptioner.taken, timeout)
+        with remark_after_ctrl_c(lambda: f"{len(recaptioner.taken)} rows are due; workers caption them"):
+            ends, unfinished = wait_for_captions(waits, recaptioner.taken, timeout)
     _print_result(work, recaptioner.seen, len(recaptioner.taken), ends, as_json=as_json)
     if failure is not None:
         raise failure
@@ -230,6 +240,14 @@ def _recaption(
         raise typer.Exit(ExitCode.TIMED_OUT)
     if any(end not in ("captioned", "superseded", "deleted") for end in ends):
         raise typer.Exit(ExitCode.FAILED)
+
+
+def _stopped_words(work: Work, taken: int) -> str:
+    """The state that Ctrl-C leaves behind."""
+    words = f"{taken} rows are due, and workers caption them; the same command again takes the others"
+    if isinstance(work, Redo) and work.target is None:
+        return f"{words}, and with --older-than and the time of this start no row twice"
+    return words
 
 
 def _print_result(
@@ -245,6 +263,8 @@ def _print_result(
         first = f"would get {gets}" if taken is None else f"due for {gets}"
         rows = [(first, number), *((_WORDS[kind], rows) for kind, rows in left.items())]
         print_table(["rows", "number"], [*rows, *((f"ended: {how}", count) for how, count in ends.items())])
+    if not number and not left and not as_json:
+        print_note("no row passes the filter; `dropline status` counts the rows of each status")
     if taken is None and number == MOST_COUNTED:
         print_note(f"{MOST_COUNTED} rows or more; no more than that are counted")
 

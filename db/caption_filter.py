@@ -46,44 +46,46 @@ class CaptionFilter:
                     f"{value!r} has NUL, or is not UTF-8; no row has such a text: correct the filter"
                 )
 
-    def conditions(self) -> list[ColumnElement[bool]]:
-        """The conditions as SQL on `captions`."""
-        found = [CaptionRow.task != EVERY_TASK]
+    def conditions(self, row: type[CaptionRow] = CaptionRow) -> list[ColumnElement[bool]]:
+        """The conditions as SQL on `captions`, or on an alias of the table."""
+        found = [row.task != EVERY_TASK]
         if self.objects:
-            found.append(or_(*(is_object(*each) for each in self.objects)))
+            found.append(or_(*(is_object(*each, row) for each in self.objects)))
         if self.statuses:
-            found.append(CaptionRow.status.in_(self.statuses))
+            found.append(row.status.in_(self.statuses))
         if self.task:
-            found += has_task(self.task)
+            found += has_task(self.task, row)
         if self.prefix:
-            found.append(has_prefix(self.prefix))
+            found.append(has_prefix(self.prefix, row))
         for column, value in (
-            (CaptionRow.bucket, self.bucket),
-            (CaptionRow.model, self.model),
-            (CaptionRow.model_revision, self.revision),
+            (row.bucket, self.bucket),
+            (row.model, self.model),
+            (row.model_revision, self.revision),
         ):
             if value:
                 found.append(column == value)
         if self.older_than is not None:
-            found.append(CaptionRow.captioned_at < self.older_than)
+            found.append(row.captioned_at < self.older_than)
         return found
 
 
-def is_object(bucket: str, name: str, generation: int | None) -> ColumnElement[bool]:
+def is_object(
+    bucket: str, name: str, generation: int | None, row: type[CaptionRow] = CaptionRow
+) -> ColumnElement[bool]:
     """Whether the row is of an object, or of one generation of the object."""
-    same = and_(CaptionRow.bucket == bucket, CaptionRow.object_name == name)
-    return same if generation is None else and_(same, CaptionRow.generation == generation)
+    same = and_(row.bucket == bucket, row.object_name == name)
+    return same if generation is None else and_(same, row.generation == generation)
 
 
-def has_prefix(prefix: str) -> ColumnElement[bool]:
+def has_prefix(prefix: str, row: type[CaptionRow] = CaptionRow) -> ColumnElement[bool]:
     """Whether the object name begins with `prefix`: the condition of the index ix_captions_object_versions."""
-    return func.starts_with(CaptionRow.object_name, prefix)
+    return func.starts_with(row.object_name, prefix)
 
 
-def has_task(task: str) -> list[ColumnElement[bool]]:
+def has_task(task: str, row: type[CaptionRow] = CaptionRow) -> list[ColumnElement[bool]]:
     """The conditions on rows whose task begins with `task`; the first is that of the index ix_captions_prompt."""
-    prompt = func.split_part(CaptionRow.task, text("'>'"), text("1"))
-    return [prompt == task.partition(">")[0], func.starts_with(CaptionRow.task, task)]
+    prompt = func.split_part(row.task, text("'>'"), text("1"))
+    return [prompt == task.partition(">")[0], func.starts_with(row.task, task)]
 
 
 def has_newer_generation(*, live_only: bool = False) -> ColumnElement[bool]:

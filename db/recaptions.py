@@ -17,6 +17,7 @@ from sqlalchemy import (
     false,
     func,
     literal,
+    not_,
     null,
     or_,
     select,
@@ -159,10 +160,15 @@ class AddTask:
 
     row_filter: CaptionFilter
     task: TaskRequest
+    #: `count` counts an object version at its first row alone, as a whole pass takes it.
+    counts_objects: bool = False
 
     def count(self, connection: Connection, after: int, last: int) -> Counter[Kind]:
-        """See `Work`; an object version with several rows that pass the filter counts several times."""
-        return _counts(connection, self._kind(), self._conditions(after, last))
+        """See `Work`."""
+        conditions = self._conditions(after, last)
+        if self.counts_objects:
+            conditions.append(self._is_first_of_object())
+        return _counts(connection, self._kind(), conditions)
 
     def take(self, connection: Connection, after: int, last: int, limit: int) -> Taken:
         """See `Work`. The rules for a new row are those of a request for a further task."""
@@ -186,8 +192,22 @@ class AddTask:
         return _taken((each["row_id"] for each in new), (each.id for each in found))
 
     def _conditions(self, after: int, last: int) -> list[ColumnElement[bool]]:
-        row_filter = replace(self.row_filter, statuses=self.row_filter.statuses or (Status.CAPTIONED,))
-        return [*row_filter.conditions(), *_window(after, last)]
+        return [*self._live_rows().conditions(), *_window(after, last)]
+
+    def _live_rows(self) -> CaptionFilter:
+        return replace(self.row_filter, statuses=self.row_filter.statuses or (Status.CAPTIONED,))
+
+    def _is_first_of_object(self) -> ColumnElement[bool]:
+        """Whether no row of the object version with a smaller id passes the filter."""
+        earlier = aliased(CaptionRow)
+        same_object = select(earlier.id).where(
+            earlier.bucket == CaptionRow.bucket,
+            earlier.object_name == CaptionRow.object_name,
+            earlier.generation == CaptionRow.generation,
+            earlier.id < CaptionRow.id,
+            *self._live_rows().conditions(earlier),
+        )
+        return not_(same_object.correlate(CaptionRow).offset(0).exists())
 
     def _kind(self) -> ColumnElement[str]:
         other = aliased(CaptionRow)

@@ -15,11 +15,10 @@ from db.bulk_rows import BulkRow, Registered
 from db.session import Database
 from dropline.contract import ObjectVersion
 from dropline.deadline import Deadline
-from dropline.errors import DroplineError, ForeignBucket
-from dropline.selection import Selection
+from dropline.errors import DroplineError
 from dropline.settings import Settings
 from dropline.storage.listing import Listing
-from operations.backfill_request import BackfillRequest, Chooser
+from operations.backfill_request import BackfillRequest, Chooser, require_ours, selection_of
 from operations.backfill_sources import BucketObjects, Item, ListedNames, Objects, digest_of
 from operations.bulk_parts import open_bulk_parts
 from operations.pacing import Pacer, Spaced
@@ -99,12 +98,11 @@ class Backfiller:
         self._listing = listing
         self._enqueue = enqueue
         self._wake = wake
-        buckets = settings.events.buckets or (settings.bucket,)
-        self._selection = Selection(settings.events.model_copy(update={"buckets": buckets}))
+        self._selection = selection_of(settings)
 
     def plan(self, request: BackfillRequest, names: Path | None = None) -> BackfillPlan:
         """Read all objects, and count what `run` would do; changes nothing. Raises as `run`."""
-        self._require_ours(request)
+        require_ours(self._selection, request.source.bucket)
         objects = self._objects(request, names, {})
         chooser = Chooser(self._selection, request, request.since)
         listed = existing = queued = adopted = failed = size = 0
@@ -156,7 +154,7 @@ class Backfiller:
                 committed, and the same call continues behind them.
             BackfillTakenOver: another process continues this backfill.
         """
-        self._require_ours(request)
+        require_ours(self._selection, request.source.bucket)
         runner = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:12]}"
         with self._database.transaction() as connection:
             record = backfills.start(connection, request.source.uri, request.options, request.since, runner)
@@ -192,16 +190,6 @@ class Backfiller:
     def _with_rows(self, bucket: str, versions: set[ObjectVersion]) -> set[ObjectVersion]:
         with self._database.transaction() as connection:
             return bulk_rows.with_rows(connection, bucket, versions)
-
-    def _require_ours(self, request: BackfillRequest) -> None:
-        bucket = request.source.bucket
-        try:
-            self._selection.require_ours(ObjectVersion(bucket, "", 0))
-        except ForeignBucket:
-            raise ForeignBucket(
-                f"the bucket {bucket} is not one of DROPLINE_EVENTS__BUCKETS, so its objects get no caption; add "
-                "it there, for the function too"
-            ) from None
 
     def _wake_workers(self, row_id: int) -> None:
         try:

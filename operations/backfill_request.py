@@ -6,9 +6,10 @@ from datetime import datetime
 from typing import Any
 
 from db.bulk_rows import BulkRow
-from dropline.contract import TaskRequest
-from dropline.errors import ClientError, InvalidTask
+from dropline.contract import ObjectVersion, TaskRequest
+from dropline.errors import ClientError, ForeignBucket, InvalidTask
 from dropline.selection import Accept, Filtered, Reject, Selection
+from dropline.settings import Settings
 from dropline.storage.listing import ListedObject
 from dropline.storage.name_globs import compile_glob, is_glob, literal_prefix, matches
 
@@ -58,6 +59,31 @@ class Source:
         if is_glob(self.pattern):
             return matches(self.pattern, name)
         return name.startswith(self.pattern)
+
+
+def selection_of(settings: Settings) -> Selection:
+    """The rules of events; without a list of buckets, for the bucket of the settings.
+
+    Raises:
+        SettingsError: a glob of the rules cannot be read.
+    """
+    buckets = settings.events.buckets or (settings.bucket,)
+    return Selection(settings.events.model_copy(update={"buckets": buckets}))
+
+
+def require_ours(selection: Selection, bucket: str) -> None:
+    """Refuse a bucket whose objects get no caption.
+
+    Raises:
+        ForeignBucket: the bucket is not one of DROPLINE_EVENTS__BUCKETS.
+    """
+    try:
+        selection.require_ours(ObjectVersion(bucket, "", 0))
+    except ForeignBucket:
+        raise ForeignBucket(
+            f"the bucket {bucket} is not one of DROPLINE_EVENTS__BUCKETS, so its objects get no caption; add it "
+            "there, for the function too"
+        ) from None
 
 
 @dataclass(frozen=True, slots=True)

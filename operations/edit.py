@@ -10,7 +10,7 @@ from db.edits import EditedRow, EditTarget
 from db.session import Connection, Database, writer_settings
 from db.start_check import EDITOR
 from dropline.deadline import Deadline
-from dropline.errors import CaptionUnusable, DroplineError
+from dropline.errors import CaptionUnusable, DroplineError, NoSuchCaption
 from dropline.object_metadata import MAX_BYTES, bytes_of
 from dropline.scaling.activation import open_activator
 from dropline.settings import Settings
@@ -65,8 +65,14 @@ class Editor:
         return self._run(lambda connection: edits.revert(connection, target, name, if_tag))
 
     def _run(self, change: Callable[[Connection], EditedRow]) -> EditedRow:
-        with self.database.transaction() as connection:
-            edited = change(connection)
+        try:
+            with self.database.transaction() as connection:
+                edited = change(connection)
+        except NoSuchCaption as error:
+            raise NoSuchCaption(
+                f"{error}; an object that is in the bucket already gets its row by `dropline backfill`, and one "
+                "of a further task by `dropline recaption --to-task`"
+            ) from None
         # After a repetition too: the first call may have died between the commit and the message.
         if edited.is_due:
             try:

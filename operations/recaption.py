@@ -9,7 +9,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from db import recaptions, workers
 from db.caption_filter import CaptionFilter
@@ -61,7 +61,7 @@ class Request:
             raise ClientError(f"objects of {unusable[0]} rows are gone; a further task needs the object")
         if self.target_revision and not self.target_model:
             raise ClientError(
-                f"the revision {self.target_revision!r} of which model? Name the target's model, too"
+                f"the target's revision {self.target_revision!r} is without a model: name the target's model, too"
             )
         if self.force and self.row_filter == CaptionFilter():
             raise ClientError(
@@ -152,6 +152,8 @@ class Recaptioner:
             most: rows to find; at most `db.reads.MOST_COUNTED` are found.
         """
         wanted = MOST_COUNTED if most is None else min(most, MOST_COUNTED)
+        if isinstance(work, AddTask):
+            work = replace(work, counts_objects=True)
         for window in self._windows(work, 0):
             self._report(window)
             if self.seen[Kind.TAKEN] >= wanted:

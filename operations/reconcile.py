@@ -10,12 +10,10 @@ from datetime import UTC, datetime, timedelta
 from db import bulk_rows, object_rows, reconciliation
 from db.reconciliation import ComparedRow
 from db.session import Connection, Database
-from dropline.contract import ObjectVersion
-from dropline.selection import Selection
 from dropline.settings import Settings
 from dropline.storage.listing import ListedObject, Listing
 from dropline.storage.name_ranges import NameRange, after_prefix
-from operations.backfill_request import BackfillRequest, Chooser, Source
+from operations.backfill_request import BackfillRequest, Chooser, Source, require_ours, selection_of
 from operations.bulk_parts import open_bulk_parts
 from operations.comparing import Comparison, Difference, Finding, merge
 from operations.pacing import Spaced
@@ -110,9 +108,8 @@ class Reconciler:
         return counts
 
     def _comparison(self, source: Source, archived: bool, young_s: float) -> Comparison:
-        buckets = self._settings.events.buckets or (self._settings.bucket,)
-        selection = Selection(self._settings.events.model_copy(update={"buckets": buckets}))
-        selection.require_ours(ObjectVersion(source.bucket, "", 0))
+        selection = selection_of(self._settings)
+        require_ours(selection, source.bucket)
         chooser = Chooser(selection, BackfillRequest(source, archived=archived), None)
         younger_than = datetime.now(UTC) - timedelta(seconds=young_s) if young_s else None
         return Comparison(source.bucket, chooser, self._settings.metadata, younger_than)

@@ -8,6 +8,7 @@ mistake of the user for a command (`ClientError`). An unreadable file of an uplo
 """
 
 import contextlib
+import http
 import socket
 import ssl
 from collections.abc import Iterator
@@ -127,6 +128,10 @@ def command_errors(uri: str, permission: str, *, missing: str, hint: str = "") -
         yield
     except api.NotFound as error:
         raise ObjectMissing(f"{missing} is not there; check the name and the project") from error
+    except InvalidResponse as error:
+        # A resumable upload in parts names no status by a type, as other requests do.
+        with command_errors(uri, permission, missing=missing, hint=hint):
+            raise _typed(error) from error
     except _NO_CREDENTIALS as error:
         raise AccessDenied(
             f"the credentials cannot be used: {auth_text(error)}; run `gcloud auth application-default login`"
@@ -140,6 +145,15 @@ def command_errors(uri: str, permission: str, *, missing: str, hint: str = "") -
         raise _refused_to_command(uri, permission, error) from error
     except ValueError as error:
         raise ClientError(f"no request for {uri} can be made: {error}; check the names") from error
+
+
+def _typed(error: InvalidResponse) -> Exception:
+    """The error of the status of the answer; a ConnectionError for a status that is no error."""
+    status = error.response.status_code
+    if status < http.HTTPStatus.BAD_REQUEST:
+        return ConnectionError(f"an unexpected answer with the status {status}")
+    typed: Exception = api.from_http_response(error.response)
+    return typed
 
 
 def _refused_to_command(uri: str, permission: str, error: api.GoogleAPICallError) -> DroplineError:

@@ -289,6 +289,11 @@ def test_a_bucket_that_is_not_ours_or_not_there_is_refused(bulk: BulkRig) -> Non
         bulk.backfiller().run(bulk.request())
 
 
+def interrupt(*_: object, **__: object) -> None:
+    """Ctrl-C."""
+    raise KeyboardInterrupt
+
+
 def test_the_command_prints_its_plan_and_its_counts(
     bulk: BulkRig, monkeypatch: pytest.MonkeyPatch, own_logging: None
 ) -> None:
@@ -308,7 +313,12 @@ def test_the_command_prints_its_plan_and_its_counts(
     assert len(bulk.names()) == 12
     record = json.loads(run("backfill", bulk.uri, "--json").stdout)
     assert (record["queued"], record["source"]) == (1, f"{bulk.uri}/")
+    nothing_left = run("backfill", bulk.uri, "--dry-run")
+    assert "price" not in nothing_left.stdout + nothing_left.stderr
     assert "rows are there already" in run("backfill", bulk.uri).stdout
+    monkeypatch.setattr("operations.backfill.Backfiller.run", interrupt)
+    stopped = run("backfill", bulk.uri)
+    assert (stopped.exit_code, "the same command again" in stopped.stderr) == (ExitCode.INTERRUPTED, True)
     refused = run("backfill", "photos/")
     assert refused.exit_code == ExitCode.USAGE
     assert "gs://BUCKET" in refused.stderr

@@ -243,7 +243,7 @@ def test_a_noncurrent_version_is_archived_not_deleted(bulk: BulkRig) -> None:
 def test_another_bucket_is_refused(bulk: BulkRig) -> None:
     """Its rows would all be gone."""
     reconciler = Reconciler(bulk.settings, bulk.database, Listing.connect(bulk.settings), print, bulk.wake)
-    with pytest.raises(ForeignBucket):
+    with pytest.raises(ForeignBucket, match="so its objects get no caption"):
         reconciler.run(Source("foreign-bucket"))
 
 

@@ -195,6 +195,7 @@ def test_an_object_that_the_function_filters(gcs_server: GcsServer, name: str) -
         (("--task", "nonsense"), "no task of Florence-2"),
         (("--to", "gs://"), "names no bucket"),
         (("--to", f"gs://{BUCKET}/"), "names no object"),
+        (("--to", "gs://no-such-bucket/rows.jsonl"), "gs://no-such-bucket is not there"),
         (("--to", "/"), "is a directory"),
         (("--to", "/nowhere/file"), "cannot be written"),
         (("--older-than", "yesterday"), "--older-than"),

@@ -106,7 +106,7 @@ def test_the_latest_edits_are_shown(database: Database) -> None:
         ((URI, "a\x00b"), "U+0000"),
         ((URI, "a\udcffb"), "U+DCFF"),
         ((URI, "x" * 8193), "8193 bytes of UTF-8: shorten it to 8192"),
-        ((URI, "x"), "has no row: drop the object first"),
+        ((URI, "x"), "gets its row by `dropline backfill`"),
         (("a.jpg", "x"), "is not the URI of an object"),
         ((URI, "x", "--task", "nothing"), "is not a task"),
     ],

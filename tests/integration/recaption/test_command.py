@@ -11,6 +11,7 @@ from sqlalchemy import Connection, text
 from cli.exit_codes import ExitCode
 from db import attempts
 from db.session import Database
+from operations.pacing import Pacer
 from tests.support.engines import wait_until
 from tests.support.recaptions import insert_captioned, start_worker, to_redo
 from tests.support.redrives import enqueued
@@ -109,6 +110,31 @@ def test_the_command_waits_for_the_new_captions(connection: Connection, database
     assert json.loads(waited.stdout)["ended"] == {"captioned": 1, "bad": 1}
 
 
+def test_a_filter_that_no_row_passes_is_said(connection: Connection) -> None:
+    """A wrong name is no silent success."""
+    start_worker(connection)
+    insert_captioned(connection, 1, 2)
+    for arguments in (("gs://drops/not-there.png",), ("--bucket", "dorps"), ("--prefix", "x", "--dry-run")):
+        assert "no row passes the filter" in run("recaption", *arguments).stderr
+    assert "no row passes" not in run("recaption").stderr
+
+
+def test_ctrl_c_leaves_a_note_of_what_is_due(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rows of the committed batches, and how the others are taken."""
+    start_worker(connection)
+    insert_captioned(connection, 1, 2)
+
+    def interrupt(_pacer: Pacer) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Pacer, "wait", interrupt)
+    for arguments, words in (((), "takes the others\n"), (("--force", "--prefix", "0"), "and with --older-than")):
+        stopped = run("recaption", *arguments)
+        assert stopped.exit_code == ExitCode.INTERRUPTED
+        assert "0 rows are due, and workers caption them" in stopped.stderr
+        assert words in stopped.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -121,7 +147,8 @@ def test_the_command_waits_for_the_new_captions(connection: Connection, database
         (("--to-task", "cartoon"), "cartoon"),
         (("--older-than", "yesterday"), "--older-than 'yesterday' is not a time"),
         (("drops/a.png",), "not the URI of an object"),
-        (("--target-revision", "r1"), "Name the target's model"),
+        (("gs://drops",), "for a whole bucket or a prefix: --bucket, --prefix"),
+        (("--target-revision", "r1"), "name the target's model"),
         (("--prefix", "a\0"), "correct the filter"),
         ((), "no worker has started"),
     ],

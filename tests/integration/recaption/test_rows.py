@@ -8,9 +8,9 @@ from sqlalchemy import Connection, text
 
 from db import attempts, claims, object_rows, reads
 from db.caption_filter import CaptionFilter
-from db.recaptions import Kind, Target
+from db.recaptions import AddTask, Kind, Target
 from db.session import Database
-from dropline.contract import Claim, ObjectVersion, Status
+from dropline.contract import Claim, ObjectVersion, Status, TaskRequest
 from dropline.errors import BrokerUnavailable, ClientError
 from operations import recaption as operation
 from operations.recaption import BATCH, Request
@@ -167,7 +167,7 @@ def test_the_target_can_be_named(database: Database, connection: Connection) -> 
     assert plan(database, Request(target_model="big", target_revision="r2")) == {Kind.TAKEN: 2, Kind.CURRENT: 1}
     start_worker(connection, "small", "r1")
     assert plan(database) == {Kind.TAKEN: 2, Kind.CURRENT: 1}
-    with pytest.raises(ClientError, match="Name the target's model"):
+    with pytest.raises(ClientError, match="name the target's model"):
         Request(target_revision="r1")
     work = recaptioner_of(database).work_of(Request())
     assert work.target == Target("small", "r1")  # type: ignore[attr-defined]
@@ -273,6 +273,23 @@ def test_rows_of_a_further_task_are_added_once(database: Database, connection: C
     assert run(database, request) == {Kind.EXISTING: 2, Kind.OVERWRITTEN: 1}
     # A later row has the usual priority.
     assert row_of(connection, drop(connection, ObjectVersion("drops", "new.png", 1)))["priority"] == 0
+
+
+def test_a_dry_run_counts_an_object_of_several_rows_once(database: Database, connection: Connection) -> None:
+    """As the run does; of the rows that pass the filter, in whatever window each one is."""
+    insert_captioned(connection, 1, 3)
+    for number in (2, 3):
+        row_id = drop(connection, ObjectVersion("drops", f"000000{number}.png", 1), OTHER_TASK)
+        assert record(connection, take(connection, row_id))
+    third = TaskRequest.parse("<OCR>")
+    for row_filter, objects in ((CaptionFilter(), 3), (CaptionFilter(model="demo"), 2)):
+        assert plan(database, Request(row_filter, third))[Kind.TAKEN] == objects
+        work = AddTask(row_filter, third, counts_objects=True)
+        numbers = [work.count(connection, after, after + 1)[Kind.TAKEN] for after in range(5)]
+        assert sum(numbers) == objects
+    recaptioner = recaptioner_of(database)
+    recaptioner.recaption(recaptioner.work_of(Request(CaptionFilter(), third)))
+    assert len(recaptioner.taken) == 3
 
 
 def test_a_further_task_is_added_for_rows_of_other_statuses_too(
