@@ -185,7 +185,13 @@ class PushSettings(_Group):
 class WorkerSettings(_Group):
     """The Celery worker."""
 
-    concurrency: int = Field(default=4, ge=1, le=512, description="Number of children: images at work at once.")
+    concurrency: int = Field(
+        default=0,
+        ge=0,
+        le=512,
+        description="Number of children: images at work at once. 0: on a GPU enough for full batches, on a CPU 4, "
+        "and no more than the memory holds; see docs/tuning.md.",
+    )
     soft_time_limit_s: int = Field(
         default=120, ge=1, description="Soft time limit of a task: an exception ends the attempt."
     )

@@ -34,6 +34,7 @@ from dropline.settings import Settings, load_settings
 from dropline.storage.objects import make_store
 from worker.alarm import Alarm
 from worker.celery_app import make_celery, run_worker
+from worker.children import Children, log_children, with_children
 from worker.devices import with_devices
 from worker.edit_signals import EditSignals
 from worker.engines import Engines
@@ -107,6 +108,7 @@ def build(
     Raises:
         SettingsError: a required setting is missing, or the processes do not fit in the memory.
     """
+    settings, children = with_children(settings)
     plan = find_plan(settings)
     share = None if plan is None else plan.decoder_share(settings.images.decode_timeout_s)
     app = make_celery(settings)
@@ -137,7 +139,7 @@ def build(
     install_steps(app, engines, queue, alarm, gate, idle_timer, registration, edit_signals, failed_starts.note)
     _connect_signals(engines, registration)
     _open_health_port(settings, engines)
-    _report_memory(plan)
+    _report_memory(children, plan)
     _report_sandbox(DecoderProcess(settings.images, module=decoder_module))
     return app
 
@@ -341,11 +343,12 @@ def _open_health_port(settings: Settings, engines: Engines) -> None:
         port.close()
 
 
-def _report_memory(plan: MemoryPlan | None) -> None:
-    """Log the plan when the worker starts: the one line of a worker that does not start is its error."""
+def _report_memory(children: Children | None, plan: MemoryPlan | None) -> None:
+    """Log both when the worker starts: the one line of a worker that does not start is its error."""
 
     @signals.worker_init.connect(weak=False)
     def _log(**_: object) -> None:
+        log_children(children)
         log_plan(plan)
 
 

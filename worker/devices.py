@@ -1,5 +1,6 @@
 """The devices of a worker, one for each engine. A program of its own counts the GPUs: the parent has no torch."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ _TIMEOUT_S = 120.0
 _ALL = frozenset({"auto", "cuda"})
 
 
+@functools.cache
 def count_gpus() -> int:
     """Number of GPUs that torch can use; 0 where they cannot be counted: the engine then has the reason."""
     command = [sys.executable, "-m", "worker.engine.runtime.gpus"]

@@ -1,5 +1,6 @@
 """The worker's row in the table `workers`, and whether the worker is alive: real workers over real services."""
 
+import json
 import os
 import signal
 import socket
@@ -59,6 +60,14 @@ def test_a_killed_worker_is_not_alive_although_its_row_has_no_end(rig: Rig) -> N
     wait_until(lambda: found(rig).alive == 0)
     row = newest(rig)
     assert (row.name, row.stopped_at, found(rig).is_alive(name)) == (name, None, False)
+
+
+def test_a_worker_without_a_number_chooses_its_children(rig: Rig) -> None:
+    """As many children as its log names: without a GPU 4, where the memory holds them."""
+    worker = rig.worker(ready=_WRITTEN)
+    (line,) = [each for each in map(json.loads, worker.last_lines(1_000)) if each["message"] == "children_chosen"]
+    assert (line["wanted"], line["gpu_engines"], line["decided_by"]) == (4, 0, "cpu")
+    assert len(_children(worker.pid)) == line["children"] == 4
 
 
 def _children(pid: int) -> set[int]:
