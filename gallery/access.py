@@ -124,6 +124,9 @@ def digest_of(token: str) -> str:
 class ProxyVerifier(Protocol):
     """Verifies the signed header of an Identity-Aware Proxy."""
 
+    #: Scopes of everyone whom the proxy admits.
+    scopes: frozenset[Scope]
+
     async def verify(self, headers: Mapping[str, str]) -> Principal | None:
         """The person of the header; None without the header.
 
@@ -149,6 +152,12 @@ class Access:
         self._entries = tuple(entries)
         self._proxy = proxy
         self.open_to_machine = open_to_machine
+        #: Scopes that some sender has.
+        self.scopes = frozenset(scope for entry in self._entries for scope in entry.scopes)
+        if proxy is not None:
+            self.scopes |= proxy.scopes
+        if open_to_machine:
+            self.scopes = ALL_SCOPES
 
     def check_site(self, headers: Mapping[str, str]) -> None:
         """Refuse requests that a page of another site makes a browser send.

@@ -40,7 +40,7 @@ class IapVerifier:
             SettingsError: the address of the keys is no http(s) address.
         """
         self._audience = settings.iap_audience
-        self._scopes = frozenset(map(Scope, settings.iap_scopes))
+        self.scopes = frozenset(map(Scope, settings.iap_scopes))
         self._keys_url = settings.iap_keys_url
         try:
             self._keys = PyJWKClient(self._keys_url, lifespan=_KEYS_LIFESPAN_S, timeout=_FETCH_TIMEOUT_S)
@@ -58,7 +58,7 @@ class IapVerifier:
         if token is None:
             return None
         claims = await in_thread(lambda: self._claims(token))
-        return Principal(str(claims.get("email") or claims["sub"])[:200], self._scopes)
+        return Principal(str(claims.get("email") or claims["sub"])[:200], self.scopes)
 
     def _claims(self, token: str) -> dict[str, Any]:
         try:

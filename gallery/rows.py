@@ -1,14 +1,16 @@
 """The second door to Postgres: rows that a person asks for or changes, as the role `dropline_gallery`."""
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 
 from db.session import Database, submitter_settings
 from db.start_check import SUBMITTER
 from dropline.broker.queue import CaptionQueue
 from dropline.deadline import Deadline
+from dropline.errors import SettingsError
 from dropline.log import get_logger
-from dropline.scaling.activation import open_activator
+from dropline.scaling.activation import Activator, open_activator
+from dropline.scaling.wake_requests import WakeRequester, open_requester
 from dropline.settings import Settings
 from operations.redrive import wake_with_retries
 from operations.submit import Rows
@@ -25,6 +27,8 @@ _WAKE_S = 10.0
 def open_rows(settings: Settings) -> Iterator[Rows]:
     """The parts for rows that no event makes; the connections are opened on first use.
 
+    With a queue of Cloud Tasks the function scales the worker pool up, and without one this process.
+
     Raises:
         SettingsError: a setting is missing or wrong.
         AccessDenied: a worker pool is configured, and no credentials for Cloud Run were found.
@@ -32,7 +36,7 @@ def open_rows(settings: Settings) -> Iterator[Rows]:
     submitter = submitter_settings(settings)
     with (
         closing(CaptionQueue.connect(settings.broker)) as queue,
-        open_activator(settings.pool, settings.broker) as activator,
+        _open_waker(settings) as waker,
         closing(
             Database.connect(
                 submitter,
@@ -48,10 +52,28 @@ def open_rows(settings: Settings) -> Iterator[Rows]:
             queue.enqueue(row_id, Deadline.after(_ENQUEUE_S))
 
         def wake() -> None:
-            if activator is not None:
-                wake_with_retries(activator.ensure_awake, _WAKE_S, log_wait)
+            if waker is not None:
+                wake_with_retries(waker.ensure_awake, _WAKE_S, log_wait)
 
         yield Rows(database, enqueue, wake)
+
+
+@contextmanager
+def open_no_rows(settings: Settings) -> Iterator[Rows]:
+    """As `open_rows`, for a gallery in which nobody may submit or edit: without Redis and worker pool."""
+    with closing(
+        Database.connect(submitter_settings(settings), "dropline-gallery-edit", SUBMITTER, connections=1)
+    ) as database:
+        yield Rows(database, _refuse, _refuse)
+
+
+def _refuse(*_arguments: int) -> None:
+    raise SettingsError("this gallery was started without DROPLINE_BROKER__URL, because nobody may submit or edit")
+
+
+def _open_waker(settings: Settings) -> AbstractContextManager[Activator | WakeRequester | None]:
+    open_waker = open_requester if settings.pool.wake_queue else open_activator
+    return open_waker(settings.pool, settings.broker)
 
 
 def log_wait(reason: str) -> None:

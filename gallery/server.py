@@ -16,14 +16,14 @@ from dropline.errors import SettingsError
 from dropline.log import configure_process_logging, get_logger
 from dropline.settings import GallerySettings, Settings, load_settings
 from dropline.storage.bucket import Storage
-from gallery.access import Access, TokenEntry, is_loopback
+from gallery.access import Access, Scope, TokenEntry, is_loopback
 from gallery.app import create_app
 from gallery.connection import TimedConnection
 from gallery.copies import open_copies
 from gallery.hub import ChangeHub
 from gallery.iap import IapVerifier
 from gallery.resources import Resources
-from gallery.rows import open_rows
+from gallery.rows import open_no_rows, open_rows
 from operations.submit import Submissions
 
 log = get_logger(__name__)
@@ -117,6 +117,8 @@ def open_resources(settings: Settings) -> Iterator[Resources]:
     """
     access = access_from(settings.gallery)
     reading = reader_settings(settings)
+    # A gallery that only reads needs no Redis, and may have no right to its URL.
+    is_writing = bool(access.scopes & {Scope.SUBMIT, Scope.EDIT}) or bool(settings.broker.url)
     # One connection for each thread of requests, and one for the hub's.
     connections = settings.gallery.threads + 1
     with (
@@ -124,7 +126,7 @@ def open_resources(settings: Settings) -> Iterator[Resources]:
             Database.connect(reading, _APPLICATION, READER, connections=connections, is_bounded=True)
         ) as reader,
         open_copies(settings) as copies,
-        open_rows(settings) as rows,
+        (open_rows if is_writing else open_no_rows)(settings) as rows,
     ):
         submissions = Submissions(Storage.connect(settings, retry_s=_STORAGE_RETRY_S), settings, rows)
         hub = ChangeHub(reading, f"{_APPLICATION}-listen", reader)

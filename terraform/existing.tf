@@ -6,10 +6,11 @@ locals {
     subnetwork = module.network[0].subnetwork
   } : { network = var.network.network, subnetwork = var.network.subnetwork }
 
+  # A gallery that only reads sends no messages.
   redis_readers = merge({
     function = google_service_account.this["function"].email
     worker   = google_service_account.this["worker"].email
-  }, var.gallery == null ? {} : { gallery = google_service_account.gallery[0].email })
+  }, local.gallery_writes ? { gallery = google_service_account.gallery[0].email } : {})
 
   redis = var.redis.existing == null ? {
     url_secret  = module.queue[0].url_secret

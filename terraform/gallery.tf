@@ -7,7 +7,7 @@ locals {
   announced     = local.buckets[0].prefixes
   submit_prefix = anytrue([for prefix in local.announced : startswith("submitted/", prefix)]) ? null : "${trimsuffix(local.announced[0], "/")}/submitted/"
 
-  # Who submits or edits wakes the workers.
+  # Who submits or edits has the function wake the workers.
   gallery_wakes = local.gallery_writes && var.worker_scale_to_zero ? { gallery = google_service_account.gallery[0].email } : {}
 }
 
@@ -17,7 +17,7 @@ resource "google_service_account" "gallery" {
   project      = var.project
   account_id   = "${var.name}-gallery"
   display_name = "Dropline: gallery"
-  description  = "Gallery: shows captions and objects. With uploads or edits, and scale to zero, it can run any image with the worker's rights."
+  description  = "Gallery: shows captions and objects. With uploads or edits, and scale to zero, it can call the function as Pub/Sub does."
 
   depends_on = [time_sleep.services]
 }
@@ -40,9 +40,10 @@ module "gallery" {
   subnetwork         = local.network.subnetwork
   database_url       = module.database.gallery_url
   proxy              = module.database.proxy
-  broker_url_secret  = local.redis.url_secret
-  broker_certificate = local.redis.certificate
+  broker_url_secret  = local.gallery_writes ? local.redis.url_secret : null
+  broker_certificate = local.gallery_writes ? local.redis.certificate : null
   buckets            = local.buckets[*].name
+  buckets_elsewhere  = local.buckets_elsewhere
   submit_prefix      = local.submit_prefix
   default_task       = var.default_task
   task_by_prefix     = var.task_by_prefix
@@ -50,7 +51,7 @@ module "gallery" {
   instances          = var.gallery.instances
   memory             = var.gallery.memory
   suffix             = local.suffix
-  environment        = merge(var.environment, local.gallery_writes ? module.worker.pool_settings : {})
+  environment        = merge(var.environment, local.gallery_writes ? module.worker.wake_settings : {})
 
   depends_on = [google_project_service_identity.this, module.storage, time_sleep.redis_readers]
 }

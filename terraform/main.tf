@@ -153,10 +153,11 @@ module "worker" {
     service_account = google_service_account.this["push"].email
     audience        = "${var.name}-push"
   }
-  scalers = merge(local.gallery_wakes, var.worker_scale_to_zero ? {
+  scalers = var.worker_scale_to_zero ? {
     function = google_service_account.this["function"].email
     worker   = google_service_account.this["worker"].email
-  } : {})
+  } : {}
+  wakers = local.gallery_wakes
 
   depends_on = [time_sleep.services, time_sleep.redis_readers]
 }

@@ -69,12 +69,6 @@ variable "buckets" {
     error_message = "A bucket of another project must exist already: set create = false."
   }
 
-  # The gallery's role for storage is one of this project, which a bucket of another project refuses.
-  validation {
-    condition     = var.gallery == null || alltrue([for bucket in var.buckets : bucket.project == null || bucket.project == var.project])
-    error_message = "The gallery reads no buckets of other projects. Leave gallery out, or the bucket's project."
-  }
-
   validation {
     condition     = alltrue([for bucket in var.buckets : bucket.project == null || can(regex("^[a-z][a-z0-9-]{4,28}[a-z0-9]$", bucket.project))])
     error_message = "Give the id of a bucket's project (my-project-123), not its name or number."

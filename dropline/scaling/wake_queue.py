@@ -52,17 +52,21 @@ class WakeQueue:
         self._clock = clock
         self._url = f"{(settings.wake_api or CLOUD_TASKS_API).rstrip('/')}/v2/{settings.wake_queue}/tasks"
 
-    def arrange(self, in_s: float) -> None:
+    def arrange(self, in_s: float, consequence: str = _STAYS_UP) -> None:
         """Have the function called in `in_s` seconds, or in 29 days if that is earlier.
 
         A repeated arrangement is harmless: a call that finds the worker pool awake has no effect.
+
+        Args:
+            in_s: seconds.
+            consequence: of a failure, for its message.
 
         Raises:
             ScalingRefused: Cloud Tasks is busy, or there is no access token; a later call may succeed.
             ScalingDenied: an operator must correct a permission or a name first.
             ScalingUnknown: no answer.
         """
-        self._send(self._settings.wake_url, in_s, _STAYS_UP)
+        self._send(self._settings.wake_url, in_s, consequence)
 
     def arrange_check(self, in_s: float, number: int = 0, operation: str = "") -> None:
         """Have the function check in `in_s` seconds that a worker is ready.

@@ -385,5 +385,21 @@ run "a_gallery_of_a_bucket_of_another_project" {
     buckets = [{ name = "theirs", project = "other-project", create = false }]
     gallery = { members = ["user:ana@example.com"] }
   }
-  expect_failures = [var.buckets]
+
+  assert {
+    condition     = length(module.gallery) == 1 && local.buckets_elsewhere == { theirs = "other-project" }
+    error_message = "The gallery shows buckets of other projects, too."
+  }
+}
+
+run "a_gallery_that_only_reads" {
+  command = plan
+  variables {
+    gallery = { members = ["user:ana@example.com"], scopes = ["read"] }
+  }
+
+  assert {
+    condition     = !contains(keys(local.redis_readers), "gallery") && length(local.gallery_wakes) == 0
+    error_message = "A gallery that only reads has neither the password of Redis nor a way to wake workers."
+  }
 }

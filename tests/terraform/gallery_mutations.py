@@ -38,9 +38,29 @@ GALLERY_MUTATIONS = (
         '"roles/storage.objectUser"',
     ),
     Mutation(
+        gallery_policies.rights_follow_the_scopes,
+        _RIGHTS,
+        "  bucket = local.upload_bucket\n",
+        '  bucket = "another"\n',
+    ),
+    Mutation(
+        gallery_policies.rights_follow_the_scopes,
+        "gallery.tf",
+        "module.worker.wake_settings : {}",
+        "module.worker.pool_settings : {}",
+    ),
+    *(
+        Mutation(gallery_policies.redis_is_for_who_sends_messages, file, old, new)
+        for file, old, new in (
+            ("existing.tf", "local.gallery_writes ? { gallery", "!local.gallery_writes ? { gallery"),
+            ("gallery.tf", "local.gallery_writes ? local.redis.certificate", "false ? local.redis.certificate"),
+        )
+    ),
+    Mutation(sleep_policies.scalers_change_one_pool_only, "main.tf", "  wakers = local.gallery_wakes\n", ""),
+    Mutation(
         sleep_policies.scalers_change_one_pool_only,
         "main.tf",
-        "merge(local.gallery_wakes, ",
-        "merge(",
+        "  scalers = var.worker_scale_to_zero ? {\n",
+        "  scalers = var.worker_scale_to_zero ? {\n    door = google_service_account.gallery[0].email\n",
     ),
 )

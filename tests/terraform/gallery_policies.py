@@ -23,6 +23,20 @@ def environment(plan: Plan) -> dict[str, Any]:
     return {each["name"]: each["value"] or each["value_source"] for each in container["env"]}
 
 
+def rights(plan: Plan) -> dict[str, set[str]]:
+    """The gallery's permissions on each bucket."""
+    account = instance_of(service(plan))["service_account"]
+    roles = {
+        f"projects/{each.values['project']}/roles/{each.values['role_id']}": set(each.values["permissions"])
+        for each in plan.of("project_iam_custom_role")
+    }
+    found: dict[str, set[str]] = {}
+    for each in plan.of("storage_bucket_iam_member"):
+        if each.values["member"] == f"serviceAccount:{account}":
+            found.setdefault(each.values["bucket"], set()).update(roles.get(each.values["role"], ()))
+    return found
+
+
 def every_request_is_checked(plan: Plan) -> Iterator[str]:
     """Either Identity-Aware Proxy alone calls the gallery, or the gallery has tokens of its own."""
     found, variables = service(plan), environment(plan)
@@ -51,12 +65,11 @@ def nobody_is_admitted_by_default(plan: Plan) -> Iterator[str]:
 
 def rights_follow_the_scopes(plan: Plan) -> Iterator[str]:
     """The rights on objects, the role in Postgres and the right to wake workers are those that the scopes need."""
-    scopes = {
-        scope
-        for scope, right in RIGHTS.items()
-        if right in plan.one("project_iam_custom_role", ".gallery")["permissions"]
-    }
-    variables = environment(plan)
+    variables, may = environment(plan), rights(plan)
+    scopes = {scope for scope, right in RIGHTS.items() if any(right in each for each in may.values())}
+    creates = {bucket for bucket, each in may.items() if RIGHTS["submit"] in each}
+    if creates and creates != {variables["DROPLINE_BUCKET"]}:
+        yield f"uploads go to {variables['DROPLINE_BUCKET']}, and the account may create objects in {creates}"
     told = variables.get("DROPLINE_GALLERY__IAP_SCOPES")
     if told is not None and {scope for scope in RIGHTS if f'"{scope}"' in told} != scopes:
         yield f"the scopes are {told}, and the rights are for {scopes}"
@@ -66,13 +79,33 @@ def rights_follow_the_scopes(plan: Plan) -> Iterator[str]:
     granted = [each for each in command if each.startswith("--grant=") and each.endswith(f"={account}")]
     if granted != [f"--grant={role}={account}"]:
         yield f"the login has {granted}, and the scopes are {scopes}"
-    wakes = "DROPLINE_POOL__NAME" in variables
-    if scopes == {"read"} and wakes:
-        yield "a gallery that only reads wakes workers"
+    if "DROPLINE_POOL__NAME" in variables:
+        yield "the gallery is told to change the worker pool by itself"
+    if ("DROPLINE_POOL__WAKE_QUEUE" in variables) != (scopes != {"read"}):
+        yield f"the scopes are {scopes}, and the gallery has {sorted(variables)}"
+
+
+def redis_is_for_who_sends_messages(plan: Plan) -> Iterator[str]:
+    """A gallery that only reads has no URL of Redis, no certificate, and no right to either secret."""
+    account = f"serviceAccount:{instance_of(service(plan))['service_account']}"
+    readers = plan.of("secret_manager_secret_iam_member")
+    read = {
+        each.values["secret_id"].rpartition("-redis-")[2]
+        for each in readers
+        if each.values["member"] == account and "-redis-" in each.values["secret_id"]
+    }
+    writes = any(RIGHTS[scope] in each for scope in ("submit", "edit") for each in rights(plan).values())
+    if read != ({"url", "ca"} if writes else set()):
+        yield f"the gallery may read {read} of Redis"
+    if ("DROPLINE_BROKER__URL" in environment(plan)) != writes or bool(
+        instance_of(service(plan))["volumes"]
+    ) != writes:
+        yield "the gallery's URL or certificate of Redis does not follow the scopes"
 
 
 GALLERY_POLICIES: tuple[Policy, ...] = (
     every_request_is_checked,
     nobody_is_admitted_by_default,
     rights_follow_the_scopes,
+    redis_is_for_who_sends_messages,
 )

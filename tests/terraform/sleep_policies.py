@@ -65,9 +65,9 @@ def events_outlive_a_falling_asleep(plan: Plan) -> Iterator[str]:
 
 
 def scalers_change_one_pool_only(plan: Plan) -> Iterator[str]:
-    """With scale to zero only, function, worker and gallery may change the planned pool, as the pool's account.
+    """With scale to zero only, function and worker may change the planned pool, as the pool's account.
 
-    And only they may put calls into the queue of Cloud Tasks, as the account that may call the function.
+    Only they and the gallery may put calls into the queue of Cloud Tasks, as the account that calls the function.
     """
     pool = plan.one("cloud_run_v2_worker_pool")["name"]
     queue = "".join(each.values["name"] for each in plan.of("cloud_tasks_queue"))
@@ -75,13 +75,13 @@ def scalers_change_one_pool_only(plan: Plan) -> Iterator[str]:
     caller = account.replace("-worker@", "-push@")
     wanted = {
         grant
-        for member in (
-            *(f"serviceAccount:{part(plan, name)['service_account']}" for name in ("function", "worker")),
-            *_waking_galleries(plan),
+        for member, scales in (
+            *((f"serviceAccount:{part(plan, name)['service_account']}", True) for name in ("function", "worker")),
+            *((member, False) for member in _waking_galleries(plan)),
         )
         for grant in (
-            (pool, "scaler", member),
-            (account, "iam.serviceAccountUser", member),
+            *((pool, "scaler", member) for _ in range(scales)),
+            *((account, "iam.serviceAccountUser", member) for _ in range(scales)),
             (caller, "iam.serviceAccountUser", member),
             (queue, "cloudtasks.enqueuer", member),
         )
@@ -97,7 +97,7 @@ def _waking_galleries(plan: Plan) -> Iterator[str]:
     for each in plan.of("cloud_run_v2_service"):
         instance = instance_of(each.values)
         if is_of_gallery(each) and any(
-            variable["name"] == "DROPLINE_POOL__NAME" for variable in instance["containers"][0]["env"]
+            variable["name"] == "DROPLINE_POOL__WAKE_QUEUE" for variable in instance["containers"][0]["env"]
         ):
             yield f"serviceAccount:{instance['service_account']}"
 

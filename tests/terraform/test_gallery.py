@@ -15,7 +15,7 @@ from gallery.access import Scope, TokenEntry
 from gallery.server import access_from
 from tests.terraform.conftest import EXAMPLES
 from tests.terraform.gallery_mutations import GALLERY_MUTATIONS
-from tests.terraform.gallery_policies import GALLERY_POLICIES, RIGHTS, environment, service
+from tests.terraform.gallery_policies import GALLERY_POLICIES, RIGHTS, environment, rights, service
 from tests.terraform.mutation import Mutation
 from tests.terraform.policies import POLICIES
 from tests.terraform.workspace import ROOT, SOURCES, Plan, Terraform
@@ -128,8 +128,8 @@ def test_rights_are_those_of_the_code(galleries: dict[str, Plan]) -> None:
     """With all scopes the rights on objects are those that the code of uploads, pictures and listings names."""
     code = "".join((ROOT / "dropline" / "storage" / f"{name}.py").read_text() for name in ("bucket", "listing"))
     assert set(re.findall(r'"(storage\.objects\.\w+)"', code)) == set(RIGHTS.values())
-    role = galleries["readme"].one("project_iam_custom_role", ".gallery")
-    assert set(role["permissions"]) == {RIGHTS["read"], RIGHTS["submit"]}
+    (found,) = rights(galleries["readme"]).values()
+    assert found == {RIGHTS["read"], RIGHTS["submit"]}
     assert {READER.role, SUBMITTER.role} == {"dropline_reader", "dropline_gallery"}
 
 

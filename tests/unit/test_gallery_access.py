@@ -115,8 +115,19 @@ def test_without_a_token_or_with_another_one_nobody_is_identified() -> None:
 class Proxy:
     """An Identity-Aware Proxy that admits Ana."""
 
+    scopes = frozenset(Scope)
+
     async def verify(self, headers: Mapping[str, str]) -> Principal | None:
-        return Principal("ana@example.com", frozenset(Scope)) if "x-goog-iap-jwt-assertion" in headers else None
+        return Principal("ana@example.com", self.scopes) if "x-goog-iap-jwt-assertion" in headers else None
+
+
+def test_the_scopes_of_all_senders() -> None:
+    """Those of every token; those of the proxy; and all scopes for a machine's own programs."""
+    reader = TokenEntry.named("reader", frozenset({Scope.READ}), "0" * 64)
+    editor = TokenEntry.named("editor", frozenset({Scope.EDIT}), "1" * 64)
+    assert Access([reader], None, open_to_machine=False).scopes == {Scope.READ}
+    assert Access([reader, editor], None, open_to_machine=False).scopes == {Scope.READ, Scope.EDIT}
+    assert Access([], Proxy(), open_to_machine=False).scopes == OPEN.scopes == set(Scope)
 
 
 def test_behind_a_proxy_a_token_of_an_earlier_time_changes_nothing() -> None:

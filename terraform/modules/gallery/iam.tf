@@ -1,18 +1,42 @@
 # The rights on objects that the scopes need, and no others.
+locals {
+  # A deleted custom role keeps its name for weeks. A role that exists keeps its name too.
+  role_suffix = var.suffix == "" ? "" : "_${var.suffix}"
+
+  # Beginning of a role's name in another project. 64 characters at most: name and project have 49 together.
+  role_prefix = replace("${var.name}_${var.project}", "-", "_")
+
+  # Uploads go to the first bucket alone.
+  upload_bucket  = var.buckets[0]
+  upload_project = lookup(var.buckets_elsewhere, local.upload_bucket, var.project)
+}
+
 resource "google_project_iam_custom_role" "gallery" {
   project     = var.project
-  role_id     = "${replace(var.name, "-", "_")}_gallery${var.suffix == "" ? "" : "_${var.suffix}"}"
+  role_id     = "${replace(var.name, "-", "_")}_gallery${local.role_suffix}"
   title       = "Dropline gallery (${var.name})"
-  description = "Reads objects; with the scope submit creates objects, with the scope edit lists objects."
+  description = "Reads objects; with the scope edit lists objects."
   permissions = concat(
     ["storage.objects.get"],
-    # Uploads. Without storage.objects.delete an upload cannot replace an object.
-    contains(var.scopes, "submit") ? ["storage.objects.create"] : [],
     # Backfills.
     local.may_edit ? ["storage.objects.list"] : [],
   )
 
-  # A role that exists keeps its name.
+  lifecycle {
+    ignore_changes = [role_id]
+  }
+}
+
+# The same role in each other project with buckets: a custom role can only be given in its own project.
+resource "google_project_iam_custom_role" "gallery_elsewhere" {
+  for_each = toset(values(var.buckets_elsewhere))
+
+  project     = each.value
+  role_id     = "${local.role_prefix}_gallery${local.role_suffix}"
+  title       = "Dropline gallery (${var.name} in ${var.project})"
+  description = google_project_iam_custom_role.gallery.description
+  permissions = google_project_iam_custom_role.gallery.permissions
+
   lifecycle {
     ignore_changes = [role_id]
   }
@@ -22,10 +46,38 @@ resource "google_storage_bucket_iam_member" "gallery" {
   for_each = toset(var.buckets)
 
   bucket = each.value
-  role   = "projects/${var.project}/roles/${google_project_iam_custom_role.gallery.role_id}"
+  role = (contains(keys(var.buckets_elsewhere), each.value)
+    ? "projects/${var.buckets_elsewhere[each.value]}/roles/${google_project_iam_custom_role.gallery_elsewhere[var.buckets_elsewhere[each.value]].role_id}"
+    : "projects/${var.project}/roles/${google_project_iam_custom_role.gallery.role_id}"
+  )
   member = "serviceAccount:${var.service_account}"
 
-  depends_on = [google_project_iam_custom_role.gallery]
+  depends_on = [google_project_iam_custom_role.gallery, google_project_iam_custom_role.gallery_elsewhere]
+}
+
+# Without storage.objects.delete an upload cannot replace an object.
+resource "google_project_iam_custom_role" "uploads" {
+  count = contains(var.scopes, "submit") ? 1 : 0
+
+  project     = local.upload_project
+  role_id     = "${local.upload_project == var.project ? replace(var.name, "-", "_") : local.role_prefix}_uploads${local.role_suffix}"
+  title       = "Dropline uploads (${var.name} in ${var.project})"
+  description = "Creates objects."
+  permissions = ["storage.objects.create"]
+
+  lifecycle {
+    ignore_changes = [role_id]
+  }
+}
+
+resource "google_storage_bucket_iam_member" "uploads" {
+  count = contains(var.scopes, "submit") ? 1 : 0
+
+  bucket = local.upload_bucket
+  role   = "projects/${local.upload_project}/roles/${google_project_iam_custom_role.uploads[0].role_id}"
+  member = "serviceAccount:${var.service_account}"
+
+  depends_on = [google_project_iam_custom_role.uploads]
 }
 
 # With Identity-Aware Proxy, its service agent alone may call the service, and the proxy admits the members.

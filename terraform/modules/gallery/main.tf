@@ -83,12 +83,15 @@ resource "google_cloud_run_v2_service" "gallery" {
         }
       }
 
-      env {
-        name = "DROPLINE_BROKER__URL"
-        value_source {
-          secret_key_ref {
-            secret  = var.broker_url_secret
-            version = "latest"
+      dynamic "env" {
+        for_each = var.broker_url_secret[*]
+        content {
+          name = "DROPLINE_BROKER__URL"
+          value_source {
+            secret_key_ref {
+              secret  = env.value
+              version = "latest"
+            }
           }
         }
       }
@@ -181,5 +184,5 @@ resource "google_cloud_run_v2_service" "gallery" {
     }
   }
 
-  depends_on = [google_storage_bucket_iam_member.gallery, time_sleep.tokens]
+  depends_on = [google_storage_bucket_iam_member.gallery, google_storage_bucket_iam_member.uploads, time_sleep.tokens]
 }

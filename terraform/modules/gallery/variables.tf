@@ -112,8 +112,14 @@ variable "proxy" {
 }
 
 variable "broker_url_secret" {
-  description = "Id of the secret with the URL of Redis."
+  description = "Id of the secret with the URL of Redis; null for a gallery that only reads, which sends no messages."
   type        = string
+  default     = null
+
+  validation {
+    condition     = (var.broker_url_secret == null) == (length(setintersection(var.scopes, ["submit", "edit"])) == 0)
+    error_message = "A gallery with the scope submit or edit needs the URL of Redis, for its messages; a gallery that only reads must not have it, because the URL has a password."
+  }
 }
 
 variable "broker_certificate" {
@@ -133,6 +139,17 @@ variable "buckets" {
   validation {
     condition     = length(var.buckets) > 0
     error_message = "Give at least one bucket."
+  }
+}
+
+variable "buckets_elsewhere" {
+  description = "The project of each bucket of another project, by bucket. Such a project gets custom roles of its own: a custom role can only be given in its project."
+  type        = map(string)
+  default     = {}
+
+  validation {
+    condition     = alltrue([for bucket in keys(var.buckets_elsewhere) : contains(var.buckets, bucket)])
+    error_message = "A bucket of another project is not in buckets."
   }
 }
 

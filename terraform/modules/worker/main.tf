@@ -19,7 +19,10 @@ locals {
     DROPLINE_POOL__LEASE_S   = tostring(var.sleep.lease_s)
     DROPLINE_POOL__AWAKE_S   = tostring(var.sleep.awake_s)
     DROPLINE_POOL__CHECK_S   = tostring(var.sleep.check_s)
+  }
 
+  # The calls of Cloud Tasks, also for processes that have no right on the worker pool.
+  wake_settings = var.sleep == null ? {} : {
     DROPLINE_POOL__WAKE_QUEUE           = local.queue_path
     DROPLINE_POOL__WAKE_URL             = var.wake.url
     DROPLINE_POOL__WAKE_SERVICE_ACCOUNT = var.wake.service_account
@@ -29,6 +32,7 @@ locals {
   environment = merge(
     var.environment,
     local.pool_settings,
+    local.wake_settings,
     {
       GOOGLE_CLOUD_PROJECT            = var.project
       DROPLINE_DATABASE__URL          = var.database_url

@@ -10,5 +10,10 @@ output "pool_path" {
 
 output "pool_settings" {
   description = "Scale-to-zero settings for the function, DROPLINE_POOL__…; empty without scale to zero. Known before the apply."
-  value       = local.pool_settings
+  value       = merge(local.pool_settings, local.wake_settings)
+}
+
+output "wake_settings" {
+  description = "Settings for a process that has the function wake the worker pool, DROPLINE_POOL__WAKE_…; empty without scale to zero."
+  value       = local.wake_settings
 }

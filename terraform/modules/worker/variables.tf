@@ -244,6 +244,22 @@ variable "scalers" {
   default     = {}
 }
 
+variable "wakers" {
+  description = "E-mail addresses of further service accounts that have the function wake the worker pool, by a call of Cloud Tasks, by a name of your choice. They get no right on the worker pool, and cannot act as its account."
+  type        = map(string)
+  default     = {}
+
+  validation {
+    condition     = length(setintersection(keys(var.wakers), keys(var.scalers))) == 0
+    error_message = "A name is in wakers and in scalers. Remove it from wakers: a scaler has the same right on the queue."
+  }
+
+  validation {
+    condition     = length(var.wakers) == 0 || var.sleep != null
+    error_message = "wakers is given without sleep: without scale to zero there is no queue of Cloud Tasks, and nothing to wake."
+  }
+}
+
 variable "wake" {
   description = "The calls of Cloud Tasks that wake or check the worker pool: the function's address with the path /wake, the account of their token, and its audience. null: no scale to zero."
   type = object({

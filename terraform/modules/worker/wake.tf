@@ -31,7 +31,7 @@ resource "google_cloud_tasks_queue" "wake" {
 }
 
 resource "google_cloud_tasks_queue_iam_member" "enqueuer" {
-  for_each = var.scalers
+  for_each = length(var.scalers) > 0 ? merge(var.scalers, var.wakers) : {}
 
   project  = var.project
   location = google_cloud_tasks_queue.wake[0].location
@@ -42,7 +42,7 @@ resource "google_cloud_tasks_queue_iam_member" "enqueuer" {
 
 # A task has a token of the account that may call the function. Cloud Tasks asks for this right of those who make the task.
 resource "google_service_account_iam_member" "wake" {
-  for_each = var.wake == null ? {} : var.scalers
+  for_each = var.wake == null ? {} : merge(var.scalers, var.wakers)
 
   service_account_id = "projects/${var.project}/serviceAccounts/${var.wake.service_account}"
   role               = "roles/iam.serviceAccountUser"

@@ -83,13 +83,35 @@ run "tokens_of_its_own" {
 run "reading_needs_one_right" {
   command = plan
   variables {
-    scopes = ["read"]
+    scopes            = ["read"]
+    broker_url_secret = null
   }
 
   assert {
-    condition     = google_project_iam_custom_role.gallery.permissions == toset(["storage.objects.get"])
+    condition     = google_project_iam_custom_role.gallery.permissions == toset(["storage.objects.get"]) && length(google_project_iam_custom_role.uploads) == 0
     error_message = "A gallery that only reads gets objects, and has no other right on a bucket."
   }
+
+  assert {
+    condition     = !contains(google_cloud_run_v2_service.gallery.template[0].containers[0].env[*].name, "DROPLINE_BROKER__URL")
+    error_message = "A gallery that only reads has no URL of Redis."
+  }
+}
+
+run "reading_with_a_password" {
+  command = plan
+  variables {
+    scopes = ["read"]
+  }
+  expect_failures = [var.broker_url_secret]
+}
+
+run "messages_without_redis" {
+  command = plan
+  variables {
+    broker_url_secret = null
+  }
+  expect_failures = [var.broker_url_secret]
 }
 
 run "uploads_replace_nothing" {
@@ -99,9 +121,41 @@ run "uploads_replace_nothing" {
   }
 
   assert {
-    condition     = google_project_iam_custom_role.gallery.permissions == toset(["storage.objects.get", "storage.objects.create"])
+    condition     = google_project_iam_custom_role.uploads[0].permissions == toset(["storage.objects.create"])
     error_message = "An upload needs one right more."
   }
+
+  assert {
+    condition     = google_storage_bucket_iam_member.uploads[0].bucket == "drops" && google_project_iam_custom_role.gallery.permissions == toset(["storage.objects.get"])
+    error_message = "Uploads go to the first bucket; no other bucket takes one."
+  }
+}
+
+run "buckets_of_another_project" {
+  command = apply
+  variables {
+    suffix            = "ab12"
+    buckets           = ["theirs", "ours"]
+    buckets_elsewhere = { theirs = "other-project" }
+  }
+
+  assert {
+    condition     = google_storage_bucket_iam_member.gallery["theirs"].role == "projects/other-project/roles/dropline_drop_project_gallery_ab12" && google_storage_bucket_iam_member.gallery["ours"].role == "projects/drop-project/roles/dropline_gallery_ab12"
+    error_message = "A bucket gets the role of its project."
+  }
+
+  assert {
+    condition     = google_storage_bucket_iam_member.uploads[0].role == "projects/other-project/roles/dropline_drop_project_uploads_ab12"
+    error_message = "Uploads to a bucket of another project need a role of that project."
+  }
+}
+
+run "a_project_of_no_bucket" {
+  command = plan
+  variables {
+    buckets_elsewhere = { typo = "other-project" }
+  }
+  expect_failures = [var.buckets_elsewhere]
 }
 
 run "open_to_nobody" {
@@ -140,9 +194,10 @@ run "a_token_itself" {
 run "a_token_that_may_more_than_the_account" {
   command = plan
   variables {
-    members = []
-    scopes  = ["read"]
-    tokens  = ["ci:read+edit:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"]
+    members           = []
+    scopes            = ["read"]
+    broker_url_secret = null
+    tokens            = ["ci:read+edit:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"]
   }
   expect_failures = [var.tokens]
 }
@@ -150,7 +205,8 @@ run "a_token_that_may_more_than_the_account" {
 run "a_scope_of_no_name" {
   command = plan
   variables {
-    scopes = ["write"]
+    scopes            = ["write"]
+    broker_url_secret = null
   }
   expect_failures = [var.scopes]
 }

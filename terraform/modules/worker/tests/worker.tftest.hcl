@@ -184,6 +184,48 @@ run "a_scaler_only_scales" {
   }
 }
 
+run "a_waker_scales_nothing" {
+  command = plan
+  variables {
+    sleep   = {}
+    scalers = { function = "dropline-function@drop-project.iam.gserviceaccount.com" }
+    wakers  = { gallery = "dropline-gallery@drop-project.iam.gserviceaccount.com" }
+  }
+
+  assert {
+    condition     = keys(google_cloud_tasks_queue_iam_member.enqueuer) == ["function", "gallery"] && keys(google_service_account_iam_member.wake) == ["function", "gallery"]
+    error_message = "A waker puts calls of the function into the queue."
+  }
+
+  assert {
+    condition     = keys(google_cloud_run_v2_worker_pool_iam_member.scaler) == ["function"] && keys(google_service_account_iam_member.scaler) == ["function"]
+    error_message = "A waker has no right on the worker pool, nor on its account."
+  }
+
+  assert {
+    condition     = alltrue([for name in keys(output.wake_settings) : startswith(name, "DROPLINE_POOL__WAKE_")]) && length(setsubtract(keys(output.wake_settings), keys(output.pool_settings))) == 0
+    error_message = "A waker is not told of the worker pool; a scaler is told of both."
+  }
+}
+
+run "a_waker_without_a_queue" {
+  command = plan
+  variables {
+    wakers = { gallery = "dropline-gallery@drop-project.iam.gserviceaccount.com" }
+  }
+  expect_failures = [var.wakers]
+}
+
+run "a_waker_that_scales" {
+  command = plan
+  variables {
+    sleep   = {}
+    scalers = { gallery = "dropline-gallery@drop-project.iam.gserviceaccount.com" }
+    wakers  = { gallery = "dropline-gallery@drop-project.iam.gserviceaccount.com" }
+  }
+  expect_failures = [var.wakers]
+}
+
 run "always_awake" {
   command = plan
   variables {
