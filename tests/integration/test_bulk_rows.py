@@ -8,8 +8,11 @@ from sqlalchemy.exc import ProgrammingError
 
 from db import backfills, bulk_rows, claims, object_rows
 from db.bulk_rows import BulkRow, Registered
-from dropline.contract import Claim, ObjectFacts, ObjectVersion, SeenMetadata
+from db.caption_filter import CaptionFilter
+from db.recaptions import AddTask
+from dropline.contract import Claim, ObjectFacts, ObjectVersion, SeenMetadata, TaskRequest
 from dropline.errors import BackfillTakenOver
+from tests.support.recaptions import insert_captioned
 from tests.support.rows import CHILD, G1, G2, TASK, drop, row_of
 
 FACTS = ObjectFacts("image/jpeg", 10, "md5", "crc", None, SeenMetadata(3, 17))
@@ -105,6 +108,7 @@ def test_a_batch_and_its_cursor_are_committed_together_and_a_second_process_take
 
 def test_bulk_rows_and_single_tasks_have_the_rules_of_events(connection: Connection) -> None:
     """`register_tasks` alone has the rules: without the function, no other one inserts a row."""
+    insert_captioned(connection, 1, 1)
     connection.execute(
         text("""
             DO $$ BEGIN EXECUTE (SELECT 'DROP FUNCTION ' || oid::regprocedure FROM pg_proc
@@ -113,3 +117,5 @@ def test_bulk_rows_and_single_tasks_have_the_rules_of_events(connection: Connect
     )
     with pytest.raises(ProgrammingError, match="register_tasks"):
         bulk_rows.register(connection, "drops", [named("a.jpg")])
+    with pytest.raises(ProgrammingError, match="register_tasks"):
+        AddTask(CaptionFilter(), TaskRequest.parse("<OD>")).take(connection, 0, 1, 1)
