@@ -38,7 +38,7 @@ _KILLS = 3
 _RATE = 1000
 _RATE_S = 10
 _COMMAND_S = 1800.0
-#: Of the bulk objects, which the function filters, so that the backfill makes their rows.
+#: Of the bulk objects, which the function filters: the backfill makes the rows.
 _BULK = "bulk"
 _BATCHES = """
     SELECT max(within), sum(rows), EXTRACT(EPOCH FROM max(at) - min(at))::float8
@@ -171,7 +171,7 @@ def _shown(ran: Ran, objects: int) -> str:
 
 
 def measure_drops(bulk: int, drops: int) -> list[Figure]:
-    """Single drops on the idle stack, while a backfill is captioned, and beside one with a cap on its rate.
+    """Single drops on the idle stack, while a backfill is captioned, and beside a backfill with a cap on the rate.
 
     Raises:
         RunInvalidError: a drop was not captioned, or the backfill was done before the drops.

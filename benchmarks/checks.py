@@ -12,7 +12,7 @@ class RunInvalidError(Exception):
 
 @dataclass(frozen=True)
 class RowTimes:
-    """The columns of a row that are checked after a run; the times are those of Postgres."""
+    """The columns of a row checked after a run; the times are those of Postgres."""
 
     id: int
     status: str

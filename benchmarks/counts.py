@@ -24,7 +24,7 @@ _SHOWN_COMMANDS = 8
 #: Between two queries; each query is one transaction.
 _PAUSE_S = 1.0
 
-# A backend reports its transactions no later than its end, so function and worker stop before the second reading.
+# A backend reports transactions no later than at the end, so function and worker stop before the second reading.
 _TRANSACTIONS = "SELECT sum(xact_commit + xact_rollback)::bigint FROM pg_stat_database WHERE datname = 'dropline'"
 _WRITTEN = "SELECT count(*) FROM captions WHERE metadata_written_at IS NOT NULL"
 _WAL = "SELECT (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint"

@@ -24,7 +24,7 @@ class ProcessTimes:
 
     pid: int
     parent: int
-    #: CPU time of the process and of its ended children whose exit status was collected.
+    #: CPU time of the process and of ended children with a collected exit status.
     ticks: int
 
 
@@ -52,7 +52,7 @@ class ProcessSnapshot:
         return cls(tuple(_all_processes()), os.sysconf("SC_CLK_TCK"))
 
     def alone_s(self, pid: int) -> float:
-        """CPU seconds of one process and of its ended children.
+        """CPU seconds of a process and of the ended children.
 
         Raises:
             RunInvalidError: the process does not exist.
@@ -99,14 +99,14 @@ def children_that_run(parent: int, module: str) -> list[int]:
 
 
 def resident_bytes(pid: int) -> int:
-    """Memory of one process that is in RAM."""
+    """Memory of a process in RAM."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     (kilobytes,) = (line.split()[1] for line in lines if line.startswith("VmRSS:"))
     return int(kilobytes) * 1024
 
 
 def own_bytes(pid: int) -> int:
-    """Memory of one process that no other process shares; 0 if the process has ended."""
+    """Memory of a process without shared pages; 0 if the process has ended."""
     with suppress(OSError):
         lines = (line.split() for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines())
         return sum(int(line[1]) for line in lines if line[0] in ("Private_Clean:", "Private_Dirty:")) * 1024
@@ -145,7 +145,7 @@ class MachineTimes:
 
 @dataclass(frozen=True)
 class Contention:
-    """The other load of the machine during a part: means from its start to its end."""
+    """The other load of the machine during a part: means from start to end."""
 
     seconds: float
     #: Cores busy with processes outside of the benchmark.
@@ -164,7 +164,7 @@ class CpuReading:
 
     seconds: float
     machine: MachineTimes
-    #: CPU seconds of this process and all its descendants.
+    #: CPU seconds of the process and all descendants.
     own: float
 
     @classmethod

@@ -22,7 +22,7 @@ _DEADLINE_S = 120.0
 
 @dataclass(frozen=True)
 class DropTimes:
-    """The times of one upload and of the notifications of its row, by `time.perf_counter`, in seconds."""
+    """The times of an upload and of the notifications of the row, by `time.perf_counter`, in seconds."""
 
     #: `began` by the system's clock, which is also the clock of Postgres.
     began_at: datetime
@@ -67,7 +67,7 @@ class LatencyResult:
 
 
 def measure_latency(drops: int) -> LatencyResult:
-    """Drop small images one after the other, each after the metadata of the previous one is written.
+    """Drop small images in sequence, each after the metadata of the previous one is written.
 
     Raises:
         RunInvalidError: a drop was not captioned exactly once.
@@ -94,7 +94,7 @@ def warm_up(stack: BenchmarkStack) -> None:
 
 
 def timed_drop(listener: Listener, uploader: Executor, bucket: Bucket, image: ImageFile) -> DropTimes:
-    """Drop one image, and wait until its metadata are written; the notifications of other rows are passed over."""
+    """Drop an image, and wait until the metadata are written; the notifications of other rows are passed over."""
     # The upload has a thread of its own, because the notification may arrive before the response.
     times = uploader.submit(_timed_upload, bucket, image)
     captioned = 0.0

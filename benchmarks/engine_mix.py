@@ -1,8 +1,8 @@
-"""Tasks of all lengths in one engine: the time of a mixture beside the times that its tasks take alone.
+"""Tasks of all lengths in one engine: the time of a mixture beside the times of the tasks alone.
 
     python -m benchmarks.engine_mix [--device cuda] [--images 64] [--max-batch 64]
 
-Random weights in the shape of Florence-2-base, whose answers are as long as the limits of their tasks.
+Random weights in the shape of Florence-2-base, with answers as long as the limits of the tasks.
 """
 
 import sys

@@ -1,6 +1,6 @@
 """Other ways to caption with the same weights, for comparison in the same run as the engine.
 
-They answer without the engine's rules of what a task may contain: less work than the engine's.
+They answer without the engine's rules for the contents of a task: less work than the engine's.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ class ReferenceName(StrEnum):
     GENERATE = "generate"
     #: The same, greedy, with a static cache and a compiled forward pass.
     TUNED = "tuned"
-    #: The program that Dropline grew out of: one image at a time, float32, three beams.
+    #: The program before Dropline: one image at a time, float32, three beams.
     PREDECESSOR = "predecessor"
 
 
@@ -57,7 +57,7 @@ class _Generate:
 def reference(
     name: ReferenceName, model: Any, processor: Florence2Processor, task: TaskRequest, *, beams: int, tokens: int
 ) -> Reference:
-    """One of the ways; the model is changed where the way asks for it, so build it anew for each."""
+    """A way; the model is changed where the way asks for a change, so build a new model for each."""
     match name:
         case ReferenceName.GENERATE:
             early = beams > 1 and bool(model.generation_config.early_stopping)

@@ -71,7 +71,7 @@ class PartRun:
 
 
 def measured(part: Part, measure: Callable[[], Result]) -> PartRun:
-    """Measure one part, and print its name to standard error.
+    """Measure a part, and print the name to standard error.
 
     Raises:
         RunInvalidError, DroplineError: the part has no result.

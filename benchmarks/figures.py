@@ -75,7 +75,7 @@ def shown(value: float) -> str:
 
 
 def shown_spread(spread: Spread, unit: str) -> str:
-    """A spread in one line; p90 is left out for fewer than ten values, where it equals the maximum."""
+    """A spread in a line; p90 is left out for fewer than ten values, where p90 equals the maximum."""
     parts = [("p50", spread.p50), ("p90", spread.p90), ("max", spread.maximum), ("min", spread.minimum)]
     named = [f"{name} {shown(value)}" for name, value in parts if name != "p90" or spread.count >= 10]
     return f"{', '.join(named)} {unit}"

@@ -1,7 +1,7 @@
 """A bucket of many objects in the emulator, with Postgres and Redis, and without a function.
 
-The emulator reads the objects from files where they are. Its memory backend looks through all objects for each one
-that it loads: 100,000 objects took more than ten minutes.
+The emulator reads the objects from files in place. The memory backend looks through all objects for each object
+of a load: 100,000 objects took more than ten minutes.
 """
 
 import base64

@@ -26,7 +26,7 @@ _TIMEOUT_S = 60.0
 
 @dataclass(frozen=True)
 class PushResponse:
-    """One response; times are those of `time.perf_counter`, in seconds."""
+    """A response; times by `time.perf_counter`, in seconds."""
 
     status: int
     sent: float

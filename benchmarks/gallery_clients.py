@@ -1,4 +1,4 @@
-"""Clients of a gallery: event streams that count what they hear, and requests that wait for a caption."""
+"""Clients of a gallery: event streams with counts of their events, and requests waiting for a caption."""
 
 import asyncio
 import json

@@ -111,7 +111,7 @@ _LAST_DAY_IN_SQL = "SELECT * FROM caption_stats WHERE day = (now() AT TIME ZONE 
 
 @dataclass(frozen=True)
 class Call:
-    """One call, in one table."""
+    """A call, in a table."""
 
     #: At the client: the shortest of several calls, in milliseconds.
     shortest_ms: float

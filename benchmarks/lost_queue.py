@@ -34,7 +34,7 @@ from local_emulators.ports import free_ports
 from local_emulators.supervisor import Supervisor
 from migrations.run import upgrade
 
-#: Objects; each queued row asks another question about one of them.
+#: Objects; each queued row asks another question about an object.
 _OBJECTS = 1000
 #: Age of the copy with which Redis starts again, in seconds.
 _AGE_S = 10.0

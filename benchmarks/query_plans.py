@@ -52,7 +52,7 @@ class Plan:
 
     @property
     def indexes(self) -> list[str]:
-        """The indexes that the statement uses."""
+        """The indexes the statement uses."""
         return [node.rpartition(" ")[2] for node in self.nodes if "Index" in node]
 
 

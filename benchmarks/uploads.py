@@ -15,7 +15,7 @@ from dropline.contract import ObjectVersion, Status
 
 #: The longest wait for a set of rows. The wait ends only in broken runs, so the limit is generous.
 DEADLINE_S = 600.0
-#: Concurrent uploads: the number of connections that the client keeps.
+#: Concurrent uploads: the number of connections the client keeps.
 _UPLOADS = 8
 _FAILED_STATUSES = (Status.FAILED, Status.SUPERSEDED, Status.DELETED)
 

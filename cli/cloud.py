@@ -1,4 +1,4 @@
-"""`dropline cloud check`: what a project in Google Cloud lacks."""
+"""`dropline cloud check`: the missing parts of a project in Google Cloud."""
 
 import enum
 from collections import Counter

@@ -100,7 +100,7 @@ def print_error_lines(message: str) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str | None = None) -> None:
-    """Print a table whose cells are folded, never cut."""
+    """Print a table of folded cells, never cut."""
     table = Table(title=None if title is None else Text(printable(title)), title_justify="left")
     for column in columns:
         table.add_column(safe_text(column), overflow="fold")

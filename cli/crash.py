@@ -1,6 +1,6 @@
 """The last resort of the command line: errors without a name of Dropline's, and streams that cannot be written.
 
-Nothing here replaces the names that `db`, `dropline.broker` and `dropline.storage` give to errors of a service.
+The names of errors of a service, by `db`, `dropline.broker` and `dropline.storage`, are not replaced.
 """
 
 import contextlib

@@ -196,7 +196,7 @@ class _CaptionPrinter:
     """Prints each caption as it arrives."""
 
     def uploaded(self, _uploaded: Uploaded) -> None:
-        """Print nothing: the caption follows."""
+        """Print no line: the caption follows."""
 
     def ended(self, _version: ObjectVersion, rows: list[CaptionRecord]) -> None:
         """Print one line per row."""

@@ -11,7 +11,7 @@ _MEGABYTE = 1_000_000
 
 
 class DownloadProgress:
-    """Shows the received and all bytes of a download; nothing for a model in the cache."""
+    """Shows the received and all bytes of a download; no bar for a model in the cache."""
 
     def __init__(self) -> None:
         console = stderr_console()

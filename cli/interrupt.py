@@ -1,4 +1,4 @@
-"""Ctrl-C of a command that waits for a service: the command ends soon, whatever a library is waiting for.
+"""Ctrl-C of a command that waits for a service: the command ends soon, in any wait of a library.
 
 An executor joins its threads at the end of the process, psycopg waits for the answer to a cancelled statement, and
 a name is resolved outside of Python: none of them returns while a service is silent.
@@ -78,7 +78,7 @@ class _Line:
             print_note(_WORDS)
 
     def force(self) -> None:
-        """Write the line past the console, whose lock the main thread may hold."""
+        """Write the line past the console: the main thread may hold the console's lock."""
         if self._is_free.acquire(blocking=False):
             os.write(2, f"{_SHOW_CURSOR if sys.stderr.isatty() else ''}{_WORDS}\n".encode())
 

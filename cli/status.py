@@ -132,7 +132,7 @@ def _print_redo(rows: int) -> None:
 
 
 def _problem_words(problem: dict[str, Any]) -> str:
-    """Why a worker pool has no worker, and what comes next."""
+    """Why a worker pool has no worker, and the next step."""
     name, since = problem["pool"].rpartition("/")[2], value_text(problem["since"])
     if problem["held_at"] is not None:
         return (

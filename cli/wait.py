@@ -152,7 +152,7 @@ _Ended = tuple[ObjectVersion, list[CaptionRecord]]
 
 
 class _PendingVersions:
-    """Object versions whose rows are not all terminal yet; reads the rows for a listener."""
+    """Object versions with rows not all terminal yet; reads the rows for a listener."""
 
     def __init__(
         self,

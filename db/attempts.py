@@ -1,7 +1,7 @@
 """The end of an attempt: the caption is recorded, or the row fails, waits, or ends with its object.
 
-Each function is one statement, guarded in SQL: a row that another attempt has, or that a person has edited, stays
-as it is. A trigger sends the NOTIFY of every transition in the same transaction.
+Each function is one statement, guarded in SQL: a row of another attempt, or with a person's edit, stays
+unchanged. A trigger sends the NOTIFY of every transition in the same transaction.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class Ended:
 
     #: False if the row has moved on: another attempt, a newer generation or a deletion.
     held: bool
-    #: With the time of the own row, if it is due again.
+    #: With the time of the own row, if the row is due again.
     others: Due
 
 
@@ -32,7 +32,7 @@ class Recorded:
 
     #: As in `Ended`.
     held: bool
-    #: True if the write-back to the object's metadata follows: the row has a lease for it.
+    #: True if the write-back to the object's metadata follows: the row has a lease.
     is_write_back_due: bool
     others: Due
 
@@ -41,8 +41,8 @@ def _ending(update: str, stale: str = "") -> TextClause:
     """A statement that ends an attempt with `update`, and reads the other unfinished rows.
 
     Args:
-        update: of the own row, if the attempt holds it.
-        stale: another update of the own row, if the attempt does not hold it.
+        update: of the own row, if the attempt holds the row.
+        stale: another update of the own row, if the attempt does not hold the row.
     """
     ended = f"ended AS ({update} RETURNING lease_until)"
     leases = "SELECT lease_until FROM ended"
@@ -56,7 +56,7 @@ def _ending(update: str, stale: str = "") -> TextClause:
     """)
 
 
-# The lock: of two records of the same attempt, the second must see that the first one has kept the caption. So the
+# The lock: of two records of the same attempt, the second must see the caption kept by the first. So the
 # join, by which Postgres locks before the update.
 _RECORD = text(f"""
     WITH replaced AS (
@@ -97,14 +97,14 @@ def record_caption(
     write_back_lease_s: float | None,
     copied_from: int | None = None,
 ) -> Recorded:
-    """Record the caption if the row still has the attempt number of `claim`; a replaced one goes to the history.
+    """Record the caption if the row has the attempt number of `claim`; a replaced caption goes to the history.
 
     The same attempt may record twice: the answer to a COMMIT can be lost.
 
     Args:
         size_bytes: of the stored bytes of the object.
-        write_back_lease_s: the lease of the write-back that follows; None if metadata is not written.
-        copied_from: id of the row whose caption it is; None: the model captioned this row.
+        write_back_lease_s: the lease of the write-back; None if metadata is not written.
+        copied_from: id of the row with the same caption; None: the model captioned the row.
     """
     values: dict[str, Any] = {
         "row_id": claim.row_id,
@@ -124,10 +124,10 @@ def record_caption(
     return Recorded(row.held, row.is_write_back_due, due_of(row))
 
 
-# A write-back that no longer holds its row may have put a replaced caption over that of the row, also after the
-# child with the newer caption has written it: the row is written again, and that child loses it. With the same
-# caption nothing is to be done, so two children do not make work for each other, and a repetition after a lost
-# answer has no effect. A row that waits for a child is written anyway; a row to be redone, after the redo.
+# A write-back without its row may have put a replaced caption over that of the row, also after the
+# child with the newer caption: the row is written again, and the child loses the row. With the same
+# caption no work is left, so two children do not make work for each other, and a repetition after a lost
+# answer has no effect. A waiting row is written anyway; a row to be redone, after the redo.
 _WRITE_AGAIN = """
     UPDATE captions SET metadata_written_at = NULL, updated_at = now(),
            lease_until = CASE WHEN redo THEN lease_until ELSE now() END,
@@ -136,8 +136,8 @@ _WRITE_AGAIN = """
           AND (lease_until IS NULL OR claimed_by IS NOT NULL)
           AND (caption IS DISTINCT FROM :caption OR model IS DISTINCT FROM :model)
 """
-# A second record of the same attempt, whose first COMMIT was not answered, makes the write-back due once more.
-# After a redo that failed, the error is that of the redo.
+# A second record of the same attempt, after a COMMIT without an answer, makes the write-back due once more.
+# After a failed redo, the error is the redo's.
 _FINISH_WRITE_BACK = _ending(
     """
     UPDATE captions SET lease_until = NULL, failing_since = NULL, updated_at = now(),
@@ -163,7 +163,7 @@ _POSTPONE_WRITE_BACK = _ending(
 def finish_write_back(connection: Connection, write_back: WriteBack, outcome: WriteOutcome) -> Ended:
     """End the lease of a write-back and record its outcome, if the claim still holds the row.
 
-    Else the row is due again, if it has another caption by now.
+    Else the row is due again, if its caption has changed.
     """
     values = {"written": outcome.written, "code": outcome.code, "error": storable_text(outcome.note)}
     return _end(connection, _FINISH_WRITE_BACK, _held_by(write_back) | values)
@@ -180,7 +180,7 @@ def _held_by(write_back: WriteBack) -> dict[str, Any]:
     return {"row_id": write_back.row_id, "claimed_by": write_back.claimed_by} | words
 
 
-# A row that keeps its old caption stays captioned. Without a lease, no attempt of it has begun since it is to be
+# A row with an old caption stays captioned. Without a lease, no attempt of the row has begun since it is to be
 # redone.
 _HELD = """WHERE id = :row_id AND attempts = :attempt
            AND (status = 'running' OR (status = 'captioned' AND redo AND lease_until IS NOT NULL))"""
@@ -208,9 +208,9 @@ _MARK_DELETED = _ending(f"""
 
 
 def fail(connection: Connection, claim: Claim, code: str, error: str) -> Ended:
-    """Set the row to `failed`, if it still has the attempt number of `claim`.
+    """Set the row to `failed`, if the row still has the attempt number of `claim`.
 
-    A row that is to be redone stays captioned, and has the time of the failure. It is due if the metadata lack a
+    A row to be redone stays captioned, and has the time of the failure. The row is due if the metadata lack a
     person's caption.
     """
     return _end_attempt(connection, _FAIL, claim, code=code, error=storable_text(error))
@@ -222,9 +222,9 @@ def requeue(
     """Queue the row again after a transient error, as `fail` does.
 
     Args:
-        lost: adds one to `lost_attempts`.
+        lost: adds 1 to `lost_attempts`.
         delay_s: seconds until the row is due.
-        slow: adds one to `slow_attempts`.
+        slow: adds 1 to `slow_attempts`.
     """
     values = {"lost": lost, "slow": slow, "delay_s": delay_s}
     ended = _end_attempt(connection, _REQUEUE, claim, code=code, error=storable_text(error), **values)

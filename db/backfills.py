@@ -1,7 +1,7 @@
-"""Backfills: the cursor and the counts of each, and the rows that it inserted.
+"""Backfills: the cursor, the counts and the inserted rows of each.
 
-A batch of rows and the cursor behind it are committed together. So a backfill that is killed at any step continues
-where its last batch ended. Each function takes a connection in a transaction of the caller.
+A batch of rows and the cursor behind the batch are committed together. So a backfill killed at any step continues
+behind the last batch. Each function takes a connection in a transaction of the caller.
 """
 
 from collections.abc import Mapping, Sequence
@@ -44,7 +44,7 @@ class BackfillRecord:
 
 
 _COLUMNS = ", ".join(field.name for field in fields(BackfillRecord))
-# The unfinished backfill of the same source and options continues; its runner stops at its next batch.
+# The unfinished backfill of the same source and options continues; the earlier runner stops at the next batch.
 _START = text(f"""
     INSERT INTO backfills (source, options, since, cursor, runner)
     VALUES (:source, :options, :since, '{{}}', :runner)
@@ -74,13 +74,13 @@ _ONE = text(f"SELECT {_COLUMNS} FROM backfills WHERE id = :id")  # noqa: S608 - 
 def start(
     connection: Connection, source: str, options: Mapping[str, Any], since: datetime | None, runner: str
 ) -> BackfillRecord:
-    """Begin a backfill, or take over the unfinished one of the same source and options.
+    """Begin a backfill, or take over the unfinished backfill of the same source and options.
 
     Args:
         source: `gs://bucket/…`, as given.
-        options: all that decides which objects get which rows.
+        options: all options for the choice of objects and rows.
         since: of a new backfill.
-        runner: a name that no other process has.
+        runner: a name unique to the process.
     """
     values = {"source": source, "options": dict(options), "since": since, "runner": runner}
     return _record(connection.execute(_START, values).mappings().one())
@@ -97,14 +97,14 @@ def advance(
     *,
     listed: int,
 ) -> tuple[BackfillRecord, Registered]:
-    """Insert the missing rows of a batch, count them, and set the cursor behind the batch.
+    """Insert and count the missing rows of a batch, and set the cursor behind the batch.
 
     Args:
         left_out: numbers of the other objects of the batch, by reason.
         listed: objects of the batch.
 
     Raises:
-        BackfillTakenOver: another process continues the backfill, or it has finished.
+        BackfillTakenOver: another process continues the backfill, or the backfill has finished.
     """
     if connection.execute(_LOCK, {"id": backfill_id, "runner": runner}).one_or_none() is None:
         raise BackfillTakenOver(f"another process has taken over backfill {backfill_id}, and goes on with it")
@@ -126,7 +126,7 @@ def finish(connection: Connection, backfill_id: int, runner: str) -> BackfillRec
     """Set the backfill to finished.
 
     Raises:
-        BackfillTakenOver: another process continues the backfill, or has finished it.
+        BackfillTakenOver: another process continues the backfill, or has finished.
     """
     found = connection.execute(_FINISH, {"id": backfill_id, "runner": runner}).mappings().one_or_none()
     if found is None:
@@ -135,7 +135,7 @@ def finish(connection: Connection, backfill_id: int, runner: str) -> BackfillRec
 
 
 def find(connection: Connection, backfill_id: int) -> BackfillRecord | None:
-    """One backfill; None if there is none of this id."""
+    """The backfill with the id, or None."""
     found = connection.execute(_ONE, {"id": backfill_id}).mappings().one_or_none()
     return None if found is None else _record(found)
 
@@ -170,22 +170,22 @@ _RATE = text("""
 
 @dataclass(frozen=True, slots=True)
 class MeasuredRate:
-    """The rate of the latest captions, without the idle times between them."""
+    """The rate of the latest captions, without the idle times."""
 
     per_second: float
-    #: Workers that made them.
+    #: Workers behind the captions.
     workers: int
 
 
 def unfinished_rows(connection: Connection, backfill: BackfillRecord, bucket: str, most: int) -> int:
-    """Rows of the backfill that are still to be captioned, `most` at most."""
+    """Unfinished rows of the backfill, `most` at most."""
     if backfill.first_id is None:
         return 0
     return int(connection.execute(_UNFINISHED, {**_ids(backfill, bucket), "most": most}).scalar_one())
 
 
 def statuses(connection: Connection, backfill: BackfillRecord, bucket: str) -> dict[Status, int]:
-    """The rows of the backfill by status; reads all of them."""
+    """The rows of the backfill by status; reads each row."""
     if backfill.first_id is None:
         return {}
     found = connection.execute(_STATUSES, _ids(backfill, bucket))
@@ -193,7 +193,7 @@ def statuses(connection: Connection, backfill: BackfillRecord, bucket: str) -> d
 
 
 def measured_rate(connection: Connection, *, most: int = 2000, idle_s: float = 10.0) -> MeasuredRate | None:
-    """The rate at which the workers captioned the latest rows; None with fewer than ten of them."""
+    """The rate at which the workers captioned the latest rows; None with fewer than ten captions."""
     row = connection.execute(_RATE, {"most": most, "idle_s": idle_s}).one()
     few = 10
     if row.captions < few or not row.busy_s:

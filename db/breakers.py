@@ -21,7 +21,7 @@ class OpenBreaker:
     name: str
     host: str
     open_since: datetime
-    #: One sentence for people.
+    #: A sentence for people.
     reason: str
 
     def document(self) -> dict[str, Any]:
@@ -38,7 +38,7 @@ _FIND = text("""
     SELECT name, host, breaker_open_since AS open_since, breaker_reason AS reason FROM workers
     WHERE breaker_open_since IS NOT NULL AND stopped_at IS NULL ORDER BY id
 """)
-# A row that the death of an engine has set aside is queued again; one that keeps its old caption is to be redone.
+# A row set aside by the death of an engine is queued again; a row with an old caption is to be redone.
 _GIVE_BACK = text("""
     UPDATE captions SET lost_attempts = GREATEST(0, lost_attempts - given.attempts), updated_at = now(),
            status = CASE WHEN status = 'failed' THEN 'queued' ELSE status END, redo = redo OR status = 'captioned',

@@ -1,4 +1,4 @@
-"""Bulk rows: the rows of objects that are in a bucket already, many in one statement, behind fresh drops.
+"""Bulk rows: the rows of objects in a full bucket, many in a statement, behind fresh drops.
 
 Each function takes a connection in a transaction of the caller.
 """
@@ -19,7 +19,7 @@ from dropline.contract import ObjectFacts, ObjectVersion, Status, TaskRequest
 
 @dataclass(frozen=True, slots=True)
 class BulkRow:
-    """A row to insert: as `register_object` and `register_failed` take it."""
+    """A row to insert: as for `register_object` and `register_failed`."""
 
     version: ObjectVersion
     facts: ObjectFacts
@@ -51,15 +51,15 @@ class BulkRow:
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """The result of one batch."""
+    """The result of a batch."""
 
-    #: Inserted rows that wait for a worker.
+    #: Inserted rows for a worker.
     queued: int = 0
     #: Inserted rows with the caption of a person, from the object's metadata.
     adopted: int = 0
-    #: Inserted rows of objects that are refused without a download.
+    #: Inserted rows of objects refused without a download.
     failed: int = 0
-    #: Objects whose generation was deleted, archived or overwritten before.
+    #: Objects of a generation deleted, archived or overwritten before.
     ended: int = 0
     #: Bytes of the objects of `queued`.
     queued_bytes: int = 0
@@ -70,7 +70,7 @@ class Registered:
 
     @property
     def total(self) -> int:
-        """Objects without their row before."""
+        """Objects without a row before."""
         return self.queued + self.adopted + self.failed + self.ended
 
 
@@ -78,9 +78,9 @@ _REGISTER = text("SELECT * FROM public.register_captions(:bucket, CAST(:objects 
 
 
 def register(connection: Connection, bucket: str, rows: Sequence[BulkRow]) -> Registered:
-    """Insert the missing ones of the rows, of one bucket, with priority 2.
+    """Insert the missing rows of a bucket, with priority 2.
 
-    The rules for each row are those of an event: see `db.object_rows.register_tasks`. Existing rows stay as they
+    The rules for each row are an event's: see `db.object_rows.register_tasks`. Existing rows stay as they
     are, and take no lock.
     """
     found = connection.execute(_REGISTER, {"bucket": bucket, "objects": _json_of(rows)}).mappings().one()
@@ -89,7 +89,7 @@ def register(connection: Connection, bucket: str, rows: Sequence[BulkRow]) -> Re
     return _adopt(connection, bucket, answered, registered) if answered and registered.queued else registered
 
 
-# In one statement for all of them. The new rows are those with an id from the first one on.
+# In a single statement for all rows. The new rows have ids from the first id on.
 _ADOPT = text("""
     WITH adopted AS MATERIALIZED (
         SELECT captions.size_bytes, public.adopt_caption(captions.id, each.caption, NULL) AS is_adopted
@@ -128,7 +128,7 @@ def _adopt(connection: Connection, bucket: str, rows: Sequence[BulkRow], registe
     )
 
 
-# The deleted rows are those that `register_caption` looks for.
+# `register_caption` looks for the same deleted rows.
 _MISSING = text("""
     SELECT number FROM jsonb_to_recordset(CAST(:objects AS jsonb))
          AS each (number integer, name text, generation bigint, task text)
@@ -138,7 +138,7 @@ _MISSING = text("""
 
 
 def missing(connection: Connection, bucket: str, rows: Sequence[BulkRow]) -> list[BulkRow]:
-    """The rows that `register` would insert; changes nothing."""
+    """The rows `register` would insert; reads alone."""
     keys = [
         {"number": number, "name": row.version.name, "generation": row.version.generation, "task": row.task}
         for number, row in enumerate(rows)
@@ -155,7 +155,7 @@ _WITH_ROWS = text("""
 
 
 def with_rows(connection: Connection, bucket: str, versions: Iterable[ObjectVersion]) -> set[ObjectVersion]:
-    """Those of the object versions, of one bucket, that have a row: of any task, in any status."""
+    """The object versions with a row, among those of a bucket: of any task, in any status."""
     keys = [{"name": version.name, "generation": version.generation} for version in versions]
     found = connection.execute(_WITH_ROWS, {"bucket": bucket, "objects": json.dumps(keys)})
     return {ObjectVersion(bucket, row.name, row.generation) for row in found}

@@ -1,6 +1,6 @@
-"""Filters of captions for commands that work on many rows, as one value and as SQL.
+"""Filters of captions for commands on many rows, as a value and as SQL.
 
-The conditions are on `db.models.CaptionRow`; `db.search` and `db.redrivable` have those that they share from here.
+The conditions are on `db.models.CaptionRow`; `db.search` and `db.redrivable` import the shared conditions.
 """
 
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class CaptionFilter:
     model: str = ""
     #: Of the caption: `model_revision`.
     revision: str = ""
-    #: Captioned before this time.
+    #: Captioned before the time.
     older_than: datetime | None = None
     statuses: tuple[Status, ...] = ()
 
@@ -72,7 +72,7 @@ class CaptionFilter:
 def is_object(
     bucket: str, name: str, generation: int | None, row: type[CaptionRow] = CaptionRow
 ) -> ColumnElement[bool]:
-    """Whether the row is of an object, or of one generation of the object."""
+    """Whether the row is of an object, or of a generation of the object."""
     same = and_(row.bucket == bucket, row.object_name == name)
     return same if generation is None else and_(same, row.generation == generation)
 
@@ -83,7 +83,7 @@ def has_prefix(prefix: str, row: type[CaptionRow] = CaptionRow) -> ColumnElement
 
 
 def has_task(task: str, row: type[CaptionRow] = CaptionRow) -> list[ColumnElement[bool]]:
-    """The conditions on rows whose task begins with `task`; the first is that of the index ix_captions_prompt."""
+    """The conditions on rows with a task from `task` on; the first is of the index ix_captions_prompt."""
     prompt = func.split_part(row.task, text("'>'"), text("1"))
     return [prompt == task.partition(">")[0], func.starts_with(row.task, task)]
 

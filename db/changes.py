@@ -18,7 +18,7 @@ from db.snapshot import Snapshot
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """Rows, and the snapshot in which they were read."""
+    """Rows, and the snapshot of their read."""
 
     snapshot: Snapshot
     rows: list[CaptionRecord]
@@ -48,7 +48,7 @@ _AFTER = text(f"""
 
 
 def current_snapshot(connection: Connection) -> Snapshot:
-    """The transactions that this moment sees."""
+    """The transactions visible at the moment."""
     return Snapshot.parse(connection.execute(_SNAPSHOT).scalar_one())
 
 
@@ -58,7 +58,7 @@ def rows_by_id(connection: Connection, ids: Iterable[int]) -> Changes:
 
 
 def rows_changed_after(connection: Connection, since: Snapshot, most: int) -> Changes:
-    """The present state of at most `most` rows that changed after a snapshot, the first change first.
+    """The present state of at most `most` rows with a change after a snapshot, the first change first.
 
     Tombstones are left out. Two ranges of an index are read.
     """
@@ -72,7 +72,7 @@ def rows_changed_after(connection: Connection, since: Snapshot, most: int) -> Ch
 
 
 def _changes(rows: Sequence[RowMapping]) -> Changes:
-    """Every row has the snapshot; a single one without an id means that no row was found."""
+    """Every row has the snapshot; a single row without an id means: no row was found."""
     records = [
         CaptionRecord.from_columns({name: row[name] for name in _NAMES}) for row in rows if row["id"] is not None
     ]

@@ -29,9 +29,9 @@ class Claimed:
     waits: bool = False
 
 
-# An attempt whose process died may have been the work of one task alone, so its row is claimed by itself.
+# An attempt of a dead process may have been the work of a single task, so the row is claimed alone.
 _FRESH = f"{NEEDS_ATTEMPT} AND lease_until IS NULL AND lost_attempts = 0 AND slow_attempts = 0"
-# Those of the locked row: an edit may have committed since the snapshot of the statement.
+# Of the locked row: an edit may have committed since the snapshot of the statement.
 _LOCKED = f"id, bucket, object_name, generation, {_FRESH} AS is_fresh"
 
 
@@ -43,7 +43,7 @@ def _lock_longest_waiting(priority: int) -> str:
     return first_due(priority, f"ORDER BY {DUE_AT} LIMIT 1 FOR UPDATE SKIP LOCKED", _LOCKED)
 
 
-# The common table expressions with FOR UPDATE are evaluated until one has a row.
+# The common table expressions with FOR UPDATE are evaluated until an expression has a row.
 _PICK = f"""
     hinted AS (SELECT {_LOCKED} FROM captions AS hint WHERE id = :hint AND {UNFINISHED} AND {DUE_AT} <= now()
                AND (priority = 0 OR {_longest_waiting(0)} IS NULL)
@@ -54,7 +54,7 @@ _PICK = f"""
     first_2 AS {_lock_longest_waiting(2)},
     picked AS (SELECT * FROM hinted UNION ALL SELECT * FROM first_0 UNION ALL SELECT * FROM first_1
                UNION ALL SELECT * FROM first_2 LIMIT 1)"""
-# The subquery of the conditions on the object is evaluated first: the condition is one of the unique index.
+# The subquery of the conditions on the object is evaluated first: the condition is of the unique index.
 _SIBLINGS = f"""
     siblings AS (
         SELECT id FROM captions AS sibling
@@ -63,7 +63,7 @@ _SIBLINGS = f"""
               AND id <> (SELECT id FROM picked) AND {_FRESH} AND {UNFINISHED} AND {DUE_AT} <= now()
         LIMIT {MAX_TASKS - 1} FOR UPDATE SKIP LOCKED),
     taken AS (SELECT id FROM picked UNION ALL SELECT id FROM siblings)"""
-# What is known of the bytes of the taken rows. A row whose attempt was lost is claimed, and waits afterwards.
+# What is known of the bytes of the taken rows. A row with a lost attempt is claimed, and waits afterwards.
 _SEEN = f"""
     seen AS (
         SELECT own.id AS own_id, found.*, twin_since,
@@ -108,17 +108,17 @@ def claim(
 ) -> Claimed:
     """Lease the most urgent due row, for a caption or for the write-back of a recorded caption.
 
-    With a row that needs a caption, lease the other due rows of its object version: one download serves all. Rows
-    whose earlier attempt was lost or too slow are leased alone, so that one task does not set the others aside.
+    With a row without a caption, lease the other due rows of the object version: a download serves all. Rows
+    with an earlier attempt lost or too slow are leased alone, so that no task sets the others aside.
 
-    A queued row whose bytes another row has at work is not leased: the row is due again a little later.
+    A queued row with the bytes of a row at work is not leased: the row is due again a little later.
 
     Args:
-        connection: its statement is the whole transaction.
+        connection: the statement is the whole transaction.
         hint: id of a row, which is preferred among the due rows of its priority.
         lease_s: seconds until the row is due again, unless the attempt ends before.
-        claimed_by: name of the worker and its child; a child claims again when all its rows have ended.
-        model: the claims have the captions that it has made for identical bytes; None: no caption is taken.
+        claimed_by: name of the worker and the child; a child claims again at the end of all claimed rows.
+        model: rows of identical bytes take the model's caption; None: no caption is taken.
     """
     values = {"hint": hint, "lease_s": lease_s, "claimed_by": claimed_by}
     rows = connection.execute(_CLAIM, values | of_model(model)).all()
@@ -174,5 +174,5 @@ _RELEASE = text("""
 
 
 def release(connection: Connection, claimed_by: str) -> int:
-    """End the lease of a dead child now, so that its row is due at once; the number of rows."""
+    """End the lease of a dead child now, so the row is due at once; the number of rows."""
     return connection.execute(_RELEASE, {"claimed_by": claimed_by}).rowcount

@@ -1,7 +1,7 @@
-"""Opens every connection to Postgres: from one reading of the URL, with the same session settings, checked once.
+"""Opens every connection to Postgres: with one reading of the URL and the same session settings, checked once.
 
-A database or a login may have defaults of its own (`ALTER DATABASE … SET`, `ALTER ROLE … SET`). Dropline sets each
-setting on which its statements, or the values it reads, depend.
+A database or a login may have other defaults (`ALTER DATABASE … SET`, `ALTER ROLE … SET`). Dropline sets each
+setting with an effect on statements or values.
 
 A pooler such as PgBouncer in transaction mode gives every transaction another session of Postgres. Settings of a
 session and prepared statements do not survive there, so `BEGIN` and the settings of the transaction travel in one
@@ -36,7 +36,7 @@ _PINNED = {
     "bytea_output": "hex",
     "extra_float_digits": "1",
     "standard_conforming_strings": "on",
-    # The statements of `db.object_rows`, `db.claims` and `db.attempts` are written for this level.
+    # The statements of `db.object_rows`, `db.claims` and `db.attempts` are written for the level.
     "default_transaction_isolation": "read committed",
     "default_transaction_deferrable": "off",
     "idle_in_transaction_session_timeout": "60000",
@@ -46,7 +46,7 @@ _PINNED = {
 #: Since Postgres 17.
 _PINNED_17 = {"transaction_timeout": "0"}
 
-# A pooler reports a process id of its own, not the id of the Postgres session.
+# A pooler reports the pooler's process id, not the id of the Postgres session.
 _FACTS = """
     SELECT pg_backend_pid(), current_setting('synchronous_commit'),
            (SELECT quote_ident(nspname) FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace
@@ -83,7 +83,7 @@ class _Connection(psycopg.Connection[Any]):
         try:
             wanted = next(gen)
             while True:
-                # Not ready, several times a second, while nothing arrives.
+                # Not ready, several times a second, between two arrivals.
                 ready = yield wanted
                 if not ready and time.monotonic() > end:
                     self.pgconn.finish()
@@ -95,7 +95,7 @@ class _Connection(psycopg.Connection[Any]):
 
 
 class Connector:
-    """Opens connections of one login to one database. Threads may share the object."""
+    """Opens connections of a login to a database. Threads may share the object."""
 
     def __init__(
         self,
@@ -106,12 +106,12 @@ class Connector:
         read_only: bool = False,
         is_bounded: bool = False,
     ) -> None:
-        """A connector that has not connected yet.
+        """A connector without a connection.
 
         Args:
             settings: URL and time limits.
             application_name: name of the connections in `pg_stat_activity`.
-            needs: the rights that the process needs; checked on the first connection, with the encoding and the
+            needs: the rights the process needs; checked on the first connection, with the encoding and the
                 revision of the schema. None: no check.
             read_only: transactions are read-only by default.
             is_bounded: no call waits for longer than a second beyond the timeout of statements, also when the

@@ -18,7 +18,7 @@ def parse_conninfo(url: str, name: str) -> dict[str, str]:
     Args:
         url: a URL, or psql's `host=… dbname=…`. Several hosts, `target_session_attrs`, `service` and a directory
             with a Unix socket as the host are possible.
-        name: the variable or the option with this value, for the error. The error never has the URL.
+        name: the variable or the option with this value, for the error. No error has the URL.
 
     Raises:
         SettingsError: libpq refuses the address.

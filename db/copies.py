@@ -1,6 +1,6 @@
-"""Identical bytes: the row whose caption another row takes, and the row that it waits for.
+"""Identical bytes: the row with a caption for another row, and the row to wait for.
 
-Two rows have identical bytes if MD5, size and, where both are known, CRC32C are equal. All three are those of the
+Two rows have identical bytes if MD5, size and, where both are known, CRC32C are equal. All three are of the
 stored bytes, before a content encoding is undone. The design is in
 `docs/decisions/0025-identical-bytes-are-captioned-once.md`.
 """
@@ -13,7 +13,7 @@ from sqlalchemy import Row, text
 from db.session import Connection
 from dropline.contract import Caption, Claim, Dimensions, Original
 
-#: Of a row that waits: as long as the other row has been at work, so that the pauses grow.
+#: Of a waiting row: as long as the other row has been at work, so the pauses grow.
 _SHORTEST_WAIT_S, _LONGEST_WAIT_S = 0.5, 30
 
 
@@ -39,7 +39,7 @@ IS_ORIGINAL = "copied_from IS NULL AND captioned_at IS NOT NULL AND md5_hash IS 
 def original_of(own: str, md5: str, size: str) -> str:
     """A subquery: the caption of the running model for the bytes of the row `own`, made by the model itself.
 
-    A row that is captioned again takes no caption that is older than the wish for another one.
+    A row captioned again takes no caption older than the wish for a new caption.
     """
     columns = ", ".join(f"{name} AS original_{name}" for name in _COLUMNS)
     return f"""
@@ -64,7 +64,7 @@ def twin_of(own: str, md5: str, status: str, selected: str = "") -> str:
 
 
 TWIN_SINCE = "min(started_at) AS twin_since"
-#: When a row looks again, by the time since which its twin is at work.
+#: When a row looks again, by the start of the twin's work.
 WAIT = (
     f"now() + LEAST(make_interval(secs => {_LONGEST_WAIT_S}), "
     f"GREATEST(make_interval(secs => {_SHORTEST_WAIT_S}), now() - twin_since))"
@@ -84,7 +84,7 @@ def find_original(row: Row[Any], model: Model | None) -> Original | None:
 
 
 def of_model(model: Model | None) -> dict[str, str | None]:
-    """The parameters of the subqueries; None finds nothing."""
+    """The parameters of the subqueries; None finds no row."""
     if model is None:
         return {"model": None, "model_revision": None}
     return {"model": model.name, "model_revision": model.revision}
@@ -100,8 +100,8 @@ class Waits:
     next_in_s: float
 
 
-# Of rows that are claimed at the same moment, each sees the others queued. Under the lock they look again, one
-# after another: the last one finds no other at work, and goes on.
+# Of rows claimed at the same moment, each sees the others queued. Under the lock the rows look again, one
+# after another: the last row finds no other at work, and goes on.
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(CAST(:md5_hash AS text), 1))")
 _SETTLE = text(f"""
     WITH seen AS (
@@ -127,13 +127,13 @@ def settle(
 ) -> Original | Waits | None:
     """Decide whether the claimed row needs the model: None.
 
-    Otherwise the caption of identical bytes is there, or another row is at work on them, and this one waits.
-    Bytes whose MD5 or size the event did not have get them here, before the model sees them.
+    Otherwise identical bytes have a caption, or another row is at work on the bytes, and the row waits.
+    Bytes without an MD5 or a size from the event get both now, before the model.
 
     Args:
-        connection: in a transaction of its own.
-        claim: of a row that is not captioned yet.
-        model: that would caption the row.
+        connection: in a separate transaction.
+        claim: of a row without a caption.
+        model: of the worker.
         md5_hash: of the stored bytes, in base64.
         size_bytes: of the stored bytes.
     """

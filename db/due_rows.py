@@ -1,8 +1,8 @@
-"""The due rows, and the time of the next one, as each statement of the queue reads them.
+"""The due rows, and the time of the next row, as each statement of the queue reads them.
 
 A row is unfinished while it is queued, leased or to be captioned again. An unfinished row is due from the end of
-its lease, else from its not-before time, else from the time when it was queued. Due rows are claimed in the order
-of their priority numbers, then of these times. So a dead worker's row is due without any message.
+the lease, else from the not-before time, else from the time in the queue. Due rows are claimed in the order
+of the priority numbers, then of the times. So a dead worker's row is due without any message.
 
 All times are from the clock of Postgres, so the clocks of the workers may differ.
 """
@@ -20,32 +20,32 @@ from db.session import Connection
 class Due:
     """The other unfinished rows, at the time of a statement."""
 
-    #: A row that is due now, the most urgent first; a hint for the next message.
+    #: A due row, the most urgent first; a hint for the next message.
     row_ids: tuple[int, ...] = ()
     #: Seconds until the next row is due; None if no row waits for a time.
     next_in_s: float | None = None
 
 
-# Both are those of the index ix_captions_due.
+# Both are of the index ix_captions_due.
 UNFINISHED = "(status = 'queued' OR lease_until IS NOT NULL OR (redo AND status = 'captioned'))"
 DUE_AT = "COALESCE(lease_until, not_before, queued_at)"
 _PRIORITIES = (0, 1, 2)
-#: True for a row without its caption; false for one whose write-back is missing.
+#: True for a row without a caption; false for a row without its write-back.
 NEEDS_ATTEMPT = "(status <> 'captioned' OR redo)"
 
 
 def _due(priority: int) -> str:
-    """Condition on the due rows of one priority: one probe of the index."""
+    """Condition on the due rows of a priority: a single probe of the index."""
     return f"{UNFINISHED} AND priority = {priority} AND {DUE_AT} <= now()"
 
 
 def first_due(priority: int, rest: str, columns: str = "id") -> str:
-    """The due row of one priority that has waited longest."""
+    """The longest waiting due row of a priority."""
     return f"(SELECT {columns} FROM captions WHERE {_due(priority)} {rest})"
 
 
 def _first_at(priority: int) -> str:
-    """The earliest time at which a row of one priority is due."""
+    """The earliest time at which a row of a priority is due."""
     return (
         f"(SELECT {DUE_AT} FROM captions WHERE {UNFINISHED} AND priority = {priority} ORDER BY {DUE_AT} LIMIT 1)"
     )
@@ -58,7 +58,7 @@ def others(other: str, most: int = 1) -> str:
     plan for any limit looks costly in a large table.
 
     Args:
-        other: the condition on rows that are not the own ones.
+        other: the condition on the rows of others.
         most: due rows.
     """
     due = " UNION ALL ".join(
@@ -82,7 +82,7 @@ def _look(most: int) -> TextClause:
 
 
 def look(connection: Connection, most: int) -> Due:
-    """The due rows, `most` at most and the most urgent first, and the time of the next one."""
+    """The due rows, `most` at most and the most urgent first, and the time of the next row."""
     return due_of(connection.execute(_look(most)).one())
 
 
@@ -105,6 +105,6 @@ def due_of(row: Row[Any]) -> Due:
 
 
 def with_time(others: Due, delay_s: float | None) -> Due:
-    """The rows, and the time of another one."""
+    """The rows, and the time of another row."""
     times = [each for each in (others.next_in_s, delay_s) if each is not None]
     return Due(others.row_ids, min(times, default=None))

@@ -1,6 +1,6 @@
-"""Notifications of rows that a person's edit has made due, over a connection of its own; without polling.
+"""Notifications of rows made due by a person's edit, over a separate connection; without polling.
 
-Only edits and reverts send them (migration 0016), never a claim: each commit of a NOTIFY takes one lock for the
+Only edits and reverts send notifications (migration 0016), never a claim: a NOTIFY takes a lock for the
 whole server.
 """
 
@@ -13,7 +13,7 @@ from dropline.settings import DatabaseSettings
 
 
 class DueSignals:
-    """A listening connection for an event loop. For one thread."""
+    """A listening connection for an event loop. For a single thread."""
 
     def __init__(self, settings: DatabaseSettings, application_name: str) -> None:
         """Not connected yet.
@@ -41,7 +41,7 @@ class DueSignals:
             raise named_error(error) from error
 
     def have_arrived(self) -> bool:
-        """Take the signals that have arrived, without waiting; True if there was one.
+        """Take the signals so far, without waiting; True with a signal.
 
         Raises:
             DatabaseUnavailable: the connection is lost.
@@ -54,7 +54,7 @@ class DueSignals:
             raise named_error(error) from error
 
     def close(self) -> None:
-        """Close the connection, if there is one."""
+        """Close an open connection."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None

@@ -22,7 +22,7 @@ class EditTarget:
     name: str
     #: None: the newest generation of the object.
     generation: int | None = None
-    #: As in the column `task`; None: the task whose caption is written back.
+    #: As in the column `task`; None: the task of the write-back.
     task: str | None = None
 
 
@@ -31,15 +31,15 @@ class EditedRow:
     """A row after an edit or a revert."""
 
     row: CaptionRecord
-    #: False if the caption was the wanted one already.
+    #: False if the row had the wanted caption already.
     is_changed: bool
-    #: True if a worker has something to do: the write-back, or a caption of the model.
+    #: True if a worker has work: the write-back, or a caption of the model.
     is_due: bool
 
 
 @dataclass(frozen=True, slots=True)
 class KeptCaption:
-    """A caption that another one replaced."""
+    """A replaced caption."""
 
     caption: str
     model: str | None
@@ -63,14 +63,14 @@ _NEWEST_OF_MODEL = text("""
 def edit(
     connection: Connection, target: EditTarget, caption: str, by: str | None, if_tag: str | None
 ) -> EditedRow:
-    """Make a person's caption that of the row.
+    """Give the row a person's caption.
 
     Args:
         connection: in a transaction.
         target: the row.
         caption: without NUL and lone surrogates.
         by: name of the person; None: the login.
-        if_tag: `dropline.caption_tag.caption_tag` of the caption that the person has read; None: whichever it is.
+        if_tag: `dropline.caption_tag.caption_tag` of the caption the person has read; None: whichever it is.
 
     Raises:
         EditRefused: as of `operations.edit.Editor.edit`; by the transaction.
@@ -79,12 +79,12 @@ def edit(
 
 
 def revert(connection: Connection, target: EditTarget, by: str | None, if_tag: str | None) -> EditedRow:
-    """Put back the newest caption of the model; without one, the row is due for the model. Raises as `edit`."""
+    """Put back the newest caption of the model; without any, the row is due for the model. Raises as `edit`."""
     return _changed(connection, _REVERT, target, by, if_tag)
 
 
 def newest_of_model(connection: Connection, row_id: int) -> KeptCaption | None:
-    """The newest replaced caption of the model; None without one."""
+    """The newest replaced caption of the model, or None."""
     found = connection.execute(_NEWEST_OF_MODEL, {"row_id": row_id}).one_or_none()
     return None if found is None else KeptCaption(*found)
 

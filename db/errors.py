@@ -1,6 +1,6 @@
-"""Errors of Postgres and of its client libraries, named as Dropline's errors: one place, by SQLSTATE.
+"""Errors of Postgres and of the client libraries, named as Dropline's errors: in a single place, by SQLSTATE.
 
-Every class of psycopg's errors has a name here; a message is one line with what to do.
+Every class of psycopg's errors has a name here; a message is a line with the remedy.
 """
 
 import psycopg
@@ -90,7 +90,7 @@ def one_line(error: BaseException) -> str:
 
 
 def _without_state(error: Exception, text: str) -> DroplineError:
-    """An error of the client library: of a connection, or of the values before they were sent."""
+    """An error of the client library: of a connection, or of the values before the sending."""
     if isinstance(error, psycopg.ProgrammingError):
         return SettingsError(f"the URL of Postgres cannot be used: {text}; correct DROPLINE_DATABASE__URL")
     if isinstance(error, psycopg.DataError | psycopg.NotSupportedError):

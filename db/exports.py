@@ -1,7 +1,7 @@
-"""Rows for exports: in the order of their ids, in parts, in constant memory and without a long transaction.
+"""Rows for exports: in the order of the ids, in parts, in constant memory and without a long transaction.
 
-Each part is a short transaction of its own, so a slow reader holds nothing in Postgres. An export has the rows
-that were there at its start, each as it was when its part was read: it is no snapshot of one moment.
+Each part is a short separate transaction, so a slow reader holds no row in Postgres. An export has the rows
+of the start, each as of the read of the part: no snapshot of a single moment.
 """
 
 from collections.abc import Iterator
@@ -14,11 +14,11 @@ from db.models import CaptionRow
 from db.reads import CaptionRecord
 from db.session import Connection, Database
 
-#: Most rows of one part.
+#: Most rows of a part.
 PART = 1_000
-#: Ids that one statement reads: some tens of milliseconds, however few of the rows pass the filter.
+#: Ids of a statement: some tens of milliseconds, however few of the rows pass the filter.
 SPAN = 50_000
-#: Rows whose ids are read first, by the index of a filter.
+#: Rows with ids read first, by the index of a filter.
 _FEW = 10_000
 _COLUMNS = [getattr(CaptionRow, name) for name in CaptionRecord.__dataclass_fields__]
 
@@ -38,27 +38,27 @@ class Chosen:
 
     @property
     def has_index(self) -> bool:
-        """Whether the filter names few rows, perhaps, and has an index that leads to these."""
+        """Whether the filter names few rows, perhaps, and has an index."""
         return bool(self.row_filter.prefix or self.row_filter.objects)
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Some rows, in the order of their ids."""
+    """Some rows, in the order of the ids."""
 
     rows: list[CaptionRecord]
-    #: All rows up to this id are read.
+    #: All rows up to the id are read.
     done: int
 
 
 def last_id(database: Database) -> int:
-    """The largest id of the table; 0 for an empty one."""
+    """The largest id of the table; 0 for an empty table."""
     with database.transaction() as connection:
         return connection.execute(select(func.max(CaptionRow.id))).scalar_one() or 0
 
 
 def parts(database: Database, chosen: Chosen, after: int, last: int) -> Iterator[Part]:
-    """The rows with ids above `after`, up to `last`; each part in a transaction of its own.
+    """The rows with ids above `after`, up to `last`; each part in a separate transaction.
 
     Raises:
         DatabaseUnavailable: Postgres cannot be reached.
@@ -81,9 +81,9 @@ def parts(database: Database, chosen: Chosen, after: int, last: int) -> Iterator
 
 
 def few_ids(connection: Connection, chosen: Chosen, after: int, last: int) -> list[int] | None:
-    """The ids of all rows that the index of the filter leads to; None if there are more than some thousands.
+    """The ids of all rows found by the index of the filter; None for more than some thousands.
 
-    The other conditions are left to `read_few`: before a limit they would have all rows of a broad prefix read.
+    The other conditions are left to `read_few`: before a limit, all rows of a broad prefix would be read.
     """
     connection.execute(text("SELECT set_config('enable_seqscan', 'off', true)"))
     indexed = CaptionFilter(objects=chosen.row_filter.objects, prefix=chosen.row_filter.prefix)
@@ -93,7 +93,7 @@ def few_ids(connection: Connection, chosen: Chosen, after: int, last: int) -> li
 
 
 def read_few(connection: Connection, chosen: Chosen, ids: list[int]) -> Part:
-    """The rows of some ids, as far as they still match."""
+    """The rows of some ids, if still a match."""
     wanted = select(*_COLUMNS).where(CaptionRow.id.in_(ids), *chosen.conditions()).order_by(CaptionRow.id)
     return Part([CaptionRecord.from_columns(row) for row in connection.execute(wanted).mappings()], ids[-1])
 

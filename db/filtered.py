@@ -14,10 +14,10 @@ from sqlalchemy import text
 from db.session import Connection
 from dropline.contract import FILTERED_CHANNEL, FilteredNotice, FilterReason, ObjectVersion
 
-#: Rows of one count, so that simultaneous events of one rule seldom wait for the same row.
+#: Rows of a count, so that simultaneous events of a rule seldom wait for the same row.
 SLOTS = 8
 
-# A commit that waits for the disk holds the row, and the lock under which Postgres commits notifications. Accepted
+# A commit holds the row, and the lock under which Postgres commits notifications, until the disk answers. Accepted
 # events wait for the same lock: with 5 ms per write, 160 events a second instead of 1,900. A crash of Postgres may
 # lose the counts of the last second.
 _COUNT = text("""
@@ -95,7 +95,7 @@ def was_counted(connection: Connection, bucket: str, reason: FilterReason, since
 
 
 def parse_filtered(payload: str) -> FilteredNotice:
-    """The filtered object version of one notification's JSON payload.
+    """The filtered object version of a notification's JSON payload.
 
     Raises:
         ValueError: the payload is another sender's.

@@ -1,4 +1,4 @@
-"""The history of a row: captions that others have replaced. Each function is in a transaction of the caller."""
+"""The history of a row: replaced captions. Each function is in a transaction of the caller."""
 
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -8,7 +8,7 @@ from sqlalchemy import text
 
 from db.session import Connection
 
-#: Replaced captions of one row that are read.
+#: Most replaced captions of one row in a read.
 MOST = 100
 
 

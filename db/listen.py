@@ -25,7 +25,7 @@ Read_co = TypeVar("Read_co", covariant=True)
 
 
 class Listener:
-    """A connection that receives a notification of every change and filtered object committed after its LISTEN."""
+    """A connection with a notification of every change and filtered object committed after the LISTEN."""
 
     def __init__(self, connection: psycopg.Connection) -> None:
         self._connection = connection
@@ -35,11 +35,11 @@ class Listener:
         return self._connection.fileno()
 
     def pending(self) -> list[Notice]:
-        """The changes and filtered objects that have arrived, without waiting; raises as `all_notices`."""
+        """The changes and filtered objects so far, without waiting; raises as `all_notices`."""
         return list(self.all_notices(timeout_s=0))
 
     def notices(self, timeout_s: float | None = None) -> Generator[ChangeNotice, None, None]:
-        """Changes alone, as `all_notices` gives them."""
+        """Changes alone, from `all_notices`."""
         for notice in self.all_notices(timeout_s):
             if isinstance(notice, ChangeNotice):
                 yield notice
@@ -77,7 +77,7 @@ def listening(
     Raises:
         DatabaseUnavailable: Postgres cannot be reached, or does not take a LISTEN (a standby).
         SettingsError: libpq refuses the URL, or the URL leads to a pooler in transaction mode.
-        SchemaOutdated, AccessDenied: the database or the login is the wrong one.
+        SchemaOutdated, AccessDenied: the wrong database or login.
     """
     connector = Connector(settings, application_name, READER, is_bounded=is_bounded)
     with _errors_named():
@@ -101,7 +101,7 @@ class ChangeReader(Protocol[Read_co]):
     """Reads the table for a `ReconnectingListener`; both methods may raise DatabaseUnavailable."""
 
     def catch_up(self) -> Iterable[Read_co]:
-        """Read the changes before this connection, which have no notification on it."""
+        """Read the changes before the connection, which have no notification."""
 
     def read(self, notice: Notice) -> Iterable[Read_co]:
         """Read the row of a notification; a filtered object has no row."""
@@ -158,8 +158,8 @@ class ReconnectingListener:
                 self._report("listening")
                 yield from reader.catch_up()
                 pauses = iter(RECONNECT_PAUSES_S)
-                # One generator per connection: a second one would lack the notifications fetched by the first.
-                # Closed before the connection, whose lock the generator holds.
+                # A single generator per connection: a second would lack the notifications fetched by the first.
+                # Closed before the connection: the generator holds the connection's lock.
                 with closing(listener.all_notices(_remaining_s(deadline))) as notices:
                     for notice in notices:
                         yield from reader.read(notice)
@@ -189,7 +189,7 @@ def _remaining_s(deadline: float | None) -> float | None:
 
 
 def parse_notice(payload: str) -> ChangeNotice:
-    """The change described by the JSON payload of one notification.
+    """The change described by the JSON payload of a notification.
 
     Raises:
         ValueError: the payload is another sender's.
@@ -211,7 +211,7 @@ def parse_notice(payload: str) -> ChangeNotice:
 
 
 def _row_number(value: object) -> int:
-    """A number that a column of type bigint can have; another one would end the statement that reads the row."""
+    """A number for a column of type bigint; any other would end the statement of the read."""
     number = int(str(value))
     if not 0 <= number < 2**63:
         raise ValueError(f"not a number of a row: {str(value)[:40]}")

@@ -110,7 +110,7 @@ class CaptionRow(Base):
     not_before: Mapped[datetime | None]
     #: Time of the first transient error since the row was queued; None: none.
     failing_since: Mapped[datetime | None]
-    #: True for a captioned row that is to be captioned again; the row keeps status and caption until then. Set
+    #: True for a captioned row to be captioned again; the row keeps status and caption until then. Set
     #: together with a `lease_until` of NULL: a lease of such a row is that of the new attempt.
     redo: Mapped[bool] = mapped_column(server_default=text("false"))
     #: When the latest redo was given up, with the reason in `error_code` and `error`; None: it was not given up.
@@ -238,7 +238,7 @@ class CaptionSearchRow(Base):
 
 
 class CaptionHistoryRow(Base):
-    """A caption that another one replaced. A trigger on `captions` deletes the rows of an erased caption."""
+    """A replaced caption. A trigger on `captions` deletes the rows of an erased caption."""
 
     __tablename__ = "caption_history"
 
@@ -331,13 +331,13 @@ class BackfillRow(Base):
     listed: Mapped[int] = mapped_column(server_default=text("0"))
     #: Rows that were in the table before.
     existing: Mapped[int] = mapped_column(server_default=text("0"))
-    #: Inserted rows that wait for a worker.
+    #: Inserted rows for a worker.
     queued: Mapped[int] = mapped_column(server_default=text("0"))
     #: Inserted rows with the caption of a person, from the object's metadata.
     adopted: Mapped[int] = mapped_column(server_default=text("0"))
-    #: Inserted rows of objects that are refused without a download.
+    #: Inserted rows of objects refused before a download.
     failed: Mapped[int] = mapped_column(server_default=text("0"))
-    #: Rows of a generation that was deleted, archived or overwritten by then.
+    #: Rows of a generation deleted, archived or overwritten by then.
     ended: Mapped[int] = mapped_column(server_default=text("0"))
     #: Bytes of the objects of `queued`.
     queued_bytes: Mapped[int] = mapped_column(server_default=text("0"))

@@ -38,7 +38,7 @@ _REGISTER = text("""
 """)
 
 # A person's caption in the metadata answers a task for captions: the model does not run. In one statement with
-# the insert; the second function sees the rows of the first, and takes the one that is written back.
+# the insert; the second function sees the rows of the first, and takes the one written back.
 _REGISTER_OWN = text("""
     SELECT row_id, is_created, CASE
         WHEN is_created AND public.adopt_caption(row_id, :own_caption, :event_time) THEN 'captioned'
@@ -71,7 +71,7 @@ def register_tasks(
 
 
 def _asks_for_a_caption(accepted: Accept) -> bool:
-    """True if the caption that is written back is a description of the image."""
+    """True if the caption written back is a description of the image."""
     return bool(accepted.tasks) and accepted.tasks[0].prompt.is_caption
 
 

@@ -183,7 +183,7 @@ def status_counts(connection: Connection) -> dict[Status, int]:
 
 
 def redo_count(connection: Connection) -> int:
-    """The number of captioned rows that are to be captioned again, `MOST_COUNTED` at most."""
+    """The number of captioned rows to be captioned again, `MOST_COUNTED` at most."""
     return int(connection.execute(_REDO_COUNT, {"most": MOST_COUNTED}).scalar_one())
 
 

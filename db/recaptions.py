@@ -1,4 +1,4 @@
-"""Rows that are captioned again, and rows of a further task: many in one statement, before the bulk rows.
+"""Rows captioned again, and rows of a further task: many in one statement, before the bulk rows.
 
 A pass reads the table in windows of ids, so that no statement is long in a large table or with a rare
 filter. Each function takes a connection in a transaction of the caller.
@@ -58,7 +58,7 @@ class Kind(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The model of captions that are left as they are."""
+    """The model of captions left as they are."""
 
     model: str
     #: None: any revision.
@@ -91,7 +91,7 @@ class Taken:
 
     #: Rows that are due now.
     row_ids: tuple[int, ...]
-    #: The last id that was picked; None: no row is left in the window.
+    #: The last id picked; None: no row is left in the window.
     last_id: int | None
 
 
@@ -261,7 +261,7 @@ def _window(after: int, last: int) -> list[ColumnElement[bool]]:
 
 
 def _first_of(*kinds: tuple[ColumnElement[bool], Kind]) -> ColumnElement[str]:
-    """The kind of the first condition that a row meets, else `Kind.TAKEN`."""
+    """The kind of the first condition a row meets, else `Kind.TAKEN`."""
     return case(*((condition, literal(kind.value)) for condition, kind in kinds), else_=literal(Kind.TAKEN.value))
 
 

@@ -46,7 +46,7 @@ class RowFilter:
         if self.error_codes:
             found.append(CaptionRow.error_code.in_(self.error_codes))
         if self.since is not None:
-            # Only a redrive, an overwrite or a deletion changes a row that was given up.
+            # Only a redrive, an overwrite or a deletion changes such a row.
             found.append(CaptionRow.updated_at >= self.since)
         return found
 
@@ -152,7 +152,7 @@ DEAD_LETTERS = Redrivable(
 
 
 def _has_a_later_caption() -> ColumnElement[bool]:
-    """True if another row that is written back was captioned later: the metadata must keep the later caption.
+    """True if another row written back was captioned later: the metadata must keep the later caption.
 
     Only rows from before revision 0004: since then, one row of a generation is written back.
     """

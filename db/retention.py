@@ -14,7 +14,7 @@ def purge(connection: Connection, older_than_s: float, most: int) -> int:
     Their captions are deleted too, also from `caption_search`. Rows locked by another transaction are left out.
 
     Args:
-        connection: its statement is the whole transaction.
+        connection: the statement is the whole transaction.
         older_than_s: seconds.
         most: of one call, the oldest first.
     """

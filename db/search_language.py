@@ -70,7 +70,7 @@ def configuration(language: str | None) -> ColumnElement[Any]:
 
 @dataclass(frozen=True, slots=True)
 class Languages:
-    """The language of searches, and those that the server has."""
+    """The language of searches, and those the server has."""
 
     current: str
     known: tuple[str, ...]
@@ -97,7 +97,7 @@ def languages(connection: Connection) -> Languages:
 def change_language(
     settings: DatabaseSettings, name: str, on_step: Callable[[str], None], on_rows: Callable[[int], None]
 ) -> int:
-    """Search in another language; the number of rows written anew. A change that was cut short goes on.
+    """Search in another language; the number of rows written anew. An interrupted change goes on.
 
     First an index of words is built beside the old one, while all searches go on. Then the language changes, at
     one moment for all searches. Then the words of each caption are written anew, and at last the old index is

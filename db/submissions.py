@@ -1,4 +1,4 @@
-"""The rows of objects that a person asks about: the object's own task, or a further task.
+"""The rows of objects a person asks about: the object's own task, or a further task.
 
 Like the functions of `db.object_rows`, each function takes a connection in a transaction of the caller.
 """
@@ -43,7 +43,7 @@ _ANSWER_AFTER_ALL = text("""
 
 
 def own_row(connection: Connection, version: ObjectVersion) -> RequestedRow | None:
-    """The row that is written back to the object's metadata; None without one."""
+    """The row written back to the object's metadata; None without one."""
     row = connection.execute(_OWN, identity(version)).one_or_none()
     return None if row is None else RequestedRow(row.id, row.task, Status(row.status))
 

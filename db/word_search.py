@@ -17,9 +17,9 @@ from db.models import CaptionRow, CaptionSearchRow
 from db.search_language import LANGUAGE, configuration
 from db.session import Connection
 
-#: Captions that are read first, without an index of words: some milliseconds.
+#: Captions read first, without an index of words: some milliseconds.
 _WINDOW = 5_000
-#: Captions that are read next, as a multiple of the expected number: the hits may be unevenly spread.
+#: Captions read next, as a multiple of the expected number: the hits may be unevenly spread.
 _MARGIN = 4
 #: Characters of the shortest part of a word that the trigram index finds.
 _TRIGRAM = 3

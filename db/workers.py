@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from db.session import Connection
 
-#: Rows that are kept: as many as the largest worker pool has instances.
+#: Rows kept: as many as the largest worker pool has instances.
 KEPT_ROWS = 1000
 
 

@@ -75,7 +75,7 @@ LOCAL = Principal("local", ALL_SCOPES)
 
 @dataclass(frozen=True, slots=True)
 class TokenEntry:
-    """A token as the settings have it: by its SHA-256. A token has 256 random bits, so no salt is needed."""
+    """A token of the settings: the SHA-256. A token has 256 random bits, so no salt is needed."""
 
     name: str
     scopes: frozenset[Scope]

@@ -1,4 +1,4 @@
-"""The web application: its routes and the handling that all of them share."""
+"""The web application: routes and their common handling."""
 
 import asyncio
 from collections.abc import AsyncIterator

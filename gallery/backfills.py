@@ -1,7 +1,7 @@
 """Backfills by the API, in short steps: a request lists and inserts for some seconds, the next one continues.
 
-No request is long, and nothing runs between two of them: Cloud Run gives a service little processor time then, and
-a gallery may have several instances. The cursor in Postgres is that of the command.
+No request is long, and no work goes on between two: Cloud Run gives a service little processor time then, and
+a gallery may have several instances. The cursor in Postgres is the command's.
 """
 
 from datetime import UTC, datetime
@@ -63,7 +63,7 @@ def router(resources: Resources) -> APIRouter:
 class _Api:
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
-        # A thread of its own: steps are long, and two at a time of one backfill make no sense.
+        # A separate thread: steps are long, and two at a time of a backfill make no sense.
         self._steps = CapacityLimiter(2)
 
     @cached_property

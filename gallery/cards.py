@@ -27,7 +27,7 @@ _EMPTY_ANSWERS = {
     TaskPrompt.OCR_WITH_REGION: "No text found",
     TaskPrompt.REGION_TO_OCR: "No text found",
 }
-#: Tasks whose answer is text of the picture.
+#: Tasks answered by text of the picture.
 READ_TASKS = frozenset(_EMPTY_ANSWERS)
 #: States of objects that Cloud Storage no longer has, as far as events say.
 _GONE = frozenset({Status.DELETED})

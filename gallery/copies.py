@@ -48,7 +48,7 @@ _TIMEOUT_S = (3.0, 5.0)
 _EXISTS_TIMEOUT_S = (1.0, 2.0)
 #: Errors that every further attempt would give again.
 _LASTING = (ObjectGone, InvalidImage, ImageRefused)
-#: Lasting errors that are remembered: a hostile image costs one decoding, not one a view.
+#: Remembered lasting errors: a hostile image costs a single decoding, not a decoding for each view.
 _MAX_REMEMBERED = 10_000
 
 
@@ -75,7 +75,7 @@ class Copies:
         self._errors: OrderedDict[str, Exception] = OrderedDict()
 
     async def get(self, version: ObjectVersion, rendition: Rendition) -> bytes:
-        """The copy as a WebP file. Simultaneous calls for one copy share one decoding.
+        """The copy as a WebP file. Simultaneous calls for a copy share the decoding.
 
         Raises:
             ObjectGone: the object version is no longer in the bucket, and no copy is in the cache.
@@ -125,7 +125,7 @@ class Copies:
     def _make(self, key: str, version: ObjectVersion, rendition: Rendition) -> bytes:
         try:
             self._raise_remembered(version)
-            # Another call may have made the copy after this one found none.
+            # Another call may have made the copy since the first look.
             data = self._cache.get(key) or self._render(version, rendition)
         except _LASTING as error:
             self._remember(version, copy.copy(error))

@@ -10,7 +10,7 @@ from threading import Lock
 
 
 class DiskCache:
-    """A cache in a directory of its own. Threads may share it; processes may share the directory.
+    """A cache in a separate directory. Threads may share the cache; processes may share the directory.
 
     A file appears whole or not at all. The cache can be deleted at any time.
     """

@@ -46,7 +46,7 @@ def submitted_document(submitted: Submitted) -> dict[str, Any]:
 
 
 def public_id(row: CaptionRecord) -> str | None:
-    """The public id of a row; None for a task that this release does not have."""
+    """The public id of a row; None for a task unknown to the release."""
     try:
         return caption_id.encode(row.version, TaskRequest.parse(row.task))
     except (InvalidTask, InvalidCaptionId):

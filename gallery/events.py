@@ -20,11 +20,11 @@ from gallery.schemas import EVENTS_EXAMPLE, PROBLEMS
 
 log = get_logger(__name__)
 
-#: A comment is sent after this many seconds without an event, so that a dead connection is found.
+#: A comment is sent after so many seconds without an event: a dead connection is found.
 _HEARTBEAT_S = 25.0
-#: A client that takes no byte for this long is disconnected.
+#: A client that takes no byte for so many seconds is disconnected.
 _STALLED_S = 60.0
-#: Bytes that are sent at once, unless one block has more.
+#: Bytes sent at once, unless a block has more.
 _MOST_BYTES = 65_536
 #: Milliseconds after which a browser connects again.
 _RETRY = b"retry: 2000\n"

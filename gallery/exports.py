@@ -28,7 +28,7 @@ log = get_logger(__name__)
 _TYPES = {"jsonl": "application/x-ndjson", "csv": "text/csv"}
 #: Exports at the same time: each reads the table as fast as its client takes the lines.
 _MOST_EXPORTS = 4
-#: Of these of one sender, so that one with slow connections leaves room for the others.
+#: For each sender, so that a sender with slow connections leaves room for the others.
 _MOST_OF_A_SENDER = 2
 #: A client that does not take the lines of a part in this time is disconnected, in seconds.
 _STALLED_S = 60.0
@@ -86,7 +86,7 @@ def router(resources: Resources) -> APIRouter:
 
 
 class _Running:
-    """The exports that run, by their senders."""
+    """The running exports, by sender."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
@@ -138,7 +138,7 @@ class _Parts:
 
 
 class _Lines(StreamingResponse):
-    """Lines for a client that takes them; `end` is called at the end of the answer, whichever it is."""
+    """Lines for a client; `end` is called at the end of the answer, also after an error."""
 
     def __init__(self, lines: AsyncIterator[bytes], end: Callable[[], None], media_type: str) -> None:
         super().__init__(lines, media_type=media_type)

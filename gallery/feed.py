@@ -1,11 +1,11 @@
-"""Changes of rows on their way to the clients of one process. No I/O; every call is in the event loop's thread.
+"""Changes of rows on the way to the clients of a process. No I/O; every call is in the event loop's thread.
 
-The id of an event is a snapshot of Postgres (`db.snapshot`) with this property for the stream that has sent it:
+The id of an event is a snapshot of Postgres (`db.snapshot`) with a property for the stream of the event:
 each change that the snapshot sees was sent on the stream before, or is older than the stream. So a client that
 comes back with the id misses no change, also of a transaction that began earlier and was committed later.
 
-Notifications arrive in the order of their commits. A snapshot that was read after some notifications may see a
-change whose notification is still on its way. As soon as a notification arrives that the snapshot does not see,
+Notifications arrive in the order of commits. A snapshot read after some notifications may see a
+change with a notification still on the way. As soon as a notification arrives that the snapshot does not see,
 all changes that the snapshot sees have arrived: then the snapshot becomes the id of the next events.
 """
 
@@ -24,11 +24,11 @@ from db.snapshot import Snapshot
 from dropline.contract import ChangeNotice, FilteredNotice, ObjectVersion
 from gallery.documents import change_document, row_document
 
-#: Most events that wait for a slow client. Its stream then ends, and the client comes back with its last id.
+#: Most waiting events of a slow client. The stream then ends, and the client comes back with the last id.
 MOST_WAITING = 10_000
 #: Most bytes of them; all streams share the events.
 MOST_WAITING_BYTES = 32 * 1024 * 1024
-#: Most rows that are sent after a lost connection; beyond that a client has to read the table again.
+#: Most rows sent after a lost connection; beyond the limit a client has to read the table again.
 MOST_MISSED = 1_000
 
 
@@ -42,7 +42,7 @@ class Event:
 
 
 class Stream:
-    """The events that wait for one client."""
+    """The waiting events of a client."""
 
     def __init__(self) -> None:
         self._waiting: deque[Event] = deque()
@@ -66,13 +66,13 @@ class Stream:
         self._leave_out(snapshot)
 
     def begin_with(self, snapshot: Snapshot) -> None:
-        """Leave out all changes that the snapshot sees, since the client has been sent them."""
+        """Leave out all changes in the snapshot, since the client has them."""
         self._waiting = deque(event for event in self._waiting if not snapshot.sees(event.changed_in))
         self._waiting_bytes = sum(len(event.block) for event in self._waiting)
         self._leave_out(snapshot)
 
     async def take(self, timeout_s: float, most_bytes: int) -> list[bytes]:
-        """One block, and further ones up to `most_bytes`; none after the time, or at the end of the stream."""
+        """A block, and further blocks up to `most_bytes`; none after the time, or at the end of the stream."""
         if not self._waiting and self.is_open:
             with suppress(TimeoutError):
                 async with asyncio.timeout(timeout_s):
@@ -108,7 +108,7 @@ class Stream:
 
 @dataclass(eq=False, slots=True)
 class Waiter:
-    """A request that waits for the next news about one object version."""
+    """A request waiting for the next news about an object version."""
 
     news: asyncio.Event = field(default_factory=asyncio.Event)
     #: Set if a rule filtered the object version.

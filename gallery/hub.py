@@ -1,4 +1,4 @@
-"""The one connection of the gallery that listens to Postgres, in the event loop, without polls.
+"""The gallery's listening connection to Postgres, in the event loop, without polls.
 
 The row of a notification is read only while a stream is open. After a lost connection the changes since the last
 confirmed snapshot are read from the table.
@@ -26,9 +26,9 @@ from gallery.threads import in_thread
 
 log = get_logger(__name__)
 
-#: Notifications whose rows are read with one statement.
+#: Notifications with rows read by a single statement.
 _BATCH = 500
-#: Notifications that wait for their rows. Beyond that they are dropped, and the table is read as after a loss.
+#: Notifications waiting for rows. Beyond the number they are dropped, and the table is read as after a loss.
 _MOST_PENDING = 20_000
 
 
@@ -53,7 +53,7 @@ class ChangeHub:
 
     async def run(self) -> None:
         """Listen until the task is cancelled; connect again after each loss, and after each fault."""
-        # A thread of its own: reads of clients must not delay those of changes.
+        # A separate thread: reads of clients must not delay reads of changes.
         thread = CapacityLimiter(1)
         pauses = _pauses()
         try:
@@ -159,7 +159,7 @@ class Inbox:
         self._loop.call_soon(self._read)
 
     async def take(self) -> list[Notice]:
-        """The next notifications, in the order of their commits; waits for one.
+        """The next notifications, in the order of commits; waits for the first.
 
         Raises:
             DatabaseUnavailable: the connection was lost, or too many notifications wait.

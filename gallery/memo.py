@@ -1,4 +1,4 @@
-"""A value that is read again after a time, however many requests need it."""
+"""A value read again after a time, however many requests need the value."""
 
 import time
 from collections.abc import Callable
@@ -34,7 +34,7 @@ class Memo(Generic[T]):
                 return self._held[1]
             running, is_first = self._running or Future(), self._running is None
             self._running = running
-        # One after the other, readers of a server that does not answer would add up their waits.
+        # In sequence, readers of a silent server would add up the waits.
         if is_first:
             self._run(running)
         return running.result()

@@ -118,7 +118,7 @@ class Page:
         return self._pages.html("picture.html", values)
 
     def refused(self, request: Request, key: str, why: str, status: int, caption: str | None = None) -> Response:
-        """One picture, after a form that was refused; a `caption` is still in the form."""
+        """A picture, after a refused form; a `caption` is still in the form."""
         values = self._picture_values(request, key) | {"refused": why, "attempt": caption}
         response = self._pages.html("picture.html", values, status)
         if status == HTTPStatus.SERVICE_UNAVAILABLE:
@@ -189,7 +189,7 @@ class Page:
             return strip_of(search.traffic(connection), datetime.now(UTC))
 
     def _read_notice(self) -> str | None:
-        """The limits of the model in use, that of the worker that started last."""
+        """The limits of the model in use, of the latest worker."""
         with self._database.transaction() as connection:
             worker = workers.newest(connection)
         return demo_notice([worker.model] if worker else self._models.get())
@@ -252,7 +252,7 @@ def _rights(request: Request) -> _Values:
 
 
 def _task_to_ask(row: CaptionRecord, siblings: list[CaptionRecord]) -> str:
-    """The first task that the object version has no row of; the first task of all where it has all."""
+    """The first task without a row of the object version; the first task of all where each has a row."""
     asked = {TaskRequest.parse(each.task).prompt for each in siblings if each.version == row.version}
     return next((task for task in TASKS if task not in asked), next(iter(TASKS))).value
 

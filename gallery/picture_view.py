@@ -52,7 +52,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Earlier:
-    """A caption that another one replaced."""
+    """A replaced caption."""
 
     text: str
     #: The model, or the person.
@@ -74,7 +74,7 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Who wrote the caption, where a person did."""
+    """The person who wrote the caption."""
 
     name: str
     at: Moment
@@ -90,7 +90,7 @@ class PictureView:
 
     id: str
     url: str
-    #: The list that led to this page.
+    #: The list that led to the page.
     list_url: str
     card: Card
     bucket: str
@@ -144,7 +144,7 @@ def picture_of(
         row: the row of the page.
         siblings: all rows of the object, all generations.
         neighbours: the next newer and the next older picture of the list.
-        query: of the list that led to this page.
+        query: of the list that led to the page.
         rest: of the object.
         models: the newest caption of the model that a person's has replaced.
         earlier: the captions that others have replaced, the newest first.

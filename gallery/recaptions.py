@@ -29,7 +29,7 @@ from operations.submit import Rows, Submitted
 
 log = get_logger(__name__)
 
-#: Seconds of one step; its last window may add some.
+#: Seconds of a step; the last window may add some.
 STEP_S = 2.0
 _LIMIT_S = 60.0
 _Editor = Annotated[Principal, Depends(requires(Scope.EDIT))]

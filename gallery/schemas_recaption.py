@@ -66,7 +66,7 @@ class Recaption(BaseModel):
 
 
 class ReplacedCaption(BaseModel):
-    """A caption that another one replaced."""
+    """A replaced caption."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [_REPLACED]})
 

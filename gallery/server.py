@@ -85,7 +85,7 @@ class GalleryServer(uvicorn.Server):
         return port
 
     def disconnect(self, address: tuple[str, int]) -> None:
-        """Cut the connections of a client's address, with all bytes that wait for it."""
+        """Cut the connections of a client's address, with all waiting bytes."""
         for connection in list(self.server_state.connections):
             if isinstance(connection, H11Protocol) and connection.client == address:
                 connection.transport.abort()

@@ -1,9 +1,9 @@
 """Migrate, then grant Dropline's roles to logins: `python -m migrations.deploy --grant dropline_ingest=LOGIN …`.
 
-A login that is named has afterwards no role of people but those that a `--grant` gives it: an editor who becomes a
+A named login has afterwards no role of people except by a `--grant`: an editor who becomes a
 reader edits no more.
 
-For a database in which each service account has a login of its own, as with IAM logins. The migrations create the
+For a database in which each service account has a separate login, as with IAM logins. The migrations create the
 roles, so the grants come after.
 """
 

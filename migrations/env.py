@@ -1,4 +1,4 @@
-"""Alembic's environment: one migration after the other, a transaction each, and short waits for locks."""
+"""Alembic's environment: each migration after the other, a transaction each, and short waits for locks."""
 
 import time
 
@@ -23,9 +23,9 @@ log = get_logger(__name__)
 
 #: An arbitrary constant. The lock serializes concurrent deployments.
 _ADVISORY_LOCK = 7_413_905_211
-#: Seconds before the migrations are tried again, after too long a wait for a lock. No committed one is repeated.
+#: Seconds before the migrations are tried again, after too long a wait for a lock. No commit is repeated.
 _AGAIN_AFTER_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
-#: `alembic check` compares all but comments: those of the models are for engineers, those of Postgres for people.
+#: `alembic check` compares all but comments: those of models are for engineers, of Postgres for people.
 _COMPARED = ["alembic.autogenerate.*", "~alembic.autogenerate.comments"]
 #: Seconds between two tries to get the lock. Postgres builds no index concurrently while another connection waits
 #: in a statement for a lock of the builder.

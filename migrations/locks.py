@@ -2,7 +2,7 @@
 
 from alembic import op
 
-#: Longest wait for a lock. A statement of function or worker that needs a lock behind this one waits as long.
+#: Longest wait for a lock. A statement of function or worker behind the wait waits as long.
 LOCK_TIMEOUT = "2s"
 
 

@@ -70,5 +70,5 @@ def _lacking(facts: Any, *, is_first: bool) -> str:
 
 
 def let_roles_read_revision(connection: Connection) -> None:
-    """Let function, worker and readers compare the revision of the schema with that of their code."""
+    """Let function, worker and readers compare the revisions of schema and code."""
     connection.execute(_LET_READ)

@@ -1,4 +1,4 @@
-"""Backfill: rows for the objects that are in a bucket already, in batches, each committed with its cursor."""
+"""Backfill: rows for the objects of a full bucket, in batches, each committed with its cursor."""
 
 import os
 import socket
@@ -25,12 +25,12 @@ from operations.pacing import Pacer, Spaced
 
 #: Rows per transaction, each with a lock.
 BATCH = 500
-#: Objects per transaction; most of them may have their rows.
+#: Objects per transaction; most may have rows.
 _MOST_ITEMS = 2000
-#: Workers are woken once in this time, in seconds.
+#: Workers are woken once in so many seconds.
 _WAKE_EVERY_S = 10.0
 
-#: Called after each batch, with the part of the source that was read, from 0 to 1.
+#: Called after each batch, with the part of the source read, from 0 to 1.
 OnProgress = Callable[[BackfillRecord, float], None]
 
 
@@ -40,21 +40,21 @@ class BackfillPlan:
 
     #: Objects read.
     listed: int
-    #: Rows that are in the table.
+    #: Rows in the table.
     existing: int
-    #: Rows that would be inserted for a worker.
+    #: Rows to insert for a worker.
     queued: int
-    #: Rows that would be inserted with the caption of a person, from the object's metadata.
+    #: Rows to insert with the caption of a person, from the object's metadata.
     adopted: int
-    #: Rows of objects that are refused without a download.
+    #: Rows of objects refused without a download.
     failed: int
     #: Bytes of the objects of `queued`.
     queued_bytes: int
     #: Other objects, by reason.
     left_out: dict[str, int]
-    #: Of the latest captions; None: there are too few.
+    #: Of the latest captions; None: too few.
     rate: MeasuredRate | None
-    #: Price of one worker for an hour; 0: unknown.
+    #: Price of a worker for an hour; 0: unknown.
     hourly_price: float
 
     @property
@@ -64,14 +64,14 @@ class BackfillPlan:
 
     @property
     def price(self) -> float | None:
-        """Price of the workers for this time."""
+        """Price of the workers for the time."""
         if self.seconds is None or self.rate is None or not self.hourly_price:
             return None
         return self.seconds / 3600 * self.rate.workers * self.hourly_price
 
 
 class Backfiller:
-    """Carries out backfills. One at a time."""
+    """Carries out backfills, each after the other."""
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class Backfiller:
         self._selection = selection_of(settings)
 
     def plan(self, request: BackfillRequest, names: Path | None = None) -> BackfillPlan:
-        """Read all objects, and count what `run` would do; changes nothing. Raises as `run`."""
+        """Read all objects, and count the effects of `run`; reads alone. Raises as `run`."""
         require_ours(self._selection, request.source.bucket)
         objects = self._objects(request, names, {})
         chooser = Chooser(self._selection, request, request.since)
@@ -145,14 +145,14 @@ class Backfiller:
             names: a list of names, in place of a listing.
             on_progress: called after each batch.
             pacer: of `request.rate`.
-            until: return an unfinished backfill after this; None: never.
+            until: return an unfinished backfill after the deadline; None: never.
 
         Raises:
             ForeignBucket: the bucket is not one of DROPLINE_EVENTS__BUCKETS.
             ObjectMissing, AccessDenied, StorageUnavailable, ClientError: the bucket cannot be read.
             DatabaseUnavailable, BrokerUnavailable, ScalingDenied, TransientError: the batches before are
-                committed, and the same call continues behind them.
-            BackfillTakenOver: another process continues this backfill.
+                committed, and the same call continues behind the last batch.
+            BackfillTakenOver: another process continues the backfill.
         """
         require_ours(self._selection, request.source.bucket)
         runner = f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:12]}"
@@ -178,7 +178,7 @@ class Backfiller:
         return record
 
     def find(self, backfill_id: int) -> BackfillRecord | None:
-        """One backfill; None if there is none of this id."""
+        """The backfill with the id, or None."""
         with self._database.transaction() as connection:
             return backfills.find(connection, backfill_id)
 
@@ -203,7 +203,7 @@ class Backfiller:
             ) from error
 
     def _wake_for_due_rows(self) -> None:
-        """A run that was killed behind its last batch left due rows, and perhaps a sleeping pool."""
+        """A run killed behind its last batch left due rows, and perhaps a sleeping pool."""
         with self._database.transaction() as connection:
             due = due_rows.look(connection, 1)
         if due.row_ids:
@@ -211,7 +211,7 @@ class Backfiller:
 
 
 def inserted(record: BackfillRecord) -> int:
-    """The rows that the backfill has inserted for objects of the bucket."""
+    """The rows inserted by the backfill for objects of the bucket."""
     return record.queued + record.adopted + record.failed
 
 
@@ -234,29 +234,29 @@ class _Limits:
 
     #: Most rows; one object may have more.
     size: int
-    #: Rows until the backfill has all that were asked for; None: no limit.
+    #: Rows until the backfill has as many as asked for; None: no limit.
     left: int | None = None
 
 
 @dataclass(slots=True)
 class _Run:
-    """The batches of one run."""
+    """The batches of a run."""
 
     database: Database
     request: BackfillRequest
     record: BackfillRecord
     runner: str
     pacer: Pacer
-    #: Rows that this run has queued.
+    #: Rows queued by the run.
     queued: int = 0
 
     def limits(self) -> _Limits:
-        """Those of the next batch."""
+        """The limits of the next batch."""
         most = self.request.most
         return _Limits(self.pacer.most(BATCH), None if most is None else max(0, most - inserted(self.record)))
 
     def insert(self, objects: Objects, batch: _Batch) -> Registered:
-        """Commit a batch and the cursor behind it."""
+        """Commit a batch and the cursor behind the batch."""
         objects.advance(batch.part, batch.position, is_done=batch.is_last)
         if batch.rows:
             self.pacer.wait()
@@ -282,7 +282,7 @@ class _Run:
 
 
 def _batches(objects: Objects, chooser: Chooser, limits: Callable[[], _Limits]) -> Generator[_Batch, None, None]:
-    """The items in batches; `limits` gives those of the next one, and ends the iterator where none are left."""
+    """The items in batches; `limits` gives the limits of the next batch, and ends the iterator at a limit of 0."""
     with closing(objects.stretches()) as stretches:
         for stretch in stretches:
             items = deque(stretch.items)
@@ -308,7 +308,7 @@ def _next_batch(part: int, items: deque[Item], is_last: bool, chooser: Chooser, 
         elif rows and len(rows) + len(choice) > size:
             break
         else:
-            # The cursor is then behind the object: only `--max` may cut it, and the next backfill has the rest.
+            # The cursor would be behind the object: only `--max` may cut it, and the next backfill has the rest.
             rows += choice[: limits.left]
         items.popleft()
         position, listed = item.position, listed + 1
@@ -326,7 +326,7 @@ def with_list(request: BackfillRequest, names: Path | None) -> BackfillRequest:
 
 @contextmanager
 def open_backfiller(settings: Settings, on_wait: Callable[[str], None]) -> Iterator[Backfiller]:
-    """A backfiller; its connections are opened on first use.
+    """A backfiller; connections are opened on first use.
 
     Args:
         settings: with Postgres, Redis, Cloud Storage and, for scale to zero, the worker pool.

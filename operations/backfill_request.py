@@ -1,4 +1,4 @@
-"""What a backfill is asked for, and the row of each object by the rules of events. Pure."""
+"""The request of a backfill, and the row of each object by the rules of events. Pure."""
 
 import re
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ from dropline.storage.name_globs import compile_glob, is_glob, literal_prefix, m
 _SOURCE = re.compile(r"gs://(?P<bucket>[a-z0-9][a-z0-9._-]+)(?:/(?P<pattern>.*))?", re.DOTALL)
 #: Neither Postgres nor Cloud Storage can have these in a name.
 _UNUSABLE = re.compile("[\x00\ud800-\udfff]")
-#: Classes whose reads cost a retrieval fee.
+#: Classes with a retrieval fee for reads.
 ARCHIVED_CLASSES = frozenset({"NEARLINE", "COLDLINE", "ARCHIVE"})
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A bucket, and the objects of it."""
+    """A bucket, and some of its objects."""
 
     bucket: str
     #: A prefix, or a glob for whole names.
@@ -33,7 +33,7 @@ class Source:
         """Read `gs://bucket`, `gs://bucket/prefix` or `gs://bucket/glob`.
 
         Raises:
-            ClientError: another form, or a glob that cannot be read.
+            ClientError: another form, or an unreadable glob.
         """
         match = None if _UNUSABLE.search(uri) else _SOURCE.fullmatch(uri)
         if match is None:
@@ -51,7 +51,7 @@ class Source:
 
     @property
     def uri(self) -> str:
-        """In one spelling."""
+        """In a single spelling."""
         return f"gs://{self.bucket}/{self.pattern}"
 
     def matches(self, name: str) -> bool:
@@ -72,7 +72,7 @@ def selection_of(settings: Settings) -> Selection:
 
 
 def require_ours(selection: Selection, bucket: str) -> None:
-    """Refuse a bucket whose objects get no caption.
+    """Refuse a bucket of objects without captions.
 
     Raises:
         ForeignBucket: the bucket is not one of DROPLINE_EVENTS__BUCKETS.
@@ -88,14 +88,14 @@ def require_ours(selection: Selection, bucket: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class BackfillRequest:
-    """The objects of a backfill, and its limits."""
+    """The objects of a backfill, and the limits."""
 
     source: Source
     #: Asked of each object, in place of its own task; None: the own task.
     task: TaskRequest | None = None
     #: Also objects of classes with a retrieval fee.
     archived: bool = False
-    #: As written; `since` is its time at the first run.
+    #: As written; `since` is the time as of the first run.
     since_text: str = ""
     since: datetime | None = None
     #: Most rows.
@@ -107,7 +107,7 @@ class BackfillRequest:
 
     @property
     def options(self) -> dict[str, Any]:
-        """All that decides which objects get which rows, beside the source."""
+        """All options for the choice of objects and rows, beside the source."""
         return {
             "task": None if self.task is None else str(self.task),
             "archived": self.archived,
@@ -117,7 +117,7 @@ class BackfillRequest:
 
 
 class Chooser:
-    """The row of an object, or the reason to leave it out."""
+    """The row of an object, or the reason to leave the object out."""
 
     def __init__(self, selection: Selection, request: BackfillRequest, since: datetime | None) -> None:
         self._selection = selection
@@ -125,9 +125,9 @@ class Chooser:
         self._since = since
 
     def choose(self, found: ListedObject) -> list[BulkRow] | str:
-        """The rows of a live object, one for each of its tasks.
+        """The rows of a live object, one for each task.
 
-        The reasons are `other_name`, `archived`, `old` and those of `FilterReason`.
+        The reasons are `other_name`, `archived`, `old` and the values of `FilterReason`.
         """
         version, request = found.version, self._request
         # Postgres stores no NUL.

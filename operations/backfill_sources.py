@@ -17,10 +17,10 @@ from dropline.storage.name_ranges import NameRange, after_prefix, plan_ranges
 from operations.backfill_request import Source
 from operations.read_ahead import read_ahead
 
-#: Listings at a time, and their pages in memory.
+#: Listings at a time, and pages in memory.
 _THREADS = 8
 _PAGES = 12
-#: Lines of a list that are looked up together, and requests at a time.
+#: Lines of a list looked up together, and requests at a time.
 _LINES = 400
 _REQUESTS = 16
 _HEADERS = frozenset({"name", "object", "object_name", "uri", "url"})
@@ -28,17 +28,17 @@ _HEADERS = frozenset({"name", "object", "object_name", "uri", "url"})
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One object of the source."""
+    """An object of the source."""
 
-    #: Where the source continues behind it.
+    #: Where the source continues behind the object.
     position: str | int
-    #: None: a name of the list that the bucket does not have.
+    #: None: a name of the list the bucket does not have.
     found: ListedObject | None
 
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Items of one part of the source, in order."""
+    """Items of a part of the source, in order."""
 
     part: int
     items: list[Item]
@@ -47,10 +47,10 @@ class Stretch:
 
 
 class Objects(Protocol):
-    """The objects that a backfill has not read yet."""
+    """The objects still to be read by a backfill."""
 
     def stretches(self) -> Generator[Stretch, None, None]:
-        """The items in order, as far as the parts have one; raises the errors of Cloud Storage."""
+        """The items in order, as far as the parts have an order; raises the errors of Cloud Storage."""
 
     def advance(self, part: int, position: str | int | None, *, is_done: bool) -> None:
         """Set the cursor behind an item."""
@@ -65,10 +65,10 @@ class Objects(Protocol):
 
 
 class BucketObjects:
-    """The objects of a listing, in ranges of names that are listed at the same time."""
+    """The objects of a listing, in ranges of names listed at the same time."""
 
     def __init__(self, listing: Listing, source: Source, cursor: dict[str, Any]) -> None:
-        """Continue at a cursor; an empty one is the beginning. Raises the errors of `Listing.names_from`."""
+        """Continue at a cursor; an empty cursor is the beginning. Raises the errors of `Listing.names_from`."""
         self._listing = listing
         self._source = source
         saved = cursor.get("ranges")
@@ -119,14 +119,14 @@ class ListedNames:
         cursor: dict[str, Any],
         with_rows: Callable[[str, set[ObjectVersion]], set[ObjectVersion]],
     ) -> None:
-        """Continue at a cursor; an empty one is the beginning.
+        """Continue at a cursor; an empty cursor is the beginning.
 
         Args:
             listing: of the bucket.
             source: bucket, and prefix or glob.
             path: of the file.
             cursor: from the property `cursor`.
-            with_rows: those of the object versions of a bucket that have a row.
+            with_rows: the object versions with a row, among those of a bucket.
 
         Raises:
             ClientError: the file cannot be read.
@@ -176,7 +176,7 @@ class ListedNames:
     def _find(self, named: ObjectVersion | str, *, is_known: bool) -> ListedObject | None:
         if isinstance(named, str):
             return self._listing.find(self._source.bucket, named)
-        # A row of a generation that the bucket never had would supersede the rows of the real one.
+        # A row of a generation unknown to the bucket would supersede the rows of the real generation.
         if is_known or (_is_possible(named) and self._listing.has_generation(named)):
             return ListedObject(named, ObjectFacts())
         return None
@@ -198,7 +198,7 @@ class ListedNames:
 
 
 def _is_possible(version: ObjectVersion) -> bool:
-    """Whether Cloud Storage can have the version, and Postgres can look for it."""
+    """Whether Cloud Storage can have the version, and Postgres can look for the version."""
     return 0 < version.generation < 2**63 and "\x00" not in version.name
 
 

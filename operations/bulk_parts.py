@@ -11,7 +11,7 @@ from operations.redrive import open_operator
 
 _STATEMENT_TIMEOUT_MS = 60_000
 
-#: With the functions that send a message of a row, and wake the worker pool.
+#: With the functions to send a message of a row, and to wake the worker pool.
 BulkParts = tuple[Database, Listing, Callable[[int], None], Callable[[], None]]
 
 
@@ -19,7 +19,7 @@ BulkParts = tuple[Database, Listing, Callable[[int], None], Callable[[], None]]
 def open_bulk_parts(
     settings: Settings, application_name: str, on_wait: Callable[[str], None]
 ) -> Iterator[BulkParts]:
-    """Postgres, Cloud Storage, and the functions that send a message and wake the pool; as `open_backfiller`."""
+    """Postgres, Cloud Storage, and the functions to send a message and to wake the pool; as `open_backfiller`."""
     with open_operator(
         settings,
         application_name,

@@ -16,21 +16,21 @@ from operations.backfill_request import Chooser
 
 
 class Difference(enum.StrEnum):
-    """What differs between bucket and table."""
+    """A difference between bucket and table."""
 
-    #: Rows of an object version that the bucket does not have.
+    #: Rows of an object version the bucket does not have.
     GONE = "gone"
-    #: Rows of a noncurrent version that are not `superseded`.
+    #: Rows of a noncurrent version without the status `superseded`.
     NONCURRENT = "noncurrent"
     #: A live object version without any row, which the rules admit.
     NO_ROW = "no_row"
-    #: The metadata of an object are not what its row says.
+    #: The metadata of an object differ from the row.
     METADATA = "metadata"
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One difference."""
+    """A difference."""
 
     difference: Difference
     version: ObjectVersion
@@ -38,7 +38,7 @@ class Finding:
     new_rows: tuple[BulkRow, ...] = ()
     #: Of `METADATA`: the row with the caption.
     row: ComparedRow | None = None
-    #: Of `METADATA`: the values that should be there, and those that are there.
+    #: Of `METADATA`: the wanted values, and the present values.
     expected: dict[str, str] | None = None
     actual: dict[str, str | None] | None = None
 
@@ -47,11 +47,11 @@ Pair = tuple[ListedObject | None, list[ComparedRow]]
 
 
 def merge(objects: Iterable[ListedObject], rows: Iterable[ComparedRow]) -> Iterator[Pair]:
-    """Each name of either stream once: its live object, and its rows.
+    """Each name of either stream once: the live object, and the rows.
 
     Args:
-        objects: in the order of their names, each name once.
-        rows: in the order of their object names.
+        objects: in the order of names, each name once.
+        rows: in the order of object names.
     """
     live = iter(objects)
     groups = groupby(rows, key=lambda row: row.object_name)
@@ -80,7 +80,7 @@ class Comparison:
             bucket: of objects and rows.
             chooser: of the rows of objects.
             limits: of the metadata.
-            younger_than: objects that were created later may wait for their events; None: there are none.
+            younger_than: objects created later may wait for events; None: no object does.
         """
         self._bucket = bucket
         self._chooser = chooser
@@ -88,7 +88,7 @@ class Comparison:
         self._younger_than = younger_than
 
     def differences(self, found: ListedObject | None, rows: list[ComparedRow]) -> Iterator[Finding]:
-        """The differences of one name, as of the time when both were read; `GONE` may be `NONCURRENT`."""
+        """The differences of one name, as of the read of both; `GONE` may be `NONCURRENT`."""
         live = None if found is None else found.version.generation
         unended = {row.generation for row in rows if not row.has_ended and row.generation != live}
         for generation in sorted(unended):
@@ -119,7 +119,7 @@ class Comparison:
             METADATA_PROMPT: row.task,
             METADATA_MODEL: row.model or "",
         }
-        # A caption of a person, and one that does not fit, are no difference: nothing would be written.
+        # A caption of a person, and a caption too long, are no difference: no write would follow.
         expected = fit_metadata(actual, ours, self._limits, is_reverted=row.reverted_at is not None).values
         if not expected.items() <= actual.items():
             yield Finding(

@@ -1,4 +1,4 @@
-"""Edit: a person's caption replaces that of the row and of the object's metadata; revert: the model's again."""
+"""Edit: a person's caption replaces the caption of row and metadata; revert: the model's caption again."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ from dropline.scaling.activation import open_activator
 from dropline.settings import Settings
 from operations.redrive import wake_with_retries
 
-#: Deadline of one message, in seconds.
+#: Deadline of a message, in seconds.
 _ENQUEUE_S = 10.0
 # Line breaks and tabs stay in the row, and are spaces in the metadata.
 _UNUSABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -25,27 +25,27 @@ _MOST_NAME = 100
 
 @dataclass(frozen=True, slots=True)
 class Editor:
-    """Edits captions, and has a worker write them to the metadata. Threads may share the object."""
+    """Edits captions, and has a worker write the metadata. Threads may share the object."""
 
     database: Database
-    #: Enqueues a row by its id; raises BrokerUnavailable.
+    #: Enqueues a row by id; raises BrokerUnavailable.
     enqueue: Callable[[int], None]
     #: Scales the worker pool up from zero; returns when Cloud Run has accepted the call.
     wake: Callable[[], None]
 
     def edit(self, target: EditTarget, caption: str, *, by: str, if_tag: str | None = None) -> EditedRow:
-        """Make a person's caption that of the row. The same caption twice changes nothing.
+        """Give the row a person's caption. The same caption twice has no effect.
 
-        A row without a caption, also a failed one, is captioned afterwards. A claim in flight loses the row.
+        A row without a caption, also a failed row, is captioned afterwards. A claim in flight loses the row.
 
         Args:
             target: the row.
             caption: of the person; untrusted.
             by: name of the person.
-            if_tag: tag of the caption that the person has read; None: the edit replaces any caption.
+            if_tag: tag of the caption the person has read; None: the edit replaces any caption.
 
         Raises:
-            NoSuchCaption: there is no such row.
+            NoSuchCaption: no such row.
             RowEnded: the object version was deleted or overwritten.
             CaptionUnusable: the text is empty or too long, or has control characters.
             EditConflict: the caption has another tag.
@@ -88,10 +88,10 @@ class Editor:
 
 
 def checked_caption(caption: str) -> str:
-    """The caption without white space around it; the limits are those of `checked_caption` in Postgres.
+    """The caption without white space around; the limits are of `checked_caption` in Postgres.
 
     Raises:
-        CaptionUnusable: nothing is left, it has more than 8,192 bytes of UTF-8, or characters that Postgres or a
+        CaptionUnusable: no text is left, or more than 8,192 bytes of UTF-8, or characters which Postgres or a
             header of HTTP cannot hold.
     """
     words = caption.strip(" \t\r\n")
@@ -113,7 +113,7 @@ def checked_name(name: str) -> str:
 
 @contextmanager
 def open_editor(settings: Settings, on_wait: Callable[[str], None]) -> Iterator[Editor]:
-    """An editor of a command; its connections are opened on first use.
+    """An editor of a command; connections are opened on first use.
 
     Args:
         settings: with Postgres, Redis and, for scale to zero, the worker pool.

@@ -17,21 +17,21 @@ def digest_of_address(address: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class KeyedRequest:
-    """The parts of a request that a repetition has too."""
+    """The parts of a request, the same in a repetition."""
 
     task: TaskRequest | None
-    #: None for an image that is fetched.
+    #: None for an image of an address.
     size_bytes: int | None = None
-    #: MD5 of the bytes in base64, as Cloud Storage gives it; None before the bytes have arrived.
+    #: MD5 of the bytes in base64, as Cloud Storage gives it; None before the bytes.
     md5_hash: str | None = None
-    #: Of the address that the image is fetched from; see `digest_of_address`.
+    #: Of the address of the image; see `digest_of_address`.
     address_digest: str | None = None
 
     def require_made(self, found: StoredObject) -> None:
         """Refuse a request that did not make the object of its key.
 
         Raises:
-            KeyReused: image, address or task is another one.
+            KeyReused: image, address or task differs.
         """
         task = None if self.task is None else str(self.task)
         facts = found.facts

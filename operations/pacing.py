@@ -1,4 +1,4 @@
-"""The pace of bulk work: a cap on rows per second, and calls that are not made for each batch."""
+"""The pace of bulk work: a cap on rows per second, and calls made less often than batches."""
 
 import time
 from collections.abc import Callable
@@ -13,14 +13,14 @@ class Pacer:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """A pacer that has not begun; a `rate` of None is no cap."""
+        """A pacer before its begin; a `rate` of None is no cap."""
         self._rate = rate
         self._clock = clock
         self._sleep = sleep
         self._next = float("-inf")
 
     def most(self, batch: int) -> int:
-        """Rows of the next batch, `batch` at most: those of one second."""
+        """Rows of the next batch, `batch` at most: the rows of a second."""
         return batch if self._rate is None else max(1, min(batch, int(self._rate)))
 
     def wait(self) -> None:
@@ -35,12 +35,12 @@ class Pacer:
 
 
 class Spaced:
-    """Makes a call at once, then at most once in `interval_s` seconds; `flush` makes the last one."""
+    """Makes a call at once, then at most once in `interval_s` seconds; `flush` makes the last call."""
 
     def __init__(
         self, call: Callable[[int], None], interval_s: float, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """A call that has not been made; its argument is a row id."""
+        """A pending call; the argument is a row id."""
         self._call = call
         self._interval_s = interval_s
         self._clock = clock
@@ -54,7 +54,7 @@ class Spaced:
             self.flush()
 
     def flush(self) -> None:
-        """Make the call that was left for later."""
+        """Make the call left for later."""
         if self._pending is not None:
             row_id, self._pending = self._pending, None
             self._call(row_id)

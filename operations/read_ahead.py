@@ -1,4 +1,4 @@
-"""Iterators that are read in threads, a few parts ahead of their reader."""
+"""Iterators read in threads, a few parts ahead of their reader."""
 
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Part(Generic[T]):
-    """A part of one of the iterators, or its end."""
+    """A part of an iterator, or the end."""
 
     #: Number of the iterator.
     source: int
@@ -24,11 +24,11 @@ class Part(Generic[T]):
 def read_ahead(
     sources: Sequence[Callable[[], Iterator[T]]], *, threads: int, parts: int
 ) -> Generator[Part[T], None, None]:
-    """The parts of all iterators; those of one iterator in their order, with its end as the last one.
+    """The parts of all iterators; the parts of an iterator in order, with the end as the last.
 
     Args:
         sources: each makes an iterator, in a thread.
-        threads: iterators that are read at the same time.
+        threads: iterators read at the same time.
         parts: that are in memory at a time, at most; more than `threads`.
 
     Raises:
@@ -65,7 +65,7 @@ def read_ahead(
 
 
 def _until_end(found: "SimpleQueue[Part[T]]", free: threading.Semaphore) -> Iterator[Part[T]]:
-    """The parts up to the end of one of the iterators."""
+    """The parts up to the end of an iterator."""
     while True:
         part = found.get()
         if part.error is not None:

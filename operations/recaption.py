@@ -28,26 +28,26 @@ BATCH = 500
 _FIRST_WINDOW = 5_000
 #: Most ids in a window of a request: a request takes as many rows at most.
 _WINDOW_OF_A_STEP = 20_000
-#: A window that took less time, in seconds, is followed by one of twice as many ids, and one of more time by half.
+#: After a window of less time, in seconds, follows a window of twice as many ids; after more time, of half.
 _SHORT_S, _LONG_S = 0.1, 0.5
-#: Statuses of rows whose objects are in the bucket: these may get a further task.
+#: Statuses of rows with live objects: a further task is possible.
 _LIVE = (Status.QUEUED, Status.RUNNING, Status.CAPTIONED, Status.FAILED)
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """The rows that a person wants captioned again."""
+    """The rows a person wants captioned again."""
 
     row_filter: CaptionFilter = CaptionFilter()  # noqa: RUF009 - a frozen value
-    #: The task that the objects of the rows get in addition; None: the rows are captioned again.
+    #: The further task for the objects of the rows; None: the rows are captioned again.
     to_task: TaskRequest | None = None
-    #: The model whose captions are left; None: that of the worker that started last.
+    #: The model of captions left alone; None: the model of the latest worker.
     target_model: str | None = None
-    #: The revision whose captions are left; None: that of the worker, or any revision of `target_model`.
+    #: The revision of captions left alone; None: the worker's, or any revision of `target_model`.
     target_revision: str | None = None
-    #: Rows of the target are taken, too, and rows whose latest redo was given up.
+    #: Rows of the target are taken, too, and rows with a failed latest redo.
     force: bool = False
-    #: Rows whose latest redo was given up are taken, too.
+    #: Rows with a failed latest redo are taken, too.
     retry_failed: bool = False
 
     def __post_init__(self) -> None:
@@ -83,21 +83,21 @@ class Request:
 class Progress:
     """The state of a pass."""
 
-    #: Rows that were taken: they are due.
+    #: Taken rows, now due.
     taken: int
-    #: The last id that was read, and the last one of the table at the start.
+    #: The last id read, and the last one of the table at the start.
     read_to: int
     last_id: int
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The part of a pass that one request of the API carries out."""
+    """The part of a pass in a single request of the API."""
 
     taken: int
-    #: Rows that passed the filter and were left, by reason.
+    #: Rows left out after the filter, by reason.
     left: Counter[Kind]
-    #: The last id that was read; None: the pass is at its end.
+    #: The last id read; None: the pass is at its end.
     read_to: int | None
 
 
@@ -106,7 +106,7 @@ class Recaptioner:
     """Recaptions rows. Two passes at the same time take different rows."""
 
     database: Database
-    #: Enqueues a row by its id; raises BrokerUnavailable.
+    #: Enqueues a row by id; raises BrokerUnavailable.
     enqueue: Callable[[int], None]
     #: Scales the worker pool up from zero; returns when Cloud Run has accepted the call.
     wake: Callable[[], None]
@@ -115,7 +115,7 @@ class Recaptioner:
     clock: Callable[[], float] = time.monotonic
     #: Ids of the taken rows.
     taken: "array[int]" = field(default_factory=lambda: array("q"))
-    #: Rows that passed the filter so far, by kind; `TAKEN` counts rows before they were taken.
+    #: Rows behind the filter so far, by kind; `TAKEN` counts rows before the taking.
     seen: Counter[Kind] = field(default_factory=Counter)
 
     def work_of(self, request: Request) -> Work:
@@ -203,7 +203,7 @@ class Recaptioner:
         return self._step(None)
 
     def redo(self, row: CaptionRecord) -> None:
-        """Have one row captioned again, of the target too; a row that is to be redone already stays unchanged.
+        """Have one row captioned again, of the target too; a row to be redone already stays unchanged.
 
         Raises:
             ClientError: the row cannot be captioned again now.
@@ -224,7 +224,7 @@ class Recaptioner:
         return Step(len(self.taken), left, read_to)
 
     def _windows(self, work: Work, after: int, largest: int | None = None) -> Iterator["_Window"]:
-        """The windows of a pass; the rows of each are counted first, and the time of that decides the size."""
+        """The windows of a pass; each is counted first, and the time of the count decides the size."""
         with self._transaction() as connection:
             end = recaptions.last_id(connection)
         size = _FIRST_WINDOW
@@ -250,7 +250,7 @@ class Recaptioner:
             pacer.spend(len(self.taken) - taken)
 
     def _take(self, work: Work, after: int, window: "_Window", size: int) -> int | None:
-        """Take a batch: the last id that was picked; None if no row is left."""
+        """Take a batch: the last id picked; None if no row is left."""
         with self._transaction() as connection:
             batch = work.take(connection, after, window.last, size)
         self.taken.extend(batch.row_ids)
@@ -316,6 +316,6 @@ def _due(rows: int) -> str:
 def open_recaptioner(
     settings: Settings, on_progress: Callable[[Progress], None], on_wait: Callable[[str], None]
 ) -> Iterator[Recaptioner]:
-    """A recaptioner; its connections are opened on first use. Arguments and errors as of `open_redriver`."""
+    """A recaptioner; connections are opened on first use. Arguments and errors as of `open_redriver`."""
     with open_operator(settings, "dropline-recaption", on_wait) as operator:
         yield Recaptioner(operator.database, operator.enqueue, operator.wake, on_progress)

@@ -1,4 +1,4 @@
-"""Waits for the captions of rows that a command has made due, by NOTIFY."""
+"""Waits for the captions of rows a command has made due, by NOTIFY."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
@@ -18,7 +18,7 @@ _CHUNK = 10_000
 def wait_for_captions(
     settings: Settings, row_ids: Sequence[int], timeout_s: float | None
 ) -> tuple[dict[str, int], int]:
-    """Wait until no row waits for a caption: how they ended, and the number that did not within `timeout_s`.
+    """Wait until no row waits for a caption: the ends, and the number of rows without an end within `timeout_s`.
 
     Raises:
         DatabaseUnavailable: the connection to Postgres was lost, and so were the attempts to reconnect.
@@ -37,7 +37,7 @@ def wait_for_captions(
 
 
 class _Waiting:
-    """Rows that wait for a caption; reads them for a listener."""
+    """Rows without a new caption, read for a listener."""
 
     def __init__(self, database: Database, row_ids: Iterable[int]) -> None:
         self._database = database
@@ -62,7 +62,7 @@ class _Waiting:
                     yield None
 
     def ends(self) -> dict[str, int]:
-        """How the rows have ended, without those that wait still."""
+        """The ends of the rows, without the waiting rows."""
         found: dict[str, int] = {}
         for chunk in _chunks([row_id for row_id in self._all if row_id not in self.row_ids]):
             with self._database.transaction() as connection:

@@ -21,7 +21,7 @@ from operations.read_ahead import read_ahead
 
 #: Rows of one read.
 _PAGE = 2000
-#: Differences that are checked again together, and requests at a time.
+#: Differences checked again together, and requests at a time.
 _BATCH = 200
 _REQUESTS = 16
 _WAKE_EVERY_S = 10.0
@@ -40,7 +40,7 @@ class Reconciled:
 
 
 class Reconciler:
-    """Compares buckets with the table. One at a time."""
+    """Compares buckets with the table, each after the other."""
 
     def __init__(
         self,
@@ -176,7 +176,7 @@ class Reconciler:
         on_finding(finding, row_id is not None)
 
     def _repair(self, connection: Connection, finding: Finding) -> int | None:
-        """Repair a difference; the id of a row that waits for a worker, 0 without one, None without an effect."""
+        """Repair a difference; the id of a row for a worker, 0 without such a row, None without an effect."""
         match finding.difference:
             case Difference.GONE:
                 erase = self._settings.retention.erase_on_delete
@@ -201,7 +201,7 @@ class Reconciler:
 class _Look:
     """The second look at an object."""
 
-    #: The live version; None: none, or it was not asked for.
+    #: The live version; None: no such version, or not looked up.
     found: ListedObject | None
     #: Whether the bucket has the generation of the difference.
     exists: bool
@@ -216,6 +216,6 @@ def _is_same(one: Finding, other: Finding) -> bool:
 
 @contextmanager
 def open_reconciler(settings: Settings, on_wait: Callable[[str], None]) -> Iterator[Reconciler]:
-    """A reconciler; arguments and errors are those of `operations.backfill.open_backfiller`."""
+    """A reconciler; arguments and errors as of `operations.backfill.open_backfiller`."""
     with open_bulk_parts(settings, "dropline-reconcile", on_wait) as (database, listing, enqueue, wake):
         yield Reconciler(settings, database, listing, enqueue, wake)

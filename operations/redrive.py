@@ -58,7 +58,7 @@ class Redriver:
 
     kind: Kind
     database: Database
-    #: Enqueues a row by its id; raises BrokerUnavailable.
+    #: Enqueues a row by id; raises BrokerUnavailable.
     enqueue: Callable[[int], None]
     #: Scales the worker pool up from zero; returns when Cloud Run has accepted the call.
     wake: Callable[[], None]
@@ -125,7 +125,7 @@ class Redriver:
 
 
 def wake_for_due_rows(database: Database, enqueue: Callable[[int], None], wake: Callable[[], None]) -> None:
-    """A command that was killed, or could not wake the workers, left due rows and perhaps a sleeping pool."""
+    """A killed command, or one without Redis, left due rows and perhaps a sleeping pool."""
     with operator_transaction(database) as connection:
         due = due_rows.look(connection, 1)
     if due.row_ids:
@@ -137,7 +137,7 @@ def wake_for_due_rows(database: Database, enqueue: Callable[[int], None], wake: 
 def open_redriver(
     settings: Settings, kind: Kind, on_progress: Callable[[int], None], on_wait: Callable[[str], None]
 ) -> Iterator[Redriver]:
-    """A redriver; its connections are opened on first use.
+    """A redriver; connections are opened on first use.
 
     Args:
         settings: with Postgres, Redis and, for scale to zero, the worker pool.
@@ -210,7 +210,7 @@ def open_operator(
 
 
 def _release(database: Database, activator: Activator, pool: str) -> None:
-    """Have the workers of a worker pool that is held at 0 tried again, as often as at first."""
+    """Have the workers of a worker pool held at 0 tried again, as often as at first."""
     with operator_transaction(database) as connection:
         problem = pool_problems.find(connection, pool)
         if problem is not None and problem.held_at is not None:

@@ -1,4 +1,4 @@
-"""Size, type and name of an uploaded file, as its sender states them. Pure."""
+"""Size, type and name of an uploaded file, by the sender's words. Pure."""
 
 import io
 from typing import BinaryIO

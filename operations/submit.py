@@ -53,7 +53,7 @@ class Rows:
     """The parts for rows that no event makes."""
 
     database: Database
-    #: Enqueues a row by its id; raises BrokerUnavailable.
+    #: Enqueues a row by id; raises BrokerUnavailable.
     enqueue: Callable[[int], None]
     #: Scales the worker pool up from zero; returns when Cloud Run has accepted the call.
     wake: Callable[[], None]
@@ -66,7 +66,7 @@ class Submissions:
         """Store the parts.
 
         Args:
-            store: of the uploads, and of the objects that are asked about.
+            store: of the uploads, and of the objects asked about.
             settings: with the bucket of the uploads, and the rules of the function.
             rows: None if only `upload` without a key is called.
 
@@ -141,7 +141,7 @@ class Submissions:
         return self._upload(new, fetched.name, key, Deadline.after(upload_s))
 
     def request(self, uri: str, task: TaskRequest | None = None) -> Submitted:
-        """Have an object of the bucket captioned; a row of the task that exists is returned as it is.
+        """Have an object of the bucket captioned; an existing row of the task is returned unchanged.
 
         Args:
             uri: `gs://bucket/name`, or with `#generation`, which must be the live one.
@@ -224,7 +224,7 @@ class Submissions:
         return self._submitted_before(found, None if key is None else _keyed(new))
 
     def _find_keyed(self, key: str) -> StoredObject | None:
-        """The object of a key; None if there is none yet."""
+        """The object of a key; None before."""
         try:
             return self._store.describe(require(self._bucket, "DROPLINE_BUCKET"), self._names("", key)[0])
         except ObjectMissing:

@@ -25,7 +25,7 @@ def wait_for_rows(
 ) -> dict[Status, int]:
     """Wait until each row of the backfill has ended; its rows by status, with those not ended in time.
 
-    The memory does not grow with the rows: the unfinished ones are counted, each notification of an end is taken
+    The memory does not grow with the rows: the unfinished rows are counted, each notification of an end is taken
     off, and they are counted again when none should be left.
 
     Args:
@@ -55,7 +55,7 @@ def wait_for_rows(
 
 
 class _UnfinishedRows:
-    """Counts the rows that have not ended."""
+    """Counts the unfinished rows."""
 
     def __init__(self, database: Database, record: BackfillRecord, bucket: str) -> None:
         self._database = database

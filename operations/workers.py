@@ -53,11 +53,11 @@ class Availability:
 
     @property
     def may_answer(self) -> bool:
-        """False if no worker will answer until a person starts one, or an event wakes the worker pool."""
+        """False if no worker will answer before a person starts a worker, or an event wakes the worker pool."""
         return self.state is not WorkerState.NONE
 
     def is_alive(self, name: str) -> bool | None:
-        """Whether the worker of this name is alive; None if not known."""
+        """Whether the worker with the name is alive; None if not known."""
         return None if self.state is WorkerState.NOT_KNOWN else name in self.names
 
     def words(self) -> str:
@@ -83,7 +83,7 @@ def availability(settings: Settings) -> Availability:
     Call after waking the worker pool: a sleeping worker pool counts as none.
 
     Raises:
-        SettingsError: the URL is not one of Redis.
+        SettingsError: the URL is of no Redis.
         BrokerUnavailable: Redis is unreachable, or its client library is not installed.
     """
     if not settings.broker.url:

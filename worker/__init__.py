@@ -1,1 +1,1 @@
-"""The worker: a Celery parent, children that do the I/O, and one engine process that runs the model."""
+"""The worker: a Celery parent, children for the I/O, and an engine process with the model."""

@@ -1,6 +1,6 @@
 """The alarm of a worker: a look at the queue in Postgres when the next row is due.
 
-A row in a back-off has no message on Redis, and neither has the row of a worker that died. The parent of each
+A row in a back-off has no message on Redis, and neither has the row of a dead worker. The parent of each
 worker has one alarm, for the earliest time at which a row is due: the results of the children carry this time. The
 alarm is published, and sounds in the other workers a moment later, in case this worker dies before.
 """
@@ -34,9 +34,9 @@ class AlarmTimes:
     """The times of the alarms that concern a worker, in seconds of any clock. Pure."""
 
     def __init__(self) -> None:
-        #: Of the next row that this worker has read of; None: no row has to be awaited.
+        #: Of the next row known to the worker; None: no row has to be awaited.
         self.row_at: float | None = None
-        #: End of a lease that a child of this worker may hold; None: no child has a message.
+        #: End of a lease which a child of the worker may hold; None: no child has a message.
         self.lease_at: float | None = None
         self._peers_at: dict[str, float] = {}
 
@@ -61,7 +61,7 @@ class AlarmTimes:
         return _earliest(self.own_at, *self._peers_at.values())
 
     def sound(self, now: float) -> None:
-        """Remove the alarms whose time has come: the look that follows sets the next one."""
+        """Remove the due alarms: the following look sets the next alarm."""
         self._peers_at = {worker: at for worker, at in self._peers_at.items() if at > now}
         self.row_at = _if_later(self.row_at, now)
         self.lease_at = _if_later(self.lease_at, now)
@@ -143,7 +143,7 @@ class Alarm:
         """A child has taken a message, and may lease a row: the row is due again at the end of the lease."""
         self._held.add(message_id)
         if self._times.lease_at is None:
-            # Published also if the alarm for a row is earlier: a worker that started since has not heard that one.
+            # Published also if the alarm for a row is earlier: a worker started since has not heard that alarm.
             self._published_at = None
             self._await_leases()
             self._set()
@@ -189,9 +189,9 @@ class Alarm:
         self._set()
 
     def hand_over(self) -> None:
-        """Have the other workers look, as this worker stops: Redis may have sent it a message that it never read.
+        """Have the other workers look, as the worker stops: Redis may have sent a message which was never read.
 
-        Under a name of its own: a child that ends later may take back the alarm of this worker.
+        Under a separate name: a child that ends later may take back the alarm of the worker.
         """
         # Without Redis, every worker reconnects and looks.
         with suppress(BrokerUnavailable):

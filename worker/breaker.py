@@ -1,6 +1,6 @@
-"""The circuit breaker of a worker, pure: an engine that dies on one image after another is broken itself.
+"""The circuit breaker of a worker, pure: an engine that dies on image after image is broken itself.
 
-An attempt that ends with the engine's death counts against its image. Three such attempts set an image aside:
+An attempt with the engine's death at the end counts against the image. Three such attempts set an image aside:
 right for an image that kills engines, wrong for an engine that dies on every image. So the breaker opens after a
 few deaths that no small number of images explains. While it is open, the worker tries one image at a time, after
 growing pauses, and lost attempts are given back to their rows. The first caption closes the breaker.
@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 
-#: Deaths in a row that open the breaker. No two of them have an image in common.
+#: Deaths in a row to open the breaker. No two deaths have an image in common.
 DEATHS = 3
-#: Attempts that are given back to a row while a breaker is open. Where all due images kill engines, no caption
+#: Attempts given back to a row while a breaker is open. Where all due images kill engines, no caption
 #: closes the breaker, and each probe would keep the GPU awake for another pause.
 MOST_GIVEN_BACK = 20
-#: Suspects that are remembered; the oldest are forgotten first.
+#: Suspects remembered; the oldest are forgotten first.
 _MOST_SUSPECTS = 10_000
 
 
@@ -25,14 +25,14 @@ _Image = tuple[int | None, int]
 
 @dataclass(frozen=True, slots=True)
 class EngineUse:
-    """What an engine did with an image."""
+    """The result of an engine with an image."""
 
-    #: Number of the engine, counted from 1 over the engines that the worker has started.
+    #: Number of the engine, counted from 1 over the engines the worker has started.
     engine: int
     row_id: int
-    #: True if the engine died while it ran the image; false if it captioned the image.
+    #: True if the engine died at work on the image; false if the engine captioned the image.
     lost: bool
-    #: The same number for all tasks of an image; None for a row that is alone with its image.
+    #: The same number for all tasks of an image; None for a row alone with its image.
     image: int | None = None
 
     @property
@@ -42,7 +42,7 @@ class EngineUse:
 
 
 class Change(Enum):
-    """What a report has changed."""
+    """The effect of a report."""
 
     NOTHING = auto()
     OPENED = auto()
@@ -58,7 +58,7 @@ class Breaker:
         self.is_open = False
         #: Rows that each engine died on since the last caption, each with its image, by the number of the engine.
         self._deaths: dict[int, dict[int, _Image]] = {}
-        #: Attempts that are to be given back, by row.
+        #: Attempts to be given back, by row.
         self._owed: Counter[int] = Counter()
         #: Attempts given back since the breaker opened, by row.
         self._given_back: Counter[int] = Counter()
@@ -81,11 +81,11 @@ class Breaker:
         return owed
 
     def still_owe(self, attempts: Mapping[int, int]) -> None:
-        """Put back what `take_owed` returned, since it was not given back."""
+        """Put back the result of `take_owed`, which was not given back."""
         self._owed.update(attempts)
 
     def open(self) -> bool:
-        """Open for what happened at other engines too; False if open or given up."""
+        """Open for events at other engines too; False if open or given up."""
         if self.is_open or self._exhausted:
             return False
         self.is_open = True

@@ -58,13 +58,13 @@ class Downloads(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What the engine said about one image."""
+    """The engine's answer about an image."""
 
     #: None if no claim needed the model.
     image: Dimensions | None
     #: Of the object's stored bytes.
     size_bytes: int
-    #: For each claim, in order: the caption or the error, or what was known of the bytes.
+    #: For each claim, in order: the caption or the error, or what is known of the bytes.
     outcomes: Sequence[Caption | DroplineError | Original | Waits]
 
 
@@ -82,7 +82,7 @@ class _Fetched:
 
 
 class Captioning:
-    """Captions the claims of one object version; each child has one."""
+    """Captions the claims of an object version; each child has its own."""
 
     def __init__(self, store: Downloads, decoder: Decoder, captioner: Captioner, settings: Settings) -> None:
         self._store = store
@@ -93,7 +93,7 @@ class Captioning:
         self.engine_uses: list[EngineUse] = []
 
     def answer(self, claims: Sequence[Claim], known: Known) -> Answers:
-        """One download, one decoding and one request to the engine for all claims.
+        """A download, a decoding and a request to the engine for all claims together.
 
         Args:
             claims: 1 to `MAX_TASKS`, of one object version.
@@ -116,7 +116,7 @@ class Captioning:
                 decoded.pixels,
                 claim.task,
                 decoded.dimensions,
-                # An image that may have killed or blocked an engine must not take the images of its batch along.
+                # An image which may have killed or blocked an engine must not take the images of the batch along.
                 isolated=claim.lost_attempts + claim.slow_attempts > 0,
             )
             for claim in claims

@@ -1,4 +1,4 @@
-"""The devices of a worker, one for each engine. A program of its own counts the GPUs: the parent has no torch."""
+"""The devices of a worker, one for each engine. A separate program counts the GPUs: the parent has no torch."""
 
 import functools
 import os
@@ -32,7 +32,7 @@ def count_gpus() -> int:
 def with_devices(settings: Settings, count: Callable[[], int] = count_gpus) -> Settings:
     """The settings with the name of each GPU in place of `auto` and `cuda`, where there are several GPUs.
 
-    With one GPU or none, the one engine chooses as before.
+    With a single GPU or none, the only engine chooses as before.
     """
     if settings.engine.stub or settings.engine.device not in _ALL:
         return settings
@@ -44,7 +44,7 @@ def with_devices(settings: Settings, count: Callable[[], int] = count_gpus) -> S
 
 
 def usable_cores() -> int:
-    """Number of cores that this process may use."""
+    """Number of cores allowed for the process."""
     # macOS has no affinity.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -54,7 +54,7 @@ def each_engine(settings: EngineSettings, cores: int | None = None) -> list[Engi
 
     Args:
         settings: of all engines.
-        cores: to divide where no number of threads is set; None: those that this process may use.
+        cores: to divide where no number of threads is set; None: the cores allowed for the process.
     """
     alone = [settings.model_copy(update={"device": device}) for device in settings.devices]
     on_cpu = [place for place, engine in enumerate(alone) if engine.device == "cpu"]

@@ -28,7 +28,7 @@ class Stoppable(Protocol):
 
 
 class EngineKeeper:
-    """Starts one engine, restarts the engine after its death, and stops the engine."""
+    """Starts an engine, restarts the engine after a death, and stops the engine."""
 
     def __init__(
         self,
@@ -138,7 +138,7 @@ class EngineKeeper:
             self._restart()
 
     def _restart(self) -> None:
-        # The engine may have died while nothing was watched.
+        # The engine may have died while unwatched.
         self._note(False)
         try:
             self._unwatch()

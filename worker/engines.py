@@ -98,7 +98,7 @@ class Engines:
     def _wait_ready(
         self, started: list[tuple[EngineKeeper, str]], on_signal: Callable[[], None]
     ) -> dict[str, DroplineError]:
-        """The errors of those that do not become ready, by device."""
+        """The errors of the engines which do not become ready, by device."""
         failures: dict[str, DroplineError] = {}
         deadline = time.monotonic() + self._start_timeout_s
         with signals_readable() as fd:
@@ -113,7 +113,7 @@ class Engines:
         return failures
 
     def resume(self) -> None:
-        """Watch all engines at a start of the consumer; start those that do not run."""
+        """Watch all engines at a start of the consumer; start the engines which do not run."""
         for keeper in self._keepers:
             keeper.resume()
 

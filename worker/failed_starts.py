@@ -1,4 +1,4 @@
-"""Starts that fail: counted in Postgres across restarts; after a few of them the worker pool is held at 0.
+"""Failed starts: counted in Postgres across restarts; after a few starts the worker pool is held at 0.
 
 Cloud Run starts an ended worker again, for ever, at a GPU's price.
 `docs/decisions/0023-a-pool-that-cannot-start.md` has the reasons. Without a worker pool in the settings nothing is
@@ -21,7 +21,7 @@ log = get_logger(__name__)
 
 
 class FailedStarts:
-    """Notes that this worker could not start, or that it is ready. For one thread."""
+    """Notes a failed start of the worker, or a ready worker. For a single thread."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class FailedStarts:
         """Store the parts.
 
         Args:
-            settings: of the worker pool; without a name nothing is noted.
+            settings: of the worker pool; without a name no start is noted.
             connect: to Postgres.
             scaler: of the worker pool.
             read_workers: the workers that are alive.
@@ -44,7 +44,7 @@ class FailedStarts:
         self._read_workers = read_workers
 
     def note(self, error: DroplineError) -> None:
-        """Count a failed start, and hold the worker pool at 0 after the last one. Raises nothing."""
+        """Count a failed start, and hold the worker pool at 0 after the last start. Raises no error."""
         if not self._settings.name:
             return
         try:

@@ -29,7 +29,7 @@ SetTrust = Callable[[Trust], None]
 
 
 class _Door:
-    """The breaker of one engine, with its probes."""
+    """The breaker of an engine, with probes."""
 
     def __init__(self, name: str, set_trust: SetTrust, *, is_alone: bool) -> None:
         #: Of the engine, in reasons for people.
@@ -90,7 +90,7 @@ class Gate:
         ]
         #: Of all engines together: an image is set aside after as many deaths as one engine needs for itself.
         self._all = Breaker()
-        #: Numbers of the engines that died, and of captions, in the order of their reports.
+        #: Numbers of the engines that died, and of captions, in the order of reports.
         self._order: dict[int, int] = {}
         self._next = itertools.count(1)
         self._is_saved = True
@@ -120,11 +120,11 @@ class Gate:
         """True if the parent may take another message; kombu asks in each round of the event loop."""
         if not all(door.breaker.is_open for door in self._doors):
             return True
-        # A probe that says nothing about the engine, as that of a deleted object, is followed by another.
+        # A probe without news about the engine, as of a deleted object, is followed by another.
         return any(door.is_probing for door in self._doors) and not state.reserved_requests
 
     def report(self, use: EngineUse) -> None:
-        """A child reports what an engine did with an image; the number of the engine says which one it is."""
+        """A child reports the result of an engine with an image; the number identifies the engine."""
         door = self._doors[(use.engine - 1) % len(self._doors)]
         change = door.breaker.report(use)
         match change:
@@ -147,7 +147,7 @@ class Gate:
         if use.lost:
             number = self._order.setdefault(use.engine, next(self._next))
         else:
-            # Whatever engine captioned it: all earlier deaths are explained by their images or engines.
+            # Whichever engine answered: all earlier deaths are explained by images or engines.
             number = next(self._next)
             self._order.clear()
         change = self._all.report(replace(use, engine=number))

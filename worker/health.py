@@ -76,7 +76,7 @@ def greeting_problem(addresses: Sequence[Path], timeout_s: float) -> str:
 
 
 def _greets(waiting: dict[Connection, Path], problems: list[str], timeout_s: float) -> bool:
-    """Wait for the first greeting of all engines: one that loads must not take the time of a ready one."""
+    """Wait for the first greeting of all engines: a loading engine must not take the time of a ready engine."""
     deadline = time.monotonic() + timeout_s
     while waiting and (greeted := wait(list(waiting), max(0.0, deadline - time.monotonic()))):
         for connection in greeted:

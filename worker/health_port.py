@@ -41,7 +41,7 @@ class EngineHealth:
         """Begin the time in which all engines may be silent.
 
         Args:
-            addresses: the sockets of the engines that are ready: connections to another one would wait for it.
+            addresses: the sockets of the ready engines: connections to another engine would wait.
             start_timeout_s: longest start of an engine, in seconds.
             now: a clock, in seconds.
             greeting_s: longest wait for a greeting, in seconds.
@@ -73,7 +73,7 @@ class HealthPort:
 
     @property
     def port(self) -> int:
-        """The port that is listened to; after the start."""
+        """The listening port; after the start."""
         assert self._server is not None
         number: int = self._server.server_address[1]
         return number
@@ -105,7 +105,7 @@ class HealthPort:
 
 
 class _Server(socketserver.ThreadingTCPServer):
-    """A thread for each caller, so that a slow one holds up no other."""
+    """A thread for each caller: a slow caller holds up no other."""
 
     allow_reuse_address = True
     daemon_threads = True

@@ -1,4 +1,4 @@
-"""Identical bytes once: which claims take a caption that is there, and which wait for another row."""
+"""Identical bytes once: which claims take an existing caption, and which wait for another row."""
 
 from collections.abc import Callable
 from typing import Protocol, TypeVar
@@ -39,12 +39,12 @@ class Identical:
 
     @property
     def model(self) -> Model | None:
-        """The model whose captions are taken; None: no caption is."""
+        """The model of taken captions; None: no caption is taken."""
         found = self._model() if self._is_on else None
         return None if found is None else Model(*found)
 
     def of_claim(self, claim: Claim) -> Original | Waits | None:
-        """What is known without the bytes; None: the row needs them."""
+        """What is known without the bytes; None: the row needs the bytes."""
         if claim.original is not None:
             return claim.original
         if not claim.has_rival or claim.md5_hash is None or claim.size_bytes is None:
@@ -52,7 +52,7 @@ class Identical:
         return self._settle(claim, claim.md5_hash, claim.size_bytes)
 
     def of_bytes(self, claim: Claim, identity: Callable[[], Identity]) -> Original | Waits | None:
-        """What is known of the bytes of an object whose event had no MD5; None: the row needs the model.
+        """What is known of the bytes of an object without an MD5 in the event; None: the row needs the model.
 
         Args:
             claim: of a row.

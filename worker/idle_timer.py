@@ -96,7 +96,7 @@ class IdleTimer:
             self._act()
 
     def end(self) -> None:
-        """The worker stops. Unless it has scaled to zero itself, nothing is known of the worker pool any more."""
+        """The worker stops. Unless it has scaled to zero itself, the state of the worker pool is unknown."""
         if self._has_scaled_to_zero:
             return
         try:
@@ -104,7 +104,7 @@ class IdleTimer:
         except DroplineError as error:
             log.info("mark_not_removed", code=error.code, error=str(error))
         try:
-            # After the mark is gone: an event that read `awake` has its row by now. Redis is not needed.
+            # After the mark is gone: an event that has read `awake` has its row by now. Redis is not needed.
             self._scaler().hand_over()
         except DroplineError as error:
             log.warning("rows_not_handed_over", code=error.code, error=str(error))

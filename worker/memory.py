@@ -21,13 +21,13 @@ from worker.memory_limit import MemoryLimit, find_limit
 log = get_logger(__name__)
 
 _MB = 1_000_000
-#: The parent: its own pages and those that it shares with its children. `python -m benchmarks.memory` measures.
+#: The parent: own pages and pages shared with the children. `python -m benchmarks.memory` measures.
 PARENT_BYTES = 150 * _MB
-#: A child's own pages, its slot, its part of the engine's page-locked memory, and the buffers of its sockets.
+#: A child's own pages, the slot, a part of the engine's page-locked memory, and the buffers of the sockets.
 CHILD_BYTES = 80 * _MB
 #: Of each child for each further engine: a slot and its part of that engine's page-locked memory.
 CONNECTION_BYTES = 4 * _MB
-#: A decoder process, and all that its process for images has allocated before the first image.
+#: A decoder process, and all memory of the process for images before the first image.
 DECODER_BYTES = 100 * _MB
 #: The engine with the stub.
 STUB_ENGINE_BYTES = 80 * _MB
@@ -42,7 +42,7 @@ DOWNLOAD_COPIES = 2
 LEAST_SHARE_BYTES = 100 * _MB
 #: Longest wait for the turn of a large image, in time limits of decoding: the task keeps time for the engine.
 TURN_TIME_LIMITS = 2
-#: Part of the limit that stays free, for the kernel's tables and for processes that are ending.
+#: Free part of the limit, for the kernel's tables and for ending processes.
 RESERVE_PARTS = 20
 
 

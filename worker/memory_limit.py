@@ -1,4 +1,4 @@
-"""The memory that a worker may use: the lowest limit of its control groups, else the memory of the machine."""
+"""The memory for a worker: the lowest limit of the control groups, else the memory of the machine."""
 
 import os
 from collections.abc import Iterator

@@ -56,7 +56,7 @@ class Outcome:
     others: Due
     #: The write-back that is still to do.
     write_back: WriteBack | None = None
-    #: True if the row waits for another one, and `others` has its time alone.
+    #: True if the row waits for another row, and `others` has the time alone.
     waits: bool = False
 
 
@@ -72,7 +72,7 @@ class _Result:
 
 
 class Pipeline:
-    """Processes rows, those of one object version at a time; each child has one pipeline."""
+    """Processes rows, of an object version at a time; each child has a pipeline."""
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ class Pipeline:
 
     @property
     def engine_uses(self) -> Sequence[EngineUse]:
-        """What the engine did with each row in the last run, for the breaker of the worker."""
+        """The result of the engine with each row in the last run, for the breaker of the worker."""
         return self._captioning.engine_uses
 
     def run(self, hint: int) -> Outcome:
@@ -127,7 +127,7 @@ class Pipeline:
                 assert_never(claimed.work)
 
     def _work(self, claims_: Sequence[Claim], others: Due) -> Outcome:
-        """Work on the tasks of one object version. Each row ends by itself, whatever becomes of the others."""
+        """Work on the tasks of one object version. Each row ends by itself, independent of the others."""
         first = claims_[0]
         if first.lost_attempts >= self._settings.worker.max_lost_attempts:
             return self._fail(first, "worker_lost", _lost_message(first))
@@ -220,7 +220,7 @@ class Pipeline:
     def _retry_while_refused(self, commit: Callable[[], T]) -> T:
         """Commit; retry while Postgres refuses, within the time limits of the task.
 
-        A repetition after a commit whose answer was lost changes nothing: the attempt has ended.
+        A repetition after a commit with a lost answer has no effect: the attempt has ended.
         """
         waited_s = 0.0
         while True:
@@ -233,7 +233,7 @@ class Pipeline:
                 waited_s += pause_s
 
     def _write_due(self, write_back: WriteBack) -> Outcome:
-        """An edit makes its row due whatever the settings of the workers are."""
+        """An edit makes the row due under any settings of the workers."""
         if not self._settings.metadata.write:
             return self._finish_write_back(write_back, WriteOutcome(written=False))
         return self._write_back(write_back)

@@ -1,4 +1,4 @@
-"""Deletes rows of object versions that are gone, as part of work that runs anyway."""
+"""Deletes rows of gone object versions, as part of other work."""
 
 from collections.abc import Callable
 
@@ -12,13 +12,13 @@ log = get_logger(__name__)
 
 #: Rows of one statement: a few tens of milliseconds.
 BATCH = 500
-#: A child purges a batch each time it has ended this many rows: faster than it can end them.
+#: A child purges a batch after so many ended rows: faster than rows can end.
 EVERY = 100
 _DAY_S = 24 * 3600.0
 
 
 class Purge:
-    """The purges of one process. Each process of a worker has a count of its own."""
+    """The purges of a process. Each process of a worker has a separate count."""
 
     def __init__(self, database: Callable[[], Database], settings: RetentionSettings) -> None:
         """A purge; `database` is the process's own."""

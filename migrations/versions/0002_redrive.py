@@ -1,4 +1,4 @@
-"""A redriven row has all its retries again: a column counts the attempts from before the redrive.
+"""A redriven row has all retries again: a column counts the attempts from before the redrive.
 
 Revision: 0002, after 0001. Function and worker of the release before run with both revisions. The rights of 0001
 are on the whole table, so no grant is needed.

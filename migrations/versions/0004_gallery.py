@@ -1,4 +1,4 @@
-"""The role of the gallery, a table of workers, and rows whose caption is not written to the object's metadata.
+"""The role of the gallery, a table of workers, and rows without a write-back to the object's metadata.
 
 Revision: 0004, after 0003. Function and worker of the release before run with both revisions.
 """
@@ -24,13 +24,13 @@ EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
 END $$
 """
 
-#: Columns of a new row. The claim and the result of a row are those of the worker.
+#: Columns of a new row. The claim and the result of a row belong to the worker.
 _INSERT = (
     "bucket, object_name, generation, task, status, content_type, size_bytes, md5_hash, crc32c, event_time, "
     "error_code, error, write_back"
 )
 #: Columns that a redrive, an edited caption or a newer generation changes. Neither the identity nor the attempts
-#: of a row are among them.
+#: of a row are among the columns.
 _UPDATE = (
     "status, caption, result, lease_until, error_code, error, lost_attempts, attempts_before_redrive, queued_at, "
     "updated_at, write_back"

@@ -2,8 +2,8 @@
 
 Revision: 0005, after 0004. Function and worker of the release before run with both revisions.
 
-A reader that has seen a snapshot of the table finds the later changes by this number, also those of transactions
-that began before the snapshot and were committed after it. Rows from before this revision have no number.
+A reader with a snapshot of the table finds the later changes by the number, also changes by transactions
+from before the snapshot, committed after the snapshot. Rows from before the revision have no number.
 """
 
 import sqlalchemy as sa
@@ -59,7 +59,7 @@ def upgrade() -> None:
 
 
 def _create_indexes() -> None:
-    """The first for the changes after a snapshot, the others for searches, whose rows are in the order of `id`."""
+    """The first for the changes after a snapshot, the others for searches in the order of `id`."""
     indexes: tuple[tuple[str, list[str | sa.TextClause], str | None], ...] = (
         ("changed_in", ["changed_in"], "changed_in IS NOT NULL"),
         ("prompt", [sa.text("split_part(task, '>', 1)"), "id"], None),

@@ -1,7 +1,7 @@
 """The queue is in Postgres: priority, not-before time, and the claim of each row.
 
 Revision: 0006, after 0005. Function and worker of the release before run with both revisions: they use none of the
-columns, and a row that they queue or lease is due by its status and its lease.
+columns, and a row queued or leased by either is due by status and lease.
 """
 
 import sqlalchemy as sa

@@ -1,7 +1,7 @@
 """The indexes of the queue, made while function and worker write.
 
-Revision: 0007, after 0006. Each statement is its own transaction, so an upgrade that was cut short is repeated
-from the start: an index that Postgres has not finished is dropped before.
+Revision: 0007, after 0006. Each statement is a transaction, so an interrupted upgrade is repeated
+from the start: an unfinished index is dropped before.
 """
 
 from alembic import op
@@ -15,7 +15,7 @@ depends_on = None
 
 _UNFINISHED = "status = 'queued' OR lease_until IS NOT NULL OR (redo AND status = 'captioned')"
 _INDEXES = {
-    # The expression is that of `db.due_rows`.
+    # The expression is of `db.due_rows`.
     "ix_captions_due": f"(priority, (COALESCE(lease_until, not_before, queued_at))) WHERE {_UNFINISHED}",
     "ix_captions_claimed_by": "(claimed_by) WHERE lease_until IS NOT NULL",
 }
@@ -26,7 +26,7 @@ _OUTDATED = {
 
 
 def upgrade() -> None:
-    """Create the new indexes, then drop those that no statement of this release reads."""
+    """Create the new indexes, then drop the indexes without a reader in the release."""
     _replace(_INDEXES, _OUTDATED)
     op.execute("ALTER TABLE captions VALIDATE CONSTRAINT ck_captions_priority")
 

@@ -1,11 +1,11 @@
-"""Captions are searched in a table of their own, which no change of a row's state touches.
+"""Captions are searched in a separate table, which no change of a row's state touches.
 
 Revision: 0009, after 0007. Function and worker of the release before run with both revisions: triggers fill the
 new table. Each step is its own transaction, and has no effect where it was done before, so an upgrade that was cut
 short is repeated from the start. The rows of before are copied in batches, under locks of single rows.
 
 Also four indexes: for the unfinished rows of an object, for the generations of an object, for the queued rows, and
-for captions whose write-back failed for good.
+for captions with a write-back failed for good.
 """
 
 import sqlalchemy as sa
@@ -30,7 +30,7 @@ CREATE TABLE IF NOT EXISTS caption_search (
     CONSTRAINT fk_caption_search_id_captions FOREIGN KEY (id) REFERENCES captions ON DELETE CASCADE
 )
 """
-# With the rights of its owner: no role writes the table by itself.
+# With the rights of the owner: no role writes the table by itself.
 _FUNCTION = """
 CREATE OR REPLACE FUNCTION copy_caption() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, public, pg_temp AS $$
@@ -129,7 +129,7 @@ def _copy_captions() -> None:
 
 
 def _create(indexes: dict[str, str]) -> None:
-    # An index that Postgres has not finished is dropped before.
+    # An unfinished index is dropped before.
     _drop(indexes)
     for name, definition in indexes.items():
         execute_concurrently(f"CREATE INDEX CONCURRENTLY {name} ON {definition}")
@@ -141,7 +141,7 @@ def _drop(indexes: dict[str, str]) -> None:
 
 
 def downgrade() -> None:
-    """Index the captions in their own table, let the view read this table, and drop the copies."""
+    """Index the captions in a separate table, let the view read the table, and drop the copies."""
     with op.get_context().autocommit_block():
         _create(_OUTDATED)
     op.execute(_VIEW.format(caption="c.caption", source="captions AS c"))

@@ -1,7 +1,7 @@
-"""The count of soft time limits, apart from that of deaths.
+"""The count of soft time limits, apart from deaths.
 
 Revision: 0010, after 0009. Function and worker of the release before run with both revisions: they do not use the
-column. It has a constant default, for which Postgres rewrites no row.
+column, with a constant default, for which Postgres rewrites no row.
 """
 
 import sqlalchemy as sa

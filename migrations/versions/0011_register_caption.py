@@ -1,4 +1,4 @@
-"""An event is one statement: a function registers the row. The row keeps the metadata's version at the event.
+"""An event is a single statement: a function registers the row. The row keeps the metadata's version at the event.
 
 Revision: 0011, after 0010. Function and worker of the release before run with both revisions: they write the table
 themselves, and do not use the columns. Both columns are without a value, for which Postgres rewrites no row.
@@ -15,8 +15,8 @@ depends_on = None
 _SIGNATURE = "register_caption(text, text, bigint, text, text, text, text, boolean, text, bigint, text, text, \
 timestamptz, bigint, bigint)"
 
-# With the rights of its caller. Each statement of the function sees what was committed before it, so the
-# statements after the lock see the rows of the event that held the lock.
+# With the rights of the caller. Each statement of the function sees all commits before the statement, so the
+# statements after the lock see the rows of the event with the lock before.
 _FUNCTION = """
 CREATE OR REPLACE FUNCTION register_caption(
     of_bucket text, of_name text, of_generation bigint, of_task text, with_status text, with_error_code text,

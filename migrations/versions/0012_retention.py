@@ -16,7 +16,7 @@ depends_on = None
 
 _INDEX = "ix_captions_ended_at"
 _SIGNATURE = "purge_captions(interval, integer)"
-# With the rights of its owner, so that the worker can delete ended rows and no others. Nothing but the end of a
+# With the rights of the owner, so that the worker can delete ended rows and no others. Only the end of a
 # row changes `updated_at` of an ended row. The foreign key of caption_search deletes the copy of the caption.
 _FUNCTION = """
 CREATE OR REPLACE FUNCTION purge_captions(older_than interval, most integer) RETURNS integer
@@ -35,9 +35,9 @@ END $$
 
 
 def upgrade() -> None:
-    """Create the function and its index."""
+    """Create the function and the index."""
     with op.get_context().autocommit_block():
-        # An index that Postgres has not finished is dropped before.
+        # An unfinished index is dropped before.
         execute_concurrently(f"DROP INDEX CONCURRENTLY IF EXISTS {_INDEX}")
         execute_concurrently(
             f"CREATE INDEX CONCURRENTLY {_INDEX} ON captions (updated_at) "
@@ -50,7 +50,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop the function and its index."""
+    """Drop the function and the index."""
     op.execute(f"DROP FUNCTION IF EXISTS {_SIGNATURE}")
     with op.get_context().autocommit_block():
         execute_concurrently(f"DROP INDEX CONCURRENTLY IF EXISTS {_INDEX}")

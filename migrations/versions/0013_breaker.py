@@ -14,7 +14,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add the columns, and let the worker write them."""
+    """Add the columns, with rights for the worker."""
     op.add_column("workers", sa.Column("breaker_open_since", sa.DateTime(timezone=True)))
     op.add_column("workers", sa.Column("breaker_reason", sa.Text()))
     op.execute("GRANT UPDATE (breaker_open_since, breaker_reason) ON workers TO dropline_worker")

@@ -1,4 +1,4 @@
-"""Rows of the objects that are in a bucket already: many in one statement, behind fresh drops, with a cursor.
+"""Rows of the objects of a full bucket: many in a statement, behind fresh drops, with a cursor.
 
 Revision: 0014, after 0013. Function and worker of the release before run with both revisions: they insert rows of
 priority 0, as before.

@@ -1,4 +1,4 @@
-"""A caption that another one replaces is kept in `caption_history`; a redo that failed for good has a time.
+"""A replaced caption is kept in `caption_history`; a redo failed for good has a time.
 
 Revision: 0015, after 0014. Function and worker of the release before run with both revisions; a caption that such
 a worker replaces is not kept. The column is without a value, for which Postgres rewrites no row. The foreign key
@@ -33,14 +33,14 @@ _RIGHTS = (
     "GRANT INSERT ON caption_history TO dropline_worker",
     "GRANT UPDATE (redo_failed_at) ON captions TO dropline_gallery",
     "ALTER TABLE caption_history OWNER TO dropline_migrator",
-    # Else each login could make it the trigger of a temporary table, and erase any caption's history.
+    # Else each login could make a trigger of a temporary table with the function, and erase any caption's history.
     "REVOKE ALL ON FUNCTION erase_caption_history() FROM PUBLIC",
     "ALTER FUNCTION erase_caption_history() OWNER TO dropline_migrator",
 )
 
 
 def upgrade() -> None:
-    """Create the table and its trigger; add the column."""
+    """Create the table and the trigger; add the column."""
     op.add_column("captions", sa.Column("redo_failed_at", sa.DateTime(timezone=True)))
     _create_table()
     for statement in (_FUNCTION, _TRIGGER, *_RIGHTS):
@@ -70,7 +70,7 @@ def _create_table() -> None:
 
 
 def downgrade() -> None:
-    """Drop the table, its trigger and the column."""
+    """Drop the table, the trigger and the column."""
     op.execute("DROP TRIGGER captions_erase_history ON captions")
     op.execute("DROP FUNCTION erase_caption_history()")
     op.drop_table("caption_history")

@@ -68,7 +68,7 @@ _HELPERS = (
         RETURN words;
     END $$
     """,
-    # Without a task: the row whose caption is written back.
+    # Without a task: the row of the write-back.
     f"""
     CREATE FUNCTION locked_caption(of_bucket text, of_name text, of_generation bigint, of_task text)
     RETURNS public.captions LANGUAGE plpgsql {_FIXED_PATH} AS $$
@@ -93,7 +93,7 @@ _HELPERS = (
     """,
 )
 
-# A repetition after a lost answer changes nothing, and is no conflict.
+# A repetition after a lost answer has no effect, and is no conflict.
 _CHECK = """
         IF if_tag <> public.caption_tag(before.caption) THEN
             RAISE EXCEPTION 'the caption of gs://%/% has changed meanwhile: read it again, then edit it',

@@ -13,8 +13,8 @@ depends_on = None
 _SIGNATURE = "register_tasks(text, text, bigint, text[], text[], text[], boolean, text, bigint, text, text, \
 timestamptz, bigint, bigint)"
 
-# With the rights of its caller. Each statement of the function sees what was committed before it, so the
-# statements after the lock see the rows of the event that held the lock.
+# With the rights of the caller. Each statement of the function sees all commits before the statement, so the
+# statements after the lock see the rows of the event with the lock before.
 _FUNCTION = """
 CREATE OR REPLACE FUNCTION register_tasks(
     of_bucket text, of_name text, of_generation bigint, of_tasks text[], with_error_codes text[],

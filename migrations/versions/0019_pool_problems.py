@@ -40,5 +40,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop the table; a worker pool that is held stays at 0 instances until the next event."""
+    """Drop the table; a held worker pool stays at 0 instances until the next event."""
     op.drop_table("pool_problems")

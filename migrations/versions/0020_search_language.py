@@ -48,7 +48,7 @@ BEGIN
     RETURN NULL;
 END $$
 """
-# Else each login could make it the trigger of a temporary table, and write any copy. A downgrade keeps it.
+# Else each login could write any copy by a trigger of a temporary table. A downgrade keeps it.
 _RIGHTS = "REVOKE ALL ON FUNCTION copy_caption() FROM PUBLIC"
 _OLD_COPY = """
 CREATE OR REPLACE FUNCTION copy_caption() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
@@ -63,7 +63,7 @@ BEGIN
     RETURN NULL;
 END $$
 """
-# Committed before the steps that follow: a downgrade that is repeated after a long wait for a lock finds it done.
+# Committed before the next steps: a downgrade, repeated after a long wait for a lock, finds the step done.
 _OLD_COLUMNS = """
 DO $$ BEGIN
     IF EXISTS (SELECT FROM pg_attribute

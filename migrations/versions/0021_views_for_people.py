@@ -1,4 +1,4 @@
-"""Views for people who write SQL: statistics, failures with remedies, boxes as rows; and a function that searches.
+"""Views for writers of SQL: statistics, failures with remedies, boxes as rows; and a function that searches.
 
 Revision: 0021, after 0020. Function and worker of the release before run with both revisions: they use none of
 these.
@@ -74,7 +74,7 @@ SELECT c.id, c.bucket, c.object_name, c.generation, c.task, c.error_code, c.erro
 FROM captions AS c LEFT JOIN (VALUES {remedies}) AS remedies (error_code, remedy) USING (error_code)
 WHERE c.status = 'failed'
 """
-# Answers are checked before they are cast: one wrong answer must not end a query of all.
+# Answers are checked before the cast: a wrong answer must not end a query of all.
 _BOXES = """
 CREATE VIEW caption_boxes WITH (security_invoker = true) AS
 SELECT c.id AS caption_id, c.bucket, c.object_name, c.generation, c.task, c.model, c.captioned_at,

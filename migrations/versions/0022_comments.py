@@ -1,4 +1,4 @@
-"""A comment on each column of each table and view, for people who read the schema in a client of Postgres.
+"""A comment on each column of each table and view, for readers of the schema in a client of Postgres.
 
 Revision: 0022, after 0021. No row is read or written. Comments wait for no reader and no writer of a table.
 """

@@ -1,8 +1,8 @@
-"""The row whose caption another row takes, for identical bytes.
+"""The row of a caption taken for identical bytes.
 
 Revision: 0023, after 0022. Function and worker of the release before run with both revisions: they take no caption
 of another row. The column is without a value, for which Postgres rewrites no row. The indexes are made while the
-function and the worker write; an upgrade that was cut short is repeated from the start.
+function and the worker write; an interrupted upgrade is repeated from the start.
 """
 
 from alembic import op
@@ -14,7 +14,7 @@ down_revision = "0022"
 branch_labels = None
 depends_on = None
 
-# Expression and condition are those of `db.copies`.
+# Expression and condition are of `db.copies`.
 _INDEXES = {
     "ix_captions_originals": "(hashtext(((md5_hash || task) || model) || model_revision))"
     " WHERE copied_from IS NULL AND captioned_at IS NOT NULL AND md5_hash IS NOT NULL",

@@ -3,7 +3,7 @@
 Revision: 0024, after 0023. Function and worker of the release before run with both revisions. The unique index of
 object versions and tasks gets the operators of bytes for the object name; equality is the same, so `ON CONFLICT`
 finds it. Such an index can be no constraint. The indexes are made while the function and the worker write; an
-upgrade that was cut short makes those that are missing.
+interrupted upgrade makes the missing indexes.
 """
 
 from alembic import op

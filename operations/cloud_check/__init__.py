@@ -1,7 +1,7 @@
 """The check of a project in Google Cloud before a deployment; every request only reads.
 
 - `findings`: the results.
-- `api`: requests to Google's REST APIs, and their errors.
+- `api`: requests to Google's REST APIs, and the errors.
 - `needs`: the needs of a deployment: services, permissions, regions.
 - `project`, `quota`, `names`, `policies`: the parts of the check.
 - `run`: all parts in order.

@@ -1,4 +1,4 @@
-"""Requests to Google's REST APIs (read only), and their errors.
+"""Requests to Google's REST APIs (read only), and the errors.
 
 `projects:testIamPermissions` is a POST without a change.
 """
@@ -128,7 +128,7 @@ def open_api(endpoint: str = "") -> Api:
     """Google's APIs with the application default credentials; a stand-in without credentials.
 
     Raises:
-        AccessDenied: there are no credentials.
+        AccessDenied: no credentials.
     """
     import google.auth
     from google.auth.credentials import AnonymousCredentials

@@ -1,4 +1,4 @@
-"""The project, its billing, its services, and the caller's rights."""
+"""The project, with billing, services, and the caller's rights."""
 
 import re
 from collections.abc import Iterator
@@ -111,7 +111,7 @@ def check_services(api: Api, plan: Plan) -> Iterator[Finding]:
 
 
 def is_enabled(service: dict[str, object]) -> bool:
-    """True for a service whose state is ENABLED."""
+    """True for a service with the state ENABLED."""
     return service.get("state") == "ENABLED"
 
 

@@ -1,8 +1,8 @@
 """Rows as a COCO file: images, annotations, and categories for boxes.
 
 A COCO file has all images before all annotations, and each image once, so rows are put into an SQLite file first
-and the document is written from there: in constant memory, and each image once for all its answers. The readers of
-COCO take either captions or boxes from one file, so an export has one of the two kinds.
+and the document is written from the file: in constant memory, and each image once for all answers. The readers of
+COCO take either captions or boxes from one file, so an export has either kind.
 """
 
 import json
@@ -28,15 +28,15 @@ _SCHEMA = """
 """
 _BEHIND = (
     "DELETE FROM annotations WHERE row_id > ?",
-    # Of the first row of the image: the others come after it.
+    # Of the first row of the image: the others come later.
     "DELETE FROM images WHERE row_id > ?",
 )
-#: Label of a region without one.
+#: Label of an unnamed region.
 _NO_LABEL = "region"
 
 
 class CocoFile:
-    """Rows on their way into a COCO file. A row may be added twice, after an interruption."""
+    """Rows on the way into a COCO file. A row may be added twice, after an interruption."""
 
     def __init__(self, path: Path, *, with_regions: bool) -> None:
         """Open or create the SQLite file.
@@ -63,12 +63,12 @@ class CocoFile:
         return left_out
 
     def last(self) -> int:
-        """The id of the row that was added last; 0 before the first one. All rows are on the disk."""
+        """The id of the row added last; 0 before the first row. All rows are on the disk."""
         found = self._data.execute("SELECT last FROM added").fetchone()
         return int(found[0]) if found else 0
 
     def forget_after(self, last: int) -> None:
-        """Remove the rows with larger ids, as if they had not been added: they may have changed since."""
+        """Remove the rows with larger ids, as if never added: the rows may have changed since."""
         for statement in _BEHIND:
             self._data.execute(statement, (last,))
         self._data.execute(

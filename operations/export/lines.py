@@ -9,16 +9,16 @@ from typing import Any
 
 from db.reads import CaptionRecord
 
-#: Columns of an export, in their order; each line of JSON has the `uri` first.
+#: Columns of an export, in order; each line of JSON has the `uri` first.
 COLUMNS = (
     *("bucket", "object_name", "generation", "task", "status", "caption", "result", "model", "model_revision"),
     *("content_type", "size_bytes", "md5_hash", "crc32c", "width", "height", "error_code", "error"),
     *("event_time", "queued_at", "captioned_at", "metadata_written_at", "updated_at", "edited_by", "edited_at"),
     "copied_from",
 )
-#: Beside the line feed, some readers take these for the end of a line; JSON escapes those of ASCII.
+#: Beside the line feed, some readers take such characters for the end of a line; JSON escapes the ASCII ones.
 _LINE_BREAKS = {ord(each): f"\\u{ord(each):04x}" for each in "\x85\u2028\u2029"}
-#: A cell that begins with one of these is a formula for a spreadsheet.
+#: A cell with such a beginning is a formula for a spreadsheet.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
@@ -41,7 +41,7 @@ def csv_head() -> bytes:
 def as_csv(rows: Iterable[CaptionRecord]) -> bytes:
     """The rows by RFC 4180, in UTF-8: lines end with CR LF; NULL is empty; `result` is JSON.
 
-    A text that a spreadsheet would take for a formula has an apostrophe before it.
+    An apostrophe stands before a text which a spreadsheet would take for a formula.
     """
     return _csv([_cell(value) for value in document(row).values()] for row in rows)
 

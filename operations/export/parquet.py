@@ -28,7 +28,7 @@ def pyarrow() -> Any:
 
 
 class ParquetFile:
-    """A Parquet file that is written from its beginning to its end: one row group for each call of `add`."""
+    """A Parquet file written from beginning to end: a row group for each call of `add`."""
 
     def __init__(self, out: BinaryIO | Path) -> None:
         arrow = pyarrow()

@@ -34,11 +34,11 @@ class Wanted:
     chosen: Chosen
     #: COCO: boxes and polygons instead of captions.
     with_regions: bool = False
-    #: The options as they were given, to tell one export from another.
+    #: The options as given, to tell two exports apart.
     options: str = ""
 
     def captioned_before(self, moment: str) -> "Wanted":
-        """The export with the moment of an earlier call: an age, as `7d`, is that from the first call on."""
+        """The export with the moment of an earlier call: an age, as `7d`, counts from the first call."""
         if not moment:
             return self
         row_filter = replace(self.chosen.row_filter, older_than=datetime.fromisoformat(moment))
@@ -51,12 +51,12 @@ class Progress:
 
     #: The largest id of the export; 0 before the first part.
     last: int = 0
-    #: All rows up to this id are read.
+    #: All rows up to the id are read.
     done: int = 0
     rows: int = 0
-    #: Rows that the format has no place for.
+    #: Rows without a place in the format.
     left_out: int = 0
-    #: True if an export that was cut short goes on.
+    #: True if an interrupted export goes on.
     is_resumed: bool = False
     on_part: Callable[[], None] = field(default=lambda: None)
 
@@ -96,12 +96,12 @@ def _counted(database: Database, wanted: Wanted, progress: Progress) -> Iterator
 
 
 def export_to_file(database: Database, wanted: Wanted, path: Path, progress: Progress) -> None:
-    """Write an export to a file, which appears when it is whole.
+    """Write an export to a file, which appears as a whole.
 
-    Until then the rows are in the directory `PATH.part`. A call with the same arguments goes on there.
+    Until then the rows are in the directory `PATH.part`. A call with the same arguments goes on.
 
     Raises:
-        ClientError: the directory has another export, or another process works there; a library is missing.
+        ClientError: the directory has another export, or another process uses the directory; a library is missing.
         DatabaseUnavailable: Postgres cannot be reached.
         OSError: the file cannot be written.
     """
@@ -112,13 +112,13 @@ def export_to_file(database: Database, wanted: Wanted, path: Path, progress: Pro
         wanted = wanted.captioned_before(state.older_than)
         whole = directory / "whole"
         if whole.exists():
-            # The earlier process ended between the end of its work and the next lines.
+            # The earlier process ended between the end of the work and the next lines.
             _begin(progress, state)
         else:
             with closing(work_in(directory, wanted.format, with_regions=wanted.with_regions)) as work:
                 _go_on(database, wanted, progress, work, state)
                 work.finish(whole)
-        # First the state: without it the next call begins again, and takes no other file for its rows.
+        # First the state: without a state the next call begins again, and takes no other file for rows.
         state.path.unlink()
         whole.replace(path)
         remove(directory)
@@ -149,7 +149,7 @@ class _State:
     path: Path
     export: str
     older_than: str
-    #: Of the rows that are written already.
+    #: Of the rows written already.
     columns: str = ""
     last: int = 0
     after: int = 0
@@ -159,7 +159,7 @@ class _State:
 
     @classmethod
     def read(cls, directory: Path, wanted: Wanted) -> "_State":
-        """The state of the directory, or that of a new export."""
+        """The state of the directory, or of a new export."""
         path = directory / "state.json"
         if not path.exists():
             _remove_rows(directory)
@@ -183,7 +183,7 @@ class _State:
         return state
 
     def write(self, mark: int, progress: Progress) -> None:
-        """Replace the file, so that it is whole at each moment."""
+        """Replace the file as a whole, at each moment."""
         self.last, self.after, self.mark = progress.last, progress.done, mark
         self.rows, self.left_out = progress.rows, progress.left_out
         values = {name: value for name, value in asdict(self).items() if name != "path"}
@@ -196,7 +196,7 @@ class _State:
 
 
 def _remove_rows(directory: Path) -> None:
-    """Remove what an export wrote that ended before its first mark."""
+    """Remove the files of an export without a first mark."""
     for path in directory.iterdir():
         if path.name != _LOCK:
             path.unlink()

@@ -22,15 +22,15 @@ from db.session import Database
 from operations.export.run import Progress
 
 SUFFIX = ".txt"
-#: Of one part of a path, and of a whole path, in bytes: the limits of Linux, with room for the directory.
+#: Of a part of a path, and of a whole path, in bytes: the limits of Linux, with room for the directory.
 _MOST_PART, _MOST_PATH = 255, 3072
 _MOST_OBJECT_NAME = 1024
-#: Objects that are written at the same time.
+#: Objects written at the same time.
 _AT_ONCE = 16
 _MOST_SHOWN = 10
 #: The beginning of the names of an export's own files.
 _OWN = ".dropline-export"
-#: Beside the texts: the names that have a file, to find two that fall together.
+#: Beside the texts: the names with a file, to find two that fall together.
 _NAMES = f"{_OWN}.sqlite"
 _SECOND = "an image has one text, that of an earlier row; choose rows with --task, --model or --revision"
 
@@ -44,14 +44,14 @@ class TextPlace(Protocol):
 
 @dataclass
 class Refused:
-    """Texts that were not written."""
+    """Texts left out."""
 
     count: int = 0
     #: The first ones, as `gs://… : reason`.
     examples: list[str] = field(default_factory=list)
 
     def add(self, row: CaptionRecord, reason: str) -> None:
-        """One more."""
+        """Count another text."""
         self.count += 1
         if len(self.examples) < _MOST_SHOWN:
             self.examples.append(f"{row.version.uri}: {reason}")
@@ -67,7 +67,7 @@ def export_texts(
         chosen: the rows.
         place: a directory, or a prefix of a bucket.
         progress: is counted.
-        own_task: only the answer that the object's metadata has; an object may have answers of further tasks.
+        own_task: only the answer in the object's metadata; an object may have answers of further tasks.
     """
     refused = Refused()
     progress.last = exports.last_id(database)
@@ -86,10 +86,10 @@ def export_texts(
 
 
 class _Images:
-    """The images of an export that have a text; in constant memory."""
+    """The images of an export with a text; in constant memory."""
 
     def __init__(self) -> None:
-        # A temporary file of SQLite's own, beyond the pages that it keeps in memory.
+        # A temporary file of SQLite, beyond the pages in memory.
         self._data = sqlite3.connect("", isolation_level=None)
         self._data.execute("PRAGMA journal_mode = OFF")
         self._data.execute("CREATE TABLE images (image TEXT PRIMARY KEY) WITHOUT ROWID")
@@ -103,7 +103,7 @@ class _Images:
 
 
 def _by_file(rows: Sequence[CaptionRecord]) -> Iterable[Sequence[CaptionRecord]]:
-    """Rows in groups that would share a file: one thread writes a group, so the earliest row has the file."""
+    """Rows in groups with a common file: a single thread writes a group, so the earliest row has the file."""
     groups: dict[str, list[CaptionRecord]] = {}
     for row in rows:
         groups.setdefault(_key(text_name(row.object_name)), []).append(row)
@@ -111,7 +111,7 @@ def _by_file(rows: Sequence[CaptionRecord]) -> Iterable[Sequence[CaptionRecord]]
 
 
 def _key(name: str) -> str:
-    """One key for names that differ in case or in the form of Unicode: they are one file on some systems."""
+    """A key for names of different case or form of Unicode: a single file on some systems."""
     return unicodedata.normalize("NFC", name).casefold()
 
 
@@ -121,12 +121,12 @@ def _put(place: TextPlace, row: CaptionRecord) -> str:
 
 
 def _image(row: CaptionRecord) -> str:
-    """The object whose text it is, in any generation: a text outlives an overwritten version."""
+    """The object of the text, in any generation: a text outlives an overwritten version."""
     return f"gs://{row.bucket}/{row.object_name}"
 
 
 def text_name(object_name: str) -> str:
-    """The name of the text beside an image: its last extension is replaced; empty for a name of a folder."""
+    """The name of the text beside an image: the last extension is replaced; empty for a name of a folder."""
     folder, slash, last = object_name.rpartition("/")
     stem = last.rpartition(".")[0] or last
     return f"{folder}{slash}{stem}{SUFFIX}" if last else ""
@@ -205,7 +205,7 @@ class TextDirectory:
 class TextBucket:
     """Texts in a bucket, below a prefix."""
 
-    #: Writes a text as an object, by its name, the text and the URI of the image; the reason why not, or empty.
+    #: Writes a text as an object, by name, text and the URI of the image; the reason why not, or empty.
     write: Callable[[str, str, str], str]
     prefix: str
 

@@ -18,20 +18,20 @@ class Work(Protocol):
     """The rows of an unfinished export."""
 
     def add(self, rows: Sequence[CaptionRecord]) -> int:
-        """Add rows; the number of those that the format leaves out."""
+        """Add rows; the number left out by the format."""
 
     def mark(self) -> int:
         """Have all rows on the disk; the value for `go_back`."""
 
     def go_back(self, mark: int) -> None:
-        """Forget what was added after a mark of an earlier process.
+        """Forget the rows after a mark of an earlier process.
 
         Raises:
             ClientError: rows from before the mark are gone.
         """
 
     def finish(self, path: Path) -> None:
-        """Make the finished file, which is whole as soon as it is there; `path` is in the same file system."""
+        """Make the finished file, which appears as a whole; `path` is in the same file system."""
 
     def close(self) -> None:
         """Close the files."""
@@ -103,7 +103,7 @@ class CocoWork:
 
 
 class ParquetWork:
-    """Parquet: a file for each mark, since a Parquet file cannot grow after its end; joined when all are there."""
+    """Parquet: a file for each mark, since a finished Parquet file cannot grow; joined at the end."""
 
     def __init__(self, directory: Path) -> None:
         pyarrow()
@@ -173,7 +173,7 @@ def remove(directory: Path) -> None:
 
 
 def lost_rows(path: Path) -> ClientError:
-    """The error of an unfinished export whose rows are gone."""
+    """The error of an unfinished export without its rows."""
     return ClientError(f"{path} lacks rows that its export had written; delete {path.parent} to begin again")
 
 
