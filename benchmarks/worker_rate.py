@@ -74,8 +74,8 @@ def measure_worker(images: Iterable[ImageFile], description: str, children: int)
         stack.worker.stop()
         sizes: list[int] = []
         count = upload_all(stack, _sized(images, sizes))
-        _require_all_queued(stack, count)
-        _as_from_cloud_storage(stack)
+        require_all_queued(stack, count)
+        as_from_cloud_storage(stack)
         readings = _work(stack, count)
         rows = row_times(stack)
         require_captioned_once(rows, count)
@@ -138,12 +138,17 @@ def seconds_at_work(rows: Sequence[RowTimes]) -> float:
     return (max(written) - min(started)).total_seconds()
 
 
-def _require_all_queued(stack: BenchmarkStack, count: int) -> None:
+def require_all_queued(stack: BenchmarkStack, count: int) -> None:
+    """Wait until each uploaded image has its row and its message.
+
+    Raises:
+        RunInvalidError: a row or a message is missing.
+    """
     stack.messages.wait_for(count, DEADLINE_S)
     require_enqueued([row.id for row in row_times(stack)], stack.messages.rows(), count)
 
 
-def _as_from_cloud_storage(stack: BenchmarkStack) -> None:
+def as_from_cloud_storage(stack: BenchmarkStack) -> None:
     """Give the rows the metageneration of a new object, which the emulator's events lack.
 
     With it the write-back is one PATCH; without it, a read of the metadata comes first.

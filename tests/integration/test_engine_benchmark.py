@@ -1,10 +1,16 @@
-"""The benchmark of the model alone, on the demo model: the figures come from a real run."""
+"""The benchmarks of the model alone and of a whole worker, on the demo model: the figures come from real runs."""
 
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 
 import pytest
+
+from benchmarks.end_to_end import measure_end_to_end
+from benchmarks.uploads import photographs
+from dropline.settings import EngineSettings
+from tests.support.processes import linux_only
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -39,3 +45,17 @@ def test_an_unknown_checkpoint_is_an_error() -> None:
     finished = run("--checkpoint", "no such thing", "--batch", "1")
     assert (finished.returncode, finished.stdout) == (1, "")
     assert "neither a directory, nor a hub name" in finished.stderr
+
+
+@linux_only
+@pytest.mark.timeout(300)
+def test_a_whole_worker_is_measured_beside_its_engine() -> None:
+    """The demo model captions a backlog; each part of its start took time."""
+    images = list(photographs(4))
+    found = measure_end_to_end("demo", EngineSettings(checkpoint="demo", device="cpu", max_batch=2), images, 2)
+    assert (found.images, found.children) == (4, 2)
+    assert found.share == pytest.approx(2 * found.images_per_s / sum(found.engine_per_s))
+    parts = asdict(found.start)
+    assert all(seconds > 0 for seconds in parts.values())
+    assert sum(parts.values()) == pytest.approx(found.start.total_s)
+    assert found.figures()[0].value == "demo"
