@@ -38,7 +38,7 @@ _BATCHES = [1, 8, 32]
 _PACKAGES = ("torch", "transformers", "numpy")
 #: With fewer batches, a single slow batch dominates the mean.
 _FEW = 5
-_BASE_SHAPE = FlorenceShape(
+BASE_SHAPE = FlorenceShape(
     image_size=768,
     grid=24,
     width=768,
@@ -147,10 +147,10 @@ def random_weights(settings: EngineSettings) -> LoadedCheckpoint:
         torch.set_num_threads(settings.threads)
     tokenizer = build_tokenizer()
     torch.manual_seed(0)
-    model: Any = build_model(_BASE_SHAPE, tokenizer, num_beams=3, early_stopping=True, no_repeat_ngram_size=3)
+    model: Any = build_model(BASE_SHAPE, tokenizer, num_beams=3, early_stopping=True, no_repeat_ngram_size=3)
     checkpoint = Checkpoint("random weights in the shape of Florence-2-base", Path(), "none")
     model = model.to(device, choose_dtype(settings, device)).eval()
-    return LoadedCheckpoint(model, build_processor(_BASE_SHAPE, tokenizer), checkpoint)
+    return LoadedCheckpoint(model, build_processor(BASE_SHAPE, tokenizer), checkpoint)
 
 
 def _measure(
