@@ -4,7 +4,7 @@ Each function is one statement, guarded in SQL: a row of another attempt, or wit
 unchanged. A trigger sends the NOTIFY of every transition in the same transaction.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import TextClause, bindparam, text
@@ -35,6 +35,10 @@ class Recorded:
     #: True if the write-back to the object's metadata follows: the row has a lease.
     is_write_back_due: bool
     others: Due
+    #: Seconds since the row was queued; 0 where the caption was refused.
+    waited_s: float = field(default=0.0, compare=False)
+    #: Of the row: 0 fresh, 1 redone, 2 bulk.
+    priority: int = field(default=0, compare=False)
 
 
 def _ending(update: str, stale: str = "") -> TextClause:
@@ -76,14 +80,15 @@ _RECORD = text(f"""
               AND (captions.edited_by IS NULL OR reverted_at IS NOT NULL)
               AND (status = 'running' OR (status = 'captioned' AND redo_failed_at IS NULL
                                           AND (NOT redo OR lease_until IS NOT NULL)))
-        RETURNING lease_until),
+        RETURNING lease_until, priority, EXTRACT(EPOCH FROM clock_timestamp() - queued_at)::float8 AS waited_s),
     kept AS (
         INSERT INTO caption_history
                (caption_id, caption, result, model, model_revision, captioned_at, edited_by, edited_at)
         SELECT replaced.* FROM replaced WHERE EXISTS (SELECT FROM recorded)),
     {others("id IS DISTINCT FROM :row_id")}
     SELECT EXISTS (SELECT FROM recorded) AS held,
-           EXISTS (SELECT FROM recorded WHERE lease_until IS NOT NULL) AS is_write_back_due, {OTHERS}
+           EXISTS (SELECT FROM recorded WHERE lease_until IS NOT NULL) AS is_write_back_due,
+           (SELECT waited_s FROM recorded) AS waited_s, (SELECT priority FROM recorded) AS priority, {OTHERS}
 """).bindparams(bindparam("result", type_=JSONB(none_as_null=True)))
 
 
@@ -121,7 +126,7 @@ def record_caption(
         "copied_from": copied_from,
     }
     row = connection.execute(_RECORD, values).one()
-    return Recorded(row.held, row.is_write_back_due, due_of(row))
+    return Recorded(row.held, row.is_write_back_due, due_of(row), row.waited_s or 0.0, row.priority or 0)
 
 
 # A write-back without its row may have put a replaced caption over that of the row, also after the

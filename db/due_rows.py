@@ -86,6 +86,19 @@ def look(connection: Connection, most: int) -> Due:
     return due_of(connection.execute(_look(most)).one())
 
 
+_OLDEST = text(f"""
+    SELECT EXTRACT(EPOCH FROM now() - min(at))::float8
+    FROM ({" UNION ALL ".join(f"SELECT {_first_at(each)} AS at" for each in _PRIORITIES)}) AS first
+    WHERE at <= now()
+""")
+
+
+def oldest_s(connection: Connection) -> float:
+    """Seconds for which the row that is due for longest has been due; 0 if no row is due."""
+    found: float | None = connection.execute(_OLDEST).scalar_one()
+    return found or 0.0
+
+
 _REST = text(f"""
     SELECT CASE WHEN min(at) <= now() THEN 0
                 WHEN EXISTS (SELECT FROM captions WHERE lease_until > now() AND claimed_by IS NOT NULL) THEN 0

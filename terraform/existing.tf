@@ -47,6 +47,19 @@ data "google_storage_project_service_account" "elsewhere" {
   depends_on = [time_sleep.services]
 }
 
+# A plan that enables another API reads the agents only during the apply. An agent's name never changes, so it is remembered:
+# otherwise each such apply would take away the right to publish and give it anew, and events in between would be lost.
+resource "terraform_data" "storage_agent_elsewhere" {
+  for_each = toset(values(local.buckets_elsewhere))
+
+  input            = data.google_storage_project_service_account.elsewhere[each.value].member
+  triggers_replace = [each.value]
+
+  lifecycle {
+    ignore_changes = [input]
+  }
+}
+
 resource "google_secret_manager_secret_iam_member" "redis_reader" {
   for_each = {
     for pair in setproduct(keys(local.redis_secrets), keys(local.redis_readers)) :

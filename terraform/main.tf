@@ -170,7 +170,7 @@ module "events" {
   name                     = var.name
   labels                   = local.labels
   storage_agent            = local.storage_agent
-  storage_agents_elsewhere = { for project, agent in data.google_storage_project_service_account.elsewhere : project => agent.member }
+  storage_agents_elsewhere = { for project, agent in terraform_data.storage_agent_elsewhere : project => agent.output }
   push_endpoint            = module.function.push_endpoint
   push_service_account     = google_service_account.this["push"].email
   push_audience            = module.function.push_audience
@@ -195,6 +195,7 @@ module "observability" {
   push_subscription        = module.events.push_subscription
   dead_letter_subscription = module.events.dead_letter_subscription
   function_service         = module.function.service
+  gallery_service          = one(module.gallery[*].service)
   worker_pool              = module.worker.pool
   pool_idle_s              = var.worker_scale_to_zero ? var.worker_sleep.idle_s : null
   redis_instance           = one(module.queue[*].instance)

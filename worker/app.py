@@ -195,9 +195,10 @@ class ProcessResources:
         self._queue.restore_overdue()
         with self.database().statement() as connection:
             due = due_rows.look(connection, self._settings.worker.concurrency)
+            oldest_s = due_rows.oldest_s(connection)
         for row_id in due.row_ids:
             self.wake(row_id)
-        log.info("looked_at_queue", due=len(due.row_ids), next_in_s=due.next_in_s)
+        log.info("looked_at_queue", due=len(due.row_ids), next_in_s=due.next_in_s, oldest_s=round(oldest_s, 3))
         if self._purge().run():
             return min(_NEXT_PURGE_S, due.next_in_s or _NEXT_PURGE_S)
         return due.next_in_s

@@ -185,7 +185,9 @@ class Pipeline:
         if not recorded.held:
             log.warning("result_refused", row_id=claim.row_id, attempt=claim.attempt)
             return Outcome(_MOVED_ON, recorded.others)
-        details = {} if result.copied_from is None else {"copied_from": result.copied_from}
+        details: dict[str, float] = {"waited_s": round(recorded.waited_s, 3), "priority": recorded.priority}
+        if result.copied_from is not None:
+            details["copied_from"] = result.copied_from
         log.info("captioned", row_id=claim.row_id, object=claim.version.uri, attempt=claim.attempt, **details)
         write_back = None
         if recorded.is_write_back_due:

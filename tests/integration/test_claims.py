@@ -1,6 +1,7 @@
 """Changes of rows by workers, and the guards that refuse a change, on a real Postgres."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import Connection, text
@@ -162,6 +163,34 @@ def test_a_caption_is_recorded_whole(connection: Connection) -> None:
     assert (row["error_code"], row["error"], row["lease_until"]) == (None, None, None)
     assert (row["not_before"], row["failing_since"], row["redo"]) == (None, None, False)
     assert row["captioned_at"] is not None
+
+
+def test_a_record_tells_how_long_the_row_has_waited(connection: Connection) -> None:
+    """From the time when the row was queued, with the row's priority; a refused record tells nothing."""
+    row_id = drop(connection, G1)
+    taken = take(connection, row_id)
+    connection.execute(text("UPDATE captions SET queued_at = now() - interval '1h', priority = 2"))
+    for wanted_s, priority in ((3600, 2), (0, 0)):
+        recorded = attempts.record_caption(
+            connection, taken, a_caption("a cat"), IMAGE, size_bytes=7, write_back_lease_s=None
+        )
+        assert recorded.waited_s == pytest.approx(wanted_s, abs=60)
+        assert recorded.priority == priority
+        taken = replace(taken, attempt=taken.attempt + 1)
+
+
+def test_the_row_that_is_due_for_longest(connection: Connection) -> None:
+    """Of all priorities; neither a leased row counts, nor one in a back-off, nor a captioned one."""
+    assert due_rows.oldest_s(connection) == 0
+    ids = [drop(connection, ObjectVersion("drops", f"{number}.jpg", 1)) for number in range(4)]
+    connection.execute(text("UPDATE captions SET queued_at = now() - interval '1h'"))
+    connection.execute(text("UPDATE captions SET priority = 2 WHERE id = :id"), {"id": ids[3]})
+    record(connection, take(connection, ids[0]))
+    requeue(connection, take(connection, ids[1]), delay_s=100)
+    take(connection, ids[2])
+    assert due_rows.oldest_s(connection) == pytest.approx(3600, abs=60)
+    take(connection, ids[3])
+    assert due_rows.oldest_s(connection) == 0
 
 
 def test_plain_words_have_no_result(connection: Connection) -> None:

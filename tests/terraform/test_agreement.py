@@ -269,6 +269,22 @@ def test_alerts_count_what_is_logged(plan: Plan) -> None:
     )
 
 
+def test_metrics_extract_what_is_logged(plan: Plan) -> None:
+    """Each number and label of a metric is an attribute of a log line of function or worker."""
+    code = "".join(path.read_text() for room in ("worker", "trigger_fn") for path in (ROOT / room).glob("*.py"))
+    metrics = plan.of("logging_metric")
+    text = json.dumps([each.values for each in metrics])
+    names = set(re.findall(r"EXTRACT\(jsonPayload\.(\w+)\)", text)) | set(
+        re.findall(r"jsonPayload\.(\w+)=\d", text)
+    )
+    assert {"waited_s", "oldest_s", "priority", "code", "reason"} == names
+    assert [name for name in names if f"{name}=" not in code and f'"{name}":' not in code] == []
+    kinds = {
+        each.values["metric_descriptor"][0]["value_type"] for each in metrics if each.values["value_extractor"]
+    }
+    assert kinds == {"DISTRIBUTION"}
+
+
 #: Metrics of Google that alerts use already; their names are read, not seen.
 _KNOWN_METRICS = {
     "pubsub.googleapis.com/subscription/num_undelivered_messages",
@@ -287,8 +303,8 @@ def test_the_dashboard_shows_metrics_that_exist(plan: Plan) -> None:
         }
         for each in plan.of("logging_metric")
     }
-    for chart in charts:
-        query = chart["widget"]["xyChart"]["dataSets"][0]["timeSeriesQuery"]["timeSeriesFilter"]
+    sets = [each["timeSeriesQuery"] for chart in charts for each in chart["widget"]["xyChart"]["dataSets"]]
+    for query in (each["timeSeriesFilter"] for each in sets):
         (metric,) = re.findall(r'metric\.type="([^"]+)"', query["filter"])
         assert metric in made.keys() | _KNOWN_METRICS
         grouped = re.findall(r'metric\.label\."(\w+)"', "".join(query["aggregation"].get("groupByFields", [])))
@@ -307,6 +323,8 @@ def test_the_dashboard_has_no_value_that_monitoring_leaves_out(plan: Plan) -> No
         32,
         48,
         48,
+        64,
+        64,
     ]
     assert not re.search(r":(0|\[\]|null)[,}]", text)
 

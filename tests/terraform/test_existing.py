@@ -1,6 +1,7 @@
 """Parts that exist already are used and not made: network, Postgres, Redis and buckets, also of other projects."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,28 @@ def test_the_agent_of_the_buckets_project_may_publish(given: Plan) -> None:
     ]
     assert {each.values["role"] for each in members} == {"roles/pubsub.publisher"}
     assert len({each.values["member"] for each in members}) == 2
+
+
+def test_another_api_takes_no_right_to_publish_away(terraform: Terraform, sources: Path, tmp_path: Path) -> None:
+    """An apply that enables a further API, or adds a bucket, changes nothing of the buckets that are there."""
+    copy = tmp_path / "terraform"
+    shutil.copytree(sources, copy, symlinks=True)
+    directory = copy / "examples" / "existing"
+    state = f"-state={tmp_path / 'state'}"
+    terraform.run(directory, "apply", "-auto-approve", "-no-color", state, *_options(_GIVEN))
+    main = directory / "main.tf"
+    budget = '  budget = { billing_account = "000000-111111-222222", amount = 100 }\n'
+    main.write_text(re.sub(r"(source\s+= .*\n)", lambda found: found[1] + budget, main.read_text(), count=1))
+    more = _GIVEN | {"buckets": '["their-pictures", "their-scans", "their-maps"]'}
+    planned = terraform.run(directory, "plan", "-no-color", state, *_options(more))
+    changes = dict(re.findall(r"^ +# (\S+) (will be \w+|must be \w+)", planned, re.MULTILINE))
+    assert 'module.dropline.google_project_service.this["billingbudgets.googleapis.com"]' in changes
+    old = [each for each in changes if ".module.events." in each and "maps" not in each]
+    assert old == []
+
+
+def _options(variables: dict[str, str]) -> list[str]:
+    return ["-input=false", *(f"-var={name}={value}" for name, value in variables.items())]
 
 
 def test_a_redis_without_a_certificate_mounts_none(terraform: Terraform, sources: Path) -> None:

@@ -133,6 +133,19 @@ def test_rights_are_those_of_the_code(galleries: dict[str, Plan]) -> None:
     assert {READER.role, SUBMITTER.role} == {"dropline_reader", "dropline_gallery"}
 
 
+def test_alerts_watch_the_gallery(plan: Plan) -> None:
+    """Errors of the planned service are an alert that docs/operate.md explains, and so are refused tasks."""
+    text = (ROOT / "docs" / "operate.md").read_text()
+    name = f'service_name="{service(plan)["name"]}"'
+    found = {
+        each.values["display_name"].partition(": ")[2]: json.dumps(each.values["conditions"]).replace(r"\"", '"')
+        for each in plan.of("monitoring_alert_policy")
+    }
+    watched = {title for title, conditions in found.items() if name in conditions}
+    assert watched == {"the gallery answers 5xx", "the workers are not woken"}
+    assert [title for title in watched if f"| *{title}* |" not in text] == []
+
+
 def test_the_gallery_is_made_after_what_it_needs(terraform: Terraform, sources: Path, tmp_path: Path) -> None:
     """Migrations, secrets and rights come before the gallery; a second plan is empty; a destroy ends clean."""
     copy = tmp_path / "terraform"

@@ -1,20 +1,39 @@
-# One page: how much comes and is done, how old the oldest event is, what fails and is skipped, and what is paid for.
+# One page: how much comes and is done, how long it takes, what fails and is skipped, and what is paid for.
 locals {
   of_function     = "resource.type=\"cloud_run_revision\" resource.label.\"service_name\"=\"${var.function_service}\""
   of_pool         = "resource.type=\"cloud_run_worker_pool\" resource.label.\"worker_pool_name\"=\"${var.worker_pool}\""
   of_subscription = "resource.type=\"pubsub_subscription\" resource.label.\"subscription_id\"=\"${var.push_subscription}\""
 
-  charts = [
-    { heading = "Images accepted, per second", filter = "metric.type=\"logging.googleapis.com/user/${local.metric.accepted}\" resource.type=\"cloud_run_revision\"", aligner = "ALIGN_RATE", reducer = "REDUCE_SUM", by = [] },
-    { heading = "Images finished, per second", filter = "metric.type=\"logging.googleapis.com/user/${local.metric.finished}\" resource.type=\"cloud_run_worker_pool\"", aligner = "ALIGN_RATE", reducer = "REDUCE_SUM", by = [] },
-    { heading = "Age of the oldest event that the function has not taken, in seconds", filter = "metric.type=\"pubsub.googleapis.com/subscription/oldest_unacked_message_age\" ${local.of_subscription}", aligner = "ALIGN_MAX", reducer = "REDUCE_MAX", by = [] },
-    { heading = "Latency of the function, 95th percentile, in milliseconds", filter = "metric.type=\"run.googleapis.com/request_latencies\" ${local.of_function}", aligner = "ALIGN_PERCENTILE_95", reducer = "REDUCE_MAX", by = [] },
-    { heading = "Failures by code, per minute", filter = "metric.type=\"logging.googleapis.com/user/${local.metric.failed}\" resource.type=\"cloud_run_worker_pool\"", aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = ["metric.label.\"code\""] },
-    { heading = "Skipped objects by reason, per minute", filter = "metric.type=\"logging.googleapis.com/user/${local.metric.skipped}\" resource.type=\"cloud_run_revision\"", aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = ["metric.label.\"reason\""] },
-    # An instance has one GPU; the sum of the chart over an hour is the GPU hours.
-    { heading = "Worker instances (GPUs; an instance for an hour is a GPU hour)", filter = "metric.type=\"run.googleapis.com/container/instance_count\" ${local.of_pool}", aligner = "ALIGN_MEAN", reducer = "REDUCE_SUM", by = [] },
-    { heading = "Dead letters", filter = "metric.type=\"pubsub.googleapis.com/subscription/num_undelivered_messages\" resource.type=\"pubsub_subscription\" resource.label.\"subscription_id\"=\"${var.dead_letter_subscription}\"", aligner = "ALIGN_MAX", reducer = "REDUCE_SUM", by = [] },
-  ]
+  of_log = { for key, name in local.metric : key => "metric.type=\"logging.googleapis.com/user/${name}\"" }
+
+  # `kind` is the resource with the log line; the other values are of the chart.
+  log_charts = {
+    accepted = { heading = "Images accepted, per second", kind = "cloud_run_revision", aligner = "ALIGN_RATE", reducers = ["REDUCE_SUM"], by = [] }
+    finished = { heading = "Images finished, per second", kind = "cloud_run_worker_pool", aligner = "ALIGN_RATE", reducers = ["REDUCE_SUM"], by = [] }
+    latency  = { heading = "From the row of a fresh image to its caption, 50th and 95th percentile, in seconds", kind = "cloud_run_worker_pool", aligner = "ALIGN_DELTA", reducers = ["REDUCE_PERCENTILE_50", "REDUCE_PERCENTILE_95"], by = [] }
+    due      = { heading = "Age of the oldest due row, when a worker looks, in seconds", kind = "cloud_run_worker_pool", aligner = "ALIGN_DELTA", reducers = ["REDUCE_PERCENTILE_99"], by = [] }
+    failed   = { heading = "Failures by code, per minute", kind = "cloud_run_worker_pool", aligner = "ALIGN_DELTA", reducers = ["REDUCE_SUM"], by = ["metric.label.\"code\""] }
+    skipped  = { heading = "Skipped objects by reason, per minute", kind = "cloud_run_revision", aligner = "ALIGN_DELTA", reducers = ["REDUCE_SUM"], by = ["metric.label.\"reason\""] }
+  }
+
+  google_charts = {
+    oldest   = { heading = "Age of the oldest event that the function has not taken, in seconds", filter = "metric.type=\"pubsub.googleapis.com/subscription/oldest_unacked_message_age\" ${local.of_subscription}", aligner = "ALIGN_MAX", reducers = ["REDUCE_MAX"], period = "60s", plot = "LINE" }
+    requests = { heading = "Latency of the function, 95th percentile, in milliseconds", filter = "metric.type=\"run.googleapis.com/request_latencies\" ${local.of_function}", aligner = "ALIGN_PERCENTILE_95", reducers = ["REDUCE_MAX"], period = "60s", plot = "LINE" }
+    # The mean of an hour is the instance-hours of that hour. An instance has one GPU.
+    hours      = { heading = "Worker hours in each hour (GPU hours: an instance has one GPU)", filter = "metric.type=\"run.googleapis.com/container/instance_count\" ${local.of_pool}", aligner = "ALIGN_MEAN", reducers = ["REDUCE_SUM"], period = "3600s", plot = "STACKED_BAR" }
+    dead_ended = { heading = "Dead letters", filter = "metric.type=\"pubsub.googleapis.com/subscription/num_undelivered_messages\" resource.type=\"pubsub_subscription\" resource.label.\"subscription_id\"=\"${var.dead_letter_subscription}\"", aligner = "ALIGN_MAX", reducers = ["REDUCE_SUM"], period = "60s", plot = "LINE" }
+  }
+
+  all_charts = merge(
+    { for key, chart in local.google_charts : key => merge(chart, { by = [] }) },
+    { for key, chart in local.log_charts : key => merge(chart, {
+      filter = "${local.of_log[key]} resource.type=\"${chart.kind}\""
+      period = "60s"
+      plot   = "LINE"
+    }) },
+  )
+  # Two in a row.
+  charts = [for key in ["accepted", "finished", "oldest", "due", "requests", "latency", "failed", "skipped", "hours", "dead_ended"] : local.all_charts[key]]
 }
 
 resource "google_monitoring_dashboard" "this" {
@@ -31,15 +50,15 @@ resource "google_monitoring_dashboard" "this" {
         widget = {
           title = chart.heading
           xyChart = {
-            dataSets = [{
-              plotType = "LINE"
+            dataSets = [for reducer in chart.reducers : {
+              plotType = chart.plot
               timeSeriesQuery = {
                 timeSeriesFilter = {
                   filter = chart.filter
                   aggregation = merge(length(chart.by) == 0 ? {} : { groupByFields = chart.by }, {
-                    alignmentPeriod    = "60s"
+                    alignmentPeriod    = chart.period
                     perSeriesAligner   = chart.aligner
-                    crossSeriesReducer = chart.reducer
+                    crossSeriesReducer = reducer
                   })
                 }
               }
@@ -50,5 +69,5 @@ resource "google_monitoring_dashboard" "this" {
     }
   })
 
-  depends_on = [google_logging_metric.this]
+  depends_on = [google_logging_metric.this, google_logging_metric.timed]
 }

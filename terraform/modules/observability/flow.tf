@@ -28,8 +28,22 @@ locals {
     }
   }
 
+  # Distributions of a number in a log line.
+  timed = {
+    latency = {
+      filter = "${local.worker_log} AND jsonPayload.message=\"captioned\" AND jsonPayload.priority=0"
+      what   = "Seconds from the row of a fresh image to its caption; no backfills and no redone captions."
+      value  = "waited_s"
+    }
+    due = {
+      filter = "${local.worker_log} AND jsonPayload.message=\"looked_at_queue\""
+      what   = "Seconds for which the oldest due row has been due, at each look of a worker at the queue."
+      value  = "oldest_s"
+    }
+  }
+
   # Metric names in PromQL's spelling; WINDOW is a placeholder for the time window.
-  metric = { for key in keys(local.counted) : key => "${replace(var.name, "-", "_")}_${key}" }
+  metric = { for key in keys(merge(local.counted, local.timed)) : key => "${replace(var.name, "-", "_")}_${key}" }
   increase = {
     for key, counted in local.counted :
     key => "sum(increase(logging_googleapis_com:user_${local.metric[key]}{monitored_resource=\"${counted.source}\"}[WINDOW]))"
@@ -85,4 +99,29 @@ resource "google_logging_metric" "this" {
   }
 
   label_extractors = { for label in each.value.label[*] : label => "EXTRACT(jsonPayload.${label})" }
+}
+
+resource "google_logging_metric" "timed" {
+  for_each = local.timed
+
+  project         = var.project
+  name            = local.metric[each.key]
+  description     = each.value.what
+  filter          = each.value.filter
+  value_extractor = "EXTRACT(jsonPayload.${each.value.value})"
+
+  metric_descriptor {
+    metric_kind = "DELTA"
+    value_type  = "DISTRIBUTION"
+    unit        = "s"
+  }
+
+  # 0.1 s to 12 days.
+  bucket_options {
+    exponential_buckets {
+      scale              = 0.1
+      growth_factor      = 1.5
+      num_finite_buckets = 40
+    }
+  }
 }

@@ -2,6 +2,10 @@ locals {
   function_log = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"${var.function_service}\""
   worker_log   = "resource.type=\"cloud_run_worker_pool\" AND resource.labels.worker_pool_name=\"${var.worker_pool}\""
 
+  # The gallery asks for a wake-up as the function does, by a task of Cloud Tasks.
+  gallery_log = [for service in var.gallery_service[*] : "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"${service}\""]
+  waking_logs = join(" OR ", [for log in concat([local.function_log, local.worker_log], local.gallery_log) : "(${log})"])
+
   # Conditions on log lines, not on log-based metrics: Google refuses a threshold on a log-based metric for minutes after the
   # metric is created, and the first apply would fail.
   logged = {
@@ -29,9 +33,9 @@ locals {
     pool_refused = {
       page     = "the-worker-pool-does-not-scale-up"
       title    = "the workers are not woken"
-      filter   = "((${local.function_log}) OR (${local.worker_log})) AND (jsonPayload.code=\"scaling_denied\" OR jsonPayload.message=\"pool_not_woken_again\")"
+      filter   = "(${local.waking_logs}) AND (jsonPayload.code=\"scaling_denied\" OR jsonPayload.message=\"pool_not_woken_again\")"
       severity = "ERROR"
-      what     = "Cloud Run refused to scale the worker pool. The log line has the cause: a missing right on the worker pool or on the worker's service account, or a missing worker pool. Events wait in Pub/Sub; no event is lost."
+      what     = "Cloud Run refused to scale the worker pool, or Cloud Tasks refused a task. The log line has the cause: a missing right on the worker pool or on the worker's service account, or a missing worker pool; in the gallery's log, a missing right on the queue of Cloud Tasks or on the push account. Events wait in Pub/Sub; no event is lost."
     }
   }
 }

@@ -10,7 +10,7 @@ resource "google_monitoring_notification_channel" "email" {
 
 # Alerts on Google's own metrics.
 locals {
-  measured = merge(local.measured_always, local.measured_redis, local.measured_postgres)
+  measured = merge(local.measured_always, local.measured_gallery, local.measured_redis, local.measured_postgres)
 
   measured_always = {
     dead_letters = {
@@ -45,6 +45,20 @@ locals {
       duration  = "300s"
       severity  = "WARNING"
       what      = "503: Postgres or Redis is unavailable or full; the function's log has the cause (event_deferred)."
+    }
+  }
+
+  measured_gallery = var.gallery_service == null ? {} : {
+    gallery_errors = {
+      page      = "alerts-and-what-to-do"
+      title     = "the gallery answers 5xx"
+      filter    = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"${var.gallery_service}\" AND metric.type=\"run.googleapis.com/request_count\" AND metric.labels.response_code_class=\"5xx\""
+      aligner   = "ALIGN_RATE"
+      reducer   = "REDUCE_SUM"
+      threshold = var.thresholds.errors_per_s
+      duration  = "300s"
+      severity  = "WARNING"
+      what      = "503: Postgres, Redis or Cloud Storage is unavailable; the gallery's log has the cause (request_not_served). 500 with a code: a right or a setting is missing. 504: an event stream that Cloud Run has cut after an hour may count."
     }
   }
 

@@ -56,6 +56,12 @@ variable "function_service" {
   type        = string
 }
 
+variable "gallery_service" {
+  description = "Name of the gallery's Cloud Run service; null: no gallery, and no alert on it."
+  type        = string
+  default     = null
+}
+
 variable "worker_pool" {
   description = "Name of the worker pool."
   type        = string

@@ -67,12 +67,13 @@ def _read_by(database: Database, act: Callable[[Connection], object]) -> tuple[i
         lambda connection: claims.claim(connection, 999_999_999, LEASE_S, CHILD),
         lambda connection: due_rows.look(connection, 5),
         due_rows.rest,
+        due_rows.oldest_s,
         lambda connection: object_rows.register_object(
             connection, ObjectVersion("drops", "new.jpg", 1), ObjectFacts(), TASK
         ),
         lambda connection: reads.throughput(connection, 1),
     ],
-    ids=["claim", "claim without its hint", "look", "rest", "event", "oldest"],
+    ids=["claim", "claim without its hint", "look", "rest", "due for longest", "event", "oldest"],
 )
 def test_fault_40_statements_read_few_rows(large: Database, act: Callable[[Connection], object]) -> None:
     """Claims, looks and events read by indexes, with thousands of queued rows among many more."""

@@ -102,6 +102,46 @@ run "a_pool_that_should_sleep" {
   }
 }
 
+run "a_gallery_is_watched" {
+  command = plan
+  variables {
+    gallery_service = "dropline-gallery"
+  }
+
+  assert {
+    condition     = strcontains(google_monitoring_alert_policy.this["gallery_errors"].conditions[0].condition_threshold[0].filter, "service_name=\"dropline-gallery\"")
+    error_message = "The gallery's errors are an alert."
+  }
+
+  assert {
+    condition     = strcontains(google_monitoring_alert_policy.this["pool_refused"].conditions[0].condition_matched_log[0].filter, "service_name=\"dropline-gallery\"") && startswith(google_monitoring_alert_policy.this["pool_refused"].conditions[0].condition_matched_log[0].filter, "((resource")
+    error_message = "The gallery's refused tasks are in the alert on workers that are not woken."
+  }
+}
+
+run "no_gallery_to_watch" {
+  command = plan
+
+  assert {
+    condition     = !contains(keys(google_monitoring_alert_policy.this), "gallery_errors") && !strcontains(google_monitoring_alert_policy.this["pool_refused"].conditions[0].condition_matched_log[0].filter, "gallery")
+    error_message = "Without a gallery there is no alert on it."
+  }
+}
+
+run "times_are_distributions" {
+  command = plan
+
+  assert {
+    condition     = google_logging_metric.timed["latency"].value_extractor == "EXTRACT(jsonPayload.waited_s)" && google_logging_metric.timed["latency"].metric_descriptor[0].value_type == "DISTRIBUTION"
+    error_message = "Seconds cannot be counted."
+  }
+
+  assert {
+    condition     = strcontains(google_monitoring_dashboard.this.dashboard_json, "\"alignmentPeriod\":\"3600s\"")
+    error_message = "The mean number of instances in an hour is the hours of that hour."
+  }
+}
+
 run "an_impatient_alert" {
   command = plan
   variables {
