@@ -4,7 +4,7 @@ No request is long, and no work goes on between two: Cloud Run gives a service l
 a gallery may have several instances. The cursor in Postgres is the command's.
 """
 
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cached_property
 from typing import Annotated
 
@@ -101,15 +101,12 @@ class _Api:
 
 
 def _request(step: BackfillStep) -> BackfillRequest:
-    since = step.since
-    if since is not None and since.tzinfo is None:
-        since = since.replace(tzinfo=UTC)
     return BackfillRequest(
         Source.parse(step.source),
         read_task(step.task, step.text),
         step.archived,
-        "" if since is None else since.isoformat(),
-        since,
+        "" if step.since is None else step.since.isoformat(),
+        step.since,
         step.max,
     )
 

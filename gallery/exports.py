@@ -3,7 +3,6 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -19,7 +18,7 @@ from gallery.access import Scope as Right
 from gallery.access import requires
 from gallery.limits import Overloaded
 from gallery.resources import Resources
-from gallery.schemas import PROBLEMS
+from gallery.schemas import PROBLEMS, RequestTime
 from gallery.threads import in_thread
 from operations.export.lines import FORMATS
 
@@ -59,20 +58,19 @@ def router(resources: Resources) -> APIRouter:
         model: Text = "",
         revision: Text = "",
         status: Annotated[Status, Query()] = Status.CAPTIONED,
-        older_than: Annotated[datetime | None, Query(description="Captioned before this time.")] = None,
+        older_than: Annotated[RequestTime | None, Query(description="Captioned before this time.")] = None,
     ) -> Response:
         """The newest generation of each object, in the order of the rows' ids, as `docs/export.md` describes.
 
         An answer that ends before its last line is an error of the connection: an export has no place to go on.
         """
-        moment = older_than if older_than is None or older_than.tzinfo else older_than.replace(tzinfo=UTC)
         row_filter = CaptionFilter(
             bucket=bucket,
             prefix=prefix,
             task=_task_prefix(task),
             model=model,
             revision=revision,
-            older_than=moment,
+            older_than=older_than,
             statuses=(status,),
         )
         parts = _Parts(resources, Chosen(row_filter))

@@ -1,6 +1,5 @@
 """Recaptions by the API, in short steps with a cursor; the redo of one caption; the history of a caption."""
 
-from datetime import UTC
 from http import HTTPStatus
 from typing import Annotated
 
@@ -135,9 +134,6 @@ def replaced_document(replaced: ReplacedCaption) -> dict[str, object]:
 
 
 def _request(step: RecaptionStep) -> Request:
-    older_than = step.older_than
-    if older_than is not None and older_than.tzinfo is None:
-        older_than = older_than.replace(tzinfo=UTC)
     row_filter = CaptionFilter(
         tuple(map(parse_uri, step.objects)),
         step.bucket,
@@ -145,7 +141,7 @@ def _request(step: RecaptionStep) -> Request:
         task_beginning(step.task),
         step.model,
         step.revision,
-        older_than,
+        step.older_than,
         tuple(step.status),
     )
     return Request(

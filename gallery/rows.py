@@ -12,7 +12,7 @@ from dropline.log import get_logger
 from dropline.scaling.activation import Activator, open_activator
 from dropline.scaling.wake_requests import WakeRequester, open_requester
 from dropline.settings import Settings
-from operations.redrive import wake_with_retries
+from operations.due_work import wake_with_retries
 from operations.submit import Rows
 
 log = get_logger(__name__)

@@ -1,9 +1,9 @@
 """The shapes of the API's documents, for `/openapi.json`; `gallery.documents` makes the documents."""
 
-from datetime import datetime
-from typing import Any, Literal
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from dropline.contract import Status
 
@@ -43,6 +43,14 @@ _CAPTION: dict[str, Any] = {
     "copied_from": None,
 }
 _SUBMITTED = {"id": _ID, "uri": _URI, "task": "<CAPTION>", "status": "queued"}
+
+
+def _with_zone(moment: datetime) -> datetime:
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+#: A time of a request; in UTC without a zone.
+RequestTime = Annotated[datetime, AfterValidator(_with_zone)]
 
 
 def _example(document: dict[str, Any]) -> ConfigDict:

@@ -5,6 +5,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from gallery.schemas import RequestTime
+
 _BACKFILL: dict[str, Any] = {
     "id": 7,
     "source": "gs://drops/2026/",
@@ -39,7 +41,7 @@ class BackfillStep(BaseModel):
         default=None, max_length=600, description="Words or a box, for a task that needs them."
     )
     archived: bool = Field(default=False, description="Also objects in NEARLINE, COLDLINE and ARCHIVE.")
-    since: datetime | None = Field(default=None, description="Objects created since then; UTC without a zone.")
+    since: RequestTime | None = Field(default=None, description="Objects created since then; UTC without a zone.")
     max: int | None = Field(default=None, ge=1, le=2**53, description="Most rows of the backfill.")
 
 

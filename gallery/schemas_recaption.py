@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from dropline.contract import Status
+from gallery.schemas import RequestTime
 
 _REPLACED: dict[str, Any] = {
     "caption": "a cat",
@@ -34,7 +35,7 @@ class RecaptionStep(BaseModel):
     task: str = Field(default="", max_length=600, description="Task prompt, with or without its text.")
     model: str = Field(default="", max_length=300, description="The model that made the caption.")
     revision: str = Field(default="", max_length=300, description="The revision that made the caption.")
-    older_than: datetime | None = Field(default=None, description="Captioned before; UTC without a zone.")
+    older_than: RequestTime | None = Field(default=None, description="Captioned before; UTC without a zone.")
     status: list[Status] = Field(default=[], description="With `to_task` alone: other rows than captioned ones.")
     to_task: str | None = Field(
         default=None, max_length=600, description="Instead: the objects of the rows get a row of this task."

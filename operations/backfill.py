@@ -15,18 +15,22 @@ from db.bulk_rows import BulkRow, Registered
 from db.session import Database
 from dropline.contract import ObjectVersion
 from dropline.deadline import Deadline
-from dropline.errors import DroplineError
 from dropline.settings import Settings
 from dropline.storage.listing import Listing
 from operations.backfill_request import BackfillRequest, Chooser, require_ours, selection_of
 from operations.backfill_sources import BucketObjects, Item, ListedNames, Objects, digest_of
 from operations.bulk_parts import open_bulk_parts
+from operations.due_work import call_workers
 from operations.pacing import Pacer, Spaced
 
 #: Rows per transaction, each with a lock.
 BATCH = 500
 #: Objects per transaction; most may have rows.
 _MOST_ITEMS = 2000
+_QUEUED = (
+    "the rows so far are queued, and a worker takes them when it starts or reconnects; the same command again "
+    "continues"
+)
 #: Workers are woken once in so many seconds.
 _WAKE_EVERY_S = 10.0
 
@@ -192,15 +196,7 @@ class Backfiller:
             return bulk_rows.with_rows(connection, bucket, versions)
 
     def _wake_workers(self, row_id: int) -> None:
-        try:
-            self._enqueue(row_id)
-            self._wake()
-        except DroplineError as error:
-            raise type(error)(
-                f"{error}; the rows so far are queued, and a worker takes them when it starts or reconnects; the "
-                "same command again continues",
-                code=error.code,
-            ) from error
+        call_workers(row_id, self._enqueue, self._wake, _QUEUED)
 
     def _wake_for_due_rows(self) -> None:
         """A run killed behind its last batch left due rows, and perhaps a sleeping pool."""

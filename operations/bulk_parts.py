@@ -7,7 +7,7 @@ from db.session import Database
 from db.start_check import BULK
 from dropline.settings import Settings
 from dropline.storage.listing import Listing
-from operations.redrive import open_operator
+from operations.due_work import open_operator
 
 _STATEMENT_TIMEOUT_MS = 60_000
 

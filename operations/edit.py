@@ -2,22 +2,22 @@
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from db import edits
 from db.edits import EditedRow, EditTarget
-from db.session import Connection, Database, writer_settings
+from db.session import Connection, Database
 from db.start_check import EDITOR
-from dropline.deadline import Deadline
-from dropline.errors import CaptionUnusable, DroplineError, NoSuchCaption
+from dropline.errors import CaptionUnusable, NoSuchCaption
 from dropline.object_metadata import MAX_BYTES, bytes_of
-from dropline.scaling.activation import open_activator
 from dropline.settings import Settings
-from operations.redrive import wake_with_retries
+from operations.due_work import call_workers, open_operator
 
-#: Deadline of a message, in seconds.
-_ENQUEUE_S = 10.0
+_SAVED = (
+    "the change is saved, and a worker carries it out when it starts or reconnects; a repetition sends the "
+    "message again"
+)
 # Line breaks and tabs stay in the row, and are spaces in the metadata.
 _UNUSABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 _MOST_NAME = 100
@@ -75,15 +75,7 @@ class Editor:
             ) from None
         # After a repetition too: the first call may have died between the commit and the message.
         if edited.is_due:
-            try:
-                self.enqueue(edited.row.id)
-                self.wake()
-            except DroplineError as error:
-                raise type(error)(
-                    f"{error}; the change is saved, and a worker carries it out when it starts or reconnects; a "
-                    "repetition sends the message again",
-                    code=error.code,
-                ) from error
+            call_workers(edited.row.id, self.enqueue, self.wake, _SAVED)
         return edited
 
 
@@ -123,20 +115,5 @@ def open_editor(settings: Settings, on_wait: Callable[[str], None]) -> Iterator[
         SettingsError: a setting is missing or wrong.
         AccessDenied: a worker pool is configured, and no credentials for Cloud Run were found.
     """
-    # Celery is slow to import.
-    from dropline.broker.queue import CaptionQueue
-
-    with (
-        closing(CaptionQueue.connect(settings.broker)) as queue,
-        open_activator(settings.pool, settings.broker) as activator,
-        closing(Database.connect(writer_settings(settings), "dropline-edit", EDITOR, connections=1)) as database,
-    ):
-
-        def enqueue(row_id: int) -> None:
-            queue.enqueue(row_id, Deadline.after(_ENQUEUE_S))
-
-        def wake() -> None:
-            if activator is not None:
-                wake_with_retries(activator.ensure_awake, 2 * settings.pool.lease_s, on_wait)
-
-        yield Editor(database, enqueue, wake)
+    with open_operator(settings, "dropline-edit", on_wait, needs=EDITOR, statement_timeout_ms=0) as operator:
+        yield Editor(operator.database, operator.enqueue, operator.wake)

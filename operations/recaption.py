@@ -17,10 +17,10 @@ from db.reads import MOST_COUNTED, CaptionRecord
 from db.recaptions import AddTask, Kind, Redo, Target, Work
 from db.session import Connection, Database
 from dropline.contract import Status, TaskRequest
-from dropline.errors import ClientError, DroplineError
+from dropline.errors import ClientError
 from dropline.settings import Settings
+from operations.due_work import call_workers, open_operator, operator_transaction, wake_for_due_rows
 from operations.pacing import Pacer
-from operations.redrive import open_operator, operator_transaction, wake_for_due_rows
 
 #: Rows per transaction.
 BATCH = 500
@@ -255,11 +255,7 @@ class Recaptioner:
             batch = work.take(connection, after, window.last, size)
         self.taken.extend(batch.row_ids)
         if batch.row_ids:
-            try:
-                self.enqueue(batch.row_ids[0])
-                self.wake()
-            except DroplineError as error:
-                raise type(error)(f"{error}; {_due(len(self.taken))}", code=error.code) from error
+            call_workers(batch.row_ids[0], self.enqueue, self.wake, _due(len(self.taken)))
             self.on_progress(Progress(len(self.taken), batch.last_id or window.last, window.end))
         return batch.last_id
 

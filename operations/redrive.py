@@ -1,22 +1,14 @@
 """Redrive: queues given-up rows again in batches: rows first, then a message, then the worker pool is woken."""
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from db import due_rows, pool_problems
 from db.redrivable import DEAD_LETTERS, UNWRITTEN_ROWS, Redrivable, RedrivenRow, RowFilter
-from db.session import Connection, Database, writer_settings
-from db.start_check import OPERATOR, Needs
-from dropline.deadline import Deadline
-from dropline.errors import AccessDenied, DroplineError, TransientError
-from dropline.log import get_logger
-from dropline.scaling.activation import Activator, open_activator
+from db.session import Database
 from dropline.settings import Settings
-
-log = get_logger(__name__)
+from operations.due_work import call_workers, open_operator, operator_transaction, wake_for_due_rows
 
 #: Rows per transaction.
 BATCH = 500
@@ -108,11 +100,7 @@ class Redriver:
         if not batch:
             return None
         self.redriven.update(row.error_code for row in batch)
-        try:
-            self.enqueue(batch[0].row_id)
-            self.wake()
-        except DroplineError as error:
-            raise type(error)(f"{error}; {_queued(self.redriven.total())}", code=error.code) from error
+        call_workers(batch[0].row_id, self.enqueue, self.wake, _queued(self.redriven.total()))
         self.on_progress(self.redriven.total())
         return batch[-1].row_id
 
@@ -122,15 +110,6 @@ class Redriver:
             return []
         with operator_transaction(self.database) as connection:
             return self.kind.rows.redrive(connection, row_filter, after, size)
-
-
-def wake_for_due_rows(database: Database, enqueue: Callable[[int], None], wake: Callable[[], None]) -> None:
-    """A killed command, or one without Redis, left due rows and perhaps a sleeping pool."""
-    with operator_transaction(database) as connection:
-        due = due_rows.look(connection, 1)
-    if due.row_ids:
-        enqueue(due.row_ids[0])
-        wake()
 
 
 @contextmanager
@@ -151,111 +130,6 @@ def open_redriver(
     """
     with open_operator(settings, "dropline-redrive", on_wait) as operator:
         yield Redriver(kind, operator.database, operator.enqueue, operator.wake, operator.release, on_progress)
-
-
-@dataclass(frozen=True, slots=True)
-class Operator:
-    """The parts of a command that makes rows due: Postgres as the function's login, the queue, the worker pool."""
-
-    database: Database
-    #: As of `Redriver`.
-    enqueue: Callable[[int], None]
-    wake: Callable[[], None]
-    release: Callable[[], None]
-
-
-@contextmanager
-def open_operator(
-    settings: Settings,
-    application_name: str,
-    on_wait: Callable[[str], None],
-    *,
-    needs: Needs = OPERATOR,
-    connections: int = 1,
-    statement_timeout_ms: int = _STATEMENT_TIMEOUT_MS,
-) -> Iterator[Operator]:
-    """The parts of such a command, opened on first use; further arguments and errors as of `open_redriver`.
-
-    Args:
-        needs: the rights that the login must have.
-        connections: to Postgres, at most.
-        statement_timeout_ms: at least this, whatever the settings say.
-    """
-    writer = writer_settings(settings)
-    statement_timeout_ms = max(writer.statement_timeout_ms, statement_timeout_ms)
-    operator = writer.model_copy(update={"statement_timeout_ms": statement_timeout_ms})
-    # Celery is slow to import, and an upload sends no message.
-    from dropline.broker.queue import CaptionQueue
-
-    with (
-        closing(CaptionQueue.connect(settings.broker)) as queue,
-        open_activator(settings.pool, settings.broker) as activator,
-        closing(Database.connect(operator, application_name, needs, connections=connections)) as database,
-    ):
-
-        def enqueue(row_id: int) -> None:
-            queue.enqueue(row_id, Deadline.after(_ENQUEUE_S))
-
-        def wake() -> None:
-            if activator is not None:
-                # A worker that scales the worker pool to zero holds the mark for `lease_s`, and may renew the mark
-                # once.
-                wake_with_retries(activator.ensure_awake, 2 * settings.pool.lease_s, on_wait)
-
-        def release() -> None:
-            if activator is not None:
-                _release(database, activator, settings.pool.name)
-
-        yield Operator(database, enqueue, wake, release)
-
-
-def _release(database: Database, activator: Activator, pool: str) -> None:
-    """Have the workers of a worker pool held at 0 tried again, as often as at first."""
-    with operator_transaction(database) as connection:
-        problem = pool_problems.find(connection, pool)
-        if problem is not None and problem.held_at is not None:
-            pool_problems.clear(connection, pool)
-    if activator.release():
-        log.info("pool_released", reason="a person redrives rows")
-
-
-def wake_with_retries(
-    wake: Callable[[], None],
-    retry_for_s: float,
-    on_wait: Callable[[str], None],
-    *,
-    sleep: Callable[[float], None] = time.sleep,
-    clock: Callable[[], float] = time.monotonic,
-) -> None:
-    """Scale the worker pool up; repeat after a transient error, for `retry_for_s` seconds at most.
-
-    Raises:
-        TransientError: the last call failed.
-        ScalingDenied: every call will fail until an operator has corrected the deployment.
-    """
-    deadline = clock() + retry_for_s
-    pause_s = 1.0
-    while True:
-        try:
-            return wake()
-        except TransientError as error:
-            if clock() + pause_s > deadline:
-                raise
-            on_wait(f"{error}; trying again in {pause_s:g} s")
-        sleep(pause_s)
-        pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-
-
-@contextmanager
-def operator_transaction(database: Database) -> Iterator[Connection]:
-    """A transaction of an operator's command; a missing right has the remedy."""
-    try:
-        with database.transaction() as connection:
-            yield connection
-    except AccessDenied as error:
-        raise AccessDenied(
-            f"{error}; set DROPLINE_DATABASE__URL to the login of the function, which has the role dropline_ingest"
-        ) from error
 
 
 def _queued(rows: int) -> str:

@@ -8,12 +8,12 @@ import hashlib
 import io
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO
 
 from db import object_rows, submissions
-from db.session import Database, writer_settings
+from db.session import Database
 from db.start_check import SUBMITTER
 from db.submissions import RequestedRow
 from dropline import caption_id
@@ -21,17 +21,13 @@ from dropline.contract import ObjectFacts, ObjectVersion, Status, TaskRequest, p
 from dropline.deadline import Deadline
 from dropline.errors import ForeignBucket, ImageRefused, InvalidTask, ObjectFiltered, ObjectMissing
 from dropline.fetch import fetch
-from dropline.scaling.activation import open_activator
 from dropline.selection import Accept, Filtered, Reject, Selection
 from dropline.settings import Settings, require
 from dropline.storage.bucket import NewObject, Storage, StoredObject
+from operations.due_work import open_operator
 from operations.keyed import KeyedRequest, digest_of_address, md5_of
-from operations.redrive import wake_with_retries
 from operations.stated_file import clean_name, image_type, size_of
 from operations.store import Store, UploadSession
-
-#: Deadline of one message, in seconds; the timeouts of the Redis connection are shorter.
-_ENQUEUE_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,20 +338,7 @@ def open_submissions(
     if uploads_only:
         yield Submissions(store, settings, None)
         return
-    # Celery is slow to import, and an upload sends no message.
-    from dropline.broker.queue import CaptionQueue
-
-    with (
-        closing(CaptionQueue.connect(settings.broker)) as queue,
-        open_activator(settings.pool, settings.broker) as activator,
-        closing(Database.connect(writer_settings(settings), "dropline-submit", SUBMITTER)) as database,
-    ):
-
-        def enqueue(row_id: int) -> None:
-            queue.enqueue(row_id, Deadline.after(_ENQUEUE_S))
-
-        def wake() -> None:
-            if activator is not None:
-                wake_with_retries(activator.ensure_awake, 2 * settings.pool.lease_s, on_wait)
-
-        yield Submissions(store, settings, Rows(database, enqueue, wake))
+    with open_operator(
+        settings, "dropline-submit", on_wait, needs=SUBMITTER, connections=None, statement_timeout_ms=0
+    ) as operator:
+        yield Submissions(store, settings, Rows(operator.database, operator.enqueue, operator.wake))

@@ -11,7 +11,7 @@ from dropline.client.answers import check, error_of
 from dropline.client.content import Image
 from dropline.client.errors import Problem
 from dropline.client.feed import MOST_EVENT_BYTES, EventFeed
-from dropline.client.flows import Api
+from dropline.client.flows import Api, search_conditions
 from dropline.client.results import Backfill, Caption, Change, Recaption, Reset, Submitted
 from dropline.client.steps import Call, Flow, Pause, Read, Step
 from dropline.client.transport import options
@@ -87,15 +87,9 @@ class AsyncClient:
         best_first: bool = False,
     ) -> AsyncGenerator[Caption, None]:
         """Rows that meet every condition, the newest first; see `Client.search`."""
-        order = "best" if best_first else None
-        conditions = {
-            "q": words,
-            "status": status,
-            "task": task,
-            "prefix": prefix,
-            "model": model,
-            "order": order,
-        }
+        conditions = search_conditions(
+            words, best_first=best_first, status=status, task=task, prefix=prefix, model=model
+        )
         cursor: str | None = None
         while True:
             page = await self._run(self._api.page(conditions, cursor, timeout=60.0))
@@ -151,16 +145,11 @@ class AsyncClient:
         status: str = "captioned",
     ) -> AsyncGenerator[Caption, None]:
         """All rows that meet every condition, in the order of their ids; see `Client.export`."""
-        conditions = {
-            "bucket": bucket,
-            "prefix": prefix,
-            "task": task,
-            "model": model,
-            "revision": revision,
-            "status": status,
-        }
+        request = self._api.export(
+            bucket=bucket, prefix=prefix, task=task, model=model, revision=revision, status=status
+        )
         try:
-            async with self._http.stream(**self._api.export(conditions).arguments()) as response:
+            async with self._http.stream(**request.arguments()) as response:
                 if response.is_error:
                     await response.aread()
                 check(response)

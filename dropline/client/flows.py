@@ -33,6 +33,11 @@ _SILENCE_S = 30.0
 _HEADER_TEXT = re.compile(r"[\x21-\x7e]+")
 
 
+def search_conditions(words: str | None, *, best_first: bool, **conditions: str | None) -> dict[str, str | None]:
+    """The conditions of a search, as parameters of the request."""
+    return {"q": words, **conditions, "order": "best" if best_first else None}
+
+
 class Api:
     """Makes the flows of one service."""
 
@@ -117,7 +122,7 @@ class Api:
             call = Call("PATCH", url, headers, json={"caption": _checked_text("caption", words)})
         return Caption.from_document(document_of((yield from answered(call, Deadline.after(timeout)))))
 
-    def export(self, conditions: Mapping[str, str | None]) -> Call:
+    def export(self, **conditions: str | None) -> Call:
         """The request for all rows as lines."""
         given = {name: value for name, value in conditions.items() if value}
         return Call("GET", f"{self.base_url}/api/export", self._headers, given, silence_s=60.0)

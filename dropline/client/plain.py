@@ -11,7 +11,7 @@ from dropline.client.answers import check, error_of
 from dropline.client.content import Image
 from dropline.client.errors import Problem
 from dropline.client.feed import MOST_EVENT_BYTES, EventFeed
-from dropline.client.flows import Api
+from dropline.client.flows import Api, search_conditions
 from dropline.client.results import Backfill, Caption, Change, Recaption, Reset, Submitted
 from dropline.client.steps import Call, Flow, Pause, Read, Step
 from dropline.client.transport import options
@@ -115,15 +115,9 @@ class Client:
         Raises:
             ServiceError: as of `caption`, at each page.
         """
-        order = "best" if best_first else None
-        conditions = {
-            "q": words,
-            "status": status,
-            "task": task,
-            "prefix": prefix,
-            "model": model,
-            "order": order,
-        }
+        conditions = search_conditions(
+            words, best_first=best_first, status=status, task=task, prefix=prefix, model=model
+        )
         cursor: str | None = None
         while True:
             page = self._run(self._api.page(conditions, cursor, timeout=60.0))
@@ -207,16 +201,11 @@ class Client:
         Raises:
             ServiceError: as of `caption`; the connection was lost before the last row.
         """
-        conditions = {
-            "bucket": bucket,
-            "prefix": prefix,
-            "task": task,
-            "model": model,
-            "revision": revision,
-            "status": status,
-        }
+        request = self._api.export(
+            bucket=bucket, prefix=prefix, task=task, model=model, revision=revision, status=status
+        )
         try:
-            with self._http.stream(**self._api.export(conditions).arguments()) as response:
+            with self._http.stream(**request.arguments()) as response:
                 if response.is_error:
                     response.read()
                 check(response)

@@ -7,7 +7,7 @@ import pytest
 from cli.redrive import parse_since
 from dropline.errors import ClientError
 from dropline.scaling.errors import PoolChanging, ScalingDenied
-from operations.redrive import wake_with_retries
+from operations.due_work import wake_with_retries
 
 NOW = datetime(2026, 11, 22, 16, 0, tzinfo=UTC)
 
