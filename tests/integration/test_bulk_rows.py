@@ -106,6 +106,23 @@ def test_a_batch_and_its_cursor_are_committed_together_and_a_second_process_take
     assert backfills.start(connection, "gs://drops", options, None, "three").id != first.id
 
 
+def test_a_table_that_was_analyzed_while_empty_is_read_by_its_indexes(connection: Connection) -> None:
+    """The plans of a connection stay as the table grows: a plan for no rows would read all rows each time."""
+    connection.execute(text("ANALYZE captions"))
+    before = scanned_rows(connection)
+    for batch in range(20):
+        assert bulk_rows.register(connection, "drops", [named(f"{batch}/{n}.jpg") for n in range(20)]).queued == 20
+        drop(connection, ObjectVersion("drops", f"{batch}/fresh.jpg", 1))
+    assert scanned_rows(connection) == before
+
+
+def scanned_rows(connection: Connection) -> int:
+    """Rows of `captions` read by sequential scans of any connection so far."""
+    connection.execute(text("SELECT pg_stat_force_next_flush()"))
+    statement = "SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'captions'"
+    return int(connection.execute(text(statement)).scalar_one())
+
+
 def test_bulk_rows_and_single_tasks_have_the_rules_of_events(connection: Connection) -> None:
     """`register_tasks` alone has the rules: without the function, no other one inserts a row."""
     insert_captioned(connection, 1, 1)

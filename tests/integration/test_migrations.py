@@ -161,7 +161,7 @@ def test_the_url_of_another_database_is_refused() -> None:
 def test_the_alembic_command_takes_the_url_from_the_environment(database_url: str) -> None:
     """`alembic` in the project's root finds the migrations and the database."""
     with alembic(database_url, "current") as command:
-        assert "0027 (head)" in command.communicate(timeout=120)[0]
+        assert "0028 (head)" in command.communicate(timeout=120)[0]
 
 
 def test_two_deployments_that_migrate_at_once_take_turns(postgres_server: PostgresServer) -> None:
