@@ -16,6 +16,7 @@ import typer
 
 from benchmarks.checks import RunInvalidError
 from benchmarks.cpu import Contention, CpuReading, contention_between
+from benchmarks.drop_at_once import measure_drop
 from benchmarks.drop_latency import measure_latency
 from benchmarks.figures import Result, section
 from benchmarks.function_import import measure_import
@@ -32,6 +33,7 @@ class Part(StrEnum):
     FUNCTION = "function"
     WORKER = "worker"
     PHOTOGRAPHS = "photographs"
+    DROP = "drop"
     LATENCY = "latency"
     IMPORT = "import"
 
@@ -40,6 +42,7 @@ def main(
     events: Annotated[int, typer.Option(help="Push requests to the function.", min=1)] = 2000,
     images: Annotated[int, typer.Option(help="Small images through the worker.", min=2)] = 1000,
     photos: Annotated[int, typer.Option(help="1600×1200 JPEGs through the worker.", min=2)] = 300,
+    drop: Annotated[int, typer.Option(help="Small images dropped at once.", min=2)] = 1500,
     latency: Annotated[int, typer.Option(help="Drops one at a time.", min=1)] = 50,
     children: Annotated[int, typer.Option(help="Images in the worker at the same time.", min=1)] = 4,
     only: Annotated[list[Part] | None, typer.Option(help="This part alone; may be repeated.")] = None,
@@ -51,6 +54,7 @@ def main(
         Part.FUNCTION: lambda: measure_function(events),
         Part.WORKER: lambda: measure_worker(small_images(images), "PNGs of 64×48", children),
         Part.PHOTOGRAPHS: lambda: measure_worker(photographs(photos), "JPEGs of 1600×1200", children),
+        Part.DROP: lambda: measure_drop(drop, children),
         Part.LATENCY: lambda: measure_latency(latency),
         Part.IMPORT: measure_import,
     }

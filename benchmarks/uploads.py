@@ -29,9 +29,9 @@ class ImageFile:
     data: bytes
 
 
-def small_images(count: int, prefix: str = "small") -> Iterator[ImageFile]:
-    """PNGs of 64×48 in one colour each, with almost no work for the decoder."""
-    for number in range(count):
+def small_images(count: int, prefix: str = "small", first: int = 0) -> Iterator[ImageFile]:
+    """PNGs of 64×48 in one colour each, with almost no work for the decoder; `first` numbers the first colour."""
+    for number in range(first, first + count):
         colour = ((number >> 16) & 255, (number >> 8) & 255, number & 255)
         image = Image.new("RGB", (64, 48), colour)
         yield ImageFile(f"{prefix}/{number:06}.png", "image/png", _encoded(image, "PNG"))

@@ -4,6 +4,7 @@ import psycopg
 import pytest
 
 from benchmarks.counts import measure_counts
+from benchmarks.drop_at_once import measure_drop
 from benchmarks.long_table import fill, measure, report
 from benchmarks.row_size import measure_row_size
 from local_emulators.postgres import PostgresServer
@@ -51,3 +52,13 @@ def test_counts_are_those_of_every_image() -> None:
     assert result.transactions >= 3
     assert result.wal_bytes > 0
     assert set(result.log_bytes) == {"function", "worker"}
+
+
+@linux_only
+@pytest.mark.timeout(300)
+def test_function_and_worker_go_on_beside_each_other() -> None:
+    """Objects dropped at once: all are captioned, some of them before the function has made the last row."""
+    result = measure_drop(120, 2)
+    assert (result.images, result.captions_meanwhile + result.captions_after) == (120, 120)
+    assert result.captions_meanwhile > 0, "no image was captioned before the last row was made"
+    assert all(seconds > 0 for seconds in result.cpu_s.values())

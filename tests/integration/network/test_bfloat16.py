@@ -32,7 +32,7 @@ SHAPE = replace(BASE_SHAPE, image_size=192, grid=6)
 TOKENS = 12
 #: Largest difference of a logit in bfloat16, in standard deviations of the logits in float32.
 BOUND = 0.1
-SCENES = 70
+SCENES = 50
 
 
 @pytest.fixture(scope="module")
