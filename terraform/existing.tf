@@ -6,6 +6,18 @@ locals {
     subnetwork = module.network[0].subnetwork
   } : { network = var.network.network, subnetwork = var.network.subnetwork }
 
+  # Logins that are there already, by their names in the database module.
+  people       = concat(keys(var.database_readers), keys(var.database_editors))
+  login_names  = { function = "ingest", worker = "worker", migrator = "migrator", gallery = "gallery" }
+  given_logins = try(var.database.existing.has_logins, [])
+  existing_database = var.database.existing == null ? null : {
+    connection_name = var.database.existing.connection_name
+    database        = var.database.existing.database
+    has_database    = var.database.existing.has_database
+    has_logins      = [for name, login in local.login_names : login if contains(local.given_logins, name)]
+    has_people      = setintersection(local.given_logins, local.people)
+  }
+
   # A gallery that only reads sends no messages.
   redis_readers = merge({
     function = google_service_account.this["function"].email

@@ -73,7 +73,7 @@ module "database" {
   labels              = local.labels
   network             = local.network.network
   subnetwork          = local.network.subnetwork
-  existing            = var.database.existing
+  existing            = local.existing_database
   migrations_image    = local.image.migrations
   readers             = var.database_readers
   editors             = var.database_editors

@@ -224,11 +224,13 @@ variable "worker" {
 }
 
 variable "database" {
-  description = "Postgres: machine type, initial disk size in GB, standby in a second zone, connection limit. `existing`: a Cloud SQL instance to use instead of a new one, which may be of another project; the other values are then without effect. The instance needs Postgres 16 or newer, the flag `cloudsql.iam_authentication`, and a private address in the network. Terraform makes the database `database` in the instance, and logins."
+  description = "Postgres: machine type, initial disk size in GB, standby in a second zone, connection limit. `existing`: a Cloud SQL instance to use instead of a new one, which may be of another project; the other values are then without effect. The instance needs Postgres 16 or newer, the flag `cloudsql.iam_authentication`, and a private address in the network. Terraform makes the database `database` in the instance, and logins; not the database with `has_database`, and not the logins in `has_logins`, which are there already: names in `database_readers` or `database_editors`, or `function`, `worker`, `migrator` and `gallery`."
   type = object({
     existing = optional(object({
       connection_name = string
       database        = optional(string, "dropline")
+      has_database    = optional(bool, false)
+      has_logins      = optional(set(string), [])
     }))
     tier             = optional(string, "db-custom-1-3840")
     disk_gb          = optional(number, 10)
@@ -237,6 +239,14 @@ variable "database" {
   })
   default  = {}
   nullable = false
+
+  validation {
+    condition = alltrue([
+      for name in try(var.database.existing.has_logins, []) :
+      contains(concat(keys(var.database_readers), keys(var.database_editors)), name) != contains(["function", "worker", "migrator", "gallery"], name)
+    ])
+    error_message = "Each name in has_logins must be one of database_readers or database_editors, or else one of function, worker, migrator and gallery. A person of such a name needs another name."
+  }
 }
 
 variable "database_readers" {

@@ -367,6 +367,37 @@ run "a_bucket_of_a_project_number" {
   expect_failures = [var.buckets]
 }
 
+
+run "logins_that_are_there_already" {
+  command = plan
+  variables {
+    database         = { existing = { connection_name = "data-project:europe-west4:main", has_logins = ["ana", "function"] } }
+    database_readers = { ana = "ana@example.com", bi = "bi@example.com" }
+  }
+
+  assert {
+    condition     = local.existing_database.has_logins == ["ingest"] && local.existing_database.has_people == toset(["ana"])
+    error_message = "People and processes are told apart."
+  }
+}
+
+run "a_login_of_nobody" {
+  command = plan
+  variables {
+    database = { existing = { connection_name = "data-project:europe-west4:main", has_logins = ["ana"] } }
+  }
+  expect_failures = [var.database]
+}
+
+run "a_person_with_the_name_of_a_process" {
+  command = plan
+  variables {
+    database         = { existing = { connection_name = "data-project:europe-west4:main", has_logins = ["worker"] } }
+    database_readers = { worker = "ana@example.com" }
+  }
+  expect_failures = [var.database]
+}
+
 run "an_existing_bucket_of_this_project" {
   command = apply
   variables {

@@ -1,5 +1,6 @@
 """Parts that exist already are used and not made: network, Postgres, Redis and buckets, also of other projects."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -96,6 +97,31 @@ def test_the_agent_of_the_buckets_project_may_publish(given: Plan) -> None:
     ]
     assert {each.values["role"] for each in members} == {"roles/pubsub.publisher"}
     assert len({each.values["member"] for each in members}) == 2
+
+
+def test_logins_that_are_there_already_are_left_alone(terraform: Terraform, sources: Path, tmp_path: Path) -> None:
+    """Neither database nor logins are made or deleted, the roles are granted, and a second apply has no change."""
+    copy = tmp_path / "terraform"
+    shutil.copytree(sources, copy, symlinks=True)
+    directory, log = copy / "examples" / "existing", tmp_path / "log"
+    main = directory / "main.tf"
+    there = 'has_database = true, has_logins = ["function", "worker", "migrator", "ana"]'
+    text = main.read_text().replace("connection_name = var.postgres", f"connection_name = var.postgres, {there}")
+    readers = '  database_readers = { ana = "ana@example.com", bi = "bi@example.com" }\n'
+    main.write_text(re.sub(r"(source\s+= .*\n)", lambda found: found[1] + readers, text, count=1))
+    options = ["-no-color", f"-state={tmp_path / 'state'}", *_options(_GIVEN)]
+    terraform.run(directory, "apply", "-auto-approve", *options, STUB_LOG=str(log))
+    text = (tmp_path / "state").read_text()
+    assert {"ana", "bi"} == set(re.findall(r'"--grant=dropline_reader=(\w+)@example.com"', text))
+    terraform.run(directory, "plan", "-detailed-exitcode", *options)
+    terraform.run(directory, "destroy", "-auto-approve", *options, STUB_LOG=str(log))
+    steps = [json.loads(line) for line in log.read_text().splitlines()]
+    touched = {
+        (each["type"].removeprefix("google_"), each["state"].get("name"))
+        for each in steps
+        if each["type"] in ("google_sql_user", "google_sql_database")
+    }
+    assert touched == {("sql_user", "bi@example.com")}
 
 
 def test_another_api_takes_no_right_to_publish_away(terraform: Terraform, sources: Path, tmp_path: Path) -> None:

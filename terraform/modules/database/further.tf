@@ -14,7 +14,7 @@ locals {
 }
 
 resource "google_sql_user" "gallery" {
-  count = var.gallery == null ? 0 : 1
+  count = var.gallery == null || contains(local.has_logins, "gallery") ? 0 : 1
 
   project  = local.instance_project
   instance = local.instance

@@ -10,6 +10,11 @@ locals {
   instance         = local.given == null ? google_sql_database_instance.this[0].name : local.given.name
   connection_name  = local.given == null ? google_sql_database_instance.this[0].connection_name : var.existing.connection_name
 
+  # What an existing instance has already. Terraform neither makes nor deletes it.
+  has_database = try(var.existing.has_database, false)
+  has_logins   = try(var.existing.has_logins, [])
+  has_people   = try(var.existing.has_people, [])
+
   # The Cloud SQL login of a service account is the e-mail address without the ending .gserviceaccount.com.
   login = { for role, email in var.logins : role => trimsuffix(email, ".gserviceaccount.com") }
   # Readers and editors are one kind of login, so that a reader becomes an editor by a grant alone.
@@ -110,6 +115,8 @@ resource "google_sql_database_instance" "this" {
 }
 
 resource "google_sql_database" "this" {
+  count = local.has_database ? 0 : 1
+
   project  = local.instance_project
   name     = local.database
   instance = local.instance
@@ -117,4 +124,9 @@ resource "google_sql_database" "this" {
   # The database is deleted with the instance: a DROP DATABASE fails while clients are connected. In an existing instance the
   # database stays.
   deletion_policy = var.deletion_protection ? "PREVENT" : "ABANDON"
+}
+
+moved {
+  from = google_sql_database.this
+  to   = google_sql_database.this[0]
 }

@@ -1,5 +1,5 @@
 resource "google_sql_user" "service" {
-  for_each = local.login
+  for_each = { for role, login in local.login : role => login if !contains(local.has_logins, role) }
 
   project  = local.instance_project
   instance = local.instance
@@ -14,7 +14,7 @@ resource "google_sql_user" "service" {
 }
 
 resource "google_sql_user" "person" {
-  for_each = local.people
+  for_each = { for name, email in local.people : name => email if !contains(local.has_people, name) }
 
   project  = local.instance_project
   instance = local.instance

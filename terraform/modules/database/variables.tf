@@ -30,10 +30,13 @@ variable "subnetwork" {
 }
 
 variable "existing" {
-  description = "A Cloud SQL instance to use instead of a new one: its connection name, PROJECT:REGION:NAME, and the name of the database that Terraform makes in it. null: a new instance."
+  description = "A Cloud SQL instance to use instead of a new one: its connection name, PROJECT:REGION:NAME, and the name of the database that Terraform makes in it. `has_database`, `has_logins` (of `ingest`, `worker`, `migrator`, `gallery`) and `has_people` (names in `readers` or `editors`): what is in the instance already, and is neither made nor deleted. null: a new instance."
   type = object({
     connection_name = string
     database        = optional(string, "dropline")
+    has_database    = optional(bool, false)
+    has_logins      = optional(set(string), [])
+    has_people      = optional(set(string), [])
   })
   default = null
 
@@ -45,6 +48,16 @@ variable "existing" {
   validation {
     condition     = var.existing == null ? true : can(regex("^[a-z][a-z0-9_-]{0,62}$", var.existing.database))
     error_message = "Give a name of the database of up to 63 lower case letters, digits, dashes and underscores."
+  }
+
+  validation {
+    condition     = length(setsubtract(try(var.existing.has_logins, []), ["ingest", "worker", "migrator", "gallery"])) == 0
+    error_message = "has_logins has a name that is none of ingest, worker, migrator and gallery."
+  }
+
+  validation {
+    condition     = length(setsubtract(try(var.existing.has_people, []), concat(keys(var.readers), keys(var.editors)))) == 0
+    error_message = "has_people has a name that is neither in readers nor in editors."
   }
 }
 

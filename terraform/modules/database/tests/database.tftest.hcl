@@ -78,7 +78,7 @@ run "a_trial_goes_with_its_instance" {
   }
 
   assert {
-    condition     = google_sql_database.this.deletion_policy == "ABANDON" && !google_sql_database_instance.this[0].deletion_protection && !google_sql_database_instance.this[0].settings[0].deletion_protection_enabled
+    condition     = google_sql_database.this[0].deletion_policy == "ABANDON" && !google_sql_database_instance.this[0].deletion_protection && !google_sql_database_instance.this[0].settings[0].deletion_protection_enabled
     error_message = "Without protection the instance goes, and the database with it."
   }
 }
@@ -120,7 +120,7 @@ run "an_existing_instance" {
   }
 
   assert {
-    condition     = google_sql_database.this.project == "data-project" && google_sql_database.this.instance == "main" && google_sql_database.this.name == "dropline"
+    condition     = google_sql_database.this[0].project == "data-project" && google_sql_database.this[0].instance == "main" && google_sql_database.this[0].name == "dropline"
     error_message = "The database is made in the existing instance."
   }
 
@@ -138,6 +138,45 @@ run "an_existing_instance" {
     condition     = contains(output.proxy.args, "data-project:us-central1:main")
     error_message = "The proxy connects to the existing instance."
   }
+}
+
+run "an_existing_instance_with_all_logins" {
+  command = plan
+  variables {
+    gallery = { email = "g@drop-project.iam.gserviceaccount.com", writes = false }
+    existing = {
+      connection_name = "data-project:us-central1:main"
+      has_database    = true
+      has_logins      = ["ingest", "worker", "migrator", "gallery"]
+      has_people      = ["ana"]
+    }
+  }
+
+  assert {
+    condition     = length(google_sql_database.this) == 0 && length(google_sql_user.service) == 0 && length(google_sql_user.gallery) == 0 && !contains(keys(google_sql_user.person), "ana")
+    error_message = "What is there already is not made again."
+  }
+
+  assert {
+    condition     = contains(local.deploy, "--grant=dropline_reader=ana@example.com") && contains(keys(google_project_iam_member.login), "roles/cloudsql.client/reader ana")
+    error_message = "A login that was there already gets its roles and the rights to log in."
+  }
+}
+
+run "a_login_of_no_process" {
+  command = plan
+  variables {
+    existing = { connection_name = "data-project:us-central1:main", has_logins = ["function"] }
+  }
+  expect_failures = [var.existing]
+}
+
+run "a_login_of_nobody" {
+  command = plan
+  variables {
+    existing = { connection_name = "data-project:us-central1:main", has_people = ["typo"] }
+  }
+  expect_failures = [var.existing]
 }
 
 run "an_existing_instance_by_its_name_alone" {
