@@ -21,7 +21,6 @@ from dropline.contract import (
 from dropline.errors import AccessDenied, ObjectGone, PreconditionLost, StorageUnavailable
 from dropline.settings import MetadataSettings, Settings
 from dropline.storage.client import make_client
-from dropline.storage.direct import DirectRequests
 from dropline.storage.encodings import BoundedBuffer, Content, decode_content
 from dropline.storage.errors import worker_errors
 from dropline.storage.metadata import FittedMetadata, fit_beside, fit_metadata
@@ -47,7 +46,6 @@ class ObjectStore:
         #: The library repeats no request: after a lost response, the repeated PATCH would fail with 412 as if
         #: another writer had changed the object.
         self._options = {"timeout": timeout_s, "retry": None}
-        self._direct = DirectRequests(client, timeout_s)
 
     def __enter__(self) -> Self:
         return self
@@ -68,10 +66,11 @@ class ObjectStore:
             InvalidImage: the content encoding cannot be undone.
             AccessDenied, StorageUnavailable, PermanentError.
         """
+        blob = self._blob(version)
         body = BoundedBuffer(version, max_bytes)
         with worker_errors(version, "storage.objects.get"):
-            encoding = self._direct.download(self._blob(version), body)
-        return decode_content(body.getvalue(), encoding, version, max_bytes)
+            blob.download_to_file(body, raw_download=True, checksum="auto", **self._options)
+        return decode_content(body.getvalue(), blob.content_encoding, version, max_bytes)
 
     def exists(self, version: ObjectVersion, timeout_s: tuple[float, float]) -> bool:
         """Whether Cloud Storage has exactly this generation, as a noncurrent one too.
@@ -207,16 +206,17 @@ class ObjectStore:
 
     def _patch(self, version: ObjectVersion, metageneration: int, fitted: FittedMetadata) -> WriteOutcome:
         """Set the keys if the metadata are those of `metageneration`; may raise PreconditionFailed."""
-        # The PATCH has the keys of Dropline alone.
+        # A new Blob: the PATCH must contain only the keys of Dropline.
+        blob = self._blob(version)
+        blob.metadata = fitted.values
         try:
             with worker_errors(
                 version, "storage.objects.update", handled=(api.PreconditionFailed, api.BadRequest)
             ):
-                self._direct.patch_metadata(
-                    self._blob(version),
-                    fitted.values,
+                blob.patch(
                     if_generation_match=version.generation,
                     if_metageneration_match=metageneration,
+                    **self._options,
                 )
         except api.BadRequest as error:
             return WriteOutcome(
