@@ -1,11 +1,12 @@
 """Backfills of a large bucket in the emulator, and fresh drops beside a backfill.
 
-    python -m benchmarks.backfill [--objects 100000] [--bulk 5000] [--drops 200]
+    python -m benchmarks.backfill [--objects 100000] [--bulk 5000] [--drops 200] [--batch-ms 0]
 
 First, against Postgres and Cloud Storage alone: the memory of the command for a tenth of the objects and for all,
 its rate under a cap, and three kills with SIGKILL. Then, on a stack with a stub engine: the time of single
 drops on the idle stack, while the rows of a backfill are captioned, and beside a backfill with half of that rate.
-Fails if an object has no row or two.
+Fails if an object has no row or two. With `--batch-ms` each batch of the stub takes so long, without CPU: the
+engine then limits the rate, as a GPU does, and the processors have idle time.
 """
 
 import json
@@ -170,14 +171,17 @@ def _shown(ran: Ran, objects: int) -> str:
     return f"{ran.seconds:.1f} s with the start ({each}), {ran.megabytes:.0f} MB at most"
 
 
-def measure_drops(bulk: int, drops: int) -> list[Figure]:
+def measure_drops(bulk: int, drops: int, batch_ms: float) -> list[Figure]:
     """Single drops on the idle stack, while a backfill is captioned, and beside a backfill with a cap on the rate.
 
     Raises:
         RunInvalidError: a drop was not captioned, or the backfill was done before the drops.
     """
-    exclude = {"DROPLINE_EVENTS__EXCLUDE": json.dumps([f"{_BULK}/**"])}
-    with benchmark_stack(environment=exclude) as stack:
+    settings = {
+        "DROPLINE_EVENTS__EXCLUDE": json.dumps([f"{_BULK}/**"]),
+        "DROPLINE_ENGINE__STUB_BATCH_MS": f"{batch_ms:g}",
+    }
+    with benchmark_stack(environment=settings) as stack:
         environment = stack.command_environment()
         del environment["DROPLINE_EVENTS__EXCLUDE"]
         warm_up(stack)
@@ -217,6 +221,8 @@ class DropSeries:
     captioned: list[float]
     #: From the row to its claim.
     claimed: list[float]
+    #: From the claim to the caption.
+    worked: list[float]
 
     @property
     def p95(self) -> float:
@@ -230,6 +236,7 @@ def _figures(words: str, series: DropSeries) -> Iterator[Figure]:
         _shown_times(series.captioned),
     )
     yield Figure("of which row made → claimed", _shown_times(series.claimed))
+    yield Figure("of which claimed → captioned", _shown_times(series.worked))
 
 
 def _bulk_rows(stack: BenchmarkStack) -> tuple[int, int]:
@@ -262,12 +269,13 @@ def _drop_times(stack: BenchmarkStack, drops: int, prefix: str) -> DropSeries:
             found = timed_drop(listener, uploader, bucket, image)
             times.append((found.captioned - found.began) * 1000)
     with stack.database() as connection:
-        claims = connection.execute(
-            "SELECT EXTRACT(EPOCH FROM started_at - queued_at)::float8 * 1000 FROM captions "
+        parts = connection.execute(
+            "SELECT EXTRACT(EPOCH FROM started_at - queued_at)::float8 * 1000, "
+            "EXTRACT(EPOCH FROM captioned_at - started_at)::float8 * 1000 FROM captions "
             "WHERE starts_with(object_name, %s)",
             (f"{prefix}/",),
         ).fetchall()
-    return DropSeries(sorted(times), sorted(each[0] for each in claims))
+    return DropSeries(sorted(times), sorted(each[0] for each in parts), sorted(each[1] for each in parts))
 
 
 def _shown_times(ordered: list[float]) -> str:
@@ -281,6 +289,7 @@ def main(
         int, typer.Option(min=0, help="Objects of each backfill of the second part; 0: leave it out.")
     ] = 5000,
     drops: Annotated[int, typer.Option(min=20, help="Drops, idle and beside the backfill.")] = 200,
+    batch_ms: Annotated[float, typer.Option(min=0, help="Time of each batch of the stub, without CPU.")] = 0,
 ) -> None:
     """Measure, and print the figures in Markdown."""
     provenance = Provenance.gather("benchmarks.backfill", sys.argv[1:], EVENT_PATH_PACKAGES)
@@ -290,7 +299,7 @@ def main(
             with full_bucket(objects) as full:
                 lines += section("Rows of a full bucket", measure_rows(full, objects))
         if bulk:
-            lines += section("Fresh drops beside a backfill", measure_drops(bulk, drops))
+            lines += section("Fresh drops beside a backfill", measure_drops(bulk, drops, batch_ms))
     except DroplineError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None

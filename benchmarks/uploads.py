@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from google.cloud.storage import Bucket
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from benchmarks.checks import ROW_TIMES_QUERY, RowTimes, RunInvalidError
 from benchmarks.stack import BenchmarkStack
@@ -30,11 +31,17 @@ class ImageFile:
 
 
 def small_images(count: int, prefix: str = "small", first: int = 0) -> Iterator[ImageFile]:
-    """PNGs of 64×48 in one colour each, with almost no work for the decoder; `first` numbers the first colour."""
+    """PNGs of 64×48 in one colour each, with almost no work for the decoder; each has its name in a comment.
+
+    `first` numbers the first colour.
+    """
     for number in range(first, first + count):
         colour = ((number >> 16) & 255, (number >> 8) & 255, number & 255)
         image = Image.new("RGB", (64, 48), colour)
-        yield ImageFile(f"{prefix}/{number:06}.png", "image/png", _encoded(image, "PNG"))
+        name = f"{prefix}/{number:06}.png"
+        comment = PngInfo()
+        comment.add_text("Comment", name)
+        yield ImageFile(name, "image/png", _encoded(image, "PNG", pnginfo=comment))
 
 
 def photographs(count: int) -> Iterator[ImageFile]:

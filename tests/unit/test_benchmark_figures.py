@@ -265,8 +265,8 @@ def test_envelopes_are_distinct_objects_to_the_function() -> None:
 
 
 def test_images_are_distinct_and_can_be_decoded() -> None:
-    """Every image has unique bytes, a unique name and the documented size."""
-    small, large = list(small_images(300)), list(photographs(2))
+    """Every image has unique bytes, of other prefixes too, a unique name and the documented size."""
+    small, large = [*small_images(300), *small_images(3, "other")], list(photographs(2))
     for images, size in ((small, (64, 48)), (large, (1600, 1200))):
         assert len({image.data for image in images}) == len({image.name for image in images})
         assert len({image.name for image in images}) == len(images)

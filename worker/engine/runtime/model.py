@@ -1,6 +1,7 @@
 """The interface between server and model, and a stub without a model, to measure the rest of the system."""
 
 import sys
+import time
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -112,7 +113,7 @@ class Model(Protocol):
 
 
 class StubModel:
-    """A model whose caption is `stub <task>` for every image."""
+    """A model whose caption is `stub <task>` for every image. A batch of any size takes `batch_s` seconds."""
 
     input_size = 768
     name = "stub"
@@ -123,12 +124,16 @@ class StubModel:
     dtype = "none"
     stream = None
 
+    def __init__(self, batch_s: float = 0.0) -> None:
+        self._batch_s = batch_s
+
     def allocate(self) -> Pixels:
         """Plain memory for one image."""
         return np.empty((self.input_size, self.input_size, 3), np.uint8)
 
     def caption(self, batch: Sequence[CaptionRequest]) -> list[Caption | InferenceFailed]:
         """The task of each request as the caption."""
+        time.sleep(self._batch_s)
         return [Caption(f"stub {request.task}", None, self.name, self.revision) for request in batch]
 
     def warmup(self) -> None:
