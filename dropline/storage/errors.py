@@ -149,6 +149,8 @@ def command_errors(uri: str, permission: str, *, missing: str, hint: str = "") -
 
 def _typed(error: InvalidResponse) -> Exception:
     """The error of the status of the answer; a ConnectionError for a status that is no error."""
+    if error.response is None:
+        return ConnectionError(str(error))
     status = error.response.status_code
     if status < http.HTTPStatus.BAD_REQUEST:
         return ConnectionError(f"an unexpected answer with the status {status}")
