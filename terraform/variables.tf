@@ -12,6 +12,7 @@ variable "region" {
   description = "Region of every resource. The default worker needs a region with L4 GPUs in Cloud Run."
   type        = string
   default     = "europe-west4"
+  nullable    = false
 
   validation {
     condition     = can(regex("^[a-z]+-[a-z]+[0-9]+$", var.region))
@@ -23,6 +24,7 @@ variable "name" {
   description = "Prefix of all resource names. A second deployment in the same project needs another prefix."
   type        = string
   default     = "dropline"
+  nullable    = false
 
   validation {
     condition     = can(regex("^[a-z][a-z0-9-]{1,18}[a-z0-9]$", var.name))
@@ -30,8 +32,8 @@ variable "name" {
   }
 
   validation {
-    condition     = !startswith(var.name, "goog")
-    error_message = "Give a name that does not begin with goog: Pub/Sub reserves that prefix."
+    condition     = !startswith(var.name, "goog") && !strcontains(var.name, "google")
+    error_message = "Give a name that does not begin with goog and does not contain google: Pub/Sub and Cloud Storage refuse such names."
   }
 
   # NAME-function@PROJECT.iam
@@ -45,10 +47,16 @@ variable "labels" {
   description = "Labels of every resource that supports labels, in addition to app = dropline."
   type        = map(string)
   default     = {}
+  nullable    = false
 
   validation {
     condition     = alltrue([for key, value in var.labels : can(regex("^[a-z][a-z0-9_-]{0,62}$", key)) && can(regex("^[a-z0-9_-]{0,63}$", value))])
     error_message = "Labels consist of up to 63 lower case letters, digits, dashes and underscores."
+  }
+
+  validation {
+    condition     = length(var.labels) <= 63
+    error_message = "Give at most 63 labels: Google allows 64, and one is app."
   }
 }
 
@@ -62,7 +70,8 @@ variable "buckets" {
     storage_class = optional(string, "STANDARD")
     prefixes      = optional(list(string), [""])
   }))
-  default = []
+  default  = []
+  nullable = false
 
   validation {
     condition     = alltrue([for bucket in var.buckets : bucket.project == null || bucket.project == var.project || !bucket.create])
@@ -130,10 +139,11 @@ variable "image_tag" {
   description = "Tag of the images that `images` leaves out: a version of Dropline. The digest behind the tag is deployed, so a tag that has moved shows as a change in the next plan."
   type        = string
   default     = "0.1.0"
+  nullable    = false
 
   validation {
-    condition     = var.image_tag != "latest" && var.image_tag != ""
-    error_message = "Give a version, not latest: latest does not identify the running version."
+    condition     = can(regex("^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$", var.image_tag)) && var.image_tag != "latest"
+    error_message = "Give a version such as 0.1.0, not latest: latest does not identify the running version."
   }
 }
 
@@ -141,24 +151,28 @@ variable "default_task" {
   description = "Florence-2 task prompt of an object without a task prompt of its own; or several, as `<CAPTION>, <OD>`."
   type        = string
   default     = "<CAPTION>"
+  nullable    = false
 }
 
 variable "task_by_prefix" {
   description = "Task prompt by object name prefix, or several; the longest prefix wins."
   type        = map(string)
   default     = {}
+  nullable    = false
 }
 
 variable "max_size_bytes" {
   description = "Largest object in bytes; a larger object gets a `failed` row."
   type        = number
   default     = 50000000
+  nullable    = false
 }
 
 variable "environment" {
   description = "Further settings of the function and the worker, DROPLINE_… (docs/settings.md)."
   type        = map(string)
   default     = {}
+  nullable    = false
 
   validation {
     condition     = alltrue([for name in keys(var.environment) : can(regex("^DROPLINE_(BROKER|DATABASE|ENGINE|EVENTS|FETCH|GALLERY|IMAGES|LOG|METADATA|POOL|PUSH|RETENTION|SUBMIT|WORKER)__[A-Z_]+$", name))])
@@ -182,7 +196,8 @@ variable "function_instances" {
     min = optional(number, 0)
     max = optional(number, 10)
   })
-  default = {}
+  default  = {}
+  nullable = false
 }
 
 variable "worker_scale_to_zero" {
@@ -220,7 +235,8 @@ variable "worker" {
     checkpoint  = optional(string)
     revision    = optional(string)
   })
-  default = {}
+  default  = {}
+  nullable = false
 }
 
 variable "database" {
@@ -253,12 +269,14 @@ variable "database_readers" {
   description = "E-mail addresses, in lower case, of people and service accounts with read access to captions in SQL, by a name of your choice."
   type        = map(string)
   default     = {}
+  nullable    = false
 }
 
 variable "database_editors" {
   description = "E-mail addresses, in lower case, of people and service accounts that may also edit captions in SQL (docs/edit.md), by a name of your choice."
   type        = map(string)
   default     = {}
+  nullable    = false
 }
 
 variable "gallery" {
@@ -310,7 +328,8 @@ variable "retry" {
     maximum_backoff_s     = optional(number, 600)
     max_delivery_attempts = optional(number, 50)
   })
-  default = {}
+  default  = {}
+  nullable = false
 
   validation {
     condition     = !var.worker_scale_to_zero || var.retry.max_delivery_attempts >= 10
@@ -353,12 +372,14 @@ variable "network_cidr" {
   description = "IP range of the subnetwork for Cloud Run instances; without effect with an existing network."
   type        = string
   default     = "10.20.0.0/22"
+  nullable    = false
 }
 
 variable "alert_emails" {
   description = "E-mail addresses that receive alerts; empty: alerts appear only in the console."
   type        = set(string)
   default     = []
+  nullable    = false
 }
 
 variable "docs_url" {
@@ -374,7 +395,8 @@ variable "alert_thresholds" {
     errors_per_s   = optional(number, 0.1)
     image_waits_s  = optional(number, 900)
   })
-  default = {}
+  default  = {}
+  nullable = false
 }
 
 variable "budget" {
@@ -391,4 +413,5 @@ variable "deletion_protection" {
   description = "True: buckets, Postgres and Redis cannot be deleted. False: `terraform destroy` deletes buckets, Postgres and Redis with all data."
   type        = bool
   default     = true
+  nullable    = false
 }

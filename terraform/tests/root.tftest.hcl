@@ -434,3 +434,49 @@ run "a_gallery_that_only_reads" {
     error_message = "A gallery that only reads has neither the password of Redis nor a way to wake workers."
   }
 }
+
+run "a_name_that_buckets_refuse" {
+  command = plan
+  variables {
+    name = "my-google"
+  }
+  expect_failures = [var.name]
+}
+
+run "a_tag_with_a_slash" {
+  command = plan
+  variables {
+    image_tag = "release/0.1.0"
+  }
+  expect_failures = [var.image_tag]
+}
+
+run "more_labels_than_google_takes" {
+  command = plan
+  variables {
+    labels = { for number in range(64) : "label-${number}" => "x" }
+  }
+  expect_failures = [var.labels]
+}
+
+run "null_means_the_default" {
+  command = plan
+  variables {
+    region              = null
+    buckets             = null
+    labels              = null
+    environment         = null
+    function_instances  = null
+    worker              = null
+    retry               = null
+    alert_emails        = null
+    alert_thresholds    = null
+    database_readers    = null
+    deletion_protection = null
+  }
+
+  assert {
+    condition     = output.buckets == tolist(["drop-project-dropline-drops"]) && var.deletion_protection && var.worker.instances == 1
+    error_message = "A variable that is passed on as null has its default."
+  }
+}

@@ -154,6 +154,21 @@ variable "tier" {
   description = "Machine type of Postgres."
   type        = string
   default     = "db-custom-1-3840"
+
+  validation {
+    condition     = contains(["db-f1-micro", "db-g1-small"], var.tier) || can(regex("^db-custom-[0-9]+-[0-9]+$", var.tier))
+    error_message = "Give db-custom-CPUS-MEBIBYTES, or db-f1-micro or db-g1-small for a trial: the edition is Enterprise."
+  }
+
+  validation {
+    condition     = try([for number in regex("^db-custom-([0-9]+)-([0-9]+)$", var.tier) : tonumber(number)][0] == 1 || [for number in regex("^db-custom-([0-9]+)-([0-9]+)$", var.tier) : tonumber(number)][0] % 2 == 0 && [for number in regex("^db-custom-([0-9]+)-([0-9]+)$", var.tier) : tonumber(number)][0] <= 96, true)
+    error_message = "Cloud SQL has 1 CPU, or an even number up to 96."
+  }
+
+  validation {
+    condition     = try([for number in regex("^db-custom-([0-9]+)-([0-9]+)$", var.tier) : tonumber(number)][1] % 256 == 0 && [for number in regex("^db-custom-([0-9]+)-([0-9]+)$", var.tier) : tonumber(number)][1] >= 3840 && [for number in regex("^db-custom-([0-9]+)-([0-9]+)$", var.tier) : tonumber(number)][1] >= 922 * [for number in regex("^db-custom-([0-9]+)-([0-9]+)$", var.tier) : tonumber(number)][0] && [for number in regex("^db-custom-([0-9]+)-([0-9]+)$", var.tier) : tonumber(number)][1] <= 6656 * [for number in regex("^db-custom-([0-9]+)-([0-9]+)$", var.tier) : tonumber(number)][0], true)
+    error_message = "The memory of db-custom-CPUS-MEBIBYTES is a multiple of 256, at least 3840, and 0.9 to 6.5 GiB for each CPU."
+  }
 }
 
 variable "disk_gb" {
@@ -162,8 +177,8 @@ variable "disk_gb" {
   default     = 10
 
   validation {
-    condition     = var.disk_gb >= 10
-    error_message = "Cloud SQL's smallest disk has 10 GB."
+    condition     = var.disk_gb >= 10 && var.disk_gb <= 65536 && floor(var.disk_gb) == var.disk_gb
+    error_message = "Give a whole number of GB, 10 to 65536, the limits of Cloud SQL."
   }
 }
 
@@ -179,8 +194,8 @@ variable "max_connections" {
   default     = 200
 
   validation {
-    condition     = var.max_connections >= 25
-    error_message = "Set at least 25 connections: Cloud SQL uses a part of the limit for administration."
+    condition     = var.max_connections >= 25 && var.max_connections <= 262143 && floor(var.max_connections) == var.max_connections
+    error_message = "Set a whole number of connections, 25 to 262143: Cloud SQL uses a part of the limit for administration."
   }
 }
 
@@ -190,8 +205,8 @@ variable "retained_backups" {
   default     = 14
 
   validation {
-    condition     = var.retained_backups >= 7
-    error_message = "Keep at least 7 daily backups."
+    condition     = var.retained_backups >= 7 && var.retained_backups <= 365 && floor(var.retained_backups) == var.retained_backups
+    error_message = "Keep 7 to 365 daily backups."
   }
 }
 

@@ -35,6 +35,11 @@ variable "sources" {
     condition     = length(var.sources) == length(distinct([for source in var.sources : "${source.bucket}/${source.prefix}"]))
     error_message = "A bucket and prefix are given twice: a second notification would send every event twice. Remove the duplicate."
   }
+
+  validation {
+    condition     = alltrue([for source in var.sources : length(source.prefix) <= 1024 && !can(regex("[\\r\\n]", source.prefix))])
+    error_message = "A prefix is the beginning of object names, such as photos/: of at most 1024 characters, without line breaks."
+  }
 }
 
 variable "storage_agent" {
@@ -84,8 +89,8 @@ variable "ack_deadline_s" {
   default     = 30
 
   validation {
-    condition     = var.ack_deadline_s >= 10 && var.ack_deadline_s <= 600
-    error_message = "Give 10 to 600 seconds, the limits of Pub/Sub."
+    condition     = var.ack_deadline_s >= 10 && var.ack_deadline_s <= 600 && floor(var.ack_deadline_s) == var.ack_deadline_s
+    error_message = "Give 10 to 600 whole seconds, the limits of Pub/Sub."
   }
 }
 
@@ -99,8 +104,8 @@ variable "retry" {
   default = {}
 
   validation {
-    condition     = var.retry.max_delivery_attempts >= 5 && var.retry.max_delivery_attempts <= 100
-    error_message = "Give 5 to 100 delivery attempts, the limits of Pub/Sub."
+    condition     = var.retry.max_delivery_attempts >= 5 && var.retry.max_delivery_attempts <= 100 && floor(var.retry.max_delivery_attempts) == var.retry.max_delivery_attempts
+    error_message = "Give 5 to 100 delivery attempts, as a whole number: the limits of Pub/Sub."
   }
 
   validation {

@@ -133,8 +133,8 @@ variable "max_size_bytes" {
   default     = 50000000
 
   validation {
-    condition     = var.max_size_bytes >= 1
-    error_message = "max_size_bytes must be positive."
+    condition     = var.max_size_bytes >= 1 && floor(var.max_size_bytes) == var.max_size_bytes
+    error_message = "Give max_size_bytes as a whole number of bytes, 1 or more."
   }
 }
 
@@ -163,8 +163,8 @@ variable "instances" {
   default = {}
 
   validation {
-    condition     = 0 <= var.instances.min && var.instances.min <= var.instances.max && var.instances.max >= 1
-    error_message = "Set 0 ≤ min ≤ max, and max to at least 1."
+    condition     = 0 <= var.instances.min && var.instances.min <= var.instances.max && var.instances.max >= 1 && floor(var.instances.min) == var.instances.min && floor(var.instances.max) == var.instances.max
+    error_message = "Set whole numbers with 0 ≤ min ≤ max, and max to at least 1."
   }
 }
 
@@ -172,10 +172,20 @@ variable "cpu" {
   description = "CPUs of an instance."
   type        = string
   default     = "1"
+
+  validation {
+    condition     = contains(["1", "2", "4", "6"], var.cpu)
+    error_message = "Give 1, 2, 4 or 6 CPUs: an instance has at most 8, and the sidecar proxy needs one."
+  }
 }
 
 variable "memory" {
   description = "Memory of an instance."
   type        = string
   default     = "512Mi"
+
+  validation {
+    condition     = can(regex("^[1-9][0-9]*(Mi|Gi)$", var.memory))
+    error_message = "Give mebibytes or gibibytes, for example 512Mi."
+  }
 }

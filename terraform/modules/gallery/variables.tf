@@ -197,8 +197,8 @@ variable "instances" {
   default = {}
 
   validation {
-    condition     = 0 <= var.instances.min && var.instances.min <= var.instances.max && var.instances.max >= 1
-    error_message = "Set 0 ≤ min ≤ max, and max to at least 1."
+    condition     = 0 <= var.instances.min && var.instances.min <= var.instances.max && var.instances.max >= 1 && floor(var.instances.min) == var.instances.min && floor(var.instances.max) == var.instances.max
+    error_message = "Set whole numbers with 0 ≤ min ≤ max, and max to at least 1."
   }
 }
 

@@ -28,6 +28,11 @@ variable "cidr" {
     condition     = can(cidrhost(var.cidr, 0)) && try(tonumber(split("/", var.cidr)[1]) <= 26, false)
     error_message = "Give a CIDR range of at least /26, for example 10.20.0.0/22: Cloud Run refuses a smaller range."
   }
+
+  validation {
+    condition     = can(regex("^[0-9.]+/[0-9]+$", var.cidr)) && try(cidrhost(var.cidr, 0) == split("/", var.cidr)[0] && tonumber(split("/", var.cidr)[1]) >= 8, false)
+    error_message = "Give the first address of an IPv4 range of at most /8, for example 10.20.0.0/22 and not 10.20.0.1/22: Google refuses any other."
+  }
 }
 
 variable "flow_sampling" {

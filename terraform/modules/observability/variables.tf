@@ -98,6 +98,11 @@ variable "thresholds" {
     condition     = var.thresholds.image_waits_s >= 600 && var.thresholds.image_waits_s % 60 == 0
     error_message = "Give image_waits_s in whole minutes, at least ten (600): an image may wait for the start of a GPU."
   }
+
+  validation {
+    condition     = var.thresholds.oldest_event_s > 0 && var.thresholds.errors_per_s >= 0
+    error_message = "oldest_event_s must be positive, and errors_per_s not negative."
+  }
 }
 
 variable "budget" {
@@ -117,5 +122,15 @@ variable "budget" {
   validation {
     condition     = var.budget == null || length(var.emails) <= 5
     error_message = "A budget notifies at most five e-mail addresses. Give the address of a mailing list."
+  }
+
+  validation {
+    condition     = can(regex("^[0-9A-F]{6}-[0-9A-F]{6}-[0-9A-F]{6}$", try(var.budget.billing_account, "000000-000000-000000")))
+    error_message = "Give the id of the billing account, such as 01ABCD-234567-89EFAB, as gcloud billing accounts list shows it."
+  }
+
+  validation {
+    condition     = can(regex("^[A-Z]{3}$", coalesce(try(var.budget.currency, null), "EUR")))
+    error_message = "Give the currency by its three capital letters, such as EUR."
   }
 }

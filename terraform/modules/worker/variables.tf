@@ -157,8 +157,8 @@ variable "instances" {
   default     = 1
 
   validation {
-    condition     = var.instances >= 0 && floor(var.instances) == var.instances
-    error_message = "Give the number of instances as a whole number, 0 or more."
+    condition     = var.instances >= 0 && var.instances <= 1000 && floor(var.instances) == var.instances
+    error_message = "Give the number of instances as a whole number, 0 to 1000."
   }
 }
 
@@ -199,8 +199,8 @@ variable "concurrency" {
   default     = 16
 
   validation {
-    condition     = var.concurrency >= 1 && var.concurrency <= 512
-    error_message = "Give 1 to 512 images."
+    condition     = var.concurrency >= 1 && var.concurrency <= 512 && floor(var.concurrency) == var.concurrency
+    error_message = "Give 1 to 512 images, as a whole number."
   }
 }
 
@@ -208,12 +208,22 @@ variable "checkpoint" {
   description = "Florence-2 checkpoint; null: the checkpoint in the container image. Another checkpoint needs another container image: the worker downloads no model."
   type        = string
   default     = null
+
+  validation {
+    condition     = can(regex("^[^\\s]+$", coalesce(var.checkpoint, "demo")))
+    error_message = "Give a name of the model hub (microsoft/Florence-2-base), a directory of the image, or demo; without spaces."
+  }
 }
 
 variable "revision" {
   description = "Commit of the checkpoint; null: the commit in the container image."
   type        = string
   default     = null
+
+  validation {
+    condition     = can(regex("^[0-9a-f]{40}$", coalesce(var.revision, "0000000000000000000000000000000000000000")))
+    error_message = "Give the commit of the checkpoint, 40 digits and letters a to f: a branch or a tag can move to another model."
+  }
 }
 
 variable "max_size_bytes" {

@@ -319,3 +319,67 @@ run "a_gallery_that_writes" {
     error_message = "A gallery with the scopes submit or edit has the role for both."
   }
 }
+
+run "a_tier_of_another_edition" {
+  command = plan
+  variables {
+    tier = "db-perf-optimized-N-2"
+  }
+  expect_failures = [var.tier]
+}
+
+run "three_cpus" {
+  command = plan
+  variables {
+    tier = "db-custom-3-11520"
+  }
+  expect_failures = [var.tier]
+}
+
+run "more_memory_than_a_cpu_has" {
+  command = plan
+  variables {
+    tier = "db-custom-1-7680"
+  }
+  expect_failures = [var.tier]
+}
+
+run "less_memory_than_the_cpus_need" {
+  command = plan
+  variables {
+    tier = "db-custom-8-3840"
+  }
+  expect_failures = [var.tier]
+}
+
+run "memory_that_is_no_multiple" {
+  command = plan
+  variables {
+    tier = "db-custom-2-7700"
+  }
+  expect_failures = [var.tier]
+}
+
+run "half_a_gigabyte_of_disk" {
+  command = plan
+  variables {
+    disk_gb = 10.5
+  }
+  expect_failures = [var.disk_gb]
+}
+
+run "half_a_connection" {
+  command = plan
+  variables {
+    max_connections = 100.5
+  }
+  expect_failures = [var.max_connections]
+}
+
+run "backups_for_ever" {
+  command = plan
+  variables {
+    retained_backups = 1000
+  }
+  expect_failures = [var.retained_backups]
+}

@@ -84,3 +84,27 @@ run "a_back_off_that_shrinks" {
   }
   expect_failures = [var.retry]
 }
+
+run "half_an_attempt" {
+  command = plan
+  variables {
+    retry = { max_delivery_attempts = 10.5 }
+  }
+  expect_failures = [var.retry]
+}
+
+run "half_a_second_to_answer" {
+  command = plan
+  variables {
+    ack_deadline_s = 30.5
+  }
+  expect_failures = [var.ack_deadline_s]
+}
+
+run "a_prefix_of_two_lines" {
+  command = plan
+  variables {
+    sources = [{ bucket = "drops", prefix = "a\nb" }]
+  }
+  expect_failures = [var.sources]
+}

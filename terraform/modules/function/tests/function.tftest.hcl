@@ -184,3 +184,35 @@ run "an_image_that_can_move" {
   }
   expect_failures = [var.image]
 }
+
+run "half_a_byte" {
+  command = plan
+  variables {
+    max_size_bytes = 1000.5
+  }
+  expect_failures = [var.max_size_bytes]
+}
+
+run "half_an_instance" {
+  command = plan
+  variables {
+    instances = { min = 0.5, max = 2 }
+  }
+  expect_failures = [var.instances]
+}
+
+run "no_cpu_for_the_proxy" {
+  command = plan
+  variables {
+    cpu = "8"
+  }
+  expect_failures = [var.cpu]
+}
+
+run "memory_without_a_unit" {
+  command = plan
+  variables {
+    memory = "512"
+  }
+  expect_failures = [var.memory]
+}

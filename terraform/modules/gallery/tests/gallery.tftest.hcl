@@ -210,3 +210,11 @@ run "a_scope_of_no_name" {
   }
   expect_failures = [var.scopes]
 }
+
+run "half_an_instance" {
+  command = plan
+  variables {
+    instances = { min = 0.5, max = 2 }
+  }
+  expect_failures = [var.instances]
+}

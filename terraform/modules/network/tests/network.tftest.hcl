@@ -49,3 +49,27 @@ run "no_range" {
   }
   expect_failures = [var.cidr]
 }
+
+run "a_range_that_begins_within" {
+  command = plan
+  variables {
+    cidr = "10.20.0.1/22"
+  }
+  expect_failures = [var.cidr]
+}
+
+run "a_range_of_ipv6" {
+  command = plan
+  variables {
+    cidr = "fd00::/20"
+  }
+  expect_failures = [var.cidr]
+}
+
+run "half_of_all_addresses" {
+  command = plan
+  variables {
+    cidr = "0.0.0.0/1"
+  }
+  expect_failures = [var.cidr]
+}

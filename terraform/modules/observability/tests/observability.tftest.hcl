@@ -158,3 +158,27 @@ run "a_budget_that_tells_too_many" {
   }
   expect_failures = [var.budget]
 }
+
+run "an_alert_on_every_event" {
+  command = plan
+  variables {
+    thresholds = { oldest_event_s = 0 }
+  }
+  expect_failures = [var.thresholds]
+}
+
+run "an_account_by_its_name" {
+  command = plan
+  variables {
+    budget = { billing_account = "My account", amount = 100 }
+  }
+  expect_failures = [var.budget]
+}
+
+run "a_currency_by_its_sign" {
+  command = plan
+  variables {
+    budget = { billing_account = "000000-111111-222222", amount = 100, currency = "€" }
+  }
+  expect_failures = [var.budget]
+}

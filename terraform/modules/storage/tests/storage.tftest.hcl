@@ -75,3 +75,43 @@ run "days_that_cloud_storage_refuses" {
   }
   expect_failures = [var.soft_delete_days]
 }
+
+run "a_name_that_is_too_long" {
+  command = plan
+  variables {
+    buckets = [{ name = join("", [for number in range(64) : "a"]) }]
+  }
+  expect_failures = [var.buckets]
+}
+
+run "a_name_of_google" {
+  command = plan
+  variables {
+    buckets = [{ name = "my-google-drops" }]
+  }
+  expect_failures = [var.buckets]
+}
+
+run "a_storage_class_of_no_name" {
+  command = plan
+  variables {
+    buckets = [{ name = "drops", storage_class = "standard" }]
+  }
+  expect_failures = [var.buckets]
+}
+
+run "a_bucket_in_a_zone" {
+  command = plan
+  variables {
+    buckets = [{ name = "drops", location = "europe-west4-a" }]
+  }
+  expect_failures = [var.buckets]
+}
+
+run "half_a_day_of_restore" {
+  command = plan
+  variables {
+    soft_delete_days = 7.5
+  }
+  expect_failures = [var.soft_delete_days]
+}

@@ -313,3 +313,35 @@ run "an_image_that_can_move" {
   }
   expect_failures = [var.image]
 }
+
+run "half_an_image" {
+  command = plan
+  variables {
+    concurrency = 1.5
+  }
+  expect_failures = [var.concurrency]
+}
+
+run "more_instances_than_the_function_wakes" {
+  command = plan
+  variables {
+    instances = 1001
+  }
+  expect_failures = [var.instances]
+}
+
+run "a_checkpoint_with_a_space" {
+  command = plan
+  variables {
+    checkpoint = "Florence 2"
+  }
+  expect_failures = [var.checkpoint]
+}
+
+run "a_branch_of_a_checkpoint" {
+  command = plan
+  variables {
+    revision = "main"
+  }
+  expect_failures = [var.revision]
+}
