@@ -48,7 +48,7 @@ def test_an_unknown_checkpoint_is_an_error() -> None:
 
 
 @linux_only
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_whole_worker_is_measured_beside_its_engine() -> None:
     """The demo model captions a backlog; each part of its start took time."""
     images = list(photographs(4))
