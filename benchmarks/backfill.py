@@ -1,12 +1,13 @@
 """Backfills of a large bucket in the emulator, and fresh drops beside a backfill.
 
-    python -m benchmarks.backfill [--objects 100000] [--bulk 5000] [--drops 200] [--batch-ms 0]
+    python -m benchmarks.backfill [--objects 100000] [--bulk 5000] [--drops 200] [--image-ms 0]
+        [--children 4]
 
 First, against Postgres and Cloud Storage alone: the memory of the command for a tenth of the objects and for all,
 its rate under a cap, and three kills with SIGKILL. Then, on a stack with a stub engine: the time of single
 drops on the idle stack, while the rows of a backfill are captioned, and beside a backfill with half of that rate.
-Fails if an object has no row or two. With `--batch-ms` each batch of the stub takes so long, without CPU: the
-engine then limits the rate, as a GPU does, and the processors have idle time.
+Fails if an object has no row or two. With `--image-ms` each image takes so long in the stub, without CPU, however
+many are at work: as in an engine that takes new images into a running batch. The processors then have idle time.
 """
 
 import json
@@ -171,7 +172,7 @@ def _shown(ran: Ran, objects: int) -> str:
     return f"{ran.seconds:.1f} s with the start ({each}), {ran.megabytes:.0f} MB at most"
 
 
-def measure_drops(bulk: int, drops: int, batch_ms: float) -> list[Figure]:
+def measure_drops(bulk: int, drops: int, image_ms: float, children: int) -> list[Figure]:
     """Single drops on the idle stack, while a backfill is captioned, and beside a backfill with a cap on the rate.
 
     Raises:
@@ -179,9 +180,9 @@ def measure_drops(bulk: int, drops: int, batch_ms: float) -> list[Figure]:
     """
     settings = {
         "DROPLINE_EVENTS__EXCLUDE": json.dumps([f"{_BULK}/**"]),
-        "DROPLINE_ENGINE__STUB_BATCH_MS": f"{batch_ms:g}",
+        "DROPLINE_ENGINE__STUB_IMAGE_MS": f"{image_ms:g}",
     }
-    with benchmark_stack(environment=settings) as stack:
+    with benchmark_stack(concurrency=children, environment=settings) as stack:
         environment = stack.command_environment()
         del environment["DROPLINE_EVENTS__EXCLUDE"]
         warm_up(stack)
@@ -289,7 +290,8 @@ def main(
         int, typer.Option(min=0, help="Objects of each backfill of the second part; 0: leave it out.")
     ] = 5000,
     drops: Annotated[int, typer.Option(min=20, help="Drops, idle and beside the backfill.")] = 200,
-    batch_ms: Annotated[float, typer.Option(min=0, help="Time of each batch of the stub, without CPU.")] = 0,
+    image_ms: Annotated[float, typer.Option(min=0, help="Time of each image in the stub, without CPU.")] = 0,
+    children: Annotated[int, typer.Option(min=1, help="Images in the worker at the same time.")] = 4,
 ) -> None:
     """Measure, and print the figures in Markdown."""
     provenance = Provenance.gather("benchmarks.backfill", sys.argv[1:], EVENT_PATH_PACKAGES)
@@ -299,7 +301,7 @@ def main(
             with full_bucket(objects) as full:
                 lines += section("Rows of a full bucket", measure_rows(full, objects))
         if bulk:
-            lines += section("Fresh drops beside a backfill", measure_drops(bulk, drops, batch_ms))
+            lines += section("Fresh drops beside a backfill", measure_drops(bulk, drops, image_ms, children))
     except DroplineError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None

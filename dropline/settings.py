@@ -319,8 +319,11 @@ class EngineSettings(_Group):
         "0: by the table in docs/operate.md.",
     )
     stub: bool = Field(default=False, description="Answer without a model; for benchmarks of the event path only.")
-    stub_batch_ms: float = Field(
-        default=0, ge=0, le=60_000, description="With `stub`: time of each batch, without CPU, as of a GPU."
+    stub_image_ms: float = Field(
+        default=0,
+        ge=0,
+        le=60_000,
+        description="With `stub`: time of each image, without CPU, however many are at work, as on a GPU.",
     )
 
     @property

@@ -112,8 +112,51 @@ class Model(Protocol):
         ...
 
 
+#: Of the stub: from one look at the queue to the next, as from token to token.
+_STEP_S = 0.005
+
+
+class StubStream:
+    """Answers of a stub, each after the same time, however many there are."""
+
+    most = sys.maxsize
+
+    def __init__(self, image_s: float) -> None:
+        """No answer under way; each takes `image_s` seconds."""
+        self._image_s = image_s
+        #: In the order of their ends.
+        self._ends: list[tuple[float, CaptionRequest]] = []
+
+    def wanted(self, waiting: int) -> int:
+        """All."""
+        return waiting
+
+    def add(self, requests: Sequence[CaptionRequest]) -> None:
+        """Begin answers."""
+        end = time.monotonic() + self._image_s
+        self._ends += [(end, request) for request in requests]
+
+    def advance(self) -> list[tuple[CaptionRequest, Caption | InferenceFailed]]:
+        """Wait for the next end, or for a step; the ended answers."""
+        now = time.monotonic()
+        time.sleep(min(_STEP_S, max(0.0, self._ends[0][0] - now)) if self._ends else 0)
+        now = time.monotonic()
+        ended = [request for end, request in self._ends if end <= now]
+        self._ends = [each for each in self._ends if each[0] > now]
+        return [(request, _stub_caption(request)) for request in ended]
+
+    def drop(self, requests: Sequence[CaptionRequest]) -> None:
+        """End these answers."""
+        gone = set(map(id, requests))
+        self._ends = [each for each in self._ends if id(each[1]) not in gone]
+
+    def reset(self) -> None:
+        """End all answers."""
+        self._ends.clear()
+
+
 class StubModel:
-    """A model whose caption is `stub <task>` for every image. A batch of any size takes `batch_s` seconds."""
+    """A model whose caption is `stub <task>` for every image, at once or after the same time for each image."""
 
     input_size = 768
     name = "stub"
@@ -122,10 +165,10 @@ class StubModel:
     may_grow = False
     device = "none"
     dtype = "none"
-    stream = None
 
-    def __init__(self, batch_s: float = 0.0) -> None:
-        self._batch_s = batch_s
+    def __init__(self, image_s: float = 0.0) -> None:
+        """Each answer takes `image_s` seconds, without CPU; 0: the answers come in batches, at once."""
+        self.stream = StubStream(image_s) if image_s else None
 
     def allocate(self) -> Pixels:
         """Plain memory for one image."""
@@ -133,11 +176,14 @@ class StubModel:
 
     def caption(self, batch: Sequence[CaptionRequest]) -> list[Caption | InferenceFailed]:
         """The task of each request as the caption."""
-        time.sleep(self._batch_s)
-        return [Caption(f"stub {request.task}", None, self.name, self.revision) for request in batch]
+        return [_stub_caption(request) for request in batch]
 
     def warmup(self) -> None:
         """No work."""
 
     def probe(self) -> None:
         """No work."""
+
+
+def _stub_caption(request: CaptionRequest) -> Caption:
+    return Caption(f"stub {request.task}", None, StubModel.name, StubModel.revision)
