@@ -81,16 +81,32 @@ class Feed {
     }
   }
 
-  async load(url) {
+  load(url) {
     this.controller.abort();
     this.controller = new AbortController();
     this.root.dataset.url = url;
+    this.loading = this.replace(url);
+    return this.loading;
+  }
+
+  async replace(url) {
     const found = await fetchHtml(url, this.controller.signal);
     if (find(".part", found)?.innerHTML === this.parts[0]?.innerHTML) return;
+    // The server knows no images that are being sent, and none that were refused: their cards, without ids, stay.
+    const unknown = findAll(".card:not([id])", this.root);
     this.root.replaceChildren(...found.body.childNodes);
     this.adopt();
     const count = findAll(".card", this.root).length;
     say(count ? `${count}${find("[data-more]", this.root) ? " or more" : ""} picture${count === 1 ? "" : "s"}` : "No picture matches");
+    unknown.forEach((card) => this.insert(card));
+  }
+
+  // Until no list is being loaded: an answer replaces all cards, also newer ones.
+  async loaded() {
+    for (let last; last !== this.loading;) {
+      last = this.loading;
+      await last.catch(() => {});
+    }
   }
 
   // Puts a card at its place in the first part; cards beyond the size of a part move on to the next one.
@@ -222,6 +238,7 @@ class Live {
     const found = await fetchHtml(url);
     showStrip(find("#strip", found));
     if (!this.feed) return;
+    await this.feed.loaded();
     // Of the worker in use; a picture's page has that of its own row.
     find("#notice").replaceWith(find("#notice", found));
     const cards = new Map(findAll(".card", found).map((card) => [card.id, card]));

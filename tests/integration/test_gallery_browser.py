@@ -225,6 +225,25 @@ def test_an_image_is_added_by_its_address(browser: Browser, gallery: str) -> Non
     assert sent == ['{"uri":"https://example.com/b/cat.png?size=2"}', '{"uri":"http://example.com/dog.png"}']
 
 
+def test_a_list_that_comes_late_takes_no_new_card_away(browser: Browser, gallery: str) -> None:
+    """The list was asked for before a person added an image; the card with the refusal stays above the list."""
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    with tab(browser, gallery) as page:
+        page.route("**/api/captions", lambda route: route.fulfill(status=422, json={"detail": "a private place"}))
+        page.route("**/parts/feed?*", hold)
+        page.goto("/")
+        with page.expect_request("**/parts/feed?*"):
+            page.get_by_label("Search captions").fill("dog")
+        page.evaluate(_PASTE, "http://example.com/dog.png")
+        expect(page.locator("#feed .caption").first).to_have_text("a private place")
+        held[0].continue_()
+        expect(page.locator("#feed .caption")).to_have_text(["a private place", "a dog that is gone"])
+
+
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (1280, True), (390, False), (390, True)])
 def test_each_page_is_accessible_and_fits(browser: Browser, gallery: str, width: int, dark: bool) -> None:
     """Colours of both schemes have contrast, everything has a name, and nothing is wider than the window."""
