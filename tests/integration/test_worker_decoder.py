@@ -70,7 +70,12 @@ def test_43_a_worker_that_does_not_fit_does_not_start() -> None:
     """The log has the sum, the limit and the settings; no server is needed to find out."""
     done = subprocess.run(
         [sys.executable, "-m", "worker"],
-        env={**os.environ, "PYTHONPATH": python_path(), "DROPLINE_WORKER__MEMORY_BYTES": "2000000000"},
+        env={
+            **os.environ,
+            "PYTHONPATH": python_path(),
+            "DROPLINE_WORKER__MEMORY_BYTES": "2000000000",
+            "DROPLINE_WORKER__CONCURRENCY": "4",
+        },
         capture_output=True,
         text=True,
         check=False,

@@ -4,14 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from google.cloud.storage import Client
 from sqlalchemy import Connection
 
 from db import attempts
 from dropline.contract import ObjectFacts, ObjectVersion, TaskRequest
 from dropline.selection import Filtered, Selection
 from dropline.settings import EventSettings
-from local_emulators.gcs import GcsServer
 from operations.export import run as running
 from tests.support.rows import IMAGE, a_caption, drop, take
 from tests.support.shell import BUCKET, Finished, run
@@ -55,13 +53,6 @@ def content(file: Path, name: str) -> object:
 
         return pq.read_table(file).to_pylist()
     return file.read_bytes()
-
-
-def objects(gcs_server: GcsServer) -> Client:
-    """A client of the emulator."""
-    from dropline.storage.client import make_client
-
-    return make_client("test", gcs_server.url)
 
 
 def is_filtered(blob: Any) -> bool:

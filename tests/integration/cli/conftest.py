@@ -1,14 +1,16 @@
 """The services of the commands: a migrated Postgres and a Cloud Storage with a bucket."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
+from google.cloud.storage import Bucket
 from sqlalchemy import Connection
 
 from db import exports
 from db.session import Database
+from dropline.storage.client import make_client
 from local_emulators import gcs
 from local_emulators.gcs import GcsServer
 from operations.export import run as running
@@ -27,6 +29,14 @@ def environment(monkeypatch: pytest.MonkeyPatch, database_url: str, gcs_server: 
     monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "test")
     monkeypatch.delenv("DATABASE_URL", raising=False)
     monkeypatch.delenv("DROPLINE_BROKER__URL", raising=False)
+
+
+@pytest.fixture
+def bucket(gcs_server: GcsServer) -> Iterator[Bucket]:
+    """The bucket, for a test that looks into it."""
+    client = make_client("test", gcs_server.url)
+    yield client.bucket(BUCKET)
+    client.close()
 
 
 @pytest.fixture

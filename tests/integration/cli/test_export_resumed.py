@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+from google.cloud.storage import Bucket
 
 from cli.exit_codes import ExitCode
-from local_emulators.gcs import GcsServer
 from operations.export import run as running
-from tests.support.exports import FORMATS, content, cut_short, objects
+from tests.support.exports import FORMATS, content, cut_short
 from tests.support.shell import BUCKET, run
 
 
@@ -135,8 +135,8 @@ def test_an_unfinished_export_with_other_options_is_left_alone(
 
 @pytest.mark.usefixtures("rows", "small_parts")
 def test_an_export_to_an_object_that_was_cut_short_leaves_none(
-    monkeypatch: pytest.MonkeyPatch, gcs_server: GcsServer
+    monkeypatch: pytest.MonkeyPatch, bucket: Bucket
 ) -> None:
     """An upload that ended early would look like a whole export."""
     assert cut_short(monkeypatch, 2, "export", "--to", f"gs://{BUCKET}/cut.jsonl").exit_code != ExitCode.OK
-    assert objects(gcs_server).bucket(BUCKET).get_blob("cut.jsonl") is None
+    assert bucket.get_blob("cut.jsonl") is None

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.cloud.storage import Bucket
 from sqlalchemy import Connection, text
 
 from cli.exit_codes import ExitCode
@@ -14,7 +15,7 @@ from db.session import Database
 from dropline.storage.bucket import Storage
 from dropline.storage.exports import ExportStorage
 from local_emulators.gcs import GcsServer
-from tests.support.exports import OUTLINE, answer, is_filtered, objects, version
+from tests.support.exports import OUTLINE, answer, is_filtered, version
 from tests.support.rows import caption_object
 from tests.support.shell import BUCKET, run
 
@@ -40,9 +41,8 @@ def test_a_text_beside_each_image(tmp_path: Path, database: Database) -> None:
     assert (tmp_path / "od" / "cats" / "1.txt").read_text() == "cat, dog\n"
 
 
-def test_an_overwritten_image_gets_a_new_text(tmp_path: Path, database: Database, gcs_server: GcsServer) -> None:
+def test_an_overwritten_image_gets_a_new_text(tmp_path: Path, database: Database, bucket: Bucket) -> None:
     """The text is the image's, not that of one version: no stale caption stays."""
-    bucket = objects(gcs_server).bucket(BUCKET)
     for generation in (1, 2):
         caption_object(database, version("over.jpg", generation), f"generation {generation}")
         for to in (tmp_path / "set", f"gs://{BUCKET}/over"):
@@ -84,7 +84,7 @@ def test_no_name_leads_out_of_the_directory_and_no_two_names_share_a_file(
     assert "3 texts written" in again.stderr
 
 
-def test_the_earliest_row_has_a_shared_file(tmp_path: Path, database: Database, gcs_server: GcsServer) -> None:
+def test_the_earliest_row_has_a_shared_file(tmp_path: Path, database: Database, bucket: Bucket) -> None:
     """Many threads write; which of two names that fall together has the text does not depend on them."""
     for number in range(40):
         for name in (f"{number}/a.jpg", f"{number}/a.png"):
@@ -93,7 +93,6 @@ def test_the_earliest_row_has_a_shared_file(tmp_path: Path, database: Database, 
     assert "40 texts written" in run("export", "--format", "txt", "--to", tmp_path).stderr
     assert {name: (tmp_path / name).read_text() for name in texts} == texts
     assert "40 texts written" in run("export", "--format", "txt", "--to", f"gs://{BUCKET}/texts").stderr
-    bucket = objects(gcs_server).bucket(BUCKET)
     assert {name: bucket.blob(f"texts/{name}").download_as_bytes().decode() for name in texts} == texts
 
 
@@ -139,7 +138,7 @@ def test_a_directory_that_can_have_no_file_of_names_is_refused(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("place", ["directory", "bucket"])
-def test_an_image_has_one_text(tmp_path: Path, connection: Connection, gcs_server: GcsServer, place: str) -> None:
+def test_an_image_has_one_text(tmp_path: Path, connection: Connection, bucket: Bucket, place: str) -> None:
     """Rows of one version, in one part or in two: the first is written, and the others are refused."""
     segments = [f"<REGION_TO_SEGMENTATION><loc_{n}><loc_{n}><loc_3><loc_4>" for n in range(8)]
     for number, task in enumerate(segments):
@@ -149,15 +148,14 @@ def test_an_image_has_one_text(tmp_path: Path, connection: Connection, gcs_serve
     assert result.exit_code == ExitCode.FAILED
     assert "1 texts written" in result.stderr
     assert result.stderr.count("an image has one text, that of an earlier row") == 7
-    blob = objects(gcs_server).bucket(BUCKET).blob("many/many.txt")
+    blob = bucket.blob("many/many.txt")
     written = (tmp_path / "set" / "many.txt").read_bytes() if place == "directory" else blob.download_as_bytes()
     assert written == b"number 0\n"
 
 
 @pytest.mark.usefixtures("rows")
-def test_texts_in_a_bucket(gcs_server: GcsServer) -> None:
+def test_texts_in_a_bucket(bucket: Bucket) -> None:
     """Beside the images, or below a prefix; the function filters them, and another program's object stays."""
-    bucket = objects(gcs_server).bucket(BUCKET)
     bucket.blob("texts/dogs/1.txt").upload_from_string("mine", content_type="text/plain")
     result = run("export", "--format", "txt", "--to", f"gs://{BUCKET}/texts")
     assert result.exit_code == ExitCode.FAILED
@@ -170,9 +168,8 @@ def test_texts_in_a_bucket(gcs_server: GcsServer) -> None:
     assert again.exit_code == ExitCode.OK, again.stderr
 
 
-def test_no_two_images_share_a_text_in_a_bucket(database: Database, gcs_server: GcsServer) -> None:
+def test_no_two_images_share_a_text_in_a_bucket(database: Database, bucket: Bucket) -> None:
     """Names with another extension and in another bucket: the first keeps the text, also at a repetition."""
-    bucket = objects(gcs_server).bucket(BUCKET)
     caption_object(database, version("shared/a.jpg"), "first")
     assert run("export", "--format", "txt", "--to", f"gs://{BUCKET}").exit_code == ExitCode.OK
     for other in (version("shared/a.png"), version("shared/a.jpg", bucket="elsewhere")):
@@ -201,11 +198,10 @@ def test_texts_that_several_exports_write_at_once(gcs_server: GcsServer) -> None
 
 
 def test_a_text_that_is_deleted_or_replaced_meanwhile(
-    gcs_server: GcsServer, monkeypatch: pytest.MonkeyPatch
+    gcs_server: GcsServer, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between the look at the object and its replacement: the text is written all the same."""
     storage = ExportStorage(Storage.on_emulator(gcs_server.url, "test"))
-    bucket = objects(gcs_server).bucket(BUCKET)
     image = f"gs://{BUCKET}/gone.jpg"
     assert storage.write_text(BUCKET, "gone.txt", "old", image) == ""
     found, changes = ExportStorage._found, ["delete", "replace"]
