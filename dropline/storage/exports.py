@@ -34,13 +34,19 @@ class ExportStorage:
             ObjectMissing: the bucket does not exist.
             AccessDenied, StorageUnavailable.
         """
-        with (
-            self._storage.named_errors(f"gs://{bucket}/{name}", "storage.objects.create", f"gs://{bucket}"),
-            self._storage.blob(bucket, name).open(
-                "wb", chunk_size=_CHUNK_BYTES, content_type=content_type, ignore_flush=True
-            ) as out,
-        ):
-            yield cast("BinaryIO", out)
+        writer = self._storage.blob(bucket, name).open(
+            "wb", chunk_size=_CHUNK_BYTES, content_type=content_type, ignore_flush=True
+        )
+        try:
+            with (
+                self._storage.named_errors(f"gs://{bucket}/{name}", "storage.objects.create", f"gs://{bucket}"),
+                writer as out,
+            ):
+                yield cast("BinaryIO", out)
+        finally:
+            # After an error at its end, the garbage collector would end the writer once more: the object would
+            # appear after the error.
+            writer._buffer.close()  # noqa: SLF001 - `close` sends the bytes again, and `terminate` may fail
 
     def write_text(self, bucket: str, name: str, text: str, image: str) -> str:
         """Write the text of an image, or replace that of an earlier export.

@@ -1,5 +1,6 @@
 """Exports that were cut short, with a real Postgres and Cloud Storage."""
 
+import gc
 import json
 from pathlib import Path
 
@@ -7,6 +8,11 @@ import pytest
 from google.cloud.storage import Bucket
 
 from cli.exit_codes import ExitCode
+from dropline.errors import ObjectMissing
+from dropline.storage.bucket import Storage
+from dropline.storage.exports import ExportStorage
+from local_emulators import gcs
+from local_emulators.gcs import GcsServer
 from operations.export import run as running
 from tests.support.exports import FORMATS, content, cut_short
 from tests.support.shell import BUCKET, run
@@ -140,3 +146,15 @@ def test_an_export_to_an_object_that_was_cut_short_leaves_none(
     """An upload that ended early would look like a whole export."""
     assert cut_short(monkeypatch, 2, "export", "--to", f"gs://{BUCKET}/cut.jsonl").exit_code != ExitCode.OK
     assert bucket.get_blob("cut.jsonl") is None
+
+
+@pytest.mark.usefixtures("bucket")
+def test_an_export_whose_end_failed_makes_no_object_later(gcs_server: GcsServer) -> None:
+    """The library's writer sends its bytes again when the garbage collector ends it."""
+    storage, late = Storage.on_emulator(gcs_server.url, "test"), "late-drops"
+    with pytest.raises(ObjectMissing), ExportStorage(storage).writing(late, "rows.jsonl", "text/plain") as out:
+        out.write(b"rows")
+    gcs.create_bucket(gcs_server.url, "test", late)
+    del out
+    gc.collect()
+    assert list(storage._client.list_blobs(late)) == []
