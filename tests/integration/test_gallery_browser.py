@@ -244,6 +244,31 @@ def test_a_list_that_comes_late_takes_no_new_card_away(browser: Browser, gallery
         expect(page.locator("#feed .caption")).to_have_text(["a private place", "a dog that is gone"])
 
 
+def test_a_list_that_comes_late_takes_no_new_row_away(browser: Browser, gallery: str, database: Database) -> None:
+    """The list was read before the row was made, and arrives after the row's card."""
+    late = ObjectVersion("drops", "late.png", 1)
+    streams: list[Route] = []
+    lists: list[Route] = []
+
+    def hold(route: Route) -> None:
+        (streams if route.request.url.endswith("/api/events") else lists).append(route)
+
+    with tab(browser, gallery) as page:
+        page.route("**/api/events", hold)
+        with page.expect_request("**/api/events"):
+            page.goto("/")
+        old = page.request.get("/parts/feed").text()
+        page.route("**/parts/feed", hold)
+        with database.transaction() as connection:
+            drop(connection, late)
+        event = f'event: caption\ndata: {{"id": "{caption_id.encode(late, TASK)}"}}\n\n'
+        with page.expect_response("**/parts/live?*"):
+            streams[0].fulfill(content_type="text/event-stream", body=event)
+        lists[0].fulfill(content_type="text/html", body=old)
+        expect(page.locator("#feed .card")).to_have_count(7)
+        expect(page.locator("#feed .name", has_text="late.png")).to_be_visible()
+
+
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (1280, True), (390, False), (390, True)])
 def test_each_page_is_accessible_and_fits(browser: Browser, gallery: str, width: int, dark: bool) -> None:
     """Colours of both schemes have contrast, everything has a name, and nothing is wider than the window."""
