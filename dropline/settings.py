@@ -169,10 +169,22 @@ class FetchSettings(_Group):
 
 
 class PushSettings(_Group):
-    """Checks of the push token (OpenID Connect) of callers of the function."""
+    """Checks of the token (OpenID Connect) of the function's callers: Pub/Sub and Cloud Tasks."""
 
     audience: str = Field(default="", description="Expected audience; empty: tokens are not checked.")
-    service_account: str = Field(default="", description="Expected e-mail of the pushing service account.")
+    service_account: str = Field(
+        default="", description="E-mail of the push subscription's service account, which may make every call."
+    )
+    wake_service_account: str = Field(
+        default="",
+        description="E-mail of the service account that may wake and check the worker pool (`/wake`), and nothing "
+        "else. Empty: there is none.",
+    )
+    behind_cloud_run: bool = Field(
+        default=False,
+        description="Cloud Run demands a token of every caller (IAM), verifies it and removes its signature: the "
+        "claims alone are checked. Where Cloud Run does not, true lets everybody in.",
+    )
     certs_url: str = Field(
         default="https://www.googleapis.com/oauth2/v3/certs", description="Address of the signing keys (JWKS)."
     )

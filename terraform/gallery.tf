@@ -17,7 +17,7 @@ resource "google_service_account" "gallery" {
   project      = var.project
   account_id   = "${var.name}-gallery"
   display_name = "Dropline: gallery"
-  description  = "Gallery: shows captions and objects. With uploads or edits, and scale to zero, it can call the function as Pub/Sub does."
+  description  = "Gallery: shows captions and objects. With uploads or edits, and scale to zero, it can have the function wake the workers."
 
   depends_on = [time_sleep.services]
 }

@@ -103,6 +103,7 @@ module "function" {
   image                = local.image.function
   service_account      = google_service_account.this["function"].email
   push_service_account = google_service_account.this["push"].email
+  wake                 = var.worker_scale_to_zero ? { service_account = google_service_account.this["wake"].email } : null
   network              = local.network.network
   subnetwork           = local.network.subnetwork
   database_url         = module.database.urls["ingest"]
@@ -147,12 +148,12 @@ module "worker" {
   environment        = var.environment
   suffix             = local.suffix
   sleep              = var.worker_scale_to_zero ? var.worker_sleep : null
-  wake = {
+  wake = var.worker_scale_to_zero ? {
     # Cloud Run's second address of the service, known before the service is: its settings have the address of itself.
     url             = "https://${var.name}-function-${local.project_number}.${var.region}.run.app/wake"
-    service_account = google_service_account.this["push"].email
+    service_account = google_service_account.this["wake"].email
     audience        = "${var.name}-push"
-  }
+  } : null
   scalers = var.worker_scale_to_zero ? {
     function = google_service_account.this["function"].email
     worker   = google_service_account.this["worker"].email

@@ -22,7 +22,7 @@ from trigger_fn.body import Body, BodyTooSlow
 from trigger_fn.events import parse_event
 from trigger_fn.intake import Intake, Outcome
 from trigger_fn.pool_check import CheckRequest
-from trigger_fn.push_auth import MissingToken, TokenRefused
+from trigger_fn.push_auth import Credentials, MissingToken, TokenRefused
 
 #: Longest duration of a request: an outage must be answered with 503 within 3 seconds; the rest is a margin.
 REQUEST_BUDGET_S = 2.7
@@ -40,8 +40,8 @@ WAKE_PATH = "/wake"
 CHECK_PATH = f"{WAKE_PATH}{CHECK_SUFFIX}"
 _LARGEST_NUMBER = 1_000_000
 
-#: Verifies the value of an `Authorization` header, or raises.
-Authenticate = Callable[[str, Deadline], None]
+#: Verifies that the caller may make the request, or raises.
+Authenticate = Callable[[Credentials, Deadline], None]
 #: Checks that events can be stored, or raises.
 Check = Callable[[Deadline], None]
 
@@ -124,11 +124,14 @@ class Endpoint:
         deadline = Deadline.after(REQUEST_BUDGET_S)
         # First: the body of a refused caller is not read.
         if self._authenticate is not None:
-            self._authenticate(request.headers.get("Authorization", ""), deadline)
+            self._authenticate(_credentials(request), deadline)
         if request.path == WAKE_PATH:
             return self._intake.wake(deadline)
-        if request.path == CHECK_PATH and self._check_pool is not None:
-            return self._check_pool(_check_request(request))
+        if request.path == CHECK_PATH:
+            # Never an event: the caller may have no right to deliver one.
+            return (
+                self._check_pool(_check_request(request)) if self._check_pool else Outcome("no_pool_to_check", {})
+            )
         headers = {name.lower(): value for name, value in request.headers}
         event = parse_event(headers, body.read(deadline))
         if isinstance(event, Skip):
@@ -141,6 +144,14 @@ class Endpoint:
             message_id=event.message_id,
         )
         return self._intake.handle(event, deadline)
+
+
+def _credentials(request: Request) -> Credentials:
+    return Credentials(
+        request.headers.get("Authorization", ""),
+        wakes=request.path in (WAKE_PATH, CHECK_PATH),
+        has_second_token="X-Serverless-Authorization" in request.headers,
+    )
 
 
 def _check_request(request: Request) -> CheckRequest:

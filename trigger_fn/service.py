@@ -20,7 +20,7 @@ from trigger_fn.activation import DeadlineActivator
 from trigger_fn.endpoint import Authenticate, Endpoint
 from trigger_fn.intake import Intake, Outcome
 from trigger_fn.pool_check import CheckRequest, PoolCheck
-from trigger_fn.push_auth import SigningKeysUnavailable, TokenVerifier, fetched_keys
+from trigger_fn.push_auth import Credentials, SigningKeysUnavailable, TokenVerifier, fetched_keys
 from trigger_fn.rows import CaptionRows
 
 _KEY_THREADS = 4
@@ -97,17 +97,13 @@ def _open_pool_check(settings: Settings) -> Iterator[Callable[[CheckRequest], Ou
 
 
 def _authenticator(settings: PushSettings, bulkhead: Bulkhead) -> Authenticate | None:
-    """The check of push tokens; None without an audience: then a service in front of the function checks callers.
-
-    Cloud Run checks tokens and removes the signature before it forwards a request, so a second check is
-    impossible.
-    """
+    """The check of tokens; None without an audience: then a service in front of the function checks callers."""
     if not settings.audience:
         return None
     verifier = TokenVerifier(settings, fetched_keys(settings.certs_url))
     late = "the signing keys did not arrive before the deadline of the request"
 
-    def authenticate(authorization: str, deadline: Deadline) -> None:
-        bulkhead.run(lambda: verifier.verify(authorization), deadline, SigningKeysUnavailable(late))
+    def authenticate(credentials: Credentials, deadline: Deadline) -> None:
+        bulkhead.run(lambda: verifier.verify(credentials), deadline, SigningKeysUnavailable(late))
 
     return authenticate

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from dropline.settings import BrokerSettings, DatabaseSettings, EventSettings, PushSettings, Settings
 from tests.support.deliveries import BUCKET, push
 from tests.support.function import deliver, serve
-from tests.support.tokens import AUDIENCE, PUSHER, Signer
+from tests.support.tokens import AUDIENCE, PUSHER, WAKER, Signer, forwarded
 from trigger_fn import service
 from trigger_fn.push_auth import SigningKeysUnavailable, TokenRefused, fetched_keys
 
@@ -64,15 +64,30 @@ def signer() -> Signer:
 
 
 @pytest.fixture
-def app(database_url: str, redis_url: str, keys: KeyServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Flask]:
-    """The function with token checks on."""
-    settings = Settings(
+def settings(database_url: str, redis_url: str, keys: KeyServer) -> Settings:
+    """Settings of the function with token checks on."""
+    return Settings(
         database=DatabaseSettings(url=SecretStr(database_url)),
         broker=BrokerSettings(url=SecretStr(redis_url)),
         events=EventSettings(buckets=(BUCKET,)),
-        push=PushSettings(audience=AUDIENCE, service_account=PUSHER, certs_url=keys.url),
+        push=PushSettings(
+            audience=AUDIENCE, service_account=PUSHER, wake_service_account=WAKER, certs_url=keys.url
+        ),
     )
+
+
+@pytest.fixture
+def app(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Flask]:
+    """The function, without a service in front."""
     with service.open_endpoint(settings) as endpoint:
+        yield serve(endpoint, monkeypatch)
+
+
+@pytest.fixture
+def app_behind_cloud_run(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Flask]:
+    """The function as Terraform deploys it."""
+    push = settings.push.model_copy(update={"behind_cloud_run": True})
+    with service.open_endpoint(settings.model_copy(update={"push": push})) as endpoint:
         yield serve(endpoint, monkeypatch)
 
 
@@ -92,6 +107,36 @@ def test_only_a_valid_token_is_accepted(app: Flask, keys: KeyServer, signer: Sig
         assert connection.execute("SELECT count(*) FROM captions").fetchone() == (0,)
         assert deliver(app, push(), f"Bearer {signer.token()}").status_code == 204
         assert connection.execute("SELECT count(*) FROM captions").fetchone() == (1,)
+
+
+def test_events_are_accepted_behind_cloud_run(
+    app_behind_cloud_run: Flask, keys: KeyServer, signer: Signer, database_url: str
+) -> None:
+    """A token without its signature, as Cloud Run forwards it, is enough for a row; no key is fetched."""
+    wrong = [signer.token(aud="https://other.example"), signer.token(email=WAKER), signer.token(exp=1)]
+    headers = [forwarded(f"Bearer {token}") for token in wrong]
+    assert [deliver(app_behind_cloud_run, push(), each).status_code for each in headers] == [403] * len(wrong)
+    assert deliver(app_behind_cloud_run, push()).status_code == 401
+    assert deliver(app_behind_cloud_run, push(), forwarded(f"Bearer {signer.token()}")).status_code == 204
+    with psycopg.connect(database_url) as connection:
+        assert connection.execute("SELECT count(*) FROM captions").fetchone() == (1,)
+    assert keys.requests == 0
+
+
+@pytest.mark.parametrize("path", ["/wake", "/wake/check"])
+def test_the_wake_account_reaches_its_paths_alone(
+    app_behind_cloud_run: Flask, signer: Signer, path: str, database_url: str
+) -> None:
+    """A call as the wake account wakes the worker pool; an event as this account is refused and makes no row."""
+    header = forwarded(f"Bearer {signer.token(email=WAKER)}")
+    client = app_behind_cloud_run.test_client()
+    event = push()
+    assert client.post(path, headers={"Authorization": header}).status_code == 204
+    assert deliver(app_behind_cloud_run, event, header).status_code == 403
+    headers = event.headers | {"Authorization": header}
+    assert client.post(f"{path}/", data=event.body, headers=headers).status_code == 403
+    with psycopg.connect(database_url) as connection:
+        assert connection.execute("SELECT count(*) FROM captions").fetchone() == (0,)
 
 
 def test_keys_are_fetched_once(keys: KeyServer, signer: Signer) -> None:

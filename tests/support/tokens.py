@@ -10,6 +10,7 @@ from jwt.algorithms import RSAAlgorithm
 
 AUDIENCE = "https://function.example/"
 PUSHER = "pusher@project.iam.gserviceaccount.com"
+WAKER = "waker@project.iam.gserviceaccount.com"
 ISSUER = "https://accounts.google.com"
 
 
@@ -39,3 +40,8 @@ class Signer:
         """The public key in the form of a JWKS."""
         public: dict[str, Any] = RSAAlgorithm.to_jwk(self.key.public_key(), as_dict=True)
         return public | {"kid": self.key_id, "use": "sig", "alg": "RS256"}
+
+
+def forwarded(header: str) -> str:
+    """An `Authorization` header as Cloud Run forwards it once it has verified the token."""
+    return header.rpartition(".")[0] + ".SIGNATURE_REMOVED_BY_GOOGLE"

@@ -138,9 +138,9 @@ MUTATIONS = (
         'without a reader.\n  expiration_policy {\n    ttl = ""',
         'without a reader.\n  expiration_policy {\n    ttl = "2678400s"',
     ),
-    Mutation(policies.only_the_push_account_invokes, _FUNCTION, _INVOKER, 'member = "user:me@example.com"'),
+    Mutation(policies.only_pubsub_and_cloud_tasks_invoke, _FUNCTION, _INVOKER, 'member = "user:me@example.com"'),
     Mutation(
-        policies.only_the_push_account_invokes,
+        policies.only_pubsub_and_cloud_tasks_invoke,
         _FUNCTION,
         _INVOKER,
         'member = "serviceAccount:${var.service_account}"',
@@ -202,6 +202,18 @@ MUTATIONS = (
         _EVENTS,
         "    oidc_token {\n      service_account_email = var.push_service_account\n"
         "      audience              = var.push_audience\n    }\n",
+        "",
+    ),
+    Mutation(
+        policies.tokens_are_accepted_without_their_signature,
+        _FUNCTION,
+        'DROPLINE_PUSH__BEHIND_CLOUD_RUN = "true"',
+        'DROPLINE_PUSH__BEHIND_CLOUD_RUN = "false"',
+    ),
+    Mutation(
+        policies.tokens_are_accepted_without_their_signature,
+        _FUNCTION,
+        '    DROPLINE_PUSH__BEHIND_CLOUD_RUN = "true"\n',
         "",
     ),
     Mutation(

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tests.terraform.fresh_policies import FRESH_POLICIES
-from tests.terraform.parts import containers, is_of_gallery
+from tests.terraform.parts import container_of, containers, is_of_gallery
 from tests.terraform.run_policies import RUN_POLICIES
 from tests.terraform.sleep_policies import SLEEP_POLICIES
 from tests.terraform.workspace import PROJECT, SCHEMA, Plan, Policy
@@ -191,17 +191,27 @@ def dead_letters_are_kept(plan: Plan) -> Iterator[str]:
             yield f"{each.address} is deleted when nobody reads from it for a while"
 
 
-def only_the_push_account_invokes(plan: Plan) -> Iterator[str]:
-    """Only the service account of the push subscription may call the function."""
+def only_pubsub_and_cloud_tasks_invoke(plan: Plan) -> Iterator[str]:
+    """Only the service accounts of the push subscription and of the calls of Cloud Tasks may call the function."""
     push = plan.one("pubsub_subscription", ".push")["push_config"][0]
-    account = push["oidc_token"][0]["service_account_email"] if push["oidc_token"] else "nobody"
+    accounts = {push["oidc_token"][0]["service_account_email"]} if push["oidc_token"] else set()
+    variables = {each["name"]: each["value"] for each in container_of(plan, "function")["env"]}
+    if account := variables.get("DROPLINE_POOL__WAKE_SERVICE_ACCOUNT"):
+        accounts.add(account)
     invokers = [
         (each.values["role"], each.values["member"])
         for each in plan.of("cloud_run_v2_service_iam_member")
         if not is_of_gallery(each)
     ]
-    if invokers != [("roles/run.invoker", f"serviceAccount:{account}")]:
-        yield f"the function's members are {invokers}, and the subscription pushes as {account}"
+    if sorted(invokers) != sorted(("roles/run.invoker", f"serviceAccount:{account}") for account in accounts):
+        yield f"the function's members are {invokers}, and its callers are {accounts}"
+
+
+def tokens_are_accepted_without_their_signature(plan: Plan) -> Iterator[str]:
+    """Cloud Run verifies the token of every caller of the function, and the function looks for no signature."""
+    variables = {each["name"]: each["value"] for each in container_of(plan, "function")["env"]}
+    if variables.get("DROPLINE_PUSH__BEHIND_CLOUD_RUN") != "true":
+        yield "the function verifies a signature that Cloud Run removes: it would refuse every event"
 
 
 def events_are_new_and_gone_objects(plan: Plan) -> Iterator[str]:
@@ -277,7 +287,8 @@ POLICIES: tuple[Policy, ...] = (
     what_is_promised_is_kept,
     agents_have_their_roles,
     dead_letters_are_kept,
-    only_the_push_account_invokes,
+    only_pubsub_and_cloud_tasks_invoke,
+    tokens_are_accepted_without_their_signature,
     events_are_new_and_gone_objects,
     storage_rights_are_narrow,
     redis_keeps_the_queue,

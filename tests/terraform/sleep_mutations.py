@@ -1,6 +1,6 @@
 """Mutations for the policies of scale to zero."""
 
-from tests.terraform import sleep_policies
+from tests.terraform import policies, sleep_policies
 from tests.terraform.mutation import Mutation
 
 _POOL = "worker/main.tf"
@@ -34,8 +34,31 @@ SLEEP_MUTATIONS = (
         "= var.instances",
     ),
     Mutation(sleep_policies.tasks_reach_the_function, "main.tf", ".run.app/wake", ".run.app/"),
-    Mutation(sleep_policies.tasks_reach_the_function, "main.tf", '= "${var.name}-push"', '= "another"'),
+    Mutation(
+        sleep_policies.tasks_are_accepted_and_bring_no_events,
+        "main.tf",
+        '= "${var.name}-push"',
+        '= "another"',
+    ),
     Mutation(sleep_policies.tasks_reach_the_function, _WAKE, "max_attempts  = -1", "max_attempts = 5"),
+    Mutation(
+        sleep_policies.tasks_are_accepted_and_bring_no_events,
+        "main.tf",
+        'run.app/wake"\n    service_account = google_service_account.this["wake"].email',
+        'run.app/wake"\n    service_account = google_service_account.this["push"].email',
+    ),
+    Mutation(
+        sleep_policies.tasks_are_accepted_and_bring_no_events,
+        "function/main.tf",
+        "DROPLINE_PUSH__WAKE_SERVICE_ACCOUNT = var.wake.service_account",
+        "DROPLINE_PUSH__WAKE_SERVICE_ACCOUNT = var.push_service_account",
+    ),
+    Mutation(
+        policies.only_pubsub_and_cloud_tasks_invoke,
+        "function/main.tf",
+        'member   = "serviceAccount:${var.wake.service_account}"',
+        'member   = "serviceAccount:${var.service_account}"',
+    ),
     Mutation(
         sleep_policies.tasks_reach_the_function,
         _WAKE,

@@ -33,7 +33,7 @@ def a_pool_that_sleeps_begins_asleep(plan: Plan) -> Iterator[str]:
 
 
 def tasks_reach_the_function(plan: Plan) -> Iterator[str]:
-    """With scale to zero, the planned queue calls the planned function, with its token, until it answers."""
+    """With scale to zero, the planned queue calls the planned function until it answers."""
     queues = plan.of("cloud_tasks_queue")
     if not _sleeps(plan):
         if queues:
@@ -48,13 +48,22 @@ def tasks_reach_the_function(plan: Plan) -> Iterator[str]:
     address = urlsplit(settings["DROPLINE_POOL__WAKE_URL"])
     if not (address.hostname or "").startswith(f"{function['name']}-") or address.path != WAKE_PATH:
         yield f"the tasks call {settings['DROPLINE_POOL__WAKE_URL']}"
+    if queue["retry_config"][0]["max_attempts"] != -1:
+        yield "a task is given up"
+
+
+def tasks_are_accepted_and_bring_no_events(plan: Plan) -> Iterator[str]:
+    """With scale to zero, the function takes the token of the tasks, and takes no events with it."""
+    if not _sleeps(plan):
+        return
+    settings = _pool_settings(plan, "function")
     environment = {each["name"]: each["value"] for each in container_of(plan, "function")["env"]}
     if settings["DROPLINE_POOL__WAKE_AUDIENCE"] != environment["DROPLINE_PUSH__AUDIENCE"]:
         yield "the function does not take the audience of the tasks"
-    if settings["DROPLINE_POOL__WAKE_SERVICE_ACCOUNT"] != environment["DROPLINE_PUSH__SERVICE_ACCOUNT"]:
+    if settings["DROPLINE_POOL__WAKE_SERVICE_ACCOUNT"] != environment["DROPLINE_PUSH__WAKE_SERVICE_ACCOUNT"]:
         yield "the function does not take the account of the tasks"
-    if queue["retry_config"][0]["max_attempts"] != -1:
-        yield "a task is given up"
+    if settings["DROPLINE_POOL__WAKE_SERVICE_ACCOUNT"] == environment["DROPLINE_PUSH__SERVICE_ACCOUNT"]:
+        yield "whoever makes a task can deliver events"
 
 
 def events_outlive_a_falling_asleep(plan: Plan) -> Iterator[str]:
@@ -67,12 +76,12 @@ def events_outlive_a_falling_asleep(plan: Plan) -> Iterator[str]:
 def scalers_change_one_pool_only(plan: Plan) -> Iterator[str]:
     """With scale to zero only, function and worker may change the planned pool, as the pool's account.
 
-    Only they and the gallery may put calls into the queue of Cloud Tasks, as the account that calls the function.
+    Only they and the gallery may put calls into the queue of Cloud Tasks, as the account that wakes and checks.
     """
     pool = plan.one("cloud_run_v2_worker_pool")["name"]
     queue = "".join(each.values["name"] for each in plan.of("cloud_tasks_queue"))
     account = part(plan, "worker")["service_account"]
-    caller = account.replace("-worker@", "-push@")
+    caller = account.replace("-worker@", "-wake@")
     wanted = {
         grant
         for member, scales in (
@@ -144,6 +153,7 @@ SLEEP_POLICIES: tuple[Policy, ...] = (
     whoever_scales_names_the_pool,
     a_pool_that_sleeps_begins_asleep,
     tasks_reach_the_function,
+    tasks_are_accepted_and_bring_no_events,
     events_outlive_a_falling_asleep,
     scalers_change_one_pool_only,
     redriving_is_the_function,

@@ -20,12 +20,13 @@ from migrations.deploy import parse_grant
 from tests.support.deliveries import push
 from tests.support.dockerfile import read_dockerfile
 from tests.support.function import serve
+from tests.support.tokens import Signer, forwarded
 from tests.terraform.conftest import GIVEN_SECRETS
 from tests.terraform.parts import PARTS, container_of, containers, part, split_command
 from tests.terraform.workspace import PROJECT, ROOT, Plan
 from trigger_fn.endpoint import REQUEST_BUDGET_S, Endpoint
 from trigger_fn.intake import Intake
-from trigger_fn.push_auth import TokenVerifier, fetched_keys
+from trigger_fn.push_auth import Credentials, TokenRefused, TokenVerifier, fetched_keys
 
 
 def secret_values(plan: Plan) -> dict[str, str]:
@@ -106,7 +107,8 @@ def test_the_address_is_the_functions(plan: Plan) -> None:
     address = plan.one("pubsub_subscription", ".push")["push_config"][0]["push_endpoint"]
     service = plan.one("cloud_run_v2_service")
     assert address == f"{service['uri']}/"
-    assert plan.one("cloud_run_v2_service_iam_member")["name"] == service["name"]
+    invoked = {each.values["name"] for each in plan.of("cloud_run_v2_service_iam_member")}
+    assert invoked == {service["name"]}
 
 
 def test_tokens_are_accepted(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,7 +117,23 @@ def test_tokens_are_accepted(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> Non
     expected = settings_of(plan, "function", monkeypatch).push
     assert (token["audience"], token["service_account_email"]) == (expected.audience, expected.service_account)
     assert token["audience"] in plan.one("cloud_run_v2_service")["custom_audiences"]
-    TokenVerifier(expected, fetched_keys(expected.certs_url))
+    verifier = TokenVerifier(expected, fetched_keys(expected.certs_url))
+    of_pubsub = Signer().token(aud=token["audience"], email=token["service_account_email"])
+    verifier.verify(Credentials(forwarded(f"Bearer {of_pubsub}")))
+
+
+def test_calls_of_cloud_tasks_are_accepted(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The function accepts the token of a task that function, worker or gallery makes, and no event with it."""
+    settings = settings_of(plan, "function", monkeypatch)
+    verifier = TokenVerifier(settings.push, fetched_keys(settings.push.certs_url))
+    if not settings.pool.wake_service_account:
+        assert not settings.push.wake_service_account
+        return
+    token = Signer().token(aud=settings.pool.wake_audience, email=settings.pool.wake_service_account)
+    header = forwarded(f"Bearer {token}")
+    verifier.verify(Credentials(header, wakes=True))
+    with pytest.raises(TokenRefused):
+        verifier.verify(Credentials(header))
 
 
 def test_events_are_of_buckets_that_are_ours(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from trigger_fn.body import MAX_BODY_BYTES
 from trigger_fn.endpoint import Endpoint
 from trigger_fn.events import ObjectEvent
 from trigger_fn.intake import Intake
-from trigger_fn.push_auth import MissingToken, SigningKeysUnavailable, TokenRefused
+from trigger_fn.push_auth import Credentials, MissingToken, SigningKeysUnavailable, TokenRefused
 
 VERSION = ObjectVersion(BUCKET, "cat.jpg", GENERATION)
 
@@ -241,7 +241,7 @@ def test_callers_are_checked_first(
 ) -> None:
     """A refused caller has no effect, with a valid or a malformed body."""
 
-    def authenticate(_authorization: str, _deadline: Deadline) -> None:
+    def authenticate(_credentials: Credentials, _deadline: Deadline) -> None:
         raise error
 
     app = serve(Endpoint(intake, authenticate), monkeypatch)
@@ -251,15 +251,42 @@ def test_callers_are_checked_first(
         assert ("WWW-Authenticate" in response.headers) == (status == 401)
 
 
-def test_the_authorization_header_reaches_the_check(
-    intake: Intake, effects: FakeEffects, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("path", "headers", "credentials"),
+    [
+        ("/", {"Authorization": "Bearer abc"}, Credentials("Bearer abc")),
+        ("/", {}, Credentials("")),
+        ("/wake", {"Authorization": "Bearer abc"}, Credentials("Bearer abc", wakes=True)),
+        ("/wake/check", {}, Credentials("", wakes=True)),
+        ("/wake/", {}, Credentials("")),
+        ("/wake/check/", {}, Credentials("")),
+        ("/", {"X-Serverless-Authorization": ""}, Credentials("", has_second_token=True)),
+    ],
+    ids=str,
+)
+def test_the_check_gets_path_and_headers(
+    intake: Intake,
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+    headers: dict[str, str],
+    credentials: Credentials,
 ) -> None:
-    """The check gets the header, and an accepted request is served."""
+    """The check gets what it needs of the request, and an accepted request is served."""
     seen = []
-    app = serve(Endpoint(intake, lambda authorization, _deadline: seen.append(authorization)), monkeypatch)
-    assert deliver(app, push(), "Bearer abc").status_code == 204
-    assert seen == ["Bearer abc"]
-    assert len(effects.calls) == 2
+    app = serve(Endpoint(intake, lambda each, _deadline: seen.append(each)), monkeypatch)
+    assert app.test_client().post(path, data=push().body, headers=headers).status_code == 204
+    assert seen == [credentials]
+
+
+@pytest.mark.parametrize("path", ["/wake", "/wake/check"])
+def test_calls_that_wake_bring_no_events(
+    intake: Intake, effects: FakeEffects, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """The body of a call that wakes or checks the worker pool is not taken as an event."""
+    delivery = push()
+    app = serve(Endpoint(intake, None), monkeypatch)
+    response = app.test_client().post(path, data=delivery.body, headers=delivery.headers)
+    assert (response.status_code, effects.calls) == (204, [])
 
 
 def test_the_log_line_names_the_object(app: Flask) -> None:

@@ -74,7 +74,7 @@ variable "push_endpoint" {
 }
 
 variable "push_service_account" {
-  description = "E-mail address of the push service account, the only account with the right to invoke the function."
+  description = "E-mail address of the push service account, which may invoke the function with events."
   type        = string
 }
 

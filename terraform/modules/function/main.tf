@@ -11,10 +11,15 @@ locals {
     DROPLINE_EVENTS__MAX_SIZE_BYTES = tostring(var.max_size_bytes)
     DROPLINE_PUSH__AUDIENCE         = local.audience
     DROPLINE_PUSH__SERVICE_ACCOUNT  = var.push_service_account
+    # Cloud Run verifies the token, and removes its signature before it forwards the request.
+    DROPLINE_PUSH__BEHIND_CLOUD_RUN = "true"
+    }, var.wake == null ? {} : {
+    DROPLINE_PUSH__WAKE_SERVICE_ACCOUNT = var.wake.service_account
   })
 }
 
-# Accepts events. `redrive.tf` has the job for failed rows, with the same environment.
+# Accepts events. Cloud Run demands a token of every caller, on which DROPLINE_PUSH__BEHIND_CLOUD_RUN relies. `redrive.tf` has the job
+# for failed rows, with the same environment.
 resource "google_cloud_run_v2_service" "this" {
   project              = var.project
   name                 = "${var.name}-function"
@@ -152,11 +157,21 @@ resource "google_cloud_run_v2_service" "this" {
   }
 }
 
-# The push account alone may invoke the function: neither allUsers nor a person may.
+# The accounts of Pub/Sub and Cloud Tasks alone may invoke the function: neither allUsers nor a person may.
 resource "google_cloud_run_v2_service_iam_member" "push" {
   project  = var.project
   location = google_cloud_run_v2_service.this.location
   name     = google_cloud_run_v2_service.this.name
   role     = "roles/run.invoker"
   member   = "serviceAccount:${var.push_service_account}"
+}
+
+resource "google_cloud_run_v2_service_iam_member" "wake" {
+  count = var.wake == null ? 0 : 1
+
+  project  = var.project
+  location = google_cloud_run_v2_service.this.location
+  name     = google_cloud_run_v2_service.this.name
+  role     = "roles/run.invoker"
+  member   = "serviceAccount:${var.wake.service_account}"
 }

@@ -35,8 +35,16 @@ variable "service_account" {
 }
 
 variable "push_service_account" {
-  description = "E-mail address of the push service account, the only account with the right to invoke the function."
+  description = "E-mail address of the push service account, which may invoke the function with events."
   type        = string
+}
+
+variable "wake" {
+  description = "The calls of Cloud Tasks that wake or check the worker pool: the account of their token, which may invoke the function for this alone. null: no scale to zero."
+  type = object({
+    service_account = string
+  })
+  default = null
 }
 
 variable "network" {

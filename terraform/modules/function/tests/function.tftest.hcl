@@ -43,6 +43,44 @@ run "closed_to_the_world" {
     condition     = google_cloud_run_v2_service_iam_member.push.member == "serviceAccount:dropline-push@drop-project.iam.gserviceaccount.com"
     error_message = "Only the push account may invoke it."
   }
+
+  assert {
+    condition     = length(google_cloud_run_v2_service_iam_member.wake) == 0
+    error_message = "Without scale to zero there are no calls of Cloud Tasks."
+  }
+}
+
+run "tokens_as_cloud_run_forwards_them" {
+  command = plan
+
+  assert {
+    condition = !google_cloud_run_v2_service.this.invoker_iam_disabled && anytrue([
+      for variable in google_cloud_run_v2_service.this.template[0].containers[0].env :
+      variable.name == "DROPLINE_PUSH__BEHIND_CLOUD_RUN" && variable.value == "true"
+    ])
+    error_message = "Cloud Run demands a token of every caller, and the function does not look for the signature that Cloud Run removes."
+  }
+}
+
+run "calls_of_cloud_tasks" {
+  command = plan
+
+  variables {
+    wake = { service_account = "dropline-wake@drop-project.iam.gserviceaccount.com" }
+  }
+
+  assert {
+    condition = anytrue([
+      for variable in google_cloud_run_v2_service.this.template[0].containers[0].env :
+      variable.name == "DROPLINE_PUSH__WAKE_SERVICE_ACCOUNT" && variable.value == "dropline-wake@drop-project.iam.gserviceaccount.com"
+    ])
+    error_message = "The function accepts the account of the calls."
+  }
+
+  assert {
+    condition     = google_cloud_run_v2_service_iam_member.wake[0].member == "serviceAccount:dropline-wake@drop-project.iam.gserviceaccount.com"
+    error_message = "Cloud Run accepts the account of the calls."
+  }
 }
 
 run "one_audience_for_both_sides" {

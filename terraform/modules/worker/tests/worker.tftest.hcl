@@ -25,7 +25,7 @@ variables {
   service_account = "dropline-worker@drop-project.iam.gserviceaccount.com"
   wake = {
     url             = "https://dropline-function-1.us-central1.run.app/wake"
-    service_account = "dropline-push@drop-project.iam.gserviceaccount.com"
+    service_account = "dropline-wake@drop-project.iam.gserviceaccount.com"
     audience        = "dropline-push"
   }
 }
@@ -267,7 +267,7 @@ run "asleep_until_the_first_event" {
 
       DROPLINE_POOL__WAKE_QUEUE           = "projects/drop-project/locations/us-central1/queues/dropline-wake"
       DROPLINE_POOL__WAKE_URL             = "https://dropline-function-1.us-central1.run.app/wake"
-      DROPLINE_POOL__WAKE_SERVICE_ACCOUNT = "dropline-push@drop-project.iam.gserviceaccount.com"
+      DROPLINE_POOL__WAKE_SERVICE_ACCOUNT = "dropline-wake@drop-project.iam.gserviceaccount.com"
       DROPLINE_POOL__WAKE_AUDIENCE        = "dropline-push"
     })
     error_message = "The function needs the name of the worker pool and the number of instances."
