@@ -20,10 +20,9 @@ from tools.demo_model.scenes import LOCATION_STEP
 from tools.demo_model.tokenizer import build_tokenizer
 from tools.florence_shapes import build_model, build_processor
 from worker.engine.runtime.checkpoint import find_checkpoint
-from worker.engine.runtime.florence import FlorenceModel, normalisation
+from worker.engine.runtime.florence import FlorenceModel, cpu_operations, normalisation
 from worker.engine.runtime.loading import LoadedCheckpoint, load_florence, load_weights
 from worker.engine.runtime.network.generation import Network
-from worker.engine.runtime.network.operations import PortableOperations
 from worker.engine.runtime.network.text import Caches
 from worker.engine.wire import CaptionRequest
 
@@ -127,7 +126,9 @@ def forced_logits(loaded: LoadedCheckpoint, ids: Tensor, tokens: list[int]) -> T
     """float32 `[tokens, vocabulary]` of the network behind each of the tokens."""
     images: Any = loaded.processor.image_processor
     scale, shift = normalisation(images.image_mean, images.image_std, images.rescale_factor, torch.device("cpu"))
-    network = Network(loaded.model, loaded.processor.num_image_tokens, scale, shift, PortableOperations())
+    network = Network(
+        loaded.model, loaded.processor.num_image_tokens, scale, shift, cpu_operations(loaded.model.dtype)
+    )
     prompt = ids[network.image_tokens :][None]
     lengths = torch.tensor([network.image_tokens + prompt.shape[1]], dtype=torch.int32)
     first, cross = torch.tensor([0]), network.cross_caches(1)

@@ -25,6 +25,7 @@ from worker.engine.runtime.model import NON_FINITE_LOGITS, Stream
 from worker.engine.runtime.network.beams import BeamBatches
 from worker.engine.runtime.network.form import Form, direct_form, graph_form
 from worker.engine.runtime.network.generation import Batch, Network
+from worker.engine.runtime.network.onednn_operations import OneDnnOperations, has_onednn
 from worker.engine.runtime.network.operations import Operations, PortableOperations
 from worker.engine.runtime.network.search import SearchRules
 from worker.engine.runtime.network.slots import GreedySlots
@@ -92,7 +93,7 @@ class FlorenceModel:
         images = self._processor.image_processor
         scale, shift = normalisation(images.image_mean, images.image_std, images.rescale_factor, model.device)
         on_gpu = self._device.type == "cuda"
-        operations = triton_operations() if on_gpu else PortableOperations()
+        operations = triton_operations() if on_gpu else cpu_operations(model.dtype)
         network = Network(model, self._processor.num_image_tokens, scale, shift, operations)
         build = GreedySlots if self._rules.beams == 1 else BeamBatches
         return build(network, self._rules, self._max_batch, self.input_size, vocabulary, self._form)
@@ -245,6 +246,11 @@ class FlorenceModel:
                 f"{self._max_prompt_tokens}; shorten the text"
             )
         return ids
+
+
+def cpu_operations(dtype: torch.dtype) -> Operations:
+    """The operations of a CPU that computes in `dtype`."""
+    return OneDnnOperations() if dtype == torch.bfloat16 and has_onednn() else PortableOperations()
 
 
 def triton_operations() -> Operations:

@@ -99,6 +99,10 @@ class Operations(Protocol):
         """Attention among the channels of each group over all tokens of `[B, N, 3C]`; returns `[B, N, C]`."""
         ...
 
+    def linear(self, hidden: Tensor, linear: Linear) -> Tensor:
+        """A linear layer."""
+        ...
+
     def linear_gelu(self, hidden: Tensor, linear: Linear) -> Tensor:
         """A linear layer and GELU."""
         ...
@@ -203,6 +207,10 @@ class PortableOperations:
         weights = (query.transpose(-1, -2) * tokens**-0.5) @ key
         attended = value @ weights.float().softmax(-1).to(value.dtype).transpose(-1, -2)
         return attended.transpose(1, 2).reshape(batch, tokens, groups * size)
+
+    def linear(self, hidden: Tensor, linear: Linear) -> Tensor:
+        """See `Operations`."""
+        return linear(hidden)
 
     def linear_gelu(self, hidden: Tensor, linear: Linear) -> Tensor:
         """See `Operations`."""

@@ -34,9 +34,10 @@ class _EncoderLayer:
         self._last_norm = norm_of(module.final_layer_norm)
 
     def __call__(self, hidden: Tensor, lengths: Tensor) -> Tensor:
-        attended = self._do.encoder_attention(self._qkv(hidden), self._heads, lengths)
-        hidden = self._do.add_norm(self._out(attended), hidden, self._norm)
-        return self._do.add_norm(self._narrow(self._do.linear_gelu(hidden, self._widen)), hidden, self._last_norm)
+        attended = self._do.encoder_attention(self._do.linear(hidden, self._qkv), self._heads, lengths)
+        hidden = self._do.add_norm(self._do.linear(attended, self._out), hidden, self._norm)
+        wide = self._do.linear_gelu(hidden, self._widen)
+        return self._do.add_norm(self._do.linear(wide, self._narrow), hidden, self._last_norm)
 
 
 class Encoder:

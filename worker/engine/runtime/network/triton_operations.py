@@ -94,6 +94,10 @@ class TritonOperations:
         )  # fmt: skip
         return out
 
+    def linear(self, hidden: Tensor, linear: Linear) -> Tensor:
+        """See `Operations`."""
+        return linear(hidden)
+
     def linear_gelu(self, hidden: Tensor, linear: Linear) -> Tensor:
         """See `Operations`."""
         if hidden.dtype == float32 or linear.bias is None:

@@ -100,11 +100,14 @@ class _Block:
         if down or right:
             # The padding takes part in the attention, as it did in training.
             normed = functional.pad(normed, (0, 0, 0, right, 0, down))
-        attended = self._do.window_attention(self._attention.qkv(normed), self._attention.heads, window)
+        attended = self._do.window_attention(self._qkv(normed), self._attention.heads, window)
         return attended[:, :height, :width]
 
     def _among_channels(self, normed: Tensor) -> Tensor:
-        return self._do.channel_attention(self._attention.qkv(normed).flatten(1, 2), self._attention.heads)
+        return self._do.channel_attention(self._qkv(normed).flatten(1, 2), self._attention.heads)
+
+    def _qkv(self, normed: Tensor) -> Tensor:
+        return self._do.linear(normed, self._attention.qkv)
 
 
 class VisionTower:
