@@ -1,7 +1,7 @@
 locals {
   accounts = merge({
     function = "Function: accepts events, writes rows and messages. With scale to zero it can run any image with the worker's rights."
-    worker   = "Worker: reads objects, writes object metadata and rows."
+    worker   = "Worker: reads and lists objects, writes object metadata and rows."
     migrator = "Runs the migrations."
     push     = "The identity of Pub/Sub towards the function."
     }, var.worker_scale_to_zero ? {

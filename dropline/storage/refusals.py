@@ -104,8 +104,8 @@ _CAUSES = (
     ),
     _cause(
         "ACCESS_TOKEN_SCOPE_INSUFFICIENT insufficientScopes",
-        ("insufficient authentication scopes",),
-        "give the credentials the scope devstorage.read_write: a role does not help",
+        ("insufficient authentication scopes", "provided scope(s) are not authorized"),
+        "give the credentials the scope devstorage.full_control or cloud-platform: a role does not help",
     ),
     _cause(
         "resourceIsEncryptedWithCustomerEncryptionKey customerEncryptionKeyFormatIsInvalid",

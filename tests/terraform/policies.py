@@ -46,7 +46,7 @@ _FOLLOWER = {"run.operations.get"}
 #: The permissions of the custom roles: captioning, changing the number of workers, and reading what became of it.
 _CUSTOM_ROLES = (
     _FOLLOWER,
-    {"storage.objects.get", "storage.objects.update"},
+    {"storage.objects.get", "storage.objects.list", "storage.objects.update"},
     {"run.workerpools.get", "run.workerpools.update"},
     # The gallery, with the scopes read, edit and submit; the last has a role of its own.
     {"storage.objects.get"},
@@ -222,7 +222,7 @@ def events_are_new_and_gone_objects(plan: Plan) -> Iterator[str]:
 
 
 def storage_rights_are_narrow(plan: Plan) -> Iterator[str]:
-    """The worker may read and update objects, the gallery read, create and list; nobody else has such a right."""
+    """The worker may read, list and update objects, the gallery read, create and list, and nobody else."""
     for each in plan.of("project_iam_custom_role"):
         if set(each.values["permissions"]) not in _CUSTOM_ROLES:
             yield f"{each.address} allows {each.values['permissions']}"

@@ -229,16 +229,12 @@ def test_the_image_has_a_thread_for_every_request(plan: Plan) -> None:
 
 
 def test_the_worker_may_do_what_it_does(plan: Plan) -> None:
-    """The worker's rights are exactly the rights that the worker's storage code names.
-
-    Except one: a request that tells a missing bucket from an existing one, which the refusal does as well.
-    """
+    """The worker's rights are exactly the rights that the worker's storage code names."""
     used = set(
         re.findall(r'"(storage\.objects\.\w+)"', (ROOT / "dropline" / "storage" / "objects.py").read_text())
     )
-    assert "storage.objects.list" in used
     granted = set(plan.one("project_iam_custom_role", ".captioner")["permissions"])
-    assert granted == used - {"storage.objects.list"}
+    assert granted == used
 
 
 #: Patterns for the name of a resource in a filter or a query.

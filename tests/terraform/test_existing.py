@@ -85,7 +85,7 @@ def test_a_bucket_of_another_project_gets_a_role_of_its_project(given: Plan) -> 
     }
     assert role.startswith(f"projects/{_DATA_PROJECT}/")
     assert re.fullmatch(r"[a-zA-Z0-9_.]{3,64}", role.rpartition("/")[2])
-    assert sorted(made[role]) == ["storage.objects.get", "storage.objects.update"]
+    assert sorted(made[role]) == ["storage.objects.get", "storage.objects.list", "storage.objects.update"]
 
 
 def test_the_agent_of_the_buckets_project_may_publish(given: Plan) -> None:

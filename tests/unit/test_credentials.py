@@ -12,7 +12,7 @@ from google.auth.transport.requests import AuthorizedSession
 from requests import PreparedRequest, Response
 from requests.adapters import HTTPAdapter
 
-from dropline.contract import ObjectVersion
+from dropline.contract import ObjectVersion, SeenMetadata, WriteBack
 from dropline.errors import AccessDenied, StorageUnavailable
 from dropline.scaling.worker_pool import make_worker_pool
 from dropline.settings import Settings
@@ -46,14 +46,23 @@ class Google:
         return ServiceAccount(), "the-project"
 
     def send(self, _adapter: HTTPAdapter, request: PreparedRequest, **_: Any) -> Response:
-        """As `HTTPAdapter.send`: a document fit for both services."""
+        """As `HTTPAdapter.send`: a document fit for both services, or the refusal of a narrow scope."""
         self.sent.append(request)
         response = Response()
-        response.status_code = 200
+        is_refused = request.method == "PATCH" and "/storage/" in str(request.url) and not self._may_patch()
+        response.status_code = 403 if is_refused else 200
         response.headers["content-type"] = "application/json"
         response._content = b'{"generation": "5", "name": "operations/1"}'
+        if is_refused:
+            response._content = b'{"error": {"message": "Provided scope(s) are not authorized"}}'
         response.request, response.url = request, str(request.url)
         return response
+
+    def _may_patch(self) -> bool:
+        """As the page of `objects.patch` says: two scopes are enough, and devstorage.read_write is not."""
+        return not {scope.rpartition("/")[2] for each in self.scopes for scope in each}.isdisjoint(
+            ("cloud-platform", "devstorage.full_control")
+        )
 
 
 @pytest.fixture
@@ -71,6 +80,14 @@ def look_at_an_object() -> None:
         assert store.live_generation(ObjectVersion("drops", "a.png", 5)) == 5
 
 
+def write_a_caption() -> None:
+    """Write a caption to the metadata of an object whose event had none."""
+    version = ObjectVersion("drops", "a.png", 5)
+    write_back = WriteBack(1, version, "<CAPTION>", "a red square", "florence", "me", metadata=SeenMetadata(1, 0))
+    with make_store(Settings(storage_emulator_host="")) as store:
+        assert store.write_metadata(write_back).written
+
+
 def scale_the_worker_pool() -> None:
     """Set the number of instances in Cloud Run."""
     pool = make_worker_pool(POOL)
@@ -82,7 +99,8 @@ def scale_the_worker_pool() -> None:
 @pytest.mark.parametrize(
     ("call", "host", "scope"),
     [
-        (look_at_an_object, "storage.googleapis.com", "https://www.googleapis.com/auth/devstorage.read_write"),
+        (look_at_an_object, "storage.googleapis.com", "https://www.googleapis.com/auth/devstorage.full_control"),
+        (write_a_caption, "storage.googleapis.com", "https://www.googleapis.com/auth/devstorage.full_control"),
         (scale_the_worker_pool, "run.googleapis.com", "https://www.googleapis.com/auth/cloud-platform"),
     ],
 )

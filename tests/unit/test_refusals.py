@@ -73,6 +73,12 @@ CASES = {
         AccessDenied,
         "a role does not help",
     ),
+    "scope of a change": (
+        403,
+        ("forbidden", "Provided scope(s) are not authorized"),
+        AccessDenied,
+        "devstorage.full_control",
+    ),
     "token": (401, ("authError", "Invalid Credentials"), AccessDenied, "clock"),
     "locked": (423, ("locked", "The object is locked"), PermanentError, "The object is locked"),
     "precondition": (412, ("conditionNotMet", "At least one condition failed"), PermanentError, "conditionNotMet"),

@@ -3,13 +3,14 @@ locals {
   role_suffix = var.suffix == "" ? "" : "_${var.suffix}"
 }
 
-# The rights to read an object and to change object metadata, and no others: no predefined role is that narrow.
+# The rights to read an object and to change object metadata: no predefined role is that narrow. Without the right to list, Cloud Storage
+# may answer 403 for an object that is gone, as for one that may not be read, and its row would wait for a right.
 resource "google_project_iam_custom_role" "captioner" {
   project     = var.project
   role_id     = "${replace(var.name, "-", "_")}_captioner${local.role_suffix}"
   title       = "Dropline captioner (${var.name})"
-  description = "Reads objects and writes object metadata."
-  permissions = ["storage.objects.get", "storage.objects.update"]
+  description = "Reads and lists objects, and writes object metadata."
+  permissions = ["storage.objects.get", "storage.objects.list", "storage.objects.update"]
 
   lifecycle {
     ignore_changes = [role_id]
