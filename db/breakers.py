@@ -1,4 +1,4 @@
-"""The open breakers of the workers, in the table `workers`, and the attempts given back.
+"""The open breakers of the workers, in the table `workers`, the attempts given back, and the control of an engine.
 
 Each function takes a connection in a transaction of the caller. See `worker.breaker`.
 """
@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import text
 
 from db.session import Connection
+from dropline.contract import ObjectVersion, TaskRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,15 @@ class OpenBreaker:
     def document(self) -> dict[str, Any]:
         """The fields by name."""
         return {"name": self.name, "host": self.host, "open_since": self.open_since, "reason": self.reason}
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """An image that a model has captioned: an engine with this model should caption it again."""
+
+    row_id: int
+    version: ObjectVersion
+    task: TaskRequest
 
 
 _RECORD = text("""
@@ -49,6 +59,16 @@ _GIVE_BACK = text("""
                (status IN ('failed', 'captioned') AND error_code = 'engine_lost'))
 """)
 
+# A few of the newest: the index has the time alone.
+_FIND_CONTROL = text("""
+    SELECT id, bucket, object_name, generation, task FROM (
+        SELECT * FROM captions WHERE captioned_at IS NOT NULL ORDER BY captioned_at DESC LIMIT 100
+    ) AS newest
+    WHERE status = 'captioned' AND NOT redo AND error_code IS NULL AND copied_from IS NULL
+          AND model = :model AND model_revision = :revision
+    ORDER BY captioned_at DESC LIMIT 1
+""")
+
 
 def record(connection: Connection, name: str, reason: str | None) -> None:
     """Record why and since when the breaker of a worker is open; None: closed."""
@@ -65,3 +85,12 @@ def give_back(connection: Connection, lost_attempts: Mapping[int, int]) -> None:
     if lost_attempts:
         values = {"ids": list(lost_attempts), "attempts": list(lost_attempts.values())}
         connection.execute(_GIVE_BACK, values)
+
+
+def find_control(connection: Connection, model: str, revision: str) -> Control | None:
+    """An image that the model has captioned lately, not copied from another row; None: there is none."""
+    found = connection.execute(_FIND_CONTROL, {"model": model, "revision": revision}).one_or_none()
+    if found is None:
+        return None
+    version = ObjectVersion(found.bucket, found.object_name, found.generation)
+    return Control(found.id, version, TaskRequest.parse(found.task))

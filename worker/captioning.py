@@ -5,14 +5,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from db.breakers import Control
 from db.copies import Waits
 from dropline.contract import Caption, Claim, Dimensions, ObjectVersion, Original
-from dropline.errors import DroplineError, EngineLost, InvalidImage
+from dropline.errors import DroplineError, EngineLost, EngineUnavailable, InvalidImage
 from dropline.images.decoded import Decoded
+from dropline.log import get_logger
 from dropline.settings import Settings
 from dropline.storage.encodings import Content, Identity
 from worker.breaker import EngineUse
 from worker.engine.wire import CaptionRequest
+
+log = get_logger(__name__)
 
 
 class Captioner(Protocol):
@@ -21,6 +25,10 @@ class Captioner(Protocol):
     @property
     def engine(self) -> int:
         """Number of the engine of the last request."""
+
+    @property
+    def is_tried(self) -> bool:
+        """Whether the breaker of the next image's engine is open, and tries the engine with this image."""
 
     @property
     def input_size(self) -> int:
@@ -84,11 +92,19 @@ class _Fetched:
 class Captioning:
     """Captions the claims of an object version; each child has its own."""
 
-    def __init__(self, store: Downloads, decoder: Decoder, captioner: Captioner, settings: Settings) -> None:
+    def __init__(
+        self,
+        store: Downloads,
+        decoder: Decoder,
+        captioner: Captioner,
+        settings: Settings,
+        find_control: Callable[[], Control | None],
+    ) -> None:
         self._store = store
         self._decoder = decoder
         self._captioner = captioner
         self._settings = settings
+        self._find_control = find_control
         #: What the engine did with each row of the last attempt, for the breaker of the worker.
         self.engine_uses: list[EngineUse] = []
 
@@ -102,6 +118,8 @@ class Captioning:
         Raises:
             Exception: no claim is answered.
         """
+        if self._captioner.is_tried:
+            self._try_engine()
         fetched = self._fetch(claims, known)
         if fetched.decoded is None:
             return Answers(None, fetched.size_bytes, [fetched.known[claim.row_id] for claim in claims])
@@ -109,6 +127,43 @@ class Captioning:
         answered = zip(rest, self._ask(rest, fetched.decoded), strict=True)
         found = fetched.known | {claim.row_id: outcome for claim, outcome in answered}
         return Answers(fetched.decoded.dimensions, fetched.size_bytes, [found[claim.row_id] for claim in claims])
+
+    def _try_engine(self) -> None:
+        """Have the engine caption an image of the table once more; nothing is recorded.
+
+        Where all due images kill engines, no other caption would tell them from a broken engine.
+
+        Raises:
+            EngineUnavailable: the engine died on it, or was not reached; no claim is at fault.
+        """
+        control = self._find_control()
+        decoded = None if control is None else self._fetch_control(control)
+        if control is None or decoded is None:
+            return
+        request = CaptionRequest(decoded.pixels, control.task, decoded.dimensions, isolated=True)
+        try:
+            (outcome,) = self._captioner.caption_all([request], timeout_s=self._settings.engine.request_timeout_s)
+        except EngineLost as error:
+            self.engine_uses = [self._use(control, lost=True)]
+            raise EngineUnavailable(
+                f"the engine died on {control.version.uri}, which its model has captioned before; the image waits"
+            ) from error
+        if isinstance(outcome, Caption):
+            self.engine_uses = [self._use(control, lost=False)]
+
+    def _fetch_control(self, control: Control) -> Decoded | None:
+        """The image, its request announced; None: it says nothing of the engine, as it is gone."""
+        self._captioner.announce()
+        decoded = None
+        try:
+            content = self._store.download(control.version, self._settings.events.max_size_bytes)
+            decoded = self._decode(content)
+        except DroplineError as error:
+            log.info("control_not_used", object=control.version.uri, error=str(error))
+        finally:
+            if decoded is None:
+                self._captioner.retract()
+        return decoded
 
     def _ask(self, claims: Sequence[Claim], decoded: Decoded) -> Sequence[Caption | DroplineError]:
         requests = [
@@ -130,18 +185,18 @@ class Captioning:
         try:
             outcomes = self._captioner.caption_all(requests, timeout_s=timeout_s)
         except EngineLost:
-            self.engine_uses = [self._use(claim, lost=True) for claim in claims]
+            self.engine_uses += [self._use(claim, lost=True) for claim in claims]
             raise
-        self.engine_uses = [
+        self.engine_uses += [
             self._use(claim, lost=False)
             for claim, outcome in zip(claims, outcomes, strict=True)
             if isinstance(outcome, Caption)
         ]
         return outcomes
 
-    def _use(self, claim: Claim, *, lost: bool) -> EngineUse:
-        digest = hashlib.blake2b(claim.version.uri.encode(), digest_size=7).digest()
-        return EngineUse(self._captioner.engine, claim.row_id, lost, int.from_bytes(digest))
+    def _use(self, work: Claim | Control, *, lost: bool) -> EngineUse:
+        digest = hashlib.blake2b(work.version.uri.encode(), digest_size=7).digest()
+        return EngineUse(self._captioner.engine, work.row_id, lost, int.from_bytes(digest))
 
     def _fetch(self, claims: Sequence[Claim], known: Known) -> "_Fetched":
         # Announced first: without an engine the download is useless.

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar, assert_never
 
-from db import attempts, claims
+from db import attempts, breakers, claims
 from db.attempts import Ended
 from db.copies import Waits
 from db.due_rows import Due, with_time
@@ -89,7 +89,8 @@ class Pipeline:
     ) -> None:
         self._database = database
         self._store = store
-        self._captioning = Captioning(store, decoder, captioner, settings)
+        self._captioner = captioner
+        self._captioning = Captioning(store, decoder, captioner, settings, self._find_control)
         is_on = settings.worker.copy_identical
         self._identical = Identical(database, self._retry_while_refused, lambda: captioner.model, is_on=is_on)
         self._settings = settings
@@ -148,6 +149,13 @@ class Pipeline:
             claim.row_id: self._end_claim(claim, outcome, answers)
             for claim, outcome in zip(claims_, answers.outcomes, strict=True)
         }
+
+    def _find_control(self) -> breakers.Control | None:
+        model = self._captioner.model
+        if model is None:
+            return None
+        with self._database.statement() as connection:
+            return breakers.find_control(connection, *model)
 
     def _end_claim(
         self,

@@ -1,17 +1,19 @@
 """The circuit breaker of a real worker with real services, and its statements."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from db import attempts, breakers, edits, workers
 from db.session import Database
 from db.workers import NewWorker
 from tests.support.engines import wait_until
-from tests.support.failpoints import arm, armed
-from tests.support.rows import G1, drop, end_waits, fail_object, record, redo, row_of, take
+from tests.support.failpoint_engine import POISON
+from tests.support.failpoints import arm, armed, inferences
+from tests.support.rows import G1, TASK, drop, end_waits, fail_object, record, redo, row_of, take
 from tests.support.shell import run
 from tests.support.worker_rig import DEADLINE_S, Rig, png
 
@@ -46,6 +48,21 @@ def test_fault_44_an_engine_that_dies_on_every_image_sets_none_aside(
     assert {(row["status"], row["error_code"]) for row in rows} == {("captioned", None)}
     assert worker.wait_for_line("breaker_closed", DEADLINE_S)
     wait_until(lambda: _found_open(rig) == [])
+
+
+def test_images_that_kill_engines_are_set_aside_though_no_other_is_due(rig: Rig) -> None:
+    """An image that was captioned before clears the engine: each of the others costs a few engines, not twenty."""
+    worker = rig.worker(DROPLINE_WORKER__RETRY_CAP_S="0.5", DROPLINE_WORKER__COPY_IDENTICAL="false")
+    (good,) = rig.wait_settled([rig.drop("good.png", png((0, 1, 44)))])
+    ids = [rig.drop(f"{n}.png", png((255, 0, 0))) for n in range(5)]
+    assert worker.wait_for_line("breaker_opened", DEADLINE_S)
+    rows = rig.wait_settled(ids)
+    assert {row["status"] for row in rows} == {"failed"}
+    assert {row["error_code"] for row in rows} <= {"engine_lost", "worker_lost"}
+    assert worker.wait_for_line("breaker_closed", DEADLINE_S)
+    # Three attempts count, and a few are given back.
+    assert inferences(rig.directory).count(POISON) <= 8 * len(ids)
+    assert rig.row(good["id"]) == good
 
 
 def _found_open(rig: Rig) -> list[breakers.OpenBreaker]:
@@ -149,3 +166,25 @@ def test_the_breaker_stands_in_the_row_of_its_worker(connection: Connection) -> 
     breakers.record(connection, "a", "third")
     workers.set_stopped(connection, "a")
     assert breakers.find_open(connection) == []
+
+
+def test_the_control_is_the_newest_caption_of_the_model(connection: Connection) -> None:
+    """Not one of another model, a copy, a row that failed later, or one to be redone; as the worker's login."""
+    rows = []
+    for number in range(6):
+        rows.append(drop(connection, replace(G1, name=f"{number}.png")))
+        record(connection, take(connection, rows[-1]))
+        age = f"{number + 1} minutes"
+        connection.execute(
+            text("UPDATE captions SET captioned_at = now() - CAST(:age AS interval) WHERE id = :id"),
+            {"age": age, "id": rows[-1]},
+        )
+    model, revision = (row_of(connection, rows[0])[name] for name in ("model", "model_revision"))
+    changes = ("model = 'another'", "model_revision = 'another'", f"copied_from = {rows[5]}", "error_code = 'x'")
+    for row_id, change in zip(rows, changes, strict=False):
+        connection.execute(text(f"UPDATE captions SET {change} WHERE id = {row_id}"))
+    redo(connection, rows[4])
+    connection.exec_driver_sql("SET ROLE dropline_worker")
+    found = breakers.find_control(connection, model, revision)
+    assert found == breakers.Control(rows[5], replace(G1, name="5.png"), TASK)
+    assert breakers.find_control(connection, "none", revision) is None

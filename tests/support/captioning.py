@@ -92,6 +92,7 @@ class FakeCaptioner:
     engine = 3
     #: None: no caption of identical bytes is taken.
     model: tuple[str, str] | None = None
+    is_tried = False
 
     def __init__(self, script: Script) -> None:
         self.requests: list[TimedRequest] = []

@@ -131,6 +131,19 @@ def test_an_engine_that_has_ended_meanwhile_is_replaced() -> None:
     assert (clients[0].calls, clients[1].calls, client.engine) == (["announce"], ["caption r 3"], 2)
 
 
+def test_the_client_knows_that_the_next_image_tries_an_engine() -> None:
+    """Only the engine that the next image would get, and only while its breaker lets one image pass."""
+    board = board_of(2)
+    client = spread(board, [Client(1), Client(2)])
+    tried = [client.is_tried]
+    for trust in (Trust.OPEN, Trust.PROBE):
+        board.set_trust(0, trust)
+        tried.append(client.is_tried)
+    board.take(1, 1)
+    tried.append(client.is_tried)
+    assert tried == [False, False, True, False]
+
+
 @pytest.mark.parametrize("call", ["announce", "retract", "caption"])
 def test_no_end_of_an_image_leaves_a_use_behind(call: str) -> None:
     """An error of the announcement or of the request, or the withdrawal."""

@@ -3,6 +3,8 @@
 import pytest
 from billiard.exceptions import SoftTimeLimitExceeded
 
+from db import breakers
+from db.breakers import Control
 from db.due_rows import Due
 from dropline.contract import Dimensions, ObjectVersion, Status, TaskPrompt, TaskRequest
 from dropline.errors import (
@@ -22,6 +24,8 @@ from tests.support.captioning import CHILD, LEASE_S, PNG, RETRY_FOR_S, SETTINGS,
 from tests.support.row_model import Lease, NotBefore, Row
 from worker.pipeline import Outcome
 
+#: Of the captioner.
+MODEL = ("fake", "r1")
 CAPTIONED = Outcome("captioned", Due())
 FAILED = Outcome("failed", Due())
 #: The row is in its first back-off, and no other row is unfinished.
@@ -93,6 +97,67 @@ def test_the_pipeline_has_what_the_engine_did(bench: Bench) -> None:
     bench.script.plan("caption", EngineUnavailable("starts"))
     pipeline.run(bench.drop(generation=2))
     assert pipeline.engine_uses == []
+
+
+def control_of(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> tuple[Control, int]:
+    """A captioned row as the control of an engine that is tried, and a row that is due."""
+    control = bench.drop()
+    assert bench.run(control) == CAPTIONED
+    found = Control(control, bench.rows.version(control), TaskRequest(TaskPrompt.OD))
+    monkeypatch.setattr(breakers, "find_control", lambda _connection, *model: found if model == MODEL else None)
+    bench.captioner.is_tried, bench.captioner.model = True, MODEL
+    worker = SETTINGS.worker.model_copy(update={"copy_identical": False})
+    bench.settings = SETTINGS.model_copy(update={"worker": worker})
+    return found, bench.drop(generation=2)
+
+
+def test_an_engine_under_suspicion_captions_a_control_first(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An image that the model has captioned before: alone, with its own task, and nothing is recorded of it."""
+    control, row_id = control_of(bench, monkeypatch)
+    bench.script.plan("caption", None, EngineLost("died"))
+    pipeline = bench.pipeline()
+    bench.script.journal.clear()
+    assert pipeline.run(row_id) == QUEUED
+    looked = ["announce", "download", "decode", "caption"]
+    assert bench.journal == ["claim", *looked, *looked, "requeue"]
+    asked = bench.captioner.requests[-1].request
+    assert (asked.task, asked.isolated) == (control.task, True)
+    uses = [(use.row_id, use.lost) for use in pipeline.engine_uses]
+    assert uses == [(control.row_id, False), (row_id, True)]
+    assert bench.rows.row(control.row_id) == WRITTEN
+    assert bench.rows.row(row_id).lost_attempts == 1
+
+
+def test_the_death_of_an_engine_on_the_control_costs_no_attempt(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine is broken: the row waits, and none of its attempts is lost."""
+    control, row_id = control_of(bench, monkeypatch)
+    bench.script.plan("caption", EngineLost("died"))
+    pipeline = bench.pipeline()
+    assert pipeline.run(row_id) == QUEUED
+    assert [(use.row_id, use.lost) for use in pipeline.engine_uses] == [(control.row_id, True)]
+    assert bench.rows.row(row_id).lost_attempts == 0
+    assert bench.rows.row(control.row_id) == WRITTEN
+
+
+@pytest.mark.parametrize("missing", ["object", "row", "model"])
+def test_without_a_control_the_image_is_the_probe(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    """Its object is gone, no row has a caption of this model, or the model is not known yet."""
+    control, row_id = control_of(bench, monkeypatch)
+    if missing == "object":
+        del bench.store.objects[control.version]
+    elif missing == "row":
+        monkeypatch.setattr(breakers, "find_control", lambda *_: None)
+    else:
+        bench.captioner.model = None
+    pipeline = bench.pipeline()
+    assert pipeline.run(row_id) == CAPTIONED
+    assert [(use.row_id, use.lost) for use in pipeline.engine_uses] == [(row_id, False)]
+    announced = bench.journal.count("announce")
+    assert announced == bench.journal.count("caption") + bench.journal.count("retract")
 
 
 def test_without_write_back_the_row_ends_with_its_caption(bench: Bench) -> None:

@@ -50,6 +50,10 @@ class Board:
         """True if the engine has loaded its model."""
         return bool(self._ready[engine])
 
+    def is_tried(self, engine: int) -> bool:
+        """True if the breaker of the engine is open, and lets one image pass."""
+        return bool(self._trust[engine] == Trust.PROBE)
+
     def best(self, place: int) -> int:
         """The engine for a child's next image: ready, trusted, with the fewest images; the place breaks ties."""
         return min(self._engines, key=lambda engine: (*self._rank(engine), (engine - place) % len(self._engines)))

@@ -36,6 +36,11 @@ class SpreadClient:
         return self._client.engine
 
     @property
+    def is_tried(self) -> bool:
+        """Whether the breaker of the next image's engine is open, and tries the engine with this image."""
+        return self._board.is_tried(self._board.best(self._place))
+
+    @property
     def input_size(self) -> int:
         """Pixels per side of the model's input, of all engines.
 
