@@ -1,4 +1,4 @@
-"""The open breakers of the workers, in the table `workers`, the attempts given back, and the control of an engine.
+"""The open breakers of the workers, in the table `workers`, the attempts given back, and the reference images.
 
 Each function takes a connection in a transaction of the caller. See `worker.breaker`.
 """
@@ -31,7 +31,7 @@ class OpenBreaker:
 
 
 @dataclass(frozen=True, slots=True)
-class Control:
+class Reference:
     """An image that a model has captioned: an engine with this model should caption it again."""
 
     row_id: int
@@ -60,7 +60,7 @@ _GIVE_BACK = text("""
 """)
 
 # A few of the newest: the index has the time alone.
-_FIND_CONTROL = text("""
+_FIND_REFERENCE = text("""
     SELECT id, bucket, object_name, generation, task FROM (
         SELECT * FROM captions WHERE captioned_at IS NOT NULL ORDER BY captioned_at DESC LIMIT 100
     ) AS newest
@@ -87,10 +87,10 @@ def give_back(connection: Connection, lost_attempts: Mapping[int, int]) -> None:
         connection.execute(_GIVE_BACK, values)
 
 
-def find_control(connection: Connection, model: str, revision: str) -> Control | None:
+def find_reference(connection: Connection, model: str, revision: str) -> Reference | None:
     """An image that the model has captioned lately, not copied from another row; None: there is none."""
-    found = connection.execute(_FIND_CONTROL, {"model": model, "revision": revision}).one_or_none()
+    found = connection.execute(_FIND_REFERENCE, {"model": model, "revision": revision}).one_or_none()
     if found is None:
         return None
     version = ObjectVersion(found.bucket, found.object_name, found.generation)
-    return Control(found.id, version, TaskRequest.parse(found.task))
+    return Reference(found.id, version, TaskRequest.parse(found.task))

@@ -13,8 +13,8 @@ from enum import Enum, auto
 
 #: Deaths in a row to open the breaker. No two deaths have an image in common.
 DEATHS = 3
-#: Attempts given back to a row while a breaker is open. Where all due images kill engines, and no image was captioned
-#: before, no caption closes the breaker, and each probe would keep the GPU awake for another pause.
+#: Attempts given back to a row while a breaker is open. Where all due images kill engines, and there is no
+#: reference image, no caption closes the breaker, and each probe would keep the GPU awake for another pause.
 MOST_GIVEN_BACK = 20
 #: Suspects remembered; the oldest are forgotten first.
 _MOST_SUSPECTS = 10_000

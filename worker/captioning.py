@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from db.breakers import Control
+from db.breakers import Reference
 from db.copies import Waits
 from dropline.contract import Caption, Claim, Dimensions, ObjectVersion, Original
 from dropline.errors import DroplineError, EngineLost, EngineUnavailable, InvalidImage
@@ -98,13 +98,13 @@ class Captioning:
         decoder: Decoder,
         captioner: Captioner,
         settings: Settings,
-        find_control: Callable[[], Control | None],
+        find_reference: Callable[[], Reference | None],
     ) -> None:
         self._store = store
         self._decoder = decoder
         self._captioner = captioner
         self._settings = settings
-        self._find_control = find_control
+        self._find_reference = find_reference
         #: What the engine did with each row of the last attempt, for the breaker of the worker.
         self.engine_uses: list[EngineUse] = []
 
@@ -136,30 +136,30 @@ class Captioning:
         Raises:
             EngineUnavailable: the engine died on it, or was not reached; no claim is at fault.
         """
-        control = self._find_control()
-        decoded = None if control is None else self._fetch_control(control)
-        if control is None or decoded is None:
+        reference = self._find_reference()
+        decoded = None if reference is None else self._fetch_reference(reference)
+        if reference is None or decoded is None:
             return
-        request = CaptionRequest(decoded.pixels, control.task, decoded.dimensions, isolated=True)
+        request = CaptionRequest(decoded.pixels, reference.task, decoded.dimensions, isolated=True)
         try:
             (outcome,) = self._captioner.caption_all([request], timeout_s=self._settings.engine.request_timeout_s)
         except EngineLost as error:
-            self.engine_uses = [self._use(control, lost=True)]
+            self.engine_uses = [self._use(reference, lost=True)]
             raise EngineUnavailable(
-                f"the engine died on {control.version.uri}, which its model has captioned before; the image waits"
+                f"the engine died on {reference.version.uri}, which its model has captioned before; the row waits"
             ) from error
         if isinstance(outcome, Caption):
-            self.engine_uses = [self._use(control, lost=False)]
+            self.engine_uses = [self._use(reference, lost=False)]
 
-    def _fetch_control(self, control: Control) -> Decoded | None:
+    def _fetch_reference(self, reference: Reference) -> Decoded | None:
         """The image, its request announced; None: it says nothing of the engine, as it is gone."""
         self._captioner.announce()
         decoded = None
         try:
-            content = self._store.download(control.version, self._settings.events.max_size_bytes)
+            content = self._store.download(reference.version, self._settings.events.max_size_bytes)
             decoded = self._decode(content)
         except DroplineError as error:
-            log.info("control_not_used", object=control.version.uri, error=str(error))
+            log.info("reference_not_used", object=reference.version.uri, error=str(error))
         finally:
             if decoded is None:
                 self._captioner.retract()
@@ -194,7 +194,7 @@ class Captioning:
         ]
         return outcomes
 
-    def _use(self, work: Claim | Control, *, lost: bool) -> EngineUse:
+    def _use(self, work: Claim | Reference, *, lost: bool) -> EngineUse:
         digest = hashlib.blake2b(work.version.uri.encode(), digest_size=7).digest()
         return EngineUse(self._captioner.engine, work.row_id, lost, int.from_bytes(digest))
 

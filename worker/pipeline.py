@@ -90,7 +90,7 @@ class Pipeline:
         self._database = database
         self._store = store
         self._captioner = captioner
-        self._captioning = Captioning(store, decoder, captioner, settings, self._find_control)
+        self._captioning = Captioning(store, decoder, captioner, settings, self._find_reference)
         is_on = settings.worker.copy_identical
         self._identical = Identical(database, self._retry_while_refused, lambda: captioner.model, is_on=is_on)
         self._settings = settings
@@ -150,12 +150,12 @@ class Pipeline:
             for claim, outcome in zip(claims_, answers.outcomes, strict=True)
         }
 
-    def _find_control(self) -> breakers.Control | None:
+    def _find_reference(self) -> breakers.Reference | None:
         model = self._captioner.model
         if model is None:
             return None
         with self._database.statement() as connection:
-            return breakers.find_control(connection, *model)
+            return breakers.find_reference(connection, *model)
 
     def _end_claim(
         self,

@@ -168,7 +168,7 @@ def test_the_breaker_stands_in_the_row_of_its_worker(connection: Connection) -> 
     assert breakers.find_open(connection) == []
 
 
-def test_the_control_is_the_newest_caption_of_the_model(connection: Connection) -> None:
+def test_the_reference_image_is_the_newest_caption_of_the_model(connection: Connection) -> None:
     """Not one of another model, a copy, a row that failed later, or one to be redone; as the worker's login."""
     rows = []
     for number in range(6):
@@ -185,6 +185,6 @@ def test_the_control_is_the_newest_caption_of_the_model(connection: Connection) 
         connection.execute(text(f"UPDATE captions SET {change} WHERE id = {row_id}"))
     redo(connection, rows[4])
     connection.exec_driver_sql("SET ROLE dropline_worker")
-    found = breakers.find_control(connection, model, revision)
-    assert found == breakers.Control(rows[5], replace(G1, name="5.png"), TASK)
-    assert breakers.find_control(connection, "none", revision) is None
+    found = breakers.find_reference(connection, model, revision)
+    assert found == breakers.Reference(rows[5], replace(G1, name="5.png"), TASK)
+    assert breakers.find_reference(connection, "none", revision) is None

@@ -4,7 +4,7 @@ import pytest
 from billiard.exceptions import SoftTimeLimitExceeded
 
 from db import breakers
-from db.breakers import Control
+from db.breakers import Reference
 from db.due_rows import Due
 from dropline.contract import Dimensions, ObjectVersion, Status, TaskPrompt, TaskRequest
 from dropline.errors import (
@@ -99,21 +99,23 @@ def test_the_pipeline_has_what_the_engine_did(bench: Bench) -> None:
     assert pipeline.engine_uses == []
 
 
-def control_of(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> tuple[Control, int]:
-    """A captioned row as the control of an engine that is tried, and a row that is due."""
-    control = bench.drop()
-    assert bench.run(control) == CAPTIONED
-    found = Control(control, bench.rows.version(control), TaskRequest(TaskPrompt.OD))
-    monkeypatch.setattr(breakers, "find_control", lambda _connection, *model: found if model == MODEL else None)
+def reference_of(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> tuple[Reference, int]:
+    """A captioned row as the reference of an engine that is tried, and a row that is due."""
+    reference = bench.drop()
+    assert bench.run(reference) == CAPTIONED
+    found = Reference(reference, bench.rows.version(reference), TaskRequest(TaskPrompt.OD))
+    monkeypatch.setattr(breakers, "find_reference", lambda _connection, *model: found if model == MODEL else None)
     bench.captioner.is_tried, bench.captioner.model = True, MODEL
     worker = SETTINGS.worker.model_copy(update={"copy_identical": False})
     bench.settings = SETTINGS.model_copy(update={"worker": worker})
     return found, bench.drop(generation=2)
 
 
-def test_an_engine_under_suspicion_captions_a_control_first(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_under_suspicion_captions_a_reference_first(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An image that the model has captioned before: alone, with its own task, and nothing is recorded of it."""
-    control, row_id = control_of(bench, monkeypatch)
+    reference, row_id = reference_of(bench, monkeypatch)
     bench.script.plan("caption", None, EngineLost("died"))
     pipeline = bench.pipeline()
     bench.script.journal.clear()
@@ -121,36 +123,36 @@ def test_an_engine_under_suspicion_captions_a_control_first(bench: Bench, monkey
     looked = ["announce", "download", "decode", "caption"]
     assert bench.journal == ["claim", *looked, *looked, "requeue"]
     asked = bench.captioner.requests[-1].request
-    assert (asked.task, asked.isolated) == (control.task, True)
+    assert (asked.task, asked.isolated) == (reference.task, True)
     uses = [(use.row_id, use.lost) for use in pipeline.engine_uses]
-    assert uses == [(control.row_id, False), (row_id, True)]
-    assert bench.rows.row(control.row_id) == WRITTEN
+    assert uses == [(reference.row_id, False), (row_id, True)]
+    assert bench.rows.row(reference.row_id) == WRITTEN
     assert bench.rows.row(row_id).lost_attempts == 1
 
 
-def test_the_death_of_an_engine_on_the_control_costs_no_attempt(
+def test_the_death_of_an_engine_on_the_reference_costs_no_attempt(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The engine is broken: the row waits, and none of its attempts is lost."""
-    control, row_id = control_of(bench, monkeypatch)
+    reference, row_id = reference_of(bench, monkeypatch)
     bench.script.plan("caption", EngineLost("died"))
     pipeline = bench.pipeline()
     assert pipeline.run(row_id) == QUEUED
-    assert [(use.row_id, use.lost) for use in pipeline.engine_uses] == [(control.row_id, True)]
+    assert [(use.row_id, use.lost) for use in pipeline.engine_uses] == [(reference.row_id, True)]
     assert bench.rows.row(row_id).lost_attempts == 0
-    assert bench.rows.row(control.row_id) == WRITTEN
+    assert bench.rows.row(reference.row_id) == WRITTEN
 
 
 @pytest.mark.parametrize("missing", ["object", "row", "model"])
-def test_without_a_control_the_image_is_the_probe(
+def test_without_a_reference_the_image_is_the_probe(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
     """Its object is gone, no row has a caption of this model, or the model is not known yet."""
-    control, row_id = control_of(bench, monkeypatch)
+    reference, row_id = reference_of(bench, monkeypatch)
     if missing == "object":
-        del bench.store.objects[control.version]
+        del bench.store.objects[reference.version]
     elif missing == "row":
-        monkeypatch.setattr(breakers, "find_control", lambda *_: None)
+        monkeypatch.setattr(breakers, "find_reference", lambda *_: None)
     else:
         bench.captioner.model = None
     pipeline = bench.pipeline()
