@@ -280,7 +280,7 @@ variable "database_editors" {
 }
 
 variable "gallery" {
-  description = "The gallery (docs/gallery.md): page, JSON API and events. Either `members` whom Identity-Aware Proxy admits, such as `user:ana@example.com`, or `tokens`, as `dropline gallery token` prints them. `scopes`: what everyone whom the proxy admits may do, and the most that a token may. null: no gallery."
+  description = "The gallery (docs/gallery.md): page, JSON API and events. Either `members` whom Identity-Aware Proxy admits, such as `user:ana@example.com`, people of the organisation that the project belongs to; or `tokens`, for everyone else, as `dropline gallery token` prints them. `scopes`: what everyone whom the proxy admits may do, and the most that a token may. null: no gallery."
   type = object({
     members = optional(list(string), [])
     tokens  = optional(list(string), [])

@@ -299,11 +299,11 @@ def test_metrics_extract_what_is_logged(plan: Plan) -> None:
     assert kinds == {"DISTRIBUTION"}
 
 
-#: Metrics of Google that alerts use already; their names are read, not seen.
+#: Metrics of Google; their names are read, not seen.
 _KNOWN_METRICS = {
     "pubsub.googleapis.com/subscription/num_undelivered_messages",
     "pubsub.googleapis.com/subscription/oldest_unacked_message_age",
-    "run.googleapis.com/container/instance_count",
+    "run.googleapis.com/container/billable_instance_time",
     "run.googleapis.com/request_latencies",
 }
 

@@ -19,8 +19,9 @@ locals {
   google_charts = {
     oldest   = { heading = "Age of the oldest event that the function has not taken, in seconds", filter = "metric.type=\"pubsub.googleapis.com/subscription/oldest_unacked_message_age\" ${local.of_subscription}", aligner = "ALIGN_MAX", reducers = ["REDUCE_MAX"], period = "60s", plot = "LINE" }
     requests = { heading = "Latency of the function, 95th percentile, in milliseconds", filter = "metric.type=\"run.googleapis.com/request_latencies\" ${local.of_function}", aligner = "ALIGN_PERCENTILE_95", reducers = ["REDUCE_MAX"], period = "60s", plot = "LINE" }
-    # The mean of an hour is the instance-hours of that hour. An instance has one GPU.
-    hours      = { heading = "Worker hours in each hour (GPU hours: an instance has one GPU)", filter = "metric.type=\"run.googleapis.com/container/instance_count\" ${local.of_pool}", aligner = "ALIGN_MEAN", reducers = ["REDUCE_SUM"], period = "3600s", plot = "STACKED_BAR" }
+    # Seconds of instances per second of an hour: the instance-hours of that hour. Time without an instance counts as 0, which the mean of
+    # `instance_count` would leave out. An instance has one GPU.
+    hours      = { heading = "Worker hours in each hour (GPU hours: an instance has one GPU)", filter = "metric.type=\"run.googleapis.com/container/billable_instance_time\" ${local.of_pool}", aligner = "ALIGN_RATE", reducers = ["REDUCE_SUM"], period = "3600s", plot = "STACKED_BAR" }
     dead_ended = { heading = "Dead letters", filter = "metric.type=\"pubsub.googleapis.com/subscription/num_undelivered_messages\" resource.type=\"pubsub_subscription\" resource.label.\"subscription_id\"=\"${var.dead_letter_subscription}\"", aligner = "ALIGN_MAX", reducers = ["REDUCE_SUM"], period = "60s", plot = "LINE" }
   }
 

@@ -30,6 +30,8 @@ locals {
   }
 
   environment = merge(
+    # Whether the container sees its own limit, and not that of the instance with the proxy, was not found.
+    { DROPLINE_WORKER__MEMORY_BYTES = tostring(tonumber(trimsuffix(var.memory, "Gi")) * 1024 * 1024 * 1024) },
     var.environment,
     local.pool_settings,
     local.wake_settings,

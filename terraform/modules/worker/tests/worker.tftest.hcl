@@ -52,6 +52,11 @@ run "an_l4_by_default" {
     condition     = one([for env in google_cloud_run_v2_worker_pool.this.template[0].containers[0].env : env.value if env.name == "DROPLINE_ENGINE__DEVICE"]) == "cuda"
     error_message = "Without its GPU the engine must fail, not fall back to the CPU."
   }
+
+  assert {
+    condition     = one([for env in google_cloud_run_v2_worker_pool.this.template[0].containers[0].env : env.value if env.name == "DROPLINE_WORKER__MEMORY_BYTES"]) == "17179869184"
+    error_message = "The worker knows the memory of its container."
+  }
 }
 
 run "a_trial_without_a_gpu" {
