@@ -1,7 +1,7 @@
 output "push_endpoint" {
-  description = "Push endpoint, the URL of the function. Available after the push account has the right to invoke the function."
+  description = "Push endpoint, the URL of the function. Available after its callers have the right to invoke the function."
   value       = "${google_cloud_run_v2_service.this.uri}/"
-  depends_on  = [google_cloud_run_v2_service_iam_member.push]
+  depends_on  = [google_cloud_run_v2_service_iam_member.push, google_cloud_run_v2_service_iam_member.wake]
 }
 
 output "push_audience" {
