@@ -30,6 +30,12 @@ def cloud(
     state_bucket: Annotated[
         str, typer.Option(help="Bucket of Terraform's state. Default: the project's id and `-tfstate`.")
     ] = "",
+    tasks_region: Annotated[
+        str,
+        typer.Option(
+            help="Region of the queue of Cloud Tasks: Terraform's `tasks_region`. Default: as in Terraform."
+        ),
+    ] = "",
     endpoint: Annotated[
         str, typer.Option(help="Address of a stand-in for Google's APIs, which gets no credentials; for tests.")
     ] = "",
@@ -37,12 +43,12 @@ def cloud(
 ) -> None:
     """Check a project in Google Cloud before a deployment, reading only: `dropline cloud check`.
 
-    Checks billing, services, your rights, the GPU quota, the region, names that may be taken, and the
+    Checks billing, services, your rights, the GPU quota, the regions, names that may be taken, and the
     organisation's policies. Each finding has the commands that mend it. The exit code is 1 if one of them blocks
     the deployment.
     """
     assert action is Action.CHECK
-    plan = Plan(project, region, name, gpus, state_bucket)
+    plan = Plan(project, region, name, gpus, state_bucket, tasks_region)
     counts: Counter[Level] = Counter()
     found = []
     for finding in check(plan, endpoint):

@@ -125,6 +125,7 @@ module "worker" {
 
   project            = var.project
   region             = var.region
+  tasks_region       = var.tasks_region
   name               = var.name
   labels             = local.labels
   image              = local.image.worker

@@ -31,6 +31,11 @@ output "worker_pool" {
   value       = module.worker.pool
 }
 
+output "wake_queue" {
+  description = "Queue of Cloud Tasks, as `projects/P/locations/L/queues/Q`: its region need not be that of the worker pool. null without scale to zero."
+  value       = module.worker.wake_queue
+}
+
 output "jobs" {
   description = "Names of the Cloud Run jobs. Terraform runs `migrations` during an apply that changes the job; `redrive` is run by hand."
   value = {

@@ -9,7 +9,7 @@ variable "project" {
 }
 
 variable "region" {
-  description = "Region of every resource. The default worker needs a region with L4 GPUs in Cloud Run."
+  description = "Region of every resource except the queue of Cloud Tasks (`tasks_region`). The default worker needs a region with L4 GPUs in Cloud Run."
   type        = string
   default     = "europe-west4"
   nullable    = false
@@ -17,6 +17,17 @@ variable "region" {
   validation {
     condition     = can(regex("^[a-z]+-[a-z]+[0-9]+$", var.region))
     error_message = "Give a region such as europe-west4, not a zone."
+  }
+}
+
+variable "tasks_region" {
+  description = "Region of the queue of Cloud Tasks, which scale to zero needs; its tasks have no data of an image. null: the region, or a near one where Cloud Tasks does not exist in the region (europe-west1 for europe-west4)."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.tasks_region == null || can(regex("^[a-z]+-[a-z]+[0-9]+$", var.tasks_region))
+    error_message = "Give a region such as europe-west1, not a zone."
   }
 }
 

@@ -3,6 +3,6 @@
 - `findings`: the results.
 - `api`: requests to Google's REST APIs, and the errors.
 - `needs`: the needs of a deployment: services, permissions, regions.
-- `project`, `quota`, `names`, `policies`: the parts of the check.
+- `project`, `quota`, `tasks`, `names`, `policies`: the parts of the check.
 - `run`: all parts in order.
 """

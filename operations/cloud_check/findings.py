@@ -3,6 +3,8 @@
 import enum
 from dataclasses import dataclass
 
+from operations.cloud_check.needs import NEAR_TASKS_REGION, TASKS_LOCATIONS
+
 
 class Level(enum.StrEnum):
     """The weight of a finding."""
@@ -22,7 +24,8 @@ class Finding:
     """A result of the check."""
 
     level: Level
-    #: The part of the check: `project`, `billing`, `services`, `rights`, `quota`, `region`, `names` or `policies`.
+    #: The part of the check: `project`, `billing`, `services`, `rights`, `quota`, `region`, `tasks`, `names` or
+    #: `policies`.
     part: str
     text: str
     #: Shell commands that mend the fault; may be empty.
@@ -41,6 +44,8 @@ class Plan:
     gpus: int = 1
     #: Bucket of Terraform's state; empty: PROJECT-tfstate.
     state_bucket: str = ""
+    #: Terraform's variable `tasks_region`; empty: null.
+    tasks_region: str = ""
 
     @property
     def state(self) -> str:
@@ -51,3 +56,14 @@ class Plan:
     def drops(self) -> str:
         """The bucket that Terraform makes for images."""
         return f"{self.project}-{self.name}-drops"
+
+    @property
+    def queue_region(self) -> str:
+        """The region of the queue of Cloud Tasks, as Terraform's module `worker` chooses it."""
+        return self.tasks_region or NEAR_TASKS_REGION.get(self.region, self.region)
+
+    @property
+    def locations(self) -> tuple[str, ...]:
+        """The locations of resources: the region, and those of the queue."""
+        queue = TASKS_LOCATIONS.get(self.queue_region, (self.queue_region,))
+        return tuple(dict.fromkeys((self.region, *queue)))

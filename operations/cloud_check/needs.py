@@ -52,3 +52,54 @@ PERMISSIONS = {
 GPU_QUOTA = "NvidiaL4GpuAllocNoZonalRedundancyPerProjectRegion"
 #: Regions with L4 GPUs in Cloud Run, as docs/deploy.md has them; the quota's own list goes before.
 GPU_REGIONS = ("asia-southeast1", "europe-west1", "europe-west4")
+
+#: Regions with Cloud Tasks (Cloud Tasks' page on its locations); Cloud Tasks' own list goes before.
+TASKS_REGIONS = (
+    "asia-east1",
+    "asia-east2",
+    "asia-northeast1",
+    "asia-northeast2",
+    "asia-northeast3",
+    "asia-south1",
+    "asia-southeast1",
+    "asia-southeast2",
+    "australia-southeast1",
+    "europe-central2",
+    "europe-west1",
+    "europe-west2",
+    "europe-west3",
+    "europe-west6",
+    "northamerica-northeast1",
+    "southamerica-east1",
+    "us-central1",
+    "us-east1",
+    "us-east4",
+    "us-west1",
+    "us-west2",
+    "us-west3",
+    "us-west4",
+)
+#: Region of Cloud Run without Cloud Tasks → region of the queue, as in Terraform's module `worker`.
+NEAR_TASKS_REGION = {
+    "africa-south1": "europe-west1",
+    "asia-south2": "asia-south1",
+    "australia-southeast2": "australia-southeast1",
+    "europe-north1": "europe-central2",
+    "europe-north2": "europe-central2",
+    "europe-southwest1": "europe-west1",
+    "europe-west10": "europe-west3",
+    "europe-west12": "europe-west3",
+    "europe-west4": "europe-west1",
+    "europe-west8": "europe-west3",
+    "europe-west9": "europe-west1",
+    "me-central1": "asia-south1",
+    "me-central2": "asia-south1",
+    "me-west1": "europe-central2",
+    "northamerica-northeast2": "northamerica-northeast1",
+    "northamerica-south1": "us-central1",
+    "southamerica-west1": "southamerica-east1",
+    "us-east5": "us-east4",
+    "us-south1": "us-central1",
+}
+#: Region of a queue → the locations that the policy `gcp.resourceLocations` must allow, where they are several.
+TASKS_LOCATIONS = {"us-central1": ("us-central1", "us-central2")}

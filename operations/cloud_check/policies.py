@@ -1,5 +1,6 @@
 """Organisation policies against the deployment (docs/deploy.md#policies-of-the-organisation)."""
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,6 +9,13 @@ from operations.cloud_check.api import Api, Refused
 from operations.cloud_check.findings import Finding, Level, Plan
 from operations.cloud_check.needs import SERVICES
 from operations.cloud_check.project import Project, unchecked
+
+#: The group of a single region's locations.
+_OF_A_REGION = re.compile(r"in:[a-z]+-[a-z]+[0-9]+-locations")
+_QUEUE_ELSEWHERE = (
+    "the queue of Cloud Tasks would be there: give Terraform `tasks_region`, an allowed region with Cloud Tasks, "
+    "or worker_scale_to_zero = false"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,20 +123,30 @@ def _plain(value: str) -> Callable[[Rules, Plan], tuple[Level, str] | None]:
 
 
 def _locations(rules: Rules, plan: Plan) -> tuple[Level, str] | None:
-    region = plan.region
-    names = {region, f"is:{region}", f"in:{region}-locations"}
-    if rules.denies_all or rules.denied & names:
-        return Level.BLOCKED, f"refuses resources in {region}"
+    """The region is allowed, and so are the locations of the queue of Cloud Tasks."""
+    if refused := [place for place in plan.locations if _refuses_location(rules, place)]:
+        allowed = f": it allows {', '.join(sorted(rules.allowed))}" if rules.allowed else ""
+        queue = "" if plan.region in refused else "; " + _QUEUE_ELSEWHERE
+        return Level.BLOCKED, f"refuses resources in {', '.join(refused)}{allowed}{queue}"
     if not rules.allowed or rules.allows_all:
         return None
-    if not any(name.startswith("in:") for name in rules.allowed) and not rules.allowed & names:
-        return Level.BLOCKED, f"refuses resources in {region}: it allows {', '.join(sorted(rules.allowed))}"
-    if rules.allowed & names:
-        return Level.WARNING, "allows the region; secrets are replicated automatically, which it may refuse"
-    return (
-        Level.WARNING,
-        f"allows groups of locations: check that one has {region}: {', '.join(sorted(rules.allowed))}",
-    )
+    if unsure := [place for place in plan.locations if not rules.allowed & _spellings(place)]:
+        text = f"allows groups of locations: check that they have {', '.join(unsure)}"
+        return Level.WARNING, f"{text}: {', '.join(sorted(rules.allowed))}"
+    return Level.WARNING, "allows the region; secrets are replicated automatically, which it may refuse"
+
+
+def _refuses_location(rules: Rules, location: str) -> bool:
+    """True if the rules refuse a location; a group of several regions is not resolved, and may have it."""
+    names = _spellings(location)
+    if rules.denies_all or rules.denied & names:
+        return True
+    groups = [each for each in rules.allowed if each.startswith("in:") and not _OF_A_REGION.fullmatch(each)]
+    return bool(rules.allowed) and not (rules.allows_all or groups or rules.allowed & names)
+
+
+def _spellings(location: str) -> set[str]:
+    return {location, f"is:{location}", f"in:{location}-locations"}
 
 
 def _peering(rules: Rules, _: Plan) -> tuple[Level, str] | None:
@@ -160,7 +178,11 @@ def _grants(rules: Rules, _: Plan) -> tuple[Level, str] | None:
 
 
 CONSTRAINTS = (
-    Constraint("gcp.resourceLocations", _locations, lambda plan: f"in:{plan.region}-locations"),
+    Constraint(
+        "gcp.resourceLocations",
+        _locations,
+        lambda plan: " ".join(f"in:{place}-locations" for place in plan.locations),
+    ),
     Constraint("gcp.restrictServiceUsage", _services),
     Constraint("gcp.restrictNonCmekServices", _own_keys),
     Constraint("compute.restrictVpcPeering", _peering),

@@ -17,6 +17,7 @@ from operations.cloud_check.project import (
     read_project,
 )
 from operations.cloud_check.quota import check_gpus
+from operations.cloud_check.tasks import check_tasks
 
 
 def check(plan: Plan, endpoint: str = "") -> Iterator[Finding]:
@@ -39,6 +40,7 @@ def check(plan: Plan, endpoint: str = "") -> Iterator[Finding]:
         yield from check_services(api, plan)
         yield from check_rights(api, plan)
         yield from check_gpus(api, plan)
+        yield from check_tasks(api, plan)
         yield from check_names(api, plan, project)
         yield from check_policies(api, plan, project)
 
@@ -48,8 +50,9 @@ def _check_forms(plan: Plan) -> None:
         raise ClientError(
             f"{plan.project!r} is not the id of a project, such as my-project: see `gcloud projects list`"
         )
-    if not re.fullmatch(r"[a-z]+-[a-z]+[0-9]+", plan.region):
-        raise ClientError(f"{plan.region!r} is not a region, such as europe-west4")
+    for region in (plan.region, plan.queue_region):
+        if not re.fullmatch(r"[a-z]+-[a-z]+[0-9]+", region):
+            raise ClientError(f"{region!r} is not a region, such as europe-west4")
     for name in (plan.state, plan.drops):
         if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]", name):
             raise ClientError(f"{name!r} is not the name of a bucket: 3 to 63 of a-z, 0-9, '-', '_' and '.'")

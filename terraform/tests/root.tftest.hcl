@@ -217,6 +217,14 @@ run "a_zone_for_a_region" {
   expect_failures = [var.region]
 }
 
+run "a_zone_for_the_region_of_the_queue" {
+  command = plan
+  variables {
+    tasks_region = "europe-west1-b"
+  }
+  expect_failures = [var.tasks_region]
+}
+
 run "a_project_number" {
   command = plan
   variables {

@@ -84,8 +84,24 @@ def _rules(constraint: str, **rule: Any) -> Change:
             "warning", "policies", "in:us-locations", "describe gcp.resourceLocations",
         ),
         (
-            _rules("gcp.resourceLocations", values={"allowedValues": ["in:europe-west4-locations"]}),
+            _rules(
+                "gcp.resourceLocations",
+                values={"allowedValues": ["in:europe-west4-locations", "in:europe-west1-locations"]},
+            ),
             "warning", "policies", "secrets", "describe gcp.resourceLocations",
+        ),
+        (
+            _rules("gcp.resourceLocations", values={"allowedValues": ["in:europe-west4-locations"]}),
+            "blocked", "policies", "in europe-west1: it allows in:europe-west4-locations; the queue",
+            "allow gcp.resourceLocations in:europe-west4-locations in:europe-west1-locations",
+        ),
+        (
+            _rules("gcp.resourceLocations", values={"deniedValues": ["europe-west1"]}),
+            "blocked", "policies", "refuses resources in europe-west1; the queue", "allow gcp.resourceLocations",
+        ),
+        (
+            _set(tasks_regions=("asia-east1", "europe-west3")),
+            "blocked", "tasks", "does not exist in europe-west1", "-var=tasks_region=europe-west3",
         ),
         (
             _rules("gcp.restrictServiceUsage", values={"deniedValues": ["redis.googleapis.com"]}),
@@ -124,6 +140,55 @@ def test_what_a_project_lacks_is_found(
     assert len(found) == 1
     assert any(command in each for each in found[0]["commands"])
     assert (check(google).exit_code == ExitCode.FAILED) == (level == "blocked" or not google.held)
+
+
+def tasks_of(found: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """Level and text of the findings about the queue of Cloud Tasks."""
+    return [(each["level"], each["text"]) for each in found if each["part"] == "tasks"]
+
+
+def test_the_queue_is_in_a_near_region(google: FakeGoogle) -> None:
+    """A region without Cloud Tasks has its queue in Terraform's near region, which Cloud Tasks' list has."""
+    assert tasks_of(findings(google)) == [
+        ("ok", "europe-west1 has Cloud Tasks, for europe-west4: the queue of scale to zero")
+    ]
+    (asked,) = {path for _, path in google.requests if path.startswith("/cloudtasks")}
+    assert asked == f"/cloudtasks.googleapis.com/v2/projects/{PROJECT}/locations"
+    assert tasks_of(findings(google, region="us-west4")) == [
+        ("ok", "us-west4 has Cloud Tasks: the queue of scale to zero")
+    ]
+
+
+def test_a_given_region_of_the_queue_is_checked(google: FakeGoogle) -> None:
+    """`--tasks-region` is Terraform's variable: it may mend a policy, and it may be wrong."""
+    google.policies = {"gcp.resourceLocations": [{"values": {"deniedValues": ["in:europe-west1-locations"]}}]}
+    assert check(google).exit_code == ExitCode.FAILED
+    assert check(google, "--tasks-region", "europe-west3").exit_code == ExitCode.OK
+    google.policies = {}
+    ((level, text),) = tasks_of(findings(google, "--tasks-region", "europe-west4"))
+    assert (level, "does not exist in europe-west4" in text) == ("blocked", True)
+    done = check(google, "--tasks-region", "europe-west1-b")
+    assert (done.exit_code, "not a region" in done.stderr) == (ExitCode.USAGE, True)
+
+
+def test_a_queue_in_iowa_needs_two_locations(google: FakeGoogle) -> None:
+    """Cloud Tasks asks a policy for us-central1 and us-central2, whichever of the two has the queue."""
+    google.policies = {"gcp.resourceLocations": [{"values": {"allowedValues": ["in:us-central1-locations"]}}]}
+    (found,) = [
+        each for each in findings(google, region="us-central1", level="blocked") if each["part"] == "policies"
+    ]
+    assert "refuses resources in us-central2" in found["text"]
+
+
+@pytest.mark.parametrize(("region", "level"), [("europe-west4", "ok"), ("moon-west1", "warning")])
+def test_before_cloud_tasks_is_enabled_droplines_list_decides(google: FakeGoogle, region: str, level: str) -> None:
+    """In a new project the API is disabled; Dropline's own list only warns."""
+    google.disabled = {"cloudtasks.googleapis.com"}
+    ((found, _),) = tasks_of(findings(google, region=region))
+    assert found == level
+    google.disabled, google.failures = set(), {"cloudtasks.googleapis.com": 403}
+    levels = [found for found, _ in tasks_of(findings(google, region=region))]
+    assert levels == [level, "warning"]
 
 
 def test_every_missing_right_has_its_role(google: FakeGoogle) -> None:

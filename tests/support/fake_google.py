@@ -2,9 +2,10 @@
 
 Paths, parameters and documents are those of Google's published client types: google-cloud-resource-manager (v3),
 google-cloud-service-usage (v1), google-cloud-billing (v1), google-cloud-quotas (v1), google-cloud-org-policy (v2),
-google-cloud-artifact-registry (v1), and the JSON API of google-cloud-storage (v1). As in their JSON, a 64-bit
-number is a string, and a value that is the default (0, false, an empty list) is left out. An unknown path, method,
-parameter or permission is refused. Each host is the first part of the path.
+google-cloud-artifact-registry (v1), google.cloud.location of googleapis-common-protos (Cloud Tasks v2), and the
+JSON API of google-cloud-storage (v1). As in their JSON, a 64-bit number is a string, and a value that is the
+default (0, false, an empty list) is left out. An unknown path, method, parameter or permission is refused. Each
+host is the first part of the path.
 """
 
 import contextlib
@@ -16,11 +17,13 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from operations.cloud_check.needs import GPU_QUOTA, PERMISSIONS, SERVICES
+from operations.cloud_check.needs import GPU_QUOTA, PERMISSIONS, SERVICES, TASKS_REGIONS
 from tests.support.http_stand_in import JsonHandler, StandInServer
 
 NUMBER = "123456789012"
 PROJECT = "my-project"
+#: Locations on a page of a list; a server may give fewer than are asked for.
+_PAGE = 10
 _CONSTRAINT = r"[a-z]+\.[A-Za-z]+"
 #: Path → method of the stand-in, with the parts of the path as arguments.
 _ROUTES = {
@@ -31,6 +34,7 @@ _ROUTES = {
     r"cloudquotas.googleapis.com/v1/projects/([^/:]+)/locations/global/services/([^/]+)/quotaInfos/(\w+)": "quota",
     r"storage.googleapis.com/storage/v1/b/([^/:]+)": "bucket",
     r"artifactregistry.googleapis.com/v1/projects/([^/:]+)/locations/([^/:]+)/repositories/([^/:]+)": "registry",
+    r"cloudtasks.googleapis.com/v2/projects/([^/:]+)/locations": "tasks_locations",
     rf"orgpolicy.googleapis.com/v2/projects/([^/:]+)/policies/({_CONSTRAINT}):getEffectivePolicy": "policy",
 }
 
@@ -52,6 +56,8 @@ class FakeGoogle:
     held: set[str] = field(default_factory=lambda: set(PERMISSIONS))
     #: GPUs by region.
     gpus: dict[str, int] = field(default_factory=lambda: {"europe-west4": 3, "europe-west1": 0})
+    #: Regions with Cloud Tasks.
+    tasks_regions: tuple[str, ...] = TASKS_REGIONS
     #: Owner's number by bucket.
     buckets: dict[str, str] = field(default_factory=dict)
     #: Format by name of the registry.
@@ -115,6 +121,27 @@ class FakeGoogle:
             for region, value in self.gpus.items()
         ]
         return {"name": f"projects/{NUMBER}/…", "quotaId": quota, "service": service, "dimensionsInfos": infos}
+
+    def tasks_locations(
+        self,
+        name: str,
+        *,
+        pageSize: list[str],  # noqa: N803 - the parameter's name
+        pageToken: list[str] | None = None,  # noqa: N803 - the parameter's name
+    ) -> dict[str, Any]:
+        """`ListLocationsResponse`, in pages."""
+        begin = int(pageToken[0]) if pageToken else 0
+        end = begin + min(_PAGE, int(pageSize[0]))
+        places = [
+            {
+                "name": f"projects/{name}/locations/{region}",
+                "locationId": region,
+                "labels": {"cloud.googleapis.com/region": region},
+            }
+            for region in self.tasks_regions[begin:end]
+        ]
+        more = {"nextPageToken": str(end)} if end < len(self.tasks_regions) else {}
+        return ({"locations": places} if places else {}) | more
 
     def bucket(self, name: str, *, projection: list[str]) -> dict[str, Any]:
         """Bucket resource of the JSON API."""

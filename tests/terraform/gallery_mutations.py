@@ -32,6 +32,12 @@ GALLERY_MUTATIONS = (
         'var.gallery.writes ? "dropline_ingest"',
     ),
     Mutation(
+        gallery_policies.a_removed_gallery_loses_its_login,
+        "database/further.tf",
+        'var.deletion_protection ? "DELETE" : "ABANDON"',
+        'var.deletion_protection ? null : "ABANDON"',
+    ),
+    Mutation(
         policies.storage_rights_are_narrow,
         _RIGHTS,
         '"projects/${var.project}/roles/${google_project_iam_custom_role.gallery.role_id}"',

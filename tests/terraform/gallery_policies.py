@@ -56,6 +56,14 @@ def every_request_is_checked(plan: Plan) -> Iterator[str]:
         yield f"{found['name']} has neither proxy nor tokens, or is called by {invokers}"
 
 
+def a_removed_gallery_loses_its_login(plan: Plan) -> Iterator[str]:
+    """The login is deleted with the gallery, whatever the default of the caller's provider is."""
+    account = instance_of(service(plan))["service_account"].removesuffix(".gserviceaccount.com")
+    for each in plan.of("sql_user"):
+        if each.values["name"] == account and each.values["deletion_policy"] != "DELETE":
+            yield f"{each.address} is left: {each.values['deletion_policy']}"
+
+
 def nobody_is_admitted_by_default(plan: Plan) -> Iterator[str]:
     """The proxy admits named people, groups and domains alone."""
     for each in plan.of("iap_web_cloud_run_service_iam_member"):

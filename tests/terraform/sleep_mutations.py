@@ -66,6 +66,24 @@ SLEEP_MUTATIONS = (
         "queues/${var.name}",
     ),
     Mutation(
+        sleep_policies.tasks_reach_the_function,
+        _WAKE,
+        "locations/${local.tasks_region}/queues",
+        "locations/${var.region}/queues",
+    ),
+    Mutation(
+        sleep_policies.the_queue_is_where_cloud_tasks_exists,
+        _WAKE,
+        '    europe-west4            = "europe-west1"\n',
+        "",
+    ),
+    Mutation(
+        sleep_policies.the_queue_is_where_cloud_tasks_exists,
+        _WAKE,
+        "  location = google_cloud_tasks_queue.wake[0].location",
+        "  location = var.region",
+    ),
+    Mutation(
         sleep_policies.scalers_change_one_pool_only,
         _WAKE,
         "serviceAccounts/${var.wake.service_account}",

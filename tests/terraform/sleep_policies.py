@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
+from operations.cloud_check.needs import TASKS_REGIONS
 from tests.terraform.parts import PARTS, container_of, instance_of, is_of_gallery, part
 from tests.terraform.workspace import Plan, Policy, Resource
 from trigger_fn.endpoint import WAKE_PATH
@@ -50,6 +51,16 @@ def tasks_reach_the_function(plan: Plan) -> Iterator[str]:
         yield f"the tasks call {settings['DROPLINE_POOL__WAKE_URL']}"
     if queue["retry_config"][0]["max_attempts"] != -1:
         yield "a task is given up"
+
+
+def the_queue_is_where_cloud_tasks_exists(plan: Plan) -> Iterator[str]:
+    """The queue is in a region with Cloud Tasks, and each right on it names that region."""
+    regions = {each.values["location"] for each in plan.of("cloud_tasks_queue")}
+    for region in regions - set(TASKS_REGIONS):
+        yield f"Cloud Tasks does not exist in {region}"
+    for each in plan.of("cloud_tasks_queue_iam_member"):
+        if each.values["location"] not in regions:
+            yield f"{each.address} is a right on a queue in {each.values['location']}, not in {regions}"
 
 
 def tasks_are_accepted_and_bring_no_events(plan: Plan) -> Iterator[str]:
@@ -153,6 +164,7 @@ SLEEP_POLICIES: tuple[Policy, ...] = (
     whoever_scales_names_the_pool,
     a_pool_that_sleeps_begins_asleep,
     tasks_reach_the_function,
+    the_queue_is_where_cloud_tasks_exists,
     tasks_are_accepted_and_bring_no_events,
     events_outlive_a_falling_asleep,
     scalers_change_one_pool_only,

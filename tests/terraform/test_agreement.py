@@ -21,9 +21,9 @@ from tests.support.deliveries import push
 from tests.support.dockerfile import read_dockerfile
 from tests.support.function import serve
 from tests.support.tokens import Signer, forwarded
-from tests.terraform.conftest import GIVEN_SECRETS
+from tests.terraform.conftest import EXAMPLES, GIVEN_SECRETS
 from tests.terraform.parts import PARTS, container_of, containers, part, split_command
-from tests.terraform.workspace import PROJECT, ROOT, Plan
+from tests.terraform.workspace import PROJECT, ROOT, Plan, Terraform
 from trigger_fn.endpoint import REQUEST_BUDGET_S, Endpoint
 from trigger_fn.intake import Intake
 from trigger_fn.push_auth import Credentials, TokenRefused, TokenVerifier, fetched_keys
@@ -134,6 +134,19 @@ def test_calls_of_cloud_tasks_are_accepted(plan: Plan, monkeypatch: pytest.Monke
     verifier.verify(Credentials(header, wakes=True))
     with pytest.raises(TokenRefused):
         verifier.verify(Credentials(header))
+
+
+def test_tasks_are_made_in_the_region_that_is_given(
+    terraform: Terraform, sources: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`tasks_region` is the region of the queue in the plan, in the settings, and in the output."""
+    directory = sources / "examples" / "minimal"
+    plan = terraform.plan(directory, EXAMPLES["minimal"] | {"tasks_region": "europe-west3"})
+    queue = plan.one("cloud_tasks_queue")
+    assert queue["location"] == "europe-west3"
+    path = f"projects/{PROJECT}/locations/europe-west3/queues/{queue['name']}"
+    found = {settings_of(plan, name, monkeypatch).pool.wake_queue for name in ("function", "worker", "redrive")}
+    assert found == {path} == {plan.outputs["wake_queue"]}
 
 
 def test_events_are_of_buckets_that_are_ours(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,16 @@
 
 import re
 
-from operations.cloud_check.needs import GPU_QUOTA, GPU_REGIONS, IMAGES_SERVICES, PERMISSIONS, SERVICES
+from operations.cloud_check.findings import Plan
+from operations.cloud_check.needs import (
+    GPU_QUOTA,
+    GPU_REGIONS,
+    IMAGES_SERVICES,
+    NEAR_TASKS_REGION,
+    PERMISSIONS,
+    SERVICES,
+    TASKS_REGIONS,
+)
 from operations.cloud_check.policies import CONSTRAINTS
 from tests.support.pages import ROOT
 
@@ -42,3 +51,20 @@ def test_quota_regions_and_constraints_are_those_of_the_page() -> None:
     assert GPU_QUOTA in PAGE
     assert [each for each in GPU_REGIONS if f"`{each}`" not in PAGE] == []
     assert [each.name for each in CONSTRAINTS if f"`{each.name}`" not in PAGE] == []
+
+
+def test_the_queue_is_where_terraform_makes_it() -> None:
+    """The tables of near regions are equal; each leads from a region without Cloud Tasks to one that has it."""
+    wake = (ROOT / "terraform" / "modules" / "worker" / "wake.tf").read_text()
+    table = re.search(r"near_tasks_region = \{\n(.*?)\n  \}", wake, re.DOTALL)
+    assert table
+    assert dict(re.findall(r'^ +([a-z0-9-]+) += "([a-z0-9-]+)"$', table[1], re.MULTILINE)) == NEAR_TASKS_REGION
+    assert set(NEAR_TASKS_REGION.values()) <= set(TASKS_REGIONS)
+    assert not NEAR_TASKS_REGION.keys() & set(TASKS_REGIONS)
+
+
+def test_every_region_with_gpus_has_a_queue() -> None:
+    """With the default of `tasks_region`, no region with GPUs has its queue where Cloud Tasks does not exist."""
+    queues = {region: Plan("my-project", region).queue_region for region in GPU_REGIONS}
+    assert [region for region, queue in queues.items() if queue not in TASKS_REGIONS] == []
+    assert queues["europe-west4"] == "europe-west1"

@@ -12,8 +12,9 @@ provider "google" {
 module "dropline" {
   source = "../.."
 
-  project = var.project
-  region  = var.region
+  project      = var.project
+  region       = var.region
+  tasks_region = var.tasks_region
 
   # No GPU and so no GPU quota. The model takes seconds per image on a CPU.
   worker = { accelerator = "none", cpu = "4", memory = "8Gi", concurrency = 4 }

@@ -12,8 +12,9 @@ provider "google" {
 module "dropline" {
   source = "../.."
 
-  project = var.project
-  region  = var.region
+  project      = var.project
+  region       = var.region
+  tasks_region = var.tasks_region
 
   # The Shared VPC of a host project.
   network = {

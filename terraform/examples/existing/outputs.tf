@@ -7,3 +7,8 @@ output "push_dead_letters" {
   description = "Command that pushes the dead letters to the function again."
   value       = module.dropline.push_dead_letters
 }
+
+output "wake_queue" {
+  description = "Queue of Cloud Tasks; null without scale to zero."
+  value       = module.dropline.wake_queue
+}

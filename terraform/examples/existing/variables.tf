@@ -9,6 +9,12 @@ variable "region" {
   default     = "europe-west4"
 }
 
+variable "tasks_region" {
+  description = "Region of the queue of Cloud Tasks, as in the root module; null: the region, or a near one where Cloud Tasks does not exist in the region."
+  type        = string
+  default     = null
+}
+
 variable "host_project" {
   description = "Host project of the Shared VPC; the deployment's project, if the network is there."
   type        = string

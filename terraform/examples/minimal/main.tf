@@ -12,8 +12,9 @@ provider "google" {
 module "dropline" {
   source = "../.."
 
-  project = var.project
-  region  = var.region
-  worker  = var.worker
-  redis   = var.redis
+  project      = var.project
+  region       = var.region
+  tasks_region = var.tasks_region
+  worker       = var.worker
+  redis        = var.redis
 }

@@ -9,6 +9,12 @@ variable "region" {
   default     = "europe-west4"
 }
 
+variable "tasks_region" {
+  description = "Region of the queue of Cloud Tasks, as in the root module; null: the region, or a near one where Cloud Tasks does not exist in the region."
+  type        = string
+  default     = null
+}
+
 variable "worker" {
   description = "The worker pool, as in the root module; { accelerator = \"none\", cpu = \"4\", memory = \"8Gi\", concurrency = 4 } for a trial without a GPU."
   type = object({

@@ -21,6 +21,6 @@ resource "google_sql_user" "gallery" {
   name     = local.gallery_login
   type     = "CLOUD_IAM_SERVICE_ACCOUNT"
 
-  # The gallery owns no objects and can be dropped.
+  # The gallery owns no objects and can be dropped, whatever the provider's own `deletion_policy` is.
   deletion_policy = var.deletion_protection ? "DELETE" : "ABANDON"
 }

@@ -22,7 +22,7 @@ resource "google_sql_user" "person" {
   type     = endswith(each.value, ".gserviceaccount.com") ? "CLOUD_IAM_SERVICE_ACCOUNT" : "CLOUD_IAM_USER"
 
   # A person owns no objects and can be dropped. A removed person must not keep the roles: a later IAM grant would restore
-  # the access.
+  # the access. Without a value the provider's own `deletion_policy`, which the caller sets, would decide.
   deletion_policy = var.deletion_protection ? "DELETE" : "ABANDON"
 }
 

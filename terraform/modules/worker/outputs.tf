@@ -17,3 +17,8 @@ output "wake_settings" {
   description = "Settings for a process that has the function wake the worker pool, DROPLINE_POOL__WAKE_…; empty without scale to zero."
   value       = local.wake_settings
 }
+
+output "wake_queue" {
+  description = "Full resource name of the queue of Cloud Tasks; null without scale to zero."
+  value       = length(var.scalers) > 0 ? local.queue_path : null
+}

@@ -8,6 +8,12 @@ variable "region" {
   type        = string
 }
 
+variable "tasks_region" {
+  description = "Region of the queue of Cloud Tasks; null: the region, or a near one where Cloud Tasks does not exist in the region."
+  type        = string
+  default     = null
+}
+
 variable "name" {
   description = "Prefix of all resource names."
   type        = string

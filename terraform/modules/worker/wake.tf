@@ -1,7 +1,34 @@
 # The queue of Cloud Tasks whose tasks call the function: at the time of a row in a long back-off, and some minutes after the worker
 # pool was woken, to check that a worker is ready.
+#
+# The queue need not be in the region of the function and the worker pool, and cannot be where Cloud Tasks does not exist. Its tasks
+# have the function's address and the name of an account; they have no data of an image.
 locals {
-  queue_path = "projects/${var.project}/locations/${var.region}/queues/${try(google_cloud_tasks_queue.wake[0].name, "")}"
+  # Regions of Cloud Run that Google's list of the locations of Cloud Tasks lacks, each with a near region of that list: one of the
+  # European Union for a region of the Union. tests/unit/test_cloud_needs.py compares the table with that of `dropline cloud check`.
+  near_tasks_region = {
+    africa-south1           = "europe-west1"
+    asia-south2             = "asia-south1"
+    australia-southeast2    = "australia-southeast1"
+    europe-north1           = "europe-central2"
+    europe-north2           = "europe-central2"
+    europe-southwest1       = "europe-west1"
+    europe-west10           = "europe-west3"
+    europe-west12           = "europe-west3"
+    europe-west4            = "europe-west1"
+    europe-west8            = "europe-west3"
+    europe-west9            = "europe-west1"
+    me-central1             = "asia-south1"
+    me-central2             = "asia-south1"
+    me-west1                = "europe-central2"
+    northamerica-northeast2 = "northamerica-northeast1"
+    northamerica-south1     = "us-central1"
+    southamerica-west1      = "southamerica-east1"
+    us-east5                = "us-east4"
+    us-south1               = "us-central1"
+  }
+  tasks_region = coalesce(var.tasks_region, lookup(local.near_tasks_region, var.region, var.region))
+  queue_path   = "projects/${var.project}/locations/${local.tasks_region}/queues/${try(google_cloud_tasks_queue.wake[0].name, "")}"
 }
 
 resource "google_cloud_tasks_queue" "wake" {
@@ -9,7 +36,7 @@ resource "google_cloud_tasks_queue" "wake" {
 
   project  = var.project
   name     = join("-", compact([var.name, "wake", var.suffix]))
-  location = var.region
+  location = local.tasks_region
 
   # A task is called until the function takes it, as an event is: the function answers 503 while Postgres, Redis or Cloud Run is away.
   retry_config {

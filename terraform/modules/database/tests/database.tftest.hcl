@@ -38,7 +38,7 @@ run "logins_are_accounts" {
 
   assert {
     condition     = google_sql_user.person["ana"].deletion_policy == "DELETE"
-    error_message = "A removed reader must lose login and role: the migrations only grant roles."
+    error_message = "A removed reader must lose login and role, whatever the provider's default is: the migrations only grant roles."
   }
 
   assert {

@@ -284,6 +284,54 @@ run "asleep_until_the_first_event" {
   }
 }
 
+run "a_queue_where_cloud_tasks_exists" {
+  command = plan
+  variables {
+    region  = "europe-west4"
+    sleep   = {}
+    scalers = { function = "dropline-function@drop-project.iam.gserviceaccount.com" }
+  }
+
+  assert {
+    condition     = google_cloud_tasks_queue.wake[0].location == "europe-west1" && google_cloud_tasks_queue_iam_member.enqueuer["function"].location == "europe-west1"
+    error_message = "europe-west4 has no Cloud Tasks: the queue is in a near region."
+  }
+
+  assert {
+    condition     = output.wake_queue == "projects/drop-project/locations/europe-west1/queues/dropline-wake" && output.wake_queue == output.pool_settings["DROPLINE_POOL__WAKE_QUEUE"]
+    error_message = "Tasks are made in the queue that exists."
+  }
+
+  assert {
+    condition     = google_cloud_run_v2_worker_pool.this.location == "europe-west4"
+    error_message = "The worker pool stays in its region."
+  }
+}
+
+run "a_queue_in_a_given_region" {
+  command = plan
+  variables {
+    region       = "europe-west4"
+    tasks_region = "europe-west3"
+    sleep        = {}
+    scalers      = { function = "dropline-function@drop-project.iam.gserviceaccount.com" }
+  }
+
+  assert {
+    condition     = google_cloud_tasks_queue.wake[0].location == "europe-west3" && output.wake_queue == "projects/drop-project/locations/europe-west3/queues/dropline-wake"
+    error_message = "A given region is used."
+  }
+}
+
+run "no_queue_without_scale_to_zero" {
+  command = plan
+
+  assert {
+    condition     = output.wake_queue == null && length(google_cloud_tasks_queue.wake) == 0
+    error_message = "Without scale to zero there is no queue."
+  }
+}
+
 run "asleep_for_ever" {
   command = plan
   variables {
