@@ -84,6 +84,11 @@ def named_error(error: Exception) -> DroplineError:
     return StatementRefused(f"Postgres refused the values of a statement: {text} (SQLSTATE {state})")
 
 
+def is_answer(error: DroplineError) -> bool:
+    """True if Postgres has answered, for example with a refusal; False if it may be unreachable."""
+    return type(error) is not DatabaseUnavailable
+
+
 def one_line(error: BaseException) -> str:
     """The message of an error without line breaks; the name of the class for an empty message."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -2,13 +2,14 @@
 
     python -m db.with_proxy --startup=http://127.0.0.1:9801/startup -- cloud-sql-proxy ARGUMENT… -- COMMAND…
 
-The command starts when the proxy answers `--startup` with 200. SIGTERM goes to the command, which may finish. The
-exit code is the command's, or 128 and the number of the signal that ended the command; 1 if the proxy did not
-start, or ended before the command; 127 if a program cannot be started.
+The command starts when the proxy answers `--startup` with 200, and Postgres and Redis of the environment answer:
+an instance with Direct VPC egress may need a minute or more until its network can be used. SIGTERM goes to the
+command, which may finish. The exit code is the command's, or 128 and the number of the signal that ended the
+command; 1 if the proxy did not start, or ended before the command, or a server did not answer; 127 if a program
+cannot be started.
 """
 
 import argparse
-import contextlib
 import ctypes
 import queue
 import signal
@@ -20,13 +21,16 @@ from collections.abc import Callable, Sequence
 from threading import Thread
 from typing import NoReturn
 
+from db.reachable import find_silent
+
 #: The sources of events.
 _PROXY, _COMMAND, _CANCELLED = "proxy", "command", "cancellation"
 #: A source, and the exit status of its process.
 _Event = tuple[str, int]
 _Process = subprocess.Popen[bytes]
 
-_PROBE_S = 0.1
+#: Seconds between two questions to the proxy, and to the servers: each of these may be a line in the proxy's log.
+_PROBE_S, _SERVER_PROBE_S = 0.1, 2.0
 _PR_SET_PDEATHSIG = 1
 _FAILED, _NOT_STARTED = 1, 127
 
@@ -35,17 +39,22 @@ class ProxyLost(Exception):
     """The proxy did not start, or ended before the command."""
 
 
+class ServerSilent(Exception):
+    """Postgres or Redis did not answer."""
+
+
 class Pair:
     """The proxy and the command.
 
     Args:
         startup: URL that the proxy answers with 200 when it is ready.
         start_s: seconds within which the proxy must be ready.
+        answer_s: seconds within which Postgres and Redis must answer, after the proxy is ready.
         grace_s: seconds from SIGTERM to SIGKILL, for the proxy, and for a command without a proxy.
     """
 
-    def __init__(self, startup: str, start_s: float, grace_s: float) -> None:
-        self._startup, self._start_s, self._grace_s = startup, start_s, grace_s
+    def __init__(self, startup: str, start_s: float, answer_s: float, grace_s: float) -> None:
+        self._startup, self._start_s, self._answer_s, self._grace_s = startup, start_s, answer_s, grace_s
         self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
         self._started: list[_Process] = []
         self._end_with_parent = _end_with_parent()
@@ -59,11 +68,12 @@ class Pair:
 
         Raises:
             ProxyLost: the proxy did not start, or ended before the command.
+            ServerSilent: Postgres or Redis did not answer; the command did not run.
             OSError: one of the programs cannot be started.
         """
         try:
             beside = self._start(proxy)
-            if not self._is_ready(beside):
+            if not (self._is_ready(beside) and self._is_answered(beside)):
                 return 128 + signal.SIGTERM
             return self._wait(beside, self._start(command))
         finally:
@@ -80,13 +90,36 @@ class Pair:
         """Wait until the proxy is ready; False if a cancellation came first."""
         deadline = time.monotonic() + self._start_s
         while not _answers(self._startup):
-            if proxy.poll() is not None:
-                raise ProxyLost(f"the proxy ended with exit status {proxy.returncode} before it was ready")
             if time.monotonic() > deadline:
                 raise ProxyLost(f"the proxy was not ready at {self._startup} within {self._start_s:g} s")
-            with contextlib.suppress(queue.Empty):
-                self._events.get(timeout=_PROBE_S)
+            if self._is_cancelled(proxy, _PROBE_S):
                 return False
+        return True
+
+    def _is_answered(self, proxy: _Process) -> bool:
+        """Wait until Postgres and Redis answer; False if a cancellation came first."""
+        deadline, is_first = time.monotonic() + self._answer_s, True
+        while silent := find_silent():
+            if time.monotonic() > deadline:
+                raise ServerSilent(
+                    f"{silent} did not answer within {self._answer_s:g} s, so the command did not run: check that "
+                    "the server runs, and that the network of this container leads to it"
+                )
+            if is_first:
+                _tell(f"{silent} does not answer yet; asked again for {self._answer_s:g} s")
+                is_first = False
+            if self._is_cancelled(proxy, _SERVER_PROBE_S):
+                return False
+        return True
+
+    def _is_cancelled(self, proxy: _Process, pause_s: float) -> bool:
+        """Wait for a cancellation, or the end of the pause. Raises ProxyLost if the proxy has ended."""
+        if proxy.poll() is not None:
+            raise ProxyLost(f"the proxy ended with exit status {proxy.returncode} before the command began")
+        try:
+            self._events.get(timeout=pause_s)
+        except queue.Empty:
+            return False
         return True
 
     def _wait(self, proxy: _Process, command: _Process) -> int:
@@ -124,16 +157,21 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     )
     parser.add_argument("--startup", required=True, metavar="URL", help="answers 200 when the proxy is ready")
     parser.add_argument("--start-s", type=float, default=120, help="seconds within which the proxy must be ready")
+    parser.add_argument(
+        "--answer-s", type=float, default=180, help="seconds within which Postgres and Redis must answer"
+    )
     parser.add_argument("--grace-s", type=float, default=10, help="seconds from SIGTERM to SIGKILL")
     found = parser.parse_args(options)
     if not proxy or not command:
         parser.error("the proxy or the command is missing")
-    pair = Pair(found.startup, found.start_s, found.grace_s)
+    pair = Pair(found.startup, found.start_s, found.answer_s, found.grace_s)
     signal.signal(signal.SIGTERM, lambda *_: pair.cancel())
     try:
         sys.exit(pair.run(proxy, command))
     except ProxyLost as error:
         _end(_FAILED, f"{error}; the lines above are the proxy's")
+    except ServerSilent as error:
+        _end(_FAILED, str(error))
     except OSError as error:
         _end(_NOT_STARTED, f"{error}; take an image that contains the proxy and the command")
 
@@ -168,8 +206,13 @@ def _end_with_parent() -> Callable[[], None] | None:
 
 
 def _end(code: int, message: str) -> NoReturn:
-    sys.stderr.write(f"dropline: {message}\n")
+    _tell(message)
     sys.exit(code)
+
+
+def _tell(message: str) -> None:
+    sys.stderr.write(f"dropline: {message}\n")
+    sys.stderr.flush()
 
 
 if __name__ == "__main__":

@@ -14,6 +14,10 @@ from dropline.errors import TransientError
 
 T = TypeVar("T")
 
+#: Longest time for which the start-up probe of a service waits for Postgres, in seconds from the start of the
+#: process. An instance of Cloud Run may need a minute or more until it can connect through its network.
+START_WAIT_S = 90.0
+
 
 @dataclass(frozen=True, slots=True)
 class Deadline:

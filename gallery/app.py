@@ -1,6 +1,7 @@
 """The web application: routes and their common handling."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from importlib import metadata
@@ -8,6 +9,7 @@ from importlib import metadata
 from fastapi import FastAPI
 from starlette.responses import PlainTextResponse
 
+from dropline.deadline import START_WAIT_S
 from gallery import api, backfills, edits, events, exports, forms, login, page, pictures, recaptions
 from gallery.connection import ConnectionLimit
 from gallery.headers import Guard
@@ -22,6 +24,7 @@ from gallery.threads import set_threads
 def create_app(resources: Resources) -> FastAPI:
     """The application on the given resources. Opens no connection before it is served."""
     settings = resources.settings
+    began = time.monotonic()
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -32,6 +35,12 @@ def create_app(resources: Resources) -> FastAPI:
         listening.cancel()
         with suppress(asyncio.CancelledError):
             await listening
+
+    async def started() -> PlainTextResponse:
+        """For the start-up probe: 503 until Postgres has answered, whatever it answered, for a limited time."""
+        if resources.hub.has_answer or time.monotonic() - began >= START_WAIT_S:
+            return PlainTextResponse("started\n")
+        return PlainTextResponse("starting\n", 503)
 
     app = FastAPI(
         title="Dropline", version=metadata.version("dropline"), docs_url=None, redoc_url=None, lifespan=lifespan
@@ -44,6 +53,7 @@ def create_app(resources: Resources) -> FastAPI:
     for routes in (page, pictures, forms, login, api, backfills, edits, exports, recaptions, events):
         app.include_router(routes.router(resources))
     app.add_api_route("/healthz", _healthz, include_in_schema=False)
+    app.add_api_route("/started", started, include_in_schema=False)
     add_problem_handlers(app)
     add_page_of_unknown_address(app)
     app.openapi = openapi_of(app)  # type: ignore[method-assign]

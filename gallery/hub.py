@@ -14,6 +14,7 @@ from anyio import CapacityLimiter
 
 from db import changes
 from db.changes import Changes
+from db.errors import is_answer
 from db.listen import RECONNECT_PAUSES_S, Listener, Notice, listening
 from db.session import Database
 from db.snapshot import Snapshot
@@ -49,6 +50,8 @@ class ChangeHub:
         self.feed = Feed()
         #: Set after the first attempt to listen, also a failed one.
         self.has_tried = asyncio.Event()
+        #: True once Postgres has answered, whatever it answered.
+        self.has_answer = False
         self._problem: DroplineError | None = DatabaseUnavailable("the gallery is not listening to Postgres yet")
 
     async def run(self) -> None:
@@ -64,6 +67,7 @@ class ChangeHub:
                     if self._problem is None:
                         pauses = _pauses()
                     self._problem = _problem_of(error)
+                    self.has_answer |= is_answer(self._problem)
                     self.has_tried.set()
                 await asyncio.sleep(next(pauses))
         finally:
@@ -101,6 +105,7 @@ class ChangeHub:
             try:
                 await self._catch_up(thread)
                 self._problem = None
+                self.has_answer = True
                 self.has_tried.set()
                 log.info("gallery_listening")
                 while True:

@@ -6,13 +6,15 @@ that no work is left; a malformed message gets 204 too, since a new delivery wou
 dead-letter topic keeps the event, and an alert reports it.
 """
 
+import time
 from collections.abc import Callable
 from http import HTTPStatus
 
 from flask import Request, Response, jsonify
 from structlog.contextvars import bind_contextvars, clear_contextvars
 
-from dropline.deadline import Bulkhead, Deadline
+from db.errors import is_answer
+from dropline.deadline import START_WAIT_S, Bulkhead, Deadline
 from dropline.errors import DroplineError, ForeignBucket, InvalidEvent, UnknownDelivery
 from dropline.log import get_logger
 from dropline.scaling.wake_queue import CHECK_SUFFIX
@@ -24,14 +26,20 @@ from trigger_fn.intake import Intake, Outcome
 from trigger_fn.pool_check import CheckRequest
 from trigger_fn.push_auth import Credentials, MissingToken, TokenRefused
 
-#: Longest duration of a request: an outage must be answered with 503 within 3 seconds; the rest is a margin.
+#: Longest duration of a request: an outage must be answered with 503 within 3 seconds; the rest is a margin. Only
+#: the wait for Cloud Run, after row and message, has a time of its own (`trigger_fn.activation.WAKE_BUDGET_S`).
 REQUEST_BUDGET_S = 2.7
+#: Longest duration of a start-up probe; Terraform sets the timeout of the probe, which is longer.
+START_PROBE_S = 1.5
 #: Threads that read bodies: as many as gunicorn has for requests (Dockerfile).
 _BODY_THREADS = 80
 #: Paths of the liveness check by `GET`. (Cloud Run reserves paths that end in z.)
 _LIVENESS_PATHS = ("/", "/healthz")
 #: Path of the readiness check: 503 with a code where Postgres, its schema or the login cannot be used.
 _READINESS_PATH = "/ready"
+#: Path of the start-up probe: 503 until Postgres has answered this process, for `START_WAIT_S` at most.
+_START_PATH = "/started"
+_GET_PATHS = (*_LIVENESS_PATHS, _READINESS_PATH, _START_PATH)
 
 #: Path of the call that Cloud Tasks makes when the rows of a sleeping worker pool are due.
 WAKE_PATH = "/wake"
@@ -57,6 +65,7 @@ class Endpoint:
         authenticate: Authenticate | None,
         check: Check = lambda _deadline: None,
         check_pool: Callable[[CheckRequest], Outcome] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """An endpoint; without `authenticate`, a service in front of the function checks callers.
 
@@ -65,12 +74,16 @@ class Endpoint:
             authenticate: of callers.
             check: of the database.
             check_pool: of the worker pool; None for a deployment without scale to zero.
+            clock: in seconds.
         """
         self._intake = intake
         self._authenticate = authenticate
         self._check = check
         self._check_pool = check_pool
         self._body_threads = Bulkhead("body", _BODY_THREADS)
+        self._clock = clock
+        self._began = clock()
+        self._has_started = False
 
     def close(self) -> None:
         """End the threads that read bodies."""
@@ -81,9 +94,32 @@ class Endpoint:
         try:
             self._check(Deadline.after(REQUEST_BUDGET_S))
         except DroplineError as error:
-            log.error("function_not_ready", code=error.code, error=str(error))
+            # A new instance may be without its network: the start-up probe waits for it.
+            tell = log.error if is_answer(error) else log.warning
+            tell("function_not_ready", code=error.code, error=str(error))
             return error
         return None
+
+    def has_started(self) -> bool:
+        """True once Postgres has answered this process, whatever it answered, and always after `START_WAIT_S`.
+
+        A new instance may be without its network for a minute or more. An outage must not keep it from starting.
+        """
+        if not self._has_started:
+            waited_s = self._clock() - self._began
+            if waited_s < START_WAIT_S:
+                self._has_started = self._answers()
+            else:
+                log.warning("started_without_postgres", waited_s=round(waited_s))
+                self._has_started = True
+        return self._has_started
+
+    def _answers(self) -> bool:
+        try:
+            self._check(Deadline.after(START_PROBE_S))
+        except DroplineError as error:
+            return is_answer(error)
+        return True
 
     def respond(self, request: Request) -> Response:
         """Answer a request.
@@ -114,8 +150,10 @@ class Endpoint:
         return Response(status=HTTPStatus.NO_CONTENT)
 
     def _not_a_delivery(self, request: Request) -> Response:
-        if request.method not in ("GET", "HEAD") or request.path not in (*_LIVENESS_PATHS, _READINESS_PATH):
+        if request.method not in ("GET", "HEAD") or request.path not in _GET_PATHS:
             return Response(status=HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": "POST"})
+        if request.path == _START_PATH:
+            return _start_answer(has_started=self.has_started())
         if request.path == _READINESS_PATH and (problem := self.find_problem()):
             return _refusal(problem)
         return Response("ready\n" if request.path == _READINESS_PATH else "alive\n", mimetype="text/plain")
@@ -144,6 +182,11 @@ class Endpoint:
             message_id=event.message_id,
         )
         return self._intake.handle(event, deadline)
+
+
+def _start_answer(*, has_started: bool) -> Response:
+    status = HTTPStatus.OK if has_started else HTTPStatus.SERVICE_UNAVAILABLE
+    return Response("started\n" if has_started else "starting\n", status, mimetype="text/plain")
 
 
 def _credentials(request: Request) -> Credentials:

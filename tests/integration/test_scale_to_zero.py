@@ -5,7 +5,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from time import monotonic
+from functools import partial
+from time import monotonic, sleep
 
 import psycopg
 import pytest
@@ -26,10 +27,11 @@ from tests.support.fake_cloud_tasks import QUEUE
 from tests.support.function import deliver, deliver_all, serve
 from tests.support.scaling_place import eventually
 from tests.support.worker_rig import DEADLINE_S, Rig, png
-from trigger_fn import service
+from trigger_fn import activation, service
 from trigger_fn.endpoint import REQUEST_BUDGET_S
 
 IDLE_S = 2.0
+SHORT_WAIT_S = 1.0
 
 
 @pytest.fixture
@@ -49,6 +51,12 @@ def app(rig: Rig, cloud_run: FakeCloudRun, monkeypatch: pytest.MonkeyPatch) -> I
     """The function, with the emulated worker pool."""
     with function_of(rig, PoolSettings(name=POOL, api=cloud_run.url), monkeypatch) as found:
         yield found
+
+
+@pytest.fixture
+def short_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request waits a second for Cloud Run, after row and message."""
+    monkeypatch.setattr(activation, "WAKE_BUDGET_S", SHORT_WAIT_S)
 
 
 @contextmanager
@@ -130,18 +138,28 @@ def test_an_event_waits_while_a_worker_puts_the_pool_to_sleep(
     assert cloud_run.history == [1]
 
 
+def test_a_cloud_run_that_takes_its_time_wakes_the_pool(rig: Rig, cloud_run: FakeCloudRun, app: Flask) -> None:
+    """The first events after a pause are acknowledged although the API answers after 5 seconds, with one call."""
+    cloud_run.before(partial(sleep, 5))
+    versions = [ObjectVersion(rig.bucket, f"{n}.png", 1) for n in range(8)]
+    assert set(deliver_all(app, [event(version) for version in versions])) == {204}
+    assert cloud_run.history == [1]
+
+
+@pytest.mark.usefixtures("short_wait")
 def test_a_slow_cloud_run_does_not_hold_up_the_answer(rig: Rig, cloud_run: FakeCloudRun, app: Flask) -> None:
     """A slow call means 503 in time; the call continues, and the redelivery needs no second call."""
     answered = threading.Event()
     cloud_run.before(lambda: answered.wait(DEADLINE_S))
     began = monotonic()
     assert send(app, ObjectVersion(rig.bucket, "a.png", 1)) == 503
-    assert monotonic() - began < REQUEST_BUDGET_S + 5
+    assert monotonic() - began < REQUEST_BUDGET_S + SHORT_WAIT_S + 5
     answered.set()
     eventually(lambda: send(app, ObjectVersion(rig.bucket, "a.png", 1)) == 204)
     assert cloud_run.history == [1]
 
 
+@pytest.mark.usefixtures("short_wait")
 def test_a_call_that_hangs_holds_up_nobody_who_finds_the_pool_awake(
     rig: Rig, cloud_run: FakeCloudRun, app: Flask, redis: Redis
 ) -> None:

@@ -140,7 +140,7 @@ def test_the_function(wrong: tuple[Wrong, str], redis_url: str, monkeypatch: pyt
     with opened(url, redis_url) as endpoint:
         app: Flask = serve(endpoint, monkeypatch)
         client = app.test_client()
-        assert client.get("/healthz").status_code == 200
+        assert {client.get(path).status_code for path in ("/healthz", "/started")} == {200}
         for answer in (client.get("/ready"), deliver(app, push())):
             assert (answer.status_code, answer.get_json()) == (503, {"error": case.code})
 

@@ -2,15 +2,18 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
 from local_emulators.ports import free_ports
+from local_emulators.postgres import PostgresServer
 from tests.support.processes import ProcessMark, linux_only
 
 pytestmark = linux_only
@@ -82,7 +85,9 @@ class Job:
 
 
 @contextmanager
-def running(directory: Path, proxy: str, *command: str, options: tuple[str, ...] = ()) -> Iterator[Job]:
+def running(
+    directory: Path, proxy: str, *command: str, options: tuple[str, ...] = (), **variables: str
+) -> Iterator[Job]:
     """Start a job whose proxy and command behave as told."""
     for name, text in (("proxy", _PROXY), ("command", _COMMAND)):
         (directory / f"{name}.py").write_text(text)
@@ -97,7 +102,7 @@ def running(directory: Path, proxy: str, *command: str, options: tuple[str, ...]
         beside = [str(directory / "missing")]
     with subprocess.Popen(
         [*start, "--", *beside, "--", *main],
-        env=mark.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=mark.environment | variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         try:
             yield Job(process, mark)
@@ -121,7 +126,7 @@ def test_the_job_ends_as_its_command_does(tmp_path: Path, command: list[str], co
     [
         ("ready", "missing", 127, "No such file"),
         ("missing", "0", 127, "No such file"),
-        ("broken", "0", 1, "exit status 3 before it was ready"),
+        ("broken", "0", 1, "exit status 3 before the command began"),
         ("silent", "0", 1, "not ready at http://127.0.0.1"),
         ("unready", "0", 1, "not ready at http://127.0.0.1"),
     ],
@@ -184,6 +189,143 @@ def test_a_job_is_cancelled_before_its_command_runs(tmp_path: Path) -> None:
         assert job.started() == "announced"
         job.process.send_signal(signal.SIGTERM)
         assert job.end()[0] == 128 + signal.SIGTERM
+
+
+#: Postgres's answer to a login with the wrong password: an ErrorResponse with severity, SQLSTATE and text.
+_FIELDS = b"SFATAL\0VFATAL\0C28P01\0Mwrong password\0\0"
+_REFUSAL = b"E" + (len(_FIELDS) + 4).to_bytes(4, "big") + _FIELDS
+
+
+class LateServer:
+    """A port that takes connections and closes them, as the Cloud SQL Auth Proxy does while its server is away.
+
+    From connection number `first` on, the login is refused.
+    """
+
+    def __init__(self, first: float) -> None:
+        self._first = first
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        #: Number of connections.
+        self.asked = 0
+
+    @property
+    def port(self) -> int:
+        """The port."""
+        found: int = self._listener.getsockname()[1]
+        return found
+
+    def serve(self) -> None:
+        """Take connections until `close`."""
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                self.asked += 1
+                with client, suppress(OSError):
+                    if self.asked >= self._first:
+                        client.recv(1024)
+                        client.sendall(_REFUSAL)
+
+    def close(self) -> None:
+        """End."""
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+
+@contextmanager
+def late_server(first: float) -> Iterator[LateServer]:
+    server = LateServer(first)
+    thread = Thread(target=server.serve, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.close()
+        thread.join()
+
+
+def postgres_at(port: int) -> str:
+    return f"postgresql://login@127.0.0.1:{port}/dropline?sslmode=disable"
+
+
+def test_the_command_waits_until_postgres_answers(tmp_path: Path) -> None:
+    """A proxy that closes each connection is no answer; a refused login is one. The wait is one line."""
+    with (
+        late_server(first=3) as server,
+        running(tmp_path, "ready", "0", DROPLINE_DATABASE__URL=postgres_at(server.port)) as job,
+    ):
+        code, errors = job.end()
+    lines = [line for line in errors.splitlines() if "answer" in line]
+    told = "dropline: Postgres (DROPLINE_DATABASE__URL) does not answer yet; asked again for 180 s"
+    assert (code, server.asked, lines) == (0, 3, [told])
+
+
+def test_the_command_waits_until_redis_answers(tmp_path: Path) -> None:
+    """A job with Redis in its environment waits for it too."""
+    (port,) = free_ports(1)
+    with running(tmp_path, "ready", "0", DROPLINE_BROKER__URL=f"redis://:secret@127.0.0.1:{port}/0") as job:
+        assert job.process.stderr
+        while "Redis (DROPLINE_BROKER__URL) does not answer yet" not in (line := job.process.stderr.readline()):
+            assert line
+        with socket.create_server(("127.0.0.1", port)):
+            assert job.end()[0] == 0
+
+
+def test_a_server_that_answers_is_not_waited_for(
+    tmp_path: Path, postgres_server: PostgresServer, redis_url: str
+) -> None:
+    """A wrong login and a missing database are answers of a real Postgres: the command runs, and names them."""
+    address = f"postgresql://nobody:wrong@127.0.0.1:{postgres_server.port}/missing"
+    with running(tmp_path, "ready", "0", DROPLINE_DATABASE__URL=address, DROPLINE_BROKER__URL=redis_url) as job:
+        code, errors = job.end()
+    assert (code, "answer" in errors) == (0, False), errors
+
+
+@pytest.mark.parametrize("url", ["postgresql://127.0.0.1:port/x", "nonsense"])
+def test_a_wrong_setting_is_not_waited_for(tmp_path: Path, url: str) -> None:
+    """The command has the same settings, and names the fault."""
+    with running(tmp_path, "ready", "3", DROPLINE_DATABASE__URL=url) as job:
+        assert job.end()[0] == 3
+
+
+def test_the_job_ends_when_a_server_never_answers(tmp_path: Path) -> None:
+    """The command does not run, and the last line names the server and the remedy."""
+    with (
+        late_server(first=float("inf")) as server,
+        running(
+            tmp_path, "ready", "7", options=("--answer-s=1",), DROPLINE_DATABASE__URL=postgres_at(server.port)
+        ) as job,
+    ):
+        code, errors = job.end()
+    assert code == 1
+    assert "Postgres (DROPLINE_DATABASE__URL) did not answer within 1 s, so the command did not run" in errors
+
+
+def test_a_job_is_cancelled_while_it_waits_for_a_server(tmp_path: Path) -> None:
+    """SIGTERM during the wait ends the job without the command."""
+    with (
+        late_server(first=float("inf")) as server,
+        running(tmp_path, "ready", "0", DROPLINE_DATABASE__URL=postgres_at(server.port)) as job,
+    ):
+        assert job.process.stderr
+        while "does not answer yet" not in (line := job.process.stderr.readline()):
+            assert line
+        job.process.send_signal(signal.SIGTERM)
+        assert job.end()[0] == 128 + signal.SIGTERM
+
+
+def test_the_job_ends_when_its_proxy_ends_while_it_waits(tmp_path: Path) -> None:
+    """A proxy that dies during the wait ends the job at once."""
+    with (
+        late_server(first=float("inf")) as server,
+        running(tmp_path, "ready", "0", DROPLINE_DATABASE__URL=postgres_at(server.port)) as job,
+    ):
+        assert job.process.stderr
+        while "does not answer yet" not in (line := job.process.stderr.readline()):
+            assert line
+        job.kill("proxy")
+        code, errors = job.end()
+    assert (code, "exit status -9 before the command began" in errors) == (1, True), errors
 
 
 @pytest.mark.parametrize("arguments", [[], ["--", "proxy"], ["--", "proxy", "--"], ["--", "--", "command"]])

@@ -1,6 +1,6 @@
 """Changes of the gallery in `terraform/` that break a policy of `gallery_policies.py`, or one of all plans."""
 
-from tests.terraform import gallery_policies, policies, sleep_policies
+from tests.terraform import gallery_policies, policies, run_policies, sleep_policies
 from tests.terraform.mutation import Mutation
 
 _SERVICE = "gallery/main.tf"
@@ -62,6 +62,7 @@ GALLERY_MUTATIONS = (
             ("gallery.tf", "local.gallery_writes ? local.redis.certificate", "false ? local.redis.certificate"),
         )
     ),
+    Mutation(run_policies.a_service_starts_with_its_network, _SERVICE, 'path = "/started"', 'path = "/healthz"'),
     Mutation(sleep_policies.scalers_change_one_pool_only, "main.tf", "  wakers = local.gallery_wakes\n", ""),
     Mutation(
         sleep_policies.scalers_change_one_pool_only,

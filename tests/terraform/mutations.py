@@ -270,6 +270,26 @@ MUTATIONS = (
     Mutation(run_policies.an_idle_function_costs_nothing, "database/migrations.tf", '    "--lazy-refresh",\n', ""),
     Mutation(run_policies.whatever_runs_on_is_probed, _POOL, "tostring(local.health_port)", '"8081"'),
     Mutation(run_policies.whatever_runs_on_is_probed, _POOL, "failure_threshold = 24", "failure_threshold = 120"),
+    *(
+        Mutation(run_policies.a_service_starts_with_its_network, _FUNCTION, old, new)
+        for old, new in (
+            ('path = "/started"', 'path = "/healthz"'),
+            ("period_seconds    = 3\n", "period_seconds = 1\n"),
+            ("timeout_seconds   = 2\n", ""),
+        )
+    ),
+    Mutation(
+        run_policies.a_job_waits_for_its_network,
+        "function/redrive.tf",
+        'concat(var.proxy.job_command, ["dropline", "redrive"])',
+        '["dropline", "redrive"]',
+    ),
+    Mutation(
+        run_policies.a_job_waits_for_its_network,
+        "database/migrations.tf",
+        '"db.with_proxy", ',
+        '"db.with_proxy", "--answer-s=0", ',
+    ),
     Mutation(policies.everything_is_labelled, "main.tf", '{ app = "dropline" }', "{}"),
     Mutation(
         policies.everything_is_labelled,

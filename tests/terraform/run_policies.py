@@ -3,8 +3,10 @@
 import re
 from collections.abc import Iterator
 
+from dropline.deadline import START_WAIT_S
 from tests.terraform.parts import CLOUD_RUN, containers, instance_of, is_of_gallery
 from tests.terraform.workspace import Plan, Policy
+from trigger_fn.endpoint import START_PROBE_S
 
 #: Cloud Run's limit for the probe of a start without a GPU, in seconds.
 _LONGEST_START_S = 240
@@ -108,6 +110,29 @@ def whatever_runs_on_is_probed(plan: Plan) -> Iterator[str]:
             yield f"{each.address} is asked at {ports}, and listens on {told}"
 
 
+def a_service_starts_with_its_network(plan: Plan) -> Iterator[str]:
+    """The start-up probe of a service waits for the network, for longer than the service makes it wait."""
+    for each in plan.of("cloud_run_v2_service"):
+        container = instance_of(each.values)["containers"][0]
+        starts, lives = container["startup_probe"][0], container["liveness_probe"][0]
+        paths = [probe["http_get"][0]["path"] for probe in (starts, lives)]
+        if paths != ["/started", "/healthz"]:
+            yield f"{each.address} has the probes {paths}"
+        if starts["period_seconds"] * (starts["failure_threshold"] - 1) <= START_WAIT_S:
+            yield f"{each.address} is ended before /started answers 200 without Postgres"
+        # A second, where it is left out.
+        if not START_PROBE_S < (starts["timeout_seconds"] or 1) < starts["period_seconds"]:
+            yield f"{each.address} has a probe that ends before its answer, or after the next one begins"
+
+
+def a_job_waits_for_its_network(plan: Plan) -> Iterator[str]:
+    """A job's first process waits for the answers of Postgres and Redis, for as long as it does by default."""
+    for each in plan.of("cloud_run_v2_job"):
+        command = instance_of(each.values)["containers"][0]["command"]
+        if command[:3] != ["python", "-m", "db.with_proxy"] or any("--answer-s" in part for part in command):
+            yield f"{each.address} connects before its network is there: {command}"
+
+
 RUN_POLICIES: tuple[Policy, ...] = (
     processes_run_as_themselves,
     everybody_reaches_google,
@@ -118,6 +143,8 @@ RUN_POLICIES: tuple[Policy, ...] = (
     the_function_takes_many_at_once,
     an_idle_function_costs_nothing,
     whatever_runs_on_is_probed,
+    a_service_starts_with_its_network,
+    a_job_waits_for_its_network,
 )
 
 

@@ -6,19 +6,29 @@ from typing import Any
 import pytest
 import structlog
 from flask import Flask
+from flask.testing import FlaskClient
 from structlog.testing import capture_logs
 
 from db.object_rows import RegisteredRow
 from dropline.contract import FilterReason, ObjectVersion, Status
-from dropline.deadline import Deadline
-from dropline.errors import BrokerUnavailable, DatabaseUnavailable, TransientError
+from dropline.deadline import START_WAIT_S, Deadline
+from dropline.errors import (
+    AccessDenied,
+    BrokerUnavailable,
+    DatabaseReadOnly,
+    DatabaseUnavailable,
+    DroplineError,
+    SchemaOutdated,
+    SettingsError,
+    TransientError,
+)
 from dropline.selection import Accept, Reject, Selection
 from dropline.settings import EventSettings
 from dropline.task_list import written
 from tests.support.deliveries import BUCKET, GENERATION, Delivery, binary_cloud_event, push, resource
 from tests.support.function import deliver, serve
 from trigger_fn.body import MAX_BODY_BYTES
-from trigger_fn.endpoint import Endpoint
+from trigger_fn.endpoint import START_PROBE_S, Endpoint
 from trigger_fn.events import ObjectEvent
 from trigger_fn.intake import Intake
 from trigger_fn.push_auth import Credentials, MissingToken, SigningKeysUnavailable, TokenRefused
@@ -314,7 +324,66 @@ def test_liveness(app: Flask, effects: FakeEffects, path: str) -> None:
     assert (response.status_code, response.data, effects.calls) == (200, b"alive\n", [])
 
 
-@pytest.mark.parametrize(("method", "path"), [("PUT", "/"), ("DELETE", "/"), ("OPTIONS", "/"), ("GET", "/else")])
+class Postgres:
+    """Stands for the check of the database, and for the clock."""
+
+    def __init__(self, problem: DroplineError | None) -> None:
+        self.problem = problem
+        self.now = 0.0
+        self.checks = 0
+
+    def check(self, deadline: Deadline) -> None:
+        """Raise the problem, within the deadline of a probe."""
+        assert 0 < deadline.remaining_s() <= START_PROBE_S
+        self.checks += 1
+        if self.problem:
+            raise self.problem
+
+    def clock(self) -> float:
+        """The time."""
+        return self.now
+
+
+def probed(intake: Intake, postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> FlaskClient:
+    """The client of a start-up probe."""
+    return serve(Endpoint(intake, None, postgres.check, clock=postgres.clock), monkeypatch).test_client()
+
+
+def test_an_instance_starts_when_postgres_has_answered(intake: Intake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """503 while Postgres cannot be reached; after the first answer 200, without another check."""
+    postgres = Postgres(DatabaseUnavailable("no route"))
+    client = probed(intake, postgres, monkeypatch)
+    assert (client.get("/started").status_code, client.get("/healthz").status_code) == (503, 200)
+    postgres.problem = None
+    assert client.get("/started").status_code == 200
+    postgres.problem = DatabaseUnavailable("away")
+    assert (client.get("/started").status_code, postgres.checks) == (200, 2)
+
+
+@pytest.mark.parametrize("kind", [AccessDenied, DatabaseReadOnly, SchemaOutdated, SettingsError])
+def test_an_instance_starts_before_the_migrations(
+    intake: Intake, monkeypatch: pytest.MonkeyPatch, kind: type[DroplineError]
+) -> None:
+    """A wrong schema or login is an answer: an apply must not stop at the function."""
+    assert probed(intake, Postgres(kind("wrong")), monkeypatch).get("/started").status_code == 200
+
+
+def test_an_instance_starts_in_an_outage(intake: Intake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A minute and a half after the start of the process the answer is 200, whatever the check does."""
+    postgres = Postgres(DatabaseUnavailable("away"))
+    client = probed(intake, postgres, monkeypatch)
+    postgres.now = START_WAIT_S - 1
+    assert client.get("/started").status_code == 503
+    postgres.now = START_WAIT_S
+    with capture_logs() as lines:
+        assert [client.get("/started").status_code for _ in range(2)] == [200, 200]
+    assert [line["event"] for line in lines] == ["started_without_postgres"]
+    assert postgres.checks == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("PUT", "/"), ("DELETE", "/"), ("OPTIONS", "/"), ("GET", "/else"), ("PUT", "/started")]
+)
 def test_other_methods(app: Flask, effects: FakeEffects, method: str, path: str) -> None:
     """Events are accepted by POST only; other methods and paths get 405."""
     response = app.test_client().open(path, method=method, data=push().body)

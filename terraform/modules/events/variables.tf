@@ -84,13 +84,13 @@ variable "push_audience" {
 }
 
 variable "ack_deadline_s" {
-  description = "Time limit of a push request in seconds. The function responds within 3 seconds."
+  description = "Time limit of a push request in seconds. The function responds within 3 seconds, and within 13 if it wakes the worker pool."
   type        = number
   default     = 30
 
   validation {
-    condition     = var.ack_deadline_s >= 10 && var.ack_deadline_s <= 600 && floor(var.ack_deadline_s) == var.ack_deadline_s
-    error_message = "Give 10 to 600 whole seconds, the limits of Pub/Sub."
+    condition     = var.ack_deadline_s >= 15 && var.ack_deadline_s <= 600 && floor(var.ack_deadline_s) == var.ack_deadline_s
+    error_message = "Give 15 to 600 whole seconds: the function may need 13 to wake the worker pool, and 600 is the limit of Pub/Sub."
   }
 }
 

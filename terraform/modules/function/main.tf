@@ -88,11 +88,14 @@ resource "google_cloud_run_v2_service" "this" {
         }
       }
 
+      # A new instance may be without its network for a minute or more (Direct VPC egress). The answer is 200 once Postgres has
+      # answered, and in any case 90 seconds after the start of the process, so that an outage stops no deployment.
       startup_probe {
-        period_seconds    = 2
+        period_seconds    = 3
+        timeout_seconds   = 2
         failure_threshold = 60
         http_get {
-          path = "/healthz"
+          path = "/started"
           port = local.port
         }
       }

@@ -117,11 +117,13 @@ resource "google_cloud_run_v2_service" "gallery" {
         }
       }
 
+      # As for the function: 200 once Postgres has answered, and after 90 seconds in any case.
       startup_probe {
-        period_seconds    = 2
+        period_seconds    = 3
+        timeout_seconds   = 2
         failure_threshold = 60
         http_get {
-          path = "/healthz"
+          path = "/started"
           port = local.port
         }
       }

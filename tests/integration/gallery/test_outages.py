@@ -11,7 +11,9 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from starlette.testclient import TestClient
 
+from db.session import Database
 from dropline import caption_id
 from local_emulators import gcs
 from local_emulators.gcs import GcsServer
@@ -21,8 +23,9 @@ from local_emulators.redis import RedisServer
 from local_emulators.supervisor import Service, Supervisor
 from tests.support.gallery_process import GalleryProcess, start_gallery
 from tests.support.gallery_rig import settings_for
+from tests.support.page_rig import Objects, page_application
 from tests.support.processes import children, linux_only
-from tests.support.rows import TASK, caption_object, database_of
+from tests.support.rows import TASK, caption_object, database_of, settings_of
 
 PNG = b"\x89PNG\r\n\x1a\n"
 Send = Callable[[httpx2.Client], httpx2.Response]
@@ -172,6 +175,36 @@ def test_postgres(place: Place, postgres_server: PostgresServer) -> None:
         with outage(postgres_server.service):
             check(place, NEEDS_POSTGRES, "Postgres")
         wait_until_served(place, NEEDS_POSTGRES)
+
+
+@pytest.fixture
+def started(database: Database, tmp_path: Path) -> Callable[[str], int]:
+    """The status of the start-up probe of a gallery, by the URL of its Postgres."""
+
+    def status_of(url: str) -> int:
+        with (
+            page_application(database, tmp_path, Objects(), listening=settings_of(url)) as application,
+            TestClient(application, base_url="http://127.0.0.1") as client,
+        ):
+            assert client.get("/healthz").status_code == 200
+            return client.get("/started").status_code
+
+    return status_of
+
+
+def test_it_starts_with_its_network(
+    started: Callable[[str], int], database_url: str, postgres_server: PostgresServer
+) -> None:
+    """503 without an answer of Postgres. A database without Dropline's tables is an answer."""
+    assert started(database_url) == 200
+    assert started(postgres_server.url) == 200
+    assert started(f"postgresql://login@127.0.0.1:{free_ports(1)[0]}/dropline") == 503
+
+
+def test_it_starts_in_an_outage(started: Callable[[str], int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """After some time the answer is 200 without Postgres: an outage must not keep a gallery from starting."""
+    monkeypatch.setattr("gallery.app.START_WAIT_S", 0.0)
+    assert started(f"postgresql://login@127.0.0.1:{free_ports(1)[0]}/dropline") == 200
 
 
 @linux_only

@@ -93,6 +93,22 @@ def test_redis_unreachable(database_url: str, rows: Any, monkeypatch: Any, kind:
     assert statuses(rows()) == {GENERATION: "queued"}
 
 
+@pytest.mark.parametrize("kind", UNREACHABLE, ids=lambda kind: kind.__name__)
+def test_an_instance_without_a_network_does_not_start(redis_url: str, monkeypatch: Any, kind: Any) -> None:
+    """Each start-up probe is answered, also while connections hang: a probe that ends late counts as failed."""
+    with kind() as port, opened(f"postgresql+psycopg://u:p@127.0.0.1:{port}/x", redis_url) as endpoint:
+        client = serve(endpoint, monkeypatch).test_client()
+        start = time.monotonic()
+        assert [client.get("/started").status_code for _ in range(3)] == [503] * 3
+        print(f"three answers after {time.monotonic() - start:.3f} s")
+
+
+def test_an_instance_starts_with_its_network(database_url: str, redis_url: str, monkeypatch: Any) -> None:
+    """200 as soon as Postgres has answered."""
+    with opened(database_url, redis_url) as endpoint:
+        assert serve(endpoint, monkeypatch).test_client().get("/started").status_code == 200
+
+
 def test_more_requests_than_threads_during_an_outage(redis_url: str, monkeypatch: Any) -> None:
     """40 simultaneous requests get 503, including requests that wait for a thread."""
     with black_hole() as port, opened(f"postgresql+psycopg://u:p@127.0.0.1:{port}/x", redis_url) as endpoint:

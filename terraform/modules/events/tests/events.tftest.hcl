@@ -101,6 +101,14 @@ run "half_a_second_to_answer" {
   expect_failures = [var.ack_deadline_s]
 }
 
+run "less_time_than_a_wake_up_takes" {
+  command = plan
+  variables {
+    ack_deadline_s = 12
+  }
+  expect_failures = [var.ack_deadline_s]
+}
+
 run "a_prefix_of_two_lines" {
   command = plan
   variables {

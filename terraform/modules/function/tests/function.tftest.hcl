@@ -83,6 +83,20 @@ run "calls_of_cloud_tasks" {
   }
 }
 
+run "starts_when_the_network_is_there" {
+  command = plan
+
+  assert {
+    condition     = google_cloud_run_v2_service.this.template[0].containers[0].startup_probe[0].http_get[0].path == "/started"
+    error_message = "An instance without its network must not take events."
+  }
+
+  assert {
+    condition     = google_cloud_run_v2_service.this.template[0].containers[0].liveness_probe[0].http_get[0].path == "/healthz"
+    error_message = "An outage of Postgres must not restart instances."
+  }
+}
+
 run "one_audience_for_both_sides" {
   command = apply
 
