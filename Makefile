@@ -18,9 +18,12 @@ PYTEST_PROCESSES ?= 2
 PROJECT ?=
 REGION ?=
 VERSION ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
-# Of `make images`: more substitutions of cloudbuild.yaml; the bucket of Terraform's state; the root to connect to it.
+# Of `make images`: more substitutions of cloudbuild.yaml; the service account of the builds; the buckets of their
+# sources and of Terraform's state; the root to connect to that state. tools/cloud_images.sh has the defaults.
 BUILD_ARGS ?=
-STATE_BUCKET ?= $(PROJECT)-tfstate
+BUILD_ACCOUNT ?=
+BUILDS_BUCKET ?=
+STATE_BUCKET ?=
 TERRAFORM_ROOT ?= terraform/examples/minimal
 # Of `make first-caption`.
 BUCKET ?= $(if $(PROJECT),$(PROJECT)-dropline-drops)
@@ -72,8 +75,8 @@ cloud-check: $(or $(wildcard $(STAMP)),$(wildcard $(DEMO_STAMP)),$(CLI_STAMP)) #
 	$(BIN)/dropline cloud check --project '$(PROJECT)' --region '$(REGION)' $(CHECK_ARGS)
 
 images: ## build and push the container images with Cloud Build: PROJECT=… REGION=…
-	@PROJECT='$(PROJECT)' REGION='$(REGION)' VERSION='$(VERSION)' BUILD_ARGS='$(BUILD_ARGS)' STATE_BUCKET='$(STATE_BUCKET)' \
-	  TERRAFORM_ROOT='$(TERRAFORM_ROOT)' tools/cloud_images.sh
+	@PROJECT='$(PROJECT)' REGION='$(REGION)' VERSION='$(VERSION)' BUILD_ARGS='$(BUILD_ARGS)' BUILD_ACCOUNT='$(BUILD_ACCOUNT)' \
+	  BUILDS_BUCKET='$(BUILDS_BUCKET)' STATE_BUCKET='$(STATE_BUCKET)' TERRAFORM_ROOT='$(TERRAFORM_ROOT)' tools/cloud_images.sh
 
 first-caption: ## upload an image to a deployment and wait for its caption: PROJECT=… FILE=…
 	@BUCKET='$(BUCKET)' FILE='$(FILE)' tools/first_caption.sh

@@ -28,7 +28,11 @@ def cloud(
         int, typer.Option(min=0, help="GPUs of the worker pool; 0: a trial on CPUs, which needs no quota.")
     ] = 1,
     state_bucket: Annotated[
-        str, typer.Option(help="Bucket of Terraform's state. Default: the project's id and `-tfstate`.")
+        str,
+        typer.Option(
+            help="Bucket of Terraform's state, which may belong to another project. Default: the project's id and "
+            "`-tfstate`, of this project."
+        ),
     ] = "",
     tasks_region: Annotated[
         str,

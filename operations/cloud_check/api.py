@@ -10,10 +10,19 @@ from typing import TYPE_CHECKING, Any
 from dropline.errors import AccessDenied, TransientError
 
 if TYPE_CHECKING:
+    from google.auth.credentials import Credentials
     from requests import Response, Session
 
 _TIMEOUT_S = (5.0, 30.0)
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+#: The project that a request is counted for, in place of that of the credentials.
+_PROJECT_HEADER = "x-goog-user-project"
+#: Hosts of client-based APIs: they must be enabled in the project that a request is counted for, and a person's
+#: login has no such project. The other hosts get no header: with it, Google would refuse those APIs that a new
+#: project has not enabled yet.
+CLIENT_BASED = frozenset({"cloudquotas.googleapis.com", "orgpolicy.googleapis.com"})
+#: Projects of gcloud's own clients, for which Google counts a login without a project.
+_GCLOUD_CONSUMERS = frozenset({"projects/764086051850", "projects/32555940559"})
 
 
 class CloudUnavailable(TransientError):
@@ -31,11 +40,23 @@ class Refused(Exception):
     message: str
     #: The reason of Google's `ErrorInfo`, such as `SERVICE_DISABLED`; empty: none.
     reason: str
+    #: The project that Google counted the request for, as `projects/NUMBER` or `projects/ID`; empty: not said.
+    consumer: str = ""
 
     @property
     def is_disabled(self) -> bool:
         """True if the API is not enabled in the project of the request."""
-        return self.reason == "SERVICE_DISABLED" or "it is disabled" in self.message
+        return not self.lacks_project and (self.reason == "SERVICE_DISABLED" or "it is disabled" in self.message)
+
+    @property
+    def lacks_project(self) -> bool:
+        """True if Google counted the request for no project of the caller, for the reason `SERVICE_DISABLED`."""
+        return "requires a quota project" in self.message or self.consumer in _GCLOUD_CONSUMERS
+
+    @property
+    def may_not_use_project(self) -> bool:
+        """True if the caller may not have requests counted for the project (`serviceusage.services.use`)."""
+        return self.reason == "USER_PROJECT_DENIED"
 
     @property
     def is_missing(self) -> bool:
@@ -46,14 +67,16 @@ class Refused(Exception):
 class Api:
     """Google's REST APIs."""
 
-    def __init__(self, session: "Session", endpoint: str = "") -> None:
-        """Use a session with credentials.
+    def __init__(self, session: "Session", client_session: "Session", endpoint: str = "") -> None:
+        """Use sessions with credentials.
 
         Args:
             session: adds the credentials to each request.
+            client_session: adds the project to each request as well; for `CLIENT_BASED`.
             endpoint: address of a stand-in, which gets the host as the first part of the path; empty: Google.
         """
         self._session = session
+        self._client_session = client_session
         self._endpoint = endpoint.rstrip("/")
 
     def get(self, host: str, path: str, **parameters: Any) -> dict[str, Any]:
@@ -73,14 +96,16 @@ class Api:
     def close(self) -> None:
         """Close the connections."""
         self._session.close()
+        self._client_session.close()
 
     def _send(self, method: str, host: str, path: str, **arguments: Any) -> dict[str, Any]:
         from google.auth.exceptions import GoogleAuthError, TransportError
         from requests import RequestException
 
         root = f"{self._endpoint}/{host}" if self._endpoint else f"https://{host}"
+        session = self._client_session if host in CLIENT_BASED else self._session
         try:
-            response = self._session.request(
+            response = session.request(
                 method, f"{root}/{path}", timeout=_TIMEOUT_S, allow_redirects=False, **arguments
             )
         except (RequestException, TransportError) as error:
@@ -118,14 +143,19 @@ def _refusal(host: str, response: "Response") -> Refused:
     try:
         error = response.json()["error"]
         details = [each for each in error.get("details", []) if isinstance(each, dict)]
-        reason = next((str(each["reason"]) for each in details if "reason" in each), "")
-        return Refused(host, response.status_code, str(error["message"]), reason)
+        info = next((each for each in details if "reason" in each), {})
+        consumer = str(info.get("metadata", {}).get("consumer", ""))
+        return Refused(host, response.status_code, str(error["message"]), str(info.get("reason", "")), consumer)
     except (ValueError, KeyError, TypeError, AttributeError):
         return Refused(host, response.status_code, response.text[:200], "")
 
 
-def open_api(endpoint: str = "") -> Api:
+def open_api(project: str, endpoint: str = "") -> Api:
     """Google's APIs with the application default credentials; a stand-in without credentials.
+
+    Args:
+        project: requests to `CLIENT_BASED` are counted for it, which needs `serviceusage.services.use`.
+        endpoint: as in `Api`.
 
     Raises:
         AccessDenied: no credentials.
@@ -133,7 +163,6 @@ def open_api(endpoint: str = "") -> Api:
     import google.auth
     from google.auth.credentials import AnonymousCredentials
     from google.auth.exceptions import DefaultCredentialsError
-    from google.auth.transport.requests import AuthorizedSession
 
     try:
         credentials = (
@@ -145,8 +174,23 @@ def open_api(endpoint: str = "") -> Api:
         raise AccessDenied(
             f"there are no Google credentials: {error}; run: gcloud auth login --update-adc"
         ) from error
-    session: Session = AuthorizedSession(credentials)  # type: ignore[no-untyped-call]
+    sessions = _session(credentials), _session(credentials, project)
     if endpoint:
-        # Ignore proxy settings: the stand-in runs on this machine.
-        session.trust_env = False
-    return Api(session, endpoint)
+        for session in sessions:
+            # Ignore proxy settings: the stand-in runs on this machine.
+            session.trust_env = False
+    return Api(*sessions, endpoint)
+
+
+def _session(credentials: "Credentials", project: str = "") -> "Session":
+    """A session whose requests are counted for a project; empty: for that of the credentials."""
+    from google.auth.credentials import CredentialsWithQuotaProject
+    from google.auth.transport.requests import AuthorizedSession
+
+    if project and isinstance(credentials, CredentialsWithQuotaProject):
+        # The header of credentials with another project would replace the session's.
+        credentials = credentials.with_quota_project(project)  # type: ignore[no-untyped-call]
+    session: Session = AuthorizedSession(credentials)  # type: ignore[no-untyped-call]
+    if project:
+        session.headers[_PROJECT_HEADER] = project
+    return session

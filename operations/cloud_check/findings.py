@@ -50,7 +50,21 @@ class Plan:
     @property
     def state(self) -> str:
         """The bucket of Terraform's state."""
-        return self.state_bucket or f"{self.project}-tfstate"
+        return self.state_bucket or self._default_state
+
+    @property
+    def names_state(self) -> bool:
+        """True if the caller has named the bucket of the state, which may then belong to another project."""
+        return self.state != self._default_state
+
+    @property
+    def _default_state(self) -> str:
+        return f"{self.project}-tfstate"
+
+    @property
+    def builds(self) -> str:
+        """The bucket that `make images` makes for the sources of the builds."""
+        return f"{self.project}-dropline-builds"
 
     @property
     def drops(self) -> str:

@@ -27,6 +27,7 @@ SERVICES = tuple(sorted((*IMAGES_SERVICES, *TERRAFORM_SERVICES)))
 #: Permission of the caller → role with this permission, as in docs/deploy.md.
 PERMISSIONS = {
     "serviceusage.services.enable": "roles/serviceusage.serviceUsageAdmin",
+    "serviceusage.services.use": "roles/serviceusage.serviceUsageAdmin",
     "resourcemanager.projects.setIamPolicy": "roles/resourcemanager.projectIamAdmin",
     "iam.serviceAccounts.create": "roles/iam.serviceAccountAdmin",
     "iam.serviceAccounts.actAs": "roles/iam.serviceAccountUser",

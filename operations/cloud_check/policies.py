@@ -94,11 +94,11 @@ def _judge(constraint: Constraint, rules: Rules, plan: Plan, project: Project) -
             return None
         told = (Level.WARNING, "has rules under a condition, which the check does not read")
     level, text = told
-    return Finding(level, "policies", f"{constraint.name} {text}", _commands(constraint, plan, project))
+    return Finding(level, "policies", f"{constraint.name} {text}", _commands(constraint, plan, project, level))
 
 
-def _commands(constraint: Constraint, plan: Plan, project: Project) -> tuple[str, ...]:
-    """The commands for a person, and for an administrator of organisation policies."""
+def _commands(constraint: Constraint, plan: Plan, project: Project, level: Level) -> tuple[str, ...]:
+    """The command for a person, and where the required value is refused that for an administrator of policies."""
     if constraint.name == "iam.automaticIamGrantsForDefaultServiceAccounts":
         member = f"serviceAccount:{project.number}-compute@developer.gserviceaccount.com"
         role = "--role=roles/cloudbuild.builds.builder --condition=None"
@@ -110,7 +110,7 @@ def _commands(constraint: Constraint, plan: Plan, project: Project) -> tuple[str
     shown = f"gcloud org-policies describe {constraint.name} --effective --project={plan.project}"
     value = constraint.value(plan)
     allow = f"gcloud resource-manager org-policies allow {constraint.name} {value} --project={plan.project}"
-    return (shown, allow) if value else (shown,)
+    return (shown, allow) if value and level is Level.BLOCKED else (shown,)
 
 
 def _plain(value: str) -> Callable[[Rules, Plan], tuple[Level, str] | None]:
@@ -120,6 +120,19 @@ def _plain(value: str) -> Callable[[Rules, Plan], tuple[Level, str] | None]:
         return (Level.BLOCKED, f"does not allow {value}") if rules.refuses(value) else None
 
     return judge
+
+
+def _ingress(rules: Rules, plan: Plan) -> tuple[Level, str] | None:
+    if rules.refuses("all") and not rules.refuses("internal"):
+        return Level.WARNING, "does not allow all: right without a gallery, and a gallery is refused"
+    return _plain("internal")(rules, plan)
+
+
+def _invokers(rules: Rules, _: Plan) -> tuple[Level, str] | None:
+    text = (
+        "is enforced: right without a gallery or with `members`, and a gallery with tokens of its own is refused"
+    )
+    return (Level.WARNING, text) if rules.enforced else None
 
 
 def _locations(rules: Rules, plan: Plan) -> tuple[Level, str] | None:
@@ -186,7 +199,8 @@ CONSTRAINTS = (
     Constraint("gcp.restrictServiceUsage", _services),
     Constraint("gcp.restrictNonCmekServices", _own_keys),
     Constraint("compute.restrictVpcPeering", _peering),
-    Constraint("run.allowedIngress", _plain("internal"), lambda _: "internal"),
+    Constraint("run.allowedIngress", _ingress, lambda _: "internal"),
+    Constraint("run.managed.requireInvokerIam", _invokers),
     Constraint("run.allowedVPCEgress", _plain("private-ranges-only"), lambda _: "private-ranges-only"),
     Constraint("iam.automaticIamGrantsForDefaultServiceAccounts", _grants),
 )

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dropline.errors import AccessDenied, ClientError
-from operations.cloud_check.api import Api, Refused
+from operations.cloud_check.api import CLIENT_BASED, Api, Refused
 from operations.cloud_check.findings import Finding, Level, Plan
 from operations.cloud_check.needs import IMAGES_SERVICES, PERMISSIONS, SERVICES
 
@@ -34,6 +34,11 @@ def read_project(api: Api, plan: Plan) -> Project:
             raise AccessDenied(
                 f"the check needs Resource Manager's API: {refused.message}; run: {enable(plan, _MANAGER)}"
             ) from refused
+        if refused.lacks_project or refused.may_not_use_project:
+            raise AccessDenied(
+                f"your login has no project that its requests can be counted for: {refused.message}; run: "
+                f"{count_for(plan)}"
+            ) from refused
         if refused.status in (403, 404):
             raise ClientError(
                 f"the project {plan.project} does not exist, or your account may not see it: compare the id with "
@@ -53,12 +58,27 @@ def enable(plan: Plan, *services: str) -> str:
 
 
 def unchecked(plan: Plan, part: str, refused: Refused, right: str) -> Finding:
-    """A part without a check: the API is disabled, or a right is missing."""
+    """A part without a check: the API is disabled, a right is missing, or the login has no project."""
     if refused.is_disabled:
-        command = (enable(plan, refused.host),)
-        return Finding(Level.WARNING, part, f"not checked: the API {refused.host} is disabled", command)
+        place = f" in {refused.consumer}" if refused.consumer else ""
+        text = f"not checked: the API {refused.host} is disabled{place}"
+        return Finding(Level.WARNING, part, text, (enable(plan, refused.host),))
     text = f"not checked: {refused.host} answered {refused.status}: {refused.message}"
-    return Finding(Level.WARNING, part, text, (grant(plan, right),) if refused.status == 403 else ())
+    return Finding(Level.WARNING, part, text, _remedy(plan, refused, right))
+
+
+def _remedy(plan: Plan, refused: Refused, right: str) -> tuple[str, ...]:
+    denied = refused.may_not_use_project
+    if refused.lacks_project or (denied and refused.host not in CLIENT_BASED):
+        return (count_for(plan),)
+    if denied:
+        right = PERMISSIONS["serviceusage.services.use"]
+    return (grant(plan, right),) if refused.status == 403 else ()
+
+
+def count_for(plan: Plan) -> str:
+    """The command for having the requests of the application default credentials counted for the project."""
+    return f"gcloud auth application-default set-quota-project {plan.project}"
 
 
 def grant(plan: Plan, role: str) -> str:

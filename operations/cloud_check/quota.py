@@ -8,6 +8,8 @@ from operations.cloud_check.findings import Finding, Level, Plan
 from operations.cloud_check.needs import GPU_QUOTA, GPU_REGIONS
 from operations.cloud_check.project import unchecked
 
+#: L4 GPUs that Google grants with a project's first deployment with L4s in a region (docs/terraform-checks.md).
+_FIRST_GRANT = 3
 _ON_CPUS = '-var=\'worker={accelerator="none",cpu="4",memory="8Gi",concurrency=4}\''
 
 
@@ -75,8 +77,15 @@ def _quota(plan: Plan, granted: int) -> Finding:
     if granted == plan.gpus:
         text = f"{granted} L4 GPUs in {plan.region}: enough, but an upgrade runs workers of both versions"
         return Finding(Level.WARNING, "quota", text, (command,))
+    trial = f"a trial on CPUs needs none: --gpus 0, and {_ON_CPUS}"
+    if not granted and plan.gpus <= _FIRST_GRANT:
+        text = (
+            f"0 L4 GPUs in {plan.region}: Google should grant {_FIRST_GRANT} with the first deployment; if "
+            f"`terraform apply` fails for the quota, request it, which may take days; {trial}"
+        )
+        return Finding(Level.WARNING, "quota", text, (command,))
     text = (
-        f"{granted} L4 GPUs in {plan.region}, and the worker pool needs {plan.gpus}; granting may take days; a "
-        f"trial on CPUs needs none: --gpus 0, and {_ON_CPUS}"
+        f"{granted} L4 GPUs in {plan.region}, and the worker pool needs {plan.gpus}; granting may take days; "
+        f"{trial}"
     )
     return Finding(Level.BLOCKED, "quota", text, (command,))

@@ -33,7 +33,7 @@ def check(plan: Plan, endpoint: str = "") -> Iterator[Finding]:
         CloudUnavailable: an API cannot be reached.
     """
     _check_forms(plan)
-    with contextlib.closing(open_api(endpoint)) as api:
+    with contextlib.closing(open_api(plan.project, endpoint)) as api:
         project = read_project(api, plan)
         yield Finding(Level.OK, "project", f"{plan.project} is active, number {project.number}")
         yield from check_billing(api, plan)

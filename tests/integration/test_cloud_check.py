@@ -67,11 +67,13 @@ def _rules(constraint: str, **rule: Any) -> Change:
         (_set(enabled=set()), "later", "services", "`make images` enables", "services enable artifactregistry"),
         (_set(enabled=set()), "later", "services", "`terraform apply` enables", "services enable cloudtasks"),
         (_set(held=set()), "blocked", "rights", "run.workerpools.create", "--role=roles/run.admin"),
-        (_set(gpus={"europe-west4": 0}), "blocked", "quota", "0 L4 GPUs", f"--quota-id={GPU_QUOTA}"),
+        (_set(gpus={"europe-west4": 0}), "warning", "quota", "should grant 3", f"--quota-id={GPU_QUOTA}"),
         (_set(gpus={"europe-west4": 1}), "warning", "quota", "an upgrade", "--preferred-value=2"),
         (_set(gpus={"europe-west1": 9}), "blocked", "region", "europe-west1", "--region europe-west1"),
         (_set(buckets={"my-project-tfstate": "1"}), "blocked", "names", "another project", "STATE_BUCKET=NAME"),
         (_set(buckets={"my-project-tfstate": ""}), "blocked", "names", "may not read", "STATE_BUCKET=NAME"),
+        (_set(buckets={"my-project-dropline-builds": "1"}), "warning", "names", "another", "BUILDS_BUCKET=NAME"),
+        (_set(buckets={"my-project-dropline-builds": ""}), "warning", "names", "may not", "BUILDS_BUCKET=NAME"),
         (_set(buckets={"my-project-dropline-drops": "1"}), "blocked", "names", "another project", "--name OTHER"),
         (_set(buckets={"my-project-dropline-drops": NUMBER}), "warning", "names", "there already", "describe"),
         (_set(registries={"dropline": "PYTHON"}), "blocked", "names", "for PYTHON", "repositories delete"),
@@ -116,6 +118,14 @@ def _rules(constraint: str, **rule: Any) -> Change:
         (
             _rules("run.allowedIngress", values={"allowedValues": ["all"]}),
             "blocked", "policies", "does not allow internal", "allow run.allowedIngress internal",
+        ),
+        (
+            _rules("run.allowedIngress", values={"allowedValues": ["internal"]}),
+            "warning", "policies", "a gallery is refused", "describe run.allowedIngress",
+        ),
+        (
+            _rules("run.managed.requireInvokerIam", enforce=True),
+            "warning", "policies", "a gallery with tokens of its own", "describe run.managed.requireInvokerIam",
         ),
         (
             _rules("run.allowedVPCEgress", values={"allowedValues": ["all-traffic"]}),
@@ -206,7 +216,59 @@ def test_a_trial_on_cpus_needs_no_quota(google: FakeGoogle) -> None:
     assert check(google, "--gpus", "0").exit_code == ExitCode.OK
     assert not any(path.startswith("/cloudquotas") for _, path in google.requests)
     assert findings(google, "--gpus", "0", level="warning") == []
-    assert check(google).exit_code == ExitCode.FAILED
+
+
+@pytest.mark.parametrize(
+    ("granted", "gpus", "level"),
+    [(0, "1", "warning"), (0, "3", "warning"), (0, "4", "blocked"), (1, "3", "blocked"), (3, "3", "warning")],
+)
+def test_few_gpus_need_no_quota_before_the_first_deployment(
+    google: FakeGoogle, granted: int, gpus: str, level: str
+) -> None:
+    """Google grants three with the first deployment: up to three, a quota of 0 only warns."""
+    google.gpus = {"europe-west4": granted}
+    (found,) = [each for each in findings(google, "--gpus", gpus) if each["part"] == "quota"]
+    assert found["level"] == level
+    assert f"--preferred-value={int(gpus) + 1}" in found["commands"][0]
+    assert (check(google, "--gpus", gpus).exit_code == ExitCode.FAILED) == (level == "blocked")
+
+
+def test_a_named_state_bucket_may_belong_to_another_project(google: FakeGoogle) -> None:
+    """A readable bucket of another project is right if it was named; one with the default name is not."""
+    google.buckets = {"states": "1", "secret-states": ""}
+    (found,) = [each for each in findings(google, "--state-bucket", "states") if "gs://states" in each["text"]]
+    assert (found["level"], "another project" in found["text"]) == ("ok", True)
+    assert check(google, "--state-bucket", "states").exit_code == ExitCode.OK
+    assert check(google, "--state-bucket", "secret-states").exit_code == ExitCode.FAILED
+    google.buckets = {"my-project-tfstate": "1"}
+    assert check(google, "--state-bucket", "my-project-tfstate").exit_code == ExitCode.FAILED
+
+
+def test_only_client_based_apis_get_a_project(google: FakeGoogle) -> None:
+    """Google would refuse the others in a project that has not enabled them yet."""
+    check(google)
+    counted = {host for host, project in google.consumers if project}
+    assert counted == fake_google.CLIENT_BASED
+    assert {project for _, project in google.consumers} == {"", PROJECT}
+
+
+@pytest.mark.parametrize("host", ["cloudbilling.googleapis.com", *sorted(fake_google.CLIENT_BASED)])
+def test_a_login_without_a_project_is_no_disabled_api(google: FakeGoogle, host: str) -> None:
+    """Enabling the API would not help: the finding has the command that gives the login a project."""
+    google.without_project = {host}
+    (found,) = findings(google, level="warning")
+    assert "requires a quota project" in found["text"]
+    assert found["commands"] == [f"gcloud auth application-default set-quota-project {PROJECT}"]
+
+
+def test_a_caller_who_may_not_use_the_project(google: FakeGoogle) -> None:
+    """Quota and policies cannot be read; the findings name the role with `serviceusage.services.use`."""
+    google.held -= {"serviceusage.services.use"}
+    found = findings(google, level="warning")
+    assert [each["part"] for each in found] == ["quota", "policies"]
+    assert all("--role=roles/serviceusage.serviceUsageAdmin" in each["commands"][0] for each in found)
+    (blocked,) = findings(google, level="blocked")
+    assert "lacks serviceusage.services.use" in blocked["text"]
 
 
 @pytest.mark.parametrize(
@@ -266,6 +328,7 @@ def test_a_region_without_a_list_of_google_is_a_warning(google: FakeGoogle) -> N
             _set(disabled={MANAGER}),
             PROJECT, ExitCode.FAILED, "services enable cloudresourcemanager.googleapis.com",
         ),
+        (_set(without_project={MANAGER}), PROJECT, ExitCode.FAILED, "set-quota-project my-project"),
         (_set(failures={MANAGER: 401}), PROJECT, ExitCode.FAILED, "gcloud auth login"),
         (_set(failures={MANAGER: 503}), PROJECT, ExitCode.UNAVAILABLE, "answered 503"),
         (_set(failures={"storage.googleapis.com": 429}), PROJECT, ExitCode.UNAVAILABLE, "answered 429"),
@@ -293,7 +356,9 @@ def test_gcloud_has_the_commands(google: FakeGoogle) -> None:
     tree = gcloud_tree.load_tree()
     if tree is None:
         pytest.skip("the Google Cloud SDK is not installed")
-    google.held, google.billing, google.enabled, google.gpus = set(), False, set(), {"europe-west4": 0}
+    google.billing, google.enabled, google.gpus = False, set(), {"europe-west4": 0}
+    # Without this right the policies cannot be read.
+    google.held = {"serviceusage.services.use"}
     google.buckets = {"my-project-dropline-drops": NUMBER}
     google.registries = {"dropline": "NPM"}
     google.policies = {each.name: [{"denyAll": True, "enforce": True}] for each in CONSTRAINTS}

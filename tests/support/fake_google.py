@@ -35,14 +35,19 @@ _ROUTES = {
     r"storage.googleapis.com/storage/v1/b/([^/:]+)": "bucket",
     r"artifactregistry.googleapis.com/v1/projects/([^/:]+)/locations/([^/:]+)/repositories/([^/:]+)": "registry",
     r"cloudtasks.googleapis.com/v2/projects/([^/:]+)/locations": "tasks_locations",
-    rf"orgpolicy.googleapis.com/v2/projects/([^/:]+)/policies/({_CONSTRAINT}):getEffectivePolicy": "policy",
+    rf"orgpolicy.googleapis.com/v2/projects/([^/:]+)/policies/([a-z.]*{_CONSTRAINT}):getEffectivePolicy": "policy",
 }
+#: Hosts of client-based APIs. Without the header with the project that a request is counted for, they refuse it in
+#: Google's words for a person's login (issues golang/oauth2 702, terraform-google-org-policy 94 and
+#: terraform-provider-google 18337).
+CLIENT_BASED = frozenset({"cloudquotas.googleapis.com", "orgpolicy.googleapis.com"})
 
 
 class _Refusal(Exception):
-    def __init__(self, status: int, message: str, reason: str = "") -> None:
+    def __init__(self, status: int, message: str, reason: str = "", consumer: str = NUMBER) -> None:
         super().__init__(message)
         self.status, self.message, self.reason = status, message, reason
+        self.metadata = {"consumer": f"projects/{consumer}"}
 
 
 @dataclass
@@ -69,7 +74,11 @@ class FakeGoogle:
     #: Hosts whose API is disabled.
     disabled: set[str] = field(default_factory=set)
     disabled_text: str = "has not been used in this project before or it is disabled"
+    #: Hosts that count every request for no project of the caller.
+    without_project: set[str] = field(default_factory=set)
     requests: list[tuple[str, str]] = field(default_factory=list)
+    #: Host and named project of each request.
+    consumers: list[tuple[str, str]] = field(default_factory=list)
 
     def project(self, name: str) -> dict[str, Any]:
         """`Project`. Google hides whether a project exists from those who may not see it."""
@@ -196,18 +205,49 @@ class _Handler(JsonHandler):
         if google.failures.get(host) == 0:
             self.close_connection = True
             return
+        project = self.headers.get("x-goog-user-project", "")
+        google.consumers.append((host, project))
         try:
+            _check_consumer(google, host, project)
             self.answer(
                 HTTPStatus.OK, _document(google, host, address.path[1:], {**parse_qs(address.query), **body})
             )
         except _Refusal as refusal:
-            details = [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": refusal.reason}]
+            details = [
+                {
+                    "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+                    "reason": refusal.reason,
+                    "domain": "googleapis.com",
+                    "metadata": refusal.metadata,
+                }
+            ]
             error = {
                 "code": refusal.status,
                 "message": refusal.message,
                 "details": details if refusal.reason else [],
             }
             self.answer(refusal.status, {"error": error})
+
+
+def _check_consumer(google: FakeGoogle, host: str, project: str) -> None:
+    """The request is counted for a project that the caller may use."""
+    if host in google.without_project or (host in CLIENT_BASED and not project):
+        raise _Refusal(
+            HTTPStatus.FORBIDDEN,
+            "Your application is authenticating by using local Application Default Credentials. The "
+            f"{host} API requires a quota project, which is not set by default. To learn how to set your quota "
+            "project, see https://cloud.google.com/docs/authentication/adc-troubleshooting/user-creds .",
+            "SERVICE_DISABLED",
+            "764086051850",
+        )
+    if project and (project != PROJECT or "serviceusage.services.use" not in google.held):
+        raise _Refusal(
+            HTTPStatus.FORBIDDEN,
+            f"Caller does not have required permission to use project {project}. Grant the caller the "
+            "roles/serviceusage.serviceUsageConsumer role",
+            "USER_PROJECT_DENIED",
+            project,
+        )
 
 
 def _document(google: FakeGoogle, host: str, path: str, arguments: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Stand-ins for `gcloud` and `terraform` on the PATH: they record calls, refuse unknown flags, keep what was made.
 
-The stand-in refuses what Google refuses: a call of a service that is not enabled, and a repository or a bucket
-that exists, also in another project.
+The stand-in refuses what Google refuses: a call of a service that is not enabled, a repository or a bucket that
+exists, also in another project, and a bucket in a location that a policy does not allow. As gcloud does, it makes
+the bucket for the sources of a build in the multi-region US if that bucket is missing.
 """
 
 import json
@@ -17,13 +18,16 @@ COMMANDS: dict[tuple[str, ...], frozenset[str]] = {
     ("artifacts", "repositories", "list"): frozenset({"--location"}),
     ("artifacts", "repositories", "create"): frozenset({"--location", "--repository-format"}),
     ("storage", "buckets", "list"): frozenset(),
+    ("storage", "buckets", "describe"): frozenset(),
     ("storage", "buckets", "create"): frozenset(
         {"--location", "--uniform-bucket-level-access", "--public-access-prevention"}
     ),
     ("storage", "buckets", "update"): frozenset({"--versioning"}),
     ("storage", "cp"): frozenset(),
     ("storage", "objects", "describe"): frozenset(),
-    ("beta", "builds", "submit"): frozenset({"--config", "--substitutions"}),
+    ("beta", "builds", "submit"): frozenset(
+        {"--config", "--substitutions", "--gcs-source-staging-dir", "--service-account"}
+    ),
 }
 #: The service of each group of commands.
 _SERVICES = {
@@ -56,8 +60,24 @@ class Cloud:
         return cloud
 
     def read(self) -> dict[str, Any]:
-        """What the programs keep; `waits`: calls until a service is in effect, or until there is a caption."""
-        empty = {"services": [], "repositories": [], "buckets": [], "taken": [], "refuse": [], "waits": 0}
+        """What the programs keep.
+
+        `waits`: calls until a service is in effect, or until there is a caption. `taken`: buckets of other
+        projects, of which those in `readable` answer. `locations`: those that a policy allows; empty: all.
+        `builds`: what Cloud Build says to the next builds, in place of building.
+        """
+        lists = (
+            "services",
+            "repositories",
+            "buckets",
+            "taken",
+            "readable",
+            "versioned",
+            "refuse",
+            "locations",
+            "builds",
+        )
+        empty: dict[str, Any] = {name: [] for name in lists} | {"waits": 0}
         return empty | json.loads((self.directory / "state.json").read_text())
 
     def write(self, state: dict[str, Any]) -> None:
@@ -71,7 +91,12 @@ class Cloud:
 
     def environment(self, **variables: str) -> dict[str, str]:
         """An environment with the programs alone before the system's."""
-        return {"PATH": f"{self.directory / 'bin'}:/usr/bin:/bin", "PAUSE_S": "0", **variables}
+        return {
+            "PATH": f"{self.directory / 'bin'}:/usr/bin:/bin",
+            "PAUSE_S": "0",
+            "BUILD_PAUSE_S": "0",
+            **variables,
+        }
 
 
 def main(program: str, directory: str) -> int:
@@ -113,7 +138,35 @@ def _refusal(state: dict[str, Any], words: list[str]) -> str | None:
         return "PERMISSION_DENIED: The caller does not have permission"
     if command[-1] == "create" and _name(words) in (*state["repositories"], *state["buckets"], *state["taken"]):
         return f"HTTPError 409: {_name(words)} is taken"
+    if command[1] == "buckets":
+        return _bucket_refusal(state, command[-1], words)
+    return _build_refusal(state, words) if command[-1] == "submit" else None
+
+
+def _bucket_refusal(state: dict[str, Any], verb: str, words: list[str]) -> str | None:
+    if verb == "create":
+        return _location_refusal(state, _flag(words, "--location") or "us")
+    if verb == "describe" and _name(words) not in (*state["buckets"], *state["readable"]):
+        taken = _name(words) in state["taken"]
+        return "HTTPError 403: does not have storage.buckets.get access" if taken else "gs://x not found: 404."
     return None
+
+
+def _location_refusal(state: dict[str, Any], location: str) -> str | None:
+    if location in (state["locations"] or [location]):
+        return None
+    return f"HTTPError 412: '{location}' violates constraint 'constraints/gcp.resourceLocations'"
+
+
+def _build_refusal(state: dict[str, Any], words: list[str]) -> str | None:
+    staging = _flag(words, "--gcs-source-staging-dir").removeprefix("gs://").partition("/")[0]
+    if f"gs://{staging}" not in state["buckets"] and (told := _location_refusal(state, "us")):
+        return told
+    return state["builds"].pop(0) if state["builds"] else None
+
+
+def _flag(words: list[str], name: str) -> str:
+    return next((word.partition("=")[2] for word in words if word.startswith(f"{name}=")), "")
 
 
 def _name(words: list[str]) -> str:
@@ -128,11 +181,21 @@ def _run(state: dict[str, Any], words: list[str]) -> None:
             state["repositories"].append(_name(words))
         case ("storage", "buckets", "create"):
             state["buckets"].append(_name(words))
+        case ("storage", "buckets", "update"):
+            state["versioned"].append(_name(words))
+        case _:
+            _show(state, words)
+
+
+def _show(state: dict[str, Any], words: list[str]) -> None:
+    match command_of(words):
         case (_, "repositories", "list"):
             print("\n".join(state["repositories"]))
         case (_, "buckets", "list"):
             wanted = next(word.removeprefix("--filter=name=") for word in words if word.startswith("--filter="))
             print("\n".join(each for each in state["buckets"] if each == f"gs://{wanted}"))
+        case (_, "buckets", "describe"):
+            print("True" if _name(words) in state["versioned"] else "")
         case ("storage", "objects", "describe"):
             state["waits"] -= 1
             print("" if state["waits"] > 0 else "a red circle")

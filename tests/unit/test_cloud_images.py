@@ -9,6 +9,14 @@ import pytest
 from tests.support import gcloud_tree
 from tests.support.stand_in_gcloud import Cloud, command_of
 
+#: What Cloud Build says without the rights of its account, and without the account (public logs of gcloud).
+NO_RIGHTS = (
+    "INVALID_ARGUMENT: could not resolve source: googleapi: Error 403: 1-compute@developer.gserviceaccount.com "
+    "does not have storage.objects.get access to the Google Cloud Storage object."
+)
+NO_ACCOUNT = "NOT_FOUND: generic::not_found: Unknown service account."
+#: What gcloud says when a build has an id.
+STARTED = "Created [https://cloudbuild.googleapis.com/v1/projects/p-1/locations/global/builds/b]."
 ROOT = Path(__file__).resolve().parents[2]
 FIRST_RUN = [
     "gcloud services enable",
@@ -17,6 +25,8 @@ FIRST_RUN = [
     "gcloud storage buckets list",
     "gcloud storage buckets create",
     "gcloud storage buckets update",
+    "gcloud storage buckets list",
+    "gcloud storage buckets create",
     "gcloud beta builds submit",
     "terraform init",
 ]
@@ -56,19 +66,22 @@ def flat(cloud: Cloud) -> list[str]:
 
 
 def test_an_empty_project_gets_all(cloud: Cloud) -> None:
-    """Services, registry, state bucket with versions, images, and Terraform connected to the state."""
+    """Services, registry, state bucket with versions, sources' bucket, images, and Terraform with the state."""
     done = images(cloud)
     assert done.returncode == 0, done.stderr
     assert short(cloud) == FIRST_RUN
     state = cloud.read()
     assert state["repositories"] == ["dropline"]
-    assert state["buckets"] == ["gs://p-1-tfstate"]
+    assert state["buckets"] == ["gs://p-1-tfstate", "gs://p-1-dropline-builds"]
+    assert state["versioned"] == ["gs://p-1-tfstate"]
     calls = flat(cloud)
-    assert "--config=cloudbuild.yaml --substitutions=_REGION=europe-west4,_VERSION=0.1.0" in calls[6]
+    assert "--config=cloudbuild.yaml" in calls[8]
+    assert "--substitutions=_REGION=europe-west4,_VERSION=0.1.0" in calls[8]
+    assert "--service-account" not in calls[8]
     root = "terraform -chdir=terraform/examples/minimal"
-    assert calls[7] == f"{root} init -input=false -backend-config=bucket=p-1-tfstate"
+    assert calls[9] == f"{root} init -input=false -backend-config=bucket=p-1-tfstate"
     assert f"{root} apply -var=project=p-1 -var=region=europe-west4" in done.stderr
-    assert all("--project=p-1" in call for call in calls[:5])
+    assert all("--project=p-1" in call for call in (*calls[:5], *calls[6:9]))
 
 
 def test_a_second_run_creates_nothing(cloud: Cloud) -> None:
@@ -107,15 +120,106 @@ def test_a_refusal_ends_the_run(cloud: Cloud, refused: str, later: str) -> None:
     assert not any(later in call for call in flat(cloud)[-1:])
 
 
-def test_a_bucket_of_another_project_is_named(cloud: Cloud) -> None:
-    """The name of the state bucket is taken: the message has the way to another name, which then works."""
-    cloud.write({"taken": ["gs://p-1-tfstate"]})
+@pytest.mark.parametrize("readable", [True, False])
+@pytest.mark.parametrize(
+    ("bucket", "variable"), [("p-1-tfstate", "STATE_BUCKET"), ("p-1-dropline-builds", "BUILDS_BUCKET")]
+)
+def test_a_default_name_that_is_taken_is_refused(cloud: Cloud, bucket: str, variable: str, readable: bool) -> None:
+    """Nothing goes to whoever guessed the name, whether readable or not; the way out is named, and works."""
+    taken = [f"gs://{bucket}"]
+    cloud.write({"taken": taken, "readable": taken if readable else []})
     done = images(cloud)
     assert done.returncode != 0
+    assert f"{variable}=NAME" in done.stderr
+    assert "beta builds submit" not in " ".join(flat(cloud))
+    assert images(cloud, f"{variable}=other").returncode == 0
+    assert "gs://other" in cloud.read()["buckets"]
+    assert ("gs://other" in cloud.read()["versioned"]) == (variable == "STATE_BUCKET")
+
+
+@pytest.mark.parametrize("versioned", [True, False])
+def test_a_named_state_bucket_of_another_project_is_taken(cloud: Cloud, versioned: bool) -> None:
+    """It stays as it is; without versions there is a warning with the command."""
+    states = ["gs://states"]
+    cloud.write({"taken": states, "readable": states, "versioned": states if versioned else []})
+    done = images(cloud, "STATE_BUCKET=states")
+    assert done.returncode == 0, done.stderr
+    assert flat(cloud)[-1].endswith("-backend-config=bucket=states")
+    assert cloud.read()["buckets"] == ["gs://p-1-dropline-builds"]
+    assert not any("buckets update" in call for call in flat(cloud))
+    assert ("gcloud storage buckets update gs://states --versioning" in done.stderr) == (not versioned)
+
+
+def test_a_named_state_bucket_that_may_not_be_read_is_refused(cloud: Cloud) -> None:
+    """The messages say why, and name the variable."""
+    cloud.write({"taken": ["gs://states"]})
+    done = images(cloud, "STATE_BUCKET=states")
+    assert done.returncode != 0
+    assert "storage.buckets.get" in done.stderr
     assert "STATE_BUCKET=NAME" in done.stderr
-    assert images(cloud, "STATE_BUCKET=other").returncode == 0
-    assert cloud.read()["buckets"] == ["gs://other"]
-    assert flat(cloud)[-1].endswith("-backend-config=bucket=other")
+
+
+def test_a_policy_of_locations_is_met(cloud: Cloud) -> None:
+    """All buckets are made in the region; gcloud's own bucket for the sources would be in the US."""
+    cloud.write({"locations": ["europe-west4"]})
+    done = images(cloud)
+    assert done.returncode == 0, done.stderr
+    assert "--gcs-source-staging-dir=gs://p-1-dropline-builds/source" in flat(cloud)[-2]
+
+
+@pytest.mark.parametrize("told", [NO_RIGHTS, NO_ACCOUNT], ids=["no rights", "no account"])
+def test_a_build_waits_for_its_account(cloud: Cloud, told: str) -> None:
+    """Account and rights are made after the services are enabled: a refusal for their lack is repeated."""
+    cloud.write({"builds": [told, told]})
+    done = images(cloud)
+    assert done.returncode == 0, done.stderr
+    assert short(cloud).count("gcloud beta builds submit") == 3
+    assert told in done.stderr
+
+
+def test_an_account_that_never_gets_rights_is_an_error(cloud: Cloud) -> None:
+    """The repetition ends, and the message names the page with the causes."""
+    cloud.write({"builds": [NO_RIGHTS] * 9})
+    done = images(cloud)
+    assert done.returncode != 0
+    assert short(cloud).count("gcloud beta builds submit") == 5
+    assert "docs/deploy.md#cloud-build" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("told", "hint"),
+    [
+        (f"x\n{STARTED}\n{NO_RIGHTS}", False),
+        ("INVALID_ARGUMENT: invalid build: invalid image name", True),
+        ("PERMISSION_DENIED: The caller does not have permission", True),
+    ],
+    ids=["a build that failed", "a wrong build", "a caller without rights"],
+)  # fmt: skip
+def test_other_failures_of_a_build_are_final(cloud: Cloud, told: str, hint: bool) -> None:
+    """No repetition; if no build was started, the message has the case of a new project."""
+    cloud.write({"builds": [told]})
+    done = images(cloud)
+    assert done.returncode != 0
+    assert short(cloud).count("gcloud beta builds submit") == 1
+    assert ("run the same command again in two minutes" in done.stderr) == hint
+
+
+@pytest.mark.parametrize(
+    ("account", "given"),
+    [
+        ("ci@p-1.iam.gserviceaccount.com", "projects/p-1/serviceAccounts/ci@p-1.iam.gserviceaccount.com"),
+        ("projects/o/serviceAccounts/ci@o.iam", "projects/o/serviceAccounts/ci@o.iam"),
+    ],
+)
+def test_the_builds_may_have_an_account_of_their_own(cloud: Cloud, account: str, given: str) -> None:
+    """Cloud Build gets the account's full name."""
+    assert images(cloud, f"BUILD_ACCOUNT={account}").returncode == 0
+    assert f"--service-account={given}" in flat(cloud)[-2].split()
+
+
+def test_the_builds_log_to_cloud_logging_alone() -> None:
+    """Cloud Build refuses an account of the caller's with the default bucket of logs."""
+    assert "\n  logging: CLOUD_LOGGING_ONLY\n" in (ROOT / "cloudbuild.yaml").read_text()
 
 
 def test_other_builds_and_no_root(cloud: Cloud) -> None:
@@ -181,6 +285,7 @@ def test_gcloud_has_each_call(cloud: Cloud) -> None:
     if tree is None:
         pytest.skip("the Google Cloud SDK is not installed")
     images(cloud)
+    images(cloud, "STATE_BUCKET=states", "BUILD_ACCOUNT=ci@p-1.iam.gserviceaccount.com")
     make(cloud, "first-caption", "PROJECT=p-1", "FILE=a.jpg")
     calls = [words for program, *words in cloud.calls() if program == "gcloud"]
     assert calls
