@@ -1,36 +1,28 @@
 """Exports over HTTP: rows as lines, sent while they are read, in constant memory."""
 
-import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from starlette.responses import StreamingResponse
-from starlette.types import Message, Receive, Scope, Send
 
 from db import exports
 from db.caption_filter import CaptionFilter
 from db.exports import Chosen
 from dropline.contract import Status, TaskPrompt, TaskRequest
-from dropline.log import get_logger
-from gallery.access import Scope as Right
-from gallery.access import requires
+from gallery.access import Scope, requires
 from gallery.limits import Overloaded
 from gallery.resources import Resources
 from gallery.schemas import PROBLEMS, RequestTime
+from gallery.streaming import TimedStream
 from gallery.threads import in_thread
 from operations.export.lines import FORMATS
-
-log = get_logger(__name__)
 
 _TYPES = {"jsonl": "application/x-ndjson", "csv": "text/csv"}
 #: Exports at the same time: each reads the table as fast as its client takes the lines.
 _MOST_EXPORTS = 4
 #: For each sender, so that a sender with slow connections leaves room for the others.
 _MOST_OF_A_SENDER = 2
-#: A client that does not take the lines of a part in this time is disconnected, in seconds.
-_STALLED_S = 60.0
 _LINES = {"schema": {"type": "string"}}
 
 Text = Annotated[str, Query(max_length=600)]
@@ -43,7 +35,7 @@ def router(resources: Resources) -> APIRouter:
 
     @routes.get(
         "/export",
-        dependencies=[Depends(requires(Right.READ))],
+        dependencies=[Depends(requires(Scope.READ))],
         response_class=Response,
         responses=PROBLEMS
         | {200: {"description": "A row in each line.", "content": dict.fromkeys(_TYPES.values(), _LINES)}},
@@ -78,7 +70,7 @@ def router(resources: Resources) -> APIRouter:
         await parts.begin()
         sender = request.state.principal.name
         running.take(sender)
-        return _Lines(parts.lines(format), lambda: running.give_back(sender), _TYPES[format])
+        return TimedStream(parts.lines(format), _TYPES[format], end=lambda: running.give_back(sender))
 
     return routes
 
@@ -133,33 +125,6 @@ class _Parts:
         while (found := await in_thread(written)) is not None:
             if found:
                 yield found
-
-
-class _Lines(StreamingResponse):
-    """Lines for a client; `end` is called at the end of the answer, also after an error."""
-
-    def __init__(self, lines: AsyncIterator[bytes], end: Callable[[], None], media_type: str) -> None:
-        super().__init__(lines, media_type=media_type)
-        self._end = end
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the lines; a client that takes none is disconnected."""
-
-        async def send_in_time(message: Message) -> None:
-            try:
-                async with asyncio.timeout(_STALLED_S):
-                    await send(message)
-            except TimeoutError:
-                log.info("slow_export_disconnected")
-                scope["app"].state.disconnect(scope["client"])
-                # Ended by the disconnection: an unfinished answer to a connected client would be an error.
-                await asyncio.sleep(1)
-                raise
-
-        try:
-            await super().__call__(scope, receive, send_in_time)
-        finally:
-            self._end()
 
 
 def _task_prefix(task: str) -> str:

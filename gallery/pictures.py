@@ -21,6 +21,7 @@ from gallery.access import Scope, requires
 from gallery.page_route import NoSuchPage, page_route
 from gallery.rendering import load_pages
 from gallery.resources import Resources
+from gallery.streaming import TimedStream, slices_of
 from gallery.threads import in_thread
 
 log = get_logger(__name__)
@@ -79,11 +80,11 @@ class _Pictures:
         return _picture(data, _FOR_EVER)
 
     async def original(self, key: str) -> Response:
-        """The uploaded object, as a download."""
+        """The uploaded object, as a download. Cloud Run refuses an answer of more than 32 MiB with its size."""
         version = await in_thread(lambda: self._version(key))
         data = await self._copies.original(version)
         headers = _headers(_FOR_EVER) | {"content-disposition": _attachment(version.name)}
-        return Response(data, headers=headers, media_type="application/octet-stream")
+        return TimedStream(slices_of(data), "application/octet-stream", headers)
 
     def _version(self, key: str) -> ObjectVersion:
         """The object version of an id that has a row: an id alone opens no object of the bucket."""

@@ -16,6 +16,7 @@ from dropline import Client
 from dropline.client import Problem
 from dropline.contract import ObjectVersion
 from gallery import exports as route
+from gallery import streaming
 from gallery.limits import Overloaded
 from tests.support.gallery_rig import GalleryRig
 from tests.support.rows import caption_object, fail_object
@@ -91,8 +92,8 @@ def test_a_client_that_takes_nothing_is_cut_off(
     gallery: GalleryRig, client: httpx2.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The connection ends, with the bytes that wait for it, and the place is free."""
-    for name, value in {"_STALLED_S": 0.5, "_MOST_EXPORTS": 1}.items():
-        monkeypatch.setattr(route, name, value)
+    monkeypatch.setattr(streaming, "STALLED_S", 0.5)
+    monkeypatch.setattr(route, "_MOST_EXPORTS", 1)
     monkeypatch.setattr(exports, "PART", 2)
     for number in range(40):
         caption_object(gallery.database, ObjectVersion("drops", f"{number}.jpg", 1), 250_000 * "x")
@@ -110,7 +111,7 @@ def test_a_client_that_takes_nothing_is_cut_off(
         received = b"".join(iter(lambda: stalled.recv(1_000_000), b""))
         assert len(received) < 40 * 250_000
         assert not received.endswith(b"0\r\n\r\n")
-    monkeypatch.setattr(route, "_STALLED_S", 60.0)
+    monkeypatch.setattr(streaming, "STALLED_S", 60.0)
     assert client.get("/api/export", params={"prefix": "none/"}).status_code == 200
 
 
