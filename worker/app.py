@@ -317,7 +317,8 @@ def _connect_signals(engines: Engines, registration: Registration) -> None:
 
     @signals.worker_shutdown.connect(weak=False)
     def _end(**_: object) -> None:
-        # First: the engine may take the rest of the time that a container has to stop.
+        # The consumer has closed the row, unless Postgres was away or the consumer was not started. First: the
+        # engine may take the rest of the time that a container has to stop.
         registration.close()
         engines.stop()
 

@@ -1,4 +1,4 @@
-"""The worker's row in the table `workers`: written once the worker is ready, closed when the worker stops.
+"""The worker's row in the table `workers`: written once the worker is ready, closed when it begins to stop.
 
 The row is information: an error of Postgres is a log line, and delays neither the first image nor the end.
 """
@@ -47,6 +47,7 @@ class Registration:
         self._on_ready = on_ready
         self._ready_at: float | None = None
         self._written = False
+        self._closed = False
         self._failures = 0
         self._entry: Entry | None = None
 
@@ -74,10 +75,10 @@ class Registration:
             self._entry = None
 
     def close(self) -> None:
-        """Set `stopped_at` of the row, where the row was written; tried once."""
+        """Set `stopped_at` of the row, where the row was written. A further call has a failed one done again."""
         self.pause()
-        if self._written:
-            self._attempt("worker_row_not_closed", lambda to: workers.set_stopped(to, self._name))
+        if self._written and not self._closed:
+            self._closed = self._attempt("worker_row_not_closed", lambda to: workers.set_stopped(to, self._name))
 
     def _insert(self, connection: Connection, ready_at: float) -> None:
         loaded = self._loaded()

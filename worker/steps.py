@@ -32,9 +32,10 @@ def install_steps(
 ) -> None:
     """Add the steps to the app's worker and consumer blueprints."""
     app.steps["worker"].add(_engine_step(engines, note_failed_start))
-    app.steps["consumer"].add(_alarm_step(engines, queue, alarm))
+    alarm_step = _alarm_step(engines, queue, alarm)
+    app.steps["consumer"].add(alarm_step)
     app.steps["consumer"].add(_gate_step(gate))
-    app.steps["consumer"].add(_registration_step(registration))
+    app.steps["consumer"].add(_registration_step(registration, alarm_step))
     app.steps["consumer"].add(_edit_signals_step(edit_signals))
     if idle_timer is not None:
         app.steps["consumer"].add(_idle_step(idle_timer))
@@ -105,18 +106,28 @@ def _gate_step(gate: Gate) -> type[bootsteps.StartStopStep]:
     return GateStep
 
 
-def _registration_step(registration: Registration) -> type[bootsteps.StartStopStep]:
+def _registration_step(
+    registration: Registration, alarm_step: type[bootsteps.StartStopStep]
+) -> type[bootsteps.StartStopStep]:
     class RegistrationStep(bootsteps.StartStopStep):
-        """Writes the worker's row; the signal `worker_shutdown` closes the row."""
+        """Writes the worker's row, and closes the row first when the worker stops.
 
-        requires = ("celery.worker.consumer.tasks:Tasks",)
+        What follows may take longer than a container has to stop (10 seconds on Cloud Run): the end of the BRPOP,
+        the last images, the end of the engine. The signal `worker_shutdown` closes a row that is still open.
+        """
+
+        # Celery stops the steps in reverse order: this step before the alarm's, which waits for Redis.
+        requires = (alarm_step,)
 
         def start(self, parent: Any) -> None:
             # In the event loop, so that an unreachable Postgres does not delay the first message.
             parent.hub.call_soon(registration.start, parent.hub)
 
-        def stop(self, parent: Any) -> None:  # noqa: ARG002 - the signature is Celery's
-            registration.pause()
+        def stop(self, parent: Any) -> None:
+            if _is_stopping(parent):
+                registration.close()
+            else:
+                registration.pause()
 
     return RegistrationStep
 

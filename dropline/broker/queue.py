@@ -87,10 +87,15 @@ class CaptionQueue:
     def end_blocking_pop(self) -> None:
         """Make Redis answer the BRPOP of the worker now: a stopping worker waits for the answer.
 
-        Closing the connection instead could lose a message already sent by Redis.
+        Closing the connection instead could lose a message already sent by Redis. Where Redis refuses the command
+        (Memorystore does not list CLIENT UNBLOCK as supported), the BRPOP ends by its own time.
         """
         name = self._app.conf.broker_transport_options["client_name"]
-        with self._channel("cannot end the blocking pop") as channel:
+        complaint = (
+            "Redis does not end the BRPOP of the stopping worker, which therefore waits for up to "
+            "DROPLINE_BROKER__POLLING_INTERVAL_S"
+        )
+        with self._channel(complaint) as channel:
             for connection in channel.client.client_list():
                 if connection["name"] == name and "b" in connection["flags"]:
                     channel.client.client_unblock(int(connection["id"]))

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from dropline import contract
-from dropline.broker.configuration import make_producer
+from dropline.broker.configuration import make_producer, make_worker_app
 from dropline.scaling.errors import ScalingDenied
 from dropline.selection import Selection
 from dropline.settings import Settings, load_settings, require, variables
@@ -182,6 +182,15 @@ def test_redis_is_verified_by_the_mounted_certificate(
     certificate = secret_values(plan)[volume["secret"][0]["secret"]]
     certificates = [each.values["server_ca_certs"][0]["cert"] for each in plan.of("redis_instance")]
     assert certificate in (certificates or GIVEN_SECRETS.values())
+
+
+def test_a_worker_stops_in_time_where_redis_does_not_end_its_pop(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The BRPOP ends by itself before the worker hangs up, and half of a container's ten seconds are left."""
+    with make_worker_app(settings_of(plan, "worker", monkeypatch).broker) as app:
+        options = app.conf.broker_transport_options
+    assert options["polling_interval"] < options["socket_timeout"] <= 5
 
 
 @pytest.mark.parametrize("name", PARTS)

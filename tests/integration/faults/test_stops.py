@@ -1,6 +1,7 @@
-"""A worker that is told to stop in the middle of an image."""
+"""A worker that is told to stop in the middle of an image, and one whose Redis does not end its BRPOP."""
 
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -8,6 +9,9 @@ import psycopg
 import pytest
 import redis
 
+from db import workers
+from db.workers import WorkerRecord
+from local_emulators.supervisor import Service
 from tests.support.engines import wait_until
 from tests.support.failpoints import Gate, inferences
 from tests.support.rows import end_waits
@@ -19,6 +23,9 @@ _HOLD_COMMITS = """
     CREATE CONSTRAINT TRIGGER hold_commit AFTER UPDATE ON captions DEFERRABLE INITIALLY DEFERRED
         FOR EACH ROW WHEN (NEW.status = 'captioned' AND OLD.status = 'running') EXECUTE FUNCTION hold_commit();
 """
+#: Time of a container on Cloud Run from SIGTERM to SIGKILL.
+_CONTAINER_S = 10.0
+_USER = "without-unblock"
 _IN_COMMIT = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND wait_event = 'advisory'"
 
 
@@ -75,3 +82,68 @@ def test_fault_17_sigterm_during_an_inference(rig: Rig) -> None:
     assert row["metadata_written_at"]
     with redis.Redis.from_url(rig.redis_url) as client:
         assert (rig.queue_length(), client.hlen("unacked")) == (0, 0)
+
+
+def test_the_row_of_a_worker_is_closed_before_its_last_image_is_finished(rig: Rig) -> None:
+    """A container that is killed ten seconds after SIGTERM leaves no row that looks like a running worker."""
+    gate = Gate(rig.directory, "inference")
+    worker = rig.worker(ready="worker_row_written")
+    row_id = rig.drop("a.png", png((1, 0, 19)))
+    gate.wait(DEADLINE_S)
+    assert _newest(rig).stopped_at is None
+    worker.signal(signal.SIGTERM)
+    wait_until(lambda: _newest(rig).stopped_at is not None)
+    assert worker.alive
+    gate.open()
+    assert worker.wait_for_exit(DEADLINE_S)
+    assert (worker.exit_status, rig.row(row_id)["status"]) == (0, "captioned")
+
+
+def _newest(rig: Rig) -> WorkerRecord:
+    with rig.database.transaction() as connection:
+        found = workers.newest(connection)
+    assert found is not None
+    return found
+
+
+@contextmanager
+def _told_to_stop(rig: Rig, refused: str) -> Iterator[Service]:
+    """A worker with Terraform's interval, which is sent SIGTERM; Redis does not end its fresh BRPOP."""
+    with redis.Redis.from_url(rig.redis_url) as client:
+        client.execute_command("ACL", "SETUSER", _USER, "on", ">secret", "~*", "&*", "+@all", refused)
+        try:
+            worker = rig.worker(
+                ready="worker_row_written",
+                DROPLINE_BROKER__URL=rig.redis_url.replace(":test@", f"{_USER}:secret@"),
+                DROPLINE_BROKER__POLLING_INTERVAL_S="4",
+            )
+            assert worker.wait_for_line("looked_at_queue", DEADLINE_S)
+            worker.signal(signal.SIGTERM)
+            yield worker
+        finally:
+            client.execute_command("ACL", "DELUSER", _USER)
+
+
+@pytest.mark.parametrize("refused", ["-client|unblock", "-client"])
+def test_a_stop_without_client_unblock_fits_in_the_time_of_a_container(rig: Rig, refused: str) -> None:
+    """Memorystore may refuse the command, or all of CLIENT."""
+    with _told_to_stop(rig, refused) as worker:
+        begin = time.monotonic()
+        assert worker.wait_for_exit(DEADLINE_S)
+        assert time.monotonic() - begin < _CONTAINER_S
+        assert "blocking_pop_not_ended" in "".join(worker.last_lines(100))
+    assert worker.exit_status == 0
+    assert _newest(rig).stopped_at is not None
+
+
+def test_a_message_that_a_stopping_worker_still_gets_is_returned(rig: Rig) -> None:
+    """Redis gives the message to the BRPOP that was not ended; the next worker captions its row."""
+    with _told_to_stop(rig, "-client|unblock") as worker:
+        assert worker.wait_for_line("blocking_pop_not_ended", DEADLINE_S)
+        row_id = rig.drop("late.png", png((1, 0, 20)))
+        assert worker.wait_for_exit(DEADLINE_S)
+    assert (worker.exit_status, rig.queue_length()) == (0, 1)
+    assert rig.row(row_id)["attempts"] == 0
+    rig.worker("second")
+    (row,) = rig.wait_settled([row_id])
+    assert row["status"] == "captioned"

@@ -57,6 +57,23 @@ run "an_l4_by_default" {
     condition     = one([for env in google_cloud_run_v2_worker_pool.this.template[0].containers[0].env : env.value if env.name == "DROPLINE_WORKER__MEMORY_BYTES"]) == "17179869184"
     error_message = "The worker knows the memory of its container."
   }
+
+  assert {
+    condition     = one([for env in google_cloud_run_v2_worker_pool.this.template[0].containers[0].env : env.value if env.name == "DROPLINE_BROKER__POLLING_INTERVAL_S"]) == "4"
+    error_message = "The wait for Redis must fit in the time that a container has to stop."
+  }
+}
+
+run "a_polling_interval_of_ones_own" {
+  command = plan
+  variables {
+    environment = { DROPLINE_BROKER__POLLING_INTERVAL_S = "2" }
+  }
+
+  assert {
+    condition     = one([for env in google_cloud_run_v2_worker_pool.this.template[0].containers[0].env : env.value if env.name == "DROPLINE_BROKER__POLLING_INTERVAL_S"]) == "2"
+    error_message = "The interval may be chosen."
+  }
 }
 
 run "a_trial_without_a_gpu" {
