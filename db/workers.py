@@ -1,7 +1,7 @@
 """The table `workers`: a row for each start of a worker, for people and for the gallery.
 
-The table does not decide whether a worker is alive: see `operations.workers`. Each function takes a connection in
-a transaction of the caller.
+The table does not decide whether a worker is alive: see `operations.workers`. Where Redis does not list the
+workers, `is_any_active` is the next best answer. Each function takes a connection in a transaction of the caller.
 """
 
 from dataclasses import dataclass, fields
@@ -56,6 +56,20 @@ _INSERT = text(f"""
 """)  # noqa: S608 - the names of fields
 _REMOVE = text("DELETE FROM workers WHERE id <= (SELECT max(id) FROM workers) - :kept")
 _STOP = text("UPDATE workers SET stopped_at = clock_timestamp() WHERE name = :name")
+# The latest attempts: of the newest captions, and of the rows under a lease. Both have an index.
+_ANY_ACTIVE = text("""
+    WITH latest AS (
+        (SELECT claimed_by, started_at FROM captions WHERE captioned_at IS NOT NULL
+         ORDER BY captioned_at DESC LIMIT 100)
+        UNION ALL
+        SELECT claimed_by, started_at FROM captions WHERE lease_until IS NOT NULL AND claimed_by IS NOT NULL),
+    begun AS (
+        SELECT split_part(claimed_by, '/', 1) AS name FROM latest
+        WHERE started_at > now() - make_interval(secs => :within_s))
+    SELECT EXISTS (
+        SELECT FROM workers WHERE stopped_at IS NULL
+        AND (started_at > now() - make_interval(secs => :within_s) OR name IN (SELECT name FROM begun)))
+""")
 _NEWEST = text(f"SELECT {_COLUMNS} FROM workers ORDER BY id DESC LIMIT 1")  # noqa: S608 - the names of fields
 
 
@@ -68,6 +82,15 @@ def insert(connection: Connection, worker: NewWorker, ready_s: float) -> None:
 def set_stopped(connection: Connection, name: str) -> None:
     """Set `stopped_at` of a worker to the present time; no effect without the row."""
     connection.execute(_STOP, {"name": name})
+
+
+def is_any_active(connection: Connection, within_s: float) -> bool:
+    """Whether a worker without `stopped_at` has become ready, or begun an image, in the last `within_s` seconds.
+
+    A row without `stopped_at` alone says little: a killed worker leaves one.
+    """
+    found: bool = connection.execute(_ANY_ACTIVE, {"within_s": within_s}).scalar_one()
+    return found
 
 
 def newest(connection: Connection) -> WorkerRecord | None:

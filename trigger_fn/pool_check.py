@@ -26,6 +26,9 @@ log = get_logger(__name__)
 
 #: Seconds that Cloud Run may wait for the end of an operation, minutes after its beginning.
 _WAIT_S = 2.0
+#: Seconds by which a check may be late. Fewer than an idle period has by default: a worker that was killed at the
+#: end of one had started longer before the wake-up.
+_LATE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,7 @@ class PoolCheck:
             return _outcome("another check runs")
         if due_in_s is None:
             return self._end(problem, "no row waits")
-        if self._is_worker_ready():
+        if self._is_worker_ready(request.number):
             return self._end(problem, "a worker is ready")
         pause_s = check_pause_s(self._policy, request.number + 1)
         if due_in_s > pause_s:
@@ -139,15 +142,18 @@ class PoolCheck:
                 found.insert(0, state.failure or under_way)
         return "; ".join(each for each in found if each)
 
-    def _is_worker_ready(self) -> bool:
+    def _is_worker_ready(self, number: int) -> bool:
         match self._read_workers():
             case AliveWorkers(names):
                 return bool(names)
-            case NotListed():
-                # Redis does not tell: a worker that has started and not stopped counts.
+            case NotListed(reason):
+                # A killed worker leaves its row open, so an open row is not enough: the worker must have become
+                # ready, or begun an image, since the call that this check follows.
+                within_s = check_pause_s(self._policy, number) + _LATE_S
                 with self._database.transaction() as connection:
-                    newest = workers.newest(connection)
-                return newest is not None and newest.stopped_at is None
+                    is_active = workers.is_any_active(connection, within_s)
+                log.info("workers_not_listed", error=reason, is_active=is_active)
+                return is_active
 
     def _end(self, problem: PoolProblem | None, result: str) -> Outcome:
         """End these checks. Call before a new check 0 is arranged: otherwise it would count as a second chain."""

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Connection
 
 from benchmarks.query_plans import Plan, fill, plans_of
-from db import reads, reconciliation
+from db import reads, reconciliation, workers
 
 #: Most rows that a statement may read for its few.
 _FEW = 100
@@ -73,3 +73,14 @@ def test_rows_to_redo_are_counted_by_their_index(many: Connection) -> None:
     plan = plan_of(many, partial(reads.redo_count, many))
     assert (plan.indexes, plan.scans_captions) == (["ix_captions_redo"], False)
     assert plan.rows_read <= _FEW, plan
+
+
+def test_the_latest_attempts_are_read_alone(many: Connection) -> None:
+    """The check of the worker pool reads a bounded number of rows, with the rights of the function."""
+    workers.insert(many, workers.NewWorker("a", "host", "demo", "1", "cpu", 32), 600)
+    many.exec_driver_sql("SET ROLE dropline_ingest")
+    assert not workers.is_any_active(many, 300)
+    plan = plan_of(many, partial(workers.is_any_active, many, 300))
+    assert set(plan.indexes) == {"ix_captions_captioned_at", "ix_captions_claimed_by"}
+    assert not plan.scans_captions
+    assert plan.rows_read <= 3 * _FEW, plan
