@@ -3,6 +3,11 @@
 import time
 from collections.abc import Callable
 
+#: Time whose rows a batch has: rows that come together would take all children of a worker at once.
+_SPREAD_S = 0.1
+#: The same behind a batch without a new row: a run over rows that exist is not slowed down.
+_SEARCH_S = 1.0
+
 
 class Pacer:
     """Keeps the number of rows per second below a rate. After a pause, no lost time is made up for."""
@@ -18,10 +23,11 @@ class Pacer:
         self._clock = clock
         self._sleep = sleep
         self._next = float("-inf")
+        self._batch_s = _SPREAD_S
 
     def most(self, batch: int) -> int:
-        """Rows of the next batch, `batch` at most: the rows of a second."""
-        return batch if self._rate is None else max(1, min(batch, int(self._rate)))
+        """Rows of the next batch, `batch` at most: the rows of a short time, and one at least."""
+        return batch if self._rate is None else max(1, min(batch, int(self._rate * self._batch_s)))
 
     def wait(self) -> None:
         """Return when the next batch may be inserted."""
@@ -29,7 +35,8 @@ class Pacer:
             self._sleep(pause_s)
 
     def spend(self, rows: int) -> None:
-        """Count inserted rows."""
+        """Count the inserted rows of a batch."""
+        self._batch_s = _SPREAD_S if rows else _SEARCH_S
         if self._rate is not None and rows:
             self._next = max(self._next, self._clock()) + rows / self._rate
 

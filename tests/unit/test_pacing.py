@@ -67,9 +67,20 @@ def test_rows_that_exist_cost_no_time() -> None:
     assert clock.slept == []
 
 
-def test_a_batch_has_the_rows_of_a_second_at_most() -> None:
+def test_a_batch_has_the_rows_of_a_tenth_of_a_second() -> None:
     """And one row at least; without a rate, a whole batch."""
-    assert [Pacer(rate).most(500) for rate in (None, 0.1, 10.9, 1000)] == [500, 1, 10, 500]
+    assert [Pacer(rate).most(500) for rate in (None, 0.1, 10.9, 109, 1000, 9999)] == [500, 1, 1, 10, 100, 500]
+
+
+def test_behind_rows_that_exist_a_batch_has_the_rows_of_a_second() -> None:
+    """Until one is new again: the million objects of a second run are not read one by one."""
+    clock = Clock()
+    pacer = Pacer(70, clock.time, clock.sleep)
+    sizes = []
+    for rows in (7, 0, 0, 70, 7):
+        sizes.append(pacer.most(500))
+        pacer.spend(rows)
+    assert sizes == [7, 7, 70, 70, 7]
 
 
 def test_a_spaced_call_is_made_at_once_then_rarely_and_at_the_end() -> None:
