@@ -30,8 +30,9 @@ class DeadlineActivator:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="pool")
         self._waiting = threading.Semaphore(MOST_WAITING)
         self._lock = threading.Lock()
-        #: The latest call.
+        #: The latest call, and its number: calls are counted from 1.
         self._call: Future[None] | None = None
+        self._number = 0
 
     def ensure_awake(self, deadline: Deadline) -> None:
         """Scale the worker pool up if the worker pool may be at zero; call after row and message are written.
@@ -47,11 +48,12 @@ class DeadlineActivator:
         if self._reads.run(self._activator.is_awake, deadline, _late()):
             return
         with self._limit(deadline) as limit:
+            earlier, number = self._latest()
             # A call under way may have read the mark before the row of this event was written, so its result does
             # not count. All that have waited for its end share the next call, which mostly reads `awake`.
-            if (earlier := self._running()) is not None:
+            if earlier is not None:
                 _wait(earlier, limit)
-            call = self._running_or_new()
+            call = self._call_after(number)
             _wait(call, limit)
             call.result()
 
@@ -70,14 +72,17 @@ class DeadlineActivator:
             if may_wait:
                 self._waiting.release()
 
-    def _running(self) -> Future[None] | None:
+    def _latest(self) -> tuple[Future[None] | None, int]:
+        """The latest call, and its number."""
         with self._lock:
-            return None if self._call is None or self._call.done() else self._call
+            return self._call, self._number
 
-    def _running_or_new(self) -> Future[None]:
+    def _call_after(self, number: int) -> Future[None]:
+        """A call that began after the call with this number; it may have ended."""
         with self._lock:
-            if self._call is None or self._call.done():
+            if self._call is None or self._number == number:
                 self._call = self._thread.submit(self._activator.scale_up)
+                self._number += 1
             return self._call
 
 
