@@ -1,13 +1,14 @@
 """Backfills of a large bucket in the emulator, and fresh drops beside a backfill.
 
     python -m benchmarks.backfill [--objects 100000] [--bulk 5000] [--drops 200] [--image-ms 0]
-        [--children 4]
+        [--children 4] [--at-once 32]
 
 First, against Postgres and Cloud Storage alone: the memory of the command for a tenth of the objects and for all,
 its rate under a cap, and three kills with SIGKILL. Then, on a stack with a stub engine: the time of single
 drops on the idle stack, while the rows of a backfill are captioned, and beside a backfill with half of that rate.
-Fails if an object has no row or two. With `--image-ms` each image takes so long in the stub, without CPU, however
-many are at work: as in an engine that takes new images into a running batch. The processors then have idle time.
+Fails if an object has no row or two. With `--image-ms` each image takes so long in the stub, without CPU, and
+`--at-once` are at work at a time: as in an engine that takes new images into a running batch. The processors then
+have idle time.
 """
 
 import json
@@ -172,7 +173,7 @@ def _shown(ran: Ran, objects: int) -> str:
     return f"{ran.seconds:.1f} s with the start ({each}), {ran.megabytes:.0f} MB at most"
 
 
-def measure_drops(bulk: int, drops: int, image_ms: float, children: int) -> list[Figure]:
+def measure_drops(bulk: int, drops: int, image_ms: float, children: int, at_once: int) -> list[Figure]:
     """Single drops on the idle stack, while a backfill is captioned, and beside a backfill with a cap on the rate.
 
     Raises:
@@ -181,6 +182,7 @@ def measure_drops(bulk: int, drops: int, image_ms: float, children: int) -> list
     settings = {
         "DROPLINE_EVENTS__EXCLUDE": json.dumps([f"{_BULK}/**"]),
         "DROPLINE_ENGINE__STUB_IMAGE_MS": f"{image_ms:g}",
+        "DROPLINE_ENGINE__MAX_BATCH": str(at_once),
     }
     with benchmark_stack(concurrency=children, environment=settings) as stack:
         environment = stack.command_environment()
@@ -292,6 +294,7 @@ def main(
     drops: Annotated[int, typer.Option(min=20, help="Drops, idle and beside the backfill.")] = 200,
     image_ms: Annotated[float, typer.Option(min=0, help="Time of each image in the stub, without CPU.")] = 0,
     children: Annotated[int, typer.Option(min=1, help="Images in the worker at the same time.")] = 4,
+    at_once: Annotated[int, typer.Option(min=1, help="Images in the stub at the same time.")] = 32,
 ) -> None:
     """Measure, and print the figures in Markdown."""
     provenance = Provenance.gather("benchmarks.backfill", sys.argv[1:], EVENT_PATH_PACKAGES)
@@ -301,7 +304,8 @@ def main(
             with full_bucket(objects) as full:
                 lines += section("Rows of a full bucket", measure_rows(full, objects))
         if bulk:
-            lines += section("Fresh drops beside a backfill", measure_drops(bulk, drops, image_ms, children))
+            beside = measure_drops(bulk, drops, image_ms, children, at_once)
+            lines += section("Fresh drops beside a backfill", beside)
     except DroplineError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None

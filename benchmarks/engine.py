@@ -30,6 +30,7 @@ from tools.demo_model.tokenizer import build_tokenizer
 from tools.florence_shapes import FlorenceShape, build_model, build_processor, transformer_layers
 from worker.engine.runtime.checkpoint import Checkpoint, find_checkpoint
 from worker.engine.runtime.florence import FlorenceModel
+from worker.engine.runtime.host_memory import keep_freed_memory
 from worker.engine.runtime.loading import LoadedCheckpoint, choose_device, choose_dtype, load_weights
 from worker.engine.runtime.model import BatchTooLarge
 from worker.engine.wire import CaptionRequest
@@ -150,6 +151,8 @@ def random_weights(settings: EngineSettings) -> LoadedCheckpoint:
     model: Any = build_model(BASE_SHAPE, tokenizer, num_beams=3, early_stopping=True, no_repeat_ngram_size=3)
     checkpoint = Checkpoint("random weights in the shape of Florence-2-base", Path(), "none")
     model = model.to(device, choose_dtype(settings, device)).eval()
+    if device.type == "cpu":
+        keep_freed_memory()
     return LoadedCheckpoint(model, build_processor(BASE_SHAPE, tokenizer), checkpoint)
 
 

@@ -92,7 +92,7 @@ _CLAIM = text(f"""
                   original_result, original_width, original_height, original_size_bytes,
                   EXTRACT(EPOCH FROM not_before - now())::float8 AS wait_s,
                   captions.id, bucket, object_name, generation, task, {NEEDS_ATTEMPT} AS needs_attempt, attempts,
-                  lost_attempts, attempts_before_redrive, slow_attempts, model,
+                  lost_attempts, attempts_before_redrive, slow_attempts, model, priority,
                   CASE WHEN NOT {NEEDS_ATTEMPT} THEN caption END AS caption,
                   CASE WHEN metadata_written_at IS NULL THEN metageneration END AS metageneration, metadata_bytes,
                   reverted_at IS NOT NULL AS is_reverted,
@@ -158,6 +158,7 @@ def _claim_of(row: Row[Any], model: Model | None) -> Claim:
         row.size_bytes,
         find_original(row, model),
         row.has_rival,
+        row.priority,
     )
 
 

@@ -305,6 +305,8 @@ class Claim:
     original: "Original | None" = None
     #: True if another unfinished row has the same bytes and task: another child may have it at work.
     has_rival: bool = False
+    #: 0 fresh, 1 redone, 2 bulk.
+    priority: int = 0
 
     @property
     def retries(self) -> int:

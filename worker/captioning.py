@@ -173,6 +173,7 @@ class Captioning:
                 decoded.dimensions,
                 # An image which may have killed or blocked an engine must not take the images of the batch along.
                 isolated=claim.lost_attempts + claim.slow_attempts > 0,
+                priority=claim.priority,
             )
             for claim in claims
         ]

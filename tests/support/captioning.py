@@ -159,9 +159,9 @@ class Bench:
     woken: list[int] = field(default_factory=list)
     settings: Settings = SETTINGS
 
-    def drop(self, data: bytes = PNG, generation: int = 1) -> int:
+    def drop(self, data: bytes = PNG, generation: int = 1, *, priority: int = 0) -> int:
         """Add an object and a queued row: the row's id."""
-        row_id = self.rows.register(generation)
+        row_id = self.rows.register(generation, priority=priority)
         self.store.objects[self.rows.version(row_id)] = data
         return row_id
 

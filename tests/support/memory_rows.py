@@ -153,7 +153,8 @@ class MemoryRows:
         row_id, task = self._id_of(token.key), TaskRequest.parse(token.key[1])
         details = self._details[row_id]
         counts = (token.attempt, token.lost_attempts, token.before_redrive, details.failing_s)
-        return Claim(row_id, self.version(row_id), task, *counts, details.slow_attempts)
+        priority = self.model.rows[token.key].priority
+        return Claim(row_id, self.version(row_id), task, *counts, details.slow_attempts, priority=priority)
 
     def record_caption(
         self,

@@ -27,6 +27,7 @@ class Request:
     number: int
     isolated: bool = False
     size: int = 1
+    priority: int = 0
 
 
 OPERATIONS = st.lists(
@@ -34,6 +35,8 @@ OPERATIONS = st.lists(
         st.sampled_from(["announce", "retract", "submit", "isolated", "remove", "take"]),
         st.integers(0, 5),
         st.integers(1, 4),
+        st.integers(0, 2),
+        st.sampled_from([0.0, 4.0, 11.0]),
     ),
     max_size=60,
 )
@@ -44,7 +47,12 @@ class Reference:
 
     def __init__(self, max_batch: int) -> None:
         self.waiting: list[Request] = []
+        self._turns: dict[Request, float] = {}
         self._max_batch = max_batch
+
+    def submit(self, request: Request, turn: float) -> None:
+        self._turns[request] = turn
+        self.waiting = sorted([*self.waiting, request], key=self._turns.__getitem__)
 
     def remove(self, child: int) -> None:
         self.waiting = [request for request in self.waiting if request.child != child]
@@ -64,18 +72,24 @@ class Reference:
 
 
 @given(operations=OPERATIONS, max_batch=st.integers(1, 5))
-def test_every_request_is_handed_out_exactly_once(operations: list[tuple[str, int, int]], max_batch: int) -> None:
+def test_every_request_is_handed_out_exactly_once(
+    operations: list[tuple[str, int, int, int, float]], max_batch: int
+) -> None:
     """Each request of a connected child is returned once, in order, and alone if isolated or too large.
 
-    The tasks of a batch are within the maximum, and a small request does not overtake one that did not fit.
+    The tasks of a batch are within the maximum, and a small request does not overtake one that did not fit. The
+    order is that of arrival, where each step of priority counts as ten seconds.
     """
-    batcher: Batcher[Request] = Batcher(max_batch, max_wait_s=0)
+    now = 0.0
+    batcher: Batcher[Request] = Batcher(max_batch, max_wait_s=0, priority_s=10, clock=lambda: now)
     reference = Reference(max_batch)
-    for number, (operation, child, size) in enumerate(operations):
+    for number, (operation, child, size, priority, pause_s) in enumerate(operations):
+        now += pause_s
         match operation:
             case "submit" | "isolated":
-                reference.waiting.append(Request(child, number, operation == "isolated", size))
-                batcher.submit(reference.waiting[-1])
+                request = Request(child, number, operation == "isolated", size, priority)
+                reference.submit(request, now + 10 * priority)
+                batcher.submit(request)
             case "remove":
                 reference.remove(child)
                 batcher.remove(child)
@@ -88,6 +102,20 @@ def test_every_request_is_handed_out_exactly_once(operations: list[tuple[str, in
         assert batcher.next_batch() == reference.next_batch()
     batcher.close()
     assert batcher.next_batch() == []
+
+
+def test_a_fresh_image_goes_first_and_a_bulk_image_is_not_forgotten() -> None:
+    """A fresh image waits for the model alone, not for the bulk images of other children in the queue."""
+    now = 0.0
+    batcher: Batcher[Request] = Batcher(1, 0, priority_s=10, clock=lambda: now)
+    for number in range(3):
+        batcher.submit(Request(number, number, priority=2))
+    now = 19.0
+    batcher.submit(Request(3, 3))
+    assert [request.number for request in batcher.next_batch()] == [3]
+    now = 21.0
+    batcher.submit(Request(4, 4))
+    assert [request.number for request in batcher.next_batch()] == [0]
 
 
 def _next(pool: ThreadPoolExecutor, batcher: Batcher[Request]) -> Future[list[Request]]:

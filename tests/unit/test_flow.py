@@ -24,6 +24,7 @@ class Request:
     child: int
     requests: list[CaptionRequest]
     isolated: bool = False
+    priority: int = 0
 
     @property
     def size(self) -> int:

@@ -64,6 +64,13 @@ def test_the_row_gets_the_bytes_and_pixels_of_the_original(bench: Bench) -> None
     assert (request.isolated, timed.timeout_s) == (False, 77)
 
 
+def test_the_engine_hears_the_priority_of_the_row(bench: Bench) -> None:
+    """In its queue, too, fresh images go before those of a backfill."""
+    for generation, priority in ((1, 2), (2, 0)):
+        bench.run(bench.drop(generation=generation, priority=priority))
+    assert [timed.request.priority for timed in bench.captioner.requests] == [2, 0]
+
+
 @pytest.mark.parametrize("during", ["caption", "write_metadata"])
 def test_claim_and_write_back_are_leased_for_the_time_of_a_task(bench: Bench, during: str) -> None:
     """Another message finds a leased row, and the lease is longer than the time limit of a task."""

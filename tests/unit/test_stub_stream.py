@@ -43,7 +43,7 @@ def next_captions(stream: StubStream) -> list[str]:
 
 def test_an_answer_neither_waits_for_another_nor_holds_it_up(clock: VirtualTime) -> None:
     """An answer begun in the middle of another ends a quarter of a second after its own begin."""
-    stream = StubStream(0.25)
+    stream = StubStream(0.25, 8)
     stream.add([request(TaskPrompt.CAPTION)])
     while clock.now < 100.125:
         assert stream.advance() == []
@@ -59,7 +59,7 @@ def test_an_answer_neither_waits_for_another_nor_holds_it_up(clock: VirtualTime)
 @pytest.mark.usefixtures("clock")
 def test_dropped_answers_do_not_end() -> None:
     """Also those of a reset."""
-    stream = StubStream(0.01)
+    stream = StubStream(0.01, 8)
     gone, stays = request(TaskPrompt.OCR), request(TaskPrompt.CAPTION)
     stream.add([gone, stays])
     stream.drop([gone])
@@ -72,4 +72,6 @@ def test_dropped_answers_do_not_end() -> None:
 def test_a_stub_without_time_answers_in_batches() -> None:
     """Benchmarks of the event path have no steps of an engine."""
     assert StubModel().stream is None
-    assert StubModel(0.25).stream is not None
+    stream = StubModel(0.25, 8).stream
+    assert stream is not None
+    assert stream.most == 8

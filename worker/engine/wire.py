@@ -33,6 +33,8 @@ class CaptionRequest:
     original: Dimensions
     #: Run the request in a batch of its own: the image may have killed an engine before.
     isolated: bool = False
+    #: Of the row: 0 fresh, 1 redone, 2 bulk. In the queue of the engine, too, fresh images go first.
+    priority: int = 0
 
 
 class _Message(BaseModel):
@@ -79,6 +81,7 @@ class Request(_Message):
     width: int = Field(ge=1)
     height: int = Field(ge=1)
     isolated: bool
+    priority: int = Field(ge=0)
 
     @classmethod
     def of(cls, request_id: int, requests: Sequence[CaptionRequest]) -> "Request":
@@ -90,6 +93,7 @@ class Request(_Message):
             width=original.width,
             height=original.height,
             isolated=requests[0].isolated,
+            priority=requests[0].priority,
         )
 
     def with_pixels(self, pixels: Pixels) -> list[CaptionRequest]:
@@ -99,7 +103,10 @@ class Request(_Message):
             InvalidTask: Florence-2 has no such task.
         """
         original = Dimensions(self.width, self.height)
-        return [CaptionRequest(pixels, TaskRequest.parse(task), original, self.isolated) for task in self.tasks]
+        return [
+            CaptionRequest(pixels, TaskRequest.parse(task), original, self.isolated, self.priority)
+            for task in self.tasks
+        ]
 
 
 class Started(_Message):

@@ -1,8 +1,10 @@
 """Forms batches of queued requests, and runs a batch so that one bad image fails alone."""
 
+import bisect
 import threading
-from collections import deque
+import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from operator import itemgetter
 from typing import Generic, Protocol, TypeVar
 
 from dropline.errors import DroplineError, EngineUnavailable, InferenceFailed
@@ -25,6 +27,11 @@ class Batchable(Protocol):
     @property
     def size(self) -> int:
         """Its number of tasks, of which each is an answer to generate."""
+        ...
+
+    @property
+    def priority(self) -> int:
+        """Of its row: 0 fresh, 1 redone, 2 bulk."""
         ...
 
 
@@ -82,17 +89,30 @@ class Batcher(Generic[B]):
     All tasks may share a batch: the images are 85 % of the work and of one size, and prompts are padded.
     """
 
-    def __init__(self, max_batch: int, max_wait_s: float, begin: int | None = None) -> None:
+    def __init__(
+        self,
+        max_batch: int,
+        max_wait_s: float,
+        begin: int | None = None,
+        *,
+        priority_s: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """An empty queue.
 
         Args:
             max_batch: most tasks in one batch, ever.
             max_wait_s: longest wait for announced requests, in seconds.
             begin: most tasks in the first batches; by default `max_batch`.
+            priority_s: a request goes before those of the next lower priority that arrived in so many seconds
+                before it. An older one keeps its turn, so that each is answered within its sender's time limit.
+            clock: seconds.
         """
         self._limit = BatchLimit(max_batch, begin)
         self._max_wait_s = max_wait_s
-        self._queue: deque[B] = deque()
+        self._priority_s, self._clock = priority_s, clock
+        #: In the order of their turns, with the time of the turn.
+        self._queue: list[tuple[float, B]] = []
         #: Children whose next request is announced and has not arrived.
         self._announced: set[Hashable] = set()
         self._closed = False
@@ -128,14 +148,15 @@ class Batcher(Generic[B]):
         """Add an arrived request to the queue."""
         with self._changed:
             self._announced.discard(request.child)
-            self._queue.append(request)
+            turn = self._clock() + request.priority * self._priority_s
+            bisect.insort(self._queue, (turn, request), key=itemgetter(0))
             self._changed.notify_all()
 
     def remove(self, child: Hashable) -> None:
         """Remove the queued requests and the announcement of a child that has disconnected."""
         with self._changed:
             self._announced.discard(child)
-            self._queue = deque(request for request in self._queue if request.child != child)
+            self._queue = [each for each in self._queue if each[1].child != child]
             self._changed.notify_all()
 
     def close(self) -> None:
@@ -145,7 +166,7 @@ class Batcher(Generic[B]):
             self._changed.notify_all()
 
     def next_batch(self, wanted: Callable[[int], int] | None = None) -> list[B]:
-        """Block until a request is queued, then return a batch in order of arrival; empty once closed.
+        """Block until a request is queued, then return a batch in order of the turns; empty once closed.
 
         A request with more tasks than the maximum is a batch of its own.
 
@@ -163,30 +184,34 @@ class Batcher(Generic[B]):
     def take(self, wanted: Callable[[int], int]) -> list[B]:
         """As `next_batch`, at once, where it may be empty; a request that must run alone is left in the queue."""
         with self._changed:
-            if self._closed or not self._queue or self._queue[0].isolated:
+            if self._closed or not self._queue or self._first.isolated:
                 return []
             room = wanted(self._waiting)
             return self._take(room) if room else []
 
     @property
+    def _first(self) -> B:
+        return self._queue[0][1]
+
+    @property
     def _waiting(self) -> int:
-        return sum(request.size for request in self._queue)
+        return sum(request.size for _, request in self._queue)
 
     def _need_not_wait(self) -> bool:
         full = self._waiting >= self.max_batch
-        return full or not self._announced or not self._queue or self._queue[0].isolated or self._closed
+        return full or not self._announced or not self._queue or self._first.isolated or self._closed
 
     def _take(self, room: int) -> list[B]:
-        if self._queue[0].isolated:
-            return [self._queue.popleft()]
+        if self._first.isolated:
+            return [self._queue.pop(0)[1]]
         batch: list[B] = []
-        left: deque[B] = deque()
-        for request in self._queue:
+        left: list[tuple[float, B]] = []
+        for turn, request in self._queue:
             if (request.size <= room or not batch) and not request.isolated:
                 batch.append(request)
                 room -= request.size
             else:
-                left.append(request)
+                left.append((turn, request))
                 # Requests behind one that does not fit keep their turn, unless it runs alone.
                 room = room if request.isolated else 0
         self._queue = left

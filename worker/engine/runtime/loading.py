@@ -14,6 +14,7 @@ from dropline.settings import EngineSettings
 from worker.engine.runtime.checkpoint import Checkpoint
 from worker.engine.runtime.driver import driver_misfit, find_driver
 from worker.engine.runtime.florence import FlorenceModel
+from worker.engine.runtime.host_memory import keep_freed_memory
 
 _log = get_logger(__name__)
 
@@ -66,7 +67,11 @@ def load_weights(settings: EngineSettings, checkpoint: Checkpoint) -> LoadedChec
     model: Any = Florence2ForConditionalGeneration.from_pretrained(
         checkpoint.directory, dtype=dtype, use_safetensors=True, trust_remote_code=False
     )
-    return LoadedCheckpoint(model.to(device).eval(), processor, checkpoint)
+    model = model.to(device).eval()
+    if device.type == "cpu":
+        # Not before: the memory of a checkpoint's files is given back.
+        keep_freed_memory()
+    return LoadedCheckpoint(model, processor, checkpoint)
 
 
 def choose_device(settings: EngineSettings) -> torch.device:

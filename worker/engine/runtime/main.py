@@ -30,7 +30,7 @@ def load_model(settings: EngineSettings) -> Model:
         EngineUnavailable: the checkpoint cannot be fetched.
     """
     if settings.stub:
-        return StubModel(settings.stub_image_ms / 1000)
+        return StubModel(settings.stub_image_ms / 1000, settings.max_batch)
     # Before the import of torch, which takes seconds: a missing checkpoint is reported at once.
     checkpoint = find_checkpoint(settings)
     began = time.monotonic()

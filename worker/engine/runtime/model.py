@@ -119,11 +119,10 @@ _STEP_S = 0.005
 class StubStream:
     """Answers of a stub, each after the same time, however many there are."""
 
-    most = sys.maxsize
-
-    def __init__(self, image_s: float) -> None:
-        """No answer under way; each takes `image_s` seconds."""
+    def __init__(self, image_s: float, most: int) -> None:
+        """No answer under way; each takes `image_s` seconds, and at most `most` are under way at a time."""
         self._image_s = image_s
+        self.most = most
         #: In the order of their ends.
         self._ends: list[tuple[float, CaptionRequest]] = []
 
@@ -166,9 +165,14 @@ class StubModel:
     device = "none"
     dtype = "none"
 
-    def __init__(self, image_s: float = 0.0) -> None:
-        """Each answer takes `image_s` seconds, without CPU; 0: the answers come in batches, at once."""
-        self.stream = StubStream(image_s) if image_s else None
+    def __init__(self, image_s: float = 0.0, most: int = 32) -> None:
+        """Each answer takes `image_s` seconds, without CPU; 0: the answers come in batches, at once.
+
+        Args:
+            image_s: of each answer.
+            most: answers at a time, where they take time.
+        """
+        self.stream = StubStream(image_s, most) if image_s else None
 
     def allocate(self) -> Pixels:
         """Plain memory for one image."""

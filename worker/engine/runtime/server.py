@@ -29,6 +29,8 @@ from worker.engine.wire import CaptionRequest
 
 #: A batch that takes longer than this share of the children's request timeout counts as hanging.
 _HANG_TIMEOUT_SHARE = 0.8
+#: Share of it by which a request of a lower priority may be overtaken.
+_PRIORITY_TIMEOUT_SHARE = 0.1
 
 _log = get_logger(__name__)
 
@@ -116,6 +118,11 @@ class PendingRequest:
         """Number of tasks."""
         return len(self.requests)
 
+    @property
+    def priority(self) -> int:
+        """Of the row."""
+        return self.requests[0].priority
+
 
 def _message(outcome: Caption | DroplineError) -> wire.Captioned | wire.Failed:
     if isinstance(outcome, Caption):
@@ -138,7 +145,12 @@ class Server:
         )
         found = min(settings.max_batch, model.largest_batch)
         most = settings.max_batch if model.may_grow else found
-        self._batcher: Batcher[PendingRequest] = Batcher(most, settings.max_wait_ms / 1000, begin=found)
+        self._batcher: Batcher[PendingRequest] = Batcher(
+            most,
+            settings.max_wait_ms / 1000,
+            begin=found,
+            priority_s=settings.request_timeout_s * _PRIORITY_TIMEOUT_SHARE,
+        )
         self._listener = socket.socket(fileno=listener_fd)
 
     @property
