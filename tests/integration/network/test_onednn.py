@@ -37,13 +37,21 @@ def assert_as_exact(found: Tensor, portable: Tensor, exact: Tensor) -> None:
 
 @pytest.mark.parametrize("shape", [(1, 12, 12, 128), (2, 7, 256), (3, 64)], ids=str)
 @pytest.mark.parametrize("name", ["linear", "linear_gelu"])
+@pytest.mark.parametrize("is_prepared", [False, True])
 @torch.inference_mode()
-def test_products_with_what_follows(dtype: torch.dtype, shape: tuple[int, ...], name: str) -> None:
-    """A linear layer, alone and with GELU, of any number of dimensions; the values reach both ends of GELU."""
+def test_products_with_what_follows(
+    dtype: torch.dtype, shape: tuple[int, ...], name: str, is_prepared: bool
+) -> None:
+    """A linear layer, alone and with GELU, of any number of dimensions; the values reach both ends of GELU.
+
+    The layer is plain, or in the layout of the products.
+    """
     hidden = random(*shape, dtype=dtype)
     weight, bias = random(96, shape[-1], scale=0.2, dtype=dtype), random(96, dtype=dtype)
     exact = getattr(_PORTABLE, name)(hidden.to(float64), Linear(weight.to(float64), bias.to(float64)))
-    found, portable = (getattr(each, name)(hidden, Linear(weight, bias)) for each in (_ONEDNN, _PORTABLE))
+    plain = Linear(weight, bias)
+    found = getattr(_ONEDNN, name)(hidden, _ONEDNN.prepare(plain) if is_prepared else plain)
+    portable = getattr(_PORTABLE, name)(hidden, plain)
     assert float(exact.max()) > 4
     assert_as_exact(found, portable, exact)
 

@@ -18,6 +18,7 @@ def has_onednn() -> bool:
     return (
         torch.backends.mkldnn.is_available()
         and hasattr(products, "_linear_pointwise")
+        and hasattr(products, "_reorder_linear_weight")
         and hasattr(products, "_is_mkldnn_bf16_supported")
         and bool(products._is_mkldnn_bf16_supported())  # noqa: SLF001 - no public name
     )
@@ -25,6 +26,16 @@ def has_onednn() -> bool:
 
 class OneDnnOperations(PortableOperations):
     """See `Operations`; tensors in bfloat16."""
+
+    def prepare(self, linear: Linear) -> Linear:
+        """See `Operations`. The blocks that the matrix unit reads; otherwise each product makes them anew.
+
+        With few rows, as in the decoder, the blocks cost more than the product.
+        """
+        weight: Tensor = torch.ops.mkldnn._reorder_linear_weight(  # noqa: SLF001 - no public name
+            linear.weight.detach().contiguous()
+        )
+        return Linear(weight, linear.bias)
 
     def linear(self, hidden: Tensor, linear: Linear) -> Tensor:
         """See `Operations`. The bias is added by the product; `functional.linear` copies it to every row first."""

@@ -79,6 +79,10 @@ class Stem:
 class Operations(Protocol):
     """One implementation per kind of device."""
 
+    def prepare(self, linear: Linear) -> Linear:
+        """The layer in the layout that is best for `linear` and `linear_gelu`, which alone take it then."""
+        ...
+
     def norm(self, hidden: Tensor, norm: Norm) -> Tensor:
         """The normalised values over the last dimension."""
         ...
@@ -165,6 +169,10 @@ class Operations(Protocol):
 
 class PortableOperations:
     """Plain torch, for CPUs and for comparison."""
+
+    def prepare(self, linear: Linear) -> Linear:
+        """See `Operations`."""
+        return linear
 
     def norm(self, hidden: Tensor, norm: Norm) -> Tensor:
         """See `Operations`."""

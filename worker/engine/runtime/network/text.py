@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from worker.engine.runtime.network.operations import Linear, Operations
 from worker.engine.runtime.network.vision import linear_of, norm_of
@@ -14,9 +13,9 @@ from worker.engine.runtime.network.vision import linear_of, norm_of
 _POSITION_OFFSET = 2
 
 
-def _joined(*modules: Any) -> tuple[Tensor, Tensor]:
-    """The weights and the biases of linear layers with one input, as those of one layer."""
-    return torch.cat([module.weight for module in modules]), torch.cat([module.bias for module in modules])
+def _joined(*modules: Any) -> Linear:
+    """Linear layers with one input as one layer."""
+    return Linear(torch.cat([module.weight for module in modules]), torch.cat([module.bias for module in modules]))
 
 
 def _scale_of(embedding: Any) -> float:
@@ -28,9 +27,11 @@ class _EncoderLayer:
         attention = module.self_attn
         self._do = operations
         self._heads: int = attention.num_heads
-        self._qkv = Linear(*_joined(attention.q_proj, attention.k_proj, attention.v_proj))
-        self._out, self._norm = linear_of(attention.out_proj), norm_of(module.self_attn_layer_norm)
-        self._widen, self._narrow = linear_of(module.fc1), linear_of(module.fc2)
+        prepare = operations.prepare
+        self._qkv = prepare(_joined(attention.q_proj, attention.k_proj, attention.v_proj))
+        self._out, self._norm = prepare(linear_of(attention.out_proj)), norm_of(module.self_attn_layer_norm)
+        # The prepared form of the second layer is slower than the plain one at the tokens of one image.
+        self._widen, self._narrow = prepare(linear_of(module.fc1)), linear_of(module.fc2)
         self._last_norm = norm_of(module.final_layer_norm)
 
     def __call__(self, hidden: Tensor, lengths: Tensor) -> Tensor:
@@ -87,26 +88,33 @@ class _DecoderLayer:
         own, cross = module.self_attn, module.encoder_attn
         self._do = operations
         self._heads: int = own.num_heads
-        self._qkv = Linear(*_joined(own.q_proj, own.k_proj, own.v_proj))
-        self._out, self._norm = linear_of(own.out_proj), norm_of(module.self_attn_layer_norm)
-        self._cross_query, self._cross_out = linear_of(cross.q_proj), linear_of(cross.out_proj)
+        prepare = operations.prepare
+        self._qkv = prepare(_joined(own.q_proj, own.k_proj, own.v_proj))
+        self._out, self._norm = prepare(linear_of(own.out_proj)), norm_of(module.self_attn_layer_norm)
+        self._cross_query, self._cross_out = prepare(linear_of(cross.q_proj)), prepare(linear_of(cross.out_proj))
         self._cross_norm = norm_of(module.encoder_attn_layer_norm)
-        self.cross_keys_and_values = _joined(cross.k_proj, cross.v_proj)
-        self._widen, self._narrow = linear_of(module.fc1), linear_of(module.fc2)
+        self.cross_keys_and_values = prepare(_joined(cross.k_proj, cross.v_proj))
+        self._widen, self._narrow = prepare(linear_of(module.fc1)), prepare(linear_of(module.fc2))
         self._last_norm = norm_of(module.final_layer_norm)
 
     def __call__(self, hidden: Tensor, positions: Tensor, caches: Caches, layer: int) -> Tensor:
         channels = hidden.shape[-1]
         attended = self._do.self_attention(
-            self._qkv(hidden), caches.keys[layer], caches.values[layer], self._heads, positions, caches.ancestry
+            self._do.linear(hidden, self._qkv),
+            caches.keys[layer],
+            caches.values[layer],
+            self._heads,
+            positions,
+            caches.ancestry,
         )
-        hidden = self._do.add_norm(self._out(attended), hidden, self._norm)
+        hidden = self._do.add_norm(self._do.linear(attended, self._out), hidden, self._norm)
         image_keys, image_values = caches.cross[layer].split(channels, -1)
         attended = self._do.cross_attention(
-            self._cross_query(hidden), image_keys, image_values, self._heads, caches.lengths
+            self._do.linear(hidden, self._cross_query), image_keys, image_values, self._heads, caches.lengths
         )
-        hidden = self._do.add_norm(self._cross_out(attended), hidden, self._cross_norm)
-        return self._do.add_norm(self._narrow(self._do.linear_gelu(hidden, self._widen)), hidden, self._last_norm)
+        hidden = self._do.add_norm(self._do.linear(attended, self._cross_out), hidden, self._cross_norm)
+        wide = self._do.linear_gelu(hidden, self._widen)
+        return self._do.add_norm(self._do.linear(wide, self._narrow), hidden, self._last_norm)
 
 
 class Decoder:
@@ -119,7 +127,7 @@ class Decoder:
         self._positions: Tensor = decoder.embed_positions.weight[_POSITION_OFFSET:]
         self._norm = norm_of(decoder.layernorm_embedding)
         self._layers = [_DecoderLayer(layer, operations) for layer in decoder.layers]
-        self._head = linear_of(head)
+        self._head = operations.prepare(linear_of(head))
 
     @property
     def layers(self) -> int:
@@ -136,11 +144,11 @@ class Decoder:
         """
         tokens = encoded.shape[1]
         for layer, out in zip(self._layers, cross, strict=True):
-            out[:, :tokens].index_copy_(0, slots, functional.linear(encoded, *layer.cross_keys_and_values))
+            out[:, :tokens].index_copy_(0, slots, self._do.linear(encoded, layer.cross_keys_and_values))
 
     def step(self, tokens: Tensor, positions: Tensor, caches: Caches) -> Tensor:
         """Logits `[R, vocabulary]` behind the tokens, int64 `[R]`, at their positions `[R]`; fills the caches."""
-        return self._head(self.fill(tokens, positions, caches))
+        return self._do.linear(self.fill(tokens, positions, caches), self._head)
 
     def fill(self, tokens: Tensor, positions: Tensor, caches: Caches) -> Tensor:
         """Hidden states `[R, C]` of the tokens; fills the caches at the positions."""

@@ -19,6 +19,10 @@ _MIX_VALUES = 1024
 class TritonOperations:
     """See `Operations`; inputs are contiguous unless stated there."""
 
+    def prepare(self, linear: Linear) -> Linear:
+        """See `Operations`."""
+        return linear
+
     def norm(self, hidden: Tensor, norm: Norm) -> Tensor:
         """See `Operations`."""
         channels = hidden.shape[-1]

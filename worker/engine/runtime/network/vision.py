@@ -76,14 +76,14 @@ class _Block:
         spatial = hasattr(module, "window_attn")
         attention = module.window_attn if spatial else module.channel_attn
         self._attention = _Attention(
-            linear_of(attention.qkv),
+            operations.prepare(linear_of(attention.qkv)),
             linear_of(attention.proj),
             attention.num_heads if spatial else attention.groups,
             attention.window_size if spatial else 0,
         )
         self._mix_attention = _mix_of(module.conv1, module.norm1, attention.proj)
         self._mix_feed = _mix_of(module.conv2, module.norm2, module.ffn.fc2)
-        self._widen, self._narrow = linear_of(module.ffn.fc1), linear_of(module.ffn.fc2)
+        self._widen, self._narrow = operations.prepare(linear_of(module.ffn.fc1)), linear_of(module.ffn.fc2)
 
     def __call__(self, hidden: Tensor) -> Tensor:
         residual, normed = self._do.mix(hidden, self._mix_attention)
@@ -136,7 +136,7 @@ class VisionTower:
         self._rows = projector.image_position_embed.row_embeddings.weight
         self._columns = projector.image_position_embed.column_embeddings.weight
         self._temporal = projector.visual_temporal_embed.pos_idx_to_embed[0].to(first.conv.weight.dtype)
-        self._projection = linear_of(projector.image_projection)
+        self._projection = operations.prepare(linear_of(projector.image_projection))
         self._norm = norm_of(projector.image_proj_norm)
 
     def __call__(self, pixels: Tensor) -> Tensor:
@@ -154,4 +154,4 @@ class VisionTower:
         rows = self._rows[:height, None].expand(-1, width, -1)
         tokens = (hidden + (torch.cat([columns, rows], -1) + self._temporal)).flatten(1, 2)
         tokens = torch.cat([tokens.mean(1, keepdim=True), tokens], 1)
-        return self._do.norm(self._projection(tokens), self._norm)
+        return self._do.norm(self._do.linear(tokens, self._projection), self._norm)
