@@ -131,7 +131,7 @@ def test_a_deleted_object_is_current_no_more(cloud: LocalCloud, prefix: str) -> 
 
 
 def test_what_is_no_image_fails_and_says_why(cloud: LocalCloud, prefix: str) -> None:
-    """An empty object and a text are dead letters with an error code; another object is captioned."""
+    """An empty object and a text fail with an error code; another object is captioned."""
     with cloud.changes() as changes:
         cloud.bucket.blob(f"{prefix}empty.png").upload_from_string(b"", content_type="image/png")
         cloud.bucket.blob(f"{prefix}words.jpg").upload_from_string(b"just words", content_type="image/jpeg")

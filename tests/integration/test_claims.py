@@ -297,7 +297,7 @@ def test_the_claim_has_the_time_since_the_first_transient_error(connection: Conn
 
 
 def test_a_failure_has_a_reason(connection: Connection) -> None:
-    """The dead letter has an error code, a message, and no lease."""
+    """The failed row has an error code, a message, and no lease."""
     row_id = drop(connection, G1)
     assert attempts.fail(connection, take(connection, row_id), "truncated_image", "ends at byte 7").held
     row = row_of(connection, row_id)

@@ -70,7 +70,7 @@ def test_a_notice_is_sent_at_the_commit(database: Database, database_url: str) -
 
 
 def test_failures_are_notified(database: Database, database_url: str) -> None:
-    """A dead letter sends notices like a caption: queued at the event, then failed."""
+    """A failed row sends notices like a caption: queued at the event, then failed."""
     with listening(settings_of(database_url), "test") as listener:
         fail_object(database, G1, "code", "words")
         # Two transitions in one transaction: Postgres sends both, since the payloads differ.

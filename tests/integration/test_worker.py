@@ -69,7 +69,7 @@ def test_bad_images_fail_with_a_reason_and_alone(rig: Rig) -> None:
 
 
 def test_an_image_that_kills_the_engine_is_set_aside_and_its_neighbours_succeed(rig: Rig) -> None:
-    """Three lost attempts make a dead letter; the other images of the batch are captioned."""
+    """Three lost attempts make a failed row; the other images of the batch are captioned."""
     poison = rig.register(rig.upload("poison.png", png((255, 0, 0))))
     others = [rig.register(rig.upload(f"{n}.png", png((0, 0, n)))) for n in range(8)]
     for row_id in (*others[:4], poison, *others[4:]):

@@ -278,7 +278,7 @@ class ObjectModel:
         )
 
     def redrive(self) -> list[Key]:
-        """Redrive all dead letters: the keys of the redriven rows."""
+        """Redrive all failed rows: the keys of the redriven rows."""
         failed = [key for key, row in self._newest() if row.status is Status.FAILED]
         for key in failed:
             row = self.rows[key]

@@ -103,7 +103,7 @@ def caption_row(database: Database, row_id: int, words: str = "a red circle") ->
 
 
 def fail_object(database: Database, version: ObjectVersion, code: str, error: str) -> int:
-    """Insert a dead letter: the row's id."""
+    """Insert a failed row: the row's id."""
     with database.transaction() as connection:
         row_id = drop(connection, version)
         assert attempts.fail(connection, take(connection, row_id), code, error).held

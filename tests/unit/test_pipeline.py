@@ -270,9 +270,7 @@ def test_a_transient_error_puts_the_row_back(
         (RETRY_FOR_S, FAILED),
     ],
 )
-def test_transient_errors_of_one_row_end_in_a_dead_letter(
-    bench: Bench, failing_s: float, outcome: Outcome
-) -> None:
+def test_transient_errors_of_one_row_end_in_a_failed_row(bench: Bench, failing_s: float, outcome: Outcome) -> None:
     """The row fails after `retry_for_s` seconds of errors, with a longer pause before each attempt."""
     row_id = bench.drop()
     bench.rows.details(row_id).failing_s = failing_s
@@ -284,7 +282,7 @@ def test_transient_errors_of_one_row_end_in_a_dead_letter(
 
 
 @pytest.mark.parametrize(("call", "error"), [("download", ImageRefused("no")), ("caption", InferenceFailed("no"))])
-def test_a_permanent_error_is_a_dead_letter_at_once(bench: Bench, call: str, error: PermanentError) -> None:
+def test_a_permanent_error_fails_the_row_at_once(bench: Bench, call: str, error: PermanentError) -> None:
     """The row has code and words of the error."""
     row_id = bench.drop()
     bench.script.plan(call, error)

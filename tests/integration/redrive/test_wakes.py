@@ -75,7 +75,7 @@ def environment(
 
 @pytest.fixture
 def row_id(database: Database) -> int:
-    """A dead letter."""
+    """A failed row."""
     return fail_object(database, ObjectVersion("drops", "a.jpg", 1), "worker_lost", "crashes")
 
 

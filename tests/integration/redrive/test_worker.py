@@ -20,7 +20,7 @@ def states(rows: list[dict[str, Any]], *columns: str) -> set[tuple[Any, ...]]:
     return {tuple(row[column] for column in columns) for row in rows}
 
 
-def test_dead_letters_redriven_twice_have_one_row_and_one_caption_each(
+def test_failed_rows_redriven_twice_have_one_row_and_one_caption_each(
     rig: Rig, start_redrive: StartRedrive, redrive: Redrive
 ) -> None:
     """After a raised limit, two simultaneous redrives and a third, each failed row is captioned once."""
@@ -42,7 +42,7 @@ def test_dead_letters_redriven_twice_have_one_row_and_one_caption_each(
 
 
 def test_a_poisonous_image_gets_three_more_attempts_and_fails_again(rig: Rig, redrive: Redrive) -> None:
-    """A redriven poisonous image is a dead letter after three more inferences; the other row is captioned."""
+    """A redriven poisonous image has failed after three more inferences; the other row is captioned."""
     rig.worker()
     poison = rig.drop("poison.png", png((255, 0, 0)))
     (failed,) = rig.wait_settled([poison])
