@@ -28,7 +28,7 @@ from db.caption_filter import CaptionFilter
 from db.connections import Connector
 from db.exports import Chosen
 from db.recaptions import AddTask, Redo, Target
-from db.redrivable import DEAD_LETTERS, UNWRITTEN_ROWS, RowFilter
+from db.redrivable import FAILED_ROWS, UNWRITTEN_ROWS, RowFilter
 from db.search import Search
 from db.session import make_engine
 from dropline.contract import (
@@ -234,8 +234,8 @@ def _calls(connection: Connection, rows: int) -> Iterator[tuple[str, Callable[[]
     yield "`status`: rows by status", partial(reads.status_counts, connection), 10
     yield "`status`: failures by code", partial(reads.failures, connection), 10
     yield "`status`: rate and age of the queue", partial(reads.throughput, connection, 5), 10
-    yield "`redrive`: count", partial(DEAD_LETTERS.count, connection, everything), 5
-    yield "`redrive --dry-run`: count", partial(DEAD_LETTERS.count_redrivable, connection, everything, None), 5
+    yield "`redrive`: count", partial(FAILED_ROWS.count, connection, everything), 5
+    yield "`redrive --dry-run`: count", partial(FAILED_ROWS.count_redrivable, connection, everything, None), 5
     yield "`redrive --metadata`: count", partial(UNWRITTEN_ROWS.count, connection, everything), 5
     yield (
         "`redrive --metadata --dry-run`: count",
@@ -310,10 +310,10 @@ def _record(connection: Connection, work: object) -> None:
 
 def _redrive(connection: Connection) -> tuple[str, Call]:
     """Time the redrive of 100,000 rows, or of all failed ones, in batches; the plans are those of one batch."""
-    plans = nested_plans_of(connection, lambda: DEAD_LETTERS.redrive(connection, RowFilter(), 0, _BATCH))
+    plans = nested_plans_of(connection, lambda: FAILED_ROWS.redrive(connection, RowFilter(), 0, _BATCH))
     redriven, after, started = 0, 0, time.perf_counter()
     while redriven < _REDRIVEN:
-        batch = DEAD_LETTERS.redrive(connection, RowFilter(), after, _BATCH)
+        batch = FAILED_ROWS.redrive(connection, RowFilter(), after, _BATCH)
         if not batch:
             break
         redriven, after = redriven + len(batch), batch[-1].row_id

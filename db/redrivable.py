@@ -1,6 +1,6 @@
 """Redrive: rows that the workers gave up are counted by error code, and sent to the workers again.
 
-The two kinds of such rows are `DEAD_LETTERS` and `UNWRITTEN_ROWS`. As in `db.object_rows`, each statement is
+The two kinds of such rows are `FAILED_ROWS` and `UNWRITTEN_ROWS`. As in `db.object_rows`, each statement is
 guarded in SQL and runs in a transaction of the caller.
 """
 
@@ -131,7 +131,7 @@ def _counts(connection: Connection, codes: Select[Any]) -> dict[str, int]:
 
 
 #: Rows with status `failed`. A redriven row is `queued` and has all its retries again.
-DEAD_LETTERS = Redrivable(
+FAILED_ROWS = Redrivable(
     status=Status.FAILED,
     condition=true(),
     # The requested task is invalid, so the row has the default task: a redrive would record the caption of a task

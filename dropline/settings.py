@@ -335,7 +335,7 @@ class EngineSettings(_Group):
         default=0,
         ge=0,
         le=60_000,
-        description="With `stub`: time of each image, without CPU, however many are at work, as on a GPU.",
+        description="With `stub`: time of each image, without CPU; DROPLINE_ENGINE__MAX_BATCH at a time.",
     )
 
     @property

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
-from db.redrivable import DEAD_LETTERS
+from db.redrivable import FAILED_ROWS
 from dropline.contract import Status, TaskPrompt
 
 TASKS: Mapping[TaskPrompt, str] = {
@@ -108,7 +108,7 @@ def advice_for(error_code: str | None) -> Advice:
 
 def is_redrive_offered(error_code: str | None) -> bool:
     """False for failed rows that fail again with the same bytes, and for those that a redrive leaves out."""
-    return advice_for(error_code).is_redrive_useful and (error_code or "") not in DEAD_LETTERS.excluded_codes
+    return advice_for(error_code).is_redrive_useful and (error_code or "") not in FAILED_ROWS.excluded_codes
 
 
 def status_words(status: Status) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from db.redrivable import DEAD_LETTERS, UNWRITTEN_ROWS, Redrivable, RedrivenRow, RowFilter
+from db.redrivable import FAILED_ROWS, UNWRITTEN_ROWS, Redrivable, RedrivenRow, RowFilter
 from db.session import Database
 from dropline.settings import Settings
 from operations.due_work import call_workers, open_operator, operator_transaction, wake_for_due_rows
@@ -32,7 +32,7 @@ class Kind:
 
 
 FAILED = Kind(
-    DEAD_LETTERS,
+    FAILED_ROWS,
     "failed",
     "such rows are not sent again: they have the default task instead of the requested one; correct the object's "
     "caption-task and upload it again",

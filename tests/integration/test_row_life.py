@@ -17,7 +17,7 @@ from db import attempts, claims, object_rows
 from db.attempts import Ended, Recorded
 from db.due_rows import Due
 from db.listen import parse_notice
-from db.redrivable import DEAD_LETTERS, UNWRITTEN_ROWS, Redrivable, RowFilter
+from db.redrivable import FAILED_ROWS, UNWRITTEN_ROWS, Redrivable, RowFilter
 from dropline.contract import (
     NOTIFY_CHANNEL,
     Claim,
@@ -233,7 +233,7 @@ class Life:
         self.model.redo(key)
 
     def redrive(self) -> None:
-        self._sent_again(DEAD_LETTERS, self.model.redrive())
+        self._sent_again(FAILED_ROWS, self.model.redrive())
 
     def redrive_copies(self) -> None:
         self._sent_again(UNWRITTEN_ROWS, self.model.redrive_unwritten())

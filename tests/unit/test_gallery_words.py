@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from db.redrivable import DEAD_LETTERS
+from db.redrivable import FAILED_ROWS
 from dropline.contract import Status, TaskPrompt
 from gallery.words import STATUSES, TASKS, advice_for, duration_words, is_redrive_offered, size_words
 
@@ -40,7 +40,7 @@ def test_every_error_of_a_failed_row_has_advice(code: str) -> None:
 
 def test_rows_that_are_never_redriven_have_no_button() -> None:
     """The page follows the operation."""
-    assert not any(map(is_redrive_offered, DEAD_LETTERS.excluded_codes))
+    assert not any(map(is_redrive_offered, FAILED_ROWS.excluded_codes))
     assert is_redrive_offered("worker_lost")
     assert is_redrive_offered(None)
 

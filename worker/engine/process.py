@@ -23,7 +23,9 @@ _BACKLOG = 512
 #: Torch's threads share the CPU with the children. By default, threads that wait for each other spin for several
 #: milliseconds, which made a batch fifty times slower on busy cores. Threads that sleep at once lose a sixth of
 #: the time on idle ones: they meet thousands of times for an image.
-_THREADS = {"GOMP_SPINCOUNT": "10000"}
+_SPINS = "GOMP_SPINCOUNT", "10000"
+#: The other variable for it, which has no effect beside the first.
+_POLICY = "OMP_WAIT_POLICY"
 
 
 class StartRequest(BaseModel):
@@ -239,7 +241,7 @@ class EngineProcess:
             # Not descriptor 2, which is the parent's pipe: the engine's log must not depend on the parent.
             stderr=log_descriptor(),
             pass_fds=(self._listener.fileno(), ready_fd, sentinel_fd),
-            env=_THREADS | os.environ,
+            env=_environment(),
         )
         request = StartRequest(
             settings=self._settings,
@@ -284,3 +286,8 @@ class EngineProcess:
         for fd in self._fds:
             os.close(fd)
         self._process, self._fds, self._ready = None, [], False
+
+
+def _environment() -> dict[str, str]:
+    name, value = _SPINS
+    return dict(os.environ) if _POLICY in os.environ else {name: value} | os.environ

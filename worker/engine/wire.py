@@ -93,7 +93,7 @@ class Request(_Message):
             width=original.width,
             height=original.height,
             isolated=requests[0].isolated,
-            priority=requests[0].priority,
+            priority=min(each.priority for each in requests),
         )
 
     def with_pixels(self, pixels: Pixels) -> list[CaptionRequest]:

@@ -87,6 +87,21 @@ def test_stop_kills_after_the_grace_period(scripted: EngineProcess, tmp_path: Pa
     assert not Path(scripted.address).parent.exists()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_environment_decides_how_the_engines_threads_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Either variable of the operator is left alone; the engine's own has an effect without both alone."""
+    for variable, value in ((None, None), ("GOMP_SPINCOUNT", "7"), ("OMP_WAIT_POLICY", "PASSIVE")):
+        with monkeypatch.context() as patch:
+            for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+                patch.delenv(name, raising=False)
+            if variable and value:
+                patch.setenv(variable, value)
+            with running("worker.engine.runtime", stub=True) as engine:
+                entries = Path(f"/proc/{engine.pid}/environ").read_text().split("\0")
+        found = [each for each in entries if each.startswith(("GOMP_SPINCOUNT=", "OMP_WAIT_POLICY="))]
+        assert found == [f"{variable}={value}" if variable else "GOMP_SPINCOUNT=10000"]
+
+
 _SHORT_LIVED_PARENT = """
 import os, signal, sys
 from dropline.settings import EngineSettings, LogSettings

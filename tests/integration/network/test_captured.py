@@ -5,6 +5,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -62,6 +63,22 @@ def test_a_step_of_a_beam_search_takes_no_number_from_the_host(tiny: Pair) -> No
         search.advance(logits)
         search.advance(logits)
     _check(watch)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@torch.inference_mode()
+def test_a_logit_of_a_forbidden_token_that_is_not_finite_breaks_the_answer(tiny: Pair, value: float) -> None:
+    """The probabilities of a beam search are shares of all tokens; the other image's answer goes on."""
+    banned = torch.zeros((2, tiny.vocabulary), dtype=torch.bool)
+    banned[:, 7] = True
+    search = BeamSearch(tiny.rules(3, early_stopping=True), PortableOperations(), 2, banned)
+    search.begin(lambda _tokens, _positions: None)
+    logits = torch.randn(6, tiny.vocabulary)
+    search.advance(logits.clone())
+    assert search.broken.tolist() == [False, False]
+    logits[1, 7] = value
+    search.advance(logits)
+    assert search.broken.tolist() == [True, False]
 
 
 def _check(watch: Watch) -> None:

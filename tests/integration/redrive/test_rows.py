@@ -10,7 +10,7 @@ from sqlalchemy import Connection, text
 
 from cli.exit_codes import ExitCode
 from db import attempts, object_rows
-from db.redrivable import DEAD_LETTERS
+from db.redrivable import FAILED_ROWS
 from db.session import Database
 from dropline.broker.queue import CaptionQueue
 from dropline.contract import CAPTION_QUEUE, Claim, ObjectFacts, ObjectVersion
@@ -251,4 +251,4 @@ def test_a_row_whose_object_has_a_newer_generation_stays(database: Database, con
     drop(connection, ObjectVersion("drops", "new.jpg", 2))
     object_rows.tombstone(connection, ObjectVersion("drops", "gone.jpg", 2), insert=True)
     with database.transaction() as inside:
-        assert [row.row_id for row in DEAD_LETTERS.redrive(inside, ALL, 0, 500)] == [gone]
+        assert [row.row_id for row in FAILED_ROWS.redrive(inside, ALL, 0, 500)] == [gone]

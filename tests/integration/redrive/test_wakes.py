@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name
 from sqlalchemy import Connection
 
 from cli.exit_codes import ExitCode
-from db.redrivable import DEAD_LETTERS, UNWRITTEN_ROWS, Redrivable, RowFilter
+from db.redrivable import FAILED_ROWS, UNWRITTEN_ROWS, Redrivable, RowFilter
 from db.session import Database
 from dropline.contract import CAPTION_QUEUE, ObjectVersion
 from dropline.scaling.mark import MARK_KEY
@@ -177,7 +177,7 @@ def installed_with(distribution: str, extra: str = "") -> set[str]:
 
 @pytest.mark.parametrize(
     ("leave", "kind", "option"),
-    [(fail_object, DEAD_LETTERS, []), (leave_unwritten, UNWRITTEN_ROWS, ["--metadata"])],
+    [(fail_object, FAILED_ROWS, []), (leave_unwritten, UNWRITTEN_ROWS, ["--metadata"])],
 )
 def test_what_a_killed_redrive_left_behind_gets_workers_by_the_next_one(
     database: Database, pool: FakeCloudRun, leave: Leave, kind: Redrivable, option: list[str]

@@ -1,4 +1,4 @@
-"""Dead letters, redriven by the command in a process, with a real worker and real services."""
+"""Failed rows, redriven by the command in a process, with a real worker and real services."""
 
 import signal
 from typing import Any

@@ -105,7 +105,7 @@ class Batcher(Generic[B]):
             max_wait_s: longest wait for announced requests, in seconds.
             begin: most tasks in the first batches; by default `max_batch`.
             priority_s: a request goes before those of the next lower priority that arrived in so many seconds
-                before it. An older one keeps its turn, so that each is answered within its sender's time limit.
+                before it. So each waits at most as much longer as in the order of arrival, for each step.
             clock: seconds.
         """
         self._limit = BatchLimit(max_batch, begin)

@@ -117,7 +117,7 @@ _STEP_S = 0.005
 
 
 class StubStream:
-    """Answers of a stub, each after the same time, however many there are."""
+    """Answers of a stub, each after the same time."""
 
     def __init__(self, image_s: float, most: int) -> None:
         """No answer under way; each takes `image_s` seconds, and at most `most` are under way at a time."""

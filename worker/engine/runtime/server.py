@@ -29,8 +29,8 @@ from worker.engine.wire import CaptionRequest
 
 #: A batch that takes longer than this share of the children's request timeout counts as hanging.
 _HANG_TIMEOUT_SHARE = 0.8
-#: Share of it by which a request of a lower priority may be overtaken.
-_PRIORITY_TIMEOUT_SHARE = 0.1
+#: Share of it that each step of priority may add to the wait of a request.
+_PRIORITY_TIMEOUT_SHARE = 0.05
 
 _log = get_logger(__name__)
 

@@ -124,7 +124,7 @@ class Search(ABC):
 
     @abstractmethod
     def advance(self, logits: Tensor) -> None:
-        """Append a token to every running answer; logits are `[rows, vocabulary]`."""
+        """Append a token to every running answer; logits are `[rows, vocabulary]`, and may be changed."""
 
 
 class GreedySearch(Search):
@@ -273,6 +273,8 @@ class BeamSearch(Search):
         rules = self.rules
         banned = self.banned.repeat_interleave(rules.beams, 0)
         logits, broken = allowed_scores(logits, banned, self.tokens, self.positions, rules.ngram)
+        # Of a forbidden token too: the probabilities are shares of all.
+        broken |= ~torch.isfinite(total[:, 0])
         self.broken |= broken.view(self._images, rules.beams).any(1)
         total = total.masked_fill(broken[:, None], 0)
         if rules.forced_last is not None:
