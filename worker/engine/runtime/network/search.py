@@ -176,8 +176,8 @@ class GreedySearch(Search):
 def largest(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The largest scores `[R, count]` of `[R, V]` in descending order, and their places, int64.
 
-    They are in the blocks whose own largest scores are the largest. A CPU needs thirty times longer to find them
-    among all scores at once. Of equal scores, any may be chosen.
+    They are in the blocks whose own largest scores are the largest. A CPU needs much longer to find them among
+    all scores at once. Of equal scores, any may be chosen.
     """
     rows, length = scores.shape
     padded = functional.pad(scores, (0, -length % _BLOCK), value=-torch.inf).view(rows, -1, _BLOCK)
