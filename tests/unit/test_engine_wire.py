@@ -18,3 +18,11 @@ def test_a_request_arrives_as_it_was_sent() -> None:
         assert [
             (each.task, each.original, each.isolated, each.priority) for each in message.with_pixels(pixels)
         ] == [(task, Dimensions(64, 48), isolated, priority) for task in tasks]
+
+
+def test_a_request_has_the_most_urgent_priority_of_its_tasks() -> None:
+    """A bulk task in front does not make a fresh one wait."""
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    task, size = TaskRequest(TaskPrompt.CAPTION), Dimensions(64, 48)
+    requests = [CaptionRequest(pixels, task, size, priority=priority) for priority in (2, 0, 1)]
+    assert wire.Request.of(7, requests).priority == 0
