@@ -109,7 +109,7 @@ CMD ["gunicorn", "--config", "python:trigger_fn.server", "--worker-class", "gthr
 
 # The worker, with the engine and the model.
 FROM runtime AS worker
-# Triton compiles the engine's kernels at the first start, and calls a C compiler for the part that launches them.
+# Triton calls a C compiler at the first start, for the part that launches the engine's kernels.
 # Debian keeps one version of a package at a time, so a pinned version soon cannot be installed.
 USER 0:0
 # hadolint ignore=DL3008
@@ -122,7 +122,7 @@ COPY --from=model /opt/models /opt/models
 COPY --from=code /opt/dropline/lib /opt/dropline/lib
 ARG CHECKPOINT
 ARG REVISION
-# The engine's kernels are compiled once for each directory: mount a volume to keep them over the life of a container.
+# The engine compiles a kernel that is not in this directory: mount a volume to keep them over the life of a container.
 ENV TRITON_CACHE_DIR=/var/lib/dropline/triton
 # Cloud Run mounts the GPU driver's libraries in this directory.
 ENV LD_LIBRARY_PATH=/usr/local/nvidia/lib64
@@ -131,6 +131,11 @@ ENV HF_HUB_CACHE=/opt/models HF_HUB_OFFLINE=1 DROPLINE_ENGINE__CHECKPOINT=$CHECK
 # Fail the build, not the first start, if the checkpoint is incomplete.
 RUN [ "$CHECKPOINT" = none ] \
     || python -c "from dropline.settings import load_settings; from worker.engine.runtime.checkpoint import find_checkpoint; print(find_checkpoint(load_settings().engine))"
+# The kernels for the GPU of Cloud Run, an L4, so that the start of an instance need not compile them. For another GPU give its
+# compute capability, or nothing. Torch's build for CPUs comes without Triton.
+ARG GPU_CAPABILITY=8.9
+RUN [ "$CHECKPOINT" = none ] || [ -z "$GPU_CAPABILITY" ] || ! python -c "import triton" \
+    || python -m worker.engine.runtime.precompile "$GPU_CAPABILITY"
 # The start period covers loading the model, up to DROPLINE_ENGINE__START_TIMEOUT_S.
 HEALTHCHECK --interval=30s --timeout=15s --start-period=600s CMD ["python", "-m", "worker.health"]
 CMD ["python", "-m", "worker"]

@@ -27,7 +27,7 @@ from dropline.contract import Dimensions, TaskRequest
 from dropline.errors import DroplineError
 from dropline.settings import EngineSettings
 from tools.demo_model.tokenizer import build_tokenizer
-from tools.florence_shapes import FlorenceShape, build_model, build_processor, transformer_layers
+from tools.florence_shapes import BASE_SHAPE, build_model, build_processor
 from worker.engine.runtime.checkpoint import Checkpoint, find_checkpoint
 from worker.engine.runtime.florence import FlorenceModel
 from worker.engine.runtime.host_memory import keep_freed_memory
@@ -39,14 +39,6 @@ _BATCHES = [1, 8, 32]
 _PACKAGES = ("torch", "transformers", "numpy")
 #: With fewer batches, a single slow batch dominates the mean.
 _FEW = 5
-BASE_SHAPE = FlorenceShape(
-    image_size=768,
-    grid=24,
-    width=768,
-    positions=1024,
-    text=transformer_layers(6, 12, 3072),
-    vocabulary=51_289,
-)
 
 
 @dataclass(frozen=True)

@@ -132,3 +132,28 @@ def transformer_layers(layers: int, heads: int, feed_forward: int) -> dict[str, 
         for part in ("encoder", "decoder")
         for name, value in (("layers", layers), ("attention_heads", heads), ("ffn_dim", feed_forward))
     }
+
+
+#: That of the checkpoint `Florence-2-base-ft`.
+BASE_SHAPE = FlorenceShape(
+    image_size=768,
+    grid=24,
+    width=768,
+    positions=1024,
+    text=transformer_layers(6, 12, 3072),
+    vocabulary=51_289,
+)
+#: That of the checkpoint `Florence-2-large-ft`.
+LARGE_SHAPE = FlorenceShape(
+    image_size=768,
+    grid=24,
+    width=1024,
+    positions=1024,
+    text=transformer_layers(12, 16, 4096),
+    vision={
+        "embed_dim": (256, 512, 1024, 2048),
+        "num_heads": (8, 16, 32, 64),
+        "num_groups": (8, 16, 32, 64),
+    },
+    vocabulary=51_289,
+)

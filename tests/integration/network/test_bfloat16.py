@@ -11,14 +11,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from benchmarks.engine import BASE_SHAPE
 from dropline.contract import Caption, Dimensions, TaskPrompt, TaskRequest
 from dropline.settings import EngineSettings
 from local_emulators.model import engine_variables
 from tools.demo_model.evaluate import held_out_scenes, images_of
 from tools.demo_model.scenes import LOCATION_STEP
 from tools.demo_model.tokenizer import build_tokenizer
-from tools.florence_shapes import build_model, build_processor
+from tools.florence_shapes import BASE_SHAPE, build_model, build_processor
 from worker.engine.runtime.checkpoint import find_checkpoint
 from worker.engine.runtime.florence import FlorenceModel, cpu_operations, normalisation
 from worker.engine.runtime.loading import LoadedCheckpoint, load_florence, load_weights

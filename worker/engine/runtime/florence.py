@@ -62,8 +62,9 @@ class FlorenceModel:
         checkpoint: Checkpoint,
         settings: EngineSettings,
         form: Form | None = None,
+        operations: Operations | None = None,
     ) -> None:
-        """Take a checkpoint that is on its device; `form` is by default that of the device."""
+        """Take a checkpoint that is on its device; `form` and `operations` are by default those of the device."""
         self._processor = processor
         self._batch_budget_s = settings.request_timeout_s * _BATCH_TIME_SHARE
         self._patience_s = settings.request_timeout_s * _PATIENCE_SHARE
@@ -83,20 +84,21 @@ class FlorenceModel:
         self._form = form or (graph_form(self._device) if self._device.type == "cuda" else direct_form())
         # Without graphs the time is the limit, which stays.
         self.may_grow = not self._form.exact
-        self._generator = self._build_generator(model, vocabulary)
+        self._generator = self._build_generator(model, vocabulary, operations or self._own_operations(model.dtype))
         #: The tokens of the prompts without a text.
         self._prompts: dict[TaskPrompt, list[int]] = {}
         self.stream: Stream | None = self._stream()
 
     @torch.inference_mode()
-    def _build_generator(self, model: Any, vocabulary: int) -> GreedySlots | BeamBatches:
+    def _build_generator(self, model: Any, vocabulary: int, operations: Operations) -> GreedySlots | BeamBatches:
         images = self._processor.image_processor
         scale, shift = normalisation(images.image_mean, images.image_std, images.rescale_factor, model.device)
-        on_gpu = self._device.type == "cuda"
-        operations = triton_operations() if on_gpu else cpu_operations(model.dtype)
         network = Network(model, self._processor.num_image_tokens, scale, shift, operations)
         build = GreedySlots if self._rules.beams == 1 else BeamBatches
         return build(network, self._rules, self._max_batch, self.input_size, vocabulary, self._form)
+
+    def _own_operations(self, dtype: torch.dtype) -> Operations:
+        return triton_operations() if self._device.type == "cuda" else cpu_operations(dtype)
 
     def allocate(self) -> Pixels:
         """Memory for one image; page-locked if a GPU reads the image."""
@@ -183,6 +185,14 @@ class FlorenceModel:
         else:
             self.largest_batch = self._largest_batch_in_memory()
 
+    def capture_all(self) -> None:
+        """Capture the work of each size up to the largest batch, as `warmup` does on a GPU, without captions."""
+        widths = {self._padded_width(task) for task in self._tasks_of_all_widths()}
+        size = 0
+        while size < self._max_batch:
+            size = self._form.rounded(size + 1, self._max_batch)
+            self._generator.capture(size, sorted(widths))
+
     def probe(self) -> None:
         """Caption a grey image.
 
@@ -192,9 +202,14 @@ class FlorenceModel:
         self._check_logits(self.caption([self._grey_request()])[0])
 
     def _largest_batch_in_memory(self) -> int:
+        return largest_batch(self.caption, self._tasks_of_all_widths(), self._grey_request, self._max_batch)
+
+    def _tasks_of_all_widths(self) -> list[TaskRequest]:
+        return tasks_of_all_widths(self._padded_width)
+
+    def _padded_width(self, task: TaskRequest) -> int:
         most = self._max_prompt_tokens - self._processor.num_image_tokens
-        tasks = tasks_of_all_widths(lambda task: self._form.padded_width(len(self._prompt_ids(task)), most))
-        return largest_batch(self.caption, tasks, self._grey_request, self._max_batch)
+        return self._form.padded_width(len(self._prompt_ids(task)), most)
 
     def _grey_request(self) -> CaptionRequest:
         grey = self.allocate()

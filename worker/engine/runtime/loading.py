@@ -18,7 +18,7 @@ from worker.engine.runtime.host_memory import keep_freed_memory
 
 _log = get_logger(__name__)
 
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 
 
@@ -109,7 +109,7 @@ def _cpu_with_reason() -> str:
 def choose_dtype(settings: EngineSettings, device: torch.device) -> torch.dtype:
     """The configured dtype; for `auto` bfloat16 if the device computes in bfloat16, else float32."""
     if settings.dtype != "auto":
-        return _DTYPES[settings.dtype]
+        return DTYPES[settings.dtype]
     return torch.bfloat16 if _computes_in_bf16(device) else torch.float32
 
 

@@ -1,5 +1,6 @@
 """Beam search in plain batches: all answers of a batch begin together, and it ends with the last one."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -51,6 +52,12 @@ class BeamBatches:
         return Answers(
             [row for part in parts for row in part.tokens], [flag for part in parts for flag in part.broken]
         )
+
+    @torch.inference_mode()
+    def capture(self, count: int, widths: Iterable[int]) -> None:
+        """See `Generator`."""
+        self._reader.capture(count, widths)
+        self._captured(count)
 
     @torch.inference_mode()
     def _answer(self, batch: Batch) -> Answers:

@@ -1,7 +1,7 @@
 """From pixels and prompts to the tokens of the answers."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -59,6 +59,13 @@ class Generator(Protocol):
 
     def __call__(self, batch: Batch) -> Answers:
         """The answers, in the batch's order."""
+        ...
+
+    def capture(self, count: int, widths: Iterable[int]) -> None:
+        """Capture the work for so many images, prompts of these padded widths, and answers.
+
+        Only before the first batch.
+        """
         ...
 
 

@@ -4,7 +4,7 @@ Captured work reads and writes the same memory each time, so every tensor has it
 and prompts are padded to the size of their graphs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -54,6 +54,12 @@ class Reader:
         self._vision: dict[int, Work] = {}
         self._prompts: dict[tuple[int, int], _Prompts] = {}
 
+    def capture(self, count: int, widths: Iterable[int]) -> None:
+        """Capture the work of a size: of so many images, and of as many prompts of each padded width."""
+        self._seeing(count)
+        for width in widths:
+            self._captured(count, width)
+
     def see(self, pixels: Sequence[Tensor]) -> None:
         """Start to see images beside the main work; replaces the images seen before."""
         self._form.lane.start(lambda: self._see(pixels))
@@ -61,10 +67,12 @@ class Reader:
     def _see(self, pixels: Sequence[Tensor]) -> None:
         for place, image in zip(self._pixels, pixels, strict=False):
             place.copy_(image, non_blocking=True)
-        count = self._form.rounded(len(pixels), self._slots)
+        self._seeing(self._form.rounded(len(pixels), self._slots))()
+
+    def _seeing(self, count: int) -> Work:
         if count not in self._vision:
             self._vision[count] = self._form.capture_aside(lambda: self._see_first(count))
-        self._vision[count]()
+        return self._vision[count]
 
     def _see_first(self, count: int) -> None:
         at_once = self._form.images_at_once(count)

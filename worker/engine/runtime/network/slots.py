@@ -2,7 +2,7 @@
 
 import heapq
 import itertools
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -105,6 +105,12 @@ class GreedySlots:
     def busy(self) -> bool:
         """Whether an answer has been asked for and not returned."""
         return bool(self._occupied.numbers or self._prepared or self._kept)
+
+    @torch.inference_mode()
+    def capture(self, count: int, widths: Iterable[int]) -> None:
+        """See `Generator`."""
+        self._reader.capture(count, widths)
+        self._step(count)
 
     def wanted(self, waiting: int) -> int:
         """Prompts that `prepare` takes now, by the number of waiting ones; 0: none before the next `advance`."""

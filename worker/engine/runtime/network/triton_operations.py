@@ -14,6 +14,8 @@ _SPLITS = 16
 _PARTS = 16
 #: Values of one line in a program of `mix`; with one warp for up to 512 channels, a norm needs no barrier.
 _MIX_VALUES = 1024
+#: Tokens of a block of attention in float32: larger blocks exceed the shared memory or registers of most GPUs.
+_FLOAT32_TOKENS = 32
 
 
 class TritonOperations:
@@ -128,9 +130,10 @@ class TritonOperations:
         channels = triple // 3
         size = channels // heads
         out = empty((batch, tokens, channels), dtype=qkv.dtype, device=qkv.device)
-        kernels.encoder_attention[(triton.cdiv(tokens, 128), batch, heads)](
+        queries, keys = (_FLOAT32_TOKENS, _FLOAT32_TOKENS) if qkv.dtype == float32 else (128, 64)
+        kernels.encoder_attention[(triton.cdiv(tokens, queries), batch, heads)](
             qkv, out, lengths, tokens, size**-0.5, CHANNELS=channels, SIZE=size, SIZE_BLOCK=_padded(size),
-            QUERIES=128, KEYS=64, num_warps=4, num_stages=3,
+            QUERIES=queries, KEYS=keys, num_warps=4, num_stages=3,
         )  # fmt: skip
         return out
 
@@ -153,9 +156,10 @@ class TritonOperations:
         rows, channels = query.shape
         size, images = channels // heads, keys.shape[0]
         out = empty_like(query)
+        block = _FLOAT32_TOKENS if query.dtype == float32 else 128
         kernels.cross_attention[(images, heads)](
             query, keys, values, lengths, out, size**-0.5, keys.stride(0), keys.stride(1), CHANNELS=channels,
-            SIZE=size, SIZE_BLOCK=_padded(size), BEAMS=rows // images, KEYS=128, num_warps=4,
+            SIZE=size, SIZE_BLOCK=_padded(size), BEAMS=rows // images, KEYS=block, num_warps=4,
         )  # fmt: skip
         return out
 
