@@ -148,7 +148,7 @@ LARGE_SHAPE = FlorenceShape(
     image_size=768,
     grid=24,
     width=1024,
-    positions=1024,
+    positions=4096,
     text=transformer_layers(12, 16, 4096),
     vision={
         "embed_dim": (256, 512, 1024, 2048),

@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from dropline.contract import Dimensions, TaskPrompt, TaskRequest
+from dropline.errors import InferenceFailed
 from dropline.settings import EngineSettings
 from tests.support.tiny_florence import SIZE, save_checkpoint
 from worker.engine.runtime.checkpoint import find_checkpoint
@@ -17,6 +19,7 @@ from worker.engine.runtime.florence import FlorenceModel
 from worker.engine.runtime.loading import load_weights
 from worker.engine.runtime.model import BatchTooLarge, StubModel
 from worker.engine.runtime.network.form import Form, SameLane, Work
+from worker.engine.runtime.network.generation import Network
 from worker.engine.runtime.server import Server
 from worker.engine.wire import CaptionRequest
 
@@ -86,6 +89,9 @@ def test_nothing_is_captured_after_the_warm_up(checkpoint: Path, beams: int, cap
     model.warmup()
     assert (model.largest_batch, captures.count > 0) == (MOST, not captured_before)
     warm = captures.count
+    longest = replace(requests_of([TaskPrompt.CAPTION])[0], task=longest_task(model))
+    model.caption([longest])
+    assert captures.count == warm, "the longest text needs the most memory"
     tasks = [prompt for prompt in TaskPrompt if not prompt.takes_text]
     widths = {len(model._prompt_ids(request.task)) // 16 for request in requests_of(tasks)}
     assert len(widths) > 1, "prompts of one width would prove little"
@@ -123,6 +129,42 @@ def test_the_largest_batch_that_fits_is_found(checkpoint: Path, monkeypatch: pyt
     room[0] = 0
     with pytest.raises(BatchTooLarge):
         model.warmup()
+
+
+def longest_task(model: FlorenceModel) -> TaskRequest:
+    """A text with as many tokens as the model reads, or almost as many: of the widest graphs."""
+    tasks = [TaskRequest(TaskPrompt.CAPTION_TO_PHRASE_GROUNDING, "é" * length) for length in range(1, 200)]
+    return max((task for task in tasks if fits(model, task)), key=lambda task: len(model._prompt_ids(task)))
+
+
+def fits(model: FlorenceModel, task: TaskRequest) -> bool:
+    try:
+        model._prompt_ids(task)
+    except InferenceFailed:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("beams", [1, 2])
+def test_memory_for_a_smaller_batch_is_reserved_where_the_largest_does_not_fit(
+    checkpoint: Path, beams: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else an engine whose checkpoint is large, or has many beams, would never start."""
+    reserve, room = Network.own_caches, [3 * beams]
+
+    def within_memory(network: Network, rows: int, positions: int) -> Any:
+        if rows > room[0]:
+            raise torch.OutOfMemoryError("no room")
+        return reserve(network, rows, positions)
+
+    monkeypatch.setattr(Network, "own_caches", within_memory)
+    model = load(checkpoint, Captures(), beams)
+    model.warmup()
+    assert model.largest_batch == 3
+    assert len(model.caption(requests_of([TaskPrompt.CAPTION] * MOST))) == MOST
+    room[0] = 0
+    with pytest.raises(BatchTooLarge):
+        load(checkpoint, Captures(), beams)
 
 
 @pytest.mark.parametrize(("may_grow", "largest"), [(True, 8), (False, 2)])

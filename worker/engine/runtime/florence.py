@@ -21,10 +21,10 @@ from worker.engine.runtime.answers import AnswerRules, check_answer
 from worker.engine.runtime.checkpoint import Checkpoint
 from worker.engine.runtime.device_errors import guarded
 from worker.engine.runtime.florence_stream import FlorenceStream
-from worker.engine.runtime.model import NON_FINITE_LOGITS, Stream
+from worker.engine.runtime.model import NON_FINITE_LOGITS, BatchTooLarge, Stream
 from worker.engine.runtime.network.beams import BeamBatches
 from worker.engine.runtime.network.form import Form, direct_form, graph_form
-from worker.engine.runtime.network.generation import Batch, Network
+from worker.engine.runtime.network.generation import Batch, Network, most_positions
 from worker.engine.runtime.network.onednn_operations import OneDnnOperations, has_onednn
 from worker.engine.runtime.network.operations import Operations, PortableOperations
 from worker.engine.runtime.network.search import SearchRules
@@ -70,7 +70,7 @@ class FlorenceModel:
         self._patience_s = settings.request_timeout_s * _PATIENCE_SHARE
         self._max_batch = settings.max_batch
         self._limits = settings.max_new_tokens_by_task
-        self._max_prompt_tokens: int = model.config.text_config.max_position_embeddings
+        self._max_prompt_tokens = most_positions(model)
         self.input_size: int = processor.image_processor.size["height"]
         self.name = checkpoint.name
         self.revision = checkpoint.revision
@@ -84,10 +84,24 @@ class FlorenceModel:
         self._form = form or (graph_form(self._device) if self._device.type == "cuda" else direct_form())
         # Without graphs the time is the limit, which stays.
         self.may_grow = not self._form.exact
-        self._generator = self._build_generator(model, vocabulary, operations or self._own_operations(model.dtype))
+        self._generator = self._build_largest(model, vocabulary, operations or self._own_operations(model.dtype))
         #: The tokens of the prompts without a text.
         self._prompts: dict[TaskPrompt, list[int]] = {}
         self.stream: Stream | None = self._stream()
+
+    def _build_largest(self, model: Any, vocabulary: int, operations: Operations) -> GreedySlots | BeamBatches:
+        """Reserve memory for the largest batch, of half the size where the device has too little.
+
+        Raises:
+            BatchTooLarge: the device's memory does not hold one image.
+        """
+        while True:
+            try:
+                return guarded(lambda: self._build_generator(model, vocabulary, operations))
+            except BatchTooLarge:
+                if self._max_batch == 1:
+                    raise
+            self._max_batch //= 2
 
     @torch.inference_mode()
     def _build_generator(self, model: Any, vocabulary: int, operations: Operations) -> GreedySlots | BeamBatches:
@@ -187,7 +201,7 @@ class FlorenceModel:
 
     def capture_all(self) -> None:
         """Capture the work of each size up to the largest batch, as `warmup` does on a GPU, without captions."""
-        widths = {self._padded_width(task) for task in self._tasks_of_all_widths()}
+        widths = {self._widest, *(self._padded_width(task) for task in self._tasks_of_all_widths())}
         size = 0
         while size < self._max_batch:
             size = self._form.rounded(size + 1, self._max_batch)
@@ -202,14 +216,23 @@ class FlorenceModel:
         self._check_logits(self.caption([self._grey_request()])[0])
 
     def _largest_batch_in_memory(self) -> int:
-        return largest_batch(self.caption, self._tasks_of_all_widths(), self._grey_request, self._max_batch)
+        def run(batch: list[CaptionRequest]) -> None:
+            # The graphs of the longest texts need the most memory.
+            guarded(lambda: self._generator.capture(len(batch), [self._widest]))
+            self.caption(batch)
+
+        return largest_batch(run, self._tasks_of_all_widths(), self._grey_request, self._max_batch)
 
     def _tasks_of_all_widths(self) -> list[TaskRequest]:
         return tasks_of_all_widths(self._padded_width)
 
     def _padded_width(self, task: TaskRequest) -> int:
-        most = self._max_prompt_tokens - self._processor.num_image_tokens
-        return self._form.padded_width(len(self._prompt_ids(task)), most)
+        return self._form.padded_width(len(self._prompt_ids(task)), self._widest)
+
+    @property
+    def _widest(self) -> int:
+        """The most tokens of a prompt, without those of the image."""
+        return self._max_prompt_tokens - self._processor.num_image_tokens
 
     def _grey_request(self) -> CaptionRequest:
         grey = self.allocate()
@@ -257,8 +280,8 @@ class FlorenceModel:
         tokens: int = processor.num_image_tokens + len(ids)
         if tokens > self._max_prompt_tokens:
             raise InferenceFailed(
-                f"{prompt} with its text is {tokens} tokens long, image included, but {self.name} reads "
-                f"{self._max_prompt_tokens}; shorten the text"
+                f"{prompt} with its text is {tokens} tokens long, image included, but the engine reads "
+                f"{self._max_prompt_tokens} with {self.name}; shorten the text"
             )
         return ids
 

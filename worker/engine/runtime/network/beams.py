@@ -73,15 +73,20 @@ class BeamBatches:
         captured.begin()
         longest = min(max(batch.limits), self._rules.limit)
         length = self._rules.first_length
-        while length <= longest and not (length > self._rules.first_length and search.done):
+        while length <= longest and not (length > self._rules.first_length and self._is_done(search)):
             for _ in range(min(self._form.tokens_per_look, longest + 1 - length)):
                 captured.add_token()
                 length += 1
+        self._form.settle()
         found = Answers(search.answers()[:count, :length].tolist(), search.broken[:count].tolist())
         for place, broken in enumerate(found.broken):
             if broken:
                 self._reader.clear(place)
         return found
+
+    def _is_done(self, search: BeamSearch) -> bool:
+        self._form.settle()
+        return bool(search.done)
 
     def _captured(self, images: int) -> _Captured:
         if images not in self._captured_of:

@@ -1,5 +1,6 @@
 """How a device runs the network: work plain or captured as graphs, in turn or beside other work."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -82,6 +83,8 @@ class Form:
     exact: bool
     #: Tokens between two looks of the host at the answers. A look makes a GPU wait for the host.
     tokens_per_look: int
+    #: Wait for the main work before the host reads its result.
+    settle: Callable[[], None] = lambda: None
 
     def rounded(self, count: int, most: int) -> int:
         """The size of the graph for so many images, prompts or rows: a power of two, or the most."""
@@ -112,32 +115,60 @@ def direct_form() -> Form:
 
 
 def graph_form(device: torch.device) -> Form:
-    """Graphs of a GPU. Graphs that run at the same time need pools of their own."""
-    return Form(cuda_graphs(device), cuda_graphs(device), SideStream(device), exact=False, tokens_per_look=4)
+    """Graphs of a GPU. The kernels of a token are small, and go before those of the images."""
+    return Form(
+        CudaGraphs(device, priority=-1),
+        CudaGraphs(device, priority=0),
+        SideStream(device),
+        exact=False,
+        tokens_per_look=4,
+        settle=functools.partial(_sleep_until_done, device),
+    )
 
 
-def cuda_graphs(device: torch.device) -> Capture:
-    """Captures work on a GPU as CUDA graphs, which share one pool of memory."""
-    pool = torch.cuda.graph_pool_handle()
+def _sleep_until_done(device: torch.device) -> None:
+    # A read of the result would wait too, but in a loop that takes a core from the children.
+    done = torch.cuda.Event(blocking=True)
+    done.record(torch.cuda.current_stream(device))
+    done.synchronize()
 
-    def capture(work: Work) -> Work:
+
+class CudaGraphs:
+    """See `Capture`: CUDA graphs that run one after the other. Graphs that run beside them need others.
+
+    They share a pool of memory, and a stream. Torch keeps a workspace of matrix products for each stream, so
+    graphs that were captured in the same stream write into the same workspace.
+    """
+
+    def __init__(self, device: torch.device, priority: int) -> None:
+        """Capture for a device; work of a lower priority number goes first."""
+        self._device = device
+        self._stream = torch.cuda.Stream(device, priority=priority)
+        self._pool = torch.cuda.graph_pool_handle()
+        #: Also those of failed captures: the end of a graph frees the workspace of its stream.
+        self._graphs: list[torch.cuda.CUDAGraph] = []
+
+    def __call__(self, work: Work) -> Work:
+        """See `Capture`."""
         # Once outside of the graph: kernels are compiled, and libraries reserve their memory.
-        stream = torch.cuda.Stream(device)
-        stream.wait_stream(torch.cuda.current_stream(device))
-        with torch.cuda.stream(stream):
+        current = torch.cuda.current_stream(self._device)
+        self._stream.wait_stream(current)
+        with torch.cuda.stream(self._stream):
             work()
-        torch.cuda.current_stream(device).wait_stream(stream)
+        current.wait_stream(self._stream)
         graph = torch.cuda.CUDAGraph()
+        self._graphs.append(graph)
         try:
             # Other threads may reserve page-locked memory for a new child meanwhile.
-            with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+            with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
                 work()
         except RuntimeError as error:
+            # Torch leaves the capture's stream as the current one, and the pool as one of a capture under way.
+            torch.cuda.set_stream(current)
+            self._pool = torch.cuda.graph_pool_handle()
             # The end of a broken capture raises an error of its own, which hides that the memory ran out.
             if isinstance(error.__context__, torch.OutOfMemoryError):
                 raise error.__context__ from None
             raise
         replay: Work = graph.replay
         return replay
-
-    return capture

@@ -14,6 +14,9 @@ from worker.engine.runtime.network.search import BeamSearch, Search, SearchRules
 from worker.engine.runtime.network.text import Caches, Decoder, Encoder
 from worker.engine.runtime.network.vision import VisionTower
 
+#: Those of Florence-2-base. Florence-2-large has 4,096; a task prompt has 500 bytes at most.
+_MOST_POSITIONS = 1024
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -64,7 +67,7 @@ class Generator(Protocol):
     def capture(self, count: int, widths: Iterable[int]) -> None:
         """Capture the work for so many images, prompts of these padded widths, and answers.
 
-        Only before the first batch.
+        Only while no answer is under way.
         """
         ...
 
@@ -91,8 +94,7 @@ class Network:
         self.device: torch.device = model.device
         self.operations = operations
         self.image_tokens = image_tokens
-        #: The most tokens of image and prompt.
-        self.positions: int = model.config.text_config.max_position_embeddings
+        self.positions = most_positions(model)
         self._dtype: torch.dtype = model.dtype
         self._width: int = model.config.text_config.hidden_size
 
@@ -144,6 +146,11 @@ class Network:
     def image_memory(self, images: int) -> Tensor:
         """Memory for the tokens of images, `[images, image_tokens, C]`."""
         return torch.empty((images, self.image_tokens, self._width), dtype=self._dtype, device=self.device)
+
+
+def most_positions(model: Any) -> int:
+    """The most tokens of image and prompt: memory for so many is reserved for each answer."""
+    return min(_MOST_POSITIONS, model.config.text_config.max_position_embeddings)
 
 
 def zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
