@@ -5,6 +5,7 @@
 `python -m tools.cloud_costs --images-per-second` takes the result.
 """
 
+import functools
 import json
 import sys
 import time
@@ -19,23 +20,28 @@ import typer
 
 from benchmarks.checks import RunInvalidError
 from benchmarks.cpu import Contention, CpuReading, contention_between
+from benchmarks.engine_parts import PartClock, PartTimes
 from benchmarks.engine_references import Reference, ReferenceName, reference
 from benchmarks.figures import Figure, section, shown
+from benchmarks.plots import plot_rates
 from benchmarks.provenance import Provenance
 from benchmarks.roofline import ProductRate, product_rate
 from dropline.contract import Dimensions, TaskRequest
 from dropline.errors import DroplineError
 from dropline.settings import EngineSettings
 from tools.demo_model.tokenizer import build_tokenizer
-from tools.florence_shapes import BASE_SHAPE, build_model, build_processor
+from tools.florence_shapes import BASE_SHAPE, LARGE_SHAPE, build_model, build_processor
 from worker.engine.runtime.checkpoint import Checkpoint, find_checkpoint
 from worker.engine.runtime.florence import FlorenceModel
 from worker.engine.runtime.host_memory import keep_freed_memory
 from worker.engine.runtime.loading import LoadedCheckpoint, choose_device, choose_dtype, load_weights
 from worker.engine.runtime.model import BatchTooLarge
+from worker.engine.runtime.network.form import form_of
 from worker.engine.wire import CaptionRequest
 
 _BATCHES = [1, 8, 32]
+#: By the name of a checkpoint with random weights.
+_SHAPES = {"random": ("Florence-2-base", BASE_SHAPE), "random-large": ("Florence-2-large", LARGE_SHAPE)}
 _PACKAGES = ("torch", "transformers", "numpy")
 #: With fewer batches, a single slow batch dominates the mean.
 _FEW = 5
@@ -84,12 +90,16 @@ class Outcome:
     references: dict[str, Results | str]
     products: ProductRate
     contention: Contention
+    parts: list[PartTimes]
 
 
 def main(
     checkpoint: Annotated[
         str,
-        typer.Option(help="As DROPLINE_ENGINE__CHECKPOINT; `random`: Florence-2-base's shape, random weights."),
+        typer.Option(
+            help="As DROPLINE_ENGINE__CHECKPOINT; `random` and `random-large`: random weights in the shapes of "
+            "Florence-2-base and -large."
+        ),
     ] = "random",
     revision: Annotated[str, typer.Option(help="As DROPLINE_ENGINE__REVISION.")] = "",
     device: Annotated[str, typer.Option(help="As DROPLINE_ENGINE__DEVICE.")] = "auto",
@@ -102,6 +112,10 @@ def main(
     compare: Annotated[
         list[ReferenceName] | None, typer.Option(help="Other ways to caption, in the same run; may be repeated.")
     ] = None,
+    parts: Annotated[
+        bool, typer.Option("--parts", help="Also the times of vision tower, encoder, decoder and host.")
+    ] = False,
+    plot: Annotated[Path | None, typer.Option(help="Write images per second over the batch to a PNG.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of Markdown.")] = False,
 ) -> None:
     """Measure the model alone: no queue, no decoding, no database."""
@@ -112,10 +126,12 @@ def main(
         settings = EngineSettings.model_validate(values | {"checkpoint": checkpoint})
         weights = _load(settings)
         request = TaskRequest.parse(task)
-        if checkpoint == "random":
+        if checkpoint in _SHAPES:
             settings = settings.model_copy(update={"max_new_tokens": tokens})
         model = FlorenceModel(weights.model, weights.processor, weights.checkpoint, settings)
-        outcome = _measure(weights, model, settings, request, batches, seconds, compare or [])
+        outcome = _measure(weights, model, settings, request, batches, seconds, compare or [], parts)
+        if plot:
+            _plot(plot, provenance, model, outcome)
     except (RunInvalidError, DroplineError, ValueError) as error:
         typer.echo(f"The run is not valid: {error}", err=True)
         raise typer.Exit(1) from None
@@ -124,13 +140,13 @@ def main(
 
 
 def _load(settings: EngineSettings) -> LoadedCheckpoint:
-    if settings.checkpoint == "random":
+    if settings.checkpoint in _SHAPES:
         return random_weights(settings)
     return load_weights(settings, find_checkpoint(settings))
 
 
 def random_weights(settings: EngineSettings) -> LoadedCheckpoint:
-    """Random weights in the shape of Florence-2-base: the work of the real checkpoint, without a download.
+    """Random weights in a real checkpoint's shape, by default Florence-2-base's: its work without a download.
 
     Raises:
         SettingsError: the device or dtype cannot be used.
@@ -139,13 +155,14 @@ def random_weights(settings: EngineSettings) -> LoadedCheckpoint:
     if settings.threads:
         torch.set_num_threads(settings.threads)
     tokenizer = build_tokenizer()
+    name, shape = _SHAPES.get(settings.checkpoint, _SHAPES["random"])
     torch.manual_seed(0)
-    model: Any = build_model(BASE_SHAPE, tokenizer, num_beams=3, early_stopping=True, no_repeat_ngram_size=3)
-    checkpoint = Checkpoint("random weights in the shape of Florence-2-base", Path(), "none")
+    model: Any = build_model(shape, tokenizer, num_beams=3, early_stopping=True, no_repeat_ngram_size=3)
+    checkpoint = Checkpoint(f"random weights in the shape of {name}", Path(), "none")
     model = model.to(device, choose_dtype(settings, device)).eval()
     if device.type == "cpu":
         keep_freed_memory()
-    return LoadedCheckpoint(model, build_processor(BASE_SHAPE, tokenizer), checkpoint)
+    return LoadedCheckpoint(model, build_processor(shape, tokenizer), checkpoint)
 
 
 def _measure(
@@ -156,11 +173,13 @@ def _measure(
     batches: list[int],
     seconds: float,
     compare: list[ReferenceName],
+    with_parts: bool,
 ) -> Outcome:
     device, dtype = weights.model.device, weights.model.dtype
     before, products = CpuReading.now(), product_rate(device, dtype)
     images = [_noise(model, task, seed) for seed in range(batches[-1])]
     engine = _measure_batches("the engine", lambda batch: _run(model, batch), images, batches, seconds)
+    parts = _parts_of(weights, settings, images, batches, seconds) if with_parts else []
     references: dict[str, Results | str] = {}
     for name in compare:
         try:
@@ -179,7 +198,26 @@ def _measure(
             name: found if isinstance(found, str) else _with_shares(found, rate)
             for name, found in references.items()
         }
-    return Outcome(engine, references, rate, contention_between(before, CpuReading.now()))
+    return Outcome(engine, references, rate, contention_between(before, CpuReading.now()), parts)
+
+
+def _parts_of(
+    weights: LoadedCheckpoint,
+    settings: EngineSettings,
+    images: list[CaptionRequest],
+    batches: list[int],
+    seconds: float,
+) -> list[PartTimes]:
+    """By another model over the same weights, since the clocks make a GPU wait."""
+    device: torch.device = weights.model.device
+    size: int = weights.processor.image_processor.size["height"]
+    clock = PartClock(form_of(device, size), device)
+    model = FlorenceModel(weights.model, weights.processor, weights.checkpoint, settings, clock.form)
+    found: list[PartTimes] = []
+    for batch in batches:
+        typer.echo(f"measuring: the parts of a batch of {batch}", err=True)
+        found.append(clock.measure(functools.partial(model.generate, images[:batch]), batch, seconds))
+    return found
 
 
 def _run_reference(way: Reference) -> Run:
@@ -233,7 +271,10 @@ def _noise(model: FlorenceModel, task: TaskRequest, seed: int) -> CaptionRequest
 
 def _report(provenance: Provenance, model: FlorenceModel, outcome: Outcome) -> str:
     lines = section(provenance.title, [*provenance.figures(), *_of_model(model), _of_products(outcome.products)])
-    lines += section("The model alone", [*_lines(outcome.engine), *outcome.contention.figures()])
+    # The work of an image is known for this shape.
+    rate = outcome.products if _SHAPES["random"][0] in model.name and model.revision == "none" else None
+    split = [each.figure(rate) for each in outcome.parts]
+    lines += section("The model alone", [*_lines(outcome.engine), *split, *outcome.contention.figures()])
     for name, found in outcome.references.items():
         figures = [Figure(name, found)] if isinstance(found, str) else [*_lines(found)]
         lines += section(f"Another way, for comparison: {name}", figures)
@@ -270,8 +311,22 @@ def _document(provenance: Provenance, model: FlorenceModel, outcome: Outcome) ->
         "provenance": asdict(provenance), "model": about, "batches": _rates(outcome.engine),
         "references": {name: _rates(found) for name, found in outcome.references.items()},
         "matrix_product_gflops": asdict(outcome.products), "contention": asdict(outcome.contention),
+        "parts": [asdict(each) for each in outcome.parts],
     }  # fmt: skip
     return json.dumps(document, indent=2, ensure_ascii=False)
+
+
+def _plot(path: Path, provenance: Provenance, model: FlorenceModel, outcome: Outcome) -> None:
+    """The engine and the other ways that were measured."""
+    found = {"the engine": outcome.engine, **outcome.references}
+    rates = {
+        name: points
+        for name, results in found.items()
+        if not isinstance(results, str)
+        and (points := [(batch, result.images_per_second) for batch, result in results.items() if result])
+    }
+    where = f"{_device_name(model.device)}, {model.dtype}; {provenance.date}; {provenance.command}"
+    plot_rates(path, f"{model.name}: images per second", where, rates)
 
 
 def _rates(results: Results | str) -> Any:

@@ -7,7 +7,7 @@ from statistics import median
 import torch
 
 #: GFLOP of one image in Florence-2-base: torch's FLOP counter, and a derivation for the cross-attention.
-_VISION, _ENCODER, _TOKEN = 370.0, 53.0, 0.18
+VISION_GFLOP, _ENCODER, _TOKEN = 370.0, 53.0, 0.18
 #: The matrix product that the rate is measured with: rows, inner length, columns.
 _PRODUCT = (2304, 768, 3072)
 _SERIES, _PRODUCTS = 25, 50
@@ -15,7 +15,7 @@ _SERIES, _PRODUCTS = 25, 50
 
 def work_gflop(tokens: float) -> float:
     """The work of a greedy answer of so many tokens about one image, in GFLOP."""
-    return _VISION + _ENCODER + _TOKEN * tokens
+    return VISION_GFLOP + _ENCODER + _TOKEN * tokens
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from dropline.contract import TaskPrompt
 from tests.integration.network.test_parity import Pair, Question, noise, tiny
-from worker.engine.runtime.network.form import Form, SameLane, Work
+from worker.engine.runtime.network.form import Form, Part, SameLane, Work
 from worker.engine.runtime.network.operations import PortableOperations
 from worker.engine.runtime.network.search import BeamSearch, GreedySearch
 from worker.engine.runtime.network.slots import GreedySlots
@@ -90,7 +90,7 @@ def test_the_tensors_of_captured_work_stay_alive(tiny: Pair) -> None:
     """As with a graph of a GPU, the function that was captured is forgotten; its tensors must not be."""
     held: list[weakref.ref[Tensor]] = []
 
-    def capture(work: Work) -> Work:
+    def capture(_part: Part, work: Work) -> Work:
         held.extend(weakref.ref(tensor) for tensor in _tensors_of(work))
 
         def replay() -> None:

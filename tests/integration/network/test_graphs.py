@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from worker.engine.runtime.network.form import CudaGraphs, graph_form
+from worker.engine.runtime.network.form import CudaGraphs, Part, graph_form
 
 DEVICE = torch.device("cuda", 0)
 
@@ -80,7 +80,7 @@ def test_graphs_that_run_at_the_same_time_share_neither_pool_nor_stream(cuda: Cu
     """Torch keeps one workspace of matrix products for a stream: both graphs would write into it."""
     form = graph_form(DEVICE)
     for capture in (form.capture, form.capture_aside, form.capture, form.capture_aside):
-        capture(lambda: None)
+        capture(Part.DECODER, lambda: None)
     (pool, stream, _), (pool_aside, stream_aside, _), *again = cuda.captures
     assert pool is not pool_aside
     assert stream is not stream_aside
@@ -90,8 +90,8 @@ def test_graphs_that_run_at_the_same_time_share_neither_pool_nor_stream(cuda: Cu
 def test_a_token_goes_before_an_image(cuda: Cuda) -> None:
     """A lower number is a higher priority; a node of a graph has that of the stream of its capture."""
     form = graph_form(DEVICE)
-    form.capture(lambda: None)
-    form.capture_aside(lambda: None)
+    form.capture(Part.DECODER, lambda: None)
+    form.capture_aside(Part.VISION, lambda: None)
     tokens, images = (stream.priority for _, stream, _ in cuda.captures)
     assert tokens < images
 
@@ -99,7 +99,7 @@ def test_a_token_goes_before_an_image(cuda: Cuda) -> None:
 def test_work_runs_once_before_its_capture_in_the_same_stream(cuda: Cuda) -> None:
     """The library of matrix products reserves its workspace there, outside of the graph's memory."""
     streams: list[Any] = []
-    CudaGraphs(DEVICE, 0)(lambda: streams.append(cuda.current))
+    CudaGraphs(DEVICE, 0)(Part.VISION, lambda: streams.append(cuda.current))
     assert streams == [cuda.captures[0][1]] * 2
 
 
@@ -115,9 +115,9 @@ def test_the_process_goes_on_after_a_failed_capture(cuda: Cuda) -> None:
             raise torch.OutOfMemoryError("no room")
 
     with pytest.raises(torch.OutOfMemoryError, match="no room"):
-        graphs(work)
+        graphs(Part.VISION, work)
     assert cuda.current is before
-    graphs(lambda: None)
+    graphs(Part.VISION, lambda: None)
     (failed, stream, _), (pool, same, _) = cuda.captures
     assert pool is not failed
     assert same is stream

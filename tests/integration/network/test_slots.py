@@ -17,7 +17,7 @@ from tests.integration.network.test_parity import (
     tiny,
     without_padding,
 )
-from worker.engine.runtime.network.form import Form, Work, uncaptured
+from worker.engine.runtime.network.form import Form, Work, direct_form, form_of, uncaptured
 from worker.engine.runtime.network.slots import Ended, GreedySlots
 from worker.engine.runtime.network.text import Decoder
 
@@ -205,3 +205,26 @@ def test_images_are_seen_while_others_are_answered(tiny: Pair) -> None:
     while slots.busy:
         found |= {ended.number: ended.tokens for ended in slots.advance()}
     assert [found[one], found[other]] == expected
+
+
+@pytest.mark.parametrize(("side", "at_once"), [(96, 64), (500, 2), (768, 1), (1024, 1)])
+def test_a_cpu_sees_as_many_small_images_at_once_as_fill_a_large_one(side: int, at_once: int) -> None:
+    """A pass has costs of its own, which are most of the costs of a small image."""
+    form = form_of(torch.device("cpu"), side)
+    assert form.images_at_once == at_once
+    assert [form.worthwhile(waiting) for waiting in (1, 2, 1000)] == [1, min(2, at_once), at_once]
+
+
+def test_images_are_seen_in_passes_of_the_form(tiny: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three images, two at once: two passes."""
+    vision, sizes = tiny.network.vision, []
+
+    def counted(pixels: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(pixels))
+        seen: torch.Tensor = vision(pixels)
+        return seen
+
+    monkeypatch.setattr(tiny.network, "vision", counted)
+    slots = GreedySlots(tiny.network, tiny.rules(1, False), MOST, tiny.size, tiny.vocabulary, direct_form(2))
+    slots(tiny.batch([Question(image, TaskPrompt.CAPTION) for image in noise(3)]))
+    assert sizes == [2, 1]

@@ -18,7 +18,7 @@ from worker.engine.runtime.checkpoint import find_checkpoint
 from worker.engine.runtime.florence import FlorenceModel
 from worker.engine.runtime.loading import load_weights
 from worker.engine.runtime.model import BatchTooLarge, StubModel
-from worker.engine.runtime.network.form import Form, SameLane, Work
+from worker.engine.runtime.network.form import Form, Part, SameLane, Work
 from worker.engine.runtime.network.generation import Network
 from worker.engine.runtime.server import Server
 from worker.engine.wire import CaptionRequest
@@ -34,7 +34,7 @@ class Captures:
     def __init__(self) -> None:
         self.count = 0
 
-    def __call__(self, work: Work) -> Work:
+    def __call__(self, _part: Part, work: Work) -> Work:
         self.count += 1
         return work
 

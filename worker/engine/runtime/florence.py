@@ -23,7 +23,7 @@ from worker.engine.runtime.device_errors import guarded
 from worker.engine.runtime.florence_stream import FlorenceStream
 from worker.engine.runtime.model import NON_FINITE_LOGITS, BatchTooLarge, Stream
 from worker.engine.runtime.network.beams import BeamBatches
-from worker.engine.runtime.network.form import Form, direct_form, graph_form
+from worker.engine.runtime.network.form import Form, form_of
 from worker.engine.runtime.network.generation import Batch, Network, most_positions
 from worker.engine.runtime.network.onednn_operations import OneDnnOperations, has_onednn
 from worker.engine.runtime.network.operations import Operations, PortableOperations
@@ -81,7 +81,7 @@ class FlorenceModel:
         vocabulary: int = model.config.text_config.vocab_size
         self._grammars = AnswerRules(processor, vocabulary, model.device)
         self._rules = _search_rules(model, checkpoint, settings)
-        self._form = form or (graph_form(self._device) if self._device.type == "cuda" else direct_form())
+        self._form = form or form_of(self._device, self.input_size)
         # Without graphs the time is the limit, which stays.
         self.may_grow = not self._form.exact
         self._generator = self._build_largest(model, vocabulary, operations or self._own_operations(model.dtype))

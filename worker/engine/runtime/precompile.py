@@ -22,7 +22,7 @@ from dropline.settings import EngineSettings, load_settings
 from worker.engine.runtime.checkpoint import Checkpoint, find_checkpoint
 from worker.engine.runtime.florence import FlorenceModel
 from worker.engine.runtime.loading import DTYPES
-from worker.engine.runtime.network.form import Form, SameLane, Work
+from worker.engine.runtime.network.form import Form, Part, SameLane, Work
 
 #: Bytes of shared memory that a block of threads can have, by compute capability: NVIDIA's CUDA C++ Programming
 #: Guide, table "Technical Specifications per Compute Capability". Triton checks it at the first launch.
@@ -129,7 +129,7 @@ def _dtype(settings: EngineSettings, capability: str) -> torch.dtype:
     return torch.bfloat16 if int(capability.partition(".")[0]) >= _BFLOAT16_SINCE else torch.float32
 
 
-def _run_once(work: Work) -> Work:
+def _run_once(_part: Part, work: Work) -> Work:
     work()
     return work
 

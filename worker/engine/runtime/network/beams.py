@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from worker.engine.runtime.network.form import Form, Work
+from worker.engine.runtime.network.form import Form, Part, Work
 from worker.engine.runtime.network.generation import Answers, Batch, Network, limits_within
 from worker.engine.runtime.network.reading import Reader
 from worker.engine.runtime.network.search import BeamSearch, SearchRules
@@ -93,7 +93,7 @@ class BeamBatches:
             network, reader = self._network, self._reader
             search = BeamSearch(self._rules, network.operations, images, self._banned[:images])
             caches = reader.caches(self._keys, self._values, search.ancestry, images)
-            begin = self._form.capture(lambda: network.begin(search, caches))
-            add_token = self._form.capture(lambda: network.step(search, caches))
+            begin = self._form.capture(Part.DECODER, lambda: network.begin(search, caches))
+            add_token = self._form.capture(Part.DECODER, lambda: network.step(search, caches))
             self._captured_of[images] = _Captured(search, caches, begin, add_token)
         return self._captured_of[images]

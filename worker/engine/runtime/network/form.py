@@ -1,6 +1,8 @@
 """How a device runs the network: work plain or captured as graphs, in turn or beside other work."""
 
+import enum
 import functools
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,10 +11,22 @@ import torch
 
 #: Prompts are padded to a multiple of so many tokens, so that few lengths need a graph.
 _PROMPT_STEP = 16
+#: Pixels that keep a CPU busy: several images of Florence-2's own size at once gain nothing, small ones gain much.
+_CPU_PIXELS = 768 * 768
 
 Work = Callable[[], None]
+
+
+class Part(enum.StrEnum):
+    """The parts of the network's work."""
+
+    VISION = "vision"
+    ENCODER = "encoder"
+    DECODER = "decoder"
+
+
 #: Turns work on a device into repeated work on the same memory.
-Capture = Callable[[Work], Work]
+Capture = Callable[[Part, Work], Work]
 
 
 class Lane(Protocol):
@@ -85,6 +99,8 @@ class Form:
     tokens_per_look: int
     #: Wait for the main work before the host reads its result.
     settle: Callable[[], None] = lambda: None
+    #: Most images in one pass of the vision tower.
+    images_at_once: int = sys.maxsize
 
     def rounded(self, count: int, most: int) -> int:
         """The size of the graph for so many images, prompts or rows: a power of two, or the most."""
@@ -94,24 +110,27 @@ class Form:
         """Tokens of padded prompts."""
         return longest if self.exact else min(-(-longest // _PROMPT_STEP) * _PROMPT_STEP, most)
 
-    def images_at_once(self, count: int) -> int:
-        """Images in one pass of the vision tower; several at once gain a CPU nothing."""
-        return 1 if self.exact else count
-
     def worthwhile(self, waiting: int) -> int:
         """Images of the next group, by the number of waiting images."""
-        return 1 if self.exact else 1 << (waiting.bit_length() - 1)
+        return min(waiting, self.images_at_once) if self.exact else 1 << (waiting.bit_length() - 1)
 
 
-def uncaptured(work: Work) -> Work:
+def form_of(device: torch.device, side_px: int) -> Form:
+    """The form of a device, for images of so many pixels per side."""
+    if device.type == "cuda":
+        return graph_form(device)
+    return direct_form(max(1, _CPU_PIXELS // side_px**2))
+
+
+def uncaptured(_part: Part, work: Work) -> Work:
     """The work itself, on the same memory."""
     return work
 
 
-def direct_form() -> Form:
+def direct_form(images_at_once: int = 1) -> Form:
     """Layer after layer, as a CPU does best."""
     # One token between two waiting images: many answers share a step. Four answer sooner, and cost 8 %.
-    return Form(uncaptured, uncaptured, SameLane(), exact=True, tokens_per_look=1)
+    return Form(uncaptured, uncaptured, SameLane(), exact=True, tokens_per_look=1, images_at_once=images_at_once)
 
 
 def graph_form(device: torch.device) -> Form:
@@ -148,7 +167,7 @@ class CudaGraphs:
         #: Also those of failed captures: the end of a graph frees the workspace of its stream.
         self._graphs: list[torch.cuda.CUDAGraph] = []
 
-    def __call__(self, work: Work) -> Work:
+    def __call__(self, _part: Part, work: Work) -> Work:
         """See `Capture`."""
         # Once outside of the graph: kernels are compiled, and libraries reserve their memory.
         current = torch.cuda.current_stream(self._device)

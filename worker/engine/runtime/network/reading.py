@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from worker.engine.runtime.network.form import Form, Work
+from worker.engine.runtime.network.form import Form, Part, Work
 from worker.engine.runtime.network.generation import Network, padded_prompts
 from worker.engine.runtime.network.text import Caches
 
@@ -71,13 +71,13 @@ class Reader:
 
     def _seeing(self, count: int) -> Work:
         if count not in self._vision:
-            self._vision[count] = self._form.capture_aside(lambda: self._see_first(count))
+            self._vision[count] = self._form.capture_aside(Part.VISION, lambda: self._see_first(count))
         return self._vision[count]
 
     def _see_first(self, count: int) -> None:
-        at_once = self._form.images_at_once(count)
+        at_once = min(count, self._form.images_at_once)
         for start in range(0, count, at_once):
-            part = slice(start, start + at_once)
+            part = slice(start, min(start + at_once, count))
             self._seen[part].copy_(self._network.vision(self._pixels[part]))
 
     def read(self, prompts: Sequence[Sequence[int]], images: Sequence[int], slots: Sequence[int]) -> None:
@@ -124,5 +124,6 @@ class Reader:
                 self._lengths.index_copy_(0, slots, lengths)
                 network.read(self._seen, images, ids, lengths, slots, self._cross)
 
-            self._prompts[count, width] = _Prompts(ids, lengths, images, slots, self._form.capture(work))
+            captured = self._form.capture(Part.ENCODER, work)
+            self._prompts[count, width] = _Prompts(ids, lengths, images, slots, captured)
         return self._prompts[count, width]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from worker.engine.runtime.network.form import Form, Work
+from worker.engine.runtime.network.form import Form, Part, Work
 from worker.engine.runtime.network.generation import Answers, Batch, Network, limits_within
 from worker.engine.runtime.network.reading import Reader
 from worker.engine.runtime.network.search import GreedySearch, SearchRules
@@ -236,5 +236,6 @@ class GreedySlots:
         if rows not in self._steps:
             search, reader = self._search, self._reader
             caches = reader.caches(self._keys, self._values, search.ancestry[:rows], rows)
-            self._steps[rows] = caches, self._form.capture(lambda: self._network.step(search, caches))
+            step = self._form.capture(Part.DECODER, lambda: self._network.step(search, caches))
+            self._steps[rows] = caches, step
         return self._steps[rows][1]

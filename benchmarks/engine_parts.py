@@ -1,0 +1,77 @@
+"""Where the time of a batch goes: the vision tower, the encoder, the decoder, and the host between them."""
+
+import dataclasses
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from benchmarks.figures import Figure, shown
+from benchmarks.roofline import VISION_GFLOP, ProductRate
+from worker.engine.runtime.network.form import Capture, Form, Part, Work
+
+
+@dataclass(frozen=True)
+class PartTimes:
+    """The seconds of one batch by part, one part after the other: a GPU sees images while it writes tokens."""
+
+    batch: int
+    #: By `Part`.
+    seconds: dict[str, float]
+    host: float
+
+    def figure(self, rate: ProductRate | None) -> Figure:
+        """The line of the report; with the rate of the matrix product, also the share of the vision tower."""
+        parts = ", ".join(f"{part} {shown(value * 1000)}" for part, value in self.seconds.items())
+        share = ""
+        if rate:
+            work = VISION_GFLOP * self.batch / self.seconds[Part.VISION]
+            share = f"; the vision tower {work / rate.gflops:.0%} of the matrix products' rate"
+        name = f"parts of a batch of {self.batch}, one after the other"
+        return Figure(name, f"{parts}, host {shown(self.host * 1000)} ms{share}")
+
+
+class PartClock:
+    """Measures the parts of the batches that run with its form."""
+
+    def __init__(self, form: Form, device: torch.device) -> None:
+        """Measure a form of the device."""
+        self._device = device
+        self._seconds: defaultdict[str, float] = defaultdict(float)
+        #: The form, with a clock around each work.
+        self.form = dataclasses.replace(
+            form, capture=self._around(form.capture), capture_aside=self._around(form.capture_aside)
+        )
+
+    def measure(self, run: Callable[[], object], batch: int, seconds: float) -> PartTimes:
+        """The mean of the batches within `seconds`, after one to warm up."""
+        run()
+        self._seconds.clear()
+        count, began = 0, time.perf_counter()
+        while not count or time.perf_counter() - began < seconds:
+            run()
+            count += 1
+        whole = (time.perf_counter() - began) / count
+        parts = {part.value: self._seconds[part] / count for part in Part}
+        return PartTimes(batch, parts, whole - sum(parts.values()))
+
+    def _around(self, capture: Capture) -> Capture:
+        def timed_capture(part: Part, work: Work) -> Work:
+            captured = capture(part, work)
+
+            def timed() -> None:
+                self._settle()
+                began = time.perf_counter()
+                captured()
+                self._settle()
+                self._seconds[part] += time.perf_counter() - began
+
+            return timed
+
+        return timed_capture
+
+    def _settle(self) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
