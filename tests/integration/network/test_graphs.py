@@ -1,5 +1,8 @@
 """How graphs are captured, with a stand-in for torch's CUDA: no GPU is here."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -121,3 +124,12 @@ def test_the_process_goes_on_after_a_failed_capture(cuda: Cuda) -> None:
     (failed, stream, _), (pool, same, _) = cuda.captures
     assert pool is not failed
     assert same is stream
+
+
+def test_the_command_that_compares_the_lanes_runs() -> None:
+    """On a GPU it compares captions of images that are seen beside the tokens of others; here it runs alone."""
+    command = [sys.executable, "-m", "tests.support.lane_parity", "--checkpoint", "demo", "--images", "24"]
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+    finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    assert finished.returncode == 0, finished.stderr[-2000:]
+    assert "24 of 24 captions agree on cpu" in finished.stdout
