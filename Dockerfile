@@ -122,7 +122,7 @@ COPY --from=model /opt/models /opt/models
 COPY --from=code /opt/dropline/lib /opt/dropline/lib
 ARG CHECKPOINT
 ARG REVISION
-# The engine compiles a kernel that is not in this directory: mount a volume to keep them over the life of a container.
+# The engine compiles a kernel that is not in this directory: a new named volume here keeps them over the life of a container.
 ENV TRITON_CACHE_DIR=/var/lib/dropline/triton
 # Cloud Run mounts the GPU driver's libraries in this directory.
 ENV LD_LIBRARY_PATH=/usr/local/nvidia/lib64
@@ -134,7 +134,8 @@ RUN [ "$CHECKPOINT" = none ] \
 # The kernels for the GPU of Cloud Run, an L4, so that the start of an instance need not compile them. For another GPU give its
 # compute capability, or nothing. Torch's build for CPUs comes without Triton.
 ARG GPU_CAPABILITY=8.9
-RUN [ "$CHECKPOINT" = none ] || [ -z "$GPU_CAPABILITY" ] || ! python -c "import triton" \
+RUN [ "$CHECKPOINT" = none ] || [ -z "$GPU_CAPABILITY" ] \
+    || python -c "import sys; from importlib.util import find_spec; sys.exit(find_spec('triton') is not None)" \
     || python -m worker.engine.runtime.precompile "$GPU_CAPABILITY"
 # The start period covers loading the model, up to DROPLINE_ENGINE__START_TIMEOUT_S.
 HEALTHCHECK --interval=30s --timeout=15s --start-period=600s CMD ["python", "-m", "worker.health"]

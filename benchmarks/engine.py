@@ -23,7 +23,7 @@ from benchmarks.cpu import Contention, CpuReading, contention_between
 from benchmarks.engine_parts import PartClock, PartTimes
 from benchmarks.engine_references import Reference, ReferenceName, reference
 from benchmarks.figures import Figure, section, shown
-from benchmarks.plots import plot_rates
+from benchmarks.plots import plot_rates, require_plots
 from benchmarks.provenance import Provenance
 from benchmarks.roofline import ProductRate, product_rate
 from dropline.contract import Dimensions, TaskRequest
@@ -121,6 +121,8 @@ def main(
     """Measure the model alone: no queue, no decoding, no database."""
     provenance = Provenance.gather("benchmarks.engine", sys.argv[1:], _PACKAGES)
     batches = sorted(set(batch or _BATCHES))
+    if plot:
+        require_plots(plot)
     values = {"revision": revision, "device": device, "dtype": dtype, "num_beams": beams, "max_batch": batches[-1]}
     try:
         settings = EngineSettings.model_validate(values | {"checkpoint": checkpoint})
@@ -130,13 +132,13 @@ def main(
             settings = settings.model_copy(update={"max_new_tokens": tokens})
         model = FlorenceModel(weights.model, weights.processor, weights.checkpoint, settings)
         outcome = _measure(weights, model, settings, request, batches, seconds, compare or [], parts)
-        if plot:
-            _plot(plot, provenance, model, outcome)
     except (RunInvalidError, DroplineError, ValueError) as error:
         typer.echo(f"The run is not valid: {error}", err=True)
         raise typer.Exit(1) from None
     show = _document if as_json else _report
     typer.echo(show(provenance, model, outcome))
+    if plot:
+        _plot(plot, provenance, model, outcome)
 
 
 def _load(settings: EngineSettings) -> LoadedCheckpoint:
@@ -179,7 +181,8 @@ def _measure(
     before, products = CpuReading.now(), product_rate(device, dtype)
     images = [_noise(model, task, seed) for seed in range(batches[-1])]
     engine = _measure_batches("the engine", lambda batch: _run(model, batch), images, batches, seconds)
-    parts = _parts_of(weights, settings, images, batches, seconds) if with_parts else []
+    fitting = [batch for batch, result in engine.items() if result]
+    parts = _parts_of(weights, settings, images, fitting, seconds) if with_parts else []
     references: dict[str, Results | str] = {}
     for name in compare:
         try:
@@ -198,6 +201,7 @@ def _measure(
             name: found if isinstance(found, str) else _with_shares(found, rate)
             for name, found in references.items()
         }
+        parts = [each.with_share(rate) for each in parts]
     return Outcome(engine, references, rate, contention_between(before, CpuReading.now()), parts)
 
 
@@ -216,7 +220,10 @@ def _parts_of(
     found: list[PartTimes] = []
     for batch in batches:
         typer.echo(f"measuring: the parts of a batch of {batch}", err=True)
-        found.append(clock.measure(functools.partial(model.generate, images[:batch]), batch, seconds))
+        try:
+            found.append(clock.measure(functools.partial(_run, model, images[:batch]), batch, seconds))
+        except BatchTooLarge:
+            typer.echo(f"the parts of a batch of {batch} are not measured: the memory does not hold it", err=True)
     return found
 
 
@@ -255,7 +262,13 @@ def measure_batches(run: Run, images: list[CaptionRequest], seconds: float) -> E
 
 
 def _run(model: FlorenceModel, images: list[CaptionRequest]) -> int:
-    """Tokens of the longest answer, without the first token. The rows are on the CPU, so the GPU has finished."""
+    """Tokens of the longest answer, without the first token. The rows are on the CPU, so the GPU has finished.
+
+    Raises:
+        BatchTooLarge: the device's memory does not hold the batch.
+    """
+    if len(images) > model.largest_batch:
+        raise BatchTooLarge(f"memory is reserved for {model.largest_batch} images")
     try:
         answers = model.generate(images)
     except torch.OutOfMemoryError as error:
@@ -271,9 +284,7 @@ def _noise(model: FlorenceModel, task: TaskRequest, seed: int) -> CaptionRequest
 
 def _report(provenance: Provenance, model: FlorenceModel, outcome: Outcome) -> str:
     lines = section(provenance.title, [*provenance.figures(), *_of_model(model), _of_products(outcome.products)])
-    # The work of an image is known for this shape.
-    rate = outcome.products if _SHAPES["random"][0] in model.name and model.revision == "none" else None
-    split = [each.figure(rate) for each in outcome.parts]
+    split = [each.figure() for each in outcome.parts]
     lines += section("The model alone", [*_lines(outcome.engine), *split, *outcome.contention.figures()])
     for name, found in outcome.references.items():
         figures = [Figure(name, found)] if isinstance(found, str) else [*_lines(found)]

@@ -5,6 +5,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 
@@ -21,14 +22,20 @@ class PartTimes:
     #: By `Part`.
     seconds: dict[str, float]
     host: float
+    #: Work of the vision tower as a share of the machine's rate of matrix products; None: the work is not known.
+    vision_share: float | None = None
 
-    def figure(self, rate: ProductRate | None) -> Figure:
-        """The line of the report; with the rate of the matrix product, also the share of the vision tower."""
+    def with_share(self, rate: ProductRate) -> Self:
+        """With the share of the vision tower of Florence-2-base."""
+        work = VISION_GFLOP * self.batch / self.seconds[Part.VISION]
+        return dataclasses.replace(self, vision_share=work / rate.gflops)
+
+    def figure(self) -> Figure:
+        """The line of the report."""
         parts = ", ".join(f"{part} {shown(value * 1000)}" for part, value in self.seconds.items())
         share = ""
-        if rate:
-            work = VISION_GFLOP * self.batch / self.seconds[Part.VISION]
-            share = f"; the vision tower {work / rate.gflops:.0%} of the matrix products' rate"
+        if self.vision_share is not None:
+            share = f"; the vision tower {self.vision_share:.0%} of the matrix products' rate"
         name = f"parts of a batch of {self.batch}, one after the other"
         return Figure(name, f"{parts}, host {shown(self.host * 1000)} ms{share}")
 

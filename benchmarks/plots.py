@@ -1,7 +1,26 @@
 """Figures as pictures."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
+
+import typer
+
+#: Characters of a line below the axes.
+_NOTE_WIDTH = 100
+
+
+def require_plots(path: Path) -> None:
+    """Require, before a run, that the plot can be written.
+
+    Raises:
+        BadParameter: the directory does not exist, or matplotlib is not installed.
+    """
+    if not path.parent.is_dir():
+        raise typer.BadParameter(f"{path.parent} is no directory; make it first")
+    if find_spec("matplotlib") is None:
+        raise typer.BadParameter("matplotlib draws the plot and is not installed; pip install '.[dev]' has it")
 
 
 def plot_rates(path: Path, title: str, note: str, rates: Mapping[str, Sequence[tuple[int, float]]]) -> None:
@@ -28,5 +47,5 @@ def plot_rates(path: Path, title: str, note: str, rates: Mapping[str, Sequence[t
     axes.set_ylabel("images per second")
     axes.set_title(title)
     axes.legend()
-    figure.supxlabel(note, fontsize="small")
+    figure.supxlabel(textwrap.fill(note, _NOTE_WIDTH), fontsize="small")
     figure.savefig(path, format="png")

@@ -19,7 +19,7 @@ log = get_logger(__name__)
 #: Of each engine on a GPU: while one batch is in the engine, the images of the next are claimed, fetched and
 #: decoded, and the captions of the last one are written.
 BATCHES_IN_FLIGHT = 2
-#: On CPUs, which run one image at a time: the cores work, however many images wait for them.
+#: On CPUs, which see one image of Florence-2's own size at a time: the cores work, however many images wait.
 LEAST_CHILDREN = 4
 #: Each child has a connection to Postgres, which by its own default has 100, also for function and gallery.
 MOST_CHILDREN = 64

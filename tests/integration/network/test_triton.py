@@ -16,7 +16,7 @@ from tools.florence_shapes import BASE_SHAPE, LARGE_SHAPE, FlorenceShape, build_
 from worker.engine.runtime.checkpoint import Checkpoint
 from worker.engine.runtime.precompile import CompiledKernel, compile_kernels
 
-triton = pytest.importorskip("triton", reason="Triton exists for Linux alone")
+triton = pytest.importorskip("triton", reason="Triton is not installed; for Linux, `pip install '.[dev]'` has it")
 #: Bytes of a thread's memory behind the registers. Slow, so a kernel has little of it.
 MOST_STACK = 256
 
@@ -43,7 +43,7 @@ def test_the_kernels_agree_with_the_portable_operations() -> None:
 def test_a_gpu_can_run_the_kernels(
     shape: FlorenceShape, capability: str, dtype: str, beams: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The kernels of all sizes of batches compile, fit into the GPU's shared memory, and into its registers.
+    """The kernels of all sizes of batches compile, fit into the GPU's shared memory, and have little stack.
 
     The network has no values here, so a captured graph that reads one on the host fails too.
     """

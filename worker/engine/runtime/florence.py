@@ -33,7 +33,7 @@ from worker.engine.runtime.warmup import largest_batch, tasks_of_all_widths
 from worker.engine.slot import Pixels
 from worker.engine.wire import CaptionRequest
 
-#: Share of the children's request timeout that one batch may take on a CPU, where batching saves no time.
+#: Share of the children's request timeout that one batch may take on a CPU, where it saves little time.
 _BATCH_TIME_SHARE = 0.25
 #: Share of it after which an answer under way on a CPU waits for no more images.
 _PATIENCE_SHARE = 0.4
@@ -81,6 +81,9 @@ class FlorenceModel:
         vocabulary: int = model.config.text_config.vocab_size
         self._grammars = AnswerRules(processor, vocabulary, model.device)
         self._rules = _search_rules(model, checkpoint, settings)
+        if self._device.type == "cuda":
+            # Convolutions in float32 would have ten bits of precision by default, and answers unlike a CPU's.
+            torch.backends.cudnn.allow_tf32 = False
         self._form = form or form_of(self._device, self.input_size)
         # Without graphs the time is the limit, which stays.
         self.may_grow = not self._form.exact
@@ -102,6 +105,7 @@ class FlorenceModel:
                 if self._max_batch == 1:
                     raise
             self._max_batch //= 2
+            self.largest_batch = self._max_batch
 
     @torch.inference_mode()
     def _build_generator(self, model: Any, vocabulary: int, operations: Operations) -> GreedySlots | BeamBatches:

@@ -52,8 +52,6 @@ def load_weights(settings: EngineSettings, checkpoint: Checkpoint) -> LoadedChec
     if device.index is not None:
         # Otherwise streams, graphs and the check of the dtype would be those of the first GPU.
         torch.cuda.set_device(device)
-    # Convolutions in float32 would be of ten bits of precision by default, and answers other than those of a CPU.
-    torch.backends.cudnn.allow_tf32 = False
     dtype = choose_dtype(settings, device)
     if settings.threads:
         torch.set_num_threads(settings.threads)

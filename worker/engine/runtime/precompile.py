@@ -149,12 +149,15 @@ def _compiling_only(capability: str) -> Iterator[tuple[Any, dict[str, CompiledKe
         ) from error
     found: dict[str, CompiledKernel] = {}
     functions = [each for each in vars(triton_kernels).values() if isinstance(each, triton.JITFunction)]
-    triton.runtime.driver.set_active(_Target(capability))
+    drivers = triton.runtime.driver
+    before = drivers._active  # noqa: SLF001 - the public property asks for a GPU
+    drivers.set_active(_Target(capability))
     for function in functions:
         function.run = functools.partial(_compile, function.run, found)
     try:
         yield TritonOperations(), found
     finally:
+        drivers.set_active(before)
         for function in functions:
             del function.run
 

@@ -1,5 +1,6 @@
 """How a device runs the network: work plain or captured as graphs, in turn or beside other work."""
 
+import contextlib
 import enum
 import functools
 import sys
@@ -8,6 +9,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+
+from worker.engine.runtime.device_errors import Fault, fault_of
 
 #: Prompts are padded to a multiple of so many tokens, so that few lengths need a graph.
 _PROMPT_STEP = 16
@@ -182,12 +185,18 @@ class CudaGraphs:
             with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
                 work()
         except RuntimeError as error:
-            # Torch leaves the capture's stream as the current one, and the pool as one of a capture under way.
-            torch.cuda.set_stream(current)
-            self._pool = torch.cuda.graph_pool_handle()
+            self._tidy_up(current)
             # The end of a broken capture raises an error of its own, which hides that the memory ran out.
-            if isinstance(error.__context__, torch.OutOfMemoryError):
-                raise error.__context__ from None
+            cause = error.__context__
+            if isinstance(cause, RuntimeError) and fault_of(cause) is Fault.MEMORY:
+                raise cause from None
             raise
         replay: Work = graph.replay
         return replay
+
+    def _tidy_up(self, current: torch.cuda.Stream) -> None:
+        """After a capture whose end failed: torch leaves its stream as the current one, and the pool recording."""
+        torch.cuda.set_stream(current)
+        # An error: the capture ended as it should.
+        with contextlib.suppress(RuntimeError):
+            torch._C._cuda_endAllocateToPool(self._device.index or 0, self._pool)  # noqa: SLF001 - no public name

@@ -214,8 +214,9 @@ class GreedySlots:
     def _leave(self, rows: int) -> list[Ended]:
         """The answers that have ended; the host waits for the device."""
         search = self._search
+        ends = torch.stack([search.ended[:rows], search.broken[:rows]])
         self._form.settle()
-        looked = torch.stack([search.ended[:rows], search.broken[:rows]]).tolist()
+        looked = ends.tolist()
         slots = [slot for slot in self._occupied.numbers if looked[0][slot]]
         if not slots:
             return []
