@@ -70,7 +70,7 @@ class FlorenceModel:
         self._patience_s = settings.request_timeout_s * _PATIENCE_SHARE
         self._max_batch = settings.max_batch
         self._limits = settings.max_new_tokens_by_task
-        self._max_prompt_tokens = most_positions(model)
+        self._max_prompt_tokens = most_positions(model, processor.num_image_tokens)
         self.input_size: int = processor.image_processor.size["height"]
         self.name = checkpoint.name
         self.revision = checkpoint.revision

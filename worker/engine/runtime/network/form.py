@@ -175,9 +175,11 @@ class CudaGraphs:
         # Once outside of the graph: kernels are compiled, and libraries reserve their memory.
         current = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(current)
-        with torch.cuda.stream(self._stream):
-            work()
-        current.wait_stream(self._stream)
+        try:
+            with torch.cuda.stream(self._stream):
+                work()
+        finally:
+            current.wait_stream(self._stream)
         graph = torch.cuda.CUDAGraph()
         self._graphs.append(graph)
         try:

@@ -14,8 +14,9 @@ from worker.engine.runtime.network.search import BeamSearch, Search, SearchRules
 from worker.engine.runtime.network.text import Caches, Decoder, Encoder
 from worker.engine.runtime.network.vision import VisionTower
 
-#: Those of Florence-2-base. Florence-2-large has 4,096; a task prompt has 500 bytes at most.
-_MOST_POSITIONS = 1024
+#: Most tokens of a prompt: as many as Florence-2-base reads. Florence-2-large reads 3,519.
+#: The text of a task has 500 bytes at most.
+_MOST_PROMPT_TOKENS = 447
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ class Network:
         self.device: torch.device = model.device
         self.operations = operations
         self.image_tokens = image_tokens
-        self.positions = most_positions(model)
+        self.positions = most_positions(model, image_tokens)
         self._dtype: torch.dtype = model.dtype
         self._width: int = model.config.text_config.hidden_size
 
@@ -148,9 +149,9 @@ class Network:
         return torch.empty((images, self.image_tokens, self._width), dtype=self._dtype, device=self.device)
 
 
-def most_positions(model: Any) -> int:
+def most_positions(model: Any, image_tokens: int) -> int:
     """The most tokens of image and prompt: memory for so many is reserved for each answer."""
-    return min(_MOST_POSITIONS, model.config.text_config.max_position_embeddings)
+    return min(image_tokens + _MOST_PROMPT_TOKENS, model.config.text_config.max_position_embeddings)
 
 
 def zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
