@@ -3,6 +3,7 @@
 import stat
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -49,16 +50,21 @@ def build_model(models: Path, arguments: dict[str, str]) -> subprocess.Completed
 
 
 def look_for_model(models: Path, arguments: dict[str, str], **others: str) -> subprocess.CompletedProcess[str]:
-    """Run the last command of the stage `worker`: find the checkpoint by the environment of the image."""
+    """Run a command of the stage `worker`: find the checkpoint by the environment of the image."""
+    return run_in_worker("find_checkpoint", models, arguments | others)
+
+
+def run_in_worker(word: str, models: Path, arguments: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run the command of the stage `worker` that has the word, in the environment of the image."""
     stage = read_dockerfile().stages["worker"]
-    *_, run = stage.all("RUN")
+    (run,) = [each for each in stage.all("RUN") if word in each.value]
     variables = {
         name: in_place_of_the_image(value, models) for name, value in stage.environment(arguments).items()
     }
     variables["PATH"] = f"{sys.prefix}/bin:/usr/bin:/bin"
     return subprocess.run(
         ["/bin/sh", "-euc", run.value],
-        env=process_environment(**(variables | arguments | others)),
+        env=process_environment(**(variables | arguments)),
         capture_output=True, text=True, check=False, timeout=DEADLINE_S,
     )  # fmt: skip
 
@@ -125,6 +131,31 @@ def test_the_demo_model_needs_no_hub(tmp_path: Path) -> None:
     assert built.returncode == 0, built.stderr
     assert not list(models.iterdir())
     assert "name='demo'" in look_for_model(models, arguments).stdout
+
+
+@pytest.mark.skipif(
+    find_spec("triton") is None, reason="Triton is not installed; for Linux, the extra `dev` has it"
+)
+@pytest.mark.parametrize(
+    ("changed", "compiles"),
+    [({}, True), ({"GPU_CAPABILITY": ""}, False), ({"CHECKPOINT": "none"}, False)],
+    ids=["L4", "no GPU", "no model"],
+)
+def test_the_kernels_of_the_gpu_are_in_the_image(changed: dict[str, str], compiles: bool, tmp_path: Path) -> None:
+    """For the checkpoint of the image; a build for no GPU, or without a model, has none."""
+    kernels = tmp_path / "kernels"
+    (capability,) = [
+        each.pairs["GPU_CAPABILITY"]
+        for each in read_dockerfile().stages["worker"].all("ARG")
+        if "GPU_CAPABILITY" in each.pairs
+    ]
+    arguments = {
+        "CHECKPOINT": "demo", "REVISION": DEFAULT_REVISION, "GPU_CAPABILITY": capability,
+        "TRITON_CACHE_DIR": str(kernels), "DROPLINE_ENGINE__MAX_BATCH": "1",
+    } | changed  # fmt: skip
+    built = run_in_worker("precompile", tmp_path / "models", arguments)
+    assert built.returncode == 0, built.stderr
+    assert bool([*kernels.rglob("*.cubin")]) is compiles, built.stdout + built.stderr
 
 
 def test_an_image_without_a_model_is_built(tmp_path: Path) -> None:
