@@ -5,7 +5,6 @@
 `python -m tools.cloud_costs --images-per-second` takes the result.
 """
 
-import functools
 import json
 import sys
 import time
@@ -20,7 +19,7 @@ import typer
 
 from benchmarks.checks import RunInvalidError
 from benchmarks.cpu import Contention, CpuReading, contention_between
-from benchmarks.engine_parts import PartClock, PartTimes
+from benchmarks.engine_parts import PartTimes, measure_parts
 from benchmarks.engine_references import Reference, ReferenceName, reference
 from benchmarks.figures import Figure, section, shown
 from benchmarks.plots import plot_rates, require_plots
@@ -36,7 +35,6 @@ from worker.engine.runtime.florence import FlorenceModel
 from worker.engine.runtime.host_memory import keep_freed_memory
 from worker.engine.runtime.loading import LoadedCheckpoint, choose_device, choose_dtype, load_weights
 from worker.engine.runtime.model import BatchTooLarge
-from worker.engine.runtime.network.form import form_of
 from worker.engine.wire import CaptionRequest
 
 _BATCHES = [1, 8, 32]
@@ -182,7 +180,7 @@ def _measure(
     images = [_noise(model, task, seed) for seed in range(batches[-1])]
     engine = _measure_batches("the engine", lambda batch: _run(model, batch), images, batches, seconds)
     fitting = [batch for batch, result in engine.items() if result]
-    parts = _parts_of(weights, settings, images, fitting, seconds) if with_parts else []
+    parts = measure_parts(weights, settings, _run, images, fitting, seconds) if with_parts else []
     references: dict[str, Results | str] = {}
     for name in compare:
         try:
@@ -203,28 +201,6 @@ def _measure(
         }
         parts = [each.with_share(rate) for each in parts]
     return Outcome(engine, references, rate, contention_between(before, CpuReading.now()), parts)
-
-
-def _parts_of(
-    weights: LoadedCheckpoint,
-    settings: EngineSettings,
-    images: list[CaptionRequest],
-    batches: list[int],
-    seconds: float,
-) -> list[PartTimes]:
-    """By another model over the same weights, since the clocks make a GPU wait."""
-    device: torch.device = weights.model.device
-    size: int = weights.processor.image_processor.size["height"]
-    clock = PartClock(form_of(device, size), device)
-    model = FlorenceModel(weights.model, weights.processor, weights.checkpoint, settings, clock.form)
-    found: list[PartTimes] = []
-    for batch in batches:
-        typer.echo(f"measuring: the parts of a batch of {batch}", err=True)
-        try:
-            found.append(clock.measure(functools.partial(_run, model, images[:batch]), batch, seconds))
-        except BatchTooLarge:
-            typer.echo(f"the parts of a batch of {batch} are not measured: the memory does not hold it", err=True)
-    return found
 
 
 def _run_reference(way: Reference) -> Run:

@@ -1,6 +1,7 @@
 """Where the time of a batch goes: the vision tower, the encoder, the decoder, and the host between them."""
 
 import dataclasses
+import functools
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -8,10 +9,16 @@ from dataclasses import dataclass
 from typing import Self
 
 import torch
+import typer
 
 from benchmarks.figures import Figure, shown
 from benchmarks.roofline import VISION_GFLOP, ProductRate
-from worker.engine.runtime.network.form import Capture, Form, Part, Work
+from dropline.settings import EngineSettings
+from worker.engine.runtime.florence import FlorenceModel
+from worker.engine.runtime.loading import LoadedCheckpoint
+from worker.engine.runtime.model import BatchTooLarge
+from worker.engine.runtime.network.form import Capture, Form, Part, Work, form_of
+from worker.engine.wire import CaptionRequest
 
 
 @dataclass(frozen=True)
@@ -82,3 +89,36 @@ class PartClock:
     def _settle(self) -> None:
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
+
+
+def measure_parts(
+    weights: LoadedCheckpoint,
+    settings: EngineSettings,
+    run: Callable[[FlorenceModel, list[CaptionRequest]], object],
+    images: list[CaptionRequest],
+    batches: list[int],
+    seconds: float,
+) -> list[PartTimes]:
+    """The parts of each batch that the memory holds, by a model of its own: clocks make a GPU wait.
+
+    Args:
+        weights: of the model.
+        settings: of the model.
+        run: captions a batch; raises `BatchTooLarge`.
+        images: at least as many as the largest batch.
+        batches: the sizes.
+        seconds: for each size.
+    """
+    device: torch.device = weights.model.device
+    clock = PartClock(form_of(device, weights.processor.image_processor.size["height"]), device)
+    found: list[PartTimes] = []
+    try:
+        model = FlorenceModel(weights.model, weights.processor, weights.checkpoint, settings, clock.form)
+        for batch in batches:
+            typer.echo(f"measuring: the parts of a batch of {batch}", err=True)
+            found.append(clock.measure(functools.partial(run, model, images[:batch]), batch, seconds))
+    except BatchTooLarge as error:
+        typer.echo(
+            f"not measured: the parts of larger batches, which the memory does not hold ({error})", err=True
+        )
+    return found
