@@ -45,8 +45,12 @@ class LatencyResult:
     #: Below zero if the notification arrives before the response to the upload.
     returned_to_captioned_ms: Spread
     began_to_written_ms: Spread
+    #: By the system's clock, to the arrival of the event at Pub/Sub. Before it publishes an event, the client of
+    #: Pub/Sub in the storage emulator waits 10 ms for more (`DelayThreshold` of the client for Go).
+    began_to_published_ms: Spread
+    published_to_captioned_ms: Spread
     #: By the system's clock: the beginnings of the transactions of insert, claim and caption.
-    began_to_queued_ms: Spread
+    published_to_queued_ms: Spread
     queued_to_claimed_ms: Spread
     claimed_to_captioned_ms: Spread
 
@@ -60,7 +64,9 @@ class LatencyResult:
             Figure("**upload returned → captioned**", shown_spread(self.returned_to_captioned_ms, "ms")),
             Figure("upload begun → captioned", shown_spread(self.began_to_captioned_ms, "ms")),
             Figure("upload begun → metadata written", shown_spread(self.began_to_written_ms, "ms")),
-            Figure("of which begun → row made", shown_spread(self.began_to_queued_ms, "ms")),
+            Figure("of which begun → event published", shown_spread(self.began_to_published_ms, "ms")),
+            Figure("of which published → captioned", shown_spread(self.published_to_captioned_ms, "ms")),
+            Figure("of which published → row made", shown_spread(self.published_to_queued_ms, "ms")),
             Figure("of which row made → claimed", shown_spread(self.queued_to_claimed_ms, "ms")),
             Figure("of which claimed → captioned", shown_spread(self.claimed_to_captioned_ms, "ms")),
         ]
@@ -80,10 +86,12 @@ def measure_latency(drops: int) -> LatencyResult:
             upload(bucket, next(iter(small_images(1, "connects"))))
             wait_until_written(listener, 1)
             images = list(small_images(drops, "one-by-one"))
+            publications = stack.publications()
             measured = [timed_drop(listener, uploader, bucket, image) for image in images]
+        times = publications.times(drops)
         rows = row_times(stack)
         require_captioned_once(rows, _WARM_UP + 1 + drops)
-    return _result(measured, rows[-drops:])
+    return _result(measured, [times[image.name] for image in images], rows[-drops:])
 
 
 def warm_up(stack: BenchmarkStack) -> None:
@@ -116,7 +124,7 @@ def _timed_upload(bucket: Bucket, image: ImageFile) -> tuple[datetime, float, fl
     return began_at, began, time.perf_counter()
 
 
-def _result(drops: Sequence[DropTimes], rows: Sequence[RowTimes]) -> LatencyResult:
+def _result(drops: Sequence[DropTimes], published: Sequence[datetime], rows: Sequence[RowTimes]) -> LatencyResult:
     return LatencyResult(
         drops=len(drops),
         warm_up=_WARM_UP + 1,
@@ -124,7 +132,16 @@ def _result(drops: Sequence[DropTimes], rows: Sequence[RowTimes]) -> LatencyResu
         began_to_captioned_ms=Spread.of((drop.captioned - drop.began) * 1000 for drop in drops),
         returned_to_captioned_ms=Spread.of((drop.captioned - drop.returned) * 1000 for drop in drops),
         began_to_written_ms=Spread.of((drop.written - drop.began) * 1000 for drop in drops),
-        began_to_queued_ms=_between((drop.began_at, row.queued_at) for drop, row in zip(drops, rows, strict=True)),
+        began_to_published_ms=_between(
+            (drop.began_at, event) for drop, event in zip(drops, published, strict=True)
+        ),
+        published_to_captioned_ms=Spread.of(
+            (drop.captioned - drop.began) * 1000 - (event - drop.began_at).total_seconds() * 1000
+            for drop, event in zip(drops, published, strict=True)
+        ),
+        published_to_queued_ms=_between(
+            (event, row.queued_at) for event, row in zip(published, rows, strict=True)
+        ),
         queued_to_claimed_ms=_between((row.queued_at, row.started_at) for row in rows),
         claimed_to_captioned_ms=_between((row.started_at, row.captioned_at) for row in rows),
     )

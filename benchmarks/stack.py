@@ -16,6 +16,7 @@ from google.cloud.storage import Client
 
 from benchmarks.checks import RunInvalidError
 from benchmarks.cpu import ProcessSnapshot, children_that_run, resident_bytes
+from benchmarks.publications import Publications
 from db.listen import Listener, listening
 from dropline.broker.messages import row_id_of
 from dropline.contract import CAPTION_QUEUE
@@ -148,6 +149,10 @@ class BenchmarkStack:
     def broker(self) -> redis.Redis:
         """A new client of Redis."""
         return redis.Redis.from_url(self._environment["DROPLINE_BROKER__URL"], decode_responses=True)
+
+    def publications(self) -> Publications:
+        """A record of the events from now on, with the times of their publication."""
+        return Publications(self._environment["PUBSUB_EMULATOR_HOST"])
 
     @contextmanager
     def listening(self) -> Iterator[Listener]:

@@ -43,7 +43,7 @@ def create_subscriptions(host: str, push_endpoint: str) -> None:
     push_subscription, dead_letter_subscription = (
         f"projects/{PROJECT}/subscriptions/{name}" for name in (SUBSCRIPTION, DEAD_LETTER_SUBSCRIPTION)
     )
-    with _channel(host) as channel:
+    with open_channel(host) as channel:
         publisher = PublisherClient(transport=PublisherGrpcTransport(channel=channel))
         subscriber = SubscriberClient(transport=SubscriberGrpcTransport(channel=channel))
         for name in (dead_letters, topic):
@@ -72,7 +72,12 @@ def _push_subscription(name: str, topic: str, dead_letters: str, push_endpoint: 
 
 
 @contextlib.contextmanager
-def _channel(host: str) -> Iterator[grpc.Channel]:
+def open_channel(host: str) -> Iterator[grpc.Channel]:
+    """A connection to the emulator at `host`, which is waited for.
+
+    Raises:
+        LocalStackError: no emulator answers at `host`.
+    """
     # Ignore proxy settings: the emulator runs on this machine or in the same Compose network.
     with grpc.insecure_channel(host, options=[("grpc.enable_http_proxy", 0)]) as channel:
         try:

@@ -25,6 +25,7 @@ from worker.engine.runtime.network.generation import Answers, Batch, Generator, 
 from worker.engine.runtime.network.operations import PortableOperations
 from worker.engine.runtime.network.search import SearchRules
 from worker.engine.runtime.network.slots import GreedySlots
+from worker.engine.runtime.network.teams import Teams
 
 CPU = torch.device("cpu")
 LIMIT = 24
@@ -110,8 +111,8 @@ def generator(pair: Pair, rules: SearchRules, form: Form) -> GreedySlots | BeamB
 
 
 def direct(pair: Pair, rules: SearchRules) -> GreedySlots | BeamBatches:
-    """As on a CPU, with small images: two in one pass of the vision tower."""
-    return generator(pair, rules, direct_form(2))
+    """As on a CPU, with small images: two in one pass of the vision tower, and two passes at the same time."""
+    return generator(pair, rules, direct_form(2, Teams(2)))
 
 
 def captured(pair: Pair, rules: SearchRules) -> GreedySlots | BeamBatches:

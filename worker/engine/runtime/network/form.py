@@ -4,17 +4,19 @@ import contextlib
 import enum
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 
 from worker.engine.runtime.device_errors import Fault, fault_of
+from worker.engine.runtime.network.teams import Teams
 
 #: Prompts are padded to a multiple of so many tokens, so that few lengths need a graph.
 _PROMPT_STEP = 16
-#: Pixels that keep a CPU busy: several images of Florence-2's own size at once gain nothing, small ones gain much.
+#: Pixels that keep threads of a CPU busy: several images of Florence-2's own size in one pass gain nothing, small
+#: ones gain much.
 _CPU_PIXELS = 768 * 768
 
 Work = Callable[[], None]
@@ -87,6 +89,11 @@ class SideStream:
         torch.cuda.current_stream(self._device).wait_event(self._ended)
 
 
+def _in_turn(pieces: Sequence[Work]) -> None:
+    for piece in pieces:
+        piece()
+
+
 @dataclass(frozen=True, slots=True)
 class Form:
     """The form of one kind of device."""
@@ -104,6 +111,10 @@ class Form:
     settle: Callable[[], None] = lambda: None
     #: Most images in one pass of the vision tower.
     images_at_once: int = sys.maxsize
+    #: Passes of the vision tower at the same time.
+    passes: int = 1
+    #: Run passes of the vision tower.
+    run_all: Callable[[Sequence[Work]], None] = _in_turn
 
     def rounded(self, count: int, most: int) -> int:
         """The size of the graph for so many images, prompts or rows: a power of two, or the most."""
@@ -115,14 +126,15 @@ class Form:
 
     def worthwhile(self, waiting: int) -> int:
         """Images of the next group, by the number of waiting images."""
-        return min(waiting, self.images_at_once) if self.exact else 1 << (waiting.bit_length() - 1)
+        at_once = self.images_at_once * self.passes
+        return min(waiting, at_once) if self.exact else 1 << (waiting.bit_length() - 1)
 
 
 def form_of(device: torch.device, side_px: int) -> Form:
     """The form of a device, for images of so many pixels per side."""
     if device.type == "cuda":
         return graph_form(device)
-    return direct_form(max(1, _CPU_PIXELS // side_px**2))
+    return direct_form(max(1, _CPU_PIXELS // side_px**2), Teams(torch.get_num_threads()))
 
 
 def uncaptured(_part: Part, work: Work) -> Work:
@@ -130,10 +142,19 @@ def uncaptured(_part: Part, work: Work) -> Work:
     return work
 
 
-def direct_form(images_at_once: int = 1) -> Form:
-    """Layer after layer, as a CPU does best."""
-    # One token between two waiting images: many answers share a step. Four answer sooner, and cost 8 %.
-    return Form(uncaptured, uncaptured, SameLane(), exact=True, tokens_per_look=1, images_at_once=images_at_once)
+def direct_form(images_at_once: int = 1, teams: Teams | None = None) -> Form:
+    """Layer after layer, as a CPU does best; with teams, several passes of the vision tower at the same time."""
+    # One token between two groups of images: many answers share a step. Four answer sooner, and cost 8 %.
+    return Form(
+        uncaptured,
+        uncaptured,
+        SameLane(),
+        exact=True,
+        tokens_per_look=1,
+        images_at_once=images_at_once,
+        passes=teams.most if teams else 1,
+        run_all=teams.run if teams else _in_turn,
+    )
 
 
 def graph_form(device: torch.device) -> Form:

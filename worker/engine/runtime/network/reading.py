@@ -4,6 +4,7 @@ Captured work reads and writes the same memory each time, so every tensor has it
 and prompts are padded to the size of their graphs.
 """
 
+import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -76,9 +77,11 @@ class Reader:
 
     def _see_first(self, count: int) -> None:
         at_once = min(count, self._form.images_at_once)
-        for start in range(0, count, at_once):
-            part = slice(start, min(start + at_once, count))
-            self._seen[part].copy_(self._network.vision(self._pixels[part]))
+        parts = [slice(start, min(start + at_once, count)) for start in range(0, count, at_once)]
+        self._form.run_all([functools.partial(self._see_part, part) for part in parts])
+
+    def _see_part(self, part: slice) -> None:
+        self._seen[part].copy_(self._network.vision(self._pixels[part]))
 
     def read(self, prompts: Sequence[Sequence[int]], images: Sequence[int], slots: Sequence[int]) -> None:
         """Fill the slots of prompts about the images seen last; see `Batch` for the prompts and the images."""
