@@ -5,6 +5,7 @@ import pytest
 
 from benchmarks.counts import measure_counts
 from benchmarks.drop_at_once import measure_drop
+from benchmarks.drop_latency import measure_latency
 from benchmarks.long_table import fill, measure, report
 from benchmarks.row_size import measure_row_size
 from local_emulators.postgres import PostgresServer
@@ -62,3 +63,15 @@ def test_function_and_worker_go_on_beside_each_other() -> None:
     assert (result.images, result.captions_meanwhile + result.captions_after) == (120, 120)
     assert result.captions_meanwhile > 0, "no image was captioned before the last row was made"
     assert all(seconds > 0 for seconds in result.cpu_s.values())
+
+
+@linux_only
+@pytest.mark.timeout(300)
+def test_the_time_of_a_drop_has_the_arrival_at_pubsub_in_between() -> None:
+    """Before it publishes an event, the storage emulator waits for more; the rest of the time comes afterwards."""
+    result = measure_latency(3)
+    assert result.drops == 3
+    assert result.began_to_published_ms.minimum > 0
+    assert result.published_to_queued_ms.minimum > 0
+    assert result.published_to_captioned_ms.minimum > 0
+    assert result.began_to_published_ms.minimum < result.began_to_captioned_ms.minimum

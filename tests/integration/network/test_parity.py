@@ -23,9 +23,9 @@ from worker.engine.runtime.network.beams import BeamBatches
 from worker.engine.runtime.network.form import Form, SameLane, direct_form, uncaptured
 from worker.engine.runtime.network.generation import Answers, Batch, Generator, Network
 from worker.engine.runtime.network.operations import PortableOperations
+from worker.engine.runtime.network.pairs import Pairs
 from worker.engine.runtime.network.search import SearchRules
 from worker.engine.runtime.network.slots import GreedySlots
-from worker.engine.runtime.network.teams import Teams
 
 CPU = torch.device("cpu")
 LIMIT = 24
@@ -112,7 +112,7 @@ def generator(pair: Pair, rules: SearchRules, form: Form) -> GreedySlots | BeamB
 
 def direct(pair: Pair, rules: SearchRules) -> GreedySlots | BeamBatches:
     """As on a CPU, with small images: two in one pass of the vision tower, and two passes at the same time."""
-    return generator(pair, rules, direct_form(2, Teams(2)))
+    return generator(pair, rules, direct_form(2, Pairs()))
 
 
 def captured(pair: Pair, rules: SearchRules) -> GreedySlots | BeamBatches:

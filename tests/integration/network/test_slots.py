@@ -228,4 +228,4 @@ def test_images_are_seen_in_passes_of_the_form(tiny: Pair, monkeypatch: pytest.M
     monkeypatch.setattr(tiny.network, "vision", counted)
     slots = GreedySlots(tiny.network, tiny.rules(1, False), MOST, tiny.size, tiny.vocabulary, direct_form(2))
     slots(tiny.batch([Question(image, TaskPrompt.CAPTION) for image in noise(3)]))
-    assert sizes == [2, 1]
+    assert sorted(sizes) == [1, 2]

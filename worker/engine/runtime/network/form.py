@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 
 from worker.engine.runtime.device_errors import Fault, fault_of
-from worker.engine.runtime.network.teams import Teams
+from worker.engine.runtime.network.pairs import THREADS, Pairs
 
 #: Prompts are padded to a multiple of so many tokens, so that few lengths need a graph.
 _PROMPT_STEP = 16
@@ -134,7 +134,8 @@ def form_of(device: torch.device, side_px: int) -> Form:
     """The form of a device, for images of so many pixels per side."""
     if device.type == "cuda":
         return graph_form(device)
-    return direct_form(max(1, _CPU_PIXELS // side_px**2), Teams(torch.get_num_threads()))
+    pairs = Pairs() if torch.get_num_threads() == THREADS else None
+    return direct_form(max(1, _CPU_PIXELS // side_px**2), pairs)
 
 
 def uncaptured(_part: Part, work: Work) -> Work:
@@ -142,8 +143,8 @@ def uncaptured(_part: Part, work: Work) -> Work:
     return work
 
 
-def direct_form(images_at_once: int = 1, teams: Teams | None = None) -> Form:
-    """Layer after layer, as a CPU does best; with teams, several passes of the vision tower at the same time."""
+def direct_form(images_at_once: int = 1, pairs: Pairs | None = None) -> Form:
+    """Layer after layer, as a CPU does best; with pairs, two passes of the vision tower at the same time."""
     # One token between two groups of images: many answers share a step. Four answer sooner, and cost 8 %.
     return Form(
         uncaptured,
@@ -152,8 +153,8 @@ def direct_form(images_at_once: int = 1, teams: Teams | None = None) -> Form:
         exact=True,
         tokens_per_look=1,
         images_at_once=images_at_once,
-        passes=teams.most if teams else 1,
-        run_all=teams.run if teams else _in_turn,
+        passes=pairs.size if pairs else 1,
+        run_all=pairs.run if pairs else _in_turn,
     )
 
 

@@ -5,6 +5,7 @@ and prompts are padded to the size of their graphs.
 """
 
 import functools
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -76,8 +77,9 @@ class Reader:
         return self._vision[count]
 
     def _see_first(self, count: int) -> None:
-        at_once = min(count, self._form.images_at_once)
-        parts = [slice(start, min(start + at_once, count)) for start in range(0, count, at_once)]
+        passes = -(-count // self._form.images_at_once)
+        ends = [count * (place + 1) // passes for place in range(passes)]
+        parts = [slice(start, end) for start, end in itertools.pairwise([0, *ends])]
         self._form.run_all([functools.partial(self._see_part, part) for part in parts])
 
     def _see_part(self, part: slice) -> None:
